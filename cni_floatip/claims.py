@@ -1,0 +1,192 @@
+"""A claim: what one attachment asked of the VPC and of its pod, and how far that has come.
+
+A claim is written before anything it speaks of is done, so that whoever finds it can undo it:
+
+    claiming -> held <-> superseded -> releasing -> gone -> (erased)
+
+``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` wants its routes taken
+back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any, Literal, Self
+
+from .model import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
+
+VERSION = 1
+"""The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
+
+LATE_SECONDS = 20 * 60.0
+"""How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
+
+
+class State(StrEnum):
+    """How far one (table, destination) of a claim is."""
+
+    CLAIMING = "claiming"
+    HELD = "held"
+    SUPERSEDED = "superseded"
+    RELEASING = "releasing"
+    GONE = "gone"
+
+    @property
+    def live(self) -> bool:
+        """Whether a pod (or an ADD under way) wants the route."""
+        return self in (State.CLAIMING, State.HELD, State.SUPERSEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRoute:
+    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to."""
+
+    place: Place
+    state: State
+    account: str = ""
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one attachment claims. Times are seconds since the epoch.
+
+    ``written`` is when the last write to EC2 for this claim ended or was given up. ``unresolved`` holds the
+    network configuration of a DEL whose record was unreadable, until its tables can be looked up.
+    """
+
+    attachment: Attachment
+    eni: str
+    region: str
+    netns: str
+    netns_inode: int
+    boot: str
+    pod: PodIdentity
+    on_delete: Literal["release", "keep"]
+    routes: tuple[ClaimedRoute, ...]
+    pod_routes: tuple[PodRoute, ...] = ()
+    pod_rules: tuple[PodRule, ...] = ()
+    connected: tuple[Interface, ...] = ()
+    addresses: tuple[Interface, ...] = ()
+    table: int | None = None
+    source_dest_check: str = "ignore"
+    created: float = 0.0
+    written: float = 0.0
+    unresolved: Mapping[str, Any] | None = field(default=None)
+
+    @property
+    def live(self) -> bool:
+        """Whether any route of it is wanted by a pod or by an ADD under way."""
+        return any(route.state.live for route in self.routes)
+
+    @property
+    def state(self) -> State:
+        """The claim's state in one word: that of its least settled route."""
+        order = (State.CLAIMING, State.RELEASING, State.SUPERSEDED, State.HELD)
+        states = {route.state for route in self.routes}
+        if self.unresolved is not None:
+            return State.RELEASING
+        return next((state for state in order if state in states), State.GONE)
+
+    def wants(self, place: Place, eni: str | None = None) -> bool:
+        """Whether this claim wants ``place`` to lead to its ENI (and that is ``eni``, where one is given)."""
+        return eni in (None, self.eni) and any(r.place == place and r.state.live for r in self.routes)
+
+    def with_state(self, state: State, places: Iterable[Place] | None = None) -> Self:
+        """Return the claim with ``places`` (all by default) in ``state``."""
+        chosen = None if places is None else set(places)
+        return replace(
+            self,
+            routes=tuple(
+                replace(route, state=state) if chosen is None or route.place in chosen else route
+                for route in self.routes
+            ),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the claim as the JSON document of its file."""
+        return {
+            "version": VERSION,
+            "network": self.attachment.network,
+            "containerId": self.attachment.container,
+            "ifname": self.attachment.ifname,
+            "eni": self.eni,
+            "region": self.region,
+            "netns": self.netns,
+            "netnsInode": self.netns_inode,
+            "boot": self.boot,
+            "pod": {"namespace": self.pod.namespace, "name": self.pod.name, "uid": self.pod.uid},
+            "onDelete": self.on_delete,
+            "routes": [
+                {
+                    "table": route.place.table,
+                    "destination": str(route.place.destination),
+                    "state": route.state.value,
+                    "account": route.account,
+                    "successor": route.successor,
+                }
+                for route in self.routes
+            ],
+            "podRoutes": [
+                {
+                    "destination": str(route.destination),
+                    "gateway": None if route.gateway is None else str(route.gateway),
+                    "table": route.table,
+                    "mtu": route.mtu,
+                    "kind": route.kind,
+                }
+                for route in self.pod_routes
+            ],
+            "podRules": [{"source": str(rule.source), "table": rule.table} for rule in self.pod_rules],
+            "connected": [str(interface) for interface in self.connected],
+            "addresses": [str(interface) for interface in self.addresses],
+            "table": self.table,
+            "sourceDestCheck": self.source_dest_check,
+            "created": self.created,
+            "written": self.written,
+            "unresolved": self.unresolved,
+        }
+
+    @classmethod
+    def parse(cls, found: Mapping[str, Any]) -> Self:
+        """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one."""
+        return cls(
+            attachment=Attachment(found["network"], found["containerId"], found["ifname"]),
+            eni=found["eni"],
+            region=found["region"],
+            netns=found["netns"],
+            netns_inode=found["netnsInode"],
+            boot=found["boot"],
+            pod=PodIdentity(**found["pod"]),
+            on_delete=found["onDelete"],
+            routes=tuple(
+                ClaimedRoute(
+                    Place(route["table"], ip_network(route["destination"])),
+                    State(route["state"]),
+                    route["account"],
+                    route["successor"],
+                )
+                for route in found["routes"]
+            ),
+            pod_routes=tuple(
+                PodRoute(
+                    ip_network(route["destination"]),
+                    None if route["gateway"] is None else ip_address(route["gateway"]),
+                    route["table"],
+                    route["mtu"],
+                    route["kind"],
+                )
+                for route in found["podRoutes"]
+            ),
+            pod_rules=tuple(PodRule(ip_network(r["source"]), r["table"]) for r in found["podRules"]),
+            connected=tuple(map(ip_interface, found["connected"])),
+            addresses=tuple(map(ip_interface, found["addresses"])),
+            table=found["table"],
+            source_dest_check=found["sourceDestCheck"],
+            created=found["created"],
+            written=found["written"],
+            unresolved=found["unresolved"],
+        )

@@ -1,0 +1,349 @@
+"""What must be true: destinations, tables, pod routes, and what to do about a difference. Pure.
+
+Two sentences keep this safe. What we compare with holds only routes that we may touch: a route to anything
+but a network interface is a conflict, never a difference. And only ADD replaces a working route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv6Address
+from typing import Literal
+
+from . import cidr
+from .claims import Claim
+from .errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any
+from .model import (
+    METADATA_NETWORKS,
+    Address,
+    Eni,
+    Interface,
+    Network,
+    Place,
+    PodRoute,
+    PodRule,
+    RouteTable,
+    Subnet,
+    Target,
+    host_route,
+)
+from .netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
+from .nodeconf import NodeConf, needs_exact_entry
+
+VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
+"""The VPC router in every subnet (VPC user guide, "Subnet sizing")."""
+
+MAIN_TABLE = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A destination to claim, and the text that asked for it. ``subnet``: the whole subnet that it is."""
+
+    destination: Network
+    because: str
+    subnet: Subnet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """What the pod gets. ``connected``: addresses whose connected route misleads and is removed."""
+
+    routes: tuple[PodRoute, ...] = ()
+    rules: tuple[PodRule, ...] = ()
+    connected: tuple[Interface, ...] = ()
+    table: int | None = None
+
+
+# -- destinations -------------------------------------------------------------------------------------------
+
+
+def inside(network: Network, cidrs: Iterable[Network]) -> bool:
+    """Whether ``network`` lies inside one of ``cidrs``."""
+    return any(cidr.within(network, each) for each in cidrs)
+
+
+def needs_subnets(conf: NetConf, addresses: Iterable[Interface], eni: Eni) -> bool:
+    """Whether the subnets of the VPC must be known to say what is claimed and where."""
+    networks = [*(host_route(address.ip) for address in addresses), *conf.extra_destinations]
+    return bool(conf.route_tables.subnets) or any(inside(each, eni.vpc_cidrs) for each in networks)
+
+
+def destinations(
+    conf: NetConf, addresses: Sequence[Interface], eni: Eni, subnets: Sequence[Subnet]
+) -> tuple[Want, ...]:
+    """Return what to claim for ``addresses``; raises InvalidConfig or PolicyRefused with every complaint."""
+    found: dict[Network, Want] = {}
+    refused: list[CniError] = []
+    for address in addresses:
+        try:
+            want = _for_address(conf.destination, address.ip, eni, subnets)
+            found.setdefault(want.destination, want)
+        except CniError as e:
+            refused.append(e)
+    for network in conf.extra_destinations:
+        subnet = next((each for each in subnets if network in each.cidrs), None)
+        found.setdefault(network, Want(network, f"destination {network}", subnet))
+    raise_any(refused)
+    return tuple(found.values())
+
+
+def _for_address(
+    how: Literal["auto", "address", "subnet"], address: Address, eni: Eni, subnets: Sequence[Subnet]
+) -> Want:
+    """Pattern 1 is the host route of a non-VPC address, pattern 2 the whole subnet of a VPC address."""
+    alone = host_route(address)
+    in_vpc = inside(alone, eni.vpc_cidrs)
+    if how == "address" and in_vpc:
+        raise InvalidConfig(
+            f'$.destination: "address", but {address} is inside the VPC ({_shown(eni.vpc_cidrs)}), where EC2'
+            ' routes whole subnets only: use an address outside it, or "subnet"'
+        )
+    if how == "subnet" and not in_vpc:
+        raise InvalidConfig(
+            f'$.destination: "subnet", but {address} is outside the VPC ({_shown(eni.vpc_cidrs)}): use an'
+            ' address of an empty subnet of the VPC, or "address"'
+        )
+    if not in_vpc:
+        return Want(alone, f"address {address}")
+    for subnet in subnets:
+        for each in subnet.cidrs:
+            if cidr.within(alone, each):
+                return Want(each, f"address {address}", subnet)
+    raise PolicyRefused(
+        f"{address} is inside the VPC ({_shown(eni.vpc_cidrs)}) but in none of its subnets: EC2 routes whole"
+        " subnets only; make a subnet for it that stays empty, or use an address outside the VPC"
+    )
+
+
+def refuse_destinations(
+    wants: Iterable[Want], eni: Eni, policy: NodeConf, namespace: str, occupants: Mapping[str, str]
+) -> None:
+    """Raise PolicyRefused for every destination that may not be claimed (DESIGN 4.3, 4.7).
+
+    ``occupants`` names one network interface for each subnet that has any.
+    """
+    complaints = [
+        f"{want.because}: {reason}"
+        for want in wants
+        if (reason := _objection(want, eni, policy, namespace, occupants))
+    ]
+    if complaints:
+        raise PolicyRefused(" | ".join(complaints))
+
+
+def _objection(want: Want, eni: Eni, policy: NodeConf, namespace: str, occupants: Mapping[str, str]) -> str:
+    network = want.destination
+    if reason := cidr.never(network):
+        return f"{reason}: never a destination"
+    if inside(network, eni.vpc_cidrs):
+        if want.subnet is None:
+            return f"{network} is inside the VPC and not a whole subnet: EC2 routes whole subnets only"
+        if want.subnet.id in occupants:
+            return (
+                f"{network} is {want.subnet.id}, where {occupants[want.subnet.id]} lives: a claim would take"
+                " its traffic; use a subnet without network interfaces"
+            )
+    entry = policy.entry_for(network, namespace)
+    if entry is None:
+        who = f"namespace {namespace}" if namespace else "a pod without a namespace"
+        return f"{network} is not allowed for {who}: add it to allowedDestinations of the node configuration"
+    if needs_exact_entry(network, eni.vpc_cidrs) and not entry.exact(network):
+        return (
+            f"{network} is so wide (it contains the VPC, or is shorter than /16, IPv6 /48) that"
+            f" allowedDestinations must name exactly {network}; {entry.cidr} is not enough"
+        )
+    return ""
+
+
+# -- route tables -------------------------------------------------------------------------------------------
+
+
+def table_filters(selector: RouteTableSelector, vpc: str) -> dict[str, list[str]]:
+    """Return the DescribeRouteTables filters that find (at least) what ``selector`` means."""
+    filters = {"vpc-id": [vpc]}
+    if selector.ids:
+        filters["route-table-id"] = list(selector.ids)
+    for key, value in selector.tags.items():
+        if value == "*":
+            filters.setdefault("tag-key", [_literal(key)])  # several keys here would mean any of them
+        else:
+            filters[f"tag:{key}"] = [_literal(value)]
+    return filters
+
+
+def _literal(text: str) -> str:
+    r"""Escape EC2's wild cards (``*``, ``?``) and its escape character (``\``)."""
+    return "".join(f"\\{char}" if char in "*?\\" else char for char in text)
+
+
+def select_tables(
+    selector: RouteTableSelector, tables: Sequence[RouteTable], subnets: Sequence[Subnet], eni: Eni
+) -> tuple[RouteTable, ...]:
+    """Return the tables that ``selector`` names among those of the ENI's VPC; none found is an error."""
+    own = [table for table in tables if table.vpc == eni.vpc]
+    if selector.ids:
+        missing = sorted(set(selector.ids) - {table.id for table in own})
+        if missing:
+            raise InvalidConfig(f"$.routeTables.ids: {', '.join(missing)}: no such route table in {eni.vpc}")
+        return tuple(own)
+    own = [table for table in own if not table.is_gateway_table]
+    if selector.subnets:
+        own = list(_serving(selector.subnets, own, subnets, eni))
+    elif selector.tags:
+        own = [table for table in own if tags_match(selector.tags, table.tags)]
+    if not own:
+        raise InvalidConfig(f"$.routeTables: {selector}: no route table of {eni.vpc} matches")
+    return tuple(own)
+
+
+def _serving(
+    ids: Sequence[str], tables: Sequence[RouteTable], subnets: Sequence[Subnet], eni: Eni
+) -> Iterator[RouteTable]:
+    """The tables that serve the subnets ``ids``; one without an association is served by the main table."""
+    known = {subnet.id for subnet in subnets if subnet.vpc == eni.vpc}
+    missing = sorted(set(ids) - known)
+    if missing:
+        raise InvalidConfig(f"$.routeTables.subnets: {', '.join(missing)}: no such subnet in {eni.vpc}")
+    explicit = {subnet for table in tables for subnet in table.subnets}
+    for table in tables:
+        if table.subnets & set(ids) or (table.main and set(ids) - explicit):
+            yield table
+
+
+def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[Want], policy: NodeConf) -> None:
+    """Raise for every table that may not be written, or holds what is not ours to replace."""
+    tables = list(tables)
+    forbidden = [table.id for table in tables if not policy.allows_table(table)]
+    if forbidden:
+        raise PolicyRefused(
+            f"{', '.join(forbidden)}: not in allowedRouteTables of the node configuration: add the id or a"
+            " tag of the table, or select fewer tables"
+        )
+    conflicts = [
+        conflict(Place(table.id, want.destination), target)
+        for table in tables
+        for want in wants
+        if (target := table.routes.get(want.destination)) and not replaceable(target)
+    ]
+    if conflicts:
+        raise RouteConflict(" | ".join(conflicts))
+
+
+def replaceable(target: Target) -> bool:
+    """Whether a route to ``target`` may be taken over by ADD: it leads to a network interface."""
+    return target.is_eni and not target.propagated
+
+
+def conflict(place: Place, target: Target) -> str:
+    """Return what to say of a route at ``place`` that is not ours to replace."""
+    how = "propagated, " if target.propagated else ""
+    return (
+        f"{place}: a route is there that is not ours to replace ({how}to {target}): remove it, or use another"
+        " destination"
+    )
+
+
+# -- the pod ------------------------------------------------------------------------------------------------
+
+
+def pod_plan(
+    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int
+) -> PodPlan:
+    """Return the routes and rules of the pod; ``table`` is the one for source routing."""
+    short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
+    shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
+    connected = tuple(each for each in short if each not in shared)
+    said = conf.pod_routes
+    if said is None:
+        return PodPlan(connected=connected)
+    versions = sorted({address.version for address in addresses})
+    by_source = said.source_routing is not False
+    number = table if by_source else MAIN_TABLE
+    routes = [
+        PodRoute(network, _gateway(said, network.version, eni), number, said.mtu)
+        for network in said.to
+        if network.version in versions
+    ]
+    rules: list[PodRule] = []
+    if by_source:
+        rules = [PodRule(host_route(address.ip), table) for address in addresses]
+        # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
+        routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
+        routes += [
+            PodRoute(network, None, table, kind="unreachable")
+            for network in METADATA_NETWORKS
+            if network.version in versions
+        ]
+    return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
+
+
+def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
+    """The VPC router: in IPv4 the first host of the ENI's subnet, in IPv6 the same everywhere."""
+    if written := said.gateway(version):
+        return written
+    if version == 6:
+        return VPC_ROUTER_V6
+    for network in eni.subnet_cidrs:
+        if network.version == version:
+            return network.network_address + 1
+    raise InvalidConfig(f"$.podRoutes.gateway: the subnet of {eni} has no IPv{version}: write the gateway")
+
+
+def refuse_cluster_routes(
+    conf: NetConf, cluster: Iterable[Interface], node_subnets: Iterable[Network]
+) -> None:
+    """Raise InvalidConfig when routes of the main table would draw off the pod's cluster traffic.
+
+    ``cluster`` are the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
+    """
+    said = conf.pod_routes
+    if said is None or said.source_routing is not False:
+        return
+    own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster}
+    own |= {network: f"the node's primary subnet {network}" for network in node_subnets}
+    complaints = [
+        f"$.podRoutes.to: {network} covers {what}: its cluster traffic would leave through the floating"
+        " interface; use sourceRouting"
+        for network in said.to
+        for other, what in own.items()
+        if cidr.within(other, network) or cidr.within(network, other)
+    ]
+    if complaints:
+        raise InvalidConfig(" | ".join(complaints))
+
+
+# -- the end of a claim -------------------------------------------------------------------------------------
+
+
+class Release(Enum):
+    """What becomes of a route whose claim has ended."""
+
+    LEAVE = "leave it"
+    DELETE = "delete it"
+    HAND_OVER = "delete it and create it for another claim of this node"
+
+
+def release(target: Target | None, claim: Claim, place: Place, others: Iterable[Claim]) -> Release:
+    """Return what to do with the route at ``place``, last read as ``target``, now that ``claim`` has ended.
+
+    ``others`` are the other live claims of this node. What leads elsewhere by now is somebody else's.
+    """
+    heirs = [other for other in others if other.wants(place)]
+    if target is None or not target.is_eni or target.id != claim.eni:
+        return Release.LEAVE
+    if any(heir.eni == claim.eni for heir in heirs):
+        return Release.LEAVE
+    return Release.HAND_OVER if heirs else Release.DELETE
+
+
+def heir(claim: Claim, place: Place, others: Iterable[Claim]) -> Claim | None:
+    """Return the newest other claim that wants ``place``: whose route it becomes."""
+    wanting = [other for other in others if other.wants(place) and other.attachment != claim.attachment]
+    return max(wanting, key=lambda other: other.created, default=None)
+
+
+def _shown(networks: Iterable[Network]) -> str:
+    return ", ".join(map(str, networks))

@@ -1,0 +1,142 @@
+"""JSON as people and runtimes write it: read strictly, and complained about by place.
+
+Duplicate keys, NaN and numbers beyond every range are refused: another reader of the same text would
+see another document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CniError, DecodeFailure, InvalidConfig, UnsupportedField
+
+Step = str | int
+BOM = b"\xef\xbb\xbf"
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong with a document, and where. ``unknown``: a key that we do not know."""
+
+    path: tuple[Step, ...]
+    text: str
+    unknown: bool = False
+
+    def __str__(self) -> str:
+        return f"{place(self.path)}: {self.text}"
+
+
+def place(path: Sequence[Step]) -> str:
+    """Return the JSON path: ``$.podRoutes.to[0]``."""
+    return "$" + "".join(_step(step) for step in path)
+
+
+def _step(step: Step) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", step) else f"[{json.dumps(step)}]"
+
+
+def show(value: Any) -> str:
+    """Return ``value`` as JSON on one line, cut where it gets long."""
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def refusal(complaints: Sequence[Complaint]) -> CniError:
+    """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
+    kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig
+    return kind(" | ".join(str(complaint) for complaint in complaints))
+
+
+def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
+    """Complain about every string in ``value`` that could not be shown in a log line."""
+    if isinstance(value, str) and CONTROL.search(value):
+        yield Complaint(path, f"{show(value)} contains a control character")
+    for step, item in _children(value):
+        yield from control_characters(item, (*path, step))
+
+
+def load_json(text: bytes, what: str = "document") -> Any:
+    """Return the JSON in ``text`` (UTF-8; a byte order mark is accepted). Raises DecodeFailure."""
+    rejects: list[object] = []
+
+    def reject(found: Any) -> Any:
+        rejects.append(found)
+        return found
+
+    def pairs(items: list[tuple[str, Any]]) -> Any:
+        found = dict(items)
+        return found if len(found) == len(items) else reject(_Pairs(items))
+
+    def number(literal: str) -> Any:
+        found = float(literal)
+        return found if math.isfinite(found) else reject(_NoNumber(literal))
+
+    try:
+        document = json.loads(
+            text.removeprefix(BOM).decode(),
+            object_pairs_hook=pairs,
+            parse_float=number,
+            parse_constant=lambda literal: reject(_NoNumber(literal)),
+        )
+    except UnicodeDecodeError as e:
+        raise DecodeFailure(f"{what}: {_position(text.removeprefix(BOM), e.start)}: not UTF-8") from e
+    except json.JSONDecodeError as e:
+        raise DecodeFailure(f"{what}: line {e.lineno} column {e.colno}: not JSON: {e.msg}") from e
+    except RecursionError as e:
+        raise DecodeFailure(f"{what}: nested too deeply") from e
+    except ValueError as e:  # a whole number of more than 4300 digits
+        raise DecodeFailure(f"{what}: a number is too long") from e
+    if rejects:
+        faults = " | ".join(str(complaint) for complaint in _rejected(document, ()))
+        raise DecodeFailure(f"{what}: {faults}")
+    return document
+
+
+def load_object(text: bytes, what: str = "document") -> dict[str, Any]:
+    """Return the JSON object in ``text``; any other JSON is a DecodeFailure too."""
+    found = load_json(text, what)
+    if not isinstance(found, dict):
+        raise DecodeFailure(f"{what}: expected a JSON object, found {show(found)}")
+    return found
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """Stands in the document for an object with a key that is there twice, so that its path can be found."""
+
+
+class _NoNumber(str):
+    """Stands in the document for NaN, Infinity and 1e999."""
+
+    __slots__ = ()
+
+
+def _rejected(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
+    if isinstance(value, _NoNumber):
+        yield Complaint(path, f"{value} is not a JSON number")
+    seen: set[Step] = set()
+    for step, item in _children(value):
+        if step in seen:
+            yield Complaint((*path, step), "the key is there more than once")
+        seen.add(step)
+        yield from _rejected(item, (*path, step))
+
+
+def _children(value: Any) -> Iterable[tuple[Step, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, _Pairs):
+        return value
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _position(text: bytes, offset: int) -> str:
+    before = text[:offset]
+    return f"line {before.count(10) + 1} column {offset - before.rfind(10)}"

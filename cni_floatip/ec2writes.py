@@ -1,0 +1,137 @@
+"""Reading and writing VPC routes until it is done, refused, or too late. No I/O of its own.
+
+Every attempt decides anew: the SDK repeats nothing, and what a write rests on was read at most five seconds
+before it (DESIGN 6). EC2 API guide, "Request throttling" and "Eventual consistency".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from . import decide
+from .errors import Ec2Error, Ec2Fault, RouteConflict
+from .model import Place, RouteTable, Target
+from .world import Vpc
+
+T = TypeVar("T")
+
+FRESH_SECONDS = 5.0
+"""How long a decision is good for."""
+NEW_ENI_SECONDS = 10.0
+"""How long a network interface that EC2 does not know may merely be new (eventual consistency)."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class Waits(Protocol):
+    """What a loop needs of the world."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    @property
+    def sleep(self) -> Callable[[float], object]: ...
+    @property
+    def jitter(self) -> Callable[[], float]: ...
+
+
+@dataclass(slots=True)
+class Patience:
+    """Pauses between attempts: full jitter, doubling, ended by ``deadline`` (a time of ``world.clock``)."""
+
+    world: Waits
+    deadline: float
+    pause: float = _FIRST_PAUSE
+
+    def again(self) -> bool:
+        """Pause, and say whether there is time for another attempt."""
+        length = self.pause * self.world.jitter()
+        self.pause = min(self.pause * 2, _LONGEST_PAUSE)
+        if self.world.clock() + length >= self.deadline:
+            return False
+        self.world.sleep(length)
+        return True
+
+
+def reading(world: Waits, deadline: float, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns, repeating what may pass until ``deadline``. Raises Ec2Error."""
+    patience = Patience(world, deadline)
+    while True:
+        try:
+            return read()
+        except Ec2Error as e:
+            if not e.fault.passes or not patience.again():
+                raise
+
+
+def route_at(vpc: Vpc, place: Place, account: str) -> Target | None:
+    """Read where ``place`` leads now; None for nowhere. Raises Ec2Error, NO_TABLE when there is no table."""
+    table = table_now(vpc, place.table, account)
+    if table is None:
+        raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"{place.table} does not exist")
+    return table.routes.get(place.destination)
+
+
+def table_now(vpc: Vpc, table: str, account: str) -> RouteTable | None:
+    """Read one table by filter: asking by id would fail for all when one is gone."""
+    found = vpc.route_tables({"route-table-id": [table]}, account)
+    return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of a place, and when (``world.clock``)."""
+
+    target: Target | None
+    at: float
+
+
+def take(
+    world: Waits,
+    vpc: Vpc,
+    place: Place,
+    account: str,
+    eni: str,
+    seen: Seen,
+    deadline: float,
+    go_on: Callable[[], None],
+) -> None:
+    """Make ``place`` lead to ``eni``: ADD's write, the only one that replaces a working route.
+
+    Always writes, also where the read said ours: it may be stale, and only a write that succeeded is proof.
+    An answer that never came may have been applied, so the write is repeated. ``go_on`` raises when the ADD
+    is to stop. Raises Ec2Error, or RouteConflict for a route that is not ours to replace.
+    """
+    patience = Patience(world, deadline)
+    began = world.clock()
+    exists = seen.target is not None
+    while True:
+        go_on()
+        if world.clock() - seen.at > FRESH_SECONDS:
+            seen = _look(world, vpc, place, account, deadline)
+            exists = seen.target is not None
+        if seen.target is not None and not decide.replaceable(seen.target):
+            raise RouteConflict(decide.conflict(place, seen.target))
+        try:
+            (vpc.replace if exists else vpc.create)(place, eni, account)
+            return
+        except Ec2Error as e:
+            if e.fault is Ec2Fault.ROUTE_EXISTS:
+                # Whose is it? A read that still shows none is stale: look until it shows the route.
+                while (seen := _look(world, vpc, place, account, deadline)).target is None:
+                    if not patience.again():
+                        raise
+                exists = True
+                continue
+            if e.fault is Ec2Fault.NO_ROUTE and exists:
+                exists = False
+                seen = Seen(None, world.clock())
+                continue
+            new = e.fault is Ec2Fault.NO_ENI and world.clock() - began < NEW_ENI_SECONDS
+            if not (e.fault.passes or new) or not patience.again():
+                raise
+
+
+def _look(world: Waits, vpc: Vpc, place: Place, account: str, deadline: float) -> Seen:
+    at = world.clock()
+    return Seen(reading(world, deadline, lambda: route_at(vpc, place, account)), at)

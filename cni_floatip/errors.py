@@ -1,0 +1,159 @@
+"""Everything that can go wrong, one class per CNI error code.
+
+``msg`` is what the pod's event line shows: what failed, for which address, what to do. ``details`` is for
+the operator. Codes 0 to 99 are the CNI specification's (SPEC.md, section "Error"), 100 and up are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class CniError(Exception):
+    """An answer to the runtime that is not a result. Subclasses fix the code."""
+
+    code: ClassVar[int] = 999
+
+    def __init__(self, msg: str, details: str = "") -> None:
+        super().__init__(msg)
+        self.msg = msg
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.msg} ({self.details})" if self.details else self.msg
+
+    def document(self, version: str) -> dict[str, Any]:
+        """Return the error as the specification prints it: ``{cniVersion, code, msg, details?}``."""
+        found: dict[str, Any] = {"cniVersion": version, "code": self.code, "msg": self.msg}
+        return found | {"details": self.details} if self.details else found
+
+
+class IncompatibleVersion(CniError):
+    """The configuration's ``cniVersion`` is not one of ours, or too old for the verb."""
+
+    code = 1
+
+
+class UnsupportedField(CniError):
+    """A key that we do not know; the message holds key and value."""
+
+    code = 2
+
+
+class InvalidEnvironment(CniError):
+    """A ``CNI_*`` variable is missing or malformed; the message names every one."""
+
+    code = 4
+
+
+class IoFailure(CniError):
+    """Standard input or the data directory cannot be read or written."""
+
+    code = 5
+
+
+class DecodeFailure(CniError):
+    """What should be JSON (or a version number) is not."""
+
+    code = 6
+
+
+class InvalidConfig(CniError):
+    """A configuration whose JSON is right and whose meaning is not."""
+
+    code = 7
+
+
+class InvalidNetns(CniError):
+    """``CNI_NETNS`` is not a network namespace, or is the host's own."""
+
+    code = 8
+
+
+class TryAgain(CniError):
+    """A passing condition (throttling, metadata or EC2 out of reach): the runtime may call again."""
+
+    code = 11
+
+
+class NotAvailable(CniError):
+    """STATUS: an ADD would fail now."""
+
+    code = 50
+
+
+class AwsRefused(CniError):
+    """EC2 said no for good: permission, quota, a resource that does not exist."""
+
+    code = 100
+
+
+class RouteConflict(CniError):
+    """A route that is not ours to replace is in the way (gateway, NAT, transit gateway, propagated ...)."""
+
+    code = 101
+
+
+class PolicyRefused(CniError):
+    """The node configuration does not give what the network configuration asks for."""
+
+    code = 102
+
+
+class PodNetworkFailure(CniError):
+    """The pod's interface, routes or rules cannot be brought into the wanted state."""
+
+    code = 103
+
+
+class NotAsClaimed(CniError):
+    """CHECK: the difference between what was claimed and what is."""
+
+    code = 104
+
+
+class Ec2Fault(Enum):
+    """What an EC2 error means to us; ``vpc`` sorts AWS's codes into these."""
+
+    ROUTE_EXISTS = "the route exists already"
+    NO_ROUTE = "there is no such route"
+    NO_TABLE = "there is no such route table"
+    NO_ENI = "there is no such network interface"
+    THROTTLED = "the account's request rate is used up"
+    UNANSWERED = "no answer came: it may have been applied"
+    NOT_SENT = "EC2 could not be reached: it was not applied"
+    BUSY = "a resource is in transition"
+    DENIED = "permission or credentials are missing"
+    QUOTA = "a quota is reached"
+    REFUSED = "EC2 refuses the request"
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self in (Ec2Fault.THROTTLED, Ec2Fault.UNANSWERED, Ec2Fault.NOT_SENT, Ec2Fault.BUSY)
+
+
+class Ec2Error(Exception):
+    """One EC2 (or STS) call that did not succeed, in our words; ``str`` shows AWS's."""
+
+    def __init__(self, fault: Ec2Fault, action: str, code: str, message: str) -> None:
+        super().__init__(f"{action}: {code}: {message}" if code else f"{action}: {message}")
+        self.fault = fault
+        self.action = action
+        self.code = code
+        self.message = message
+
+    def answer(self, what: str) -> CniError:
+        """Return what the runtime is told when this ended the work on ``what``."""
+        return (TryAgain if self.fault.passes else AwsRefused)(f"{what}: {self}")
+
+
+def raise_any(errors: Sequence[CniError]) -> None:
+    """Raise one error that says what all of ``errors`` say, with the most lasting code. None: nothing."""
+    if not errors:
+        return
+    worst = max(errors, key=lambda error: error.code)
+    messages = " | ".join(dict.fromkeys(error.msg for error in errors))
+    raise type(worst)(messages, "; ".join(dict.fromkeys(e.details for e in errors if e.details))) from worst

@@ -1,0 +1,131 @@
+"""The instance metadata service: which instance this is and which network interfaces it has.
+
+The only module that speaks to it. Version 2 only (a token by PUT, reused for every GET), one connection.
+EC2 user guide, "Instance metadata categories". The service is link-local: no proxy is ever used.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from .errors import TryAgain
+from .model import Eni, Network, Node
+
+ENDPOINT = "http://169.254.169.254"
+_TOKEN_SECONDS = 21600
+_TIMEOUT = 1.0
+
+
+class Metadata:
+    """One conversation with the metadata service; ``close`` ends it.
+
+    Every method raises TryAgain when the service does not answer before ``deadline`` (of ``clock``).
+    """
+
+    def __init__(
+        self,
+        deadline: float,
+        *,
+        endpoint: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        url = urlsplit(endpoint or ENDPOINT)
+        self._host, self._port = url.hostname or "", url.port or 80
+        self._deadline = deadline
+        self._clock = clock
+        self._sleep = sleep
+        self._token = ""
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def node(self) -> Node:
+        """Return this instance, from its identity document."""
+        found = json.loads(self._need("dynamic/instance-identity/document"))
+        return Node(instance=found["instanceId"], account=found["accountId"], region=found["region"])
+
+    def macs(self) -> tuple[str, ...]:
+        """Return the MAC addresses of this instance's network interfaces, lower case."""
+        listing = self._need("meta-data/network/interfaces/macs/")
+        return tuple(line.strip("/").lower() for line in listing.split())
+
+    def primary_mac(self) -> str:
+        """Return the MAC address of the primary network interface (device 0)."""
+        return self._need("meta-data/mac").strip().lower()
+
+    def role(self) -> str:
+        """Return the name of the instance profile's role, "" when there is none."""
+        return (self._get("meta-data/iam/security-credentials/") or "").strip()
+
+    def eni(self, mac: str) -> Eni:
+        """Return the network interface with ``mac``, one of ``macs()``."""
+
+        def item(name: str) -> str:
+            return self._get(f"meta-data/network/interfaces/macs/{mac}/{name}") or ""
+
+        def networks(*names: str) -> tuple[Network, ...]:
+            return tuple(ip_network(line) for name in names for line in item(name).split())
+
+        return Eni(
+            id=item("interface-id"),
+            mac=mac,
+            device_number=int(item("device-number") or 0),
+            vpc=item("vpc-id"),
+            subnet=item("subnet-id"),
+            account=item("owner-id"),
+            subnet_cidrs=networks("subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"),
+            vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
+        )
+
+    def _need(self, path: str) -> str:
+        found = self._get(path)
+        if found is None:
+            raise TryAgain(f"instance metadata has no {path}: is this an EC2 instance?")
+        return found
+
+    def _get(self, path: str) -> str | None:
+        """Return the item at ``path``, None when there is none (404)."""
+        pause = 0.05
+        while True:
+            try:
+                if not self._token:
+                    self._token = self._fetch_token()
+                status, body = self._exchange("GET", path, {"X-aws-ec2-metadata-token": self._token})
+                if status == 200:
+                    return body
+                if status == 404:
+                    return None
+                self._token = ""  # 401: it has run out, or the instance was stopped and started
+                fault = f"status {status}"
+            except (OSError, http.client.HTTPException) as e:
+                self.close()
+                fault = str(e) or type(e).__name__
+            if self._clock() + pause > self._deadline:
+                raise TryAgain(f"instance metadata at {self._host} does not answer: {path}: {fault}")
+            self._sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, not a secret)
+            pause = min(pause * 2, 1.0)
+
+    def _fetch_token(self) -> str:
+        ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
+        status, body = self._exchange("PUT", "api/token", ttl)
+        if status != 200:
+            raise http.client.HTTPException(f"no token (status {status})")
+        return body
+
+    def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
+        self._connection.request(method, f"/latest/{path}", headers=headers)
+        response = self._connection.getresponse()
+        return response.status, response.read().decode()

@@ -1,0 +1,56 @@
+"""This node's claims as a person reads them: one line for each attachment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from .claims import Claim
+from .store import Problem
+
+HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
+
+
+def table(claims: Sequence[Claim]) -> str:
+    """Return the claims in columns, with a head."""
+    rows = [HEAD, *map(_row, claims)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def document(claims: Sequence[Claim], problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return the claims as they are on disk, each with its state in one word."""
+    return {
+        "claims": [claim.document() | {"state": claim.state.value} for claim in claims],
+        "problems": [
+            {"path": str(problem.path), "reason": problem.reason, "moved": problem.moved}
+            for problem in problems
+        ],
+    }
+
+
+def _row(claim: Claim) -> tuple[str, ...]:
+    destinations = dict.fromkeys(str(route.place.destination) for route in claim.routes)
+    tables = dict.fromkeys(route.place.table for route in claim.routes)
+    return (
+        str(claim.attachment),
+        str(claim.pod),
+        claim.eni or "-",
+        ",".join(destinations) or "-",
+        ",".join(tables) or "-",
+        _state(claim),
+        _since(claim.created),
+    )
+
+
+def _state(claim: Claim) -> str:
+    """The claim's state, with how many routes differ from it: ``held (1 superseded)``."""
+    others = [route.state.value for route in claim.routes if route.state != claim.state]
+    counts = [f"{others.count(state)} {state}" for state in dict.fromkeys(others)]
+    return claim.state.value + (f" ({', '.join(counts)})" if counts else "")
+
+
+def _since(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else "-"

@@ -1,0 +1,183 @@
+"""The nouns: frozen, typed, printable. No I/O, no decisions; the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import Literal
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+ROUTE_PROTO = 241
+"""The ``proto`` of every route and rule we put into a pod: what does not carry it is not ours."""
+
+METADATA_NETWORKS: tuple[Network, ...] = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
+"""Where instance metadata, VPC DNS and time sync live. No floating interface reaches them (DESIGN 4.7)."""
+
+
+def host_route(address: Address) -> Network:
+    """Return the /32 or /128 that holds ``address`` alone."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Attachment:
+    """What a CNI call is about: one interface of one container in one network (SPEC.md, "Attachment")."""
+
+    network: str
+    container: str
+    ifname: str
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.container}/{self.ifname}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """Who the container is to Kubernetes, from ``CNI_ARGS``; empty strings outside Kubernetes."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.name else "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Eni:
+    """A network interface of this instance, as instance metadata describes it."""
+
+    id: str
+    mac: str
+    device_number: int
+    vpc: str
+    subnet: str
+    account: str
+    subnet_cidrs: tuple[Network, ...]
+    vpc_cidrs: tuple[Network, ...]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This instance, as its identity document says."""
+
+    instance: str
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a VPC route points. ``active`` is false for a blackhole."""
+
+    id: str
+    is_eni: bool
+    active: bool = True
+    propagated: bool = False
+
+    def __str__(self) -> str:
+        return self.id if self.active else f"{self.id} (blackhole)"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """One cell that can hold a VPC route: (route table, destination)."""
+
+    table: str
+    destination: Network = field(compare=False)
+    key: tuple[int, int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        net = self.destination
+        object.__setattr__(self, "key", (net.version, int(net.network_address), net.prefixlen))
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.destination}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """A VPC route table as last read. ``routes`` holds CIDR destinations only (no prefix lists)."""
+
+    id: str
+    vpc: str
+    account: str
+    routes: Mapping[Network, Target]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    subnets: frozenset[str] = frozenset()
+    main: bool = False
+    is_gateway_table: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet of the VPC; ``account`` owns it and with it the VPC's route tables."""
+
+    id: str
+    vpc: str
+    account: str
+    cidrs: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodRoute:
+    """A route inside the pod, always on-link through the floating interface, or ``unreachable``."""
+
+    destination: Network
+    gateway: Address | None
+    table: int
+    mtu: int | None = None
+    kind: Literal["unicast", "unreachable"] = "unicast"
+
+    def __str__(self) -> str:
+        if self.kind == "unreachable":
+            return f"unreachable {self.destination} table {self.table}"
+        mtu = f" mtu {self.mtu}" if self.mtu else ""
+        return f"{self.destination} via {self.gateway} table {self.table}{mtu}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodRule:
+    """``ip rule from SOURCE lookup TABLE`` inside the pod."""
+
+    source: Network
+    table: int
+
+    def __str__(self) -> str:
+        return f"from {self.source} lookup {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodAddress:
+    """An address on the pod's interface and whether duplicate address detection is still under way."""
+
+    interface: Interface
+    tentative: bool = False
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface of the kernel. ``ipvlan_mode`` is set on ipvlan interfaces only."""
+
+    name: str
+    index: int
+    mac: str
+    kind: str = ""
+    up: bool = True
+    carrier: bool = True
+    ipvlan_mode: Literal["", "l2", "l3", "l3s"] = ""

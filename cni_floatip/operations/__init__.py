@@ -1,0 +1,9 @@
+"""What the plugin does, verb by verb: the same whatever the transport (direct mode, later a node agent)."""
+
+from .add import add
+from .check import check
+from .delete import delete
+from .gc import collect, gc
+from .status import status
+
+__all__ = ["add", "check", "collect", "delete", "gc", "status"]

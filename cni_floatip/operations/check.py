@@ -1,0 +1,119 @@
+"""CHECK: the same comparison as ADD's, with no write. Every difference is reported, not the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..claims import Claim, State
+from ..ec2writes import reading
+from ..errors import CniError, Ec2Error, NotAsClaimed
+from ..model import Place, RouteTable
+from ..netconf import NetConf
+from ..request import Request
+from ..result import PrevResult
+from ..world import Vpc, World
+
+CHECK_SECONDS = 20.0
+SETTLE_SECONDS = 15.0
+"""How stale EC2's answers may be after a write: a difference younger than this is looked at again."""
+
+
+def check(request: Request, world: World) -> None:
+    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found."""
+    NetConf.parse(request.config)
+    prev = PrevResult.parse(request.config, request.attachment.ifname)
+    claim = world.claims.get(request.attachment)
+    if not isinstance(claim, Claim):
+        raise NotAsClaimed(f"no claim of {request.attachment} is recorded on this node: was it added here?")
+    found = [
+        *_states(claim, prev),
+        *_pod_differences(request, world, claim),
+        *_vpc_differences(world, claim, world.clock() + CHECK_SECONDS),
+    ]
+    if found:
+        raise NotAsClaimed(" | ".join(found))
+
+
+def _states(claim: Claim, prev: PrevResult) -> Iterator[str]:
+    for route in claim.routes:
+        if not route.state.live:
+            yield f"{route.place}: recorded as {route.state}"
+    for address in prev.addresses:
+        if address.ip not in {each.ip for each in claim.addresses}:
+            yield f"{address.ip}: not among the claimed addresses"
+
+
+def _pod_differences(request: Request, world: World, claim: Claim) -> Iterator[str]:
+    """Missing or changed routes, rules, addresses. What others added is theirs."""
+    try:
+        with world.kernel().open_pod(
+            request.netns, request.attachment.ifname, override=request.netns_override
+        ) as pod:
+            present = {each.interface.ip: each for each in pod.addresses()}
+            for address in claim.addresses:
+                if address.ip not in present:
+                    yield f"pod: address {address.ip} is missing"
+                elif present[address.ip].tentative or present[address.ip].duplicate:
+                    yield f"pod: address {address.ip} cannot be used (tentative, or a duplicate)"
+            routes = pod.routes()
+            for route in claim.pod_routes:
+                if route not in routes:
+                    other = [
+                        r for r in routes if (r.destination, r.table) == (route.destination, route.table)
+                    ]
+                    yield f"pod: route {route} " + (f"is now {other[0]}" if other else "is missing")
+            rules = pod.rules()
+            yield from (f"pod: rule {rule} is missing" for rule in claim.pod_rules if rule not in rules)
+            back = pod.connected()
+            for address in claim.connected:
+                if address.network in back:
+                    yield f"pod: connected route {address.network} is back: nothing of it is on the link"
+    except NotAsClaimed:
+        raise
+    except CniError as e:
+        yield f"pod: {e.msg}"
+
+
+def _vpc_differences(world: World, claim: Claim, deadline: float) -> list[str]:
+    """Look until all is well or EC2's answers must be true; right after an ADD they may be stale."""
+    vpc = world.vpc(claim.region)
+    pause = 0.5
+    while True:
+        try:
+            found = list(_look(world, vpc, claim, deadline))
+        except Ec2Error as e:
+            raise e.answer("cannot read the VPC") from e
+        settled = world.now() - claim.written > SETTLE_SECONDS
+        if not found or settled or world.clock() + pause > deadline:
+            return found
+        world.sleep(pause)
+        pause = min(pause * 2, 4.0)
+
+
+def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str]:
+    tables: dict[str, RouteTable] = {}
+    for account in {route.account for route in claim.routes}:
+        ids = sorted({route.place.table for route in claim.routes if route.account == account})
+        tables |= {table.id: table for table in _tables(world, vpc, ids, account, deadline)}
+    for route in claim.routes:
+        if route.state is not State.GONE:
+            yield from _difference(route.place, claim.eni, tables)
+    if claim.source_dest_check != "ignore" and reading(
+        world, deadline, lambda: vpc.source_dest_check(claim.eni)
+    ):
+        yield f"source/dest check of {claim.eni} is on: EC2 drops the traffic of the floating IP"
+
+
+def _tables(world: World, vpc: Vpc, ids: list[str], account: str, deadline: float) -> tuple[RouteTable, ...]:
+    return reading(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
+
+
+def _difference(place: Place, eni: str, tables: Mapping[str, RouteTable]) -> Iterator[str]:
+    if place.table not in tables:
+        yield f"vpc: route table {place.table} does not exist"
+        return
+    target = tables[place.table].routes.get(place.destination)
+    if target is None:
+        yield f"vpc: route {place} -> {eni} is missing"
+    elif target.id != eni or not target.active:
+        yield f"vpc: route {place} leads to {target}, not to {eni}"

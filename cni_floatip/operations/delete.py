@@ -1,0 +1,132 @@
+"""DEL: end an attachment's claim. Never fails for AWS, network, namespace, configuration or record reasons.
+
+An error from DEL would make the runtime skip the other plugins' clean-up (libcni stops at the first one), so
+what cannot be done now is recorded and done by the next call. Needs neither ``prevResult`` nor namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ..claims import Claim, State
+from ..errors import CniError
+from ..model import Attachment
+from ..request import Request
+from ..world import World
+from .release import attachment_lock, live_claims, release, resolve, work_off
+
+DEL_SECONDS = 8.0
+"""All of DEL; the runtime is answered within ten."""
+LOCK_SECONDS = 4.5
+"""How long to wait for an ADD of the same attachment: its last write takes five seconds at most."""
+
+
+def delete(request: Request, world: World) -> None:
+    """End the claim of the request's attachment; what is left to do is on disk afterwards."""
+    deadline = world.clock() + DEL_SECONDS
+    attachment = request.attachment
+    if not world.claims.exists():
+        return  # nothing was ever claimed here
+    with world.claims.own(alone=False) as shared:
+        if not shared:
+            world.log(
+                f"DEL {attachment}: a node agent has the claims, and sees by itself that the pod is gone"
+            )
+            return
+        _delete(request, world, deadline)
+
+
+def _delete(request: Request, world: World, deadline: float) -> None:
+    attachment = request.attachment
+    try:
+        cancel(world, attachment)
+        with world.claims.lock(attachment_lock(attachment), LOCK_SECONDS) as mine:
+            claim = world.claims.get(attachment)
+            if claim is not None and not isinstance(claim, Claim):
+                world.log(str(claim))
+                claim = _from_request(request, world)
+            if claim is None:
+                return
+            if mine:
+                end(world, claim, request.netns, deadline)
+    except CniError as e:
+        world.log(f"DEL {attachment}: left for the next call: {e}")
+        return
+    work_off(world, deadline, besides=attachment)
+
+
+def cancel(world: World, attachment: Attachment) -> None:
+    """Tell a running ADD of ``attachment`` to write no more: it looks at its record before each write."""
+    claim = world.claims.get(attachment)
+    if isinstance(claim, Claim) and claim.state is State.CLAIMING:
+        places = [route.place for route in claim.routes if route.state is State.CLAIMING]
+        world.claims.put(claim.with_state(State.RELEASING, places))
+
+
+def end(world: World, claim: Claim, netns: str, deadline: float) -> None:
+    """End ``claim``: clear the pod, release or leave the VPC routes. Raises CniError with the rest on disk.
+
+    A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
+    """
+    leave = claim.on_delete == "keep" and claim.state in (State.HELD, State.SUPERSEDED)
+    if leave:
+        heirs = live_claims(world, besides=claim.attachment)
+        inherited = [
+            route.place
+            for route in claim.routes
+            if any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
+        ]
+        claim = replace(claim, routes=tuple(r for r in claim.routes if r.place in inherited))
+    claim = claim.with_state(State.RELEASING)
+    if claim.routes or claim.unresolved is not None:
+        world.claims.put(claim)
+    _clear_pod(world, claim, netns)
+    if not claim.routes and claim.unresolved is None:
+        world.claims.erase(claim.attachment)
+        return
+    if claim.unresolved is not None:
+        claim = resolve(world, claim, deadline)
+    release(world, world.vpc(claim.region), claim, deadline)
+
+
+def _clear_pod(world: World, claim: Claim, netns: str) -> None:
+    """Remove our routes and rules from the pod, if its namespace is there and still the pod's."""
+    if not netns or claim.unresolved is not None:
+        return
+    inode = world.inode(netns)
+    if not inode or inode != claim.netns_inode:
+        return  # gone, or /proc/PID/ns/net of another process by now
+    kernel = world.kernel()
+    try:
+        try:
+            with kernel.open_pod(netns, claim.attachment.ifname) as pod:
+                pod.remove_all(claim.table)
+                for address in claim.connected:
+                    pod.restore_connected(address)
+        except CniError:  # the interface is gone: its rules are not (R1-48)
+            kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules)
+    except CniError as e:
+        world.log(f"{claim.attachment}: the pod is not cleared: {e}")
+
+
+def _from_request(request: Request, world: World) -> Claim | None:
+    """Make a claim to release in place of a record that cannot be read, from what DEL was told."""
+    said = request.config.get("onDelete")
+    on_delete: Literal["release", "keep"] = said if said in ("release", "keep") else world.on_delete
+    if on_delete == "keep" or not request.config.get("prevResult"):
+        return None
+    return Claim(
+        attachment=request.attachment,
+        eni="",
+        region="",
+        netns=request.netns,
+        netns_inode=0,
+        boot=world.boot(),
+        pod=request.pod,
+        on_delete=on_delete,
+        routes=(),
+        created=world.now(),
+        written=world.now(),
+        unresolved=dict(request.config),
+    )

@@ -1,0 +1,90 @@
+"""GC: end the claims of attachments that the runtime no longer knows; and ``floatipctl gc``, by evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..claims import Claim
+from ..errors import CniError, raise_any
+from ..request import Request
+from ..world import World
+from .delete import end
+from .release import attachment_lock, work_off
+
+GC_SECONDS = 60.0
+KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+"""The specification renamed the key; libcni sends both."""
+
+
+def gc(request: Request, world: World) -> None:
+    """End every claim of the network that is not in the list of valid attachments.
+
+    No list at all says nothing about any attachment, so nothing is done; ``null`` and ``[]`` say that there
+    is none. Raises CniError at the end, when everything was tried.
+    """
+    present = [request.config[key] for key in KEYS if key in request.config]
+    if not present:
+        world.log("GC without a list of valid attachments: nothing is known to be stale, nothing is done")
+        return
+    valid = {
+        (entry.get("containerID"), entry.get("ifname"))
+        for entries in present
+        for entry in entries or ()
+        if isinstance(entry, Mapping)
+    }
+
+    def stale(claim: Claim) -> str:
+        if claim.attachment.network != request.attachment.network:
+            return ""
+        known = (claim.attachment.container, claim.attachment.ifname) in valid
+        return "" if known else "not among the valid attachments"
+
+    raise_any(_end_all(world, stale))
+
+
+def collect(world: World, *, dry_run: bool = False) -> list[str]:
+    """End the claims of pods that are gone without a DEL, on evidence; do what earlier calls could not.
+
+    Evidence is another boot, or a namespace path that is absent while another one beside it is there
+    (else the whole mount may be invisible from here). Returns one sentence for each thing done or left.
+    """
+    claims, _ = world.claims.all()
+    visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
+    told: list[str] = []
+
+    def stale(claim: Claim) -> str:
+        why = ""
+        if claim.live and claim.boot != world.boot():
+            why = "the node was rebooted since"
+        elif claim.live and not world.inode(claim.netns) and str(Path(claim.netns).parent) in visible:
+            why = f"its namespace {claim.netns} is gone"
+        if why:
+            told.append(f"{claim.attachment}: ended: {why}")
+        return "" if dry_run else why
+
+    errors = _end_all(world, stale)
+    told += [str(error) for error in errors]
+    return told if dry_run else told + work_off(world, world.clock() + GC_SECONDS)
+
+
+def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:
+    if not world.claims.exists():
+        return []
+    deadline = world.clock() + GC_SECONDS
+    errors: list[CniError] = []
+    claims, problems = world.claims.all()
+    for problem in problems:
+        world.log(str(problem))
+    for claim in claims:
+        why = stale(claim)
+        if not why:
+            continue
+        world.log(f"{claim.attachment}: {why}")
+        try:
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                if free:  # else its own call is at work
+                    end(world, claim, claim.netns, deadline)
+        except CniError as e:
+            errors.append(e)
+    return errors

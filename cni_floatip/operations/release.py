@@ -1,0 +1,208 @@
+"""How a claim ends: look, and delete what is still ours and wanted by nobody; record what is left to do.
+
+Used by DEL, by GC, by an ADD that failed, and by the next call on the node for what earlier ones left.
+A claim whose routes are all gone stays on disk as ``gone`` until no request of ours can land any more: a
+write that timed out may be applied minutes later, and somebody must know whose it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .. import decide
+from ..claims import LATE_SECONDS, Claim, ClaimedRoute, State
+from ..ec2writes import Patience, route_at
+from ..errors import CniError, Ec2Error, Ec2Fault, TryAgain, raise_any
+from ..model import Attachment, Place
+from ..world import Vpc, World, together
+
+AT_ONCE = 8
+"""How many routes are looked at and deleted side by side."""
+
+
+def attachment_lock(attachment: Attachment) -> str:
+    """Return what a call locks that works on ``attachment``: free means that no such call is alive."""
+    return f"attachment {attachment}"
+
+
+def place_lock(place: Place) -> str:
+    """Return what is locked while a route is looked at, decided on and written."""
+    return f"place {place}"
+
+
+def live_claims(world: World, besides: Attachment | None = None) -> list[Claim]:
+    """Return the claims of this node that want their routes, without that of ``besides``.
+
+    A ``claiming`` one counts only while its ADD lives: else nobody was told that it succeeded.
+    """
+    claims, problems = world.claims.all()
+    for problem in problems:
+        world.log(str(problem))
+    return [
+        claim
+        for claim in claims
+        if claim.live and claim.attachment != besides and not _abandoned(world, claim)
+    ]
+
+
+def _abandoned(world: World, claim: Claim) -> bool:
+    if claim.state is not State.CLAIMING:
+        return False
+    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+        return free
+
+
+def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
+    """Take back every ``releasing`` or ``gone`` route of ``claim`` and record how far that came.
+
+    Raises CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
+    """
+    todo = [route for route in claim.routes if not route.state.live]
+    errors: list[CniError] = []
+    for start in range(0, len(todo), AT_ONCE):
+        results: dict[Place, ClaimedRoute] = {}
+        batch = todo[start : start + AT_ONCE]
+        errors += together(*(_bind(world, vpc, claim, route, deadline, results) for route in batch))
+        routes = tuple(results.get(route.place, route) for route in claim.routes)
+        if routes != claim.routes:
+            claim = replace(claim, routes=routes, written=world.now())
+            world.claims.put(claim)
+    raise_any(errors)
+    return claim
+
+
+def _bind(
+    world: World,
+    vpc: Vpc,
+    claim: Claim,
+    route: ClaimedRoute,
+    deadline: float,
+    results: dict[Place, ClaimedRoute],
+) -> Callable[[], None]:
+    def run() -> None:
+        results[route.place] = _release_route(world, vpc, claim, route, deadline)
+
+    return run
+
+
+def _release_route(
+    world: World, vpc: Vpc, claim: Claim, route: ClaimedRoute, deadline: float
+) -> ClaimedRoute:
+    """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
+    place, patience = route.place, Patience(world, deadline)
+    gone = replace(route, state=State.GONE, successor="")
+    while True:
+        with world.claims.lock(place_lock(place), max(0.0, deadline - world.clock())) as free:
+            if not free:
+                raise TryAgain(f"{place}: another call on this node is writing it")
+            others = live_claims(world, besides=claim.attachment)
+            try:
+                target = route_at(vpc, place, route.account)
+                if target is None and route.successor:
+                    return _hand_over(vpc, claim, route, others)
+                what = decide.release(target, claim, place, others)
+                if what is decide.Release.LEAVE:
+                    return gone
+                if what is decide.Release.HAND_OVER:
+                    heir = decide.heir(claim, place, others)
+                    route = replace(route, successor=heir.eni if heir else "")
+                    _record(world, claim, route)  # before the delete: a crash must not leave the heir without
+                vpc.delete(place, route.account)
+                return _hand_over(vpc, claim, route, others) if route.successor else gone
+            except Ec2Error as e:
+                if e.fault in (Ec2Fault.NO_TABLE, Ec2Fault.NO_ROUTE):
+                    return gone
+                error = e
+        if not error.fault.passes or not patience.again():
+            raise error.answer(f"cannot release {place}")
+
+
+def _hand_over(vpc: Vpc, claim: Claim, route: ClaimedRoute, others: list[Claim]) -> ClaimedRoute:
+    """Create the route, now absent, for the other claim of this node that wants it through another ENI."""
+    heir = decide.heir(claim, route.place, others)
+    if heir:
+        try:
+            vpc.create(route.place, heir.eni, route.account)
+        except Ec2Error as e:
+            if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
+                raise
+    return replace(route, state=State.GONE, successor="")
+
+
+def _record(world: World, claim: Claim, changed: ClaimedRoute) -> None:
+    current = world.claims.get(claim.attachment)
+    base = current if isinstance(current, Claim) else claim
+    routes = tuple(changed if route.place == changed.place else route for route in base.routes)
+    world.claims.put(replace(base, routes=routes))
+
+
+def work_off(world: World, deadline: float, besides: Attachment | None = None) -> list[str]:
+    """Do what earlier calls on this node could not: release, and forget what can no longer matter.
+
+    Returns what is still left undone, one sentence each. Never raises for a single claim.
+    """
+    claims, problems = world.claims.all()
+    left = [str(problem) for problem in problems]
+    for claim in claims:
+        if claim.attachment == besides or world.clock() >= deadline:
+            continue
+        if all(route.state in (State.HELD, State.SUPERSEDED) for route in claim.routes) and claim.routes:
+            continue
+        try:
+            _work_off(world, claim, deadline)
+        except CniError as e:
+            left.append(f"{claim.attachment}: {e}")
+    for sentence in left:
+        world.log(sentence)
+    return left
+
+
+def _work_off(world: World, claim: Claim, deadline: float) -> None:
+    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+        now = world.claims.get(claim.attachment)
+        if not free or not isinstance(now, Claim):
+            return  # its own call is at work
+        if now.state is State.GONE and now.written + LATE_SECONDS < world.now():
+            world.claims.erase(now.attachment)
+            return
+        if now.unresolved is not None:
+            now = resolve(world, now, deadline)
+        if now.state is State.CLAIMING:  # its ADD died and answered nobody
+            now = now.with_state(State.RELEASING)
+            world.claims.put(now)
+        release(world, world.vpc(now.region), now, deadline)
+
+
+def resolve(world: World, claim: Claim, deadline: float) -> Claim:
+    """Find the routes of a claim whose record was lost, from the configuration of its DEL.
+
+    Raises CniError when metadata or EC2 cannot be asked; the claim then stays as it is.
+    """
+    from ..netconf import NetConf
+    from ..result import PrevResult
+    from .site import look, site_of
+
+    conf = NetConf.parse(claim.unresolved or {})
+    prev = PrevResult.parse(claim.unresolved or {}, claim.attachment.ifname)
+    metadata = world.metadata(deadline)
+    try:
+        site = site_of(prev.mac(claim.attachment.ifname), metadata)
+    finally:
+        metadata.close()
+    view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)
+    found = replace(
+        claim,
+        eni=site.eni.id,
+        region=site.node.region,
+        unresolved=None,
+        routes=tuple(
+            ClaimedRoute(Place(table.id, want.destination), State.RELEASING, view.account)
+            for table in view.tables
+            for want in view.wants
+            if world.policy.allows_table(table)
+            and world.policy.allows_destination(want.destination, claim.pod.namespace)
+        ),
+    )
+    world.claims.put(found)
+    return found

@@ -1,0 +1,143 @@
+"""Where an attachment is: the ENI behind the pod's interface, and the VPC around it as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .. import decide
+from ..ec2writes import reading
+from ..errors import Ec2Error, InvalidConfig, raise_any
+from ..model import Eni, Network, Node, RouteTable, Subnet
+from ..netconf import NetConf
+from ..result import PrevResult
+from ..world import Metadata, PodNet, Vpc, World, together
+
+T = TypeVar("T")
+
+CARRIER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """This node, and the ENI through which the pod's interface reaches the VPC."""
+
+    node: Node
+    eni: Eni
+    primary_cidrs: tuple[Network, ...] = ()
+
+
+def locate(pod: PodNet, metadata: Metadata) -> Site:
+    """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
+
+    Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata.
+    """
+    link = pod.link
+    if link.kind == "ipvlan" and link.ipvlan_mode != "l2":
+        raise InvalidConfig(
+            f"{link.name} is ipvlan in mode {link.ipvlan_mode or 'unknown'}, which cannot carry a floating"
+            ' IP: use "mode": "l2" in the ipvlan configuration'
+        )
+    macs = metadata.macs()
+    mac = link.mac
+    if mac not in macs:
+        parent = pod.parent()
+        mac = parent.link.mac if parent and parent.here else ""
+        if mac in macs and link.kind == "macvlan":
+            raise InvalidConfig(
+                f"{link.name} is macvlan with a MAC of its own ({link.mac}): EC2 drops frames whose MAC is"
+                " not the ENI's; use ipvlan in mode l2, or host-device"
+            )
+    if mac not in macs:
+        raise InvalidConfig(
+            f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
+            ' "master", or host-device'
+        )
+    return site_of(mac, metadata)
+
+
+def site_of(mac: str, metadata: Metadata) -> Site:
+    """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
+    primary = metadata.primary_mac()
+    eni = metadata.eni(mac)
+    if mac == primary or eni.device_number == 0:
+        raise InvalidConfig(
+            f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
+            ' "master"'
+        )
+    return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs)
+
+
+def bring_up(pod: PodNet, world: World) -> None:
+    """Bring the parent up where it is down: on AL2023 a hot-plugged ENI is. Raises PodNetworkFailure."""
+    parent = pod.parent()
+    if parent and parent.here:
+        world.kernel().set_up(parent.link, world.clock() + CARRIER_SECONDS, world.sleep, world.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``."""
+
+    tables: tuple[RouteTable, ...]
+    wants: tuple[decide.Want, ...]
+    occupants: Mapping[str, str]
+    checks_source: bool
+    account: str
+    read_at: float
+
+
+def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, deadline: float) -> View:
+    """Read tables, subnets and source/dest check side by side; return what this ADD rests on.
+
+    Raises CniError: InvalidConfig or PolicyRefused for what they show to be impossible.
+    """
+    eni = site.eni
+    filters = decide.table_filters(conf.route_tables, eni.vpc)
+    roles = world.policy.roles
+    account = ""
+    if roles:  # a shared VPC: its owner, whom the ENI's subnet names, has the route tables
+        own = _read(world, deadline, "subnet of the ENI", lambda: vpc.subnets({"subnet-id": [eni.subnet]}))
+        account = own[0].account if own and own[0].account in roles else ""
+    read_at = world.clock()
+    tables: tuple[RouteTable, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    checks_source = False
+
+    def read_tables() -> None:
+        nonlocal tables
+        tables = _read(
+            world, deadline, f"route tables of {eni.vpc}", lambda: vpc.route_tables(filters, account)
+        )
+
+    def read_subnets() -> None:
+        nonlocal subnets
+        subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets({"vpc-id": [eni.vpc]}))
+
+    def read_check() -> None:
+        nonlocal checks_source
+        checks_source = _read(
+            world, deadline, f"source/dest check of {eni.id}", lambda: vpc.source_dest_check(eni.id)
+        )
+
+    reads = [read_tables]
+    if decide.needs_subnets(conf, prev.addresses, eni):
+        reads.append(read_subnets)
+    if world.policy.source_dest_check != "ignore":
+        reads.append(read_check)
+    raise_any(together(*reads))
+    wants = decide.destinations(conf, prev.addresses, eni, subnets)
+    dummies = [want.subnet.id for want in wants if want.subnet]
+    occupants: Mapping[str, str] = {}
+    if dummies:
+        occupants = _read(world, deadline, "interfaces of the subnets", lambda: vpc.interfaces_in(dummies))
+    chosen = decide.select_tables(conf.route_tables, tables, subnets, eni)
+    return View(chosen, wants, occupants, checks_source, account, read_at)
+
+
+def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
+    try:
+        return reading(world, deadline, read)
+    except Ec2Error as e:
+        raise e.answer(f"cannot read the {what}") from e

@@ -1,0 +1,152 @@
+"""``floatip`` in direct mode: one CNI call, from environment and standard input to one JSON document.
+
+SPEC.md section 2. Standard output is put out of everybody's reach first: what a library prints goes to
+standard error, and the runtime reads one document or nothing. VERSION and a call that is refused for its
+configuration load neither botocore nor pyroute2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .versions import SUPPORTED
+
+if TYPE_CHECKING:  # VERSION pays for none of these
+    from .request import Request
+    from .world import World
+
+ABOUT = (
+    "CNI plugin floatip: a floating IP for pods on Amazon EKS, chained after ipvlan or host-device\n"
+    f"CNI protocol versions supported: {', '.join(SUPPORTED)}\n"
+)
+
+
+def main() -> int:
+    """Run the call that the environment describes; return the exit status."""
+    answers = _claim_stdout()
+    if not os.environ.get("CNI_COMMAND"):
+        sys.stderr.write(ABOUT)
+        return 0
+    status, document = call(os.environ)
+    return _answer(answers, document) or status
+
+
+def _claim_stdout() -> int:
+    """Return a private descriptor of standard output; descriptor 1 is standard error from here on."""
+    try:
+        answers = os.dup(1)
+    except OSError:  # closed: the call is done all the same
+        answers = -1
+    os.dup2(2, 1)
+    return answers
+
+
+def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
+    """Run one call; return the exit status and the document to print, None for none. Raises nothing."""
+    version = SUPPORTED[-1]
+    try:
+        if environ["CNI_COMMAND"] == "VERSION":
+            return 0, {"cniVersion": _asked_version(), "supportedVersions": list(SUPPORTED)}
+        from . import request
+
+        request.check_environment(environ)
+        asked = request.parse(environ, _stdin())
+        version = asked.version
+        return 0, _run(asked, environ)
+    except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
+        return 1, _error(e, version)
+
+
+def _asked_version() -> str:
+    """Return the caller's version if it is there without waiting: VERSION must not hang on an open input."""
+    import select
+
+    try:
+        if not select.select([0], [], [], 0)[0] or not (sent := os.read(0, 65536)):
+            return SUPPORTED[-1]
+        import json
+
+        found = json.loads(sent).get("cniVersion")
+    except (OSError, ValueError, AttributeError):
+        return SUPPORTED[-1]
+    return found if found in SUPPORTED else SUPPORTED[-1]
+
+
+def _stdin() -> bytes:
+    from .errors import IoFailure
+
+    try:
+        return sys.stdin.buffer.read()
+    except (OSError, AttributeError) as e:  # AttributeError: it is closed
+        raise IoFailure(f"cannot read the network configuration from standard input: {e}") from e
+
+
+def _run(asked: Request, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
+    from . import direct, operations
+    from .errors import CniError, NotAvailable, TryAgain
+    from .nodeconf import NodeConf
+
+    if asked.verb == "DEL":
+        _delete(asked, direct.world(direct.forgiving_policy(environ), environ))
+        return None
+    try:
+        policy = NodeConf.load(direct.policy_path(environ))
+    except CniError as e:
+        raise NotAvailable(e.msg, e.details) if asked.verb == "STATUS" else e from e
+    world = direct.world(policy, environ)
+    if asked.verb == "STATUS":
+        operations.status(world, environ)
+        return None
+    with world.claims.own(alone=False) as shared:
+        if not shared:
+            raise TryAgain(f"a node agent has {policy.data_dir}: direct mode is not for this node")
+        if asked.verb == "ADD":
+            return operations.add(asked, world)
+        if asked.verb == "CHECK":
+            operations.check(asked, world)
+        else:
+            operations.gc(asked, world)
+    return None
+
+
+def _delete(asked: Request, world: World) -> None:
+    """DEL always completes: whatever goes wrong is for the operator to read, not for the runtime."""
+    from . import operations
+
+    try:
+        operations.delete(asked, world)
+    except Exception:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
+        import traceback
+
+        traceback.print_exc()
+
+
+def _error(e: Exception, version: str) -> Mapping[str, Any]:
+    """Return what the runtime reads of ``e``. A traceback is for standard error alone."""
+    from .errors import CniError
+
+    if isinstance(e, CniError):
+        return e.document(version)
+    import traceback
+
+    traceback.print_exception(e)
+    return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
+
+
+def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
+    """Print ``document``; return 1 when nobody can read it."""
+    if document is None:
+        return 0
+    import json
+
+    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    try:
+        while text:
+            text = text[os.write(answers, text) :]
+    except OSError as e:  # closed, or the runtime has gone away
+        sys.stderr.write(f"floatip: cannot answer: {e}\n")
+        return 1
+    return 0

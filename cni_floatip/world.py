@@ -1,0 +1,175 @@
+"""What an operation may touch: the edges, the clock, the policy. Real in direct mode, fake in tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from .claims import Claim
+from .errors import CniError
+from .model import (
+    Attachment,
+    Eni,
+    Interface,
+    Link,
+    Network,
+    Node,
+    Place,
+    PodAddress,
+    PodRoute,
+    PodRule,
+    RouteTable,
+    Subnet,
+)
+from .nodeconf import NodeConf
+
+
+class Metadata(Protocol):
+    """Instance metadata; see ``imds``."""
+
+    def node(self) -> Node: ...
+    def macs(self) -> tuple[str, ...]: ...
+    def primary_mac(self) -> str: ...
+    def role(self) -> str: ...
+    def eni(self, mac: str) -> Eni: ...
+    def close(self) -> None: ...
+
+
+class Vpc(Protocol):
+    """EC2; see ``vpc``. Every method raises Ec2Error."""
+
+    def route_tables(
+        self, filters: Mapping[str, Sequence[str]], account: str = ""
+    ) -> tuple[RouteTable, ...]: ...
+    def subnets(self, filters: Mapping[str, Sequence[str]]) -> tuple[Subnet, ...]: ...
+    def interfaces_in(self, subnets: Sequence[str]) -> dict[str, str]: ...
+    def source_dest_check(self, eni: str) -> bool: ...
+    def disable_source_dest_check(self, eni: str) -> None: ...
+    def create(self, place: Place, eni: str, account: str = "") -> None: ...
+    def replace(self, place: Place, eni: str, account: str = "") -> None: ...
+    def delete(self, place: Place, account: str = "") -> None: ...
+
+
+class Parent(Protocol):
+    """The link below a pod's interface, and whether it lives in this process's namespace."""
+
+    @property
+    def link(self) -> Link: ...
+    @property
+    def here(self) -> bool: ...
+
+
+class PodNet(Protocol):
+    """One interface of a pod, from inside; see ``podnet``."""
+
+    link: Link
+
+    def parent(self) -> Parent | None: ...
+    def addresses(self) -> tuple[PodAddress, ...]: ...
+    def wait_addresses(
+        self,
+        addresses: Iterable[Any],
+        deadline: float,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float] = ...,
+    ) -> None: ...
+    def other_addresses(self) -> tuple[Interface, ...]: ...
+    def routes(self) -> frozenset[PodRoute]: ...
+    def rules(self) -> frozenset[PodRule]: ...
+    def foreign_routes(self, table: int | None = None) -> Sequence[object]: ...
+    def free_table(self, start: int = 100) -> int: ...
+    def add(self, wanted: PodRoute | PodRule) -> None: ...
+    def remove(self, unwanted: PodRoute | PodRule) -> None: ...
+    def remove_all(self, table: int | None) -> None: ...
+    def connected(self) -> frozenset[Network]: ...
+    def remove_connected(self, network: Network) -> None: ...
+    def restore_connected(self, interface: Interface) -> None: ...
+
+
+class Kernel(Protocol):
+    """Network namespaces of this machine; see ``podnet``."""
+
+    def open_pod(
+        self, netns: str, ifname: str, *, override: bool = False
+    ) -> AbstractContextManager[PodNet]: ...
+    def clear_pod(
+        self,
+        netns: str,
+        table: int | None,
+        routes: Iterable[PodRoute] = (),
+        rules: Iterable[PodRule] = (),
+        *,
+        override: bool = False,
+    ) -> None: ...
+    def set_up(
+        self,
+        link: Link,
+        deadline: float,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float] = ...,
+    ) -> Link: ...
+
+
+class Claims(Protocol):
+    """The node's disk; see ``store``."""
+
+    def put(self, claim: Claim) -> None: ...
+    def get(self, attachment: Attachment) -> Claim | object | None: ...
+    def all(self) -> tuple[list[Claim], Sequence[object]]: ...
+    def erase(self, attachment: Attachment) -> None: ...
+    def exists(self) -> bool: ...
+    def own(self, *, alone: bool) -> AbstractContextManager[bool]: ...
+    def lock(self, what: str, seconds: float) -> AbstractContextManager[bool]: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
+
+    ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
+    Edges that cost an import are made when they are asked for.
+    """
+
+    policy: NodeConf
+    on_delete: Literal["release", "keep"]
+    claims: Claims
+    kernel: Callable[[], Kernel]
+    metadata: Callable[[float], Metadata]
+    vpc: Callable[[str], Vpc]
+    boot: Callable[[], str]
+    inode: Callable[[str], int]
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    sleep: Callable[[float], object]
+    jitter: Callable[[], float]
+    log: Callable[[str], None]
+
+
+def together(*thunks: Callable[[], None]) -> list[CniError]:
+    """Run ``thunks`` side by side until all have ended; return the errors that they raised.
+
+    An exception that is no CniError is a mistake of ours and is raised here.
+    """
+    found: list[BaseException] = []
+
+    def run(thunk: Callable[[], None]) -> None:
+        try:
+            thunk()
+        except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread, below)
+            found.append(e)
+
+    threads = [threading.Thread(target=run, args=(thunk,), daemon=True) for thunk in thunks[1:]]
+    for thread in threads:
+        thread.start()
+    for thunk in thunks[:1]:
+        run(thunk)
+    for thread in threads:
+        thread.join()
+    errors = [e for e in found if isinstance(e, CniError)]
+    for e in found:
+        if not isinstance(e, CniError):
+            raise e
+    return errors

@@ -1,0 +1,1 @@
+"""Stand-ins for the outside world that keep a state and print it."""

@@ -1,0 +1,169 @@
+"""The conversation with the kernel where it goes wrong, and what loading pyroute2 costs."""
+
+import errno
+import socket
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from cni_floatip.podnet import rtnetlink
+from cni_floatip.podnet.links import link_of
+from cni_floatip.podnet.rtnetlink import DUMP_ATTEMPTS, Refused, Rtnetlink
+
+
+class Line:
+    """The kernel's real answers, spoilt on their way; counts the questions."""
+
+    def __init__(self, spoil):
+        self.real = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self.real.settimeout(1)
+        self.real.bind((0, 0))
+        self.spoil = spoil
+        self.asked = 0
+
+    def send(self, data):
+        self.asked += 1
+        return self.real.send(data)
+
+    def recv(self, size):
+        return self.spoil(self.asked, self.real.recv(size))
+
+    def close(self):
+        self.real.close()
+
+
+def torn(data):
+    """Mark the first message as of a list that changed while it was read (NLM_F_DUMP_INTR)."""
+    flags = struct.unpack_from("H", data, 6)[0]
+    return data[:6] + struct.pack("H", flags | 0x10) + data[8:]
+
+
+@pytest.fixture
+def conversation():
+    lines = []
+
+    def begin(spoil):
+        lines.append(Line(spoil))
+        return lines[-1], Rtnetlink(lines[-1])
+
+    yield begin
+    for each in lines:
+        each.close()
+
+
+def names(messages):
+    return [each.get_attr("IFLA_IFNAME") for each in messages]
+
+
+def test_a_list_that_changed_while_it_was_read_is_read_again(conversation):
+    line, kernel = conversation(lambda asked, data: torn(data) if asked < 3 else data)
+    assert names(kernel.dump("link")).count("lo") == 1
+    assert line.asked == 3
+
+
+def test_a_list_that_never_stands_still_is_given_up(conversation):
+    line, kernel = conversation(lambda asked, data: torn(data))
+    with pytest.raises(Refused, match="changed each time") as refused:
+        kernel.dump("link")
+    assert refused.value.errno == errno.EAGAIN
+    assert line.asked == DUMP_ATTEMPTS
+
+
+def test_a_conversation_that_broke_off_is_over(conversation):
+    """The kernel would answer the next question with the rest of the first answer, or with EBUSY."""
+
+    def lose(asked, data):
+        raise TimeoutError("timed out")
+
+    _, kernel = conversation(lose)
+    for number in (errno.ETIMEDOUT, errno.EBADF):
+        with pytest.raises(Refused) as refused:
+            kernel.dump("link")
+        assert refused.value.errno == number
+
+
+def attribute(kind, data):
+    padding = b"\0" * (-len(data) % 4)
+    return struct.pack("HH", len(data) + 4, kind) + data + padding
+
+
+def link_message(kind, mode):
+    """RTM_NEWLINK after linux/if_link.h: IFNAME 3, ADDRESS 1, LINKINFO 18 (KIND 1, DATA 2 (MODE 1))."""
+    data = b"" if mode is None else attribute(1, struct.pack("H", mode))
+    info = attribute(1, kind + b"\0") + attribute(2, data)
+    body = struct.pack("BxHiII", 0, 1, 7, 0x1, 0)
+    body += attribute(3, b"net1\0") + attribute(1, bytes.fromhex("020000000001")) + attribute(18, info)
+    return struct.pack("IHHII", 16 + len(body), 16, 0, 1, 0) + body
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "expected"),
+    [
+        (b"ipvlan", 0, "l2"),
+        (b"ipvlan", 1, "l3"),
+        (b"ipvlan", 2, "l3s"),
+        (b"ipvlan", 3, ""),
+        (b"ipvlan", None, ""),
+        (b"macvlan", 1, ""),
+    ],
+)
+def test_the_mode_of_an_ipvlan_link(kind, mode, expected):
+    message = rtnetlink._message_class("link")(link_message(kind, mode))
+    message.decode()
+    link = link_of(message)
+    assert (link.name, link.index, link.mac, link.kind) == ("net1", 7, "02:00:00:00:00:01", kind.decode())
+    assert link.ipvlan_mode == expected
+
+
+def fresh(code):
+    """Run code in a new interpreter; return what it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+
+def test_importing_loads_no_library():
+    code = "import sys; import cni_floatip.podnet; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
+    assert fresh(code) == ["set()"]
+
+
+def test_a_call_loads_the_messages_alone():
+    code = """
+import sys
+from cni_floatip import podnet
+podnet.host_link(1)
+print('pyroute2.netlink' in sys.modules, 'pyroute2.ndb' in sys.modules, 'asyncio' in sys.modules)
+"""
+    assert fresh(code) == ["True", "False", "False"]
+
+
+def test_the_whole_library_is_there_for_others_before_and_after():
+    for order in ("podnet.host_link(1); import pyroute2", "import pyroute2; podnet.host_link(1)"):
+        code = f"""
+from cni_floatip import podnet
+{order}
+from pyroute2 import IPRoute
+with IPRoute() as ipr:
+    print(len(ipr.link("get", index=1)))
+import pyroute2.ndb.main
+print(pyroute2.ndb.main.NDB is pyroute2.NDB, hasattr(pyroute2, "no_such_name"))
+"""
+        assert fresh(code) == ["1", "True", "False"]
+
+
+def test_first_calls_of_many_threads():
+    code = """
+import sys, threading
+from cni_floatip.podnet import rtnetlink
+sys.setswitchinterval(1e-6)
+found = []
+def first(subject):
+    found.append(rtnetlink._message_class(subject).__name__)
+threads = [threading.Thread(target=first, args=(each,)) for each in list(rtnetlink._SUBJECTS) * 2]
+for each in threads: each.start()
+for each in threads: each.join()
+print(*sorted(found))
+"""
+    assert fresh(code) == sorted(["fibmsg", "ifaddrmsg", "ifinfmsg", "nsidmsg", "rtmsg"] * 2)

@@ -1,0 +1,286 @@
+"""Routes and rules in a pod: the same expectations of the kernel and of the fake."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from cni_floatip.errors import PodNetworkFailure
+from cni_floatip.model import PodRoute, PodRule
+from cni_floatip.podnet import NoInterface
+
+UNTOUCHED = [
+    "0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 proto 4",
+    "169.254.1.1/32 dev eth0 table 254 proto 4",
+    "192.168.0.0/29 dev net1 table 254 proto 2",
+    "fd00::/64 dev net1 table 254 proto 2",
+]
+
+
+def route(destination, gateway="10.10.1.1", table=100, mtu=None):
+    return PodRoute(ip_network(destination), ip_address(gateway), table, mtu)
+
+
+def unreachable(destination, table=100):
+    return PodRoute(ip_network(destination), None, table, kind="unreachable")
+
+
+def rule(source, table=100):
+    return PodRule(ip_network(source), table)
+
+
+EVERYTHING = [
+    route("0.0.0.0/0", mtu=8500),
+    route("::/0", "fe80:ec2::1", mtu=8500),
+    route("10.0.0.0/8", table=254),
+    unreachable("169.254.0.0/16"),
+    unreachable("fd00:ec2::/32"),
+    rule("192.168.0.2/32"),
+    rule("fd00::2/128"),
+]
+EVERYTHING_SHOWN = [
+    "0.0.0.0/0 via 10.10.1.1 dev net1 table 100 proto 241 mtu 8500",
+    "10.0.0.0/8 via 10.10.1.1 dev net1 table 254 proto 241",
+    "::/0 via fe80:ec2::1 dev net1 table 100 proto 241 mtu 8500",
+    "from 192.168.0.2/32 lookup 100 proto 241",
+    "from fd00::2/128 lookup 100 proto 241",
+    "unreachable 169.254.0.0/16 table 100 proto 241",
+    "unreachable fd00:ec2::/32 table 100 proto 241",
+]
+
+
+def shown(pod):
+    """What is there beyond what a pod comes with, which must be there still."""
+    lines = pod.lines()
+    assert [each for each in lines if each in UNTOUCHED] == UNTOUCHED
+    return [each for each in lines if each not in UNTOUCHED]
+
+
+def test_a_fresh_pod_holds_nothing_of_ours(any_pod):
+    with any_pod.open() as pod:
+        assert pod.routes() == frozenset()
+        assert pod.rules() == frozenset()
+    assert any_pod.lines() == UNTOUCHED
+
+
+def test_what_is_added_is_there_and_read_back(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING:
+            pod.add(each)
+        assert pod.routes() | pod.rules() == set(EVERYTHING)
+    assert shown(any_pod) == EVERYTHING_SHOWN
+
+
+def test_adding_twice_is_adding_once(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING * 2:
+            pod.add(each)
+    assert shown(any_pod) == EVERYTHING_SHOWN
+
+
+def test_what_is_removed_is_gone_and_the_rest_stays(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING:
+            pod.add(each)
+        for each in EVERYTHING[:2] + EVERYTHING[5:6]:
+            pod.remove(each)
+        assert pod.routes() | pod.rules() == set(EVERYTHING[2:5] + EVERYTHING[6:])
+
+
+def test_removing_nothing_succeeds(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING * 2:
+            pod.remove(each)
+    assert any_pod.lines() == UNTOUCHED
+
+
+def test_a_route_is_removed_whatever_its_mtu(any_pod):
+    with any_pod.open() as pod:
+        pod.add(route("10.0.0.0/8", mtu=1400))
+        pod.remove(route("10.0.0.0/8", mtu=8500))
+    assert any_pod.lines() == UNTOUCHED
+
+
+def test_tables_of_more_than_eight_bits(any_pod):
+    with any_pod.open() as pod:
+        for each in (route("10.0.0.0/8", table=70_000), rule("192.168.0.2/32", 4_000_000_000)):
+            pod.add(each)
+            pod.add(each)
+        assert pod.routes() == {route("10.0.0.0/8", table=70_000)}
+        assert pod.rules() == {rule("192.168.0.2/32", 4_000_000_000)}
+        pod.remove(route("10.0.0.0/8", table=70_000))
+        pod.remove(rule("192.168.0.2/32", 4_000_000_000))
+    assert any_pod.lines() == UNTOUCHED
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("10.0.0.0/8 via 169.254.1.1 dev eth0 table 254 proto 4", route("10.0.0.0/8", table=254)),
+        ("0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 proto 4", route("0.0.0.0/0", table=254)),
+        ("192.168.0.0/29 dev net1 table 254 proto 2", route("192.168.0.0/29", table=254)),
+        ("fd00::/64 dev net1 table 254 proto 2", route("fd00::/64", "fe80:ec2::1", table=254)),
+        ("10.0.0.0/8 via 169.254.1.1 dev eth0 table 100 proto 99", route("10.0.0.0/8")),
+        ("10.0.0.0/8 via 169.254.1.1 dev eth0 table 100 proto 99", unreachable("10.0.0.0/8")),
+    ],
+    ids=["main", "main default", "connected v4", "connected v6", "our table", "unreachable"],
+)
+def test_somebody_elses_route_is_shown_and_stays(any_pod, theirs, ours):
+    if theirs not in any_pod.lines():
+        any_pod.put_route(theirs)
+    before = any_pod.lines()
+    with any_pod.open() as pod, pytest.raises(PodNetworkFailure) as failure:
+        pod.add(ours)
+    assert theirs in failure.value.msg
+    assert any_pod.lines() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [route("10.0.0.0/8", "10.10.1.2"), route("10.0.0.0/8", mtu=1400), unreachable("10.0.0.0/8")],
+    ids=["next hop", "mtu", "unreachable"],
+)
+def test_our_own_route_is_not_replaced_by_a_different_one(any_pod, other):
+    with any_pod.open() as pod:
+        pod.add(route("10.0.0.0/8"))
+        with pytest.raises(PodNetworkFailure, match=r"10\.0\.0\.0/8 via 10\.10\.1\.1 dev net1 table 100"):
+            pod.add(other)
+        assert pod.routes() == {route("10.0.0.0/8")}
+
+
+def test_our_route_through_another_interface_is_in_the_way_and_not_removed(any_pod):
+    with any_pod.open("eth0") as eth0, any_pod.open() as net1:
+        eth0.add(route("10.0.0.0/8"))
+        with pytest.raises(PodNetworkFailure, match="dev eth0"):
+            net1.add(route("10.0.0.0/8"))
+        net1.remove(route("10.0.0.0/8"))
+        assert net1.routes() == frozenset()
+        assert eth0.routes() == {route("10.0.0.0/8")}
+
+
+@pytest.mark.parametrize("table", [50, 100], ids=["other table", "same table"])
+def test_somebody_elses_rule_for_the_source_is_shown_and_stays(any_pod, table):
+    any_pod.put_rule(f"from 192.168.0.2/32 lookup {table} proto 99")
+    with any_pod.open() as pod:
+        with pytest.raises(PodNetworkFailure, match=f"from 192.168.0.2/32 lookup {table} proto 99"):
+            pod.add(rule("192.168.0.2/32"))
+        pod.remove(rule("192.168.0.2/32", table))
+        assert pod.rules() == frozenset()
+    assert shown(any_pod) == [f"from 192.168.0.2/32 lookup {table} proto 99"]
+
+
+def test_remove_all_leaves_others_and_our_other_interface(any_pod):
+    any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
+    any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
+    with any_pod.open("eth0") as eth0, any_pod.open() as net1:
+        for each in EVERYTHING:
+            net1.add(each)
+        theirs = [route("0.0.0.0/0", table=101), unreachable("fd00:ec2::/32", 101), rule("10.0.0.7/32", 101)]
+        for each in theirs:
+            eth0.add(each)
+        net1.remove_all(100)
+        net1.remove_all(100)
+    assert shown(any_pod) == [
+        "0.0.0.0/0 via 10.10.1.1 dev eth0 table 101 proto 241",
+        "10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99",
+        "from 10.0.0.7/32 lookup 101 proto 241",
+        "from 192.168.0.9/32 lookup 100 proto 99",
+        "unreachable fd00:ec2::/32 table 101 proto 241",
+    ]
+
+
+def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING:
+            pod.add(each)
+    with any_pod.open("eth0") as eth0:
+        eth0.add(rule("10.0.0.7/32", 101))
+    any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
+    any_pod.unplug("net1")
+    left = [each for each in any_pod.lines() if "proto 241" in each]
+    assert "from 192.168.0.2/32 lookup 100 proto 241" in left
+    with pytest.raises(NoInterface, match="net1 does not exist"), any_pod.open():
+        pass
+    any_pod.clear(100)
+    any_pod.clear(100)
+    assert [each for each in any_pod.lines() if each not in UNTOUCHED] == [
+        "from 10.0.0.7/32 lookup 101 proto 241",
+        "from 192.168.0.9/32 lookup 100 proto 99",
+    ]
+
+
+def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod):
+    with any_pod.open() as pod:
+        for each in EVERYTHING:
+            pod.add(each)
+    any_pod.unplug("net1")
+    any_pod.clear(
+        None, routes=[unreachable("fd00:ec2::/32"), route("10.0.0.0/8")], rules=[rule("fd00::2/128")]
+    )
+    assert [each for each in any_pod.lines() if "proto 241" in each] == [
+        "from 192.168.0.2/32 lookup 100 proto 241",
+        "unreachable 169.254.0.0/16 table 100 proto 241",
+    ]
+
+
+def test_free_table_passes_by_what_any_route_or_rule_names(any_pod):
+    with any_pod.open() as pod:
+        assert pod.free_table() == 100
+        any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
+        any_pod.put_rule("from fd00::9/128 lookup 101 proto 99")
+        pod.add(unreachable("fd00:ec2::/32", 102))
+        assert pod.free_table() == 103
+        assert pod.free_table(253) == 256
+
+
+def test_foreign_routes_show_others_and_not_ours(any_pod):
+    any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
+    with any_pod.open() as pod:
+        pod.add(route("10.0.0.0/8"))
+        pod.add(route("10.0.0.0/8", table=254))
+        assert [str(each) for each in pod.foreign_routes(100)] == [
+            "10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99"
+        ]
+        main = {(str(each.destination), each.ifname, str(each.gateway)) for each in pod.main_routes()}
+        assert {
+            ("0.0.0.0/0", "eth0", "169.254.1.1"),
+            ("169.254.1.1/32", "eth0", "None"),
+            ("192.168.0.0/29", "net1", "None"),
+            ("fd00::/64", "net1", "None"),
+        } == {each for each in main if each[0] != "fe80::/64"}
+        assert ("10.9.0.0/16", "eth0", "169.254.1.1") in {
+            (str(each.destination), each.ifname, str(each.gateway)) for each in pod.foreign_routes()
+        }
+
+
+def test_other_addresses_are_the_cluster_networks(any_pod):
+    with any_pod.open() as pod:
+        assert pod.other_addresses() == (ip_interface("10.0.0.7/32"),)
+
+
+def test_connected_routes_are_removed_and_restored(any_pod):
+    with any_pod.open() as pod:
+        assert pod.connected() == {ip_network("192.168.0.0/29"), ip_network("fd00::/64")}
+        for each in (ip_network("192.168.0.0/29"), ip_network("fd00::/64")) * 2:
+            pod.remove_connected(each)
+        assert pod.connected() == frozenset()
+        assert any_pod.lines() == UNTOUCHED[:2]
+        for each in (ip_interface("192.168.0.2/29"), ip_interface("fd00::2/64")) * 2:
+            pod.restore_connected(each)
+    assert any_pod.lines() == UNTOUCHED
+
+
+def test_the_connected_route_of_an_address_that_is_gone_stays_away(any_pod):
+    with any_pod.open() as pod:
+        pod.restore_connected(ip_interface("192.168.7.1/24"))
+        pod.restore_connected(ip_interface("192.168.0.2/32"))
+    assert any_pod.lines() == UNTOUCHED
+
+
+def test_addresses_that_are_there_need_no_waiting(any_pod):
+    slept = []
+    with any_pod.open() as pod:
+        addresses = [ip_interface("192.168.0.2/29"), ip_address("fd00::2")]
+        pod.wait_addresses(addresses, 5.0, slept.append, clock=lambda: 0.0)
+        with pytest.raises(PodNetworkFailure, match=r"192\.168\.0\.3 is not on net1"):
+            pod.wait_addresses([ip_address("192.168.0.3")], 5.0, slept.append, clock=lambda: 0.0)
+    assert slept == []
