@@ -8,15 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import CniError, IoFailure
+from .errors import CniError, IoFailure, TryAgain
 
 if TYPE_CHECKING:
     from . import validate
-    from .nodeconf import NodeConf
 
 EPILOG = """\
 exit status: 0 nothing wrong (warnings do not count), 1 something is, 2 the command line is not understood
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_validate(commands)
     _add_claims(commands)
+    _add_gc(commands)
     return parser
 
 
@@ -150,6 +151,23 @@ def _add_claims(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(command=_claims)
 
 
+def _add_gc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "gc",
+        help="take back what nobody on this node wants any more",
+        description=(
+            "End the claims of pods that are gone without a DEL, and do what earlier calls could not: look "
+            "at every VPC route that is to be released and delete it where it still points to this node. A "
+            "claim is forgotten 20 minutes after its last write, when no late one can land any more."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_data_dir(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(command=_gc)
+
+
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
@@ -158,30 +176,45 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _data_dir(options: argparse.Namespace) -> str:
-    """Return the data directory; raises IoFailure when its claims cannot be listed."""
-    directory: str = options.data_dir or node_configuration().data_dir
+def _see_through(directory: str) -> None:
+    """Raise IoFailure for claims that only others may read: the directory would look empty."""
     claims = Path(directory, "claims")
-    if claims.is_dir() and not os.access(claims, os.R_OK | os.X_OK):  # else it would look empty
+    if claims.is_dir() and not os.access(claims, os.R_OK | os.X_OK):
         raise IoFailure(f"cannot read {claims}: Permission denied")
-    return directory
-
-
-def node_configuration() -> NodeConf:
-    """Return the node configuration that ``FLOATIP_CONFIG`` (or nothing) names."""
-    from .nodeconf import DEFAULT_PATH, NodeConf
-
-    return NodeConf.load(os.environ.get("FLOATIP_CONFIG") or DEFAULT_PATH)
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from . import listing
+    from . import direct, listing
     from .store import Store
 
-    claims, problems = Store(_data_dir(options), sleep=time.sleep, clock=time.monotonic).all()
+    directory = options.data_dir or direct.forgiving_policy(os.environ).data_dir
+    _see_through(directory)
+    claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()
     if options.json:
         sys.stdout.write(json.dumps(listing.document(claims, problems), indent=2) + "\n")
     else:
         sys.stdout.write(listing.table(claims) if claims else "no claims\n")
         sys.stderr.write("".join(f"floatipctl: {problem}\n" for problem in problems))
     return 1 if problems else 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from . import direct, listing, operations
+    from .nodeconf import NodeConf
+
+    policy = NodeConf.load(direct.policy_path(os.environ))
+    policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
+    _see_through(policy.data_dir)
+    world = replace(direct.world(policy, os.environ), log=lambda _: None)  # what it says comes back, too
+    if not world.claims.exists():
+        sys.stdout.write("no claims\n")
+        return 0
+    with world.claims.own(alone=False) as shared:
+        if not shared:
+            raise TryAgain(f"a node agent has {policy.data_dir} and does this by itself")
+        before, _ = world.claims.all()
+        told = operations.collect(world, dry_run=options.dry_run)
+        after, _ = world.claims.all()
+    lines = [*told, *(listing.pending(before) if options.dry_run else listing.changes(before, after))]
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
+    return 1 if not options.dry_run and any(listing.is_left(claim) for claim in after) else 0

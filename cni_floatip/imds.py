@@ -83,7 +83,6 @@ class Metadata:
             device_number=int(item("device-number") or 0),
             vpc=item("vpc-id"),
             subnet=item("subnet-id"),
-            account=item("owner-id"),
             subnet_cidrs=networks("subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"),
             vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
         )

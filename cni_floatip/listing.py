@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .claims import Claim
+from .claims import LATE_SECONDS, Claim, State
 from .store import Problem
 
 HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
@@ -29,6 +29,40 @@ def document(claims: Sequence[Claim], problems: Sequence[Problem]) -> dict[str, 
             for problem in problems
         ],
     }
+
+
+def is_left(claim: Claim) -> bool:
+    """Whether routes of ``claim`` are still to be released."""
+    return claim.state is State.RELEASING
+
+
+def pending(claims: Sequence[Claim]) -> list[str]:
+    """Say what there is to do for claims that no pod wants."""
+    return [f"{claim.attachment}: to release: {_places(claim)}" for claim in claims if is_left(claim)]
+
+
+def changes(before: Sequence[Claim], after: Sequence[Claim]) -> list[str]:
+    """Say what became of claims that no pod wants; what is still left was told by whoever tried."""
+    now = {claim.attachment: claim for claim in after}
+    told = []
+    for claim in before:
+        found = now.get(claim.attachment)
+        if found is None:
+            told.append(f"{claim.attachment}: forgotten")
+        elif found.state is State.GONE and claim.state is not State.GONE:
+            kept = f"kept for {LATE_SECONDS / 60:.0f} minutes in case a late write lands"
+            told.append(f"{claim.attachment}: released: {_places(found)}; {kept}")
+        elif is_left(found):
+            told.append(f"{claim.attachment}: left to release: {_places(found)}")
+    return told
+
+
+def _places(claim: Claim) -> str:
+    if claim.unresolved is not None:
+        return "routes unknown (its record was lost)"
+    return (
+        ", ".join(f"{route.place.table} {route.place.destination}" for route in claim.routes) or "no routes"
+    )
 
 
 def _row(claim: Claim) -> tuple[str, ...]:

@@ -63,7 +63,6 @@ class Eni:
     device_number: int
     vpc: str
     subnet: str
-    account: str
     subnet_cidrs: tuple[Network, ...]
     vpc_cidrs: tuple[Network, ...]
 

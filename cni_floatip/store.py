@@ -149,6 +149,7 @@ class Store:
         try:
             self._make_directories()
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, 0o600)
         except OSError as e:
             raise IoFailure(f"cannot use the data directory {self._root}: {e.strerror}") from e
         try:
@@ -180,6 +181,7 @@ def _write_whole(path: Path, content: bytes) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o600)  # whatever the umask took away
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -24,13 +24,13 @@ from ..errors import (
     TryAgain,
     raise_any,
 )
-from ..model import Place, PodRoute, PodRule
+from ..model import Network, Place, PodRoute, PodRule
 from ..netconf import NetConf
 from ..request import Request
 from ..result import PrevResult
 from ..world import PodNet, Vpc, World, together
 from .release import attachment_lock, place_lock, release, work_off
-from .site import Site, View, bring_up, locate, look
+from .site import Site, View, bring_up, cluster_subnets, locate, look
 
 UNDO_SECONDS = 5.0
 """Kept back from an ADD's deadline for undoing what was half done."""
@@ -58,12 +58,13 @@ def add(request: Request, world: World) -> dict[str, Any]:
         metadata = world.metadata(deadline)
         try:
             site = locate(pod, metadata)
+            cluster = cluster_subnets(conf, metadata)
         finally:
             metadata.close()
         vpc = world.vpc(site.node.region)
         bring_up(pod, world)
         view = look(world, vpc, conf, prev, site, deadline)
-        claim = _plan(request, world, conf, prev, pod, site, view)
+        claim = _plan(request, world, conf, prev, pod, site, view, cluster)
         world.claims.put(claim)
         try:
             raise_any(
@@ -88,6 +89,7 @@ def _plan(
     pod: PodNet,
     site: Site,
     view: View,
+    cluster: tuple[Network, ...],
 ) -> Claim:
     """Judge everything; return the claim to record. No write has happened when this raises."""
     before = world.claims.get(request.attachment)
@@ -97,7 +99,7 @@ def _plan(
     judges: tuple[Callable[[], None], ...] = (
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), site.primary_cidrs),
+        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), cluster),
         lambda: _refuse_source_check(world, site, view),
     )
     for judge in judges:

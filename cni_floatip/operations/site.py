@@ -25,7 +25,6 @@ class Site:
 
     node: Node
     eni: Eni
-    primary_cidrs: tuple[Network, ...] = ()
 
 
 def locate(pod: PodNet, metadata: Metadata) -> Site:
@@ -66,7 +65,14 @@ def site_of(mac: str, metadata: Metadata) -> Site:
             f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
             ' "master"'
         )
-    return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs)
+    return Site(metadata.node(), eni)
+
+
+def cluster_subnets(conf: NetConf, metadata: Metadata) -> tuple[Network, ...]:
+    """Return the node's primary subnet, where routes of the pod's main table could do harm; else nothing."""
+    if conf.pod_routes is None or conf.pod_routes.source_routing is not False:
+        return ()
+    return metadata.eni(metadata.primary_mac()).subnet_cidrs
 
 
 def bring_up(pod: PodNet, world: World) -> None:

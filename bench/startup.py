@@ -1,0 +1,149 @@
+"""What one call of the plugin costs, beside a bare interpreter and a naive import of everything.
+
+All figures are ratios within one run, so that they mean the same on another machine. The ADD and DEL are
+real ones: console script, kernel namespace, HTTP to the simulated EC2. Rounds are interleaved, so that what
+else the machine does falls on all alike; the median of each is taken.
+
+    python bench/startup.py [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.node import Node
+from lab.pod import Pod
+from lab.world import Lab
+
+BARE = [sys.executable, "-I", "-S", "-c", "pass"]
+NAIVE = [
+    sys.executable,
+    "-I",
+    "-c",
+    "import boto3, jsonschema, pyroute2; boto3.client('ec2', region_name='eu-central-1')",
+]
+FLOATIP = str(Path(sys.executable).with_name("floatip"))
+AIM = 0.5
+
+
+def main() -> int:
+    """Measure, print the table, and return 0: an aim that is missed is a figure, not a failure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="how often each is run (default 15)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    if not sys.flags.dont_write_bytecode:
+        subprocess.run([sys.executable, "-m", "compileall", "-q", "cni_floatip"], check=True)
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True) as lab:
+        found = measure(lab, options.rounds)
+    ratios = {
+        name: {
+            what: {
+                "to_bare": round(cost[what] / found["bare"][what], 2),
+                "to_naive": round(cost[what] / found["naive"][what], 2),
+            }
+            for what in ("wall", "cpu")
+        }
+        for name, cost in found.items()
+    }
+    document = {"rounds": options.rounds, "seconds": found, "ratios": ratios, "aim": AIM}
+    print(json.dumps(document, indent=2) if options.json else table(found, ratios))
+    return 0
+
+
+def measure(lab: Lab, rounds: int) -> dict[str, dict[str, float]]:
+    """Return the median wall and CPU seconds of each kind of call."""
+    node = lab.nodes["a1"]
+    pod = node.pod("bench", serve=False)
+    conflist = lab.conflist(["192.168.0.2/32"], version="1.1.0")
+    node.add(pod, conflist)
+    kinds: dict[str, Callable[[], tuple[float, float]]] = {
+        "bare": lambda: run(node, BARE, {}),
+        "naive": lambda: run(node, NAIVE, {}),
+        "VERSION": lambda: run(node, [FLOATIP], {"CNI_COMMAND": "VERSION"}),
+        "DEL, nothing to do": lambda: run(
+            node, [FLOATIP], variables("DEL", pod, "never-added"), config(conflist, {})
+        ),
+        "ADD": lambda: run(
+            node,
+            [FLOATIP],
+            variables("ADD", pod, pod.container_id),
+            config(conflist, node.runtime.result(pod, conflist, "net1")),
+        ),
+    }
+    for work in kinds.values():
+        work()
+    samples: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind, work in kinds.items():
+            samples[kind].append(work())
+    return {
+        kind: {
+            "wall": round(statistics.median(wall for wall, _ in runs), 4),
+            "cpu": round(statistics.median(cpu for _, cpu in runs), 4),
+        }
+        for kind, runs in samples.items()
+    }
+
+
+def variables(verb: str, pod: Pod, container: str) -> dict[str, str]:
+    """Return the environment of a call."""
+    return {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": container,
+        "CNI_NETNS": pod.netns,
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": os.path.dirname(FLOATIP),  # noqa: PTH120
+    }
+
+
+def config(conflist: Mapping[str, Any], previous: Mapping[str, Any]) -> str:
+    """Return the configuration of the chain's last plugin."""
+    entry = conflist["plugins"][-1]
+    return json.dumps(
+        {**entry, "cniVersion": conflist["cniVersion"], "name": conflist["name"], "prevResult": previous}
+    )
+
+
+def run(node: Node, argv: list[str], env: Mapping[str, str], stdin: str = "") -> tuple[float, float]:
+    """Run once on the node; return wall and CPU seconds. A call that fails is no measurement."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = node.run(argv, input=stdin, env=env)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{argv[0]} {env.get('CNI_COMMAND', '')} failed: {done.stdout}{done.stderr}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def table(found: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Any]) -> str:
+    """Return the figures for people."""
+    lines = [
+        f"{'':22}{'wall ms':>9}{'cpu ms':>9}{'x bare (wall)':>15}{'x naive (wall)':>16}{'x naive (cpu)':>15}"
+    ]
+    for name, cost in found.items():
+        ratio = ratios[name]
+        lines.append(
+            f"{name:22}{cost['wall'] * 1000:9.1f}{cost['cpu'] * 1000:9.1f}{ratio['wall']['to_bare']:15.2f}"
+            f"{ratio['wall']['to_naive']:16.2f}{ratio['cpu']['to_naive']:15.2f}"
+        )
+    reached = ratios["ADD"]["wall"]["to_naive"] < AIM
+    lines.append("")
+    lines.append(
+        f"aim: an ADD costs less than {AIM} of the naive import: {'met' if reached else 'missed'}"
+        " (the ADD includes every round trip to the simulated EC2)"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

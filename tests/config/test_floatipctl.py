@@ -1,0 +1,178 @@
+"""``floatipctl`` as a program: what it prints, where, and with which exit status."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cni_floatip
+from cni_floatip import cli
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.model import Attachment, Place, PodIdentity
+from cni_floatip.store import Store
+
+ROOT = Path(cni_floatip.__file__).parents[1]
+
+
+def python(code: str, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a fresh interpreter that knows the package."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"} | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def floatipctl(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return python("import sys; from cni_floatip.cli import main; sys.exit(main())", *argv, **environ)
+
+
+PARSE = """
+import sys
+from cni_floatip.netconf import NetConf
+try:
+    NetConf.parse({"name": "vip", "routeTables": {"all": True}, "timeoutSeconds": int(sys.argv[1])})
+except Exception as e:
+    print(e)
+print(sorted(name for name in ("jsonschema", "yaml", "boto3", "pyroute2") if name in sys.modules))
+"""
+
+
+def test_a_sound_configuration_is_parsed_without_jsonschema() -> None:
+    assert python(PARSE, "60").stdout == "[]\n"
+    assert python(PARSE, "1").stdout == "$.timeoutSeconds: 1 is less than 5\n['jsonschema']\n"
+
+
+def test_help_and_version() -> None:
+    assert floatipctl("--version").stdout == f"floatipctl {cni_floatip.__version__}\n"
+    for argv in (["--help"], ["validate", "--help"], ["claims", "--help"], ["gc", "--help"]):
+        shown = floatipctl(*argv)
+        assert shown.returncode == 0
+        assert "exit status: 0" in shown.stdout
+    assert floatipctl().returncode == 2
+    assert floatipctl("validate").returncode == 2
+
+
+def test_validate_as_a_program(tmp_path: Path) -> None:
+    file = tmp_path / "entry.json"
+    file.write_text(json.dumps({"type": "floatip", "routeTables": {"all": True}, "onDelete": "never"}))
+    ran = floatipctl("validate", str(file))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (
+        1,
+        f'{file}: $.onDelete: "never" is not "release" or "keep"\n',
+        "",
+    )
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "entry.json"
+    file.write_text("{}")
+    program = "from cni_floatip.cli import main; raise SystemExit(main())"
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "validate", *[str(file)] * 3],
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def claim(container: str, state: State, **said: Any) -> Claim:
+    destinations = said.pop("destinations", ("192.168.0.2/32",))
+    return Claim(
+        attachment=Attachment("vip", container, "net1"),
+        eni="eni-1",
+        region="eu-central-1",
+        netns="/run/netns/x",
+        netns_inode=1,
+        boot="b",
+        on_delete="release",
+        routes=tuple(
+            ClaimedRoute(Place(table, ip_network(network)), state)
+            for network in destinations
+            for table in ("rtb-a", "rtb-b")
+        ),
+        **({"pod": PodIdentity("core", "web-1", "u"), "created": 1.0} | said),
+    )
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> str:
+    store = Store(str(tmp_path / "state"), sleep=lambda _: None, clock=lambda: 0.0)
+    store.put(claim("c2", State.RELEASING, pod=PodIdentity(), created=86_400.0))
+    held = claim("c1", State.HELD, destinations=("192.168.0.2/32", "2001:db8::2/128"))
+    store.put(held.with_state(State.SUPERSEDED, [held.routes[0].place]))
+    return str(tmp_path / "state")
+
+
+def test_claims_as_a_table(data_dir: str, capsys: Any) -> None:
+    assert cli.main(["claims", "--data-dir", data_dir]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.split(" {2,}", line) for line in lines] == [
+        ["ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE"],
+        [
+            "vip/c1/net1",
+            "core/web-1",
+            "eni-1",
+            "192.168.0.2/32,2001:db8::2/128",
+            "rtb-a,rtb-b",
+            "superseded (3 held)",
+            "1970-01-01T00:00:01Z",
+        ],
+        ["vip/c2/net1", "-", "eni-1", "192.168.0.2/32", "rtb-a,rtb-b", "releasing", "1970-01-02T00:00:00Z"],
+    ]
+    assert len({line.index("rtb-a") for line in lines[1:]} | {lines[0].index("TABLES")}) == 1
+
+
+def test_claims_as_json(data_dir: str, capsys: Any) -> None:
+    assert cli.main(["claims", "--json", "--data-dir", data_dir]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["containerId"], one["state"]) for one in found["claims"]] == [
+        ("c1", "superseded"),
+        ("c2", "releasing"),
+    ]
+    assert found["problems"] == []
+
+
+def test_no_claims(tmp_path: Path, capsys: Any) -> None:
+    assert cli.main(["claims", "--data-dir", str(tmp_path / "absent")]) == 0
+    assert capsys.readouterr().out == "no claims\n"
+
+
+def test_a_claim_that_cannot_be_read_is_reported_and_the_others_are_shown(data_dir: str, capsys: Any) -> None:
+    newer = Path(data_dir, "claims", "newer.json")
+    newer.write_text('{"version": 99}')
+    assert cli.main(["claims", "--data-dir", data_dir]) == 1
+    shown = capsys.readouterr()
+    assert "vip/c1/net1" in shown.out
+    assert shown.err == f"floatipctl: {newer}: written by a newer release (version 99) (kept as it is)\n"
+
+
+def test_the_data_directory_is_the_node_configurations(data_dir: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"dataDir": data_dir}))
+    shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
+    assert (shown.returncode, shown.stdout.count("\n"), shown.stderr) == (0, 3, "")
+    config.write_text(json.dumps({"dataDir": data_dir, "typo": 1}))
+    shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
+    assert (shown.returncode, shown.stdout.count("\n")) == (0, 3)
+    assert "$.typo: unknown key" in shown.stderr
+
+
+def test_gc_needs_a_sound_policy(data_dir: str, tmp_path: Path) -> None:
+    ran = floatipctl("gc", "--data-dir", data_dir, FLOATIP_CONFIG=str(tmp_path / "absent"))
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"floatipctl: {tmp_path / 'absent'} does not exist: no destination")

@@ -1,0 +1,188 @@
+"""``floatipctl gc`` against the simulated EC2: what is to be released goes, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cni_floatip
+from cni_floatip.claims import LATE_SECONDS, Claim, ClaimedRoute, State
+from cni_floatip.model import Attachment, Place, PodIdentity
+from cni_floatip.store import Store
+from lab.ec2 import SimulatedEC2, sample
+from lab.webserver import open_socket
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+HERE = "/proc/self/ns/net"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Any]:
+    ec2 = SimulatedEC2()
+    host, port = ec2.listen(open_socket("127.0.0.1", 0), "a1").address
+    yield ec2, f"http://{host}:{port}"
+    ec2.close()
+
+
+class Here:
+    """This node: its data directory, its ENI, and the route tables around it."""
+
+    def __init__(self, ec2: Any, url: str, directory: Path) -> None:
+        ec2.reset()
+        ec2.faults.clear()
+        self.ec2, self.vpc = ec2, sample.build(ec2)
+        self.store = Store(str(directory / "state"), sleep=time.sleep, clock=time.monotonic)
+        self.directory = directory
+        config = directory / "config.json"
+        config.write_text(json.dumps({"dataDir": str(directory / "state")}))
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(cni_floatip.__file__).parents[1]),
+            "FLOATIP_CONFIG": str(config),
+            "AWS_ENDPOINT_URL_EC2": url,
+            "AWS_REGION": ec2.region,
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+
+    def claim(self, container: str, state: State, zone: str = "a", **said: Any) -> Claim:
+        """Put a claim of 192.168.0.2/32 in table a on disk."""
+        place = Place(self.vpc.tables["a"], ip_network("192.168.0.2/32"))
+        claim = Claim(
+            **(
+                {
+                    "attachment": Attachment("vip", container, "net1"),
+                    "eni": self.vpc.enis[zone],
+                    "region": self.ec2.region,
+                    "netns": HERE,
+                    "netns_inode": 0,
+                    "boot": BOOT,
+                    "pod": PodIdentity(),
+                    "on_delete": "release",
+                    "routes": (ClaimedRoute(place, state),),
+                    "written": time.time(),
+                }
+                | said
+            )
+        )
+        self.store.put(claim)
+        return claim
+
+    def route(self, zone: str) -> None:
+        """Point 192.168.0.2/32 in table a at the ENI of ``zone``."""
+        self.ec2.client().create_route(
+            RouteTableId=self.vpc.tables["a"],
+            DestinationCidrBlock="192.168.0.2/32",
+            NetworkInterfaceId=self.vpc.enis[zone],
+        )
+
+    def target(self) -> str | None:
+        found = self.ec2.truth(self.vpc.tables["a"]).get("192.168.0.2/32")
+        return found.target if found else None
+
+    def states(self) -> dict[str, str]:
+        return {claim.attachment.container: claim.state.value for claim in self.store.all()[0]}
+
+    def gc(self, *argv: str) -> tuple[int, str]:
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from cni_floatip.cli import main; sys.exit(main())",
+                "gc",
+                *argv,
+            ],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return ran.returncode, ran.stdout.replace(self.vpc.tables["a"], "rtb-a") + ran.stderr
+
+
+@pytest.fixture
+def here(cloud: Any, tmp_path: Path) -> Here:
+    return Here(*cloud, tmp_path)
+
+
+KEPT = "kept for 20 minutes in case a late write lands"
+
+
+def test_no_claims(here: Here) -> None:
+    assert here.gc() == (0, "no claims\n")
+    assert not (here.directory / "state").exists()
+
+
+def test_what_is_to_be_released_is_deleted_and_what_a_pod_holds_stays(here: Here) -> None:
+    here.route("a")
+    here.claim("c1", State.RELEASING)
+    assert here.gc("--dry-run") == (0, "vip/c1/net1: to release: rtb-a 192.168.0.2/32\n")
+    assert here.target() == here.vpc.enis["a"]
+    assert here.states() == {"c1": "releasing"}
+    assert here.gc() == (0, f"vip/c1/net1: released: rtb-a 192.168.0.2/32; {KEPT}\n")
+    assert here.target() is None
+    assert here.states() == {"c1": "gone"}
+    assert here.gc() == (0, "nothing to do\n")
+
+
+def test_a_route_that_a_pod_here_still_holds_stays(here: Here) -> None:
+    here.route("a")
+    here.claim("c1", State.RELEASING)
+    here.claim("c2", State.HELD)
+    assert here.gc()[0] == 0
+    assert here.target() == here.vpc.enis["a"]
+    assert here.states() == {"c1": "gone", "c2": "held"}
+
+
+def test_another_nodes_route_stays(here: Here) -> None:
+    here.route("b")
+    here.claim("c1", State.RELEASING)
+    assert here.gc()[0] == 0
+    assert here.target() == here.vpc.enis["b"]
+    assert here.states() == {"c1": "gone"}
+
+
+def test_an_old_gone_claim_is_forgotten(here: Here) -> None:
+    here.claim("c1", State.GONE, written=time.time() - LATE_SECONDS - 60)
+    assert here.gc() == (0, "vip/c1/net1: forgotten\n")
+    assert here.states() == {}
+
+
+def test_a_claim_from_before_the_boot_is_ended(here: Here) -> None:
+    here.route("a")
+    here.claim("c1", State.HELD, boot="another")
+    status, out = here.gc("--dry-run")
+    assert (status, out) == (0, "vip/c1/net1: ended: the node was rebooted since\n")
+    assert here.states() == {"c1": "held"}
+    status, out = here.gc()
+    assert status == 0
+    assert f"vip/c1/net1: released: rtb-a 192.168.0.2/32; {KEPT}\n" in out
+    assert here.target() is None
+
+
+def test_what_ec2_refuses_is_left_and_said(here: Here) -> None:
+    here.route("a")
+    here.claim("c1", State.RELEASING)
+    here.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)
+    status, out = here.gc()
+    assert status == 1
+    assert "vip/c1/net1: left to release: rtb-a 192.168.0.2/32\n" in out
+    assert "UnauthorizedOperation" in out
+    assert here.states() == {"c1": "releasing"}
+
+
+def test_not_beside_an_agent(here: Here) -> None:
+    here.claim("c1", State.RELEASING)
+    with here.store.own(alone=True):
+        status, out = here.gc()
+    assert (status, out) == (
+        1,
+        f"floatipctl: a node agent has {here.directory / 'state'} and does this by itself\n",
+    )

@@ -1,0 +1,395 @@
+"""Decisions by name: which destination, which tables, which pod routes, and what becomes of a route."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_floatip import decide
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.decide import Release
+from cni_floatip.errors import InvalidConfig, PolicyRefused, RouteConflict
+from cni_floatip.model import (
+    Attachment,
+    Eni,
+    Place,
+    PodIdentity,
+    PodRoute,
+    PodRule,
+    RouteTable,
+    Subnet,
+    Target,
+)
+from cni_floatip.netconf import NetConf, RouteTableSelector
+from cni_floatip.nodeconf import NodeConf
+
+ENI = Eni(
+    id="eni-1",
+    mac="02:00:00:00:00:01",
+    device_number=1,
+    vpc="vpc-1",
+    subnet="subnet-a",
+    subnet_cidrs=(ip_network("10.10.1.0/24"), ip_network("fd10:0:1::/64")),
+    vpc_cidrs=(ip_network("10.10.0.0/16"), ip_network("fd10::/32")),
+)
+DUMMY = Subnet("subnet-dummy", "vpc-1", "1", (ip_network("10.10.254.0/28"), ip_network("fd10:0:fe::/64")))
+NODES = Subnet("subnet-a", "vpc-1", "1", ENI.subnet_cidrs)
+SUBNETS = (NODES, DUMMY)
+
+
+def conf(**keys: object) -> NetConf:
+    return NetConf.parse(
+        {"cniVersion": "1.0.0", "name": "n", "type": "floatip", "routeTables": {"all": True}, **keys}
+    )
+
+
+def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
+    extra = {"namespaces": namespaces} if namespaces else {}
+    return NodeConf.parse(
+        {
+            "allowedDestinations": [{"cidr": each, **extra} for each in cidrs],
+            "allowedRouteTables": {"ids": ["rtb-0a"]},
+        }
+    )
+
+
+def interfaces(*texts: str):
+    return [ip_interface(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("how", "addresses", "wanted"),
+    [
+        pytest.param(
+            "auto",
+            ["192.168.0.2/29"],
+            ["192.168.0.2/32"],
+            id="pattern 1: the host route, whatever the prefix",
+        ),
+        pytest.param("auto", ["10.10.254.2/28"], ["10.10.254.0/28"], id="pattern 2: the whole subnet"),
+        pytest.param("auto", ["10.10.254.2/32"], ["10.10.254.0/28"], id="pattern 2 with a VIP's own prefix"),
+        pytest.param(
+            "auto", ["10.10.254.2/28", "10.10.254.3/28"], ["10.10.254.0/28"], id="two addresses, one subnet"
+        ),
+        pytest.param(
+            "auto",
+            ["10.10.254.2/28", "fd00::2/64"],
+            ["10.10.254.0/28", "fd00::2/128"],
+            id="each family its own",
+        ),
+        pytest.param("auto", ["fd10:0:fe::2/64"], ["fd10:0:fe::/64"], id="pattern 2, IPv6"),
+        pytest.param("address", ["192.168.0.2/32"], ["192.168.0.2/32"], id="asserted and true: address"),
+        pytest.param("subnet", ["10.10.254.2/28"], ["10.10.254.0/28"], id="asserted and true: subnet"),
+        pytest.param(
+            ["172.16.0.0/16"],
+            ["192.168.0.2/32"],
+            ["192.168.0.2/32", "172.16.0.0/16"],
+            id="a pool in addition",
+        ),
+    ],
+)
+def test_destinations(how, addresses, wanted):
+    found = decide.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
+    assert [str(want.destination) for want in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("how", "address", "error", "says"),
+    [
+        ("address", "10.10.254.2/28", InvalidConfig, r"inside the VPC .* use an address outside it"),
+        ("subnet", "192.168.0.2/32", InvalidConfig, r"outside the VPC .* empty subnet"),
+        ("auto", "10.10.99.2/32", PolicyRefused, r"in none of its subnets: .* make a subnet"),
+    ],
+)
+def test_destination_refused(how, address, error, says):
+    with pytest.raises(error, match=says):
+        decide.destinations(conf(destination=how), interfaces(address), ENI, SUBNETS)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed", "occupied", "says"),
+    [
+        pytest.param(
+            "10.10.1.9/24", ["10.10.0.0/16"], True, "subnet-a, where eni-9 lives", id="a live subnet"
+        ),
+        pytest.param(
+            "192.168.0.2/32", ["192.168.1.0/24"], False, "not allowed for namespace core", id="outside policy"
+        ),
+        pytest.param("169.254.1.1/32", ["0.0.0.0/0"], False, "link-local", id="link-local"),
+        pytest.param("127.0.0.1/32", ["0.0.0.0/0"], False, "loopback", id="loopback"),
+        pytest.param("224.0.0.1/32", ["0.0.0.0/0"], False, "multicast", id="multicast"),
+        pytest.param("fd00:ec2::254/128", ["::/0"], False, "AWS's own", id="IPv6 metadata"),
+    ],
+)
+def test_destination_outside_policy_or_never(address, allowed, occupied, says):
+    wants = decide.destinations(conf(), interfaces(address), ENI, SUBNETS)
+    with pytest.raises(PolicyRefused, match=says):
+        decide.refuse_destinations(
+            wants, ENI, policy(*allowed), "core", {"subnet-a": "eni-9"} if occupied else {}
+        )
+
+
+@pytest.mark.parametrize(
+    ("wide", "entries", "ok"),
+    [
+        ("10.0.0.0/8", ["10.0.0.0/8"], True),
+        ("10.0.0.0/8", ["0.0.0.0/0"], False),
+        ("172.16.0.0/15", ["172.16.0.0/12"], False),
+        ("172.16.0.0/15", ["172.16.0.0/12", "172.16.0.0/15"], True),
+        ("172.16.0.0/16", ["172.16.0.0/12"], True),
+        ("fd20::/47", ["fd20::/32"], False),
+        ("fd20::/48", ["fd20::/32"], True),
+    ],
+)
+def test_wide_destination_needs_an_exact_entry(wide, entries, ok):
+    wants = decide.destinations(conf(destination=[wide]), [], ENI, SUBNETS)
+    if ok:
+        decide.refuse_destinations(wants, ENI, policy(*entries), "", {})
+    else:
+        with pytest.raises(PolicyRefused, match="must name exactly"):
+            decide.refuse_destinations(wants, ENI, policy(*entries), "", {})
+
+
+def test_policy_lists_namespaces():
+    wants = decide.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
+    decide.refuse_destinations(wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), "core-a", {})
+    for namespace in ("default", ""):
+        with pytest.raises(PolicyRefused, match="allowedDestinations"):
+            decide.refuse_destinations(
+                wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), namespace, {}
+            )
+
+
+def table(name: str, routes=None, **keys: object) -> RouteTable:
+    return RouteTable(name, "vpc-1", "1", routes or {}, **keys)
+
+
+MAIN = table("rtb-0main", main=True)
+TAGGED = table("rtb-0tag", tags={"floatip": "yes", "env": "a"}, subnets=frozenset({"subnet-a"}))
+EDGE = table("rtb-0edge", tags={"floatip": "yes"}, is_gateway_table=True)
+ELSEWHERE = replace(table("rtb-0far", tags={"floatip": "yes"}), vpc="vpc-2")
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"),
+    [
+        pytest.param(
+            {"all": True}, ["rtb-0main", "rtb-0tag"], id="all, without gateway tables and other VPCs"
+        ),
+        pytest.param({"tags": {"floatip": "*"}}, ["rtb-0tag"], id="any value"),
+        pytest.param({"tags": {"floatip": "yes", "env": "a"}}, ["rtb-0tag"], id="all tags must match"),
+        pytest.param({"subnets": ["subnet-a"]}, ["rtb-0tag"], id="the subnet's own table"),
+        pytest.param({"subnets": ["subnet-dummy"]}, ["rtb-0main"], id="no association: the main table"),
+        pytest.param({"ids": ["rtb-0edge"]}, ["rtb-0edge"], id="a gateway table by id"),
+    ],
+)
+def test_tables(selector, found):
+    tables = [MAIN, TAGGED, EDGE, ELSEWHERE]
+    if "ids" in selector:
+        tables = [each for each in tables if each.id in selector["ids"]]
+    chosen = decide.select_tables(RouteTableSelector.of(selector), tables, SUBNETS, ENI)
+    assert [each.id for each in chosen] == found
+
+
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ({"ids": ["rtb-0a", "rtb-0main"]}, "rtb-0a: no such route table in vpc-1"),
+        ({"tags": {"floatip": "no"}}, "tags floatip=no: no route table"),
+        ({"tags": {"floatip": "yes", "env": "b"}}, "no route table"),
+        ({"subnets": ["subnet-x"]}, "subnet-x: no such subnet"),
+    ],
+)
+def test_no_table_is_an_error(selector, says):
+    with pytest.raises(InvalidConfig, match=says):
+        decide.select_tables(RouteTableSelector.of(selector), [MAIN, TAGGED, EDGE], SUBNETS, ENI)
+
+
+def test_table_filters_take_values_literally():
+    filters = decide.table_filters(RouteTableSelector(tags={"a*": "b?", "c": "*"}), "vpc-1")
+    assert filters == {"vpc-id": ["vpc-1"], "tag:a*": [r"b\?"], "tag-key": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("target", "conflict"),
+    [
+        (Target("eni-9", is_eni=True), False),
+        (Target("eni-9", is_eni=True, active=False), False),
+        (Target("igw-1", is_eni=False), True),
+        (Target("tgw-1", is_eni=False, active=False), True),
+        (Target("vgw-1", is_eni=False, propagated=True), True),
+    ],
+    ids=str,
+)
+def test_only_routes_to_network_interfaces_are_replaced(target, conflict):
+    wants = decide.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
+    tables = [table("rtb-0a", {ip_network("192.168.0.2/32"): target})]
+    if conflict:
+        with pytest.raises(RouteConflict, match=f"rtb-0a 192.168.0.2/32: .*{target.id}"):
+            decide.refuse_tables(tables, wants, policy())
+    else:
+        decide.refuse_tables(tables, wants, policy())
+
+
+def test_table_outside_policy():
+    with pytest.raises(PolicyRefused, match="rtb-0b: not in allowedRouteTables"):
+        decide.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
+
+
+def plan(addresses: list[str], **keys: object) -> decide.PodPlan:
+    asked = conf(**keys)
+    found = interfaces(*addresses)
+    return decide.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100)
+
+
+def test_pod_routes_by_default():
+    found = plan(["192.168.0.2/29", "fd00::2/128"])
+    assert [str(each) for each in (*found.routes, *found.rules, *found.connected)] == [
+        "0.0.0.0/0 via 10.10.1.1 table 100",
+        "::/0 via fe80:ec2::1 table 100",
+        "unreachable 169.254.0.0/16 table 100",
+        "unreachable fd00:ec2::/32 table 100",
+        "from 192.168.0.2/32 lookup 100",
+        "from fd00::2/128 lookup 100",
+        "192.168.0.2/29",
+    ]
+
+
+def test_pod_routes_of_pattern_2_keep_the_subnet_on_the_link():
+    found = plan(["10.10.254.2/28"])
+    assert PodRoute(ip_network("10.10.254.0/28"), None, 100) in found.routes
+    assert found.connected == ()
+
+
+def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link():
+    assert plan(["10.10.254.2/16"]).connected == tuple(interfaces("10.10.254.2/16"))
+
+
+def test_pod_routes_in_the_main_table():
+    said = {"to": ["10.20.0.0/16", "fd20::/32"], "sourceRouting": False, "mtu": 8500, "gateway": "10.10.1.9"}
+    found = plan(["192.168.0.2/32"], podRoutes=said)
+    assert found.routes == (
+        PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.9"), decide.MAIN_TABLE, 8500),
+    )
+    assert found.rules == ()
+
+
+def test_no_pod_routes():
+    assert plan(["192.168.0.2/32"], podRoutes=False) == decide.PodPlan()
+
+
+@pytest.mark.parametrize(
+    ("to", "covered"),
+    [
+        ("10.10.0.0/16", "the pod's address 10.10.0.77"),
+        ("10.10.0.0/25", "the node's primary subnet"),
+        ("10.20.0.0/16", None),
+    ],
+)
+def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
+    asked = conf(podRoutes={"to": [to], "sourceRouting": False})
+    arguments = (asked, interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
+    if covered:
+        with pytest.raises(InvalidConfig, match=f"covers {covered}.*use sourceRouting"):
+            decide.refuse_cluster_routes(*arguments)
+    else:
+        decide.refuse_cluster_routes(*arguments)
+
+
+# -- the end of a claim
+
+VIP = ip_network("192.168.0.2/32")
+PLACE = Place("rtb-0a", VIP)
+
+
+def claim(container: str, eni: str, state: State = State.HELD, created: float = 0) -> Claim:
+    return Claim(
+        attachment=Attachment("n", container, "net1"),
+        eni=eni,
+        region="r",
+        netns="",
+        netns_inode=0,
+        boot="",
+        pod=PodIdentity(),
+        on_delete="release",
+        routes=(ClaimedRoute(PLACE, state),),
+        created=created,
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "others", "what"),
+    [
+        pytest.param(None, [], Release.LEAVE, id="absent"),
+        pytest.param(Target("eni-1", is_eni=True), [], Release.DELETE, id="last pod gone"),
+        pytest.param(Target("eni-1", is_eni=True, active=False), [], Release.DELETE, id="ours, blackhole"),
+        pytest.param(Target("eni-9", is_eni=True), [], Release.LEAVE, id="another node's"),
+        pytest.param(Target("igw-1", is_eni=False), [], Release.LEAVE, id="not a network interface"),
+        pytest.param(
+            Target("eni-1", is_eni=True), [claim("b", "eni-1")], Release.LEAVE, id="second pod, same ENI"
+        ),
+        pytest.param(
+            Target("eni-1", is_eni=True), [claim("b", "eni-2")], Release.HAND_OVER, id="second pod, other ENI"
+        ),
+        pytest.param(
+            Target("eni-2", is_eni=True), [claim("b", "eni-2")], Release.LEAVE, id="the other ENI has it"
+        ),
+        pytest.param(
+            Target("eni-1", is_eni=True),
+            [claim("b", "eni-1", State.RELEASING)],
+            Release.DELETE,
+            id="the other ends too",
+        ),
+    ],
+)
+def test_release(target, others, what):
+    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others) is what
+
+
+def test_the_newest_heir_inherits():
+    old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
+    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old]) is new
+
+
+enis = st.sampled_from(["eni-1", "eni-2", "eni-3"])
+
+
+@given(
+    route=st.one_of(st.none(), enis),
+    others=st.lists(st.tuples(enis, st.sampled_from(list(State))), max_size=3),
+)
+def test_release_never_takes_a_route_from_a_live_claim(route, others):
+    """After the decision is applied, a live claim that had the route has it, and what we end has not."""
+    ended = claim("ended", "eni-1", State.RELEASING)
+    rest = [claim(str(n), eni, state, created=n) for n, (eni, state) in enumerate(others)]
+    what = decide.release(Target(route, is_eni=True) if route else None, ended, PLACE, rest)
+    after = route
+    if what is Release.DELETE:
+        after = None
+    elif what is Release.HAND_OVER:
+        after = decide.heir(ended, PLACE, rest).eni
+    holders = {each.eni for each in rest if each.wants(PLACE)}
+    if route in holders:
+        assert after == route
+    if route == "eni-1" and "eni-1" not in holders:
+        assert after in holders or (after is None and not holders)
+    if route not in ("eni-1", None):
+        assert after == route
+
+
+prefixes = st.integers(0, 2**32 - 1).flatmap(
+    lambda number: st.integers(16, 32).map(lambda size: f"{ip_address(number)}/{size}")
+)
+
+
+@given(addresses=st.lists(prefixes, min_size=1, max_size=4))
+def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
+    found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
+    wants = decide.destinations(conf(), found, ENI, ())
+    made = decide.pod_plan(conf(), found, wants, ENI, 100)
+    assert {rule.source.network_address for rule in made.rules} == {each.ip for each in found}
+    assert {each for each in found if each.network.prefixlen < 32} == set(made.connected)
+    assert all(route.table == 100 for route in made.routes)
+    assert all(isinstance(rule, PodRule) and rule.table == 100 for rule in made.rules)

@@ -1,0 +1,88 @@
+"""Which addresses of a result are ours, and what the result says afterwards, version by version."""
+
+import copy
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from cni_floatip.errors import InvalidConfig
+from cni_floatip.model import PodRoute
+from cni_floatip.result import PrevResult
+from cni_floatip.versions import SUPPORTED
+
+INTERFACES = [
+    {"name": "br0", "mac": "02:00:00:00:00:01"},
+    {"name": "net1", "mac": "02:00:00:00:00:AA", "sandbox": "/run/netns/x"},
+    {"name": "net2", "sandbox": "/run/netns/x"},
+    {"name": "net1"},  # of that name, but on the host
+]
+
+
+def parse(ips: list, ifname: str = "net1") -> PrevResult:
+    return PrevResult.parse({"prevResult": {"interfaces": INTERFACES, "ips": ips}}, ifname)
+
+
+@pytest.mark.parametrize(
+    ("ips", "ours"),
+    [
+        pytest.param([{"address": "192.168.0.2/32", "interface": 1}], ["192.168.0.2/32"], id="by index"),
+        pytest.param([{"address": "192.168.0.2/32"}], ["192.168.0.2/32"], id="no index: ours"),
+        pytest.param([{"address": "192.168.0.2/32", "interface": -1}], ["192.168.0.2/32"], id="-1: ours"),
+        pytest.param([{"address": "192.168.0.2/32", "interface": None}], ["192.168.0.2/32"], id="null: ours"),
+        pytest.param(
+            [{"address": "192.168.0.3/32", "interface": i} for i in (0, 2, 3)] + [{"address": "fd00::2/64"}],
+            ["fd00::2/64"],
+            id="other interfaces are not ours",
+        ),
+        pytest.param([{"address": "192.168.0.2/32"}] * 2, ["192.168.0.2/32"], id="twice is once"),
+    ],
+)
+def test_addresses(ips, ours):
+    assert [str(each) for each in parse(ips).addresses] == ours
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({}, "must be called as a chained plugin"),
+        ({"prevResult": None}, "must be called as a chained plugin"),
+        ({"prevResult": {}}, "must be called as a chained plugin"),
+        ({"prevResult": {"ips": []}, "x": 1}, "no address of net1|chained"),
+        ({"prevResult": {"interfaces": [], "ips": [{"address": "1.2.3.4/32", "interface": 4}]}}, r"ips\[0\]"),
+        ({"prevResult": {"ips": [{"address": "1.2.3.400/32"}]}}, r"ips\[0\].*no usable address"),
+        ({"prevResult": {"ips": ["1.2.3.4"]}}, r"ips\[0\].*no usable address"),
+        ({"prevResult": [1]}, "expected an object"),
+    ],
+)
+def test_refused(config, says):
+    with pytest.raises(InvalidConfig, match=says):
+        PrevResult.parse(config, "net1")
+
+
+ROUTES = (
+    PodRoute(ip_network("0.0.0.0/0"), ip_address("10.10.1.1"), 100, 8500),
+    PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.1"), 254),
+    PodRoute(ip_network("169.254.0.0/16"), None, 100, kind="unreachable"),
+)
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_routes_that_the_version_can_name(version):
+    document = {
+        "interfaces": INTERFACES,
+        "ips": [{"address": "192.168.0.2/32", "interface": 1, "novelty": [1.5]}],
+        "routes": [{"dst": "1.0.0.0/8"}],
+        "dns": {},
+    }
+    before = copy.deepcopy(document)
+    found = PrevResult.parse({"prevResult": document}, "net1").with_routes(version, ROUTES)
+    main = {"dst": "10.20.0.0/16", "gw": "10.10.1.1"}
+    table = {"dst": "0.0.0.0/0", "gw": "10.10.1.1", "mtu": 8500, "table": 100}
+    added = [table, main] if version == "1.1.0" else [main]
+    assert found == {"cniVersion": version, **before, "routes": [{"dst": "1.0.0.0/8"}, *added]}
+    assert document == before
+
+
+def test_mac_of_the_interface_in_the_pod():
+    assert parse([{"address": "192.168.0.2/32"}]).mac("net1") == "02:00:00:00:00:aa"
+    assert parse([{"address": "192.168.0.2/32"}]).mac("net9") == ""

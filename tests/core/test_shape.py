@@ -1,0 +1,110 @@
+"""The shape of the product: who may import whom, which library has which door, which files are generated."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cni_floatip
+from cni_floatip.ec2model import generate
+
+ROOT = Path(cni_floatip.__file__).parent
+CORE = {
+    "cidr",
+    "claims",
+    "decide",
+    "documents",
+    "errors",
+    "model",
+    "netconf",
+    "nodeconf",
+    "request",
+    "result",
+}
+CORE |= {"schemas", "versions", "world", "ec2writes", "operations"}
+EDGES = {"podnet", "vpc", "imds", "store"}
+NOUNS = {"claims", "errors", "model"}
+OWNERS = {
+    "pyroute2": {"podnet"},
+    "botocore": {"vpc", "ec2model"},
+    "boto3": set(),
+    "jsonschema": {"schemas"},
+    "yaml": {"manifests"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return what a file imports, ours as ``cni_floatip.X``."""
+    found = set()
+    package = ["cni_floatip", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {node.module} | {
+                f"{node.module}.{a.name}" for a in node.names if node.module == "cni_floatip"
+            }
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {".".join([*base, name]) for name in names}
+    return found
+
+
+def modules() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT).with_suffix("").parts[0]
+        found.setdefault(name, set()).update(imports(path))
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("cni_floatip.")}
+
+
+@pytest.mark.parametrize("edge", sorted(EDGES))
+def test_edges_import_only_nouns_and_errors(edge):
+    assert ours(modules()[edge]) - {edge} <= NOUNS
+
+
+@pytest.mark.parametrize("module", sorted(CORE))
+def test_core_imports_no_edge(module):
+    assert not ours(modules()[module]) & EDGES
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_each_library_has_one_door(library):
+    users = {name for name, found in modules().items() if any(n.split(".")[0] == library for n in found)}
+    assert users <= OWNERS[library]
+
+
+def test_generated_service_models_fit_the_installed_botocore():
+    for name, document in generate.documents().items():
+        written = json.loads((Path(generate.__file__).parent / name).read_text())
+        assert written == json.loads(json.dumps(document)), f"{name}: run python -m cni_floatip.ec2model"
+
+
+def test_every_operation_that_the_edge_calls_is_in_the_model():
+    source = ast.parse((ROOT / "vpc.py").read_text())
+    called = {
+        node.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "_" in node.value
+        if node.value.split("_")[0] in ("describe", "create", "replace", "delete", "modify")
+    }
+    named = {"".join(word.capitalize() for word in each.split("_")) for each in called}
+    assert named == set(generate.OPERATIONS["ec2"])
+
+
+@pytest.mark.parametrize(
+    "module", ["plugin", "request", "operations", "decide", "netconf", "nodeconf", "store"]
+)
+def test_import_loads_no_library(module):
+    code = f"import sys, cni_floatip.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"pyroute2", "boto3", "botocore", "jsonschema", "yaml", "asyncio"}

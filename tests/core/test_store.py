@@ -1,0 +1,164 @@
+"""What is on disk survives: whole files, claims of other versions, locks that end with their process."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.errors import IoFailure
+from cni_floatip.model import Attachment, Place, PodIdentity, PodRoute, PodRule
+from cni_floatip.store import Problem, Store
+
+CLAIM = Claim(
+    attachment=Attachment("net", "c1", "net1"),
+    eni="eni-1",
+    region="eu-central-1",
+    netns="/run/netns/x",
+    netns_inode=7,
+    boot="b",
+    pod=PodIdentity("core", "pod", "uid"),
+    on_delete="release",
+    routes=(ClaimedRoute(Place("rtb-a", ip_network("192.168.0.2/32")), State.HELD, "111122223333", "eni-2"),),
+    pod_routes=(
+        PodRoute(ip_network("0.0.0.0/0"), ip_address("10.10.1.1"), 100, 8500),
+        PodRoute(ip_network("fd00:ec2::/32"), None, 100, kind="unreachable"),
+    ),
+    pod_rules=(PodRule(ip_network("192.168.0.2/32"), 100),),
+    connected=(ip_interface("192.168.0.2/29"),),
+    addresses=(ip_interface("192.168.0.2/29"),),
+    table=100,
+    source_dest_check="disable",
+    created=1.5,
+    written=2.5,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "data"), sleep=time.sleep, clock=time.monotonic)
+
+
+def files(store: Store, below: str = "claims") -> list[Path]:
+    return sorted((store._root / below).glob("*"))
+
+
+def test_a_claim_comes_back_as_it_was_written(store):
+    store.put(CLAIM)
+    assert store.get(CLAIM.attachment) == CLAIM
+    assert store.all() == ([CLAIM], [])
+    store.erase(CLAIM.attachment)
+    store.erase(CLAIM.attachment)
+    assert store.get(CLAIM.attachment) is None
+
+
+def test_every_field_is_in_the_file():
+    written = Claim.parse(json.loads(json.dumps(CLAIM.document())))
+    assert written == CLAIM
+    for name in Claim.__dataclass_fields__:
+        if name not in ("routes", "unresolved"):
+            assert getattr(written, name), f"{name}: give CLAIM a value that is not the default"
+
+
+def test_unresolved_configuration_survives(store):
+    asked = replace(CLAIM, routes=(), unresolved={"name": "net", "prevResult": {}})
+    store.put(asked)
+    assert store.get(CLAIM.attachment) == asked
+    assert asked.state is State.RELEASING
+
+
+def test_modes_do_not_depend_on_the_umask(store):
+    before = os.umask(0o777)
+    try:
+        store.put(CLAIM)
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [store._root, store._claims, *files(store)]}
+    assert set(modes.values()) == {0o700, 0o600}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b"\xff\xff", b'{"version": "1"}'])
+def test_unreadable_file_is_set_aside_and_reported(store, content):
+    store.put(CLAIM)
+    (path,) = files(store)
+    path.write_bytes(content)
+    found = store.get(CLAIM.attachment)
+    assert isinstance(found, Problem)
+    assert found.moved
+    assert store.get(CLAIM.attachment) is None
+    (moved,) = files(store, "corrupt")
+    assert moved.read_bytes() == content
+
+
+def test_file_of_a_newer_release_is_kept_and_reported(store):
+    store.put(CLAIM)
+    (path,) = files(store)
+    newer = json.dumps(CLAIM.document() | {"version": 2, "novelty": 1})
+    path.write_text(newer)
+    assert "newer release" in str(store.get(CLAIM.attachment))
+    claims, problems = store.all()
+    assert (claims, len(problems)) == ([], 1)
+    assert path.read_text() == newer
+
+
+def test_full_disk_is_an_error_that_names_the_file(store, monkeypatch):
+    store.put(CLAIM)
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(IoFailure, match=r"net/c1/net1 in .*\.json: No space left"):
+        store.put(replace(CLAIM, eni="eni-9"))
+    assert store.get(CLAIM.attachment) == CLAIM
+    assert len(files(store)) == 1
+
+
+def test_locks_exclude_processes_and_end_with_them(store, tmp_path):
+    code = (
+        "import sys, time; from cni_floatip.store import Store\n"
+        "s = Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic)\n"
+        "with s.lock('place x', 0) as held:\n print(held, flush=True); sys.stdin.read()"
+    )
+    root = str(store._root)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"True\n"
+        with store.lock("place x", 0.05) as held:
+            assert not held
+        with store.lock("place y", 0) as held:
+            assert held
+        other.kill()
+        other.wait()
+    with store.lock("place x", 1) as held:
+        assert held
+
+
+def test_directory_is_shared_by_calls_and_had_alone_by_an_agent(store):
+    with store.own(alone=False) as one, store.own(alone=False) as two:
+        assert (one, two) == (True, True)
+        with store.own(alone=True) as agent:
+            assert not agent
+    with store.own(alone=True) as agent, store.own(alone=False) as call:
+        assert (agent, call) == (True, False)
+
+
+names = st.text(alphabet="abc/.\0é", min_size=1, max_size=8)
+
+
+@given(a=st.tuples(names, names, names), b=st.tuples(names, names, names))
+def test_two_attachments_never_share_a_file(a, b):
+    store = Store("/nonexistent", sleep=time.sleep, clock=time.monotonic)
+    plain = "\0" not in "".join((*a, *b))  # CNI names hold no NUL
+    if plain:
+        assert (a == b) == (store._path(Attachment(*a)) == store._path(Attachment(*b)))

@@ -1,0 +1,101 @@
+"""EC2's routes in memory: keeps state, prints it, fails as it is told. Methods as in ``cni_floatip.vpc``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cni_floatip.errors import Ec2Error, Ec2Fault
+from cni_floatip.model import Network, Place, RouteTable, Subnet, Target
+
+
+@dataclass
+class FakeVpc:
+    """``script`` holds what becomes of the next mutating calls: None (works), a fault, or ("lost", fault)."""
+
+    tables: dict[str, dict[Network, Target]]
+    script: list[Ec2Fault | tuple[str, Ec2Fault] | None] = field(default_factory=list)
+    stale: list[dict[str, dict[Network, Target]]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
+        state = self.stale.pop(0) if self.stale else self.tables
+        wanted = filters.get("route-table-id", list(state))
+        return tuple(RouteTable(t, "vpc-1", "1", dict(state[t])) for t in wanted if t in state)
+
+    def subnets(self, filters: Mapping[str, Sequence[str]]) -> tuple[Subnet, ...]:
+        return ()
+
+    def interfaces_in(self, subnets: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def source_dest_check(self, eni: str) -> bool:
+        return False
+
+    def disable_source_dest_check(self, eni: str) -> None:
+        self.calls.append(f"disable {eni}")
+
+    def create(self, place: Place, eni: str, account: str = "") -> None:
+        def apply() -> None:
+            if place.destination in self._table(place):
+                raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(place))
+            self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+
+        self._call(f"create {place} -> {eni}", apply)
+
+    def replace(self, place: Place, eni: str, account: str = "") -> None:
+        def apply() -> None:
+            if place.destination not in self._table(place):
+                raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(place))
+            self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+
+        self._call(f"replace {place} -> {eni}", apply)
+
+    def delete(self, place: Place, account: str = "") -> None:
+        def apply() -> None:
+            if self._table(place).pop(place.destination, None) is None:
+                raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(place))
+
+        self._call(f"delete {place}", apply)
+
+    def _table(self, place: Place) -> dict[Network, Target]:
+        if place.table not in self.tables:
+            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", place.table)
+        return self.tables[place.table]
+
+    def _call(self, what: str, apply) -> None:
+        self.calls.append(what)
+        verdict = self.script.pop(0) if self.script else None
+        if isinstance(verdict, tuple):
+            apply()
+            verdict = verdict[1]
+        elif verdict is None:
+            apply()
+        if verdict is not None:
+            raise Ec2Error(verdict, what.split()[0], "Planted", "as the test says")
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"vpc {table} {network} -> {target}"
+            for table, routes in sorted(self.tables.items())
+            for network, target in sorted(routes.items(), key=lambda item: str(item[0]))
+        )
+
+
+class FakeTime:
+    """A clock that only sleeping moves. Fits wherever ``clock``, ``sleep`` and ``jitter`` are asked for."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += seconds
+
+    @staticmethod
+    def jitter() -> float:
+        return 1.0
