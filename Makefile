@@ -1,0 +1,66 @@
+# Every target prepares what it needs (lab/bootstrap.sh) and may be the first command in a fresh clone.
+
+PY := .venv/bin/python
+UV := .cache/lock/bin/uv
+ARGS :=
+# Test processes side by side: 0 is one after another in one process.
+WORKERS := 0
+PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile)
+
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" --no-emit-package colorama --no-emit-package pywin32 --no-emit-package win-inet-pton
+
+# cnitool, where lab/bootstrap.sh builds it.
+export PATH := $(CURDIR)/.cache/bin:$(PATH)
+
+# Start-up is part of what is tested and measured, so compiled modules are kept.
+unexport PYTHONDONTWRITEBYTECODE
+
+.NOTPARALLEL:
+.PHONY: help setup root demo test check format format-check lint types bench coverage lock clean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup: ## .venv, Debian packages, cnitool: whatever is missing
+	@lab/bootstrap.sh
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "the lab makes network namespaces: run this as root"; exit 1; }
+
+demo: root setup ## watch a floating IP move between two availability zones
+	@$(PY) -m lab demo $(ARGS)
+
+test: setup ## all tests (ARGS="tests/lab -k route" some, WORKERS=2 two at a time)
+	$(PYTEST) $(ARGS)
+
+check: format-check lint types test ## what CI runs: format, lint, strict types, tests
+
+format: setup ## rewrite the sources in the project's format
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix --exit-zero
+
+format-check: setup
+	$(PY) -m ruff format --check
+
+lint: setup ## ruff's rules (pyproject.toml)
+	$(PY) -m ruff check
+
+types: setup ## mypy, strict (setup.cfg)
+	$(PY) -m mypy
+
+bench: root setup ## start-up cost of the plugin, as a ratio to a bare interpreter
+	$(PY) -m compileall -q cni_floatip
+	$(PY) bench/startup.py $(ARGS)
+
+coverage: setup ## branch coverage of what runs in the test process
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.11 on
+	@[ -x $(UV) ] || { python3 -m venv .cache/lock && .cache/lock/bin/pip install -q uv; }
+	$(UV) pip compile $(LOCK_OPTIONS) setup.cfg -o install/requirements.txt
+	$(UV) pip compile $(LOCK_OPTIONS) setup.cfg --extra dev -c install/requirements.txt -o install/requirements-dev.txt
+
+clean: ## remove everything that was made here, .venv included
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""What a person needs to use a running lab by hand: scripts that enter nodes and clients, conflists, pods.
+
+It all stands in the lab's state directory; ``/run/floatip-lab/current`` leads to that of ``lab up``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from lab.chain import plugin_path
+from lab.node import PATH, Node
+from lab.world import Lab
+
+ENTER = """\
+#!/bin/sh
+# {what}: a shell there, or one command. CNI's cache and results stay in the node's own directory.
+{exports}
+exec ip netns exec {ns} sh -c '
+  [ -d /var/lib/cni ] || {{ mount -t tmpfs lab /var/lib && mkdir /var/lib/cni; }}
+  mount --bind {cache} /var/lib/cni && exec "$@"' lab "${{@:-bash}}"
+"""
+
+
+def prepare(lab: Lab) -> None:
+    """Write scripts and conflists, and make a pod sandbox on each node."""
+    networks = lab.state / "net.d"
+    networks.mkdir()
+    for conflist in conflists(lab):
+        (networks / f"{conflist['name']}.conflist").write_text(json.dumps(conflist, indent=2) + "\n")
+    for node in lab.nodes.values():
+        pod = node.pod(f"web-{node.name}")
+        (lab.state / pod.name).symlink_to(pod.netns)
+        what, variables = f"Node {node.name}", _variables(lab, node)
+        _script(lab.state / f"on-{node.name}", what, node.ns, variables, node.state / "cni")
+    for client in lab.clients.values():
+        path, what = lab.state / f"on-{client.name}-client", f"The {client.name} client"
+        _script(path, what, client.namespace, {}, lab.state / "client-cni")
+
+
+def _variables(lab: Lab, node: Node) -> dict[str, str]:
+    return {
+        **node.env,
+        "CNI_PATH": os.pathsep.join(map(str, plugin_path())),
+        "NETCONFPATH": str(lab.state / "net.d"),
+        "CNI_IFNAME": "net1",
+        "PATH": f"{_programs()}:{PATH}",
+    }
+
+
+def conflists(lab: Lab) -> list[dict[str, object]]:
+    """Return the networks that ``cnitool`` finds: one address per pattern and family."""
+    two = lab.dummy_subnets[0]
+    return [
+        lab.conflist(["192.168.0.2/32"], name="floating"),
+        lab.conflist(["192.168.0.3/32", "fd00:192:168::3/128"], name="floating-dual"),
+        lab.conflist([f"{two.cidr[5]}/28", f"{two.cidr6[5]}/64"], name="floating-subnet"),
+    ]
+
+
+def _programs() -> str:
+    """Return where floatip and cnitool are: beside this interpreter, where make or Go puts them."""
+    places = (Path(sys.executable).parent, Path(__file__).parents[1] / ".cache/bin", Path.home() / "go/bin")
+    return ":".join(map(str, places))
+
+
+def _script(path: Path, what: str, ns: str, variables: dict[str, str], cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    path.write_text(ENTER.format(what=what, exports=exports, ns=ns, cache=shlex.quote(str(cache))))
+    path.chmod(0o755)
+
+
+def guide(lab: Lab, at: Path) -> str:
+    """Return what ``lab up`` prints."""
+    tables = "  ".join(f"{name} {table}" for name, table in lab.tables.items())
+    clients = "  ".join(f"{name} {c.addresses[0]}" for name, c in lab.clients.items())
+    zones = list(lab.azs.values())
+    first, second = zones[0].nodes[0], zones[-1].nodes[0]
+    exports = "\n".join(f"  export {name}={value}" for name, value in _variables(lab, first).items())
+    return f"""\
+The lab is up: VPC {lab.vpc_cidr}, {lab.vpc_cidr6}. EC2 and instance metadata are simulated, packets are real.
+
+{chr(10).join(_node(node, at) for node in lab.nodes.values())}
+route tables  {tables}
+clients       {clients}
+networks      {", ".join(str(c["name"]) for c in conflists(lab))} (in {at}/net.d)
+
+A shell on a node, or one command:
+  {at}/on-{first.name}
+  {at}/on-{first.name} cnitool add floating {at}/web-{first.name}
+which is "ip netns exec {first.ns}", a directory of the node's own as /var/lib/cni, and
+{exports}
+
+Who answers, what EC2 holds, and how an Availability Zone fails:
+  python -m lab ask {lab.floating[2]}
+  python -m lab routes
+  python -m lab fail {first.az}
+  {at}/on-{second.name} cnitool add floating {at}/web-{second.name}
+  python -m lab recover {first.az}
+  {at}/on-{first.name} cnitool del floating {at}/web-{first.name}
+  python -m lab down
+"""
+
+
+def _node(node: Node, at: Path) -> str:
+    enis = "  ".join(f"{e.ifname} {e.id} {e.addresses[0]}" for e in node.enis)
+    return f"node {node.name} ({node.instance_id}): {enis}\n        a pod's namespace: {at}/web-{node.name}"

@@ -1,0 +1,87 @@
+"""What a lab leaves on the machine while it runs, who owns it, and how it goes when its owner is dead.
+
+Everything a lab makes is found by its prefix ``fl-<pid>-``: namespaces, and a state directory that names the
+owning process. A process is known by pid *and* start time, because pids come again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import netns
+
+STATE = Path("/run/floatip-lab")
+PREFIX = re.compile(r"fl-(\d+)-")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that a lab belongs to."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """Return the process as it is now; its start time is empty if there is none."""
+        return cls(pid, _started(pid))
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.started) and _started(self.pid) == self.started
+
+
+def _started(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] == "Z" else fields[19]  # field 22, counted behind the name; a zombie owns nothing
+
+
+def register(prefix: str, pid: int) -> Path:
+    """Make the state directory of a lab and note its owner; return it."""
+    state = STATE / prefix.rstrip("-")
+    state.mkdir(parents=True, exist_ok=True)
+    owner = Owner.of(pid)
+    (state / "owner.json").write_text(json.dumps({"pid": owner.pid, "started": owner.started}))
+    return state
+
+
+def remove(prefix: str) -> None:
+    """Remove a lab's namespaces and its state directory."""
+    netns.remove(netns.existing(prefix))
+    shutil.rmtree(STATE / prefix.rstrip("-"), ignore_errors=True)
+
+
+def labs() -> Iterator[tuple[str, Owner]]:
+    """Yield the prefix and owner of every lab of which something is left."""
+    names = {m[0] for name in netns.existing("fl-") if (m := PREFIX.match(name))}
+    if STATE.is_dir():
+        names |= {f"{entry.name}-" for entry in STATE.iterdir() if PREFIX.match(f"{entry.name}-")}
+    for prefix in sorted(names):
+        yield prefix, _owner(prefix)
+
+
+def _owner(prefix: str) -> Owner:
+    noted = STATE / prefix.rstrip("-") / "owner.json"
+    try:
+        found = json.loads(noted.read_text())
+        return Owner(int(found["pid"]), str(found["started"]))
+    except (OSError, ValueError, KeyError):
+        # No note, or half of one: the pid in the prefix decides; a lab that is starting is left alone.
+        return Owner.of(int(prefix.split("-")[1]))
+
+
+def sweep() -> list[str]:
+    """Remove what labs left whose process is dead; return their prefixes."""
+    dead = [prefix for prefix, owner in labs() if not owner.alive]
+    for prefix in dead:
+        remove(prefix)
+    return dead

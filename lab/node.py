@@ -1,0 +1,229 @@
+"""A worker node: a namespace with ENIs and pods, a container runtime's half of CNI, and how it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import netns
+from lab.chain import Document, Runtime
+from lab.pod import Pod
+from lab.router import VPC_ROUTER
+from lab.vpc import Eni, Instance
+
+if TYPE_CHECKING:
+    from lab.world import Lab
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+EC2_ENDPOINT = "http://127.0.0.1:8000"
+METADATA_ENDPOINT = "http://169.254.169.254"
+FIRST_POD = 100
+"""Pods have cluster addresses from here on in their node's own subnet, a block of 64 per node."""
+
+
+class Node:
+    """One worker. ``run`` is how anything is done on it; ``add`` ... ``status`` are what its runtime does."""
+
+    def __init__(self, lab: Lab, instance: Instance, number: int, state: Path) -> None:
+        self.name = instance.name
+        self.az = instance.az
+        self.instance_id = instance.id
+        self.enis: tuple[Eni, ...] = instance.enis
+        self.ns = f"{lab.prefix}{instance.name}"
+        self.state = state
+        self.data_dir = state / "data"
+        self.pods: list[Pod] = []
+        self.is_up = True
+        self.env = {
+            "AWS_ENDPOINT_URL_EC2": EC2_ENDPOINT,
+            "AWS_ENDPOINT_URL_STS": EC2_ENDPOINT,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": METADATA_ENDPOINT,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "FLOATIP_CONFIG": str(state / "config.json"),
+        }
+        self.runtime = Runtime(self._execute)
+        self._lab = lab
+        self._numbers = itertools.count()
+        self._first_pod = FIRST_POD + 40 * (number - 1)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def netns(self) -> str:
+        return str(netns.path(self.ns))
+
+    @property
+    def primary(self) -> Eni:
+        return self.enis[0]
+
+    def eni(self, ifname: str) -> Eni:
+        """Return the ENI of this name."""
+        return next(eni for eni in self.enis if eni.ifname == ifname)
+
+    def prepare(self) -> None:
+        """Set what must be there before the first link: a node that runs Kubernetes forwards."""
+        netns.sysctl(
+            self.ns,
+            {
+                "ipv4/ip_forward": 1,
+                "ipv6/conf/all/forwarding": 1,
+                "ipv6/conf/default/forwarding": 1,
+                "ipv6/conf/default/keep_addr_on_down": 1,
+            },
+        )
+
+    def boot_lines(self) -> Iterator[str]:
+        """Configure eth0 as DHCP does, bring eth1 up as a node template does, leave the third ENI alone."""
+        yield "link set lo up"
+        for eni in self.enis[:2]:
+            yield f"link set {eni.ifname} up"
+        v4, v6 = self.primary.addresses
+        yield f"addr replace {v4}/{self.primary.subnet.cidr.prefixlen} dev eth0"
+        yield f"addr replace {v6}/64 dev eth0 nodad"
+        yield f"route replace 0.0.0.0/0 via {self.primary.gateway} dev eth0"
+        yield f"route replace ::/0 via {VPC_ROUTER} dev eth0"
+        yield from (f"route replace {pod.address}/32 dev {pod.host_link}" for pod in self.pods)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002 - named as in subprocess.run
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program on this node: in its namespace, with a clean environment and where to find AWS."""
+        return netns.inside(
+            self.ns,
+            subprocess.run,
+            list(argv),
+            input=input if input is not None else "",
+            env={"PATH": PATH, "HOME": str(self.state), "LANG": "C.UTF-8", **self.env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd="/",
+        )
+
+    def _execute(
+        self, argv: list[str], stdin: str, env: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(argv, input=stdin, env=env, timeout=timeout)
+
+    def write_config(self, document: Document) -> Path:
+        """Write the node configuration; ``dataDir`` is this node's unless the document names another."""
+        path = Path(self.env["FLOATIP_CONFIG"])
+        path.write_text(json.dumps({"dataDir": str(self.data_dir), **document}, indent=2) + "\n")
+        return path
+
+    def pod(
+        self, name: str, *, namespace: str = "default", serve: bool = True, fast_dad: bool | None = None
+    ) -> Pod:
+        """Make a pod sandbox with its cluster interface. ``serve``: it answers datagrams with its name."""
+        number = next(self._numbers)
+        fast = self._lab.fast_dad if fast_dad is None else fast_dad
+        pod = Pod(
+            name=name,
+            namespace=namespace,
+            container_id=hashlib.sha256(f"{self.ns} {name} {number}".encode()).hexdigest(),
+            ns=f"{self.ns}-{name}-{number}",
+            host_ns=self.ns,
+            host_link=f"pod{number}",
+            address=self._pod_address(number),
+        )
+        self.pods.append(pod)
+        pod.make(fast_dad=fast)
+        if serve:
+            pod.serve()
+        return pod
+
+    def _pod_address(self, number: int) -> IPv4Address:
+        return self.primary.subnet.cidr[self._first_pod + number % 40]
+
+    def remove_pod(self, pod: Pod) -> None:
+        """End a pod and its sandbox, with no word to any plugin."""
+        pod.remove()
+        self.pods.remove(pod)
+
+    def add(self, pod: Pod, conflist: Document, ifname: str = "net1", **options: Any) -> dict[str, Any]:
+        """Attach: run the chain, return its result or raise ``PluginError``."""
+        return self.runtime.add(pod, conflist, ifname, **options)
+
+    def delete(
+        self,
+        pod: Pod,
+        conflist: Document,
+        ifname: str = "net1",
+        *,
+        prev_result: bool = True,
+        netns: bool = True,
+        **options: Any,
+    ) -> None:
+        """Detach: run the chain backwards."""
+        self.runtime.delete(pod, conflist, ifname, prev_result=prev_result, netns=netns, **options)
+
+    def check(self, pod: Pod, conflist: Document, ifname: str = "net1", **options: Any) -> None:
+        """CHECK with the result of the last ADD."""
+        self.runtime.check(pod, conflist, ifname, **options)
+
+    def gc(self, conflist: Document, valid: Iterable[tuple[Pod, str]] | None = (), **options: Any) -> None:
+        """GC: everything but the ``valid`` attachments is to be cleaned up."""
+        self.runtime.gc(conflist, valid, **options)
+
+    def status(self, conflist: Document, **options: Any) -> None:
+        """STATUS of every plugin of the chain."""
+        self.runtime.status(conflist, **options)
+
+    def cut_network(self) -> None:
+        """Take every ENI's link down, as seen from the node: nothing arrives, nothing leaves."""
+        netns.ip(self.ns, [f"link set {eni.ifname} down" for eni in self.enis])
+
+    def mend_network(self) -> None:
+        """Bring back what was up at boot."""
+        netns.ip(self.ns, self.boot_lines())
+
+    def fail(self) -> None:
+        """Lose the node as an AZ failure does: no packets, no EC2, and EC2 sees the instance stopped."""
+        self.cut_network()
+        self._lab.ec2.faults.cut(self.name)
+        self._lab.ec2.client().stop_instances(InstanceIds=[self.instance_id])
+        self.is_up = False
+
+    def recover(self) -> None:
+        """The node is back, with everything that was on it, as after a network partition."""
+        self._lab.ec2.client().start_instances(InstanceIds=[self.instance_id])
+        self._lab.ec2.faults.heal(self.name)
+        self.mend_network()
+        self.is_up = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Az:
+    """An Availability Zone: the nodes that fail together."""
+
+    name: str
+    nodes: tuple[Node, ...]
+
+    def fail(self) -> None:
+        """Lose every node; the links go first, all of them."""
+        for node in self.nodes:
+            node.cut_network()
+        for node in self.nodes:
+            node.fail()
+
+    def recover(self) -> None:
+        """Bring every node back."""
+        for node in self.nodes:
+            node.recover()

@@ -1,0 +1,247 @@
+"""``python -m lab up`` and what goes with it: a lab that stays, run by a process in the background.
+
+That process keeps EC2, instance metadata and the router going, and does on request (a line of JSON on a unix
+socket) what only it can do: fail and recover nodes, and tell what the route tables hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from lab import leftovers
+from lab.client import ask
+from lab.errors import LabError
+from lab.leftovers import Owner
+
+CURRENT = leftovers.STATE / "current"
+STARTED_WITHIN = 120
+ENDED_WITHIN = 30
+
+Commands = argparse._SubParsersAction
+
+
+def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the commands to the lab's command line."""
+    up = commands.add_parser(
+        "up",
+        help="start a lab that stays, and print how to use it",
+        description="Start a lab in the background and return when it is ready. One at a time.",
+    )
+    up.add_argument("--azs", type=int, default=2, help="Availability Zones (default %(default)s)")
+    up.add_argument("--nodes", type=int, default=2, help="worker nodes per zone (default %(default)s)")
+    up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C ends the lab")
+    up.add_argument("--ready", type=int, default=None, help=argparse.SUPPRESS)
+    up.set_defaults(run=_up)
+    down = commands.add_parser(
+        "down",
+        help="end it, and clear away what killed labs left",
+        description="End the lab that `up` started, and clear away what labs left whose process was killed.",
+    )
+    down.set_defaults(run=_down)
+    asking = commands.add_parser(
+        "ask",
+        help="ask at an address who answers",
+        description="Send a datagram from each client; say which pod answers. Exit status 1: some get none.",
+    )
+    asking.add_argument("address", help="an address of a pod")
+    asking.add_argument("--timeout", type=float, default=1.0, help="seconds (default %(default)s)")
+    asking.set_defaults(run=_ask)
+    _add(commands, "routes", "show what the route tables hold", lambda _: print(_order("routes")["text"]))
+    for verb, meaning in (("fail", "lose an Availability Zone or a node"), ("recover", "bring it back")):
+        parser = _add(commands, verb, meaning, lambda args, verb=verb: _order(verb, args.what))
+        parser.add_argument("what", help="a zone (a) or a node (a1)")
+
+
+def _add(
+    commands: Commands[argparse.ArgumentParser], name: str, meaning: str, run: Callable[..., Any]
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
+
+    def act(args: argparse.Namespace) -> int:
+        run(args)
+        return 0
+
+    parser.set_defaults(run=act)
+    return parser
+
+
+# Starting and ending. --------------------------------------------------------------------------------------
+
+
+def _up(args: argparse.Namespace) -> int:
+    running = _current()
+    if running:
+        raise LabError(f"a lab is up already ({running.name}); `python -m lab down` ends it")
+    if args.foreground:
+        return _stay(args)
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-m", "lab", "up", "--foreground", "--ready", str(writing)]
+    argv += ["--azs", str(args.azs), "--nodes", str(args.nodes)]
+    process = subprocess.Popen(argv, pass_fds=[writing], stdin=subprocess.DEVNULL, start_new_session=True)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as told:
+            text = told.read()
+    except BaseException:
+        process.terminate()
+        raise
+    if not text:
+        raise LabError(f"the lab did not start (exit status {process.wait(STARTED_WITHIN)})")
+    print(text, end="")
+    return 0
+
+
+def _stay(args: argparse.Namespace) -> int:
+    """Be the process that the lab lives in."""
+    from lab import byhand  # here, because moto takes two seconds to import and --help need not wait for it
+    from lab.world import Lab
+
+    signal.signal(signal.SIGTERM, _end)
+    with Lab(args.azs, args.nodes) as lab, contextlib.ExitStack() as stack:
+        byhand.prepare(lab)
+        orders = _listen(lab.state / "orders")
+        stack.callback(orders.close)
+        CURRENT.unlink(missing_ok=True)
+        CURRENT.symlink_to(lab.state.name)
+        stack.callback(CURRENT.unlink, missing_ok=True)
+        text = byhand.guide(lab, CURRENT)
+        if args.ready is None:
+            print(text, flush=True)
+        else:
+            _go_quiet(lab.state / "log")
+            with os.fdopen(args.ready, "w") as ready:
+                ready.write(text + f"\nlog: {CURRENT}/log (process {os.getpid()})\n")
+        with contextlib.suppress(KeyboardInterrupt):
+            _take_orders(lab, orders)
+    return 0
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _go_quiet(log: Path) -> None:
+    """Write to a file from here on: whoever called ``up`` may want to read its output to the end."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+
+
+def _current() -> Path | None:
+    """Return the state directory of the lab that is up."""
+    if not CURRENT.is_symlink():
+        return None
+    state = CURRENT.resolve()
+    owner = next((o for prefix, o in leftovers.labs() if prefix == f"{state.name}-"), None)
+    return state if owner and owner.alive else None
+
+
+def _down(_: argparse.Namespace) -> int:
+    state = _current()
+    if state:
+        told = json.loads((state / "owner.json").read_text())
+        _stop(Owner(told["pid"], told["started"]))
+        print(f"{state.name} is down")
+    for prefix in leftovers.sweep():
+        print(f"cleared away what {prefix.rstrip('-')} had left")
+    if CURRENT.is_symlink() and not CURRENT.exists():
+        CURRENT.unlink()
+    return 0
+
+
+def _stop(owner: Owner) -> None:
+    """End the lab's process; one that does not end is killed, and swept like any that was."""
+    for number, seconds in ((signal.SIGTERM, ENDED_WITHIN), (signal.SIGKILL, 5)):
+        until = time.monotonic() + seconds
+        if owner.alive:
+            os.kill(owner.pid, number)
+        while owner.alive and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+# Orders. ---------------------------------------------------------------------------------------------------
+
+
+def _listen(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    path.chmod(0o600)
+    sock.listen(4)
+    return sock
+
+
+def _take_orders(lab: Any, orders: socket.socket) -> None:
+    while True:
+        connection, _ = orders.accept()
+        with connection, connection.makefile("rw") as line:
+            connection.settimeout(5)
+            try:
+                answer = _carry_out(lab, line)
+            except (LabError, ValueError, KeyError, OSError) as e:
+                answer = {"error": f"{type(e).__name__}: {e}"}
+            with contextlib.suppress(OSError):
+                line.write(json.dumps(answer) + "\n")
+                line.flush()
+
+
+def _carry_out(lab: Any, line: IO[str]) -> dict[str, Any]:
+    verb, what = json.loads(line.readline())
+    if verb == "routes":
+        return {"text": routes(lab)}
+    found = lab.azs.get(what) or lab.nodes.get(what)
+    if found is None or verb not in ("fail", "recover"):
+        known = ", ".join([*lab.azs, *lab.nodes])
+        raise LabError(f"no zone or node {what!r}; there are {known}")
+    getattr(found, verb)()
+    return {}
+
+
+def routes(lab: Any) -> str:
+    """Return what the route tables hold, as text."""
+    lines = []
+    for name, table in lab.tables.items():
+        lines.append(f"{name} ({table})")
+        lines += [f"  {cidr} -> {route}" for cidr, route in lab.ec2.truth(table).items()]
+    return "\n".join(lines)
+
+
+def _order(verb: str, what: str = "") -> dict[str, Any]:
+    """Have the lab's process do something."""
+    state = _current()
+    if state is None:
+        raise LabError("no lab is up: `python -m lab up` starts one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(60)
+        sock.connect(str(state / "orders"))
+        with sock.makefile("rw") as line:
+            line.write(json.dumps([verb, what]) + "\n")
+            line.flush()
+            answer: dict[str, Any] = json.loads(line.readline())
+    if "error" in answer:
+        raise LabError(answer["error"].removeprefix("LabError: "))
+    return answer
+
+
+def _ask(args: argparse.Namespace) -> int:
+    state = _current()
+    if state is None:
+        raise LabError("no lab is up: `python -m lab up` starts one")
+    answers = {
+        name: ask(f"{state.name}-{namespace}", args.address, args.timeout)
+        for name, namespace in (("vpc", "client"), ("tgw", "remote"))
+    }
+    for name, answer in answers.items():
+        print(f"{name} client: {answer or 'no answer'}")
+    return 0 if all(answers.values()) else 1

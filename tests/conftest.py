@@ -1,0 +1,110 @@
+"""What tests share: what a machine must have for them, and a running lab.
+
+A test says what it cannot do without: ``@pytest.mark.needs("root", "ip", "macvlan-plugin")``. A laptop that
+lacks it skips the test and says why; with ``CI=true`` that is a failure: nothing goes untested unseen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.world import Lab
+
+BUILT = Path(__file__).parents[1] / ".cache" / "bin"
+BESIDE = (Path(sys.executable).parent, BUILT, Path("/usr/sbin"), Path("/sbin"), Path.home() / "go/bin")
+"""Where programs are looked for besides ``PATH``: ours, and what ``make`` builds."""
+
+HINTS = {
+    "ip": "apt-get install iproute2",
+    "nft": "apt-get install nftables",
+    "containerd": "apt-get install containerd",
+    "runc": "apt-get install runc",
+    "keepalived": "apt-get install keepalived",
+    "linux.uml": "apt-get install user-mode-linux",
+    "cnitool": "go install github.com/containernetworking/cni/cnitool@latest",
+    "floatip": "pip install -e .",
+}
+
+
+def program(name: str) -> str | None:
+    """Return a program's path, also when it stands beside the interpreter or where ``go install`` puts it."""
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, BESIDE)))
+
+
+def missing(need: str) -> str | None:
+    """Say what is missing for a need, or nothing.
+
+    A need is ``root``, a program, ``<name>-plugin`` (CNI), ``reference-plugins``, or
+    ``reference-plugins-1.1.0`` (those that speak CNI 1.1.0; Debian's do not).
+    """
+    if need == "root":
+        return None if os.geteuid() == 0 else "this test makes network namespaces: run it as root"
+    if need.startswith("reference-plugins"):
+        return _reference_plugins(need.removeprefix("reference-plugins").removeprefix("-"))
+    if need.endswith("-plugin"):
+        from lab.chain import find_plugin
+
+        name = need.removesuffix("-plugin")
+        return (
+            None
+            if find_plugin(name)
+            else f"no CNI plugin {name}: apt-get install containernetworking-plugins"
+        )
+    return None if program(need) else f"no {need}: {HINTS.get(need, 'not found in PATH')}"
+
+
+@cache
+def _reference_plugins(version: str) -> str | None:
+    from lab.chain import find_plugin
+
+    for name in ("macvlan", "ipvlan", "host-device", "static"):
+        found = find_plugin(name)
+        if found is None:
+            return f"no CNI plugin {name}: apt-get install containernetworking-plugins"
+        asked = subprocess.run(
+            [found], env={"CNI_COMMAND": "VERSION"}, input="{}", capture_output=True, text=True
+        )
+        if version and version not in json.loads(asked.stdout)["supportedVersions"]:
+            return f"{found} does not speak CNI {version}: make builds one that does, where Go is"
+    return None
+
+
+def require(*needs: str) -> None:
+    """Skip the test that is running, or fail it in CI, if one of its needs is not met. For fixtures."""
+    if reasons := [reason for need in needs if (reason := missing(need))]:
+        if os.environ.get("CI") == "true":
+            pytest.fail("; ".join(reasons), pytrace=False)
+        pytest.skip("; ".join(reasons))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(*what): what the machine must have: root, a program, <name>-plugin"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look before any fixture of the test is set up."""
+    require(*(need for mark in item.iter_markers("needs") for need in mark.args))
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab for the tests of one module, which therefore see what the ones before them left."""
+    require("root", "ip")
+    from lab.world import Lab
+
+    with Lab(fast_dad=True) as running:
+        yield running

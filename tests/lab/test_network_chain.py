@@ -1,0 +1,80 @@
+"""The lab's container runtime runs chains as libcni does."""
+
+import pytest
+
+from lab.chain import PluginError
+
+pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin", "tuning-plugin")
+
+
+@pytest.fixture
+def chain(lab):
+    tuning = {
+        "type": "tuning",
+        "capabilities": {"mac": True},
+        "sysctl": {"net.ipv4.conf.net1.rp_filter": "2"},
+    }
+    # Not a /32: CHECK of the reference plugins wants a route to the prefix in the main table.
+    first = lab.predecessor(addresses=["192.168.0.2/24"])
+    return {"cniVersion": "1.0.0", "name": "two", "plugins": [first, tuning]}
+
+
+@pytest.fixture
+def pod(lab):
+    node = lab.nodes["a1"]
+    made = node.pod("plain")
+    yield made
+    node.remove_pod(made)
+
+
+def order(node, verb):
+    return [run.plugin for run in node.runtime.runs if run.verb == verb]
+
+
+def test_add_threads_the_result_and_del_runs_backwards(lab, chain, pod):
+    node = lab.nodes["a1"]
+    node.runtime.runs.clear()
+    first = chain["plugins"][0]["type"]
+    result = node.add(pod, chain)
+    assert [ip["address"] for ip in result["ips"]] == ["192.168.0.2/24"]
+    assert [i["sandbox"] for i in result["interfaces"]] == [pod.netns]
+    node.check(pod, chain)
+    node.delete(pod, chain)
+    assert order(node, "ADD") == [first, "tuning"]
+    assert order(node, "CHECK") == [first, "tuning"]
+    assert order(node, "DEL") == ["tuning", first]
+    assert "net1" not in node.run(["ip", "-n", pod.ns, "-br", "link"]).stdout
+
+
+def test_a_plugin_s_error_is_raised_with_code_and_message(lab, chain, pod):
+    chain["plugins"][0]["master"] = "eth9"
+    with pytest.raises(PluginError, match="Link not found") as caught:
+        lab.nodes["a1"].add(pod, chain)
+    assert (caught.value.plugin, caught.value.verb) == (chain["plugins"][0]["type"], "ADD")
+    assert caught.value.code > 0
+
+
+def test_a_capability_is_handed_to_the_plugin_that_has_it(lab, chain, pod):
+    node = lab.nodes["a1"]
+    mac = "02:00:00:00:be:ef"
+    node.add(pod, chain, runtime_config={"mac": mac})
+    try:
+        assert mac in node.run(["ip", "-n", pod.ns, "-br", "link"]).stdout
+    finally:
+        node.delete(pod, chain)
+
+
+def test_a_pod_has_a_cluster_interface_with_the_default_route(lab, pod):
+    node = lab.nodes["a1"]
+    routes = node.run(["ip", "-n", pod.ns, "route"]).stdout
+    assert "default via 169.254.1.1 dev eth0" in routes
+    assert pod.ping(node.primary.addresses[0]) == 3
+    assert node.run(["ping", "-c1", "-W1", str(pod.address)]).returncode == 0
+
+
+def test_what_a_node_runs_knows_where_aws_is_and_nothing_of_this_process(lab, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "somebody")
+    shown = lab.nodes["a1"].run(["env"]).stdout
+    assert "AWS_ENDPOINT_URL_EC2=http://127.0.0.1:8000" in shown
+    assert "AWS_PROFILE" not in shown
+    assert "FLOATIP_CONFIG=" in shown

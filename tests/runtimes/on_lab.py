@@ -1,0 +1,68 @@
+"""A lab for tests that drive the plugin by a runtime: built once per module, lent to each test as new."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.node import Node
+from lab.vpc import FLOATING, FLOATING6
+from lab.world import Lab
+
+FLOATIP = Path(sys.executable).with_name("floatip")
+FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
+
+
+@contextmanager
+def as_new(lab: Lab) -> Iterator[Lab]:
+    """Lend the lab to one test: afterwards no pod, no claim, no floating route and no fault is left of it."""
+    try:
+        yield lab
+    finally:
+        lab.ec2.faults.clear()
+        for node in lab.nodes.values():
+            for pod in list(node.pods):
+                node.remove_pod(pod)
+            shutil.rmtree(node.data_dir, ignore_errors=True)
+            node.data_dir.mkdir()
+        for table in lab.tables.values():
+            _remove_floating_routes(lab, table)
+
+
+def _remove_floating_routes(lab: Lab, table: str) -> None:
+    for destination in lab.ec2.truth(table):
+        if destination.startswith(str(FLOATING[0])[:-1]):
+            lab.ec2.client().delete_route(RouteTableId=table, DestinationCidrBlock=destination)
+        elif destination.startswith(str(FLOATING6[0])[:-1]):
+            lab.ec2.client().delete_route(RouteTableId=table, DestinationIpv6CidrBlock=destination)
+
+
+def plugin_directory(directory: Path) -> Path:
+    """Return a directory that holds ``floatip`` as an administrator would install it, under its own name."""
+    directory.mkdir(parents=True)
+    (directory / "floatip").symlink_to(FLOATIP)
+    return directory
+
+
+def targets(lab: Lab, destination: str) -> set[str | None]:
+    """Return where the lab's route tables send a destination; ``None`` is a table without a route."""
+    routes = (lab.ec2.truth(table).get(destination) for table in lab.tables.values())
+    return {route.target if route else None for route in routes}
+
+
+def only(node: Node, ifname: str = "eth1") -> set[str | None]:
+    """What ``targets`` says when every table sends to this node's ENI."""
+    return {node.eni(ifname).id}
+
+
+def claims(node: Node) -> list[str]:
+    """Return the states of the claims on the node's disk, as floatipctl shows them."""
+    listed = json.loads(node.run([str(FLOATIPCTL), "claims", "--json"]).stdout)
+    return sorted(claim["state"] for claim in listed["claims"])
+
+
+NOWHERE: set[str | None] = {None}
