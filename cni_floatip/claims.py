@@ -91,6 +91,13 @@ class Claim:
             return State.RELEASING
         return next((state for state in order if state in states), State.GONE)
 
+    @property
+    def settled(self) -> bool:
+        """Whether every route is where it belongs: nothing is left to do for this claim."""
+        return self.unresolved is None and all(
+            route.state in (State.HELD, State.SUPERSEDED) for route in self.routes
+        )
+
     def wants(self, place: Place, eni: str | None = None) -> bool:
         """Whether this claim wants ``place`` to lead to its ENI (and that is ``eni``, where one is given)."""
         return eni in (None, self.eni) and any(r.place == place and r.state.live for r in self.routes)

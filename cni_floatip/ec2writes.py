@@ -53,12 +53,15 @@ class Patience:
         return True
 
 
-def reading(world: Waits, deadline: float, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns, repeating what may pass until ``deadline``. Raises Ec2Error."""
+def repeated(world: Waits, deadline: float, call: Callable[[], T]) -> T:
+    """Return what ``call`` (a read, or idempotent) returns; what may pass is repeated until ``deadline``.
+
+    Raises Ec2Error.
+    """
     patience = Patience(world, deadline)
     while True:
         try:
-            return read()
+            return call()
         except Ec2Error as e:
             if not e.fault.passes or not patience.again():
                 raise
@@ -134,4 +137,4 @@ def take(
 
 def _look(world: Waits, vpc: Vpc, place: Place, account: str, deadline: float) -> Seen:
     at = world.clock()
-    return Seen(reading(world, deadline, lambda: route_at(vpc, place, account)), at)
+    return Seen(repeated(world, deadline, lambda: route_at(vpc, place, account)), at)

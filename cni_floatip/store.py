@@ -140,12 +140,23 @@ class Store:
         return self._hold(_offset(what), seconds, shared=False)
 
     def is_locked(self, what: str) -> bool:
-        """Whether some process (also this one, through another descriptor) holds ``what`` now."""
-        with self.lock(what, seconds=0) as free:
-            return not free
+        """Whether some call (also of this process) holds ``what`` now. Takes nothing, so disturbs nobody."""
+        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _offset(what), 1, 0)
+        with self._opened() as fd:
+            kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))[0]
+        return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager
     def _hold(self, offset: int, seconds: float, *, shared: bool) -> Iterator[bool]:
+        request = _FLOCK.pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+        until = self._clock() + seconds
+        with self._opened() as fd:
+            while not (held := _try_lock(fd, request)) and self._clock() < until:
+                self._sleep(_WAIT)
+            yield held
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
         try:
             self._make_directories()
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -153,11 +164,7 @@ class Store:
         except OSError as e:
             raise IoFailure(f"cannot use the data directory {self._root}: {e.strerror}") from e
         try:
-            until = self._clock() + seconds
-            request = _FLOCK.pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-            while not (held := _try_lock(fd, request)) and self._clock() < until:
-                self._sleep(_WAIT)
-            yield held
+            yield fd
         finally:
             os.close(fd)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import decide
 from ..claims import Claim, ClaimedRoute, State
-from ..ec2writes import Seen, take
+from ..ec2writes import Seen, repeated, take
 from ..errors import (
     CniError,
     Ec2Error,
@@ -32,8 +32,8 @@ from ..world import PodNet, Vpc, World, together
 from .release import attachment_lock, place_lock, release, work_off
 from .site import Site, View, bring_up, cluster_subnets, locate, look
 
-UNDO_SECONDS = 5.0
-"""Kept back from an ADD's deadline for undoing what was half done."""
+UNDO_SECONDS = 10.0
+"""Kept back from an ADD's deadline: for its last call (five seconds at most) and undoing what was half done."""
 DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 
@@ -46,7 +46,7 @@ def add(request: Request, world: World) -> dict[str, Any]:
     conf = NetConf.parse(request.config)
     prev = PrevResult.parse(request.config, request.attachment.ifname)
     until = world.clock() + conf.timeout_seconds
-    deadline = until - min(UNDO_SECONDS, conf.timeout_seconds / 4)
+    deadline = until - min(UNDO_SECONDS, conf.timeout_seconds / 2)
     with (
         world.kernel().open_pod(
             request.netns, request.attachment.ifname, override=request.netns_override
@@ -66,17 +66,19 @@ def add(request: Request, world: World) -> dict[str, Any]:
         view = look(world, vpc, conf, prev, site, deadline)
         claim = _plan(request, world, conf, prev, pod, site, view, cluster)
         world.claims.put(claim)
+        vanished: set[Place] = set()
         try:
             raise_any(
                 together(
-                    lambda: _point_vpc(world, vpc, conf, claim, view, deadline),
+                    lambda: _point_vpc(world, vpc, conf, claim, view, deadline, vanished),
                     lambda: _furnish(world, pod, claim, deadline),
                 )
             )
-            claim = _hold(world, claim)
+            claim = _hold(world, claim, vanished)
         except BaseException:
             _undo(world, vpc, pod, claim, until)
             raise
+        _drop_old_places(world, vpc, claim)
     work_off(world, world.clock() + 2, besides=request.attachment)
     return prev.with_routes(request.version, claim.pod_routes)
 
@@ -166,13 +168,24 @@ def _table(conf: NetConf, pod: PodNet, before: Claim | None) -> int:
     return pod.free_table()
 
 
-def _point_vpc(world: World, vpc: Vpc, conf: NetConf, claim: Claim, view: View, deadline: float) -> None:
-    """Write every VPC route of the claim: creates first (they can fail for a quota), then replaces."""
+def _point_vpc(
+    world: World,
+    vpc: Vpc,
+    conf: NetConf,
+    claim: Claim,
+    view: View,
+    deadline: float,
+    vanished: set[Place],
+) -> None:
+    """Write every VPC route of the claim: creates first (they can fail for a quota), then replaces.
+
+    A table that was selected by tag or subnet and does not exist any more goes to ``vanished``.
+    """
     go_on = _stop_signal(world, claim)
     if view.checks_source:
         try:
             go_on()
-            vpc.disable_source_dest_check(claim.eni)
+            repeated(world, deadline, lambda: vpc.disable_source_dest_check(claim.eni))
         except Ec2Error as e:
             raise e.answer(f"cannot turn the source/dest check of {claim.eni} off") from e
     seen = {
@@ -191,6 +204,7 @@ def _point_vpc(world: World, vpc: Vpc, conf: NetConf, claim: Claim, view: View, 
             except Ec2Error as e:
                 if e.fault is Ec2Fault.NO_TABLE and not conf.route_tables.ids:
                     world.log(f"{place.table} is gone since it was selected: left out")
+                    vanished.add(place)
                     return
                 raise e.answer(f"{place} -> {claim.eni}") from e
 
@@ -231,13 +245,25 @@ def _furnish(world: World, pod: PodNet, claim: Claim, deadline: float) -> None:
     pod.wait_addresses([each.ip for each in claim.addresses], until, world.sleep, world.clock)
 
 
-def _hold(world: World, claim: Claim) -> Claim:
+def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     """Record success, unless a DEL has come in the last moment."""
     _stop_signal(world, claim)()
+    claim = replace(claim, routes=tuple(r for r in claim.routes if r.place not in vanished))
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
+    if not wanted:
+        raise TryAgain("every selected route table is gone since it was selected")
     held = replace(claim.with_state(State.HELD, wanted), written=world.now())
     world.claims.put(held)
     return held
+
+
+def _drop_old_places(world: World, vpc: Vpc, claim: Claim) -> None:
+    """Release what an earlier ADD of this attachment claimed and this one does not."""
+    if any(not route.state.live for route in claim.routes):
+        try:
+            release(world, vpc, claim, world.clock() + UNDO_SECONDS)
+        except CniError as e:
+            world.log(f"{claim.attachment}: left for the next call: {e}")
 
 
 def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> None:
@@ -246,7 +272,7 @@ def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> No
     steps: Mapping[str, Callable[[], object]] = {
         "record the failed ADD": lambda: world.claims.put(ended),
         "clear the pod": lambda: _clear(pod, ended),
-        "take the VPC routes back": lambda: release(world, vpc, ended, until),
+        "take the VPC routes back": lambda: release(world, vpc, ended, until - UNDO_SECONDS / 2),
     }
     for what, step in steps.items():
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..claims import Claim, State
-from ..ec2writes import reading
+from ..ec2writes import repeated
 from ..errors import CniError, Ec2Error, NotAsClaimed
 from ..model import Place, RouteTable
 from ..netconf import NetConf
@@ -98,14 +98,14 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
     for route in claim.routes:
         if route.state is not State.GONE:
             yield from _difference(route.place, claim.eni, tables)
-    if claim.source_dest_check != "ignore" and reading(
+    if claim.source_dest_check != "ignore" and repeated(
         world, deadline, lambda: vpc.source_dest_check(claim.eni)
     ):
         yield f"source/dest check of {claim.eni} is on: EC2 drops the traffic of the floating IP"
 
 
 def _tables(world: World, vpc: Vpc, ids: list[str], account: str, deadline: float) -> tuple[RouteTable, ...]:
-    return reading(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
+    return repeated(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
 
 
 def _difference(place: Place, eni: str, tables: Mapping[str, RouteTable]) -> Iterator[str]:

@@ -16,10 +16,10 @@ from ..request import Request
 from ..world import World
 from .release import attachment_lock, live_claims, release, resolve, work_off
 
-DEL_SECONDS = 8.0
-"""All of DEL; the runtime is answered within ten."""
+DEL_SECONDS = 4.5
+"""After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""
 LOCK_SECONDS = 4.5
-"""How long to wait for an ADD of the same attachment: its last write takes five seconds at most."""
+"""How long to wait for an ADD of the same attachment, which writes no more once its last write is answered."""
 
 
 def delete(request: Request, world: World) -> None:
@@ -28,13 +28,14 @@ def delete(request: Request, world: World) -> None:
     attachment = request.attachment
     if not world.claims.exists():
         return  # nothing was ever claimed here
-    with world.claims.own(alone=False) as shared:
-        if not shared:
-            world.log(
-                f"DEL {attachment}: a node agent has the claims, and sees by itself that the pod is gone"
-            )
-            return
-        _delete(request, world, deadline)
+    try:
+        with world.claims.own(alone=False) as shared:
+            if shared:
+                _delete(request, world, deadline)
+            else:
+                world.log(f"DEL {attachment}: a node agent has the claims: it sees that the pod is gone")
+    except CniError as e:
+        world.log(f"DEL {attachment}: left for the next call: {e}")
 
 
 def _delete(request: Request, world: World, deadline: float) -> None:
@@ -46,14 +47,11 @@ def _delete(request: Request, world: World, deadline: float) -> None:
             if claim is not None and not isinstance(claim, Claim):
                 world.log(str(claim))
                 claim = _from_request(request, world)
-            if claim is None:
-                return
-            if mine:
+            if mine and claim is not None:
                 end(world, claim, request.netns, deadline)
-    except CniError as e:
-        world.log(f"DEL {attachment}: left for the next call: {e}")
-        return
-    work_off(world, deadline, besides=attachment)
+    finally:
+        if world.clock() < deadline:
+            work_off(world, deadline, besides=attachment)
 
 
 def cancel(world: World, attachment: Attachment) -> None:
@@ -69,16 +67,17 @@ def end(world: World, claim: Claim, netns: str, deadline: float) -> None:
 
     A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
     """
-    leave = claim.on_delete == "keep" and claim.state in (State.HELD, State.SUPERSEDED)
-    if leave:
+    if claim.on_delete == "keep":
         heirs = live_claims(world, besides=claim.attachment)
-        inherited = [
-            route.place
+        left = [
+            route
             for route in claim.routes
-            if any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
+            if route.state in (State.HELD, State.SUPERSEDED)
+            and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
         ]
-        claim = replace(claim, routes=tuple(r for r in claim.routes if r.place in inherited))
-    claim = claim.with_state(State.RELEASING)
+        claim = replace(claim, routes=tuple(route for route in claim.routes if route not in left))
+    live = [route.place for route in claim.routes if route.state.live]
+    claim = claim.with_state(State.RELEASING, live)
     if claim.routes or claim.unresolved is not None:
         world.claims.put(claim)
     _clear_pod(world, claim, netns)

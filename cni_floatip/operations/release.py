@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .. import decide
 from ..claims import LATE_SECONDS, Claim, ClaimedRoute, State
-from ..ec2writes import Patience, route_at
+from ..ec2writes import FRESH_SECONDS, Patience, route_at
 from ..errors import CniError, Ec2Error, Ec2Fault, TryAgain, raise_any
 from ..model import Attachment, Place
 from ..world import Vpc, World, together
@@ -47,10 +47,7 @@ def live_claims(world: World, besides: Attachment | None = None) -> list[Claim]:
 
 
 def _abandoned(world: World, claim: Claim) -> bool:
-    if claim.state is not State.CLAIMING:
-        return False
-    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-        return free
+    return claim.state is State.CLAIMING and not world.claims.is_locked(attachment_lock(claim.attachment))
 
 
 def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
@@ -98,7 +95,10 @@ def _release_route(
                 raise TryAgain(f"{place}: another call on this node is writing it")
             others = live_claims(world, besides=claim.attachment)
             try:
+                read_at = world.clock()
                 target = route_at(vpc, place, route.account)
+                if world.clock() - read_at > FRESH_SECONDS:
+                    raise TryAgain(f"{place}: what was read is too old to act on")
                 if target is None and route.successor:
                     return _hand_over(vpc, claim, route, others)
                 what = decide.release(target, claim, place, others)
@@ -144,34 +144,67 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
     """
     claims, problems = world.claims.all()
     left = [str(problem) for problem in problems]
-    for claim in claims:
-        if claim.attachment == besides or world.clock() >= deadline:
-            continue
-        if all(route.state in (State.HELD, State.SUPERSEDED) for route in claim.routes) and claim.routes:
-            continue
-        try:
-            _work_off(world, claim, deadline)
-        except CniError as e:
-            left.append(f"{claim.attachment}: {e}")
+    todo = [claim for claim in claims if claim.attachment != besides and not claim.settled]
+    over = [claim for claim in todo if claim.state is State.GONE and not _may_matter(world, claim)]
+    try:
+        for claim in over:
+            world.claims.erase(claim.attachment)
+        todo = _without_quiet(world, [claim for claim in todo if claim not in over])
+        for claim in todo:
+            if world.clock() < deadline:
+                left += _work_off(world, claim, deadline)
+    except CniError as e:
+        left.append(str(e))
     for sentence in left:
         world.log(sentence)
     return left
 
 
-def _work_off(world: World, claim: Claim, deadline: float) -> None:
-    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-        now = world.claims.get(claim.attachment)
-        if not free or not isinstance(now, Claim):
-            return  # its own call is at work
-        if now.state is State.GONE and now.written + LATE_SECONDS < world.now():
-            world.claims.erase(now.attachment)
-            return
-        if now.unresolved is not None:
-            now = resolve(world, now, deadline)
-        if now.state is State.CLAIMING:  # its ADD died and answered nobody
-            now = now.with_state(State.RELEASING)
-            world.claims.put(now)
-        release(world, world.vpc(now.region), now, deadline)
+def _may_matter(world: World, claim: Claim) -> bool:
+    """Whether a write of ``claim`` may still be applied."""
+    return world.now() < claim.written + LATE_SECONDS
+
+
+def _without_quiet(world: World, todo: list[Claim]) -> list[Claim]:
+    """Leave out the ``gone`` claims whose routes are not there, by one look at all of them together."""
+    gone = [claim for claim in todo if claim.state is State.GONE]
+    strays: set[Attachment] = set()
+    for region, account in {(claim.region, route.account) for claim in gone for route in claim.routes}:
+        ids = {r.place.table for c in gone if c.region == region for r in c.routes if r.account == account}
+        try:
+            tables = world.vpc(region).route_tables({"route-table-id": sorted(ids)}, account)
+        except Ec2Error as e:
+            world.log(f"cannot look at released routes now: {e}")
+            continue
+        present = {
+            (table.id, destination, target.id)
+            for table in tables
+            for destination, target in table.routes.items()
+        }
+        strays |= {
+            claim.attachment
+            for claim in gone
+            for route in claim.routes
+            if (route.place.table, route.place.destination, claim.eni) in present
+        }
+    return [claim for claim in todo if claim.state is not State.GONE or claim.attachment in strays]
+
+
+def _work_off(world: World, claim: Claim, deadline: float) -> list[str]:
+    try:
+        with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+            now = world.claims.get(claim.attachment)
+            if not free or not isinstance(now, Claim):
+                return []  # its own call is at work
+            if now.unresolved is not None:
+                now = resolve(world, now, deadline)
+            if now.state is State.CLAIMING:  # its ADD died and answered nobody
+                now = now.with_state(State.RELEASING)
+                world.claims.put(now)
+            release(world, world.vpc(now.region), now, deadline)
+    except CniError as e:
+        return [f"{claim.attachment}: {e}"]
+    return []
 
 
 def resolve(world: World, claim: Claim, deadline: float) -> Claim:

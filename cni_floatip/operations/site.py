@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .. import decide
-from ..ec2writes import reading
+from ..ec2writes import repeated
 from ..errors import Ec2Error, InvalidConfig, raise_any
 from ..model import Eni, Network, Node, RouteTable, Subnet
 from ..netconf import NetConf
@@ -144,6 +144,6 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
 
 def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
     try:
-        return reading(world, deadline, read)
+        return repeated(world, deadline, read)
     except Ec2Error as e:
         raise e.answer(f"cannot read the {what}") from e

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.ec2writes import Seen, reading, take
+from cni_floatip.ec2writes import Seen, repeated, take
 from cni_floatip.errors import Ec2Error, Ec2Fault, RouteConflict
 from cni_floatip.model import Place, Target
 from tests.fakes.vpc import FakeTime, FakeVpc
@@ -138,7 +138,7 @@ def test_reading_repeats_what_passes():
         return "tables"
 
     time = FakeTime()
-    assert reading(time, time.at + 10, read) == "tables"
+    assert repeated(time, time.at + 10, read) == "tables"
     assert time.slept == [0.1, 0.2]
 
 
