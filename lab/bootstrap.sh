@@ -121,6 +121,9 @@ install_python() {
   .venv/bin/pip install -q --disable-pip-version-check --require-hashes -r $LOCK
   say "installing cni-floatip itself (editable)"
   .venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+  # A runtime hands its own environment down: PYTHONPATH, PYTHONHOME and the like must not reach the plugin.
+  sed -i '1{/ -I$/!s/$/ -I/}' .venv/bin/floatip .venv/bin/floatipctl
+  .venv/bin/python -m compileall -q cni_floatip
 }
 
 python_is() { [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null && [ "$(cat .venv/locked 2>/dev/null)" = "$1" ]; }

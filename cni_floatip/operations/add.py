@@ -33,7 +33,7 @@ from .release import attachment_lock, place_lock, release, work_off
 from .site import Site, View, bring_up, cluster_subnets, locate, look
 
 UNDO_SECONDS = 10.0
-"""Kept back from an ADD's deadline: for its last call (five seconds at most) and undoing what was half done."""
+"""Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
 DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 

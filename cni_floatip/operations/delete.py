@@ -19,7 +19,7 @@ from .release import attachment_lock, live_claims, release, resolve, work_off
 DEL_SECONDS = 4.5
 """After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""
 LOCK_SECONDS = 4.5
-"""How long to wait for an ADD of the same attachment, which writes no more once its last write is answered."""
+"""How long to wait for an ADD of the same attachment: it stops once its last write is answered."""
 
 
 def delete(request: Request, world: World) -> None:
@@ -48,7 +48,7 @@ def _delete(request: Request, world: World, deadline: float) -> None:
                 world.log(str(claim))
                 claim = _from_request(request, world)
             if mine and claim is not None:
-                end(world, claim, request.netns, deadline)
+                end(world, claim, request.netns, deadline, override=request.netns_override)
     finally:
         if world.clock() < deadline:
             work_off(world, deadline, besides=attachment)
@@ -62,7 +62,7 @@ def cancel(world: World, attachment: Attachment) -> None:
         world.claims.put(claim.with_state(State.RELEASING, places))
 
 
-def end(world: World, claim: Claim, netns: str, deadline: float) -> None:
+def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bool = False) -> None:
     """End ``claim``: clear the pod, release or leave the VPC routes. Raises CniError with the rest on disk.
 
     A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
@@ -80,7 +80,7 @@ def end(world: World, claim: Claim, netns: str, deadline: float) -> None:
     claim = claim.with_state(State.RELEASING, live)
     if claim.routes or claim.unresolved is not None:
         world.claims.put(claim)
-    _clear_pod(world, claim, netns)
+    _clear_pod(world, claim, netns, override=override)
     if not claim.routes and claim.unresolved is None:
         world.claims.erase(claim.attachment)
         return
@@ -89,7 +89,7 @@ def end(world: World, claim: Claim, netns: str, deadline: float) -> None:
     release(world, world.vpc(claim.region), claim, deadline)
 
 
-def _clear_pod(world: World, claim: Claim, netns: str) -> None:
+def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:
     """Remove our routes and rules from the pod, if its namespace is there and still the pod's."""
     if not netns or claim.unresolved is not None:
         return
@@ -99,12 +99,12 @@ def _clear_pod(world: World, claim: Claim, netns: str) -> None:
     kernel = world.kernel()
     try:
         try:
-            with kernel.open_pod(netns, claim.attachment.ifname) as pod:
+            with kernel.open_pod(netns, claim.attachment.ifname, override=override) as pod:
                 pod.remove_all(claim.table)
                 for address in claim.connected:
                     pod.restore_connected(address)
         except CniError:  # the interface is gone: its rules are not (R1-48)
-            kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules)
+            kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules, override=override)
     except CniError as e:
         world.log(f"{claim.attachment}: the pod is not cleared: {e}")
 
