@@ -1,0 +1,253 @@
+"""What only a real ipvlan can show, as scenarios; a program that runs them and tells how each went.
+
+It runs under User Mode Linux (``test_ipvlan.py`` starts it and reports each scenario as a test), or by hand
+on a machine whose kernel has ipvlan. The scenarios share one lab, because building it takes longest; each has
+addresses of its own and leaves no pod behind. Standard output has one line of JSON per scenario.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.chain import PluginError
+    from lab.node import Node
+    from lab.pod import Pod
+    from lab.world import Lab
+
+SCENARIOS: dict[str, Callable[[Lab], None]] = {}
+
+# The guest is slow and does everything on one CPU: an answer may take its time.
+PATIENCE = 5.0
+
+
+def scenario(function: Callable[[Lab], None]) -> Callable[[Lab], None]:
+    SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@contextlib.contextmanager
+def pods(node: Node, *names: str, **options: Any) -> Iterator[Iterable[Pod]]:
+    """Pods that go when the block ends, whatever a plugin has done to them."""
+    made = [node.pod(name, **options) for name in names]
+    try:
+        yield made
+    finally:
+        for pod in made:
+            node.remove_pod(pod)
+
+
+def answers(lab: Lab, pod: str, *addresses: str) -> None:
+    """The pod answers at each address, asked from within the VPC and through the transit gateway."""
+    for address in addresses:
+        for client in lab.clients.values():
+            who = client.ask(address, timeout=PATIENCE)
+            assert who == pod, f"client {client.name} asked {address}: {who} answered, not {pod}"
+
+
+def reaches(pod: Pod, other: str, address: str, **options: Any) -> None:
+    who = pod.ask(address, timeout=PATIENCE, **options)
+    assert who == other, f"{pod} asked {address}: {who} answered, not {other}"
+
+
+def inside(pod: Pod, function: Callable[..., Any], *arguments: Any) -> Any:
+    from lab import netns
+
+    return netns.inside(pod.ns, function, *arguments)
+
+
+def tentative(pod: Pod, address: str) -> bool:
+    """Whether the kernel does not answer for the address yet (/proc/net/if_inet6, flag 0x40)."""
+
+    def look() -> bool:
+        with open("/proc/thread-self/net/if_inet6") as table:  # noqa: PTH123 - the thread's own namespace
+            rows = {line.split()[0]: line.split() for line in table}
+        return bool(int(rows[IPv6Address(address).packed.hex()][4], 16) & 0x40)
+
+    return inside(pod, look)
+
+
+def can_bind(pod: Pod, address: str) -> bool:
+    def bind() -> bool:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            try:
+                sock.bind((address, 0))
+            except OSError:
+                return False
+        return True
+
+    return inside(pod, bind)
+
+
+def truth(lab: Lab) -> dict[str, dict[str, str]]:
+    """Every route of every table, as text."""
+    return {
+        name: {str(cidr): str(route) for cidr, route in lab.ec2.truth(table).items()}
+        for name, table in lab.tables.items()
+    }
+
+
+@scenario
+def a_pod_behind_ipvlan_answers_in_both_families(lab: Lab) -> None:
+    node = lab.nodes["a1"]
+    addresses = ["192.168.0.2/32", "fd00:192:168::2/128"]
+    chain = lab.conflist(addresses)
+    assert (chain["plugins"][0]["type"], chain["plugins"][0]["mode"]) == ("ipvlan", "l2")
+    with pods(node, "web") as (web,):
+        result = node.add(web, chain)
+        assert [i["mac"] for i in result["interfaces"] if i["name"] == "net1"] == [node.eni("eth1").mac]
+        assert sorted(ip["address"] for ip in result["ips"]) == sorted(addresses)
+        answers(lab, "web", "192.168.0.2", "fd00:192:168::2")
+        # Not ipvlan's CHECK, which never finds an IPv4 /32: it looks for the connected route of the prefix.
+        node.check(web, {**chain, "plugins": chain["plugins"][1:]})
+
+
+@scenario
+def several_pods_share_one_eni(lab: Lab) -> None:
+    node = lab.nodes["a1"]
+    first, second = lab.conflist(["192.168.0.3/32"]), lab.conflist(["192.168.0.4/32"])
+    with pods(node, "one", "two") as (one, two):
+        node.add(one, first)
+        node.add(two, second)
+        answers(lab, "one", "192.168.0.3")
+        answers(lab, "two", "192.168.0.4")
+        reaches(one, "two", "192.168.0.4", source="192.168.0.3")
+        node.delete(one, first)
+        answers(lab, "two", "192.168.0.4")
+
+
+@scenario
+def an_address_moves_to_another_zone(lab: Lab) -> None:
+    a, b = lab.nodes["a1"], lab.nodes["b1"]
+    chain = lab.conflist(["192.168.0.5/32", "fd00:192:168::5/128"])
+    with pods(a, "old") as (old,), pods(b, "new") as (new,):
+        a.add(old, chain)
+        answers(lab, "old", "192.168.0.5", "fd00:192:168::5")
+        b.add(new, chain)  # while the old pod still runs and holds the address
+        answers(lab, "new", "192.168.0.5", "fd00:192:168::5")
+        a.delete(old, chain)
+        answers(lab, "new", "192.168.0.5", "fd00:192:168::5")
+
+
+@scenario
+def two_floating_interfaces_in_one_pod(lab: Lab) -> None:
+    node = lab.nodes["b1"]
+    with pods(node, "both") as (both,):
+        node.add(both, lab.conflist(["192.168.0.6/32"], name="left"), "net1")
+        node.add(both, lab.conflist(["192.168.0.7/32"], name="right", eth="ens7"), "net2")
+        answers(lab, "both", "192.168.0.6", "192.168.0.7")
+        targets = {lab.ec2.truth(lab.tables["client"])[f"192.168.0.{n}/32"].target for n in (6, 7)}
+        assert targets == {node.eni("eth1").id, node.eni("ens7").id}
+
+
+@scenario
+def a_parent_that_is_down_is_brought_up(lab: Lab) -> None:
+    node = lab.nodes["a1"]
+    node.run(["ip", "link", "set", "ens7", "down"])
+    with pods(node, "low") as (low,):
+        node.add(low, lab.conflist(["192.168.0.8/32"], eth="ens7"))
+        answers(lab, "low", "192.168.0.8")
+
+
+@scenario
+def siblings_with_a_short_prefix_reach_each_other_across_nodes(lab: Lab) -> None:
+    """With the connected route of the /29 in place they would ask for each other by ARP, in vain."""
+    a, b = lab.nodes["a1"], lab.nodes["b1"]
+    routes = {"to": ["192.168.0.0/24"], "sourceRouting": False}
+    with pods(a, "here") as (here,), pods(b, "there") as (there,):
+        a.add(here, lab.conflist(["192.168.0.18/29"], podRoutes=routes))
+        b.add(there, lab.conflist(["192.168.0.19/29"], podRoutes=routes))
+        reaches(here, "there", "192.168.0.19")
+        reaches(there, "here", "192.168.0.18")
+
+
+@scenario
+def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
+    from lab import netns
+
+    node = lab.nodes["a1"]
+    chain = lab.conflist(["192.168.0.9/32", "fd00:192:168::9/128"])
+    alone = {**chain, "name": "alone", "plugins": [lab.predecessor(addresses=["fd00:192:168::a/128"])]}
+    with pods(node, "early", "ready") as (early, ready):
+        for pod, seconds in (early, 20), (ready, 3):  # longer than the guest takes for the rest of an ADD
+            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": seconds})
+        node.add(early, alone)
+        assert tentative(early, "fd00:192:168::a")
+        assert not can_bind(early, "fd00:192:168::a")
+        node.add(ready, chain)
+        assert not tentative(ready, "fd00:192:168::9")
+        assert can_bind(ready, "fd00:192:168::9")
+        answers(lab, "ready", "fd00:192:168::9")
+
+
+def refusal(node: Node, pod: Pod, chain: dict[str, Any]) -> PluginError:
+    from lab.chain import PluginError
+
+    try:
+        node.add(pod, chain)
+    except PluginError as e:
+        return e
+    raise AssertionError("ADD accepted it")
+
+
+def refused(lab: Lab, mode: str, address: str) -> None:
+    """Error 7 says what to do, and neither EC2 nor the pod nor the disk has anything of ours."""
+    node = lab.nodes["b1"]
+    chain = lab.conflist([address], eth="ens7")
+    chain["plugins"][0]["mode"] = mode
+    before = truth(lab)
+    claims = sorted(p.name for p in node.data_dir.rglob("*.json"))
+    with pods(node, "wrong") as (wrong,):
+        error = refusal(node, wrong, chain)
+        assert (error.plugin, error.code) == ("floatip", 7), str(error)
+        assert "l2" in f"{error.msg} {error.details}", str(error)
+        assert truth(lab) == before
+        assert sorted(p.name for p in node.data_dir.rglob("*.json")) == claims
+        rules = node.run(["ip", "-n", wrong.ns, "rule", "show"]).stdout
+        assert address.partition("/")[0] not in rules
+        node.delete(wrong, chain)
+
+
+@scenario
+def ipvlan_l3_is_refused(lab: Lab) -> None:
+    refused(lab, "l3", "192.168.0.10/32")
+
+
+@scenario
+def ipvlan_l3s_is_refused(lab: Lab) -> None:
+    refused(lab, "l3s", "192.168.0.11/32")
+
+
+def main(wanted: list[str]) -> int:
+    from lab.world import Lab
+
+    began = time.monotonic()
+    with Lab(azs=2, nodes_per_az=1) as lab:
+        tell(lab=True, seconds=time.monotonic() - began, ipvlan=lab.has_ipvlan)
+        for name in wanted or SCENARIOS:
+            began, failure = time.monotonic(), ""
+            try:
+                SCENARIOS[name](lab)
+            except Exception:  # noqa: BLE001 - a scenario's failure is what is told
+                failure = traceback.format_exc()
+            tell(scenario=name, seconds=time.monotonic() - began, failure=failure)
+    return 0
+
+
+def tell(**what: Any) -> None:
+    if "seconds" in what:
+        what["seconds"] = round(what["seconds"], 1)
+    print(json.dumps(what), flush=True)  # noqa: T201 - this is what standard output is for
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""The plugin behind a real ipvlan, under User Mode Linux: each scenario of ``ipvlan_scenarios`` is a test."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.uml.ipvlan_scenarios import SCENARIOS
+
+pytestmark = pytest.mark.needs("root", "linux.uml")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(name: str, guest, record_property) -> None:
+    outcome = guest.outcome(name)
+    record_property("seconds_in_guest", outcome.seconds)
+    if outcome.failure:
+        pytest.fail(outcome.failure, pytrace=False)
