@@ -1,0 +1,36 @@
+"""The edges to AWS against the simulated EC2 and instance metadata, over HTTP."""
+
+import pytest
+
+from lab.ec2 import SimulatedEC2, sample
+from lab.ec2.cloud import access_key
+from lab.webserver import open_socket
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    ec2 = SimulatedEC2()
+    yield ec2
+    ec2.close()
+
+
+@pytest.fixture
+def ec2(cloud, monkeypatch):
+    """An EC2 with the sample VPC, found through the environment as a node finds it."""
+    cloud.reset()
+    listener = cloud.listen(open_socket("127.0.0.1", 0), "a1")
+    host, port = listener.address
+    for service in ("EC2", "STS"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key(cloud.account))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    yield cloud
+    cloud.faults.clear()
+    listener.close()
+
+
+@pytest.fixture
+def world(ec2):
+    return sample.build(ec2)

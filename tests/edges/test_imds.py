@@ -1,0 +1,84 @@
+"""Instance metadata through our door: one token for all, and patience that ends."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from cni_floatip.errors import TryAgain
+from cni_floatip.imds import Metadata
+from lab.imds import Imds
+from lab.webserver import open_socket
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+@pytest.fixture
+def service(ec2, world):
+    found = Imds(lambda: ec2.instance(world.instances["a"]))
+    found.address = found.listen(open_socket("127.0.0.1", 0)).address
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def metadata(service):
+    clock = Clock()
+    found = Metadata(10, endpoint="http://{}:{}".format(*service.address), clock=clock, sleep=clock.sleep)
+    yield found
+    found.close()
+
+
+def test_this_instance_and_its_interfaces(ec2, world, metadata):
+    node = metadata.node()
+    assert (node.instance, node.account, node.region) == (world.instances["a"], ec2.account, ec2.region)
+    enis = {mac: metadata.eni(mac) for mac in metadata.macs()}
+    assert enis[metadata.primary_mac()].device_number == 0
+    (second,) = (eni for mac, eni in enis.items() if mac != metadata.primary_mac())
+    assert second.id == world.enis["a"]
+    assert (second.vpc, second.subnet, second.device_number) == (world.vpc, world.subnets["a"], 1)
+    assert second.subnet_cidrs == (ip_network("10.10.1.0/24"), ip_network("fd10:0:0:1::/64"))
+    assert ip_network("10.10.0.0/16") in second.vpc_cidrs
+    assert ip_network("fd10::/48") in second.vpc_cidrs
+
+
+def test_what_is_not_there_is_empty(ec2, world, metadata):
+    metadata.macs()
+    assert metadata.role()
+    primary = metadata.eni(metadata.primary_mac())
+    assert all(network.version in (4, 6) for network in primary.subnet_cidrs)
+
+
+def test_one_token_for_all_and_a_new_one_when_it_ends(service, metadata):
+    metadata.macs()
+    metadata.node()
+    before = dict(service._tokens)
+    assert len(before) == 1
+    service.forget_tokens()
+    metadata.node()
+    assert len(service._tokens) == 1
+    assert dict(service._tokens) != before
+
+
+def test_service_away_ends_at_the_deadline(service, metadata):
+    service.cut()
+    with pytest.raises(TryAgain, match="does not answer"):
+        metadata.node()
+    service.heal()
+    metadata._deadline += 100
+    assert metadata.node()
+
+
+def test_connection_broken_in_between_is_made_anew(service, metadata):
+    metadata.macs()
+    for listener in service._listeners:
+        listener.sever()
+    assert metadata.macs()

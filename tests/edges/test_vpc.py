@@ -1,0 +1,188 @@
+"""EC2 through our door: what is read, and what each of AWS's errors means to us."""
+
+import time
+from ipaddress import ip_network
+
+import pytest
+
+from cni_floatip import decide, vpc
+from cni_floatip.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model import Place, Target
+from cni_floatip.netconf import RouteTableSelector
+
+VIP, VIP6 = ip_network("192.168.0.2/32"), ip_network("fd00:192::2/128")
+
+
+@pytest.fixture
+def edge(ec2):
+    return vpc.Vpc(ec2.region, {})
+
+
+def fault_of(call, *arguments) -> Ec2Fault:
+    with pytest.raises(Ec2Error) as caught:
+        call(*arguments)
+    return caught.value.fault
+
+
+@pytest.mark.parametrize("destination", [VIP, VIP6], ids=["IPv4", "IPv6"])
+def test_a_route_is_created_moved_and_removed(ec2, world, edge, destination):
+    place = Place(world.tables["a"], destination)
+    a, b = world.enis["a"], world.enis["b"]
+
+    def there() -> str | None:
+        found = ec2.truth(place.table).get(str(destination))
+        return found and found.target
+
+    assert fault_of(edge.replace, place, a) is Ec2Fault.NO_ROUTE
+    edge.create(place, a)
+    assert there() == a
+    assert fault_of(edge.create, place, b) is Ec2Fault.ROUTE_EXISTS
+    edge.replace(place, b)
+    assert there() == b
+    edge.delete(place)
+    assert there() is None
+    assert fault_of(edge.delete, place) is Ec2Fault.NO_ROUTE
+
+
+def test_a_table_as_it_is(ec2, world, edge):
+    a = world.tables["a"]
+    edge.create(Place(a, VIP), world.enis["a"])
+    ec2.client().create_route(
+        RouteTableId=a, DestinationCidrBlock="0.0.0.0/0", GatewayId=world.internet_gateway
+    )
+    ec2.propagate(a, "172.31.0.0/16")
+    ec2.client().stop_instances(InstanceIds=[world.instances["a"]])
+    (table,) = edge.route_tables({"route-table-id": [a]})
+    assert table.vpc == world.vpc
+    assert table.account == ec2.account
+    assert table.tags["Name"] == "a"
+    assert table.subnets == {world.subnets["a"]}
+    assert not table.main
+    assert not table.is_gateway_table
+    assert table.routes[VIP] == Target(world.enis["a"], is_eni=True, active=False)
+    assert table.routes[ip_network("0.0.0.0/0")] == Target(world.internet_gateway, is_eni=False)
+    assert table.routes[ip_network("172.31.0.0/16")].propagated
+    assert table.routes[ip_network("10.10.0.0/16")] == Target("local", is_eni=False)
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ({"all": True}, ["main", "edge", "a", "b"]),
+        ({"tags": {"Name": "a"}}, ["a"]),
+        ({"tags": {"floatip": "*"}}, ["edge", "a", "b"]),
+        ({"tags": {"floatip": "y*"}}, []),
+        ({"tags": {"floatip": "yes", "Name": "b"}}, ["b"]),
+    ],
+    ids=str,
+)
+def test_filters_find_what_the_selector_means(world, edge, selector, names):
+    filters = decide.table_filters(RouteTableSelector.of(selector), world.vpc)
+    known = {"main": world.main_table, "edge": world.edge_table, **world.tables}
+    found = {table.id: table for table in edge.route_tables(filters)}
+    assert set(found) == {known[name] for name in names}
+    if "edge" in names:
+        assert found[world.edge_table].is_gateway_table
+    if "main" in names:
+        assert found[world.main_table].main
+
+
+def test_more_tables_than_one_page(ec2, world, edge):
+    for _ in range(120):
+        ec2.client().create_route_table(VpcId=world.vpc)
+    assert len(edge.route_tables({"vpc-id": [world.vpc]})) == 124
+    assert len(ec2.journal.of(action="DescribeRouteTables")) >= 2
+
+
+def test_subnets_and_who_lives_in_them(world, edge):
+    found = {str(subnet.cidrs[0]): subnet for subnet in edge.subnets({"vpc-id": [world.vpc]})}
+    dummy = found["10.10.254.0/28"]
+    assert dummy.cidrs[1] == ip_network("fd10:0:0:fe::/64")
+    occupied = edge.interfaces_in([dummy.id, world.subnets["a"]])
+    assert set(occupied) == {world.subnets["a"]}
+    assert occupied[world.subnets["a"]].startswith("eni-")
+
+
+def test_source_dest_check(world, edge):
+    assert edge.source_dest_check(world.enis["a"])
+    edge.disable_source_dest_check(world.enis["a"])
+    assert not edge.source_dest_check(world.enis["a"])
+    assert fault_of(edge.source_dest_check, "eni-0123456789abcdef0") is Ec2Fault.NO_ENI
+
+
+HAND_COPIED = {
+    "RouteAlreadyExists": Ec2Fault.ROUTE_EXISTS,
+    "InvalidRoute.NotFound": Ec2Fault.NO_ROUTE,
+    "InvalidRouteTableID.NotFound": Ec2Fault.NO_TABLE,
+    "InvalidNetworkInterfaceID.NotFound": Ec2Fault.NO_ENI,
+    "RouteLimitExceeded": Ec2Fault.QUOTA,
+    "IncorrectState": Ec2Fault.BUSY,
+    "DependencyViolation": Ec2Fault.BUSY,
+    "RequestLimitExceeded": Ec2Fault.THROTTLED,
+    "Throttling": Ec2Fault.THROTTLED,
+    "EC2ThrottledException": Ec2Fault.THROTTLED,
+    "Unavailable": Ec2Fault.UNANSWERED,
+    "InternalError": Ec2Fault.UNANSWERED,
+    "UnauthorizedOperation": Ec2Fault.DENIED,
+    "AuthFailure": Ec2Fault.DENIED,
+    "ExpiredToken": Ec2Fault.DENIED,
+    "RequestExpired": Ec2Fault.DENIED,
+    "InvalidParameterValue": Ec2Fault.REFUSED,
+    "InvalidParameterCombination": Ec2Fault.REFUSED,
+    "SomethingNew": Ec2Fault.REFUSED,
+}
+
+
+@pytest.mark.parametrize(("code", "fault"), HAND_COPIED.items())
+def test_what_a_code_means(ec2, world, edge, code, fault):
+    ec2.faults.error("CreateRoute", code, "as planted")
+    place = Place(world.tables["a"], VIP)
+    with pytest.raises(Ec2Error, match=f"CreateRoute: {code}: as planted") as caught:
+        edge.create(place, world.enis["a"])
+    assert caught.value.fault is fault
+    assert len(ec2.journal.of(action="CreateRoute")) == 1  # the SDK repeats nothing
+    assert isinstance(caught.value.answer("x"), TryAgain if fault.passes else AwsRefused)
+
+
+def test_answer_that_never_comes(ec2, world, edge):
+    place = Place(world.tables["a"], VIP)
+    ec2.faults.lose_answer("CreateRoute")
+    assert fault_of(edge.create, place, world.enis["a"]) is Ec2Fault.UNANSWERED
+    assert str(VIP) in ec2.truth(place.table)
+    ec2.faults.hang("DeleteRoute", 30)
+    began = time.monotonic()
+    assert fault_of(edge.delete, place) is Ec2Fault.UNANSWERED
+    assert time.monotonic() - began < 2 * vpc.READ_SECONDS
+    ec2.faults.clear()
+    edge.delete(place)  # over a new connection: the pool was dropped
+
+
+def test_ec2_out_of_reach(monkeypatch, ec2, world):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    away = vpc.Vpc(ec2.region, {})
+    assert fault_of(away.route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
+
+
+def test_no_credentials(monkeypatch, ec2, world):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert fault_of(vpc.Vpc(ec2.region, {}).route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.DENIED
+
+
+def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
+    """The owner's role is assumed for the owner's tables only; ENIs are asked about in our own name."""
+    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
+    place = Place(world.tables["a"], VIP)
+    edge.create(place, world.enis["a"], ec2.account)
+    edge.create(Place(world.tables["b"], VIP), world.enis["a"], "999988887777")  # no role: our own identity
+    assert len(ec2.journal.of(action="AssumeRole")) == 1
+    edge.route_tables({"vpc-id": [world.vpc]}, ec2.account)
+    edge.source_dest_check(world.enis["a"])
+    assert len(ec2.journal.of(action="AssumeRole")) == 1
+
+
+def test_role_that_may_not_be_assumed(ec2, world):
+    ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
+    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/other"})
+    assert fault_of(edge.delete, Place(world.tables["a"], VIP), ec2.account) is Ec2Fault.DENIED
