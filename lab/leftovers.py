@@ -7,6 +7,7 @@ owning process. A process is known by pid *and* start time, because pids come ag
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from lab import netns
 
-STATE = Path("/run/floatip-lab")
+STATE = Path(os.environ.get("FLOATIP_LAB", "/run/floatip-lab"))
+"""Where labs keep their state. With another directory in ``FLOATIP_LAB``, another ``lab up`` can be running."""
+
 PREFIX = re.compile(r"fl-(\d+)-")
 
 

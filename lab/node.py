@@ -37,6 +37,7 @@ class Node:
         self.az = instance.az
         self.instance_id = instance.id
         self.enis: tuple[Eni, ...] = instance.enis
+        self._ec2 = instance.ec2
         self.ns = f"{lab.prefix}{instance.name}"
         self.state = state
         self.data_dir = state / "data"
@@ -195,12 +196,12 @@ class Node:
         """Lose the node as an AZ failure does: no packets, no EC2, and EC2 sees the instance stopped."""
         self.cut_network()
         self._lab.ec2.faults.cut(self.name)
-        self._lab.ec2.client().stop_instances(InstanceIds=[self.instance_id])
+        self._ec2.stop_instances(InstanceIds=[self.instance_id])
         self.is_up = False
 
     def recover(self) -> None:
         """The node is back, with everything that was on it, as after a network partition."""
-        self._lab.ec2.client().start_instances(InstanceIds=[self.instance_id])
+        self._ec2.start_instances(InstanceIds=[self.instance_id])
         self._lab.ec2.faults.heal(self.name)
         self.mend_network()
         self.is_up = True

@@ -25,7 +25,6 @@ from lab.errors import LabError
 from lab.leftovers import Owner
 
 CURRENT = leftovers.STATE / "current"
-STARTED_WITHIN = 120
 ENDED_WITHIN = 30
 
 Commands = argparse._SubParsersAction
@@ -41,7 +40,8 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     up.add_argument("--azs", type=int, default=2, help="Availability Zones (default %(default)s)")
     up.add_argument("--nodes", type=int, default=2, help="worker nodes per zone (default %(default)s)")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C ends the lab")
-    up.add_argument("--ready", type=int, default=None, help=argparse.SUPPRESS)
+    up.add_argument("--ready", type=int, help=argparse.SUPPRESS)
+    up.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     up.set_defaults(run=_up)
     down = commands.add_parser(
         "down",
@@ -85,10 +85,34 @@ def _up(args: argparse.Namespace) -> int:
         raise LabError(f"a lab is up already ({running.name}); `python -m lab down` ends it")
     if args.foreground:
         return _stay(args)
+    # The lab writes to a file from its first moment, as do the processes it starts: whoever called us may
+    # want to read our output to the end.
+    leftovers.STATE.mkdir(parents=True, exist_ok=True)
+    log = leftovers.STATE / f"starting-{os.getpid()}.log"
+    try:
+        text = _start(args, log)
+        if not text:
+            raise LabError(f"the lab did not start:\n{log.read_text().strip()}")
+    finally:
+        log.unlink(missing_ok=True)
+    print(text, end="")
+    return 0
+
+
+def _start(args: argparse.Namespace, log: Path) -> str:
+    """Start the lab in the background; return what it says when it is ready, or nothing if it has ended."""
     reading, writing = os.pipe()
-    argv = [sys.executable, "-m", "lab", "up", "--foreground", "--ready", str(writing)]
+    argv = [sys.executable, "-m", "lab", "up", "--foreground", "--ready", str(writing), "--log", str(log)]
     argv += ["--azs", str(args.azs), "--nodes", str(args.nodes)]
-    process = subprocess.Popen(argv, pass_fds=[writing], stdin=subprocess.DEVNULL, start_new_session=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            argv,
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     os.close(writing)
     try:
         with os.fdopen(reading) as told:
@@ -97,9 +121,8 @@ def _up(args: argparse.Namespace) -> int:
         process.terminate()
         raise
     if not text:
-        raise LabError(f"the lab did not start (exit status {process.wait(STARTED_WITHIN)})")
-    print(text, end="")
-    return 0
+        process.wait(ENDED_WITHIN)
+    return text
 
 
 def _stay(args: argparse.Namespace) -> int:
@@ -119,7 +142,7 @@ def _stay(args: argparse.Namespace) -> int:
         if args.ready is None:
             print(text, flush=True)
         else:
-            _go_quiet(lab.state / "log")
+            args.log.rename(lab.state / "log")
             with os.fdopen(args.ready, "w") as ready:
                 ready.write(text + f"\nlog: {CURRENT}/log (process {os.getpid()})\n")
         with contextlib.suppress(KeyboardInterrupt):
@@ -129,14 +152,6 @@ def _stay(args: argparse.Namespace) -> int:
 
 def _end(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _go_quiet(log: Path) -> None:
-    """Write to a file from here on: whoever called ``up`` may want to read its output to the end."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)
 
 
 def _current() -> Path | None:

@@ -79,12 +79,13 @@ class Eni:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A worker node as EC2 has it."""
+    """A worker node as EC2 has it. ``ec2`` is a client of the account that it belongs to."""
 
     id: str
     name: str
     az: str
     enis: tuple[Eni, ...]
+    ec2: Any
 
 
 @dataclass
@@ -186,10 +187,12 @@ class Vpc:
         key = "DestinationCidrBlock" if destination.version == 4 else "DestinationIpv6CidrBlock"
         self.ec2.create_route(RouteTableId=table, **{key: str(destination)}, **target)
 
-    def eni(self, subnet: Subnet, host: int, ifname: str, device: int, owner: str) -> Eni:
-        """Create an ENI with one address of each family."""
+    def eni(
+        self, subnet: Subnet, host: int, ifname: str, device: int, owner: str, ec2: Any | None = None
+    ) -> Eni:
+        """Create an ENI with one address of each family, by ``ec2`` where another account is to have it."""
         v4, v6 = subnet.host(host)
-        made = self.ec2.create_network_interface(
+        made = (ec2 or self.ec2).create_network_interface(
             SubnetId=subnet.id,
             PrivateIpAddress=str(v4),
             Ipv6Addresses=[{"Ipv6Address": str(v6)}],
@@ -199,15 +202,15 @@ class Vpc:
         table = served_by.get(subnet.name, self.tables["main"])
         return Eni(made["NetworkInterfaceId"], made["MacAddress"], ifname, device, subnet, (v4, v6), table)
 
-    def instance(self, name: str, az: str, number: int) -> Instance:
-        """Launch a node with its ENIs."""
+    def instance(self, name: str, az: str, number: int, ec2: Any | None = None) -> Instance:
+        """Launch a node with its ENIs, by ``ec2`` where another account is to have it."""
+        ec2 = ec2 or self.ec2
+        subnets = (self.subnets[f"{az}-nodes"], self.subnets[az], self.subnets[az])
         enis = tuple(
-            self.eni(
-                self.subnets[f"{az}-nodes" if device == 0 else az], 10 * number + device, ifname, device, name
-            )
-            for device, ifname in enumerate(IFNAMES)
+            self.eni(subnet, 10 * number + device, ifname, device, name, ec2)
+            for device, (ifname, subnet) in enumerate(zip(IFNAMES, subnets, strict=True))
         )
-        made = self.ec2.run_instances(
+        made = ec2.run_instances(
             ImageId="ami-12345678",
             InstanceType="m5.2xlarge",
             MinCount=1,
@@ -215,7 +218,7 @@ class Vpc:
             NetworkInterfaces=[{"DeviceIndex": e.device, "NetworkInterfaceId": e.id} for e in enis],
             TagSpecifications=_tags("instance", name),
         )
-        return Instance(made["Instances"][0]["InstanceId"], name, az, enis)
+        return Instance(made["Instances"][0]["InstanceId"], name, az, enis, ec2)
 
 
 def _tags(resource: str, name: str, more: dict[str, str] | None = None) -> list[dict[str, Any]]:

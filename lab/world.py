@@ -14,7 +14,7 @@ import socket
 import string
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any
@@ -49,8 +49,12 @@ class Lab:
         *,
         fast_dad: bool = False,
         owner: int | None = None,
+        guests: Mapping[str, str] | None = None,
     ) -> None:
-        """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones."""
+        """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
+
+        ``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
+        """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self.fast_dad = fast_dad
         self.nodes: dict[str, Node] = {}
@@ -59,6 +63,7 @@ class Lab:
         self.followed: list[float] = []
         self._owner = owner or os.getpid()
         self._shape = (azs, nodes_per_az)
+        self._guests = dict(guests or {})
         self._things_to_close = contextlib.ExitStack()
 
     def __enter__(self) -> Lab:
@@ -98,7 +103,7 @@ class Lab:
 
     def _build_network(self, per_az: int) -> None:
         launched = [
-            (self.vpc.instance(f"{az}{number}", az, number), number)
+            (self.vpc.instance(f"{az}{number}", az, number, self._account_of(f"{az}{number}")), number)
             for az in self.vpc.azs
             for number in range(1, per_az + 1)
         ]
@@ -126,6 +131,13 @@ class Lab:
         self.ec2.subscribe(self.follow)
         self.follow()
         self._serve()
+
+    def _account_of(self, node: str) -> Any:
+        """Return a client of the account that is to have the node; the VPC is shared with a guest's."""
+        account = self._guests.get(node)
+        if account:
+            self.ec2.share_vpc(self.vpc.id, account)
+        return self.ec2.client(account=account)
 
     def _ports(self, client: Eni, remote: Sequence[Address]) -> Iterator[tuple[Port, tuple[str, str]]]:
         number = 0
