@@ -124,7 +124,8 @@ class Metadata:
 
     def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
+            left = max(0.05, min(_TIMEOUT, self._deadline - self._clock()))
+            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=left)
         self._connection.request(method, f"/latest/{path}", headers=headers)
         response = self._connection.getresponse()
         return response.status, response.read().decode()

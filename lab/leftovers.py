@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import netns
 
 STATE = Path(os.environ.get("FLOATIP_LAB", "/run/floatip-lab"))
-"""Where labs keep their state. With another directory in ``FLOATIP_LAB``, another ``lab up`` can be running."""
+"""Where labs keep their state. With another directory in ``FLOATIP_LAB``, another ``lab up`` can run."""
 
 PREFIX = re.compile(r"fl-(\d+)-")
 

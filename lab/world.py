@@ -103,7 +103,7 @@ class Lab:
 
     def _build_network(self, per_az: int) -> None:
         launched = [
-            (self.vpc.instance(f"{az}{number}", az, number, self._account_of(f"{az}{number}")), number)
+            (self.vpc.instance(f"{az}{number}", az, number, self._client_for(f"{az}{number}")), number)
             for az in self.vpc.azs
             for number in range(1, per_az + 1)
         ]
@@ -132,7 +132,7 @@ class Lab:
         self.follow()
         self._serve()
 
-    def _account_of(self, node: str) -> Any:
+    def _client_for(self, node: str) -> Any:
         """Return a client of the account that is to have the node; the VPC is shared with a guest's."""
         account = self._guests.get(node)
         if account:

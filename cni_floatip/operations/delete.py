@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..claims import Claim, State
 from ..errors import CniError
-from ..model import Attachment
+from ..model import Attachment, Place
 from ..request import Request
 from ..world import World
 from .release import attachment_lock, live_claims, release, resolve, work_off
@@ -76,6 +76,7 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
             and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
         ]
         claim = replace(claim, routes=tuple(route for route in claim.routes if route not in left))
+        _let_stay(world, claim, {route.place for route in left})
     live = [route.place for route in claim.routes if route.state.live]
     claim = claim.with_state(State.RELEASING, live)
     if claim.routes or claim.unresolved is not None:
@@ -87,6 +88,20 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
     if claim.unresolved is not None:
         claim = resolve(world, claim, deadline)
     release(world, world.vpc(claim.region), claim, deadline)
+
+
+def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:
+    """Take ``places`` out of older records of this node: to them what is kept would be nobody's route."""
+    for other in world.claims.all()[0]:
+        if other.eni != claim.eni or other.attachment == claim.attachment:
+            continue
+        with world.claims.lock(attachment_lock(other.attachment), 0) as free:
+            now = world.claims.get(other.attachment)
+            if not free or not isinstance(now, Claim):
+                continue  # its own call is at work
+            routes = tuple(route for route in now.routes if route.state.live or route.place not in places)
+            if routes != now.routes:
+                world.claims.put(replace(now, routes=routes))
 
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:

@@ -7,7 +7,8 @@ write that timed out may be applied minutes later, and somebody must know whose 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .. import decide
@@ -57,37 +58,52 @@ def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
     """
     todo = [route for route in claim.routes if not route.state.live]
     errors: list[CniError] = []
+    record = _Record(world, claim)
     for start in range(0, len(todo), AT_ONCE):
-        results: dict[Place, ClaimedRoute] = {}
         batch = todo[start : start + AT_ONCE]
-        errors += together(*(_bind(world, vpc, claim, route, deadline, results) for route in batch))
-        routes = tuple(results.get(route.place, route) for route in claim.routes)
-        if routes != claim.routes:
-            claim = replace(claim, routes=routes, written=world.now())
-            world.claims.put(claim)
+        results: list[ClaimedRoute] = []
+        errors += together(*(_bind(world, vpc, record, route, deadline, results) for route in batch))
+        record.put(results, written=True)
     raise_any(errors)
-    return claim
+    return record.claim
+
+
+class _Record:
+    """The claim that is being released: its routes change one by one, in threads side by side."""
+
+    def __init__(self, world: World, claim: Claim) -> None:
+        self.claim = claim
+        self._world = world
+        self._lock = threading.Lock()
+
+    def put(self, changed: Iterable[ClaimedRoute], *, written: bool = False) -> None:
+        """Put ``changed`` in the place of the claim's own routes, on disk too."""
+        by_place = {route.place: route for route in changed}
+        with self._lock:
+            routes = tuple(by_place.get(route.place, route) for route in self.claim.routes)
+            if routes == self.claim.routes:
+                return
+            at = self._world.now() if written else self.claim.written
+            self.claim = replace(self.claim, routes=routes, written=at)
+            self._world.claims.put(self.claim)
 
 
 def _bind(
     world: World,
     vpc: Vpc,
-    claim: Claim,
+    record: _Record,
     route: ClaimedRoute,
     deadline: float,
-    results: dict[Place, ClaimedRoute],
+    results: list[ClaimedRoute],
 ) -> Callable[[], None]:
-    def run() -> None:
-        results[route.place] = _release_route(world, vpc, claim, route, deadline)
-
-    return run
+    return lambda: results.append(_release_route(world, vpc, record, route, deadline))
 
 
 def _release_route(
-    world: World, vpc: Vpc, claim: Claim, route: ClaimedRoute, deadline: float
+    world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float
 ) -> ClaimedRoute:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
-    place, patience = route.place, Patience(world, deadline)
+    claim, place, patience = record.claim, route.place, Patience(world, deadline)
     gone = replace(route, state=State.GONE, successor="")
     while True:
         with world.claims.lock(place_lock(place), max(0.0, deadline - world.clock())) as free:
@@ -107,7 +123,7 @@ def _release_route(
                 if what is decide.Release.HAND_OVER:
                     heir = decide.heir(claim, place, others)
                     route = replace(route, successor=heir.eni if heir else "")
-                    _record(world, claim, route)  # before the delete: a crash must not leave the heir without
+                    record.put([route])  # before the delete: a crash must not leave the heir without
                 vpc.delete(place, route.account)
                 return _hand_over(vpc, claim, route, others) if route.successor else gone
             except Ec2Error as e:
@@ -128,13 +144,6 @@ def _hand_over(vpc: Vpc, claim: Claim, route: ClaimedRoute, others: list[Claim])
             if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
                 raise
     return replace(route, state=State.GONE, successor="")
-
-
-def _record(world: World, claim: Claim, changed: ClaimedRoute) -> None:
-    current = world.claims.get(claim.attachment)
-    base = current if isinstance(current, Claim) else claim
-    routes = tuple(changed if route.place == changed.place else route for route in base.routes)
-    world.claims.put(replace(base, routes=routes))
 
 
 def work_off(world: World, deadline: float, besides: Attachment | None = None) -> list[str]:

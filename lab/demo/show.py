@@ -268,6 +268,8 @@ class Document:
 def world_lines(lab: Lab) -> Iterator[str]:
     """Describe what has been built."""
     yield f"VPC {lab.vpc_cidr} and {lab.vpc_cidr6}; its router follows EC2's route tables"
+    if lab.router.source_mac_filter != "on":
+        yield f"  kinder than EC2: frames with a foreign source MAC pass ({lab.router.source_mac_filter})"
     for az in lab.azs.values():
         nodes = ", ".join(f"{n} (eth1 {n.eni('eth1').id} {n.eni('eth1').addresses[0]})" for n in az.nodes)
         yield f"  Availability Zone {az.name}: nodes {nodes}"
