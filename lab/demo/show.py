@@ -42,8 +42,7 @@ def spending(node: str, spent: Spent) -> str:
     calls = ", ".join(f"{n} {action}" for action, n in spent.calls.items())
     return (
         f"ADD on {node}: {spent.predecessor} {seconds(spent.before)}, floatip {seconds(spent.floatip)},"
-        f" of which EC2 {seconds(spent.ec2)} ({calls});"
-        " the rest is the start of its process, and IPv6 duplicate address detection"
+        f" of which EC2 {seconds(spent.ec2)} ({calls}); the rest is {spent.rest}"
     )
 
 

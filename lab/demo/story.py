@@ -80,6 +80,7 @@ class Spent:
     floatip: float
     ec2: float
     calls: Mapping[str, int]
+    rest: str
 
 
 @dataclass
@@ -292,4 +293,5 @@ def spent(lab: Lab, node: Node) -> Spent:
     actions = {call.action: 0 for call in calls}
     for call in calls:
         actions[call.action] += 1
-    return Spent(before.plugin, before.seconds, last.seconds, busy, actions)
+    rest = "the start of its process" + ("" if lab.fast_dad else " and IPv6 duplicate address detection")
+    return Spent(before.plugin, before.seconds, last.seconds, busy, actions, rest)
