@@ -94,9 +94,9 @@ class Claim:
     @property
     def settled(self) -> bool:
         """Whether every route is where it belongs: nothing is left to do for this claim."""
-        return self.unresolved is None and all(
-            route.state in (State.HELD, State.SUPERSEDED) for route in self.routes
-        )
+        if self.unresolved is not None or not self.routes:
+            return False
+        return all(route.state in (State.HELD, State.SUPERSEDED) for route in self.routes)
 
     def wants(self, place: Place, eni: str | None = None) -> bool:
         """Whether this claim wants ``place`` to lead to its ENI (and that is ``eni``, where one is given)."""
@@ -193,7 +193,7 @@ class Claim:
             addresses=tuple(map(ip_interface, found["addresses"])),
             table=found["table"],
             source_dest_check=found["sourceDestCheck"],
-            created=found["created"],
-            written=found["written"],
+            created=float(found["created"]),
+            written=float(found["written"]),
             unresolved=found["unresolved"],
         )

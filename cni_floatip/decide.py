@@ -16,6 +16,7 @@ from . import cidr
 from .claims import Claim
 from .errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any
 from .model import (
+    MAIN_TABLE,
     METADATA_NETWORKS,
     Address,
     Eni,
@@ -34,8 +35,6 @@ from .nodeconf import NodeConf, needs_exact_entry
 
 VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
 """The VPC router in every subnet (VPC user guide, "Subnet sizing")."""
-
-MAIN_TABLE = 254
 
 
 @dataclass(frozen=True, slots=True)

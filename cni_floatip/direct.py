@@ -5,9 +5,9 @@ Every edge is made when it is first asked for, so that a call pays for what it u
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +50,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     def metadata(deadline: float) -> Metadata:
         from . import imds
 
-        return imds.Metadata(deadline, endpoint=endpoint)
+        return imds.Metadata(deadline, endpoint=endpoint, clock=_clock)
 
     def vpc(where: str) -> Vpc:
         from . import vpc
@@ -66,13 +66,13 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     return World(
         policy=policy,
         on_delete="keep",  # nobody here mends what a late delete hits (DESIGN 6)
-        claims=Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic),
+        claims=Store(policy.data_dir, sleep=time.sleep, clock=_clock),
         kernel=kernel,
         metadata=metadata,
         vpc=vpc,
         boot=_boot,
         inode=_inode,
-        clock=time.monotonic,
+        clock=_clock,
         now=time.time,
         sleep=time.sleep,
         jitter=random.random,
@@ -81,8 +81,14 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
 
 
 def log(sentence: str) -> None:
-    """Write for the operator; standard output belongs to the protocol."""
-    print(f"floatip: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    """Write for the operator. Nobody may be there to read, and nothing fails for that."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"floatip: {sentence}\n".encode(errors="replace"))
+
+
+def _clock() -> float:
+    """Seconds since boot, also those that the machine slept: a decision ages in its sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _boot() -> str:

@@ -108,13 +108,14 @@ def take(
     patience = Patience(world, deadline)
     began = world.clock()
     exists = seen.target is not None
+    switches = 0
     while True:
-        go_on()
         if world.clock() - seen.at > FRESH_SECONDS:
             seen = _look(world, vpc, place, account, deadline)
             exists = seen.target is not None
         if seen.target is not None and not decide.replaceable(seen.target):
             raise RouteConflict(decide.conflict(place, seen.target))
+        go_on()
         try:
             (vpc.replace if exists else vpc.create)(place, eni, account)
             return
@@ -124,14 +125,17 @@ def take(
                 while (seen := _look(world, vpc, place, account, deadline)).target is None:
                     if not patience.again():
                         raise
-                exists = True
-                continue
-            if e.fault is Ec2Fault.NO_ROUTE and exists:
-                exists = False
+                    go_on()
+            elif e.fault is Ec2Fault.NO_ROUTE and exists:
                 seen = Seen(None, world.clock())
+            else:
+                new = e.fault is Ec2Fault.NO_ENI and world.clock() - began < NEW_ENI_SECONDS
+                if not (e.fault.passes or new) or not patience.again():
+                    raise
                 continue
-            new = e.fault is Ec2Fault.NO_ENI and world.clock() - began < NEW_ENI_SECONDS
-            if not (e.fault.passes or new) or not patience.again():
+            exists = seen.target is not None
+            switches += 1
+            if switches > 2 and not patience.again():  # somebody else creates and deletes it all the time
                 raise
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from .errors import TryAgain
+from .errors import InvalidConfig, TryAgain
 from .model import Eni, Network, Node
 
 ENDPOINT = "http://169.254.169.254"
@@ -36,8 +36,15 @@ class Metadata:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        url = urlsplit(endpoint or ENDPOINT)
-        self._host, self._port = url.hostname or "", url.port or 80
+        try:
+            url = urlsplit(endpoint or ENDPOINT)
+            self._host, self._port = url.hostname or "", url.port or 80
+        except ValueError:
+            self._host = ""
+        if not self._host:
+            raise InvalidConfig(
+                f"AWS_EC2_METADATA_SERVICE_ENDPOINT: {endpoint!r} is not a URL like {ENDPOINT}"
+            )
         self._deadline = deadline
         self._clock = clock
         self._sleep = sleep
@@ -52,8 +59,12 @@ class Metadata:
 
     def node(self) -> Node:
         """Return this instance, from its identity document."""
-        found = json.loads(self._need("dynamic/instance-identity/document"))
-        return Node(instance=found["instanceId"], account=found["accountId"], region=found["region"])
+        text = self._need("dynamic/instance-identity/document")
+        try:
+            found = json.loads(text)
+            return Node(instance=found["instanceId"], account=found["accountId"], region=found["region"])
+        except (ValueError, KeyError, TypeError) as e:
+            raise TryAgain(f"instance metadata: the identity document cannot be read: {e!r}") from e
 
     def macs(self) -> tuple[str, ...]:
         """Return the MAC addresses of this instance's network interfaces, lower case."""
@@ -69,23 +80,30 @@ class Metadata:
         return (self._get("meta-data/iam/security-credentials/") or "").strip()
 
     def eni(self, mac: str) -> Eni:
-        """Return the network interface with ``mac``, one of ``macs()``."""
+        """Return the network interface with ``mac``, one of ``macs()``.
 
-        def item(name: str) -> str:
-            return self._get(f"meta-data/network/interfaces/macs/{mac}/{name}") or ""
+        An interface that was attached a moment ago may not be described in full yet: TryAgain.
+        """
+        base = f"meta-data/network/interfaces/macs/{mac}"
 
         def networks(*names: str) -> tuple[Network, ...]:
-            return tuple(ip_network(line) for name in names for line in item(name).split())
+            lines = [line for name in names for line in (self._get(f"{base}/{name}") or "").split()]
+            if not lines:
+                raise TryAgain(f"instance metadata has none of {', '.join(names)} for {mac} yet")
+            return tuple(map(ip_network, lines))
 
-        return Eni(
-            id=item("interface-id"),
-            mac=mac,
-            device_number=int(item("device-number") or 0),
-            vpc=item("vpc-id"),
-            subnet=item("subnet-id"),
-            subnet_cidrs=networks("subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"),
-            vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
-        )
+        try:
+            return Eni(
+                id=self._need(f"{base}/interface-id"),
+                mac=mac,
+                device_number=int(self._need(f"{base}/device-number")),
+                vpc=self._need(f"{base}/vpc-id"),
+                subnet=self._need(f"{base}/subnet-id"),
+                subnet_cidrs=networks("subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"),
+                vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
+            )
+        except ValueError as e:
+            raise TryAgain(f"instance metadata of {mac} cannot be read: {e}") from e
 
     def _need(self, path: str) -> str:
         found = self._get(path)
@@ -105,6 +123,8 @@ class Metadata:
                     return body
                 if status == 404:
                     return None
+                if status == 403:
+                    raise TryAgain("instance metadata is switched off for this instance (HttpEndpoint)")
                 self._token = ""  # 401: it has run out, or the instance was stopped and started
                 fault = f"status {status}"
             except (OSError, http.client.HTTPException) as e:

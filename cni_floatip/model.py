@@ -21,6 +21,9 @@ Network = IPv4Network | IPv6Network
 ROUTE_PROTO = 241
 """The ``proto`` of every route and rule we put into a pod: what does not carry it is not ours."""
 
+MAIN_TABLE = 254
+"""The routing table of everything that no rule sends elsewhere (RT_TABLE_MAIN)."""
+
 METADATA_NETWORKS: tuple[Network, ...] = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
 """Where instance metadata, VPC DNS and time sync live. No floating interface reaches them (DESIGN 4.7)."""
 

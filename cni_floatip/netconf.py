@@ -192,6 +192,11 @@ def _destinations_of_the_pod(to: tuple[Network | None, ...], source_routing: boo
 def _unfit_destination(network: Network, source_routing: bool | int) -> str:
     if any(cidr.within(network, metadata) for metadata in METADATA_NETWORKS):
         return f"{network} holds instance metadata; no floating interface reaches it"
+    inside = [metadata for metadata in METADATA_NETWORKS if cidr.within(metadata, network)]
+    if inside and source_routing is False and network.prefixlen:
+        return (
+            f"{network} contains {inside[0]}, instance metadata; name smaller networks, or use sourceRouting"
+        )
     if network.prefixlen == 0:
         return f"{network} {REPLACES_DEFAULT}" if source_routing is False else ""
     if network.is_loopback or (network.version == 6 and network.is_link_local):

@@ -5,6 +5,7 @@ Follows SPEC.md section 2 ("Execution Protocol") and, where that is silent, libc
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def check_environment(environ: Mapping[str, str]) -> str:
 
 def _ifname_faults(name: str) -> list[str]:
     """The kernel's rules for an interface name (``dev_valid_name``)."""
-    if len(name.encode()) > 15:
+    if len(os.fsencode(name)) > 15:
         return [f"CNI_IFNAME {name!r} is longer than 15 bytes"]
     if name in (".", ".."):
         return [f"CNI_IFNAME may not be {name!r}"]

@@ -11,10 +11,8 @@ from ipaddress import ip_interface
 from typing import Any
 
 from .errors import InvalidConfig
-from .model import Interface, PodRoute
+from .model import MAIN_TABLE, Interface, PodRoute
 from .versions import at_least
-
-MAIN_TABLE = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class PrevResult:
     def mac(self, ifname: str) -> str:
         """Return the MAC address that the document gives ``ifname`` in the pod, "" when it gives none."""
         for interface in self.document.get("interfaces") or []:
-            if interface.get("name") == ifname and interface.get("sandbox"):
+            if isinstance(interface, dict) and interface.get("name") == ifname and interface.get("sandbox"):
                 return str(interface.get("mac", "")).lower()
         return ""
 
@@ -55,7 +53,7 @@ class PrevResult:
         for a route of the main table (Multus even copies default gateways), so it is left out.
         """
         named = [
-            _route(route)
+            _route(route, version)
             for route in routes
             if route.kind == "unicast"
             and route.gateway is not None
@@ -71,7 +69,11 @@ class PrevResult:
 def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
     interfaces = document.get("interfaces") or []
     # The text of 0.3.0 says "ip", every implementation writes "ips" (corrected in 0.3.1).
-    for place, entry in enumerate(document.get("ips") or document.get("ip") or []):
+    entries = document.get("ips") or document.get("ip") or []
+    for key in ("ips", "ip", "interfaces", "routes"):
+        if not isinstance(document.get(key) or [], list):
+            raise InvalidConfig(f"$.prevResult.{key}: expected a list, found {document[key]!r}")
+    for place, entry in enumerate(entries):
         path = f"$.prevResult.ips[{place}]"
         try:
             index = entry.get("interface")
@@ -81,15 +83,19 @@ def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
                 owner = interfaces[index]
                 if owner.get("name") != ifname or not owner.get("sandbox"):
                     continue
-            yield ip_interface(entry["address"])
+            text = entry["address"]
+            if not isinstance(text, str) or "%" in text:
+                raise ValueError(f"{text!r} is not an address with a prefix")
+            yield ip_interface(text)
         except (AttributeError, KeyError, TypeError, ValueError) as e:
             raise InvalidConfig(f"{path}: {entry!r} has no usable address: {e}") from e
 
 
-def _route(route: PodRoute) -> dict[str, Any]:
+def _route(route: PodRoute, version: str) -> dict[str, Any]:
     found: dict[str, Any] = {"dst": str(route.destination), "gw": str(route.gateway)}
-    if route.mtu:
-        found["mtu"] = route.mtu
-    if route.table != MAIN_TABLE:
-        found["table"] = route.table
+    if at_least(version, "1.1.0"):
+        if route.mtu:
+            found["mtu"] = route.mtu
+        if route.table != MAIN_TABLE:
+            found["table"] = route.table
     return found

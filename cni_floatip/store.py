@@ -65,8 +65,12 @@ class Store:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
 
     def get(self, attachment: Attachment) -> Claim | Problem | None:
-        """Return the claim of ``attachment``; a Problem when its file is there and cannot be read."""
-        return self._read(self._path(attachment))
+        """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""
+        path = self._path(attachment)
+        found = self._read(path)
+        if found is None and any((self._root / "corrupt").glob(f"{path.stem}.*")):
+            return Problem(path, "unreadable when an earlier call looked", moved=True)
+        return found
 
     def all(self) -> tuple[list[Claim], list[Problem]]:
         """Return every claim on disk, oldest first, and every file that is not one."""
@@ -111,7 +115,7 @@ class Store:
             if isinstance(version, int) and version > VERSION:
                 return Problem(path, f"written by a newer release (version {version})", moved=False)
             return Claim.parse(document)
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             return Problem(path, f"unreadable: {e!r}", moved=self._set_aside(path))
 
     def _set_aside(self, path: Path) -> bool:

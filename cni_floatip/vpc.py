@@ -8,6 +8,7 @@ third to the start-up time, and every name used here is botocore's.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,6 +19,8 @@ from .model import Network, Place, RouteTable, Subnet, Target
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 4.0
+REMEMBER_SECONDS = 2.0
+"""How long a role that could not be assumed is not tried again."""
 _MODEL = Path(__file__).parent / "ec2model"
 
 FAULTS: Mapping[str, Ec2Fault] = {
@@ -61,6 +64,7 @@ class Vpc:
         self._region = region
         self._roles = roles
         self._clients: dict[str, Any] = {}
+        self._failed: dict[str, tuple[float, Exception | None]] = {}
         self._lock = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------------
@@ -70,13 +74,18 @@ class Vpc:
         found = self._pages("describe_route_tables", "RouteTables", filters, account)
         return tuple(_table(table) for table in found)
 
-    def subnets(self, filters: Mapping[str, Sequence[str]]) -> tuple[Subnet, ...]:
-        """Return the subnets that match ``filters`` (DescribeSubnets)."""
-        return tuple(_subnet(subnet) for subnet in self._pages("describe_subnets", "Subnets", filters))
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
+        """Return the subnets that match ``filters`` (DescribeSubnets), as ``account`` sees them."""
+        found = self._pages("describe_subnets", "Subnets", filters, account)
+        return tuple(_subnet(subnet) for subnet in found)
 
-    def interfaces_in(self, subnets: Sequence[str]) -> dict[str, str]:
-        """Return one network interface for each of ``subnets`` that has any (DescribeNetworkInterfaces)."""
-        found = self._pages("describe_network_interfaces", "NetworkInterfaces", {"subnet-id": subnets})
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
+        """Return one network interface for each of ``subnets`` that has any (DescribeNetworkInterfaces).
+
+        Each account sees its own interfaces only.
+        """
+        filters = {"subnet-id": subnets}
+        found = self._pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
         return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in found}
 
     def source_dest_check(self, eni: str) -> bool:
@@ -129,7 +138,7 @@ class Vpc:
         action = "".join(word.capitalize() for word in operation.split("_"))
         client = None
         try:
-            client = self._client(account if account in self._roles else "")
+            client = self._client(account)
             answer: Mapping[str, Any] = getattr(client, operation)(**parameters)
         except sdk.ClientError as e:
             raise _refusal(action, e.response) from e
@@ -141,21 +150,33 @@ class Vpc:
             raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
         except (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError) as e:
             raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
-        except sdk.BotoCoreError as e:
+        except (sdk.BotoCoreError, ValueError) as e:  # ValueError: an endpoint that is no URL
             raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e
         return answer
 
     def _client(self, account: str) -> Any:
-        """Return the EC2 client for route tables of ``account`` ("": our own identity)."""
+        """Return the EC2 client that acts for ``account`` ("": our own identity)."""
         with self._lock:
             if account not in self._clients:
-                credentials = self._assume(self._roles[account]) if account else None
+                credentials = self._assume(account) if account else None
                 self._clients[account] = _new_client("ec2", self._region, credentials)
             return self._clients[account]
 
-    def _assume(self, role: str) -> Mapping[str, str]:
-        sts = _new_client("sts", self._region)
-        found: Mapping[str, str] = sts.assume_role(RoleArn=role, RoleSessionName="floatip")["Credentials"]
+    def _assume(self, account: str) -> Mapping[str, str]:
+        """Assume the account's role. One failure is every waiting thread's: they would only repeat it."""
+        if account not in self._roles:
+            text = f"no role for account {account}: add it to roles of the node configuration"
+            raise Ec2Error(Ec2Fault.DENIED, "AssumeRole", "", text)
+        at, failure = self._failed.get(account, (0.0, None))
+        if failure and time.monotonic() - at < REMEMBER_SECONDS:
+            raise failure
+        try:
+            sts = _new_client("sts", self._region)
+            answer = sts.assume_role(RoleArn=self._roles[account], RoleSessionName="floatip")
+        except Exception as e:
+            self._failed[account] = time.monotonic(), e
+            raise
+        found: Mapping[str, str] = answer["Credentials"]
         return found
 
     @staticmethod

@@ -44,8 +44,8 @@ class Vpc(Protocol):
     def route_tables(
         self, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> tuple[RouteTable, ...]: ...
-    def subnets(self, filters: Mapping[str, Sequence[str]]) -> tuple[Subnet, ...]: ...
-    def interfaces_in(self, subnets: Sequence[str]) -> dict[str, str]: ...
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]: ...
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]: ...
     def source_dest_check(self, eni: str) -> bool: ...
     def disable_source_dest_check(self, eni: str) -> None: ...
     def create(self, place: Place, eni: str, account: str = "") -> None: ...
@@ -113,11 +113,18 @@ class Kernel(Protocol):
     ) -> Link: ...
 
 
+class Problem(Protocol):
+    """A record that cannot be read. ``moved``: out of the way; else it is kept, and not ours to touch."""
+
+    @property
+    def moved(self) -> bool: ...
+
+
 class Claims(Protocol):
     """The node's disk; see ``store``."""
 
     def put(self, claim: Claim) -> None: ...
-    def get(self, attachment: Attachment) -> Claim | object | None: ...
+    def get(self, attachment: Attachment) -> Claim | Problem | None: ...
     def all(self) -> tuple[list[Claim], Sequence[object]]: ...
     def erase(self, attachment: Attachment) -> None: ...
     def exists(self) -> bool: ...
@@ -149,24 +156,30 @@ class World:
     log: Callable[[str], None]
 
 
-def together(*thunks: Callable[[], None]) -> list[CniError]:
+def together(*thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:
     """Run ``thunks`` side by side until all have ended; return the errors that they raised.
 
     An exception that is no CniError is a mistake of ours and is raised here.
     """
     found: list[BaseException] = []
+    todo = iter(thunks)
+    taking = threading.Lock()
 
-    def run(thunk: Callable[[], None]) -> None:
-        try:
-            thunk()
-        except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread, below)
-            found.append(e)
+    def run() -> None:
+        while True:
+            with taking:
+                thunk = next(todo, None)
+            if thunk is None:
+                return
+            try:
+                thunk()
+            except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread, below)
+                found.append(e)
 
-    threads = [threading.Thread(target=run, args=(thunk,), daemon=True) for thunk in thunks[1:]]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(at_once, len(thunks)) - 1)]
     for thread in threads:
         thread.start()
-    for thunk in thunks[:1]:
-        run(thunk)
+    run()
     for thread in threads:
         thread.join()
     errors = [e for e in found if isinstance(e, CniError)]

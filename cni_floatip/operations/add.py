@@ -19,6 +19,7 @@ from ..errors import (
     Ec2Error,
     Ec2Fault,
     InvalidConfig,
+    IoFailure,
     PodNetworkFailure,
     PolicyRefused,
     TryAgain,
@@ -55,6 +56,7 @@ def add(request: Request, world: World) -> dict[str, Any]:
     ):
         if not mine:
             raise TryAgain(f"another call for {request.attachment} is still at work")
+        before = _before(request, world)
         metadata = world.metadata(deadline)
         try:
             site = locate(pod, metadata)
@@ -64,7 +66,9 @@ def add(request: Request, world: World) -> dict[str, Any]:
         vpc = world.vpc(site.node.region)
         bring_up(pod, world)
         view = look(world, vpc, conf, prev, site, deadline)
-        claim = _plan(request, world, conf, prev, pod, site, view, cluster)
+        claim = _plan(request, world, conf, prev, pod, site, view, cluster, before)
+        if _before(request, world) != before:  # the mark of a DEL, which found nothing to cancel
+            raise TryAgain(f"stopped: {request.attachment} was deleted meanwhile")
         world.claims.put(claim)
         vanished: set[Place] = set()
         try:
@@ -83,6 +87,16 @@ def add(request: Request, world: World) -> dict[str, Any]:
     return prev.with_routes(request.version, claim.pod_routes)
 
 
+def _before(request: Request, world: World) -> Claim | None:
+    """Return what an earlier call recorded. Raises IoFailure for a record that must not be written over."""
+    found = world.claims.get(request.attachment)
+    if found is None or isinstance(found, Claim):
+        return found
+    if not found.moved:
+        raise IoFailure(f"cannot record the claim of {request.attachment}: {found}")
+    return None
+
+
 def _plan(
     request: Request,
     world: World,
@@ -92,10 +106,9 @@ def _plan(
     site: Site,
     view: View,
     cluster: tuple[Network, ...],
+    before: Claim | None,
 ) -> Claim:
     """Judge everything; return the claim to record. No write has happened when this raises."""
-    before = world.claims.get(request.attachment)
-    before = before if isinstance(before, Claim) else None
     errors: list[CniError] = []
     namespace, occupants = request.pod.namespace, view.occupants
     judges: tuple[Callable[[], None], ...] = (

@@ -6,12 +6,14 @@ what cannot be done now is recorded and done by the next call. Needs neither ``p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
 from ..claims import Claim, State
 from ..errors import CniError
-from ..model import Attachment, Place
+from ..model import Place
 from ..request import Request
 from ..world import World
 from .release import attachment_lock, live_claims, release, resolve, work_off
@@ -20,6 +22,8 @@ DEL_SECONDS = 4.5
 """After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""
 LOCK_SECONDS = 4.5
 """How long to wait for an ADD of the same attachment: it stops once its last write is answered."""
+CANCEL_SECONDS = 0.25
+"""How often that ADD is told again: it may have recorded its claim in between."""
 
 
 def delete(request: Request, world: World) -> None:
@@ -41,12 +45,11 @@ def delete(request: Request, world: World) -> None:
 def _delete(request: Request, world: World, deadline: float) -> None:
     attachment = request.attachment
     try:
-        cancel(world, attachment)
-        with world.claims.lock(attachment_lock(attachment), LOCK_SECONDS) as mine:
+        with _cancelled(request, world) as mine:
             claim = world.claims.get(attachment)
             if claim is not None and not isinstance(claim, Claim):
                 world.log(str(claim))
-                claim = _from_request(request, world)
+                claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
                 end(world, claim, request.netns, deadline, override=request.netns_override)
     finally:
@@ -54,10 +57,27 @@ def _delete(request: Request, world: World, deadline: float) -> None:
             work_off(world, deadline, besides=attachment)
 
 
-def cancel(world: World, attachment: Attachment) -> None:
-    """Tell a running ADD of ``attachment`` to write no more: it looks at its record before each write."""
-    claim = world.claims.get(attachment)
-    if isinstance(claim, Claim) and claim.state is State.CLAIMING:
+@contextmanager
+def _cancelled(request: Request, world: World) -> Iterator[bool]:
+    """Hold the attachment, once an ADD of it that is running has stopped; false: it has not in time."""
+    lock, until = attachment_lock(request.attachment), world.clock() + LOCK_SECONDS
+    while True:
+        _cancel(request, world)
+        with world.claims.lock(lock, CANCEL_SECONDS) as mine:
+            if mine or world.clock() >= until:
+                yield mine
+                return
+
+
+def _cancel(request: Request, world: World) -> None:
+    """Tell a running ADD to write no more: it looks at its record before each write.
+
+    One that has recorded nothing yet finds an empty record when it wants to.
+    """
+    claim = world.claims.get(request.attachment)
+    if claim is None and world.claims.is_locked(attachment_lock(request.attachment)):
+        world.claims.put(_blank(request, world))
+    elif isinstance(claim, Claim) and claim.state is State.CLAIMING:
         places = [route.place for route in claim.routes if route.state is State.CLAIMING]
         world.claims.put(claim.with_state(State.RELEASING, places))
 
@@ -100,13 +120,17 @@ def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:
             if not free or not isinstance(now, Claim):
                 continue  # its own call is at work
             routes = tuple(route for route in now.routes if route.state.live or route.place not in places)
-            if routes != now.routes:
+            if routes == now.routes:
+                continue
+            if routes:
                 world.claims.put(replace(now, routes=routes))
+            else:
+                world.claims.erase(now.attachment)
 
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:
     """Remove our routes and rules from the pod, if its namespace is there and still the pod's."""
-    if not netns or claim.unresolved is not None:
+    if not netns:
         return
     inode = world.inode(netns)
     if not inode or inode != claim.netns_inode:
@@ -115,7 +139,9 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
     try:
         try:
             with kernel.open_pod(netns, claim.attachment.ifname, override=override) as pod:
-                pod.remove_all(claim.table)
+                lost = claim.unresolved is not None  # then our mark says which tables are ours
+                for table in {route.table for route in pod.routes()} if lost else {claim.table}:
+                    pod.remove_all(table)
                 for address in claim.connected:
                     pod.restore_connected(address)
         except CniError:  # the interface is gone: its rules are not (R1-48)
@@ -130,17 +156,21 @@ def _from_request(request: Request, world: World) -> Claim | None:
     on_delete: Literal["release", "keep"] = said if said in ("release", "keep") else world.on_delete
     if on_delete == "keep" or not request.config.get("prevResult"):
         return None
+    return replace(_blank(request, world), on_delete=on_delete, unresolved=dict(request.config))
+
+
+def _blank(request: Request, world: World) -> Claim:
+    """Return a record that claims nothing."""
     return Claim(
         attachment=request.attachment,
         eni="",
         region="",
         netns=request.netns,
-        netns_inode=0,
+        netns_inode=world.inode(request.netns),
         boot=world.boot(),
         pod=request.pod,
-        on_delete=on_delete,
+        on_delete=world.on_delete,
         routes=(),
         created=world.now(),
         written=world.now(),
-        unresolved=dict(request.config),
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..claims import Claim
-from ..errors import CniError, raise_any
+from ..errors import CniError, InvalidConfig, raise_any
 from ..request import Request
 from ..world import World
 from .delete import end
@@ -27,12 +27,7 @@ def gc(request: Request, world: World) -> None:
     if not present:
         world.log("GC without a list of valid attachments: nothing is known to be stale, nothing is done")
         return
-    valid = {
-        (entry.get("containerID"), entry.get("ifname"))
-        for entries in present
-        for entry in entries or ()
-        if isinstance(entry, Mapping)
-    }
+    valid = {attachment for entries in present for attachment in _attachments(entries)}
 
     def stale(claim: Claim) -> str:
         if claim.attachment.network != request.attachment.network:
@@ -41,6 +36,21 @@ def gc(request: Request, world: World) -> None:
         return "" if known else "not among the valid attachments"
 
     raise_any(_end_all(world, stale))
+
+
+def _attachments(entries: object) -> Iterator[tuple[str, str]]:
+    """Read a list of valid attachments. What cannot be read must not make a live one stale: InvalidConfig."""
+    if entries is None:
+        return
+    for entry in entries if isinstance(entries, list) else [entries]:
+        found = [entry.get(key) for key in ("containerID", "ifname")] if isinstance(entry, dict) else []
+        match found:
+            case [str(container), str(ifname)]:
+                yield container, ifname
+            case _:
+                raise InvalidConfig(
+                    f"$[{KEYS[0]!r}]: {entry!r} is not an attachment with containerID and ifname: nothing is done"
+                )
 
 
 def collect(world: World, *, dry_run: bool = False) -> list[str]:
@@ -83,8 +93,9 @@ def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:
         world.log(f"{claim.attachment}: {why}")
         try:
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-                if free:  # else its own call is at work
-                    end(world, claim, claim.netns, deadline)
+                now = world.claims.get(claim.attachment)
+                if free and isinstance(now, Claim) and stale(now):  # else its own call is at work
+                    end(world, now, now.netns, deadline)
         except CniError as e:
             errors.append(e)
     return errors

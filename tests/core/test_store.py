@@ -94,7 +94,7 @@ def test_unreadable_file_is_set_aside_and_reported(store, content):
     found = store.get(CLAIM.attachment)
     assert isinstance(found, Problem)
     assert found.moved
-    assert store.get(CLAIM.attachment) is None
+    assert isinstance(store.get(CLAIM.attachment), Problem)  # whoever asks later is told, too
     (moved,) = files(store, "corrupt")
     assert moved.read_bytes() == content
 

@@ -1,0 +1,1 @@
+"""The CNI specification, held against the installed executable: every check of the list that it names."""

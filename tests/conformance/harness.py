@@ -1,0 +1,404 @@
+"""The executable under test as a container runtime meets it: environment and standard input, one answer.
+
+Nothing here knows what the executable is made of: another one is put in its place by the fixture ``plugin``.
+Every call, whatever it is about, is held to what is true of all (``Answer``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from lab import netns
+from lab.node import PATH, Node
+from lab.pod import Pod
+from lab.vpc import TAG
+from lab.world import Lab
+
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+NEWEST = VERSIONS[-1]
+NETWORK = "floating"
+WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute")
+PROTO = "241"
+"""What our routes and rules in a pod are marked with."""
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to. P08, P10, P12 hold for every one: a result or an error or nothing, never two."""
+
+    verb: str
+    status: int
+    stdout: bytes
+    stderr: str
+    seconds: float
+
+    def __post_init__(self) -> None:
+        document = self.document
+        if self.status:
+            assert document, f"{self.verb}: exit status {self.status} and no error document\n{self.stderr}"
+            assert isinstance(document["code"], int), self
+            assert document["code"] > 0, self
+            assert document["msg"], self
+            assert document["cniVersion"] in VERSIONS, self
+            assert set(document) <= {"cniVersion", "code", "msg", "details"}, self
+        elif self.verb in ("ADD", "VERSION"):
+            assert document, f"{self.verb}: success without a result\n{self.stderr}"
+            assert "code" not in document, self
+        else:
+            assert self.stdout == b"", self
+
+    @property
+    def document(self) -> Config:
+        """The one JSON document on standard output; json.loads takes no second one."""
+        return dict(json.loads(self.stdout)) if self.stdout else {}
+
+    @property
+    def code(self) -> int:
+        return int(self.document.get("code", 0))
+
+    @property
+    def said(self) -> str:
+        """Message and details, as a runtime shows them."""
+        return f"{self.document.get('msg', '')} ({self.document.get('details', '')})"
+
+    def ok(self) -> Config:
+        """Return the result of a call that succeeded."""
+        assert self.status == 0, f"{self.verb}: {self.code}: {self.said}\n{self.stderr}"
+        return self.document
+
+    def refused(self, code: int, *words: str) -> str:
+        """Return what was said by a call that failed with ``code``, and has said all of ``words``."""
+        assert self.code == code, f"{self.verb}: {self.code}: {self.said}\n{self.stderr}"
+        for word in words:
+            assert word in self.said
+        return self.said
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A pod with an interface that the plugin before us made: macvlan passthru on an ENI (one at a time), or
+    a veth that has the ENI's MAC (any number: the address is found, packets are not carried)."""
+
+    pod: Pod
+    node: Node
+    eth: str
+    addresses: tuple[str, ...]
+    ifname: str = "net1"
+
+    @property
+    def container(self) -> str:
+        return self.pod.container_id
+
+    @property
+    def netns(self) -> str:
+        return self.pod.netns
+
+    @property
+    def eni(self) -> str:
+        return self.node.eni(self.eth).id
+
+    def prev(self, version: str = NEWEST, **more: Any) -> Config:
+        """Return the result of the plugin before us, in the words of ``version``."""
+        return {
+            "cniVersion": version,
+            "interfaces": [{"name": self.ifname, "mac": self.node.eni(self.eth).mac, "sandbox": self.netns}],
+            "ips": [address(each, version, interface=0) for each in self.addresses],
+            "dns": {},
+            **more,
+        }
+
+    def ip(self, *lines: str) -> None:
+        netns.ip(self.pod.ns, lines)
+
+    def network(self) -> list[str]:
+        """Return what we put into the pod, one line each."""
+        routes = self._both("route", "show", "table", "all", "proto", PROTO)
+        rules = [(f, each) for f, each in self._both("rule", "show") if str(each.get("protocol")) == PROTO]
+        return sorted(_line(family, each) for family, each in [*routes, *rules])
+
+    def main_routes(self) -> list[str]:
+        """Return the destinations that the main table sends through the interface."""
+        found = [each for _, each in self._both("route", "show")]
+        return sorted(
+            each["dst"]
+            for each in found
+            if each.get("dev") == self.ifname and not each["dst"].startswith(("fe80", "ff"))
+        )
+
+    def _both(self, *arguments: str) -> list[tuple[str, Config]]:
+        """Ask ``ip`` about both families; numbers instead of names."""
+        found: list[tuple[str, Config]] = []
+        for family in ("-4", "-6"):
+            argv = ["ip", "-n", self.pod.ns, "-N", "-j", "-d", family, *arguments]
+            done = subprocess.run(argv, capture_output=True, text=True, check=True)
+            found += [(family, each) for each in json.loads(done.stdout or "[]")]
+        return found
+
+
+def _line(family: str, found: Config) -> str:
+    if "src" in found:
+        return f"from {found['src']} lookup {found['table']}"
+    anywhere = {"-4": "0.0.0.0/0", "-6": "::/0"}[family]
+    destination = anywhere if found["dst"] == "default" else found["dst"]
+    if found.get("type") in ("unreachable", "7"):
+        return f"unreachable {destination} table {found['table']}"
+    mtu = "".join(f" mtu {metric['mtu']}" for metric in found.get("metrics", []) if "mtu" in metric)
+    via = f" via {found['gateway']}" if "gateway" in found else ""
+    return f"{destination}{via} dev {found['dev']} table {found.get('table', '254')}{mtu}"
+
+
+def address(text: str, version: str = NEWEST, **more: Any) -> Config:
+    """Return one entry of ``ips``; before 1.0.0 it says which IP version it is."""
+    family = {"version": str(ip_interface(text).version)} if version < "1.0.0" else {}
+    return {**family, "address": text, **more}
+
+
+@dataclass
+class Bench:
+    """The lab, and the executable on it. One test at a time: ``lab`` is shared, what a test makes is not."""
+
+    lab: Lab
+    argv: tuple[str, ...]
+    sandboxes: list[Sandbox] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    def environment(
+        self, verb: str, sandbox: Sandbox | None = None, node: Node | None = None, **changes: str | None
+    ) -> dict[str, str]:
+        """Return what libcni sets (all six, empty where a verb has no use for one); None takes one away."""
+        node = node or (sandbox.node if sandbox else self.lab.nodes["a1"])
+        found: dict[str, str | None] = {
+            "PATH": PATH,
+            "HOME": str(node.state),
+            "LANG": "C.UTF-8",
+            **node.env,
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": sandbox.container if sandbox else "",
+            "CNI_NETNS": sandbox.netns if sandbox else "",
+            "CNI_IFNAME": sandbox.ifname if sandbox else "",
+            "CNI_ARGS": arguments(sandbox.pod) if sandbox else "",
+            "CNI_PATH": "/opt/cni/bin",
+            **changes,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def start(
+        self, environ: Mapping[str, str], *, node: Node | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start the executable on a node with pipes; whoever starts it also ends it."""
+        node = node or self.lab.nodes["a1"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        prefix = options.pop("prefix", ())
+        return netns.inside(
+            node.ns,
+            subprocess.Popen,
+            [*prefix, *self.argv],
+            **{"env": dict(environ), "cwd": "/", **pipes, **options},
+        )
+
+    def run(
+        self,
+        environ: Mapping[str, str],
+        stdin: bytes = b"",
+        *,
+        node: Node | None = None,
+        timeout: float = 60,
+        **options: Any,
+    ) -> Answer:
+        """Run the executable with exactly this environment and input."""
+        began = time.monotonic()
+        process = self.start(environ, node=node, **options)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        finally:
+            process.kill()
+        took = time.monotonic() - began
+        verb = environ.get("CNI_COMMAND", "")
+        return Answer(verb, process.returncode, stdout, stderr.decode(errors="replace"), took)
+
+    def call(
+        self,
+        verb: str,
+        config: Config,
+        sandbox: Sandbox | None = None,
+        *,
+        node: Node | None = None,
+        **changes: str | None,
+    ) -> Answer:
+        """Make one call of a runtime; ``changes`` are of the environment."""
+        node = node or (sandbox.node if sandbox else None)
+        environ = self.environment(verb, sandbox, node, **changes)
+        return self.run(environ, json.dumps(config).encode(), node=node)
+
+    def config(self, version: str = NEWEST, **keys: Any) -> Config:
+        """Return our entry of a chain as the runtime hands it over. ``...`` leaves a key out."""
+        said = {
+            "cniVersion": version,
+            "name": NETWORK,
+            "type": "floatip",
+            "routeTables": {"tags": dict(TAG)},
+            **keys,
+        }
+        return {key: value for key, value in said.items() if value is not ...}
+
+    def add(self, sandbox: Sandbox, version: str = NEWEST, **keys: Any) -> Answer:
+        """ADD after the plugin that made the interface."""
+        return self.call("ADD", self.config(version, **{"prevResult": sandbox.prev(version)} | keys), sandbox)
+
+    def delete(self, sandbox: Sandbox, version: str = NEWEST, **keys: Any) -> Answer:
+        """DEL without ``prevResult``, as a runtime that has lost its cache makes it."""
+        return self.call("DEL", self.config(version, **keys), sandbox)
+
+    def check(self, sandbox: Sandbox, version: str = NEWEST, **keys: Any) -> Answer:
+        """CHECK with the result of the plugin before us (ours adds only routes to it)."""
+        config = self.config(version, **{"prevResult": sandbox.prev(version)} | keys)
+        return self.call("CHECK", config, sandbox)
+
+    # -- the world ------------------------------------------------------------------------------------
+
+    def sandbox(
+        self,
+        *addresses: str,
+        on: str = "a1",
+        eth: str = "eth1",
+        kind: str = "macvlan",
+        name: str = "web",
+        namespace: str = "default",
+        fast_dad: bool | None = None,
+    ) -> Sandbox:
+        """Make a pod whose net1 has the addresses, as a plugin before us leaves it."""
+        node = self.lab.nodes[on]
+        pod = node.pod(name, namespace=namespace, serve=False, fast_dad=fast_dad)
+        made = Sandbox(pod, node, eth, addresses)
+        self.sandboxes.append(made)
+        mac, host = node.eni(eth).mac, f"v{len(node.pods)}{pod.host_link}"
+        how = {
+            "macvlan": f"link add link {eth} name net1 netns {pod.ns} type macvlan mode passthru",
+            "veth": f"link add {host} type veth peer name net1 address {mac} netns {pod.ns}",
+        }
+        netns.ip(node.ns, [how[kind], *([f"link set {host} up"] if kind == "veth" else [])])
+        made.ip(*(f"addr add {each} dev net1" for each in addresses), "link set net1 up")
+        return made
+
+    def remove(self, sandbox: Sandbox) -> None:
+        """End a pod without a word to any plugin. Its interface goes first, so that the ENI is free again."""
+        self.sandboxes.remove(sandbox)
+        if Path(sandbox.netns).exists():
+            subprocess.run(
+                ["ip", "-n", sandbox.pod.ns, "link", "del", "net1"], capture_output=True, check=False
+            )
+        sandbox.node.remove_pod(sandbox.pod)
+
+    def vpc(self, destination: str, *, state: bool = False) -> dict[str, str]:
+        """Return where each of the lab's tables really sends a destination now; no entry is no route."""
+        found = {}
+        for name, table in self.lab.tables.items():
+            if route := self.lab.ec2.truth(table).get(destination):
+                found[name] = str(route) if state else route.target
+        return found
+
+    def everywhere(self, target: str) -> dict[str, str]:
+        """What ``vpc`` says when every table sends to ``target``."""
+        return dict.fromkeys(self.lab.tables, target)
+
+    def point(self, destination: str, tables: list[str] | None = None, **target: str) -> None:
+        """Create a route by hand, as an administrator or another node would."""
+        for name in tables or self.lab.tables:
+            self.lab.ec2.client().create_route(
+                RouteTableId=self.lab.tables[name], **_cell(destination), **target
+            )
+
+    def unpoint(self, destination: str, *tables: str) -> None:
+        """Delete a route by hand."""
+        for name in tables or self.lab.tables:
+            self.lab.ec2.client().delete_route(RouteTableId=self.lab.tables[name], **_cell(destination))
+
+    def written(self, *actions: str, outcome: str | None = None) -> list[str]:
+        """Return the writes that reached EC2 since the test began: ``CreateRoute ok``."""
+        return [
+            f"{call.action} {call.outcome}"
+            for call in self.lab.ec2.journal
+            if call.action in (actions or WRITES) and outcome in (None, call.outcome)
+        ]
+
+    def claims(self, on: str = "a1") -> list[Config]:
+        """Return the claims on a node's disk, oldest first."""
+        found = [json.loads(path.read_text()) for path in self.claim_files(on)]
+        return sorted(found, key=lambda claim: claim["created"])
+
+    def claim_files(self, on: str = "a1") -> list[Path]:
+        return sorted((self.lab.nodes[on].data_dir / "claims").glob("*.json"))
+
+    def states(self, on: str = "a1") -> list[set[str]]:
+        """Return the states of the routes of each claim."""
+        return [{route["state"] for route in claim["routes"]} for claim in self.claims(on)]
+
+    def age_claims(self, seconds: float = 3600, on: str = "a1") -> None:
+        """Let the claims be this much older: what was just written is looked at with more patience."""
+        for path in self.claim_files(on):
+            claim = json.loads(path.read_text())
+            claim |= {key: claim[key] - seconds for key in ("created", "written")}
+            path.write_text(json.dumps(claim))
+
+    def policy(self, on: str = "a1", **keys: Any) -> None:
+        """Change the node configuration for the length of the test."""
+        self.lab.nodes[on].write_config({**self.lab.node_config(), **keys})
+
+    # -- the end of a test ----------------------------------------------------------------------------
+
+    def clean(self, routes: Mapping[str, set[str]]) -> None:
+        """Leave the lab as the next test expects it: ``routes`` are the destinations of each table."""
+        for undo in reversed(self.after):
+            undo()
+        self.lab.ec2.faults.clear()
+        for sandbox in list(self.sandboxes):
+            self.remove(sandbox)
+        for name, table in self.lab.tables.items():
+            for destination in set(self.lab.ec2.truth(table)) - routes[name]:
+                self.unpoint(destination, name)
+        for node in self.lab.nodes.values():
+            node.write_config(self.lab.node_config())
+            shutil.rmtree(node.data_dir, ignore_errors=True)
+            node.data_dir.mkdir()
+        self.lab.ec2.journal.clear()
+
+
+def arguments(pod: Pod, **more: str) -> str:
+    """Return ``CNI_ARGS`` as Multus and containerd write them."""
+    said = {
+        "IgnoreUnknown": "1",
+        "K8S_POD_NAMESPACE": pod.namespace,
+        "K8S_POD_NAME": pod.name,
+        "K8S_POD_INFRA_CONTAINER_ID": pod.container_id,
+        **more,
+    }
+    return ";".join(f"{key}={value}" for key, value in said.items())
+
+
+def _cell(destination: str) -> dict[str, str]:
+    return {"DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock": destination}
+
+
+def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+def missing(path: str | Path) -> bool:
+    return not os.path.lexists(path)

@@ -1,0 +1,190 @@
+"""K01 to K07: CHECK compares, writes nothing, and reports every difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .harness import Bench, Sandbox, address
+
+VIP, VIP6 = "192.168.0.10/32", "fd00:192:168::10/128"
+
+
+@pytest.fixture
+def pod(bench: Bench) -> Sandbox:
+    """A pod that was added a while ago: what is found now is no echo of a write."""
+    made = bench.sandbox(VIP, VIP6)
+    bench.add(made).ok()
+    bench.age_claims()
+    bench.lab.ec2.journal.clear()
+    return made
+
+
+def nothing_written(bench: Bench) -> None:
+    assert bench.written() == []
+    assert bench.states() == [{"held"}]
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1"])
+def test_K01_before_there_was_a_check(bench: Bench, pod: Sandbox, version: str) -> None:
+    bench.check(pod, version).refused(1, version, "CHECK", "0.4.0")
+
+
+@pytest.mark.parametrize("prev", [..., None, {}], ids=["absent", "null", "empty"])
+def test_K02_without_a_previous_result(bench: Bench, pod: Sandbox, prev: object) -> None:
+    bench.check(pod, prevResult=prev).refused(7, "$.prevResult")
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
+def test_K03_all_is_well_and_it_says_nothing(bench: Bench, pod: Sandbox, version: str) -> None:
+    answer = bench.check(pod, version)
+    answer.ok()
+    assert answer.stdout == b""
+    nothing_written(bench)
+
+
+def test_K03_of_what_was_never_added(bench: Bench) -> None:
+    bench.check(bench.sandbox(VIP)).refused(104, "floating", "net1", "no claim")
+
+
+def test_K03_an_address_that_was_not_claimed(bench: Bench, pod: Sandbox) -> None:
+    prev = pod.prev(ips=[address(VIP, interface=0), address("192.168.0.110/32", interface=0)])
+    bench.check(pod, prevResult=prev).refused(104, "192.168.0.110")
+
+
+CHANGES = {
+    "route missing": (["route del default dev net1 table 100"], ["0.0.0.0/0 via 10.10.1.1", "missing"]),
+    "route missing, IPv6": (["-6 route del default dev net1 table 100"], ["::/0 via fe80:ec2::1", "missing"]),
+    "gateway changed": (
+        [
+            "route del default dev net1 table 100",
+            "route add default via 10.10.1.9 dev net1 onlink table 100 proto 241",
+        ],
+        ["0.0.0.0/0 via 10.10.1.1", "is now", "10.10.1.9"],
+    ),
+    "guard missing": (["route del unreachable 169.254.0.0/16 table 100"], ["unreachable 169.254.0.0/16"]),
+    "rule missing": (
+        ["rule del from 192.168.0.10 lookup 100"],
+        ["from 192.168.0.10/32 lookup 100", "missing"],
+    ),
+    "rule elsewhere": (
+        ["rule del from 192.168.0.10 lookup 100", "rule add from 192.168.0.10 lookup 101"],
+        ["from 192.168.0.10/32 lookup 100"],
+    ),
+    "address missing": (["addr del 192.168.0.10/32 dev net1"], ["192.168.0.10", "missing"]),
+    "interface down": (["link set net1 down"], ["0.0.0.0/0 via 10.10.1.1"]),
+    "interface gone": (["link del net1"], ["net1", "does not exist"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_K04_the_pod_has_changed(bench: Bench, pod: Sandbox, change: str) -> None:
+    lines, said = CHANGES[change]
+    for line in lines:
+        family, _, rest = line.partition(" ") if line.startswith("-") else ("", "", line)
+        pod.node.run(["ip", "-n", pod.pod.ns, *([family] if family else []), *rest.split()])
+    bench.check(pod).refused(104, *said)
+    nothing_written(bench)
+
+
+def test_K04_a_connected_route_is_back(bench: Bench) -> None:
+    """Somebody took the interface down and up: its prefix is on the link again, where nothing is (R1-12)."""
+    pod = bench.sandbox("192.168.0.10/24")
+    bench.add(pod).ok()
+    bench.age_claims()
+    bench.check(pod).ok()
+    pod.ip("route add 192.168.0.0/24 dev net1 proto kernel scope link src 192.168.0.10")
+    bench.check(pod).refused(104, "192.168.0.0/24")
+
+
+def missing(bench: Bench, pod: Sandbox) -> list[str]:
+    bench.unpoint(VIP, "client")
+    return [bench.lab.tables["client"], VIP, pod.eni, "missing"]
+
+
+def elsewhere(bench: Bench, pod: Sandbox) -> list[str]:
+    other = bench.lab.nodes["b1"].eni("eth1").id
+    bench.unpoint(VIP, "client")
+    bench.point(VIP, ["client"], NetworkInterfaceId=other)
+    return [bench.lab.tables["client"], VIP, other]
+
+
+def gateway(bench: Bench, pod: Sandbox) -> list[str]:
+    bench.unpoint(VIP, "client")
+    bench.point(VIP, ["client"], TransitGatewayId=bench.lab.vpc.tgw)
+    return [bench.lab.tables["client"], VIP, bench.lab.vpc.tgw]
+
+
+def blackhole(bench: Bench, pod: Sandbox) -> list[str]:
+    """EC2 takes the instance for stopped, as after a network partition."""
+    ec2, instance = bench.lab.ec2.client(), pod.node.instance_id
+    ec2.stop_instances(InstanceIds=[instance])
+    bench.after.append(lambda: ec2.start_instances(InstanceIds=[instance]))
+    return [bench.lab.tables["client"], VIP, pod.eni, "blackhole"]
+
+
+@pytest.mark.parametrize(
+    "change", [missing, elsewhere, gateway, blackhole], ids=lambda change: change.__name__
+)
+def test_K05_the_vpc_has_changed(
+    bench: Bench, pod: Sandbox, change: Callable[[Bench, Sandbox], list[str]]
+) -> None:
+    said = change(bench, pod)
+    before = bench.vpc(VIP, state=True)
+    bench.check(pod).refused(104, *said)
+    assert bench.vpc(VIP, state=True) == before
+    nothing_written(bench)
+
+
+def test_K05_the_source_dest_check_is_back_on(bench: Bench, pod: Sandbox) -> None:
+    bench.lab.ec2.client().modify_network_interface_attribute(
+        NetworkInterfaceId=pod.eni, SourceDestCheck={"Value": True}
+    )
+    bench.check(pod).refused(104, pod.eni, "source/dest check")
+    nothing_written(bench)
+
+
+def test_K04_K05_every_difference_and_not_the_first(bench: Bench, pod: Sandbox) -> None:
+    bench.unpoint(VIP, "client")
+    bench.unpoint(VIP6, "tgw")
+    pod.ip("rule del from 192.168.0.10 lookup 100", "route del unreachable 169.254.0.0/16 table 100")
+    said = bench.check(pod).refused(104)
+    for word in (
+        f"{bench.lab.tables['client']} {VIP}",
+        f"{bench.lab.tables['tgw']} {VIP6}",
+        "from 192.168.0.10/32",
+        "169.254.0.0/16",
+    ):
+        assert word in said
+
+
+def test_K06_what_others_added_is_theirs(bench: Bench, pod: Sandbox) -> None:
+    """Also what Multus does after us (a default route), and plugins that come later in the chain."""
+    pod.ip(
+        "addr add 192.168.0.111/32 dev net1",
+        "route add 10.60.0.0/16 dev net1",
+        "route add 10.61.0.0/16 dev net1 table 100",
+        "rule add from 192.168.0.10 lookup 300 priority 100",
+        "route replace default via 169.254.1.1 dev eth0 metric 5",
+    )
+    bench.point("10.62.0.0/16", NetworkInterfaceId=bench.lab.nodes["b1"].eni("eth1").id)
+    prev = pod.prev(routes=[{"dst": "10.60.0.0/16"}], dns={"nameservers": ["10.0.0.2"]})
+    bench.check(pod, prevResult=prev).ok()
+    nothing_written(bench)
+
+
+def test_K07_right_after_add_and_the_reads_are_stale(bench: Bench) -> None:
+    """EC2 shows a state from before our writes for a while: CHECK looks again before it complains."""
+    pod = bench.sandbox(VIP)
+    bench.lab.ec2.faults.stale_reads(2.0)
+    bench.add(pod).ok()
+    bench.lab.ec2.journal.clear()
+    bench.check(pod).ok()
+    nothing_written(bench)
+
+
+def test_check_without_ec2(bench: Bench, pod: Sandbox) -> None:
+    """No difference was found, none was looked for: try again, or say who refused."""
+    bench.lab.ec2.faults.error("DescribeRouteTables", "UnauthorizedOperation", "no", times=None)
+    bench.check(pod).refused(100, "UnauthorizedOperation")

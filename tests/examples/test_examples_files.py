@@ -1,0 +1,124 @@
+"""The examples as files: judged by ``floatipctl validate``, complete, such as a reader may copy blindly."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from ipaddress import IPv4Network, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from cni_floatip import nodeconf
+from lab.vpc import VPC_CIDR, VPC_CIDR6
+from tests.examples import files
+
+FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
+VPC = ["--vpc-cidr", str(VPC_CIDR), "--vpc-cidr", str(VPC_CIDR6)]
+JUDGED = {
+    "pattern-1-two-interfaces.yaml": [
+        "NetworkAttachmentDefinition core-n3",
+        "NetworkAttachmentDefinition core-n6",
+    ]
+}
+
+
+@pytest.mark.needs("floatip")
+@pytest.mark.parametrize("told", [[], VPC], ids=["", "knowing the VPC"])
+def test_validate_has_nothing_to_say(told: list[str]) -> None:
+    """No error, and no warning either, whether or not it knows the VPC."""
+    paths = [str(files.DIRECTORY / name) for name in files.FILES]
+
+    done = subprocess.run(
+        [FLOATIPCTL, "validate", "--json", *told, *paths], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {Path(report["file"]).name: report for report in json.loads(done.stdout)["files"]}
+    assert sorted(said) == files.FILES
+    assert [report["findings"] for report in said.values()] == [[]] * len(files.FILES)
+    for name, report in said.items():
+        assert len(report["documents"]) == (1 if name in files.POLICIES else len(files.chains(name)))
+        assert report["ignored"] == ([] if name not in files.MANIFESTS else [f"Deployment {_name(name)}"])
+
+
+def _name(manifest: str) -> str:
+    return str(files.objects(manifest, "Deployment")[0]["metadata"]["name"])
+
+
+@pytest.mark.parametrize("name", files.MANIFESTS)
+def test_a_manifest_begins_with_what_it_is_for(name: str) -> None:
+    lines = files.text(name).splitlines()
+    comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    assert 4 <= len(comment) <= 12
+    assert comment[0].startswith("# ")
+    for what in ("# In AWS: ", "# Change: "):
+        assert sum(line.startswith(what) for line in comment) == 1, what
+
+
+def test_the_readme_names_every_file_and_no_other() -> None:
+    said = files.text(files.README)
+    named = set(re.findall(r"`([a-z0-9-]+\.(?:yaml|json|conflist))`", said)) - {"config.json"}
+    assert named == set(files.FILES)
+    for name in files.NETWORKS:
+        if name not in files.MANIFESTS:
+            assert f"## `{name}`" in said
+    for name in files.POLICIES:
+        assert f"* `{name}`: " in said
+
+
+@pytest.mark.parametrize("name", files.NETWORKS)
+def test_a_network_is_one_to_copy(name: str) -> None:
+    for network, chain in files.chains(name).items():
+        assert chain["name"] == network
+        assert tuple(map(int, chain["cniVersion"].split("."))) >= (1, 0, 0)
+        first, *_, last = chain["plugins"]
+        assert last["type"] == "floatip"
+        assert (first["type"], first.get("mode")) in {("ipvlan", "l2"), ("host-device", None)}
+        assert first["ipam"]["type"] == "static"
+        for address in map(ip_interface, files.addresses(chain)):
+            if address.ip in ip_network(VPC_CIDR):
+                assert _usable(address.network, address.ip), f"{address} is one that AWS keeps"
+                assert last["destination"] == "subnet"
+            else:
+                assert address.network.prefixlen == address.max_prefixlen
+        if any(":" in address for address in files.addresses(chain)):
+            assert [plugin["type"] for plugin in chain["plugins"]] == [first["type"], "tuning", "floatip"]
+
+
+def _usable(subnet: IPv4Network, address: object) -> bool:
+    """AWS keeps a subnet's first four addresses and its last (VPC user guide, "Subnet sizing")."""
+    hosts = list(subnet)
+    return address in hosts[4:-1]
+
+
+@pytest.mark.parametrize("name", files.MANIFESTS)
+def test_a_deployment_moves_in_seconds_and_never_runs_twice(name: str) -> None:
+    spec = files.workload(name)
+    template = spec["template"]
+    pod = template["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["selector"]["matchLabels"] == template["metadata"]["labels"]
+    assert pod["nodeSelector"]
+    assert {t["key"]: (t["operator"], t["effect"]) for t in pod["tolerations"]} == {
+        "node.kubernetes.io/not-ready": ("Exists", "NoExecute"),
+        "node.kubernetes.io/unreachable": ("Exists", "NoExecute"),
+    }
+    assert all(0 < toleration["tolerationSeconds"] <= 10 for toleration in pod["tolerations"])
+    assert [set(container) for container in pod["containers"]] == [{"name", "image"}]  # no rights, no sidecar
+
+
+@pytest.mark.parametrize("name", files.MANIFESTS)
+def test_a_deployment_asks_for_the_networks_of_its_file(name: str) -> None:
+    asked = files.asked(name)
+    assert [network for network, _ in asked] == list(files.chains(name))
+    # Multus takes the interface's name after the @; without it the names would depend on the order.
+    assert [ifname for _, ifname in asked] == [f"net{number}" for number in range(1, len(asked) + 1)]
+    assert len(files.text(name).split("\n---\n")) == len(files.chains(name)) + 1
+
+
+def test_the_full_policy_has_every_key() -> None:
+    """A new key of the node configuration fails here until the example shows it."""
+    assert set(files.policy("node-full.json")) == set(nodeconf.FIELDS)
