@@ -7,6 +7,7 @@ configuration load neither botocore nor pyroute2.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -30,7 +31,8 @@ def main() -> int:
     gc.disable()  # this process lives half a second, most of it imports
     answers = _claim_stdout()
     if not os.environ.get("CNI_COMMAND"):
-        sys.stderr.write(ABOUT)
+        with contextlib.suppress(OSError):
+            os.write(2, ABOUT.encode())
         return 0
     status, document = call(os.environ)
     return _answer(answers, document) or status
@@ -42,7 +44,8 @@ def _claim_stdout() -> int:
         answers = os.dup(1)
     except OSError:  # closed: the call is done all the same
         answers = -1
-    os.dup2(2, 1)
+    with contextlib.suppress(OSError):  # closed too
+        os.dup2(2, 1)
     return answers
 
 
@@ -120,22 +123,29 @@ def _delete(asked: Request, world: World) -> None:
 
     try:
         operations.delete(asked, world)
-    except Exception:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
-        import traceback
-
-        traceback.print_exc()
+    except Exception as e:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
+        _tell(e)
 
 
 def _error(e: Exception, version: str) -> Mapping[str, Any]:
     """Return what the runtime reads of ``e``. A traceback is for standard error alone."""
-    from .errors import CniError
+    from .errors import CniError, DecodeFailure
 
     if isinstance(e, CniError):
         return e.document(version)
+    if isinstance(e, RecursionError):
+        return DecodeFailure("the network configuration is nested too deeply").document(version)
+    _tell(e)
+    return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
+
+
+def _tell(e: Exception) -> None:
+    """Write the traceback of a mistake of ours to standard error."""
     import traceback
 
-    traceback.print_exception(e)
-    return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
+    from .direct import log
+
+    log("".join(traceback.format_exception(e)))
 
 
 def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
@@ -149,6 +159,8 @@ def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
         while text:
             text = text[os.write(answers, text) :]
     except OSError as e:  # closed, or the runtime has gone away
-        sys.stderr.write(f"floatip: cannot answer: {e}\n")
+        from .direct import log
+
+        log(f"cannot answer: {e}")
         return 1
     return 0

@@ -6,32 +6,32 @@ then on whatever fails is undone at once, and what cannot be undone now stays re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from .. import decide
-from ..claims import Claim, ClaimedRoute, State
+from ..claims import Claim, State
 from ..ec2writes import Seen, repeated, take
 from ..errors import (
     CniError,
     Ec2Error,
     Ec2Fault,
-    InvalidConfig,
     IoFailure,
     PodNetworkFailure,
-    PolicyRefused,
     TryAgain,
     raise_any,
 )
-from ..model import Network, Place, PodRoute, PodRule
+from ..model import Place, PodRoute, PodRule
 from ..netconf import NetConf
 from ..request import Request
 from ..result import PrevResult
 from ..world import PodNet, Vpc, World, together
-from .release import attachment_lock, place_lock, release, work_off
-from .site import Site, View, bring_up, cluster_subnets, locate, look
+from .leftovers import work_off
+from .plan import plan
+from .release import attachment_lock, place_lock, release
+from .site import View, bring_up, cluster_subnets, locate, look
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
@@ -64,27 +64,32 @@ def add(request: Request, world: World) -> dict[str, Any]:
         finally:
             metadata.close()
         vpc = world.vpc(site.node.region)
-        bring_up(pod, world)
         view = look(world, vpc, conf, prev, site, deadline)
-        claim = _plan(request, world, conf, prev, pod, site, view, cluster, before)
-        if _before(request, world) != before:  # the mark of a DEL, which found nothing to cancel
-            raise TryAgain(f"stopped: {request.attachment} was deleted meanwhile")
+        claim = plan(request, world, conf, prev, pod, site, view, cluster, before)
+        answer = prev.with_routes(request.version, claim.pod_routes)
+        if before and before.eni != claim.eni:  # the interface was given another ENI, with no DEL between
+            _release_now(world, before.with_state(State.RELEASING))
+        if _before(request, world) != before and not (before and before.eni != claim.eni):
+            raise TryAgain(f"stopped: {request.attachment} was deleted meanwhile")  # a DEL left its mark
         world.claims.put(claim)
         vanished: set[Place] = set()
         try:
+            bring_up(pod, world)
+            _furnish(pod, claim, before)
             raise_any(
                 together(
                     lambda: _point_vpc(world, vpc, conf, claim, view, deadline, vanished),
-                    lambda: _furnish(world, pod, claim, deadline),
+                    lambda: _wait(world, pod, claim, deadline),
                 )
             )
             claim = _hold(world, claim, vanished)
         except BaseException:
             _undo(world, vpc, pod, claim, until)
             raise
-        _drop_old_places(world, vpc, claim)
-    work_off(world, world.clock() + 2, besides=request.attachment)
-    return prev.with_routes(request.version, claim.pod_routes)
+        if not claim.settled:  # what an earlier ADD of this attachment claimed and this one does not
+            _release_now(world, claim)
+    work_off(world, min(until, world.clock() + 2), besides=request.attachment)
+    return answer
 
 
 def _before(request: Request, world: World) -> Claim | None:
@@ -95,90 +100,6 @@ def _before(request: Request, world: World) -> Claim | None:
     if not found.moved:
         raise IoFailure(f"cannot record the claim of {request.attachment}: {found}")
     return None
-
-
-def _plan(
-    request: Request,
-    world: World,
-    conf: NetConf,
-    prev: PrevResult,
-    pod: PodNet,
-    site: Site,
-    view: View,
-    cluster: tuple[Network, ...],
-    before: Claim | None,
-) -> Claim:
-    """Judge everything; return the claim to record. No write has happened when this raises."""
-    errors: list[CniError] = []
-    namespace, occupants = request.pod.namespace, view.occupants
-    judges: tuple[Callable[[], None], ...] = (
-        lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
-        lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), cluster),
-        lambda: _refuse_source_check(world, site, view),
-    )
-    for judge in judges:
-        try:
-            judge()
-        except CniError as e:
-            errors.append(e)
-    raise_any(errors)
-    table = _table(conf, pod, before)
-    plan = decide.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
-    routes = [
-        ClaimedRoute(Place(table.id, want.destination), State.CLAIMING, view.account)
-        for table in view.tables
-        for want in view.wants
-    ]
-    places = {route.place for route in routes}
-    if before and before.eni != site.eni.id:  # the interface was given another ENI, with no DEL between
-        release(world, world.vpc(before.region), before.with_state(State.RELEASING), world.clock() + 5)
-    elif before:
-        routes += [replace(r, state=State.RELEASING) for r in before.routes if r.place not in places]
-    return Claim(
-        attachment=request.attachment,
-        eni=site.eni.id,
-        region=site.node.region,
-        netns=request.netns,
-        netns_inode=world.inode(request.netns),
-        boot=world.boot(),
-        pod=request.pod,
-        on_delete=conf.on_delete or world.on_delete,
-        routes=tuple(routes),
-        pod_routes=plan.routes,
-        pod_rules=plan.rules,
-        connected=plan.connected,
-        addresses=prev.addresses,
-        table=plan.table,
-        source_dest_check=world.policy.source_dest_check,
-        created=world.now(),
-        written=world.now() + conf.timeout_seconds,
-    )
-
-
-def _refuse_source_check(world: World, site: Site, view: View) -> None:
-    if view.checks_source and world.policy.source_dest_check == "require":
-        raise PolicyRefused(
-            f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"
-            ' configuration says "sourceDestCheck": "require": turn it off, or let us ("disable")'
-        )
-
-
-def _table(conf: NetConf, pod: PodNet, before: Claim | None) -> int:
-    """The table for source routing: the one written, the one from the last ADD, or a free one."""
-    if conf.pod_routes is None or conf.pod_routes.source_routing is False:
-        return 0
-    if conf.pod_routes.table is not None:
-        others = pod.foreign_routes(conf.pod_routes.table)
-        if others:
-            raise InvalidConfig(
-                f"$.podRoutes.sourceRouting: table {conf.pod_routes.table} is in use: {others[0]}; write"
-                " another number, or true"
-            )
-        return conf.pod_routes.table
-    if before and before.table and before.table != decide.MAIN_TABLE:
-        return before.table
-    return pod.free_table()
 
 
 def _point_vpc(
@@ -194,7 +115,7 @@ def _point_vpc(
 
     A table that was selected by tag or subnet and does not exist any more goes to ``vanished``.
     """
-    go_on = _stop_signal(world, claim)
+    go_on = _stop_signal(world, claim, deadline)
     if view.checks_source:
         try:
             go_on()
@@ -223,18 +144,16 @@ def _point_vpc(
 
     for exists in (False, True):
         places = [place for place, target in seen.items() if (target is not None) is exists]
-        raise_any(together(*(_bind(write, place) for place in places)))
+        raise_any(together(*(partial(write, place) for place in places)))
 
 
-def _bind(write: Callable[[Place], None], place: Place) -> Callable[[], None]:
-    return lambda: write(place)
-
-
-def _stop_signal(world: World, claim: Claim) -> Callable[[], None]:
-    """Return what raises once this ADD is to write no more: its pod is gone, or a DEL has come."""
+def _stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], None]:
+    """Return what raises once this ADD is to write no more: too late, its pod is gone, or a DEL has come."""
 
     def go_on() -> None:
-        if claim.netns and not Path(claim.netns).exists():
+        if world.clock() >= deadline:
+            raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
+        if world.inode(claim.netns) != claim.netns_inode:
             raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
         now = world.claims.get(claim.attachment)
         if not isinstance(now, Claim) or now.state is not State.CLAIMING:
@@ -243,24 +162,28 @@ def _stop_signal(world: World, claim: Claim) -> Callable[[], None]:
     return go_on
 
 
-def _furnish(world: World, pod: PodNet, claim: Claim, deadline: float) -> None:
-    """Give the pod its routes and rules, and wait until every floating address can be used."""
+def _furnish(pod: PodNet, claim: Claim, before: Claim | None) -> None:
+    """Give the pod its routes and rules; what an earlier ADD gave it and this one does not goes."""
     wanted: list[PodRoute | PodRule] = [*claim.pod_routes, *claim.pod_rules]
-    present: list[PodRoute | PodRule] = [*pod.routes(), *pod.rules()]
-    for found in present:
-        if found.table == claim.table and found not in wanted:  # of an earlier ADD of this attachment
-            pod.remove(found)
+    given: list[PodRoute | PodRule] = [*before.pod_routes, *before.pod_rules] if before else []
+    for each in given:
+        if each not in wanted:
+            pod.remove(each)
     for each in wanted:  # routes first: a rule makes them count
         pod.add(each)
     for address in claim.connected:
         pod.remove_connected(address.network)
+
+
+def _wait(world: World, pod: PodNet, claim: Claim, deadline: float) -> None:
+    """Wait until every floating address can be used: a tentative one is not answered for."""
     until = min(deadline, world.clock() + DAD_SECONDS)
     pod.wait_addresses([each.ip for each in claim.addresses], until, world.sleep, world.clock)
 
 
 def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     """Record success, unless a DEL has come in the last moment."""
-    _stop_signal(world, claim)()
+    _stop_signal(world, claim, math.inf)()
     claim = replace(claim, routes=tuple(r for r in claim.routes if r.place not in vanished))
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
@@ -270,13 +193,12 @@ def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     return held
 
 
-def _drop_old_places(world: World, vpc: Vpc, claim: Claim) -> None:
-    """Release what an earlier ADD of this attachment claimed and this one does not."""
-    if any(not route.state.live for route in claim.routes):
-        try:
-            release(world, vpc, claim, world.clock() + UNDO_SECONDS)
-        except CniError as e:
-            world.log(f"{claim.attachment}: left for the next call: {e}")
+def _release_now(world: World, claim: Claim) -> None:
+    """Release what can be released at once; the rest is for the next call."""
+    try:
+        release(world, world.vpc(claim.region), claim, world.clock() + UNDO_SECONDS / 2)
+    except CniError as e:
+        world.log(f"{claim.attachment}: left for the next call: {e}")
 
 
 def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> None:
@@ -295,6 +217,8 @@ def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> No
 
 
 def _clear(pod: PodNet, claim: Claim) -> None:
-    pod.remove_all(claim.table)
+    given: list[PodRoute | PodRule] = [*claim.pod_rules, *claim.pod_routes]
+    for each in given:
+        pod.remove(each)
     for address in claim.connected:
         pod.restore_connected(address)

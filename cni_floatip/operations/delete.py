@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Literal
 
 from ..claims import Claim, State
-from ..errors import CniError
+from ..errors import CniError, IoFailure
 from ..model import Place
 from ..request import Request
 from ..world import World
-from .release import attachment_lock, live_claims, release, resolve, work_off
+from .leftovers import resolve, work_off
+from .release import attachment_lock, live_claims, release
 
 DEL_SECONDS = 4.5
 """After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""
@@ -74,12 +75,14 @@ def _cancel(request: Request, world: World) -> None:
 
     One that has recorded nothing yet finds an empty record when it wants to.
     """
+    if not world.claims.is_locked(attachment_lock(request.attachment)):
+        return
     claim = world.claims.get(request.attachment)
-    if claim is None and world.claims.is_locked(attachment_lock(request.attachment)):
+    if claim is None:
         world.claims.put(_blank(request, world))
-    elif isinstance(claim, Claim) and claim.state is State.CLAIMING:
-        places = [route.place for route in claim.routes if route.state is State.CLAIMING]
-        world.claims.put(claim.with_state(State.RELEASING, places))
+    elif isinstance(claim, Claim) and claim.live:
+        live = [route.place for route in claim.routes if route.state.live]
+        world.claims.put(claim.with_state(State.RELEASING, live))
 
 
 def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bool = False) -> None:
@@ -100,7 +103,10 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
     live = [route.place for route in claim.routes if route.state.live]
     claim = claim.with_state(State.RELEASING, live)
     if claim.routes or claim.unresolved is not None:
-        world.claims.put(claim)
+        try:
+            world.claims.put(claim)
+        except IoFailure as e:  # a full disk: what can be done now is done all the same
+            world.log(str(e))
     _clear_pod(world, claim, netns, override=override)
     if not claim.routes and claim.unresolved is None:
         world.claims.erase(claim.attachment)

@@ -10,7 +10,8 @@ from ..errors import CniError, InvalidConfig, raise_any
 from ..request import Request
 from ..world import World
 from .delete import end
-from .release import attachment_lock, work_off
+from .leftovers import work_off
+from .release import attachment_lock
 
 GC_SECONDS = 60.0
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
@@ -49,7 +50,7 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
                 yield container, ifname
             case _:
                 raise InvalidConfig(
-                    f"$[{KEYS[0]!r}]: {entry!r} is not an attachment with containerID and ifname: nothing is done"
+                    f"$[{KEYS[0]!r}]: {entry!r} is no attachment (containerID, ifname): nothing is done"
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from .. import decide
@@ -119,7 +120,8 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
 
     def read_subnets() -> None:
         nonlocal subnets
-        subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets({"vpc-id": [eni.vpc]}))
+        of_vpc = {"vpc-id": [eni.vpc]}
+        subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets(of_vpc, account))
 
     def read_check() -> None:
         nonlocal checks_source
@@ -135,9 +137,10 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     raise_any(together(*reads))
     wants = decide.destinations(conf, prev.addresses, eni, subnets)
     dummies = [want.subnet.id for want in wants if want.subnet]
-    occupants: Mapping[str, str] = {}
-    if dummies:
-        occupants = _read(world, deadline, "interfaces of the subnets", lambda: vpc.interfaces_in(dummies))
+    occupants: dict[str, str] = {}
+    for who in sorted({"", account}) if dummies else ():  # each account sees its own interfaces only
+        ask = partial(vpc.interfaces_in, dummies, who)
+        occupants |= _read(world, deadline, "interfaces of the subnets", ask)
     chosen = decide.select_tables(conf.route_tables, tables, subnets, eni)
     return View(chosen, wants, occupants, checks_source, account, read_at)
 

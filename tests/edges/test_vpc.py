@@ -175,7 +175,8 @@ def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
     edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
     place = Place(world.tables["a"], VIP)
     edge.create(place, world.enis["a"], ec2.account)
-    edge.create(Place(world.tables["b"], VIP), world.enis["a"], "999988887777")  # no role: our own identity
+    elsewhere = Place(world.tables["b"], VIP)
+    assert fault_of(edge.create, elsewhere, world.enis["a"], "999988887777") is Ec2Fault.DENIED  # no role
     assert len(ec2.journal.of(action="AssumeRole")) == 1
     edge.route_tables({"vpc-id": [world.vpc]}, ec2.account)
     edge.source_dest_check(world.enis["a"])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-# A directory that the machine does not have is made in an overlay over the nearest one that it has. The other
-# directories there stay the machine's own, for what is written to them too: the lab keeps its state below /run.
+# A directory that the machine does not have is made in an overlay over the nearest one that it has. The
+# other directories there stay the machine's own, for what is written to them too (the lab's state in /run).
 # Mounted "slave", so that a namespace removed on the machine is not held here.
 PLACE = """\
 scratch=$1; shift
@@ -21,7 +21,9 @@ place() {
     layer=$scratch/$(echo "$parent" | tr / _); mkdir "$layer" "$layer/upper" "$layer/work" "$layer/own"
     mount --rbind "$parent" "$layer/own"
     mount -t overlay overlay -o "lowerdir=$parent,upperdir=$layer/upper,workdir=$layer/work" "$parent"
-    for own in "$layer"/own/*/; do [ -h "${own%/}" ] || mount --rbind "$own" "$parent/$(basename "$own")"; done
+    for own in "$layer"/own/*/; do
+      [ -h "${own%/}" ] || mount --rbind "$own" "$parent/$(basename "$own")"
+    done
     mkdir -p "$1"
   fi
   mount --bind "$2" "$1"

@@ -1,0 +1,128 @@
+"""What an ADD will do, judged in full before anything is written: the claim, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .. import decide
+from ..claims import Claim, ClaimedRoute, State
+from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
+from ..model import MAIN_TABLE, Network, Place
+from ..netconf import NetConf
+from ..request import Request
+from ..result import PrevResult
+from ..world import PodNet, World
+from .site import Site, View
+
+
+def plan(
+    request: Request,
+    world: World,
+    conf: NetConf,
+    prev: PrevResult,
+    pod: PodNet,
+    site: Site,
+    view: View,
+    cluster: tuple[Network, ...],
+    before: Claim | None,
+) -> Claim:
+    """Return the claim to record; ``before`` is what an earlier call for the attachment recorded.
+
+    Raises CniError with everything that stands against it. Writes nothing.
+    """
+    namespace, occupants = request.pod.namespace, view.occupants
+    judges: tuple[Callable[[], None], ...] = (
+        lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
+        lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
+        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), cluster),
+        lambda: _refuse_source_check(world, site, view),
+        lambda: _refuse_missing_addresses(world, pod, prev),
+    )
+    errors: list[CniError] = []
+    for judge in judges:
+        try:
+            judge()
+        except CniError as e:
+            errors.append(e)
+    raise_any(errors)
+    table = _table(request, world, conf, pod, before)
+    pod_plan = decide.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
+    routes = [
+        ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
+        for found in view.tables
+        for want in view.wants
+    ]
+    places = {route.place for route in routes}
+    if before and before.eni == site.eni.id:
+        routes += [replace(r, state=State.RELEASING) for r in before.routes if r.place not in places]
+    return Claim(
+        attachment=request.attachment,
+        eni=site.eni.id,
+        region=site.node.region,
+        netns=request.netns,
+        netns_inode=world.inode(request.netns),
+        boot=world.boot(),
+        pod=request.pod,
+        on_delete=conf.on_delete or world.on_delete,
+        routes=tuple(routes),
+        pod_routes=pod_plan.routes,
+        pod_rules=pod_plan.rules,
+        connected=pod_plan.connected,
+        addresses=prev.addresses,
+        table=pod_plan.table,
+        source_dest_check=world.policy.source_dest_check,
+        created=world.now(),
+        written=world.now() + conf.timeout_seconds,
+    )
+
+
+def _refuse_source_check(world: World, site: Site, view: View) -> None:
+    if view.checks_source and world.policy.source_dest_check == "require":
+        raise PolicyRefused(
+            f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"
+            ' configuration says "sourceDestCheck": "require": turn it off, or let us ("disable")'
+        )
+
+
+def _refuse_missing_addresses(world: World, pod: PodNet, prev: PrevResult) -> None:
+    """Raise PodNetworkFailure for an address that the interface does not have: waiting would not help."""
+    present = {each.interface.ip for each in pod.addresses()}
+    missing = [each.ip for each in prev.addresses if each.ip not in present]
+    if missing:
+        pod.wait_addresses(missing, world.clock(), world.sleep, world.clock)  # it knows why
+
+
+def _table(request: Request, world: World, conf: NetConf, pod: PodNet, before: Claim | None) -> int:
+    """The table for source routing: the one written, the one from the last ADD, or a free one."""
+    said = conf.pod_routes
+    if said is None or said.source_routing is False:
+        return MAIN_TABLE
+    had = before.table if before and before.table != MAIN_TABLE else None
+    if said.table is None:
+        return had or pod.free_table()
+    if said.table != had:
+        _refuse_used_table(request, world, pod, said.table)
+    return said.table
+
+
+def _refuse_used_table(request: Request, world: World, pod: PodNet, table: int) -> None:
+    """Raise InvalidConfig when a table is somebody else's: other routes, or another interface of this pod."""
+    inode = world.inode(request.netns)
+    others = [
+        claim.attachment.ifname
+        for claim in world.claims.all()[0]
+        if (claim.netns_inode, claim.table) == (inode, table) and claim.attachment != request.attachment
+    ]
+    foreign = pod.foreign_routes(table)
+    if others:
+        who = f"the pod's interface {others[0]} has it"
+    elif foreign:
+        who = str(foreign[0])
+    elif pod.free_table(table) != table and not any(route.table == table for route in pod.routes()):
+        who = "a rule or a route names it"
+    else:
+        return
+    raise InvalidConfig(
+        f"$.podRoutes.sourceRouting: table {table} is in use: {who}; write another number, or true"
+    )
