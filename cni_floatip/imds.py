@@ -123,8 +123,6 @@ class Metadata:
                     return body
                 if status == 404:
                     return None
-                if status == 403:
-                    raise TryAgain("instance metadata is switched off for this instance (HttpEndpoint)")
                 self._token = ""  # 401: it has run out, or the instance was stopped and started
                 fault = f"status {status}"
             except (OSError, http.client.HTTPException) as e:
@@ -148,4 +146,6 @@ class Metadata:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=left)
         self._connection.request(method, f"/latest/{path}", headers=headers)
         response = self._connection.getresponse()
+        if response.status == 403:  # to the PUT too
+            raise TryAgain("instance metadata is switched off for this instance (HttpEndpoint)")
         return response.status, response.read().decode()

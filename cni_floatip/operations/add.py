@@ -26,12 +26,11 @@ from ..errors import (
 from ..model import Place, PodRoute, PodRule
 from ..netconf import NetConf
 from ..request import Request
-from ..result import PrevResult
 from ..world import PodNet, Vpc, World, together
 from .leftovers import work_off
-from .plan import plan
+from .plan import Asked, plan
 from .release import attachment_lock, place_lock, release
-from .site import View, bring_up, cluster_subnets, locate, look
+from .site import View, bring_up, locate, look
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
@@ -44,51 +43,56 @@ def add(request: Request, world: World) -> dict[str, Any]:
 
     Raises CniError; then nothing is left but what the claim on disk says.
     """
-    conf = NetConf.parse(request.config)
-    prev = PrevResult.parse(request.config, request.attachment.ifname)
-    until = world.clock() + conf.timeout_seconds
-    deadline = until - min(UNDO_SECONDS, conf.timeout_seconds / 2)
+    asked = Asked.read(request, world)
+    kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
+    until = world.clock() + asked.conf.timeout_seconds - kept_back / 2
+    deadline = until - kept_back / 2
+    netns, ifname = request.netns, request.attachment.ifname
     with (
-        world.kernel().open_pod(
-            request.netns, request.attachment.ifname, override=request.netns_override
-        ) as pod,
+        world.kernel().open_pod(netns, ifname, override=request.netns_override) as pod,
         world.claims.lock(attachment_lock(request.attachment), deadline - world.clock()) as mine,
     ):
         if not mine:
             raise TryAgain(f"another call for {request.attachment} is still at work")
-        before = _before(request, world)
-        metadata = world.metadata(deadline)
-        try:
-            site = locate(pod, metadata)
-            cluster = cluster_subnets(conf, metadata)
-        finally:
-            metadata.close()
-        vpc = world.vpc(site.node.region)
-        view = look(world, vpc, conf, prev, site, deadline)
-        claim = plan(request, world, conf, prev, pod, site, view, cluster, before)
-        answer = prev.with_routes(request.version, claim.pod_routes)
-        if before and before.eni != claim.eni:  # the interface was given another ENI, with no DEL between
-            _release_now(world, before.with_state(State.RELEASING))
-        if _before(request, world) != before and not (before and before.eni != claim.eni):
-            raise TryAgain(f"stopped: {request.attachment} was deleted meanwhile")  # a DEL left its mark
-        world.claims.put(claim)
-        vanished: set[Place] = set()
-        try:
-            bring_up(pod, world)
-            _furnish(pod, claim, before)
-            raise_any(
-                together(
-                    lambda: _point_vpc(world, vpc, conf, claim, view, deadline, vanished),
-                    lambda: _wait(world, pod, claim, deadline),
-                )
-            )
-            claim = _hold(world, claim, vanished)
-        except BaseException:
-            _undo(world, vpc, pod, claim, until)
-            raise
-        if not claim.settled:  # what an earlier ADD of this attachment claimed and this one does not
-            _release_now(world, claim)
+        answer = _claim(asked, world, pod, deadline, until)
     work_off(world, min(until, world.clock() + 2), besides=request.attachment)
+    return answer
+
+
+def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: float) -> dict[str, Any]:
+    """Judge, record, write, in this order. No write begins after ``deadline``, no undoing after ``until``."""
+    before = _before(asked.request, world)
+    metadata = world.metadata(deadline)
+    try:
+        site = locate(pod, metadata, asked.conf)
+    finally:
+        metadata.close()
+    vpc = world.vpc(site.node.region)
+    view = look(world, vpc, asked.conf, asked.prev, site, deadline)
+    claim = plan(asked, world, pod, site, view, before)
+    answer = asked.prev.with_routes(asked.request.version, claim.pod_routes)
+
+    bring_up(pod, world)
+    if _before(asked.request, world) != before:  # a DEL has left its mark
+        raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
+    if before and before.eni != claim.eni:  # the interface was given another ENI, with no DEL between
+        _release_now(world, before.with_state(State.RELEASING))
+    world.claims.put(claim)
+    vanished: set[Place] = set()
+    try:
+        _furnish(pod, claim, before)
+        raise_any(
+            together(
+                lambda: _point_vpc(world, vpc, asked.conf, claim, view, deadline, vanished),
+                lambda: _wait(world, pod, claim, deadline),
+            )
+        )
+        held = _hold(world, claim, vanished)
+    except BaseException:
+        _undo(world, vpc, pod, claim, until)
+        raise
+    if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
+        _release_now(world, held)
     return answer
 
 
@@ -207,7 +211,7 @@ def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> No
     steps: Mapping[str, Callable[[], object]] = {
         "record the failed ADD": lambda: world.claims.put(ended),
         "clear the pod": lambda: _clear(pod, ended),
-        "take the VPC routes back": lambda: release(world, vpc, ended, until - UNDO_SECONDS / 2),
+        "take the VPC routes back": lambda: release(world, vpc, ended, until),
     }
     for what, step in steps.items():
         try:

@@ -112,7 +112,7 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
     prev = PrevResult.parse(claim.unresolved or {}, claim.attachment.ifname)
     metadata = world.metadata(deadline)
     try:
-        site = site_of(prev.mac(claim.attachment.ifname), metadata)
+        site = site_of(prev.mac(claim.attachment.ifname), metadata, conf)
     finally:
         metadata.close()
     view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .. import decide
 from ..claims import Claim, ClaimedRoute, State
 from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
-from ..model import MAIN_TABLE, Network, Place
+from ..model import MAIN_TABLE, Place
 from ..netconf import NetConf
 from ..request import Request
 from ..result import PrevResult
@@ -16,28 +16,35 @@ from ..world import PodNet, World
 from .site import Site, View
 
 
-def plan(
-    request: Request,
-    world: World,
-    conf: NetConf,
-    prev: PrevResult,
-    pod: PodNet,
-    site: Site,
-    view: View,
-    cluster: tuple[Network, ...],
-    before: Claim | None,
-) -> Claim:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an ADD was asked for, and which namespace the pod had then (a path can come to lead elsewhere)."""
+
+    request: Request
+    conf: NetConf
+    prev: PrevResult
+    netns_inode: int
+
+    @classmethod
+    def read(cls, request: Request, world: World) -> Asked:
+        """Parse the request's configuration. Raises CniError."""
+        conf = NetConf.parse(request.config)
+        prev = PrevResult.parse(request.config, request.attachment.ifname)
+        return cls(request, conf, prev, world.inode(request.netns))
+
+
+def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before: Claim | None) -> Claim:
     """Return the claim to record; ``before`` is what an earlier call for the attachment recorded.
 
     Raises CniError with everything that stands against it. Writes nothing.
     """
+    request, conf, prev = asked.request, asked.conf, asked.prev
     namespace, occupants = request.pod.namespace, view.occupants
     judges: tuple[Callable[[], None], ...] = (
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), cluster),
+        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), site.cluster),
         lambda: _refuse_source_check(world, site, view),
-        lambda: _refuse_missing_addresses(world, pod, prev),
     )
     errors: list[CniError] = []
     for judge in judges:
@@ -46,7 +53,8 @@ def plan(
         except CniError as e:
             errors.append(e)
     raise_any(errors)
-    table = _table(request, world, conf, pod, before)
+    _refuse_missing_addresses(world, pod, prev)
+    table = _table(asked, world, pod, before)
     pod_plan = decide.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
     routes = [
         ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
@@ -61,7 +69,7 @@ def plan(
         eni=site.eni.id,
         region=site.node.region,
         netns=request.netns,
-        netns_inode=world.inode(request.netns),
+        netns_inode=asked.netns_inode,
         boot=world.boot(),
         pod=request.pod,
         on_delete=conf.on_delete or world.on_delete,
@@ -93,26 +101,26 @@ def _refuse_missing_addresses(world: World, pod: PodNet, prev: PrevResult) -> No
         pod.wait_addresses(missing, world.clock(), world.sleep, world.clock)  # it knows why
 
 
-def _table(request: Request, world: World, conf: NetConf, pod: PodNet, before: Claim | None) -> int:
+def _table(asked: Asked, world: World, pod: PodNet, before: Claim | None) -> int:
     """The table for source routing: the one written, the one from the last ADD, or a free one."""
-    said = conf.pod_routes
+    said = asked.conf.pod_routes
     if said is None or said.source_routing is False:
         return MAIN_TABLE
     had = before.table if before and before.table != MAIN_TABLE else None
     if said.table is None:
         return had or pod.free_table()
     if said.table != had:
-        _refuse_used_table(request, world, pod, said.table)
+        _refuse_used_table(asked, world, pod, said.table)
     return said.table
 
 
-def _refuse_used_table(request: Request, world: World, pod: PodNet, table: int) -> None:
+def _refuse_used_table(asked: Asked, world: World, pod: PodNet, table: int) -> None:
     """Raise InvalidConfig when a table is somebody else's: other routes, or another interface of this pod."""
-    inode = world.inode(request.netns)
+    own = asked.request.attachment
     others = [
         claim.attachment.ifname
         for claim in world.claims.all()[0]
-        if (claim.netns_inode, claim.table) == (inode, table) and claim.attachment != request.attachment
+        if (claim.netns_inode, claim.table) == (asked.netns_inode, table) and claim.attachment != own
     ]
     foreign = pod.foreign_routes(table)
     if others:

@@ -22,13 +22,17 @@ CARRIER_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """This node, and the ENI through which the pod's interface reaches the VPC."""
+    """This node, and the ENI through which the pod's interface reaches the VPC.
+
+    ``cluster``: the node's primary subnet, where routes of the pod's main table could do harm.
+    """
 
     node: Node
     eni: Eni
+    cluster: tuple[Network, ...] = ()
 
 
-def locate(pod: PodNet, metadata: Metadata) -> Site:
+def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
     """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
 
     Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata.
@@ -54,10 +58,10 @@ def locate(pod: PodNet, metadata: Metadata) -> Site:
             f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
             ' "master", or host-device'
         )
-    return site_of(mac, metadata)
+    return site_of(mac, metadata, conf)
 
 
-def site_of(mac: str, metadata: Metadata) -> Site:
+def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:
     """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
     primary = metadata.primary_mac()
     eni = metadata.eni(mac)
@@ -66,14 +70,8 @@ def site_of(mac: str, metadata: Metadata) -> Site:
             f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
             ' "master"'
         )
-    return Site(metadata.node(), eni)
-
-
-def cluster_subnets(conf: NetConf, metadata: Metadata) -> tuple[Network, ...]:
-    """Return the node's primary subnet, where routes of the pod's main table could do harm; else nothing."""
-    if conf.pod_routes is None or conf.pod_routes.source_routing is not False:
-        return ()
-    return metadata.eni(metadata.primary_mac()).subnet_cidrs
+    in_main = conf.pod_routes is not None and conf.pod_routes.source_routing is False
+    return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
 
 
 def bring_up(pod: PodNet, world: World) -> None:

@@ -184,6 +184,19 @@ REFUSED = [
         "route; use sourceRouting",
         id="default-of-to-in-main",
     ),
+    *(
+        pytest.param(
+            routes(to=["10.0.0.0/8", network], sourceRouting=False),
+            f"$.podRoutes.to[1]: {network} contains {metadata}, instance metadata; name smaller networks, "
+            "or use sourceRouting",
+            id=f"metadata-in-main-{network}",
+        )
+        for network, metadata in {
+            "169.0.0.0/8": "169.254.0.0/16",
+            "128.0.0.0/1": "169.254.0.0/16",
+            "fd00::/8": "fd00:ec2::/32",
+        }.items()
+    ),
     pytest.param(
         routes(gateway="10.10.1.1/24"),
         '$.podRoutes.gateway: "10.10.1.1/24" is neither "auto" nor an IP address',

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import NEWEST, VERSIONS, Bench, missing, wait_for
+from .harness import NEWEST, VERSIONS, Answer, Bench, missing, wait_for
 
 VIP = "192.168.0.2/32"
 
@@ -233,6 +233,33 @@ def test_P14_closed_descriptors(bench: Bench, descriptors: tuple[int, ...]) -> N
     assert b"Traceback" not in stderr
     assert process.returncode == (1 if 1 in descriptors else 0)
     assert bool(stdout) is (1 not in descriptors)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "nobody reads"])
+def test_P14_whoever_hears_of_it_add_and_del_end_as_they_should(bench: Bench, closed: bool) -> None:
+    """There is something to tell: a record that cannot be read, and a DEL that EC2 refuses."""
+    pod = bench.sandbox(VIP)
+
+    def call(verb: str, **keys: object) -> Answer:
+        odd = bench.lab.nodes["a1"].data_dir / "claims" / f"{verb}.json"
+        odd.parent.mkdir(exist_ok=True)
+        odd.write_text("[]")
+        process = bench.start(bench.environment(verb, pod), **(closing(2) if closed else {}))
+        assert process.stderr is not None
+        process.stderr.close()
+        process.stderr = None
+        config = bench.config(onDelete="release", **keys)
+        stdout, _ = process.communicate(json.dumps(config).encode(), 60)
+        assert not odd.exists()
+        return Answer(verb, process.returncode, stdout, "", 0)
+
+    assert call("ADD", prevResult=pod.prev()).ok()["ips"] == pod.prev()["ips"]
+    assert bench.vpc(VIP) == bench.everywhere(pod.eni)
+    bench.lab.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=None)
+    call("DEL").ok()
+    assert bench.states() == [{"releasing"}]
+    assert pod.network() == []
+    call("ADD").refused(7, "prevResult")
 
 
 def test_P14_a_closed_stdin_is_an_error_of_its_own(bench: Bench) -> None:

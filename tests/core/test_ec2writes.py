@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.ec2writes import Seen, repeated, take
+from cni_floatip.ec2writes import FRESH_SECONDS, Seen, repeated, take
 from cni_floatip.errors import Ec2Error, Ec2Fault, RouteConflict
 from cni_floatip.model import Place, Target
 from tests.fakes.vpc import FakeTime, FakeVpc
@@ -99,6 +99,54 @@ def test_go_on_stops_before_the_next_write():
     with pytest.raises(RouteConflict, match="stopped"):
         write(vpc, time, seen=OTHER, go_on=go_on)
     assert len(vpc.calls) == 2
+
+
+class Traced(FakeVpc):
+    """Its calls tell of the looks too."""
+
+    def route_tables(self, filters, account=""):
+        self.calls.append("look")
+        return super().route_tables(filters, account)
+
+
+@pytest.mark.parametrize(
+    ("there", "seen", "script", "calls"),
+    [
+        pytest.param(OTHER, OTHER, [], ["look", "go on", "replace"], id="read long ago"),
+        pytest.param(
+            OTHER, None, [], ["look", "go on", "replace"], id="read long ago, and there is one by now"
+        ),
+        pytest.param(
+            OTHER,
+            OTHER,
+            [Ec2Fault.ROUTE_EXISTS],
+            ["look", "go on", "replace", "look", "go on", "replace"],
+            id="somebody was quicker",
+        ),
+        pytest.param(
+            OTHER,
+            OTHER,
+            [Ec2Fault.THROTTLED] * 2,
+            ["look", *["go on", "replace"] * 3],
+            id="throttled",
+        ),
+    ],
+)
+def test_go_on_is_asked_directly_before_each_write(there, seen, script, calls):
+    """A look may take long: what was answered before it is no permission to write after it."""
+    vpc, time = Traced({"rtb-a": {VIP: there}}, script), FakeTime()
+    old = Seen(seen, time.at - FRESH_SECONDS - 1)
+    take(time, vpc, PLACE, "", "eni-here", old, time.at + 60, lambda: vpc.calls.append("go on"))
+    assert [call if call == "go on" else call.split()[0] for call in vpc.calls] == calls
+
+
+def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline():
+    """Each answer contradicts the one before: another node creates and deletes it."""
+    vpc, time = world(OTHER, *[Ec2Fault.NO_ROUTE, Ec2Fault.ROUTE_EXISTS] * 999), FakeTime()
+    with pytest.raises(Ec2Error):
+        write(vpc, time, seen=OTHER, deadline=30)
+    assert 1010 < time.at < 1030
+    assert len(vpc.calls) < 30
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.DENIED, Ec2Fault.QUOTA, Ec2Fault.REFUSED, Ec2Fault.NO_TABLE])

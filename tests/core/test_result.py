@@ -52,6 +52,20 @@ def test_addresses(ips, ours):
         ({"prevResult": {"ips": [{"address": "1.2.3.400/32"}]}}, r"ips\[0\].*no usable address"),
         ({"prevResult": {"ips": ["1.2.3.4"]}}, r"ips\[0\].*no usable address"),
         ({"prevResult": [1]}, "expected an object"),
+        ({"prevResult": {"ips": 5}}, r"\$\.prevResult\.ips: expected a list, found 5"),
+        ({"prevResult": {"ips": True}}, r"\$\.prevResult\.ips: expected a list, found True"),
+        ({"prevResult": {"ips": {"address": "1.2.3.4/32"}}}, r"\$\.prevResult\.ips: expected a list"),
+        ({"prevResult": {"ips": [{"address": 167772161}]}}, r"ips\[0\].*167772161 is not an address"),
+        ({"prevResult": {"ips": [{"address": True}]}}, r"ips\[0\].*True is not an address"),
+        ({"prevResult": {"ips": [{"address": "fd00::1%eth0/64"}]}}, r"ips\[0\].*%eth0/64' is not an address"),
+        ({"prevResult": {"ips": [{"address": "1.2.3.4/32", "interface": "0"}]}}, r"ips\[0\]"),
+        ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "interfaces": 5}}, r"prevResult\.interfaces: exp"),
+        ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "routes": 5}}, r"prevResult\.routes: expected"),
+        ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "routes": {"dst": 1}}}, r"prevResult\.routes"),
+        (
+            {"prevResult": {"ips": [{"address": "1.2.3.4/32", "interface": 0}], "interfaces": [None]}},
+            r"ips\[0\]",
+        ),
     ],
 )
 def test_refused(config, says):

@@ -86,7 +86,24 @@ def test_modes_do_not_depend_on_the_umask(store):
     assert set(modes.values()) == {0o700, 0o600}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b"\xff\xff", b'{"version": "1"}'])
+SOUND = CLAIM.document()
+UNREADABLE = {
+    "empty": b"",
+    "not JSON": b"{",
+    "a list": b"[]",
+    "null": b"null",
+    "not UTF-8": b"\xff\xff",
+    "nested too deeply": b"[" * 100_000,
+    "nothing but a version": b'{"version": 1}',
+    "a version that is no number": b'{"version": "1"}',
+    "created is null": json.dumps(SOUND | {"created": None}).encode(),
+    "written is a word": json.dumps(SOUND | {"written": "today"}).encode(),
+    "routes is a number": json.dumps(SOUND | {"routes": 5}).encode(),
+    "pod is a list": json.dumps(SOUND | {"pod": []}).encode(),
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_file_is_set_aside_and_reported(store, content):
     store.put(CLAIM)
     (path,) = files(store)
@@ -97,6 +114,18 @@ def test_unreadable_file_is_set_aside_and_reported(store, content):
     assert isinstance(store.get(CLAIM.attachment), Problem)  # whoever asks later is told, too
     (moved,) = files(store, "corrupt")
     assert moved.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_file_hides_no_other(store, content):
+    others = [
+        replace(CLAIM, attachment=Attachment("net", name, "net1"), created=n) for n, name in enumerate("ab")
+    ]
+    for claim in (CLAIM, *others):
+        store.put(claim)
+    store._path(CLAIM.attachment).write_bytes(content)
+    claims, problems = store.all()
+    assert (claims, len(problems)) == (others, 1)
 
 
 def test_file_of_a_newer_release_is_kept_and_reported(store):

@@ -7,7 +7,7 @@ import pytest
 from cni_floatip.errors import TryAgain
 from cni_floatip.imds import Metadata
 from lab.imds import Imds
-from lab.webserver import open_socket
+from lab.webserver import Answer, Listener, Request, open_socket
 
 
 class Clock:
@@ -82,3 +82,53 @@ def test_connection_broken_in_between_is_made_anew(service, metadata):
     for listener in service._listeners:
         listener.sever()
     assert metadata.macs()
+
+
+@pytest.fixture
+def spoilt(service):
+    """The same service with ``answers`` of its own for some paths, by how they end."""
+    answers: dict[str, Answer] = {}
+
+    def handle(request: Request) -> Answer:
+        planted = (answer for end, answer in answers.items() if request.path.endswith(end))
+        return next(planted, None) or service.handle(request)
+
+    listener = Listener(open_socket("127.0.0.1", 0), handle)
+    clock = Clock()
+    found = Metadata(10, endpoint="http://{}:{}".format(*listener.address), clock=clock, sleep=clock.sleep)
+    found.answers, found.slept = answers, clock
+    yield found
+    found.close()
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (["interface-id"], "interface-id"),
+        (["device-number"], "device-number"),
+        (["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"], "vpc-ipv4-cidr-blocks"),
+        (["subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"], "subnet-ipv4-cidr-block"),
+    ],
+    ids=str,
+)
+def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says):
+    """Without the VPC's own networks every address would look as if it lay outside them."""
+    spoilt.answers |= dict.fromkeys(missing, Answer(404))
+    with pytest.raises(TryAgain, match=says):
+        spoilt.eni(spoilt.macs()[0])
+
+
+@pytest.mark.parametrize("path", ["vpc-ipv4-cidr-blocks", "device-number"])
+def test_item_that_makes_no_sense(spoilt, path):
+    spoilt.answers[path] = Answer(200, b"soon")
+    with pytest.raises(TryAgain):
+        spoilt.eni(spoilt.macs()[0])
+
+
+@pytest.mark.parametrize("path", ["api/token", "mac"])
+def test_service_that_is_switched_off_is_not_waited_for(spoilt, path):
+    spoilt.answers[path] = Answer(403)
+    with pytest.raises(TryAgain, match="switched off"):
+        spoilt.primary_mac()
+    assert spoilt.slept() == 0

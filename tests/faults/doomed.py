@@ -3,6 +3,7 @@
     doomed.py record FILE           run to the end; append each moment to FILE as "KIND NUMBER"
     doomed.py before KIND NUMBER    be killed right before the NUMBER-th event of KIND
     doomed.py after KIND NUMBER     be killed right after it
+    doomed.py full                  find the disk full: no file can grow
     doomed.py collect               do what ``floatipctl gc`` does; print what it tells, as JSON
 
 An event is a call to EC2, a change of the disk or a change of the pod's network. They are counted where the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -89,6 +91,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["collect"]:
             sys.exit(collect())
+        case ["full"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         case ["record", file]:
             watch_everything(recorder(file))
         case ["before" | "after" as when, kind, number]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from cni_floatip.claims import Claim
 from cni_floatip.model import ROUTE_PROTO
+from cni_floatip.model import Attachment as Named
 from cni_floatip.store import Store
 from lab import netns
 from lab.node import Node
@@ -70,6 +71,10 @@ class Place:
             [str(a) for a in argv], input=stdin, env={"FLOATIP_CONFIG": str(self.config), **env}
         )
 
+    def policy(self, **keys: Any) -> None:
+        """Add to the node configuration."""
+        self.config.write_text(json.dumps(json.loads(self.config.read_text()) | keys))
+
     def claims(self) -> list[Claim]:
         return self.store.all()[0]
 
@@ -102,6 +107,9 @@ class Attachment:
     on_delete: str = "release"
     timeout: int = 10
     container: str = ""
+    ifname: str = "net1"
+    keys: dict[str, Any] = field(default_factory=dict)
+    """What else the network configuration says."""
 
     def __post_init__(self) -> None:
         self.container = self.container or f"c{next(_numbers)}"
@@ -124,9 +132,10 @@ class Attachment:
             "routeTables": {"ids": [self.place.lab.tables[name] for name in self.tables]},
             "onDelete": self.on_delete,
             "timeoutSeconds": self.timeout,
+            **self.keys,
         }
         mac = self.place.node.eni(self.eth).mac
-        interface = {"name": "net1", "mac": mac, "sandbox": self.pod.netns}
+        interface = {"name": self.ifname, "mac": mac, "sandbox": self.pod.netns}
         ips = [{"address": self.address, "interface": 0}]
         return said | ({"prevResult": {"interfaces": [interface], "ips": ips}} if prev else {})
 
@@ -140,7 +149,7 @@ class Attachment:
             CNI_COMMAND=verb,
             CNI_CONTAINERID=self.container,
             CNI_NETNS=self.pod.netns if netns is None else netns,
-            CNI_IFNAME="net1",
+            CNI_IFNAME=self.ifname,
             CNI_PATH="/nowhere",
         )
         took = time.monotonic() - began
@@ -158,7 +167,8 @@ class Attachment:
         return self.call("CHECK")
 
     def claim(self) -> Claim | None:
-        return next((c for c in self.place.claims() if c.attachment.container == self.container), None)
+        mine = Named("floating", self.container, self.ifname)
+        return next((claim for claim in self.place.claims() if claim.attachment == mine), None)
 
 
 class Scene:
@@ -174,18 +184,22 @@ class Scene:
 
     def attach(self, place: Place, address: str, eth: str = "eth1", **more: Any) -> Attachment:
         """Make a pod with an interface on an ENI of the node."""
-        number = next(_numbers)
-        pod = place.node.pod(f"p{number}", serve=False, fast_dad=True)
-        mac = place.node.eni(eth).mac
+        pod = place.node.pod(f"p{next(_numbers)}", serve=False, fast_dad=True)
+        return self.plug(Attachment(place, pod, eth, address, **more))
+
+    def plug(self, attachment: Attachment) -> Attachment:
+        """Give the pod the interface of an attachment, as the plugin before us does."""
+        place, ns, name, number = attachment.place, attachment.pod.ns, attachment.ifname, next(_numbers)
+        mac = place.node.eni(attachment.eth).mac
         netns.ip(
             place.node.ns,
             [
-                f"link add fl{number} type veth peer name net1 address {mac} netns {pod.ns}",
+                f"link add fl{number} type veth peer name {name} address {mac} netns {ns}",
                 f"link set fl{number} up",
             ],
         )
-        netns.ip(pod.ns, [f"addr add {address} dev net1", "link set net1 up"])
-        return Attachment(place, pod, eth, address, **more)
+        netns.ip(ns, [f"addr add {attachment.address} dev {name}", f"link set {name} up"])
+        return attachment
 
     def point(self, address: str, to: str, tables: Iterable[str] = TABLES) -> None:
         """Let tables lead to an ENI ("b1 ens7"), as another node's ADD would."""
@@ -288,7 +302,7 @@ class Calling(threading.Thread):
         wait(lambda: place.lab.ec2.journal.of(action=action, caller=place.node.name))
 
     def until_begun(self) -> None:
-        lock = f"attachment floating/{self._attachment.container}/net1"
+        lock = f"attachment floating/{self._attachment.container}/{self._attachment.ifname}"
         wait(lambda: self._attachment.place.store.is_locked(lock))
 
     def until_recorded(self) -> None:
