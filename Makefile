@@ -3,8 +3,8 @@
 PY := .venv/bin/python
 UV := .cache/lock/bin/uv
 ARGS :=
-# Test processes side by side: 0 is one after another in one process.
-WORKERS ?= 0
+# Test processes side by side: a file is run by one of them. 0: one after another in one process.
+WORKERS ?= 2
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile)
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -37,7 +37,7 @@ root:
 demo: root setup ## watch a floating IP move between two availability zones
 	@$(PY) -m lab demo $(ARGS)
 
-test: setup ## all tests (ARGS="tests/lab -k route" some, WORKERS=2 two at a time)
+test: setup ## all tests (ARGS="tests/lab -k route" some, WORKERS=0 one after another)
 	$(PYTEST) $(ARGS)
 
 check: format-check lint types test ## what CI runs: format, lint, strict types, tests
