@@ -98,9 +98,9 @@ class Claim:
             return False
         return all(route.state in (State.HELD, State.SUPERSEDED) for route in self.routes)
 
-    def wants(self, place: Place, eni: str | None = None) -> bool:
-        """Whether this claim wants ``place`` to lead to its ENI (and that is ``eni``, where one is given)."""
-        return eni in (None, self.eni) and any(r.place == place and r.state.live for r in self.routes)
+    def wants(self, place: Place) -> bool:
+        """Whether this claim wants ``place`` to lead to its ENI."""
+        return any(route.place == place and route.state.live for route in self.routes)
 
     def with_state(self, state: State, places: Iterable[Place] | None = None) -> Self:
         """Return the claim with ``places`` (all by default) in ``state``."""

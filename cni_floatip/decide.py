@@ -1,4 +1,4 @@
-"""What must be true: destinations, tables, pod routes, and what to do about a difference. Pure.
+"""What must be true of the VPC: destinations, tables, and what to do about a difference. Pure.
 
 Two sentences keep this safe. What we compare with holds only routes that we may touch: a route to anything
 but a network interface is a conflict, never a difference. And only ADD replaces a working route.
@@ -9,32 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv6Address
 from typing import Literal
 
 from . import cidr
 from .claims import Claim
 from .errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any
 from .model import (
-    MAIN_TABLE,
-    METADATA_NETWORKS,
     Address,
     Eni,
     Interface,
     Network,
     Place,
-    PodRoute,
-    PodRule,
     RouteTable,
     Subnet,
     Target,
     host_route,
 )
-from .netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
+from .netconf import NetConf, RouteTableSelector, tags_match
 from .nodeconf import NodeConf, needs_exact_entry
-
-VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
-"""The VPC router in every subnet (VPC user guide, "Subnet sizing")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +36,6 @@ class Want:
     destination: Network
     because: str
     subnet: Subnet | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PodPlan:
-    """What the pod gets. ``connected``: addresses whose connected route misleads and is removed."""
-
-    routes: tuple[PodRoute, ...] = ()
-    rules: tuple[PodRule, ...] = ()
-    connected: tuple[Interface, ...] = ()
-    table: int | None = None
 
 
 # -- destinations -------------------------------------------------------------------------------------------
@@ -243,75 +225,6 @@ def conflict(place: Place, target: Target) -> str:
         f"{place}: a route is there that is not ours to replace ({how}to {target}): remove it, or use another"
         " destination"
     )
-
-
-# -- the pod ------------------------------------------------------------------------------------------------
-
-
-def pod_plan(
-    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int
-) -> PodPlan:
-    """Return the routes and rules of the pod; ``table`` is the one for source routing."""
-    short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
-    shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
-    connected = tuple(each for each in short if each not in shared)
-    said = conf.pod_routes
-    if said is None:
-        return PodPlan(connected=connected)
-    versions = sorted({address.version for address in addresses})
-    by_source = said.source_routing is not False
-    number = table if by_source else MAIN_TABLE
-    routes = [
-        PodRoute(network, _gateway(said, network.version, eni), number, said.mtu)
-        for network in said.to
-        if network.version in versions
-    ]
-    rules: list[PodRule] = []
-    if by_source:
-        rules = [PodRule(host_route(address.ip), table) for address in addresses]
-        # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
-        routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
-        routes += [
-            PodRoute(network, None, table, kind="unreachable")
-            for network in METADATA_NETWORKS
-            if network.version in versions
-        ]
-    return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
-
-
-def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
-    """The VPC router: in IPv4 the first host of the ENI's subnet, in IPv6 the same everywhere."""
-    if written := said.gateway(version):
-        return written
-    if version == 6:
-        return VPC_ROUTER_V6
-    for network in eni.subnet_cidrs:
-        if network.version == version:
-            return network.network_address + 1
-    raise InvalidConfig(f"$.podRoutes.gateway: the subnet of {eni} has no IPv{version}: write the gateway")
-
-
-def refuse_cluster_routes(
-    conf: NetConf, cluster: Iterable[Interface], node_subnets: Iterable[Network]
-) -> None:
-    """Raise InvalidConfig when routes of the main table would draw off the pod's cluster traffic.
-
-    ``cluster`` are the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
-    """
-    said = conf.pod_routes
-    if said is None or said.source_routing is not False:
-        return
-    own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster}
-    own |= {network: f"the node's primary subnet {network}" for network in node_subnets}
-    complaints = [
-        f"$.podRoutes.to: {network} covers {what}: its cluster traffic would leave through the floating"
-        " interface; use sourceRouting"
-        for network in said.to
-        for other, what in own.items()
-        if cidr.within(other, network) or cidr.within(network, other)
-    ]
-    if complaints:
-        raise InvalidConfig(" | ".join(complaints))
 
 
 # -- the end of a claim -------------------------------------------------------------------------------------

@@ -39,12 +39,21 @@ def main() -> int:
 
 
 def _claim_stdout() -> int:
-    """Return a private descriptor of standard output; descriptor 1 is standard error from here on."""
+    """Return a private descriptor of standard output, -1 if it is closed: the call is done all the same.
+
+    Descriptor 1 is standard error from here on. One that is closed would else become some file of ours.
+    """
     try:
-        answers = os.dup(1)
-    except OSError:  # closed: the call is done all the same
-        answers = -1
-    with contextlib.suppress(OSError):  # closed too
+        os.fstat(1)
+        heard = True
+    except OSError:
+        heard = False
+    with contextlib.suppress(OSError):  # no /dev here
+        while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(spare)
+    answers = os.dup(1) if heard else -1
+    with contextlib.suppress(OSError):  # closed, and no /dev
         os.dup2(2, 1)
     return answers
 
@@ -154,7 +163,10 @@ def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
         return 0
     import json
 
-    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    try:
+        text = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair: only an escape can say that
+        text = json.dumps(document).encode() + b"\n"
     try:
         while text:
             text = text[os.write(answers, text) :]

@@ -72,6 +72,8 @@ def _ifname_faults(name: str) -> list[str]:
     """The kernel's rules for an interface name (``dev_valid_name``)."""
     if len(os.fsencode(name)) > 15:
         return [f"CNI_IFNAME {name!r} is longer than 15 bytes"]
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        return [f"CNI_IFNAME {name!r} is not UTF-8"]  # it could not be recorded
     if name in (".", ".."):
         return [f"CNI_IFNAME may not be {name!r}"]
     if any(char in "/:" or char.isspace() for char in name):

@@ -25,6 +25,7 @@ from .model import Attachment
 
 _FLOCK = struct.Struct("hhqqi4x")
 _WAIT = 0.02
+_ABANDONED_SECONDS = 3600.0
 _OWNER = 0  # byte 0 of the lock file: who works in this directory (direct mode: shared, an agent: alone)
 
 
@@ -97,6 +98,13 @@ class Store:
                 _sync_directory(self._claims)
         except OSError as e:
             raise IoFailure(f"cannot remove {path}: {e.strerror}") from e
+
+    def sweep(self) -> None:
+        """Remove what calls left that were killed while they wrote: files that never became a claim."""
+        for path in self._claims.glob("*.new"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
 
     def _path(self, attachment: Attachment) -> Path:
         key = "\0".join((attachment.network, attachment.container, attachment.ifname))
@@ -197,7 +205,7 @@ def _write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # whatever it was: only whole files stay
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

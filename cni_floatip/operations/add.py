@@ -88,7 +88,7 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
             )
         )
         held = _hold(world, claim, vanished)
-    except BaseException:
+    except BaseException:  # also when the process is told to end: nobody else knows what was half done
         _undo(world, vpc, pod, claim, until)
         raise
     if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not

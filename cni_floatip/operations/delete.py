@@ -136,8 +136,7 @@ def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:
     """Remove our routes and rules from the pod, if its namespace is there and still the pod's."""
-    if not netns:
-        return
+    netns = netns or claim.netns  # a runtime need not say where it was
     inode = world.inode(netns)
     if not inode or inode != claim.netns_inode:
         return  # gone, or /proc/PID/ns/net of another process by now

@@ -60,6 +60,8 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
     Evidence is another boot, or a namespace path that is absent while another one beside it is there
     (else the whole mount may be invisible from here). Returns one sentence for each thing done or left.
     """
+    if not dry_run:
+        world.claims.sweep()
     claims, _ = world.claims.all()
     visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
     told: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .. import decide
+from .. import decide, podplan
 from ..claims import Claim, ClaimedRoute, State
 from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
 from ..model import MAIN_TABLE, Place
@@ -43,7 +43,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     judges: tuple[Callable[[], None], ...] = (
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: decide.refuse_cluster_routes(conf, pod.other_addresses(), site.cluster),
+        lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses(), site.cluster),
         lambda: _refuse_source_check(world, site, view),
     )
     errors: list[CniError] = []
@@ -55,7 +55,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     raise_any(errors)
     _refuse_missing_addresses(world, pod, prev)
     table = _table(asked, world, pod, before)
-    pod_plan = decide.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
+    given = podplan.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
     routes = [
         ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
         for found in view.tables
@@ -74,11 +74,11 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         pod=request.pod,
         on_delete=conf.on_delete or world.on_delete,
         routes=tuple(routes),
-        pod_routes=pod_plan.routes,
-        pod_rules=pod_plan.rules,
-        connected=pod_plan.connected,
+        pod_routes=given.routes,
+        pod_rules=given.rules,
+        connected=given.connected,
         addresses=prev.addresses,
-        table=pod_plan.table,
+        table=given.table,
         source_dest_check=world.policy.source_dest_check,
         created=world.now(),
         written=world.now() + conf.timeout_seconds,

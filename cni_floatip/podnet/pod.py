@@ -183,10 +183,6 @@ class PodNet:
                 )
             )
 
-    def main_routes(self) -> tuple[OtherRoute, ...]:
-        """Return what others put into the main table: the pod's cluster network, among others."""
-        return self.foreign_routes(routes.MAIN_TABLE)
-
     def free_table(self, start: int = 100) -> int:
         """Return the first number from ``start`` up that no route and no rule of either family names."""
         with reported("look for a free routing table"):

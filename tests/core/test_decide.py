@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip import decide
+from cni_floatip import decide, podplan
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.decide import Release
 from cni_floatip.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model import (
+    MAIN_TABLE,
     Attachment,
     Eni,
     Place,
@@ -238,10 +239,10 @@ def test_table_outside_policy():
         decide.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
 
 
-def plan(addresses: list[str], **keys: object) -> decide.PodPlan:
+def plan(addresses: list[str], **keys: object) -> podplan.PodPlan:
     asked = conf(**keys)
     found = interfaces(*addresses)
-    return decide.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100)
+    return podplan.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100)
 
 
 def test_pod_routes_by_default():
@@ -270,14 +271,12 @@ def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link():
 def test_pod_routes_in_the_main_table():
     said = {"to": ["10.20.0.0/16", "fd20::/32"], "sourceRouting": False, "mtu": 8500, "gateway": "10.10.1.9"}
     found = plan(["192.168.0.2/32"], podRoutes=said)
-    assert found.routes == (
-        PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.9"), decide.MAIN_TABLE, 8500),
-    )
+    assert found.routes == (PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.9"), MAIN_TABLE, 8500),)
     assert found.rules == ()
 
 
 def test_no_pod_routes():
-    assert plan(["192.168.0.2/32"], podRoutes=False) == decide.PodPlan()
+    assert plan(["192.168.0.2/32"], podRoutes=False) == podplan.PodPlan()
 
 
 @pytest.mark.parametrize(
@@ -293,9 +292,9 @@ def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
     arguments = (asked, interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
     if covered:
         with pytest.raises(InvalidConfig, match=f"covers {covered}.*use sourceRouting"):
-            decide.refuse_cluster_routes(*arguments)
+            podplan.refuse_cluster_routes(*arguments)
     else:
-        decide.refuse_cluster_routes(*arguments)
+        podplan.refuse_cluster_routes(*arguments)
 
 
 # -- the end of a claim
@@ -388,7 +387,7 @@ prefixes = st.integers(0, 2**32 - 1).flatmap(
 def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
     found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
     wants = decide.destinations(conf(), found, ENI, ())
-    made = decide.pod_plan(conf(), found, wants, ENI, 100)
+    made = podplan.pod_plan(conf(), found, wants, ENI, 100)
     assert {rule.source.network_address for rule in made.rules} == {each.ip for each in found}
     assert {each for each in found if each.network.prefixlen < 32} == set(made.connected)
     assert all(route.table == 100 for route in made.routes)

@@ -59,7 +59,10 @@ def test_addresses(ips, ours):
         ({"prevResult": {"ips": [{"address": True}]}}, r"ips\[0\].*True is not an address"),
         ({"prevResult": {"ips": [{"address": "fd00::1%eth0/64"}]}}, r"ips\[0\].*%eth0/64' is not an address"),
         ({"prevResult": {"ips": [{"address": "1.2.3.4/32", "interface": "0"}]}}, r"ips\[0\]"),
-        ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "interfaces": 5}}, r"prevResult\.interfaces: exp"),
+        (
+            {"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "interfaces": 5}},
+            r"prevResult\.interfaces: exp",
+        ),
         ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "routes": 5}}, r"prevResult\.routes: expected"),
         ({"prevResult": {"ips": [{"address": "1.2.3.4/32"}], "routes": {"dst": 1}}}, r"prevResult\.routes"),
         (

@@ -24,7 +24,7 @@ CORE = {
     "request",
     "result",
 }
-CORE |= {"schemas", "versions", "world", "ec2writes", "operations"}
+CORE |= {"podplan", "schemas", "versions", "world", "ec2writes", "operations"}
 EDGES = {"podnet", "vpc", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
 OWNERS = {

@@ -152,6 +152,17 @@ def test_full_disk_is_an_error_that_names_the_file(store, monkeypatch):
     assert len(files(store)) == 1
 
 
+def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store):
+    store.put(CLAIM)
+    young, old = store._claims / "a.1.new", store._claims / "b.2.new"
+    for path in (young, old):
+        path.write_bytes(b"{")
+    os.utime(old, (0, 0))
+    store.sweep()
+    assert (young.exists(), old.exists()) == (True, False)
+    assert store.get(CLAIM.attachment) == CLAIM
+
+
 def test_locks_exclude_processes_and_end_with_them(store, tmp_path):
     code = (
         "import sys, time; from cni_floatip.store import Store\n"

@@ -232,9 +232,6 @@ class FakePodNet:
     def foreign_routes(self, table: int | None = None) -> tuple[OtherRoute, ...]:
         return tuple(each for each in self._pod.others if table in (None, each.table))
 
-    def main_routes(self) -> tuple[OtherRoute, ...]:
-        return self.foreign_routes(_MAIN)
-
     def free_table(self, start: int = 100) -> int:
         used = {each.table for each in (*self._pod.ours, *self._pod.others, *self._pod.our_rules)}
         used |= {rule.table for rule, _ in self._pod.other_rules} | {0, 253, 254, 255}

@@ -240,7 +240,7 @@ def test_foreign_routes_show_others_and_not_ours(any_pod):
         assert [str(each) for each in pod.foreign_routes(100)] == [
             "10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99"
         ]
-        main = {(str(each.destination), each.ifname, str(each.gateway)) for each in pod.main_routes()}
+        main = {(str(each.destination), each.ifname, str(each.gateway)) for each in pod.foreign_routes(254)}
         assert {
             ("0.0.0.0/0", "eth0", "169.254.1.1"),
             ("169.254.1.1/32", "eth0", "None"),
