@@ -70,7 +70,10 @@ def test_add_that_fails_in_the_pod_takes_no_route_from_another_node(
     scene: Scene, place: Place, why: str
 ) -> None:
     scene.point(ADDRESS, "b1 eth1")
-    attachment = scene.attach(place, ADDRESS, )
+    attachment = scene.attach(
+        place,
+        ADDRESS,
+    )
     scene.source_check(attachment.eni)
     netns.ip(attachment.pod.ns, FAILS_HERE[why])
     before = ours_in(attachment.pod)

@@ -119,9 +119,23 @@ def test_leftovers_that_cannot_be_worked_off_are_no_failure_of_an_add(
     assert kept.state == state
 
 
-def test_claim_of_before_the_reboot_is_no_heir(
-    scene: Scene, attachment: Attachment, place: Place
+def test_what_an_earlier_add_claimed_and_cannot_be_released_is_no_failure_of_this_one(
+    scene: Scene, attachment: Attachment
 ) -> None:
+    assert attachment.add().code == 0
+    attachment.tables = ("a",)  # the configuration was changed
+    scene.lab.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=None)
+    answer = attachment.add()
+    assert answer.code == 0, str(answer)
+    claim = attachment.claim()
+    assert claim
+    assert {str(route.state) for route in claim.routes} == {"held", "releasing"}
+    scene.lab.ec2.faults.clear()
+    attachment.place.collect()
+    assert scene.routes(ADDRESS) == {"a": "a1 eth1"}
+
+
+def test_claim_of_before_the_reboot_is_no_heir(scene: Scene, attachment: Attachment, place: Place) -> None:
     """Its pod is gone with its namespace: what it had claimed must not outlive the last pod."""
     assert attachment.add().code == 0
     amend(attachment, boot="another", netns="/run/netns/of-another-boot")

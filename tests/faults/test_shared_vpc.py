@@ -1,4 +1,4 @@
-"""A node of an account that merely takes part in the VPC: the owner's tables, and what the owner has there."""
+"""A node of an account that merely takes part in the VPC: the tables are the owner's, subnets are shared."""
 
 from __future__ import annotations
 
