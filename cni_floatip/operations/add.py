@@ -73,7 +73,9 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
     answer = asked.prev.with_routes(asked.request.version, claim.pod_routes)
 
     bring_up(pod, world)
-    if _before(asked.request, world) != before:  # a DEL has left its mark
+    if _before(asked.request, world) != before:  # a DEL has left its mark, and answered without us
+        if before:
+            _clear(pod, before)
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     if before and before.eni != claim.eni:  # the interface was given another ENI, with no DEL between
         _release_now(world, before.with_state(State.RELEASING))

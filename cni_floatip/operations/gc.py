@@ -43,7 +43,11 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
     """Read a list of valid attachments. What cannot be read must not make a live one stale: InvalidConfig."""
     if entries is None:
         return
-    for entry in entries if isinstance(entries, list) else [entries]:
+    if not isinstance(entries, list):
+        raise InvalidConfig(
+            f"$[{KEYS[0]!r}]: expected a list of attachments, found {entries!r}: nothing is done"
+        )
+    for entry in entries:
         found = [entry.get(key) for key in ("containerID", "ifname")] if isinstance(entry, dict) else []
         match found:
             case [str(container), str(ifname)]:

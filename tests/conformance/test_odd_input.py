@@ -115,6 +115,7 @@ def test_deep_nesting(bench: Bench, place: str) -> None:
 
 NO_LISTS: dict[str, Any] = {
     "a word": "x",
+    "one attachment without a list": {"containerID": "c", "ifname": "net1"},
     "a number": 5,
     "true": True,
     "an object": {"containerID": "c"},
