@@ -110,8 +110,9 @@ def test_no_descriptor_and_no_thread_is_left_after_200_calls(kernel_pod, tmp_pat
                 pass
         podnet.clear_pod(kernel_pod.path, 100)
         podnet.link_by_mac("02:00:00:00:00:99")
-    assert held() == before
-    assert threading.active_count() == threads
+    # What earlier tests of this process left may be collected meanwhile; a leak of ours would be 200.
+    assert held() <= before
+    assert threading.active_count() <= threads
 
 
 def test_a_pod_may_be_used_by_other_threads(kernel_pod):
