@@ -124,6 +124,11 @@ def links(node: Node) -> set[str]:
     return {link["ifname"] for link in _ip(node, "link")}
 
 
+def own_links(node: Node) -> set[str]:
+    """Return the node's links without its ends of the pods', which the kernel removes in its own time."""
+    return {name for name in links(node) if not name.startswith("pod")}
+
+
 def ours(node: Node, ns: str) -> list[str]:
     """Return the rules of a pod that are not the kernel's own, and its routes by floating interfaces."""
     rules = [rule for family in ("-4", "-6") for rule in _ip(node, "-n", ns, family, "rule")]
