@@ -121,6 +121,8 @@ def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:
     for other in world.claims.all()[0]:
         if other.eni != claim.eni or other.attachment == claim.attachment:
             continue
+        if all(route.state.live or route.place not in places for route in other.routes):
+            continue  # not even locked: a DEL of it would take us for its ADD, and cancel that
         with world.claims.lock(attachment_lock(other.attachment), 0) as free:
             now = world.claims.get(other.attachment)
             if not free or not isinstance(now, Claim):
