@@ -42,20 +42,28 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRoute:
-    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to."""
+    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
+
+    Times are seconds since the epoch. ``since``: when the ADD that claimed it had written it. ``after``: a
+    ``releasing`` route is not taken back before then: while its pod moves, the next owner replaces it.
+    """
 
     place: Place
     state: State
     account: str = ""
     successor: str = ""
+    since: float = 0.0
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one attachment claims. Times are seconds since the epoch.
 
-    ``written`` is when the last write to EC2 for this claim ended or was given up. ``unresolved`` holds the
-    network configuration of a DEL whose record was unreadable, until its tables can be looked up.
+    ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
+    configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
+    the pod gave itself and that are followed. ``unresolved`` holds the network configuration of a DEL whose
+    record was unreadable, until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -75,6 +83,10 @@ class Claim:
     source_dest_check: str = "ignore"
     created: float = 0.0
     written: float = 0.0
+    vpc: str = ""
+    mac: str = ""
+    config: Mapping[str, Any] | None = None
+    watched: tuple[Interface, ...] = ()
     unresolved: Mapping[str, Any] | None = field(default=None)
 
     @property
@@ -113,6 +125,23 @@ class Claim:
             ),
         )
 
+    def held(self, places: Iterable[Place], now: float) -> Self:
+        """Return the claim with ``places`` held, as an ADD that ended at ``now`` leaves them."""
+        chosen = set(places)
+        routes = (
+            replace(route, state=State.HELD, since=now) if route.place in chosen else route
+            for route in self.routes
+        )
+        return replace(self, routes=tuple(routes), written=now)
+
+    def ended(self, after: float) -> Self:
+        """Return the claim with every live route ``releasing``, to be taken back ``after`` that time."""
+        routes = (
+            replace(route, state=State.RELEASING, after=after) if route.state.live else route
+            for route in self.routes
+        )
+        return replace(self, routes=tuple(routes))
+
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""
         return {
@@ -134,6 +163,8 @@ class Claim:
                     "state": route.state.value,
                     "account": route.account,
                     "successor": route.successor,
+                    "since": route.since,
+                    "after": route.after,
                 }
                 for route in self.routes
             ],
@@ -154,6 +185,10 @@ class Claim:
             "sourceDestCheck": self.source_dest_check,
             "created": self.created,
             "written": self.written,
+            "vpc": self.vpc,
+            "mac": self.mac,
+            "config": self.config,
+            "watched": [str(interface) for interface in self.watched],
             "unresolved": self.unresolved,
         }
 
@@ -175,6 +210,8 @@ class Claim:
                     State(route["state"]),
                     route["account"],
                     route["successor"],
+                    float(route.get("since", 0.0)),
+                    float(route.get("after", 0.0)),
                 )
                 for route in found["routes"]
             ),
@@ -195,5 +232,9 @@ class Claim:
             source_dest_check=found["sourceDestCheck"],
             created=float(found["created"]),
             written=float(found["written"]),
+            vpc=found.get("vpc", ""),
+            mac=found.get("mac", ""),
+            config=found.get("config"),
+            watched=tuple(map(ip_interface, found.get("watched", ()))),
             unresolved=found["unresolved"],
         )

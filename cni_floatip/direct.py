@@ -77,6 +77,8 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
         sleep=time.sleep,
         jitter=random.random,
         log=log,
+        stop=lambda: "",
+        later=None,
     )
 
 

@@ -110,9 +110,12 @@ def take(
     exists = seen.target is not None
     switches = 0
     while True:
+        vpc.turn("ReplaceRoute" if exists else "CreateRoute", place, account, deadline)
         if world.clock() - seen.at > FRESH_SECONDS:
             seen = _look(world, vpc, place, account, deadline)
-            exists = seen.target is not None
+            if exists != (seen.target is not None):
+                exists = not exists
+                continue
         if seen.target is not None and not decide.replaceable(seen.target):
             raise RouteConflict(decide.conflict(place, seen.target))
         go_on()

@@ -71,6 +71,10 @@ class Metadata:
         listing = self._need("meta-data/network/interfaces/macs/")
         return tuple(line.strip("/").lower() for line in listing.split())
 
+    def knows(self, mac: str) -> bool:
+        """Return whether ``mac`` is that of one of this instance's network interfaces."""
+        return mac in self.macs()
+
     def primary_mac(self) -> str:
         """Return the MAC address of the primary network interface (device 0)."""
         return self._need("meta-data/mac").strip().lower()

@@ -1,27 +1,20 @@
 """The edge to EC2: route tables, subnets, network interfaces; one attempt per call, errors sorted by table.
 
-The only module that imports botocore. The SDK retries nothing here: a mutating request that is sent twice is
-decided twice (DESIGN 6), so repeating is the caller's business. boto3 itself is not imported: it would add a
-third to the start-up time, and every name used here is botocore's.
+The only module that speaks to EC2, with the clients that ``sdk`` makes. The SDK retries nothing here: a
+mutating request that is sent twice is decided twice (DESIGN 6), so repeating is the caller's business.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 from .errors import Ec2Error, Ec2Fault
 from .model import Network, Place, RouteTable, Subnet, Target
-
-CONNECT_SECONDS = 1.0
-READ_SECONDS = 4.0
-REMEMBER_SECONDS = 2.0
-"""How long a role that could not be assumed is not tried again."""
-_MODEL = Path(__file__).parent / "ec2model"
+from .sdk import Sdk
 
 FAULTS: Mapping[str, Ec2Fault] = {
     "RouteAlreadyExists": Ec2Fault.ROUTE_EXISTS,
@@ -56,16 +49,30 @@ FAULTS: Mapping[str, Ec2Fault] = {
 class Vpc:
     """EC2 in one region as this node sees it. Safe to use from several threads.
 
-    ``roles`` maps an account to the role to assume for the route tables that it owns. Every method raises
-    Ec2Error, and nothing else.
+    ``roles`` maps an account to the role to assume for the route tables that it owns; ``sdk`` serves several
+    regions. ``told`` hears of every request: action, "ok" or AWS's code or the fault's name, seconds. Every
+    method raises Ec2Error, and nothing else.
     """
 
-    def __init__(self, region: str, roles: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        region: str,
+        roles: Mapping[str, str],
+        *,
+        sdk: Sdk | None = None,
+        told: Callable[[str, str, float], None] = lambda *_: None,
+    ) -> None:
         self._region = region
-        self._roles = roles
-        self._clients: dict[str, Any] = {}
-        self._failed: dict[str, tuple[float, Exception | None]] = {}
-        self._lock = threading.Lock()
+        self._sdk = sdk or Sdk(roles)
+        self._told = told
+
+    def warm(self, account: str = "") -> None:
+        """Have credentials, client and a connection ready before they are needed, by a dry run."""
+        try:
+            self._call("describe_route_tables", {"DryRun": True}, account)
+        except Ec2Error as e:
+            if e.code != "DryRunOperation":
+                raise
 
     # -- reading --------------------------------------------------------------------------------------
 
@@ -97,6 +104,9 @@ class Vpc:
         raise Ec2Error(Ec2Fault.NO_ENI, action, "InvalidNetworkInterfaceID.NotFound", f"no {eni}")
 
     # -- writing --------------------------------------------------------------------------------------
+
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
+        """Wait for nothing: one call alone has no queue to stand in."""
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off (ModifyNetworkInterfaceAttribute)."""
@@ -132,90 +142,68 @@ class Vpc:
             parameters["NextToken"] = page["NextToken"]
 
     def _call(self, operation: str, parameters: Mapping[str, Any], account: str = "") -> Mapping[str, Any]:
-        from botocore import exceptions as sdk
-        from botocore.parsers import ResponseParserError
-
         action = "".join(word.capitalize() for word in operation.split("_"))
-        client = None
-        try:
-            client = self._client(account)
-            answer: Mapping[str, Any] = getattr(client, operation)(**parameters)
-        except sdk.ClientError as e:
-            raise _refusal(action, e.response) from e
-        except (sdk.ConnectTimeoutError, sdk.ProxyConnectionError, sdk.EndpointConnectionError) as e:
-            self._drop_connections(client)
-            raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e
-        except (sdk.HTTPClientError, ResponseParserError) as e:
-            self._drop_connections(client)
-            raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
-        except (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError) as e:
-            raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
-        except (sdk.BotoCoreError, ValueError) as e:  # ValueError: an endpoint that is no URL
-            raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e
+        client: Any = None
+
+        def drop_connections() -> None:
+            """Forget pooled connections: when an AZ fails, some lead to an endpoint address that died."""
+            if client is not None:
+                client.close()
+
+        def send() -> Any:
+            nonlocal client
+            client = self._sdk.client(self._region, account, partial(self._sorted, "AssumeRole"))
+            return getattr(client, operation)(**parameters)
+
+        answer: Mapping[str, Any] = self._sorted(action, send, drop_connections)
         return answer
 
-    def _client(self, account: str) -> Any:
-        """Return the EC2 client that acts for ``account`` ("": our own identity)."""
-        with self._lock:
-            if account not in self._clients:
-                credentials = self._assume(account) if account else None
-                self._clients[account] = _new_client("ec2", self._region, credentials)
-            return self._clients[account]
-
-    def _assume(self, account: str) -> Mapping[str, str]:
-        """Assume the account's role. One failure is every waiting thread's: they would only repeat it."""
-        if account not in self._roles:
-            text = f"no role for account {account}: add it to roles of the node configuration"
-            raise Ec2Error(Ec2Fault.DENIED, "AssumeRole", "", text)
-        at, failure = self._failed.get(account, (0.0, None))
-        if failure and time.monotonic() - at < REMEMBER_SECONDS:
-            raise failure
+    def _sorted(
+        self, action: str, send: Callable[[], Any], drop_connections: Callable[[], None] = lambda: None
+    ) -> Any:
+        """Return what one request answers, or raise the Ec2Error that its failure means to us."""
+        began = time.monotonic()
         try:
-            sts = _new_client("sts", self._region)
-            answer = sts.assume_role(RoleArn=self._roles[account], RoleSessionName="floatip")
-        except Exception as e:
-            self._failed[account] = time.monotonic(), e
+            answer = _attempt(action, send, drop_connections)
+        except Ec2Error as e:
+            if e.action == action:  # else it is that of the AssumeRole before it, which was told of
+                self._told(action, e.code or e.fault.name, time.monotonic() - began)
             raise
-        found: Mapping[str, str] = answer["Credentials"]
-        return found
-
-    @staticmethod
-    def _drop_connections(client: Any) -> None:
-        """Forget pooled connections: when an AZ fails, some lead to an endpoint address that died with it."""
-        if client is not None:
-            client.close()
+        self._told(action, "ok", time.monotonic() - began)
+        return answer
 
 
-def _new_client(service: str, region: str, credentials: Mapping[str, str] | None = None) -> Any:
-    """Return a client that loads our cut-down service model (see ``ec2model``): 4 times quicker to make."""
-    import botocore.session
-    from botocore.config import Config
-    from botocore.loaders import Loader
+def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[], None]) -> Any:
+    from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
 
-    class OurModels(Loader):
-        def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (the SDK's signature)
-            return ["ec2", "sts"]  # the SDK lists 400 directories to find the same
+    try:
+        return _sent(send)
+    except sdk.ClientError as e:
+        raise _refusal(action, e.response) from e
+    except (sdk.ConnectTimeoutError, sdk.ProxyConnectionError, sdk.EndpointConnectionError) as e:
+        drop_connections()
+        raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e
+    except (sdk.HTTPClientError, ResponseParserError) as e:
+        drop_connections()
+        raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
+    except (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError) as e:
+        raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
+    except (sdk.BotoCoreError, ValueError) as e:
+        raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e
 
-    session = botocore.session.Session()
-    session.register_component("data_loader", OurModels(extra_search_paths=[str(_MODEL)]))
-    keys: dict[str, Any] = {}
-    if credentials:
-        keys = {
-            "aws_access_key_id": credentials["AccessKeyId"],
-            "aws_secret_access_key": credentials["SecretAccessKey"],
-            "aws_session_token": credentials["SessionToken"],
-        }
-    return session.create_client(
-        service,
-        region_name=region,
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=20,
-        ),
-        **keys,
-    )
+
+def _sent(send: Callable[[], Any]) -> Any:
+    """Send once. A pool that another thread has just dropped took nothing: asked again it is a new one."""
+    from botocore.exceptions import HTTPClientError
+
+    for _ in range(3):
+        try:
+            return send()
+        except HTTPClientError as e:
+            if type(e.kwargs.get("error")).__name__ != "ClosedPoolError":
+                raise
+    return send()
 
 
 def _refusal(action: str, response: Mapping[str, Any]) -> Ec2Error:

@@ -32,6 +32,7 @@ class Metadata(Protocol):
 
     def node(self) -> Node: ...
     def macs(self) -> tuple[str, ...]: ...
+    def knows(self, mac: str) -> bool: ...
     def primary_mac(self) -> str: ...
     def role(self) -> str: ...
     def eni(self, mac: str) -> Eni: ...
@@ -39,8 +40,13 @@ class Metadata(Protocol):
 
 
 class Vpc(Protocol):
-    """EC2; see ``vpc``. Every method raises Ec2Error."""
+    """EC2; see ``vpc``. Every method raises Ec2Error.
 
+    ``turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
+    before the decision is judged, since a decision grows old while it waits.
+    """
+
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None: ...
     def route_tables(
         self, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> tuple[RouteTable, ...]: ...
@@ -139,7 +145,9 @@ class World:
     """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
 
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
-    Edges that cost an import are made when they are asked for.
+    Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
+    ("": it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
+    does: each call works off what earlier ones left.
     """
 
     policy: NodeConf
@@ -155,6 +163,8 @@ class World:
     sleep: Callable[[float], object]
     jitter: Callable[[], float]
     log: Callable[[str], None]
+    stop: Callable[[], str]
+    later: Callable[[], None] | None
 
 
 def together(*thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:

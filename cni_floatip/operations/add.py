@@ -55,7 +55,10 @@ def add(request: Request, world: World) -> dict[str, Any]:
         if not mine:
             raise TryAgain(f"another call for {request.attachment} is still at work")
         answer = _claim(asked, world, pod, deadline, until)
-    work_off(world, min(until, world.clock() + 2), besides=request.attachment)
+    if world.later:
+        world.later()
+    else:
+        work_off(world, min(until, world.clock() + 2), besides=request.attachment)
     return answer
 
 
@@ -159,6 +162,8 @@ def _stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], No
     def go_on() -> None:
         if world.clock() >= deadline:
             raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
+        if why := world.stop():
+            raise TryAgain(f"stopped: {why}")
         if world.inode(claim.netns) != claim.netns_inode:
             raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
         now = world.claims.get(claim.attachment)
@@ -194,7 +199,7 @@ def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
         raise TryAgain("every selected route table is gone since it was selected")
-    held = replace(claim.with_state(State.HELD, wanted), written=world.now())
+    held = claim.held(wanted, world.now())
     world.claims.put(held)
     return held
 

@@ -54,7 +54,9 @@ def _delete(request: Request, world: World, deadline: float) -> None:
             if mine and claim is not None:
                 end(world, claim, request.netns, deadline, override=request.netns_override)
     finally:
-        if world.clock() < deadline:
+        if world.later:
+            world.later()
+        elif world.clock() < deadline:
             work_off(world, deadline, besides=attachment)
 
 
@@ -81,8 +83,7 @@ def _cancel(request: Request, world: World) -> None:
     if claim is None:
         world.claims.put(_blank(request, world))
     elif isinstance(claim, Claim) and claim.live:
-        live = [route.place for route in claim.routes if route.state.live]
-        world.claims.put(claim.with_state(State.RELEASING, live))
+        world.claims.put(claim.ended(_release_time(world, claim)))
 
 
 def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bool = False) -> None:
@@ -100,8 +101,7 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
         ]
         claim = replace(claim, routes=tuple(route for route in claim.routes if route not in left))
         _let_stay(world, claim, {route.place for route in left})
-    live = [route.place for route in claim.routes if route.state.live]
-    claim = claim.with_state(State.RELEASING, live)
+    claim = claim.ended(_release_time(world, claim))
     if claim.routes or claim.unresolved is not None:
         try:
             world.claims.put(claim)
@@ -111,9 +111,21 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
     if not claim.routes and claim.unresolved is None:
         world.claims.erase(claim.attachment)
         return
+    if world.later:
+        return  # without EC2: whoever comes later has the record
     if claim.unresolved is not None:
         claim = resolve(world, claim, deadline)
     release(world, world.vpc(claim.region), claim, deadline)
+
+
+def _release_time(world: World, claim: Claim) -> float:
+    """Return when the routes of a claim that ends now may be taken back, in seconds since the epoch.
+
+    Where somebody comes later there is a grace, from the later of DEL and the end of our last write.
+    """
+    if world.later is None:
+        return 0.0
+    return max(world.now(), claim.written) + world.policy.release_grace_seconds
 
 
 def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:

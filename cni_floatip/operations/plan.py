@@ -15,6 +15,9 @@ from ..result import PrevResult
 from ..world import PodNet, World
 from .site import Site, View
 
+OF_ONE_CALL = ("prevResult", "runtimeConfig", "args", "cni.dev/attachments", "cni.dev/valid-attachments")
+"""Keys of a configuration that say nothing once the call is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -79,6 +82,9 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         connected=given.connected,
         addresses=prev.addresses,
         table=given.table,
+        vpc=site.eni.vpc,
+        mac=site.eni.mac,
+        config={key: value for key, value in request.config.items() if key not in OF_ONE_CALL},
         source_dest_check=world.policy.source_dest_check,
         created=world.now(),
         written=world.now() + conf.timeout_seconds,

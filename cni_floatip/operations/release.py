@@ -56,11 +56,12 @@ def _abandoned(world: World, claim: Claim) -> bool:
 
 
 def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
-    """Take back every ``releasing`` or ``gone`` route of ``claim`` and record how far that came.
+    """Take back every ``releasing`` or ``gone`` route of ``claim`` that is due; record how far that came.
 
     Raises CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
     """
-    todo = [route for route in claim.routes if not route.state.live]
+    now = world.now()
+    todo = [route for route in claim.routes if not route.state.live and route.after <= now]
     record = _Record(world, claim)
     results: list[ClaimedRoute] = []
 
@@ -104,6 +105,7 @@ def _release_route(
         if world.clock() >= deadline:
             raise TryAgain(f"{place}: no time is left to release it")
 
+    queued = False
     while True:
         in_time()
         with world.claims.lock(place_lock(place), max(0.0, deadline - world.clock())) as free:
@@ -121,6 +123,8 @@ def _release_route(
                 what = decide.release(target, claim, place, others)
                 if what is decide.Release.LEAVE:
                     return gone
+                if not queued:  # never waited for with the place locked: an ADD may want it
+                    vpc.turn("DeleteRoute", place, route.account, world.clock())
                 if what is decide.Release.HAND_OVER:
                     heir = decide.heir(claim, place, others)
                     route = replace(route, successor=heir.eni if heir else "")
@@ -136,6 +140,16 @@ def _release_route(
                 error = e
         if not error.fault.passes or not patience.again():
             raise error.answer(f"cannot release {place}")
+        queued = error.fault is Ec2Fault.THROTTLED
+        if queued:
+            _stand_in_line(vpc, route, deadline)
+
+
+def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:
+    try:
+        vpc.turn("DeleteRoute", route.place, route.account, deadline)
+    except Ec2Error as e:
+        raise e.answer(f"cannot release {route.place}") from e
 
 
 def _hand_over(vpc: Vpc, claim: Claim, route: ClaimedRoute, others: list[Claim]) -> ClaimedRoute:

@@ -43,17 +43,16 @@ def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
             f"{link.name} is ipvlan in mode {link.ipvlan_mode or 'unknown'}, which cannot carry a floating"
             ' IP: use "mode": "l2" in the ipvlan configuration'
         )
-    macs = metadata.macs()
     mac = link.mac
-    if mac not in macs:
+    if not metadata.knows(mac):
         parent = pod.parent()
         mac = parent.link.mac if parent and parent.here else ""
-        if mac in macs and link.kind == "macvlan":
+        if link.kind == "macvlan" and metadata.knows(mac):
             raise InvalidConfig(
                 f"{link.name} is macvlan with a MAC of its own ({link.mac}): EC2 drops frames whose MAC is"
                 " not the ENI's; use ipvlan in mode l2, or host-device"
             )
-    if mac not in macs:
+    if not metadata.knows(mac):
         raise InvalidConfig(
             f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
             ' "master", or host-device'

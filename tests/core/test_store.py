@@ -40,6 +40,10 @@ CLAIM = Claim(
     source_dest_check="disable",
     created=1.5,
     written=2.5,
+    vpc="vpc-1",
+    mac="02:00:00:00:00:01",
+    config={"name": "net"},
+    watched=(ip_interface("192.168.0.3/32"),),
 )
 
 

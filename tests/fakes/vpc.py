@@ -35,6 +35,9 @@ class FakeVpc:
     def disable_source_dest_check(self, eni: str) -> None:
         self.calls.append(f"disable {eni}")
 
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
+        pass
+
     def create(self, place: Place, eni: str, account: str = "") -> None:
         def apply() -> None:
             if place.destination in self._table(place):
