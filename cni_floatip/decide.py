@@ -164,30 +164,35 @@ def select_tables(
     selector: RouteTableSelector, tables: Sequence[RouteTable], subnets: Sequence[Subnet], eni: Eni
 ) -> tuple[RouteTable, ...]:
     """Return the tables that ``selector`` names among those of the ENI's VPC; none found is an error."""
-    own = [table for table in tables if table.vpc == eni.vpc]
+    missing = set(selector.ids) - {table.id for table in tables if table.vpc == eni.vpc}
+    if missing:
+        raise InvalidConfig(
+            f"$.routeTables.ids: {', '.join(sorted(missing))}: no such route table in {eni.vpc}"
+        )
+    missing = set(selector.subnets) - {subnet.id for subnet in subnets if subnet.vpc == eni.vpc}
+    if missing:
+        raise InvalidConfig(
+            f"$.routeTables.subnets: {', '.join(sorted(missing))}: no such subnet in {eni.vpc}"
+        )
+    found = matching(selector, tables, eni.vpc)
+    if not found:
+        raise InvalidConfig(f"$.routeTables: {selector}: no route table of {eni.vpc} matches")
+    return found
+
+
+def matching(selector: RouteTableSelector, tables: Sequence[RouteTable], vpc: str) -> tuple[RouteTable, ...]:
+    """Return those of ``tables``, which are all of ``vpc``'s, that ``selector`` means; maybe none."""
+    own = [table for table in tables if table.vpc == vpc]
     if selector.ids:
-        missing = sorted(set(selector.ids) - {table.id for table in own})
-        if missing:
-            raise InvalidConfig(f"$.routeTables.ids: {', '.join(missing)}: no such route table in {eni.vpc}")
-        return tuple(own)
+        return tuple(table for table in own if table.id in selector.ids)
     own = [table for table in own if not table.is_gateway_table]
     if selector.subnets:
-        own = list(_serving(selector.subnets, own, subnets, eni))
-    elif selector.tags:
-        own = [table for table in own if tags_match(selector.tags, table.tags)]
-    if not own:
-        raise InvalidConfig(f"$.routeTables: {selector}: no route table of {eni.vpc} matches")
-    return tuple(own)
+        return tuple(_serving(selector.subnets, own))
+    return tuple(table for table in own if selector.all or tags_match(selector.tags, table.tags))
 
 
-def _serving(
-    ids: Sequence[str], tables: Sequence[RouteTable], subnets: Sequence[Subnet], eni: Eni
-) -> Iterator[RouteTable]:
+def _serving(ids: Sequence[str], tables: Sequence[RouteTable]) -> Iterator[RouteTable]:
     """The tables that serve the subnets ``ids``; one without an association is served by the main table."""
-    known = {subnet.id for subnet in subnets if subnet.vpc == eni.vpc}
-    missing = sorted(set(ids) - known)
-    if missing:
-        raise InvalidConfig(f"$.routeTables.subnets: {', '.join(missing)}: no such subnet in {eni.vpc}")
     explicit = {subnet for table in tables for subnet in table.subnets}
     for table in tables:
         if table.subnets & set(ids) or (table.main and set(ids) - explicit):

@@ -91,8 +91,9 @@ def _work_off(world: World, claim: Claim, deadline: float) -> None:
                 world.claims.erase(now.attachment)
                 return
             now = resolve(world, now, deadline)
-        if now.state is State.CLAIMING:  # its ADD died and answered nobody
-            now = now.with_state(State.RELEASING)
+        if now.state is State.CLAIMING:  # its ADD died and answered nobody; what else it holds is a pod's
+            begun = [route.place for route in now.routes if route.state is State.CLAIMING]
+            now = now.with_state(State.RELEASING, begun)
             world.claims.put(now)
         release(world, world.vpc(now.region), now, deadline)
 
@@ -116,13 +117,21 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
     finally:
         metadata.close()
     view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)
+    grace = world.policy.release_grace_seconds if world.later else 0.0
     found = replace(
         claim,
         eni=site.eni.id,
         region=site.node.region,
+        vpc=site.eni.vpc,
+        mac=site.eni.mac,
         unresolved=None,
         routes=tuple(
-            ClaimedRoute(Place(table.id, want.destination), State.RELEASING, view.account)
+            ClaimedRoute(
+                Place(table.id, want.destination),
+                State.RELEASING,
+                view.account,
+                after=claim.written + grace if grace else 0.0,
+            )
             for table in view.tables
             for want in view.wants
             if world.policy.allows_table(table)

@@ -1,0 +1,57 @@
+"""Whether a pod is gone although no DEL came: said on evidence only, and of one claim per minute at most.
+
+A path that is absent proves nothing by itself: the agent's own view of the directory may be empty (a mount
+that did not propagate, a runtime that keeps its namespaces elsewhere), and then every pod of the node would
+look gone at once (DESIGN 6, R1-06).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..claims import Claim
+
+ENTRIES = 4096
+"""How many names of a directory are looked at."""
+
+
+def visible(claim: Claim, inode: Callable[[str], int]) -> bool:
+    """Whether the claim's namespace is where it was, and still that one."""
+    return bool(claim.netns_inode) and inode(claim.netns) == claim.netns_inode
+
+
+def gone(claims: Sequence[Claim], inode: Callable[[str], int]) -> list[Claim]:
+    """Return those of ``claims`` whose namespace is gone beyond doubt, oldest first."""
+    absent = [claim for claim in claims if not visible(claim, inode)]
+    seen = {str(Path(claim.netns).parent) for claim in claims if visible(claim, inode)}
+    return [claim for claim in absent if _beside(claim.netns, seen)]
+
+
+def none_visible(claims: Sequence[Claim], inode: Callable[[str], int]) -> bool:
+    """Whether there are claims, and no namespace of any of them can be seen: then nothing can be said."""
+    return bool(claims) and not any(
+        visible(claim, inode) or _beside(claim.netns, frozenset()) for claim in claims
+    )
+
+
+def _beside(netns: str, seen: set[str] | frozenset[str]) -> bool:
+    """Whether a live namespace is visible under the mount that ``netns`` is, or was, under."""
+    directory = str(Path(netns).parent)
+    return directory in seen or _holds_a_namespace(directory)
+
+
+def _holds_a_namespace(directory: str) -> bool:
+    """Whether anything in ``directory`` is a namespace (nsfs) other than this process's own."""
+    try:
+        own = os.stat("/proc/self/ns/net")  # noqa: PTH116 (follows the link)
+        with os.scandir(directory) as entries:
+            for entry in itertools.islice(entries, ENTRIES):
+                found = entry.stat()
+                if found.st_dev == own.st_dev and found.st_ino != own.st_ino:
+                    return True
+    except OSError:
+        return False
+    return False

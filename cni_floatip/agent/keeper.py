@@ -1,0 +1,278 @@
+"""The keeper: when it looks, what else it sees to, and how it survives not being able to look.
+
+The rules are in ``keeping``, their doing in ``mending``. A look is one DescribeRouteTables per account and
+VPC whatever the number of claims, at most one a second, and none while there is nothing to look after. When
+AWS does not answer, looks become rarer and nothing is forgotten: all that is to be done is on disk.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..claims import LATE_SECONDS, Claim, State
+from ..errors import CniError, Ec2Error
+from ..keeping import LOOKS_AFTER_ADD
+from ..model import Attachment, Place
+from ..operations.delete import end
+from ..operations.leftovers import resolve
+from ..operations.release import attachment_lock
+from ..world import World
+from . import evidence
+from .counts import Counts
+from .mending import Mender
+
+SPACING_SECONDS = 1.0
+"""No two looks are closer than this."""
+FAILED_SECONDS = 2.0
+"""When it looks again after a look that failed; doubles up to the ordinary gap."""
+LONGEST_STRETCH = 8.0
+"""How much rarer looks become while EC2 throttles them."""
+EVIDENCE_SECONDS = 60.0
+"""Without a DEL at most one claim is released in this time."""
+END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a route leads, for people: ``target`` "" is nowhere. Times are seconds since the epoch."""
+
+    target: str
+    at: float
+    since: float
+    error: str = ""
+
+
+class Keeper:
+    """Looks after the claims of this node. ``tick`` is one round, ``run`` a thread's body.
+
+    ``chores`` are done with every ordinary look, after it; what they raise is logged.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        counts: Counts,
+        *,
+        present: Callable[[], Collection[str]],
+        chores: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self._world = world
+        self._counts = counts
+        self._chores = tuple(chores)
+        self._mender = Mender(world, counts, present)
+        self._reconcile = world.policy.reconcile_seconds
+        self._stretch = 1.0
+        self._failures = 0
+        self._due: set[float] = set()
+        self._known: dict[Attachment, float] = {}
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._next = world.clock()
+        self._last_look = -SPACING_SECONDS
+        self._last_evidence = -EVIDENCE_SECONDS
+        self._blind = ""
+
+    # -- for the rest of the agent --------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Say that a call has changed something: the next round comes at once."""
+        self._woken.set()
+
+    def changed(self, attachment: Attachment, claim: Claim | None) -> None:
+        """Learn of a claim (``Memory.listen``): after an ADD it is looked at soon, after a grace released."""
+        if claim is None:
+            self._known.pop(attachment, None)
+            return
+        now, clock = self._world.now(), self._world.clock()
+        since = max((route.since for route in claim.routes if route.state is State.HELD), default=0.0)
+        due: set[float] = set()
+        if since > self._known.get(attachment, 0.0):
+            self._known[attachment] = since
+            due |= {clock + max(0.0, since + after - now) for after in LOOKS_AFTER_ADD}
+        if claim.unresolved is not None:
+            due.add(clock)
+        for route in claim.routes:
+            if route.state is State.RELEASING:
+                due.add(clock + max(0.0, route.after - now))
+        with self._lock:
+            self._due |= {_step(at) for at in due if at <= clock + 2 * self._reconcile}
+        if due:
+            self._woken.set()
+
+    def sightings(self) -> Mapping[Place, Seen]:
+        """Return where each route of this node's claims was last seen to lead."""
+        to_epoch = self._world.now() - self._world.clock()
+        errors = dict(self._mender.errors)
+        found = {
+            place: Seen(
+                str(seen.target or ""), seen.at + to_epoch, seen.since + to_epoch, errors.get(place, "")
+            )
+            for place, seen in dict(self._mender.sightings).items()
+        }
+        unseen = errors.keys() - found.keys()
+        return found | {place: Seen("", 0.0, 0.0, errors[place]) for place in unseen}
+
+    def ready_problem(self) -> str:
+        """Return why this node should get no more pods, "" for nothing."""
+        return self._blind
+
+    def drain(self, deadline: float) -> None:
+        """Release what has ended, grace or not: the node may be gone seconds from now."""
+        self._mender.release_all(deadline)
+
+    # -- rounds ---------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Do rounds until told to stop."""
+        while not stop.is_set():
+            pause = self.tick()
+            self._woken.wait(min(pause, 1.0))  # a stop is noticed within this time too
+            self._woken.clear()
+
+    def tick(self) -> float:
+        """Do what is due; return the seconds until there may be more."""
+        clock = self._world.clock()
+        ordinary = clock >= self._next
+        with self._lock:
+            early = any(at <= clock for at in self._due)
+        if not ordinary and not early:
+            return self._pause(clock)
+        if clock - self._last_look < SPACING_SECONDS:
+            return SPACING_SECONDS - (clock - self._last_look)
+        with self._lock:
+            self._due = {at for at in self._due if at > clock}
+        self._last_look = clock
+        self._look()
+        if ordinary:
+            self._see_to_the_rest()
+        if ordinary or self._failures:
+            self._next = self._world.clock() + self._gap()
+        self._count()
+        return self._pause(self._world.clock())
+
+    def _pause(self, clock: float) -> float:
+        with self._lock:
+            first = min(self._due, default=self._next)
+        return max(0.05, min(first, self._next) - clock)
+
+    def _gap(self) -> float:
+        """The seconds to the next ordinary look: +-10 %, longer under throttling, shorter after a failure."""
+        gap = self._reconcile * self._stretch * (0.9 + 0.2 * self._world.jitter())
+        if self._failures:
+            gap = min(gap, FAILED_SECONDS * 2 ** min(self._failures - 1, 16))
+        return gap
+
+    def _look(self) -> None:
+        self._resolve_lost_records()
+        seen_all = self._mender.look(self._reconcile * self._stretch)
+        self._failures = 0 if seen_all else self._failures + 1
+        longer = min(self._stretch * 2, LONGEST_STRETCH)
+        self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
+        if seen_all:
+            self._erase_what_cannot_matter()
+        if self._mender.releasing:
+            with self._lock:
+                self._due.add(_step(self._world.clock() + SPACING_SECONDS))
+
+    def _see_to_the_rest(self) -> None:
+        self._look_for_pods_that_are_gone()
+        self._look_at_source_checks()
+        for chore in self._chores:
+            try:
+                chore()
+            except (CniError, Ec2Error) as e:
+                self._world.log(str(e))
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _resolve_lost_records(self) -> None:
+        """Find the routes of claims whose record was unreadable when DEL came."""
+        world = self._world
+        for claim in world.claims.all()[0]:
+            if claim.unresolved is None:
+                continue
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                now = world.claims.get(claim.attachment)
+                if not free or not isinstance(now, Claim) or now.unresolved is None:
+                    continue
+                try:
+                    if world.now() > now.written + LATE_SECONDS:
+                        world.log(f"{now.attachment}: its record was lost and its routes cannot be found")
+                        world.claims.erase(now.attachment)
+                    else:
+                        resolve(world, now, world.clock() + END_SECONDS)
+                except CniError as e:
+                    world.log(f"{claim.attachment}: {e}")
+
+    def _erase_what_cannot_matter(self) -> None:
+        """Forget claims that want nothing, once no request of ours can land any more."""
+        world = self._world
+        for claim in world.claims.all()[0]:
+            if claim.state is not State.GONE or claim.attachment in self._mender.releasing:
+                continue
+            if claim.standby:
+                continue  # its pod is there, and may put an address back
+            if claim.routes and world.now() < claim.written + LATE_SECONDS:
+                continue
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                if free and world.claims.get(claim.attachment) == claim:
+                    world.claims.erase(claim.attachment)
+
+    # -- pods and interfaces --------------------------------------------------------------------------
+
+    def _look_for_pods_that_are_gone(self) -> None:
+        world = self._world
+        live = [claim for claim in world.claims.all()[0] if claim.live or claim.standby]
+        if evidence.none_visible(live, world.inode):
+            blind = (
+                f"none of the namespaces of {len(live)} claims can be seen (the first: {live[0].netns}):"
+                " nothing is released without a DEL; is their directory mounted into the agent?"
+            )
+            if blind != self._blind:
+                world.log(blind)
+            self._blind = blind
+            return
+        self._blind = ""
+        if world.clock() - self._last_evidence < EVIDENCE_SECONDS:
+            return
+        for claim in evidence.gone(live, world.inode)[:1]:
+            self._last_evidence = world.clock()
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                if free and world.claims.get(claim.attachment) == claim:
+                    world.log(f"{claim.attachment}: {claim.netns} is gone and no DEL came: ended")
+                    try:
+                        end(world, claim, claim.netns, world.clock() + END_SECONDS)
+                    except CniError as e:
+                        world.log(f"{claim.attachment}: {e}")
+
+    def _look_at_source_checks(self) -> None:
+        """Look again at the source/dest check of every ENI in use: somebody may have turned it on."""
+        world, wanted = self._world, self._world.policy.source_dest_check
+        used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
+        for region, eni in sorted(used) if wanted != "ignore" else ():
+            try:
+                ec2 = world.vpc(region)
+                if not ec2.source_dest_check(eni):
+                    continue
+                if wanted == "disable":
+                    ec2.disable_source_dest_check(eni)
+                    self._counts.repaired("source-dest-check")
+                    world.log(f"source/dest check of {eni} was on: turned off")
+                else:
+                    world.log(f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs")
+            except Ec2Error as e:
+                world.log(f"cannot see to the source/dest check of {eni}: {e}")
+
+    def _count(self) -> None:
+        by_state = dict.fromkeys((state.value for state in State), 0)
+        for claim in self._world.claims.all()[0]:
+            by_state[claim.state.value] += 1
+        self._counts.claims(by_state)
+
+
+def _step(at: float) -> float:
+    """Round up to half a second: any number of claims makes few looks."""
+    return math.ceil(at * 2) / 2

@@ -1,0 +1,238 @@
+"""What the keeper does about a route, given what was seen of it. Pure: no I/O, and time is an argument.
+
+Theory of operation
+-------------------
+
+Every node keeps its own claims and knows nothing of the others'. What they share is EC2, which has exactly
+one operation that two nodes cannot both win: CreateRoute on a destination that has no route. So the keeper
+gains a route by Create and by nothing else, and the whole protocol follows from that:
+
+* A route that works and leads elsewhere is somebody's. Whoever wrote it last is right ("last ADD wins"), and
+  only an ADD may say otherwise. The claim is ``superseded``: last in line, never in the way.
+* A route that does not work (absent, or a blackhole that leads to a network interface which is gone) is
+  mended by the claims that wanted it, in order of age: the one whose ADD is seconds old at once, an older
+  one that held it after half a minute, a superseded one after two looks' time. That order is the only thing
+  that lets the newest owner win where several live pods want one address by mistake, and it needs no
+  clock that two nodes agree on, only that reads are not older than 15 seconds.
+* A blackhole is deleted, never replaced: between our look and our write its successor may have written, and
+  a Replace would take a working route. After a Delete that hit one by bad luck, its owner finds the
+  destination absent, is the newest, and creates it within seconds.
+* A claim that has ended deletes the route only if it was seen to be its own, and then stays on disk as
+  ``gone``: a request that timed out may be applied minutes later, and somebody must know whose that is.
+
+One look reads all route tables of a VPC in one call, and judges every claim by that. Before a write the same
+judgement is made again, with the place locked, the claims as they are then, and a fresh read of its table.
+
+DESIGN 6 holds the table and PROTOCOL.md the exploration behind each rule. Keep when tuning: the largest gap
+of ``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read < ``HELD_PATIENCE``; the gap between looks + 30 s +
+staleness < twice ``reconcileSeconds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .claims import Claim, ClaimedRoute, State
+from .model import Attachment, Place, Target
+
+LOOKS_AFTER_ADD = (1.0, 3.0, 7.0, 15.0, 30.0, 45.0)
+"""When the keeper looks after an ADD, in seconds: the time in which another node's late delete may hit it."""
+FRESH_SECONDS = 60.0
+"""How long after its own ADD a claim mends at once."""
+HELD_PATIENCE = 30.0
+"""How long an older claim that holds its route sees it broken before it mends."""
+
+
+class Sight(Enum):
+    """What a route looks like to one claim of this node."""
+
+    ABSENT = "there is no route"
+    OURS = "our ENI, active"
+    OURS_BLACKHOLE = "our present ENI, blackhole"
+    DEAD = "our former ENI or another's, blackhole"
+    OTHER = "another ENI, active"
+    NOT_ENI = "not an ENI"
+
+
+class Act(Enum):
+    """What is to be done about one place."""
+
+    NOTHING = "nothing"
+    CREATE = "create the route"
+    DELETE = "delete what leads nowhere"
+    MOVE = "delete what leads to our other ENI and create the route"
+    RELEASE = "delete what is ours and wanted by nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of DESIGN 6's table: what a live claim does, and what one that has ended does (nobody live)."""
+
+    live: Act
+    becomes: State | None
+    ended: Act
+    report: str = ""
+
+
+TABLE: Mapping[Sight, Row] = {
+    Sight.ABSENT: Row(Act.CREATE, None, Act.NOTHING),
+    Sight.OURS: Row(Act.NOTHING, State.HELD, Act.RELEASE),
+    Sight.OURS_BLACKHOLE: Row(Act.NOTHING, None, Act.RELEASE, "leads to our ENI and is a blackhole"),
+    Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING),
+    Sight.OTHER: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING),
+    Sight.NOT_ENI: Row(Act.NOTHING, None, Act.NOTHING, "a route that is not ours to replace is in its place"),
+}
+"""What ``ended`` has no act for is ``gone``."""
+
+
+def sight(target: Target | None, eni: str, present: Collection[str]) -> Sight:
+    """Return what ``target`` is to a claim through ``eni``. ``present``: the ENIs that this node has now."""
+    if target is None:
+        return Sight.ABSENT
+    if not target.is_eni or target.propagated:
+        return Sight.NOT_ENI
+    if target.id == eni and (target.active or eni in present):
+        return Sight.OURS if target.active else Sight.OURS_BLACKHOLE
+    return Sight.OTHER if target.active else Sight.DEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is known of a place. ``broken``: since when it was seen broken, with no contrary look between.
+
+    Times are those of the clock that ages decisions, in seconds.
+    """
+
+    target: Target | None
+    at: float
+    since: float
+    broken: float | None = None
+
+    @classmethod
+    def next(cls, before: Sighting | None, target: Target | None, at: float) -> Sighting:
+        """Return what is known after a look at ``at`` that showed ``target``."""
+        since = before.since if before and before.target == target else at
+        if target is not None and target.active:
+            return cls(target, at, since)
+        unbroken = before is not None and before.broken is not None
+        # A blackhole of another interface: somebody claimed it in between, and worked for a while.
+        same = before is not None and (target is None or target == before.target)
+        return cls(target, at, since, before.broken if before and unbroken and same else at)
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What one claim of this node has in a place."""
+
+    claim: Claim
+    route: ClaimedRoute
+
+    @property
+    def live(self) -> bool:
+        return self.route.state.live
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about a place, by whom, and what the claims are to it from now on."""
+
+    act: Act = Act.NOTHING
+    by: Stake | None = None
+    states: Mapping[Attachment, State] = field(default_factory=dict)
+    reports: Mapping[Attachment, str] = field(default_factory=dict)
+
+
+def judge(
+    stakes: Sequence[Stake], seen: Sighting, present: Collection[str], now: float, reconcile: float
+) -> Verdict:
+    """Return what DESIGN 6 says about one place.
+
+    ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. An ADD that is under
+    way decides for itself, so nothing is done beside it.
+    """
+    if any(stake.route.state is State.CLAIMING for stake in stakes):
+        return Verdict()
+    live = [stake for stake in stakes if stake.live]
+    ended = [stake for stake in stakes if not stake.live]
+    if not live:
+        return _for_ended(ended, seen, present, now)
+    states: dict[Attachment, State] = {}
+    reports: dict[Attachment, str] = {}
+    elsewhere = _our_other_eni(live, seen.target, present)
+    for stake in live:
+        row = TABLE[sight(seen.target, stake.claim.eni, present)]
+        if row.becomes and not elsewhere:
+            states[stake.claim.attachment] = row.becomes
+        if row.report:
+            reports[stake.claim.attachment] = row.report
+    if elsewhere:
+        act, by = _take_over(live, ended, elsewhere, now, reconcile)
+    else:
+        by = _first(live, now, reconcile)
+        act = TABLE[sight(seen.target, by.claim.eni, present)].live
+        if not _patient(by, seen, now, reconcile):
+            act = Act.NOTHING
+    states |= {
+        stake.claim.attachment: State.GONE
+        for stake in ended
+        if stake.route.after <= now and stake.claim.eni != elsewhere
+    }
+    return Verdict(act, None if act is Act.NOTHING else by, states, reports)
+
+
+def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collection[str]) -> str:
+    """Return the ENI of this node that ``target`` leads to while no live claim wants that, or ""."""
+    if target is None or not target.is_eni or target.propagated or target.id not in present:
+        return ""
+    return "" if any(stake.claim.eni == target.id for stake in live) else target.id
+
+
+def _take_over(
+    live: Sequence[Stake], ended: Sequence[Stake], eni: str, now: float, reconcile: float
+) -> tuple[Act, Stake]:
+    """Inside one node: who releases through ``eni`` hands over; what nobody claimed there is moved."""
+    past = [stake for stake in ended if stake.claim.eni == eni]
+    if not past:
+        return Act.MOVE, _first(live, now, reconcile)
+    due = [stake for stake in past if stake.route.after <= now]
+    return (Act.RELEASE, due[0]) if due else (Act.NOTHING, past[0])
+
+
+def _first(live: Sequence[Stake], now: float, reconcile: float) -> Stake:
+    """Return who mends: the one that waits least, of several the newest."""
+    return min(live, key=lambda stake: (patience(stake.route, now, reconcile), -stake.route.since))
+
+
+def _for_ended(ended: Sequence[Stake], seen: Sighting, present: Collection[str], now: float) -> Verdict:
+    states: dict[Attachment, State] = {}
+    for stake in ended:
+        if stake.route.after > now:
+            continue
+        what = sight(seen.target, stake.claim.eni, present)
+        former = what is Sight.DEAD and seen.target is not None and seen.target.id == stake.claim.eni
+        if TABLE[what].ended is Act.RELEASE or former:
+            return Verdict(Act.RELEASE, stake, states)
+        states[stake.claim.attachment] = State.GONE
+    return Verdict(states=states)
+
+
+def patience(route: ClaimedRoute, now: float, reconcile: float) -> float:
+    """Return for how many seconds a place must have been seen broken before ``route`` is mended."""
+    if 0 <= now - route.since < FRESH_SECONDS:
+        return 0.0
+    return 2 * reconcile if route.state is State.SUPERSEDED else HELD_PATIENCE
+
+
+def _patient(stake: Stake, seen: Sighting, now: float, reconcile: float) -> bool:
+    return seen.broken is not None and seen.at - seen.broken >= patience(stake.route, now, reconcile)
+
+
+def stakes_of(claims: Iterable[Claim]) -> dict[Place, list[Stake]]:
+    """Return what ``claims`` have in each place, oldest claim first."""
+    found: dict[Place, list[Stake]] = {}
+    for claim in claims:
+        for route in claim.routes:
+            found.setdefault(route.place, []).append(Stake(claim, route))
+    return found

@@ -1,0 +1,303 @@
+"""Nodes of a cluster in simulated time, with their real keepers, over one EC2 in memory.
+
+Nothing sleeps: ``Cluster.pass_time`` moves the clock from one due round to the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from pathlib import Path
+
+from cni_floatip.agent.counts import NoCounts
+from cni_floatip.agent.keeper import Keeper
+from cni_floatip.agent.memory import Memory
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.ec2writes import Seen, take
+from cni_floatip.errors import CniError, Ec2Error, Ec2Fault
+from cni_floatip.model import Attachment, Network, Place, PodIdentity, RouteTable, Subnet, Target
+from cni_floatip.nodeconf import NodeConf
+from cni_floatip.operations.delete import end
+from cni_floatip.operations.release import attachment_lock, place_lock, release
+from cni_floatip.store import Store
+from cni_floatip.world import World
+
+VPC, REGION = "vpc-1", "eu-central-1"
+FLOATING = ip_network("192.168.0.2/32")
+EPOCH = 1_800_000_000.0
+POLICY = NodeConf.parse(
+    {
+        "allowedDestinations": [{"cidr": "192.168.0.0/16"}],
+        "allowedRouteTables": {"tags": {"floatip": "yes"}},
+    }
+)
+CONFIG = {
+    "name": "net",
+    "cniVersion": "1.1.0",
+    "type": "floatip",
+    "routeTables": {"tags": {"floatip": "yes"}},
+}
+
+
+@dataclass
+class Ec2:
+    """Route tables, and what every node saw of them: a read may be as old as ``stale`` seconds."""
+
+    clock: Callable[[], float]
+    tables: dict[str, dict[Network, Target]] = field(default_factory=dict)
+    stale: float = 0.0
+    down: bool = False
+    faults: list[Ec2Fault] = field(default_factory=list)
+    checks: dict[str, bool] = field(default_factory=dict)
+    untagged: set[str] = field(default_factory=set)
+    alive: set[str] = field(default_factory=set)
+    reads: int = 0
+    writes: list[str] = field(default_factory=list)
+    random: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
+    _past: list[tuple[float, dict[str, dict[Network, Target]]]] = field(default_factory=list)
+
+    def view(self) -> Ec2:
+        return self
+
+    def now(self) -> dict[str, dict[Network, Target]]:
+        """Return the routes as EC2 shows them: without its interface a route is a blackhole."""
+        return {
+            table: {
+                network: replace(target, active=target.id in self.alive) if target.is_eni else target
+                for network, target in routes.items()
+            }
+            for table, routes in self.tables.items()
+        }
+
+    def _remember(self) -> None:
+        self._past.append((self.clock(), self.now()))
+        del self._past[:-50]
+
+    def _ask(self, action: str) -> None:
+        if self.down:
+            raise Ec2Error(Ec2Fault.NOT_SENT, action, "", "EC2 is away")
+        if self.faults:
+            raise Ec2Error(self.faults.pop(0), action, "Planted", "as the test says")
+
+    def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
+        self._ask("DescribeRouteTables")
+        self.reads += 1
+        state = self.now()
+        if self.stale:
+            old = [past for at, past in self._past if self.clock() - at <= self.stale]
+            state = self.random.choice([*old, state])
+        wanted = filters.get("route-table-id", list(state))
+        tagged = {"floatip": "yes"}
+        return tuple(
+            RouteTable(t, VPC, "", dict(state[t]), {} if t in self.untagged else tagged)
+            for t in wanted
+            if t in state
+        )
+
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
+        return ()
+
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
+        return {}
+
+    def source_dest_check(self, eni: str) -> bool:
+        self._ask("DescribeNetworkInterfaces")
+        return self.checks.get(eni, False)
+
+    def disable_source_dest_check(self, eni: str) -> None:
+        self._ask("ModifyNetworkInterfaceAttribute")
+        self.checks[eni] = False
+
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
+        return
+
+    def create(self, place: Place, eni: str, account: str = "") -> None:
+        self._write("create", place, eni)
+        if place.destination in self._table(place):
+            raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(place))
+        self._remember()
+        self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+
+    def replace(self, place: Place, eni: str, account: str = "") -> None:
+        self._write("replace", place, eni)
+        if place.destination not in self._table(place):
+            raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(place))
+        self._remember()
+        self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+
+    def delete(self, place: Place, account: str = "") -> None:
+        self._write("delete", place, "")
+        if place.destination not in self._table(place):
+            raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(place))
+        self._remember()
+        del self.tables[place.table][place.destination]
+
+    def _write(self, what: str, place: Place, eni: str) -> None:
+        self._ask(what)
+        self.writes.append(f"{what} {place}" + (f" -> {eni}" if eni else ""))
+        del self.writes[:-1000]
+
+    def _table(self, place: Place) -> dict[Network, Target]:
+        if place.table not in self.tables:
+            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", place.table)
+        return self.tables[place.table]
+
+
+class SimulatedNode:
+    """One node: its claims on disk, its keeper, and what its ADD and DEL do to EC2."""
+
+    def __init__(self, cluster: Cluster, name: str, directory: Path, policy: NodeConf = POLICY) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.enis = (f"eni-{name}", f"eni-{name}2")
+        self.said: list[str] = []
+        self.repaired: list[str] = []
+        self.netns: dict[str, int] = {}
+        self._directory = directory
+        self._policy = policy
+        self._numbers = itertools.count(1)
+        self.up = True
+        cluster.ec2.alive.update(self.enis)
+        self.start()
+
+    def start(self) -> None:
+        """Start the agent, as after a crash: what is in memory comes from the disk."""
+        clock = self.cluster.clock
+        self.claims = Memory(Store(str(self._directory), sleep=lambda _: None, clock=clock))
+        node = self
+
+        class Counts(NoCounts):
+            def repaired(self, what: str) -> None:
+                node.repaired.append(what)
+                del node.repaired[:-100]
+
+        def forbidden(*_: object) -> object:
+            raise AssertionError("not asked for in this test")
+
+        self.world = World(
+            policy=self._policy,
+            on_delete="release",
+            claims=self.claims,
+            kernel=forbidden,
+            metadata=forbidden,
+            vpc=lambda _: self.ec2(),
+            boot=lambda: "boot",
+            inode=lambda path: self.netns.get(path, 0),
+            clock=clock,
+            now=self.cluster.now,
+            sleep=lambda _: None,
+            jitter=self.cluster.random.random,
+            log=self.log,
+            stop=lambda: "",
+            later=lambda: None,
+        )
+        self.keeper = Keeper(self.world, Counts(), present=lambda: self.enis)
+        self.claims.listen(self.keeper.changed)
+        self.due = clock()
+
+    def log(self, sentence: str) -> None:
+        self.said.append(sentence)
+        del self.said[:-200]
+
+    def ec2(self) -> Ec2:
+        if not self.up:
+            raise Ec2Error(Ec2Fault.NOT_SENT, "any", "", f"{self.name} is cut off")
+        return self.cluster.ec2
+
+    def add(self, destination: Network = FLOATING, eni: int = 0, tables: Sequence[str] = ()) -> Attachment:
+        """What an ADD does to claims and EC2."""
+        number = next(self._numbers)
+        attachment = Attachment("net", f"{self.name}-c{number}", "net1")
+        netns = f"/run/netns/{self.name}/{number}"
+        self.netns[netns] = number
+        tables = tables or tuple(t for t in self.cluster.ec2.tables if t not in self.cluster.ec2.untagged)
+        now = self.cluster.now()
+        claim = Claim(
+            attachment=attachment,
+            eni=self.enis[eni],
+            region=REGION,
+            netns=netns,
+            netns_inode=number,
+            boot="boot",
+            pod=PodIdentity("core", f"pod-{number}", f"uid-{number}"),
+            on_delete="release",
+            routes=tuple(ClaimedRoute(Place(t, destination), State.CLAIMING) for t in tables),
+            source_dest_check="disable",
+            created=now,
+            written=now + 90,
+            vpc=VPC,
+            mac=f"02:{self.name}",
+            config=CONFIG,
+        )
+        with self.claims.lock(attachment_lock(attachment), 0):
+            self.claims.put(claim)
+            try:
+                seen = self.ec2().route_tables({}, "")
+                for route in claim.routes:
+                    target = next(
+                        (t.routes.get(destination) for t in seen if t.id == route.place.table), None
+                    )
+                    with self.claims.lock(place_lock(route.place), 0):
+                        at = Seen(target, self.cluster.clock())
+                        deadline = self.cluster.clock() + 60
+                        take(self.world, self.ec2(), route.place, "", claim.eni, at, deadline, lambda: None)
+            except (CniError, Ec2Error) as e:
+                ended = replace(claim.with_state(State.RELEASING), written=self.cluster.now())
+                self.claims.put(ended)
+                try:
+                    release(self.world, self.ec2(), ended, self.cluster.clock() + 5)
+                except (CniError, Ec2Error) as late:
+                    self.log(str(late))
+                raise TimeoutError(str(e)) from e
+            self.claims.put(claim.held([route.place for route in claim.routes], self.cluster.now()))
+        return attachment
+
+    def delete(self, attachment: Attachment, *, told: bool = True) -> None:
+        """End a pod; ``told``: the runtime says so."""
+        claim = self.claims.get(attachment)
+        if isinstance(claim, Claim):
+            self.netns.pop(claim.netns, None)
+            if told:
+                with self.claims.lock(attachment_lock(attachment), 0):
+                    end(self.world, claim, "", self.cluster.clock() + 4)
+
+    def state(self, attachment: Attachment) -> str:
+        claim = self.claims.get(attachment)
+        return claim.state.value if isinstance(claim, Claim) else "erased"
+
+
+class Cluster:
+    """Some nodes, one EC2, one clock."""
+
+    def __init__(self, directory: Path, nodes: str = "ab", tables: Sequence[str] = ("rtb-1",)) -> None:
+        self.at = 1000.0
+        self.random = random.Random(7)  # noqa: S311 (a test that can be repeated)
+        self.ec2 = Ec2(self.clock, {table: {} for table in tables})
+        self.nodes = {name: SimulatedNode(self, name, directory / name) for name in nodes}
+
+    def clock(self) -> float:
+        return self.at
+
+    def now(self) -> float:
+        return EPOCH + self.at
+
+    def pass_time(self, seconds: float) -> None:
+        """Let every keeper do its rounds for so long."""
+        end_at = self.at + seconds
+        while True:
+            due = min(self.nodes.values(), key=lambda node: node.due)
+            # A call may have made something due since the node's last round.
+            if due.due > end_at and not any(n.keeper._woken.is_set() for n in self.nodes.values()):
+                break
+            woken = [n for n in self.nodes.values() if n.keeper._woken.is_set()]
+            node = woken[0] if woken and due.due > self.at else due
+            self.at = max(self.at, min(node.due, end_at) if node is due else self.at)
+            node.keeper._woken.clear()
+            node.due = self.at + max(node.keeper.tick(), 0.05)
+        self.at = end_at
+
+    def leads(self, table: str = "rtb-1", destination: Network = FLOATING) -> str:
+        return str(self.ec2.now()[table].get(destination, ""))

@@ -1,0 +1,286 @@
+"""The keeper's decisions, row by row: each expectation is copied by hand from DESIGN 6, not derived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.keeping import (
+    HELD_PATIENCE,
+    LOOKS_AFTER_ADD,
+    Act,
+    Sight,
+    Sighting,
+    Stake,
+    judge,
+    patience,
+    sight,
+    stakes_of,
+)
+from cni_floatip.model import Attachment, Place, PodIdentity, Target
+
+PLACE = Place("rtb-a", ip_network("192.168.0.2/32"))
+NOW = 1_000_000.0
+RECONCILE = 60.0
+MINE, ALSO_MINE, FORMER, OTHER = "eni-mine", "eni-also-mine", "eni-former", "eni-other"
+PRESENT = frozenset({MINE, ALSO_MINE})
+
+
+def stake(state: State, eni: str = MINE, age: float = 3600, after: float = 0, who: str = "c1") -> Stake:
+    route = ClaimedRoute(PLACE, state, since=NOW - age, after=after)
+    claim = Claim(
+        attachment=Attachment("net", who, "net1"),
+        eni=eni,
+        region="r",
+        netns="/run/netns/x",
+        netns_inode=1,
+        boot="b",
+        pod=PodIdentity(),
+        on_delete="release",
+        routes=(route,),
+    )
+    return Stake(claim, route)
+
+
+def eni(name: str, *, active: bool = True) -> Target:
+    return Target(name, is_eni=True, active=active)
+
+
+def seen(target: Target | None, broken_for: float | None = 10_000) -> Sighting:
+    broken = target is None or not target.active
+    return Sighting(
+        target, 50_000.0, 0.0, 50_000.0 - broken_for if broken and broken_for is not None else None
+    )
+
+
+GATEWAY = Target("igw-1", is_eni=False)
+PROPAGATED = Target(MINE, is_eni=True, propagated=True)
+
+OBSERVED = {
+    "absent": None,
+    "our ENI, active": eni(MINE),
+    "our present ENI, blackhole": eni(MINE, active=False),
+    "our former ENI, blackhole": eni(FORMER, active=False),
+    "another's, blackhole": eni(OTHER, active=False),
+    "other ENI, active": eni(OTHER),
+    "not an ENI": GATEWAY,
+    "propagated": PROPAGATED,
+}
+
+LIVE = {  # observed: (act, what a held claim becomes, whether it is reported)
+    "absent": (Act.CREATE, State.HELD, False),
+    "our ENI, active": (Act.NOTHING, State.HELD, False),
+    "our present ENI, blackhole": (Act.NOTHING, State.HELD, True),
+    "our former ENI, blackhole": (Act.DELETE, State.HELD, False),
+    "another's, blackhole": (Act.DELETE, State.HELD, False),
+    "other ENI, active": (Act.NOTHING, State.SUPERSEDED, False),
+    "not an ENI": (Act.NOTHING, State.HELD, True),
+    "propagated": (Act.NOTHING, State.HELD, True),
+}
+
+ENDED = {  # observed: (act, what a releasing claim becomes)
+    "absent": (Act.NOTHING, State.GONE),
+    "our ENI, active": (Act.RELEASE, State.RELEASING),
+    "our present ENI, blackhole": (Act.RELEASE, State.RELEASING),
+    "our former ENI, blackhole": (Act.RELEASE, State.RELEASING),
+    "another's, blackhole": (Act.NOTHING, State.GONE),
+    "other ENI, active": (Act.NOTHING, State.GONE),
+    "not an ENI": (Act.NOTHING, State.GONE),
+    "propagated": (Act.NOTHING, State.GONE),
+}
+
+
+@pytest.mark.parametrize("what", OBSERVED)
+def test_a_live_claim(what):
+    owner = stake(State.HELD, eni=FORMER if "former" in what else MINE)
+    verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    act, becomes, reported = LIVE[what]
+    assert verdict.act is act
+    assert verdict.states.get(owner.claim.attachment, State.HELD) is becomes
+    assert bool(verdict.reports) is reported
+
+
+@pytest.mark.parametrize("what", OBSERVED)
+@pytest.mark.parametrize("state", [State.RELEASING, State.GONE])
+def test_a_claim_that_has_ended(what, state):
+    past = stake(state, eni=FORMER if "former" in what else MINE)
+    verdict = judge([past], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    act, becomes = ENDED[what]
+    assert verdict.act is act
+    if becomes is State.GONE:
+        assert verdict.states == {past.claim.attachment: State.GONE}
+
+
+@pytest.mark.parametrize("what", OBSERVED)
+def test_nothing_is_done_for_a_claim_within_its_grace(what):
+    leaving = stake(State.RELEASING, after=NOW + 1)
+    verdict = judge([leaving], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+
+
+@pytest.mark.parametrize("what", OBSERVED)
+def test_an_add_under_way_decides_for_itself(what):
+    stakes = [stake(State.CLAIMING), stake(State.HELD, who="c2"), stake(State.GONE, who="c3")]
+    verdict = judge(stakes, seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+
+
+PATIENCE = {
+    "its own ADD a moment ago": (State.HELD, 10, 0),
+    "superseded a moment after its ADD": (State.SUPERSEDED, 10, 0),
+    "held for long": (State.HELD, 61, 30),
+    "superseded for long": (State.SUPERSEDED, 61, 120),
+    "joined by a new table": (State.HELD, NOW, 30),
+    "the clock was set back": (State.HELD, -100, 30),
+}
+
+
+@pytest.mark.parametrize("who", PATIENCE)
+@pytest.mark.parametrize("target", [None, eni(OTHER, active=False)], ids=["absent", "blackhole"])
+def test_patience(who, target):
+    state, age, seconds = PATIENCE[who]
+    waiting = stake(state, age=age)
+    assert patience(waiting.route, NOW, RECONCILE) == seconds
+    act = Act.CREATE if target is None else Act.DELETE
+    assert judge([waiting], seen(target, seconds), PRESENT, NOW, RECONCILE).act is act
+    if seconds:
+        early = judge([waiting], seen(target, seconds - 0.1), PRESENT, NOW, RECONCILE)
+        assert early.act is Act.NOTHING
+
+
+def test_the_newest_of_those_who_need_not_wait_mends():
+    stakes = [stake(State.HELD, age=900, who="old"), stake(State.HELD, age=5, who="new")]
+    stakes.append(stake(State.SUPERSEDED, age=8, who="robbed"))
+    verdict = judge(stakes, seen(None, 0), PRESENT, NOW, RECONCILE)
+    assert verdict.act is Act.CREATE
+    assert verdict.by is stakes[1]
+
+
+def test_a_superseded_claim_holds_again_when_the_route_is_ours():
+    robbed = stake(State.SUPERSEDED)
+    verdict = judge([robbed], seen(eni(MINE)), PRESENT, NOW, RECONCILE)
+    assert verdict.states == {robbed.claim.attachment: State.HELD}
+
+
+def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_eni():
+    past, owner = stake(State.RELEASING, who="past"), stake(State.HELD, who="owner")
+    verdict = judge([past, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE)
+    assert verdict.act is Act.NOTHING
+    assert verdict.states == {past.claim.attachment: State.GONE, owner.claim.attachment: State.HELD}
+
+
+class TestTwoEnisOfOneNode:
+    OWNER = stake(State.SUPERSEDED, eni=MINE, who="owner")
+
+    def test_the_route_stays_where_another_live_claim_holds_it(self):
+        holder = stake(State.HELD, eni=ALSO_MINE, who="holder")
+        verdict = judge([self.OWNER, holder], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        assert verdict.act is Act.NOTHING
+        assert verdict.states[self.OWNER.claim.attachment] is State.SUPERSEDED
+
+    def test_who_has_ended_there_releases_and_so_hands_over(self):
+        past = stake(State.RELEASING, eni=ALSO_MINE, who="past")
+        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        assert (verdict.act, verdict.by) == (Act.RELEASE, past)
+
+    def test_not_before_its_grace_is_over(self):
+        past = stake(State.RELEASING, eni=ALSO_MINE, who="past", after=NOW + 5)
+        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        assert verdict.act is Act.NOTHING
+
+    def test_what_nobody_claimed_there_is_moved(self):
+        verdict = judge([self.OWNER], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        assert (verdict.act, verdict.by) == (Act.MOVE, self.OWNER)
+
+
+class TestHowLongARouteWasBroken:
+    def look(self, *targets: Target | None) -> Sighting:
+        found = None
+        for at, target in enumerate(targets):
+            found = Sighting.next(found, target, float(at))
+        assert found is not None
+        return found
+
+    def test_counts_from_the_first_look_that_showed_it(self):
+        assert self.look(eni(MINE), None, None, None).broken == 1
+
+    def test_ends_with_one_look_that_shows_it_working(self):
+        assert self.look(None, eni(OTHER), None).broken == 2
+        assert self.look(None, eni(OTHER)).broken is None
+
+    def test_goes_on_when_a_blackhole_was_deleted(self):
+        assert self.look(eni(OTHER, active=False), None).broken == 0
+
+    def test_begins_anew_with_a_blackhole_that_was_not_there_before(self):
+        assert self.look(None, eni(OTHER, active=False)).broken == 1
+        assert self.look(eni(FORMER, active=False), eni(OTHER, active=False)).broken == 1
+
+    def test_says_since_when_it_is_as_it_is(self):
+        assert self.look(None, eni(MINE), eni(MINE)).since == 1
+
+
+def test_the_schedule_keeps_the_invariants_of_the_exploration():
+    gaps = [b - a for a, b in zip((0.0, *LOOKS_AFTER_ADD), LOOKS_AFTER_ADD, strict=False)]
+    staleness = 15
+    assert max(gaps) + staleness <= HELD_PATIENCE
+    assert RECONCILE * 1.1 + HELD_PATIENCE + staleness < 2 * RECONCILE
+
+
+states = st.sampled_from(list(State))
+enis = st.sampled_from([MINE, ALSO_MINE, FORMER])
+targets = st.sampled_from([*OBSERVED.values(), eni(ALSO_MINE), eni(ALSO_MINE, active=False)])
+
+
+@given(
+    st.lists(st.tuples(states, enis, st.sampled_from([5.0, 500.0]), st.sampled_from([0.0, NOW + 9]))),
+    targets,
+    st.sampled_from([0.0, 31.0, 200.0]),
+)
+def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched(drawn, target, broken_for):
+    stakes = [
+        stake(state, through, age, after if state is State.RELEASING else 0, who=f"c{i}")
+        for i, (state, through, age, after) in enumerate(drawn)
+    ]
+    verdict = judge(stakes, seen(target, broken_for), PRESENT, NOW, RECONCILE)
+    if verdict.act is Act.CREATE:
+        assert target is None
+    if verdict.act in (Act.DELETE, Act.RELEASE, Act.MOVE):
+        assert target is not None
+        assert target.is_eni
+        assert not target.propagated
+        live = [s for s in stakes if s.live]
+        assert not (target.active and target.id not in {s.claim.eni for s in stakes} | PRESENT)
+        assert not any(s.claim.eni == target.id and target.active for s in live)
+    for stake_ in stakes:
+        if stake_.live:
+            assert verdict.states.get(stake_.claim.attachment, State.HELD).live
+        elif stake_.route.after > NOW:
+            assert stake_.claim.attachment not in verdict.states
+
+
+def test_stakes_are_by_place():
+    one, two = stake(State.HELD).claim, stake(State.GONE, who="c2").claim
+    elsewhere = replace(two, routes=(replace(two.routes[0], place=Place("rtb-b", PLACE.destination)),))
+    found = stakes_of([one, elsewhere])
+    assert [s.claim for s in found[PLACE]] == [one]
+    assert len(found) == 2
+
+
+def test_sight_of_every_row():
+    expected = [
+        Sight.ABSENT,
+        Sight.OURS,
+        Sight.OURS_BLACKHOLE,
+        Sight.DEAD,
+        Sight.DEAD,
+        Sight.OTHER,
+        Sight.NOT_ENI,
+        Sight.NOT_ENI,
+    ]
+    assert [sight(target, MINE, PRESENT) for target in OBSERVED.values()] == expected
+    assert sight(eni(FORMER, active=False), FORMER, PRESENT) is Sight.DEAD
