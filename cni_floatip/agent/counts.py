@@ -1,0 +1,55 @@
+"""What the agent counts, in its own words.
+
+Whoever has something to count calls these; metrics make series of it, tests look at it or count nothing.
+No method blocks or raises, and every one may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Counts(Protocol):
+    """Where the agent says what happened."""
+
+    def call(self, verb: str, outcome: str, seconds: float) -> None:
+        """One CNI call has ended: ``outcome`` is "ok", the CNI error code, or "cancelled"."""
+
+    def ec2(self, action: str, outcome: str, seconds: float) -> None:
+        """One request to EC2 or STS has ended: ``outcome`` is "ok", AWS's error code or the fault's name."""
+
+    def throttled(self, action: str) -> None:
+        """AWS has refused ``action`` because the account's request rate is used up."""
+
+    def repaired(self, what: str) -> None:
+        """The keeper has put something right: "route" "pod-route" "source-dest-check" "guard" ..."""
+
+    def superseded_live(self) -> None:
+        """A route of a pod that lives here now leads elsewhere by another writer's hand."""
+
+    def absent_fresh(self) -> None:
+        """A route that was written a moment ago was found absent: a stale read, or somebody removes it."""
+
+    def spooled(self, n: int) -> None:
+        """``n`` DELs lie in the spool now."""
+
+    def watch(self, what: str) -> None:
+        """Something about watched addresses: "appeared" "vanished" "refused" "limited" "overrun"."""
+
+    def claims(self, by_state: Mapping[str, int]) -> None:
+        """So many claims are in each state now; a state that is not named has none."""
+
+
+class NoCounts:
+    """Counts nothing: for tests, and for whoever runs without metrics."""
+
+    def call(self, verb: str, outcome: str, seconds: float) -> None: ...
+    def ec2(self, action: str, outcome: str, seconds: float) -> None: ...
+    def throttled(self, action: str) -> None: ...
+    def repaired(self, what: str) -> None: ...
+    def superseded_live(self) -> None: ...
+    def absent_fresh(self) -> None: ...
+    def spooled(self, n: int) -> None: ...
+    def watch(self, what: str) -> None: ...
+    def claims(self, by_state: Mapping[str, int]) -> None: ...

@@ -1,0 +1,251 @@
+"""What the agent says to its operator: one line for each thing, JSON or text, never a credential in it.
+
+A line is ``time level msg`` and then fields. ``Log`` fits wherever a sentence is told (``World.log``); nobody
+waits for a reader, and a standard error that is closed stops no work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+from .redaction import redact
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+LONGEST = 8192
+"""Characters of one value: more is cut off, since a line has to stay one line for whoever collects it."""
+
+DEBUG_ONLY = frozenset({"stdin", "config"})
+"""Fields that hold whole documents of others, who may have put anything into them."""
+
+
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object: ...
+
+
+class Descriptor:
+    """A file descriptor, with no buffer that could fill while nobody reads. One line is one write."""
+
+    def __init__(self, fd: int = 2) -> None:
+        self._fd = fd
+
+    def write(self, text: str) -> None:
+        """Write all of ``text``. Raises OSError."""
+        rest = text.encode(errors="backslashreplace")
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+
+class Lines:
+    """Makes lines of sentences and fields, and writes those of ``level`` and above."""
+
+    def __init__(
+        self,
+        level: str = "info",
+        format: str = "json",  # noqa: A002 (what the node configuration calls it)
+        stream: Stream | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._least = LEVELS[level]
+        self._render = {"json": _as_json, "text": _as_text}[format]
+        self._stream = stream if stream is not None else Descriptor()
+        self._now = now
+        self._writing = threading.Lock()
+
+    def write(self, level: str, sentence: str, fields: Mapping[str, object]) -> None:
+        """Write one line. Never raises for a stream that is gone."""
+        if LEVELS.get(level, LEVELS["error"]) < self._least:
+            return
+        hidden: frozenset[str] = frozenset() if level == "debug" else DEBUG_ONLY
+        said = {
+            name: _shown(value)
+            for name, value in fields.items()
+            if value is not None and value != "" and name not in hidden
+        }
+        line = self._render(_rfc3339(self._now()), level, _clean(sentence), said)
+        with self._writing, contextlib.suppress(OSError, ValueError):  # ValueError: a file object, closed
+            self._stream.write(line + "\n")
+
+
+class Log:
+    """Says sentences with the fields of its context, such as ``verb`` and ``container`` of one call."""
+
+    def __init__(self, context: Mapping[str, object] | None = None, lines: Lines | None = None) -> None:
+        self._context = dict(context or {})
+        self._lines = lines if lines is not None else Lines()
+
+    def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
+        """Say ``sentence``. Fields that are None or empty are left out."""
+        self._lines.write(level, sentence, self._context | fields)
+
+    def bind(self, **context: object) -> Log:
+        """Return a log that adds ``context`` to what it says."""
+        return Log(self._context | context, self._lines)
+
+    def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
+        """Say that ``e``, which nobody expected, happened: with its traceback, in one line."""
+        text = "".join(traceback.format_exception(e))
+        self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=text[-LONGEST:], **fields)
+
+
+def configure(
+    level: str = "info",
+    format: str = "json",  # noqa: A002
+    stream: Stream | None = None,
+    now: Callable[[], float] = time.time,
+) -> Log:
+    """Return the agent's log, for ``logLevel`` and ``logFormat`` of the node configuration."""
+    return Log({}, Lines(level, format, stream, now))
+
+
+def take_over(log: Log) -> None:
+    """Send through ``log`` what libraries warn of and what threads die of, in this whole process.
+
+    Nothing of a library below a warning, whatever the level: botocore's debug lines hold signed requests.
+    """
+
+    def died(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            name = args.thread.name if args.thread else "?"
+            log.failure(f"thread {name} has died", args.exc_value)
+
+    def ended(_: type[BaseException], e: BaseException, __: TracebackType | None) -> None:
+        log.failure("the agent has died", e)
+
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.addHandler(_FromLibraries(log))
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    threading.excepthook = died
+    sys.excepthook = ended
+
+
+class _FromLibraries(logging.Handler):
+    """The door through which the standard library's ``logging`` reaches our lines."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):  # a library's broken format string is not our end
+            level = "error" if record.levelno >= logging.ERROR else "warning"
+            self._log(record.getMessage(), level, logger=record.name)
+
+
+class Seldom:
+    """A log for whoever looks again and again: the same sentence is said once in ``seconds``.
+
+    When its time is over, whatever is said next tells first how often it was ``suppressed``.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        seconds: float = 300.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        most: int = 256,
+    ) -> None:
+        self._log = log
+        self._seconds = seconds
+        self._clock = clock
+        self._most = most
+        self._said: dict[tuple[str, str], _Repeated] = {}
+        self._counting = threading.Lock()
+
+    def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
+        """Say ``sentence``, unless the same was said a moment ago."""
+        key = (level, _PASSING.sub("~", sentence))
+        now = self._clock()
+        with self._counting:
+            before = self._said.get(key)
+            fresh = before is not None and now - before.at < self._seconds
+            if before is not None and fresh:
+                before.suppressed += 1
+            overdue = [self._said.pop(each) for each in self._overdue(now, key)]
+            if not fresh:
+                self._said.pop(key, None)
+                self._said[key] = _Repeated(now, sentence, level, fields)
+        for each in overdue:
+            if each is not before and each.suppressed:
+                self._log(each.sentence, each.level, **each.fields, suppressed=each.suppressed)
+        if not fresh:
+            self._log(sentence, level, **fields, suppressed=(before and before.suppressed) or None)
+
+    def _overdue(self, now: float, key: tuple[str, str]) -> list[tuple[str, str]]:
+        """Return what may be said again; and the oldest, when there is no room to remember ``key``."""
+        room = self._most - (key not in self._said)
+        oldest = list(self._said)[: max(0, len(self._said) - room)]
+        return [each for each, told in self._said.items() if now - told.at >= self._seconds or each in oldest]
+
+
+class _Repeated:
+    def __init__(self, at: float, sentence: str, level: str, fields: Mapping[str, Any]) -> None:
+        self.at = at
+        self.sentence = sentence
+        self.level = level
+        self.fields = fields
+        self.suppressed = 0
+
+
+_PASSING = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[\w/+=-]{200,}")
+"""What differs in AWS's answers to the same question: request ids, encoded reasons."""
+
+
+def _clean(text: str) -> str:
+    text = redact(text)  # first: half a credential has no form
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
+def _shown(value: object) -> object:
+    """Return ``value`` as a line can hold it: a number, a truth value, or text without credentials."""
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return round(value, 3) if abs(value) < float("inf") else str(value)  # JSON has no infinity
+    if isinstance(value, bytes):
+        return _clean(value.decode(errors="backslashreplace"))
+    return _clean(str(value))
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _as_json(when: str, level: str, sentence: str, fields: Mapping[str, object]) -> str:
+    ours = {"time": when, "level": level, "msg": sentence}
+    return json.dumps(ours | {name: value for name, value in fields.items() if name not in ours})
+
+
+def _as_text(when: str, level: str, sentence: str, fields: Mapping[str, object]) -> str:
+    said = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
+    return f"{when} {level:<7} {_printable(sentence)}{said}"
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` on one line, and with nothing that a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text.isprintable() and not any(char in ' "=\\' for char in text)
+    return text if plain else json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)

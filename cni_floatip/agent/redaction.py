@@ -1,0 +1,38 @@
+"""Blots credentials out of text that others wrote: exceptions, AWS's answers, configurations.
+
+A secret key has no mark of its own, so long mixed runs of base64 are blotted out whatever they are; what an
+operator needs of AWS's refusals (who was refused, and the encoded reason) stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+_KEEP = r"arn:aws[\w-]*:[^\s\"',]+|Encoded authorization failure message: \S+"
+_SECRETS = re.compile(
+    rf"(?P<keep>{_KEEP})"
+    # name and value, in JSON, a header, a query, an INI file or a repr
+    r"|(?P<name>(?i:\b(?:(?:aws[_-]?)?secret[_-]?(?:access[_-]?)?key|[\w-]*token|(?:x-amz-)?signature|"
+    r"authorization|x-amz-credential|password))"
+    r"[\\\"']*\s*[:=]\s*(?:b?[\\\"']+)?)(?P<value>(?:(?i:bearer|basic|aws4-hmac-sha256) )?[^\s\"',&;)}\\]+)"
+    r"|(?P<id>\bA[KS]IA[A-Z0-9]{12,})"
+    r"|(?P<jwt>\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
+    r"|(?P<long>(?<![\w/+=])[\w/+=]{40,}(?![\w/+=]))"
+)
+"""Credentials by name, and by form: access key ids, web identity tokens, and long mixed runs of base64."""
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with every credential in it blotted out."""
+    return _SECRETS.sub(_blot, text)
+
+
+def _blot(found: re.Match[str]) -> str:
+    if found["keep"]:
+        return found["keep"]
+    if found["value"]:
+        return f"{found['name']}[redacted]"
+    if run := found["long"]:
+        mixed = all(any(test(char) for char in run) for test in (str.isupper, str.islower, str.isdigit))
+        return "[redacted]" if mixed else run  # hashes and container ids have one case
+    return "[redacted]"

@@ -1,0 +1,317 @@
+"""The agent's log lines: one line each, whole whatever is in them, and never a credential."""
+
+import json
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from cni_floatip.agent.logs import LONGEST, Descriptor, Log, Seldom, configure, take_over
+from cni_floatip.agent.redaction import redact
+
+NOON = 1_700_000_000.25
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+SESSION = "IQoJb3JpZ2luX2VjEJr//////////wEaCXVzLWVhc3QtMSJHMEUCIQ" * 8
+JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwczovL29pZGMifQ.c2lnbmF0dXJl-_x"
+KEY_ID = "ASIAIOSFODNN7EXAMPLE"
+
+
+class Lines:
+    """What was written, by line."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def documents(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def a_log(lines: Lines, level: str = "info", form: str = "json") -> Log:
+    return configure(level, form, lines, now=lambda: NOON)
+
+
+def test_a_json_line(lines):
+    log = a_log(lines).bind(verb="ADD", container="c1", ifname="net1", network="red")
+    log.bind(namespace="core", pod="upf-0", uid="")("added", seconds=0.12345, code=None, tables=3)
+    assert lines.documents() == [
+        {
+            "time": "2023-11-14T22:13:20.250Z",
+            "level": "info",
+            "msg": "added",
+            "verb": "ADD",
+            "container": "c1",
+            "ifname": "net1",
+            "network": "red",
+            "namespace": "core",
+            "pod": "upf-0",
+            "seconds": 0.123,
+            "tables": 3,
+        }
+    ]
+    assert list(lines.documents()[0])[:3] == ["time", "level", "msg"]
+
+
+def test_a_text_line(lines):
+    log = a_log(lines, form="text").bind(verb="DEL", pod="upf 0")
+    log("kept for later", "warning", seconds=2.0, answer='say "x"')
+    assert lines.text == (
+        "2023-11-14T22:13:20.250Z warning kept for later"
+        ' verb=DEL pod="upf 0" seconds=2.0 answer="say \\"x\\""\n'
+    )
+
+
+def test_a_sentence_is_enough_as_world_says_it(lines):
+    log = a_log(lines)
+    told = log  # Callable[[str], None]
+    told("rtb-a is gone")
+    assert lines.documents()[0]["msg"] == "rtb-a is gone"
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_levels(lines, level, heard):
+    log = a_log(lines, level)
+    for each in ("debug", "info", "warning", "error"):
+        log("x", each)
+    assert [document["level"] for document in lines.documents()] == heard
+
+
+def test_documents_of_others_are_for_debug_alone(lines):
+    log = a_log(lines, "debug").bind(stdin='{"cniVersion": "1.1.0"}')
+    log("called")
+    log("called", "debug")
+    assert ["stdin" in document for document in lines.documents()] == [False, True]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_one_line_whatever_is_in_it(lines, form):
+    nasty = 'a\nb\r\n\x1b[31m\0\u2028\x85 "q" \\ \udcff é'
+    log = a_log(lines, form=form).bind(pod=nasty)
+    log(nasty, answer=nasty.encode(errors="surrogatepass"), much=float("nan"), more=float("inf"))
+    assert lines.text.count("\n") == 1
+    assert len(lines.text.splitlines()) == 1
+    assert "\x1b" not in lines.text
+    if form == "json":
+        assert lines.documents()[0]["msg"] == nasty
+        assert lines.documents()[0]["much"] == "nan"
+
+
+def test_a_field_named_like_ours_does_not_replace_it(lines):
+    a_log(lines).bind(msg="no", time="never", level="loud")("yes")
+    document = lines.documents()[0]
+    assert (document["msg"], document["level"]) == ("yes", "info")
+
+
+def test_a_long_value_is_cut(lines):
+    a_log(lines)("x" * 100_000, answer="y" * 100_000)
+    assert len(lines.text) < 2 * LONGEST + 300
+    assert str(lines.documents()[0]["msg"]).endswith("x... (100000 characters)")
+
+
+# -- credentials --------------------------------------------------------------------------------------
+
+EXCEPTIONS = [
+    f"An error occurred (InvalidClientTokenId) for {KEY_ID}",
+    f"Credentials({{'AccessKeyId': '{KEY_ID}', 'SecretAccessKey': '{SECRET}', 'Token': '{SESSION}'}})",
+    f'{{"SecretAccessKey": "{SECRET}", "SessionToken": "{SESSION}"}}',
+    f"aws_secret_access_key = {SECRET}\naws_session_token={SESSION}",
+    f"GET https://sts.amazonaws.com/?WebIdentityToken={JWT}&Version=2011-06-15",
+    f"cannot read token: {JWT}",
+    f"X-Amz-Security-Token: {SESSION}",
+    f"Authorization: AWS4-HMAC-SHA256 Credential={KEY_ID}/20260101/eu-west-1/ec2/aws4_request",
+    f"b'{SECRET}'",
+    repr({"headers": {"X-aws-ec2-metadata-token": SECRET, "Authorization": f"Bearer {JWT}"}}),
+    json.dumps({"inner": json.dumps({"SecretAccessKey": SECRET})}),
+]
+
+
+@pytest.mark.parametrize("text", EXCEPTIONS)
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_credentials_in_an_exception_stay_out(lines, text, form):
+    log = a_log(lines, "debug", form).bind(container=text)
+    try:
+        raise RuntimeError(text)
+    except RuntimeError as e:
+        log.failure("mistake", e)
+        log(str(e), "debug", stdin=text, answer=text.encode())
+    for secret in (SECRET, SESSION, JWT, KEY_ID, SECRET[:20], SESSION[:20], JWT.split(".")[1]):
+        assert secret not in lines.text
+    assert "[redacted]" in lines.text
+
+
+def test_a_credential_at_the_cut_stays_out(lines):
+    for before in range(LONGEST - 60, LONGEST, 7):
+        a_log(lines)("x " * (before // 2) + SECRET)
+    assert SECRET[:8] not in lines.text
+
+
+REASON = "".join(chr(ord("a") + n % 26) + chr(ord("A") + n % 23) + str(n % 10) for n in range(200))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"red/{'0123456789abcdef' * 4}/net1: rtb-0123456789abcdef0 192.168.0.2/32 -> eni-0123456789abcdef0",
+        "/var/lib/cni/floatip/claims/" + "0a" * 20 + ".json: unreadable",
+        "arn:aws:sts::123456789012:assumed-role/FloatipAgentRoleOfOurClusterNumber1/i-0123456789abcdef0",
+        f"not authorized. Encoded authorization failure message: {REASON}",
+        "pod core/upf-0 uid 6f1ed002-ab5b-11f0-8de9-0242ac120002",
+        "/var/run/netns/cni-6f1ed002-ab5b-11f0-8de9-0242ac120002",
+    ],
+    ids=["ids", "claim file", "role", "why AWS refused", "uid", "netns"],
+)
+def test_what_an_operator_needs_stays(text):
+    assert redact(text) == text
+
+
+# -- streams ------------------------------------------------------------------------------------------
+
+
+def test_nobody_reads_and_nothing_fails():
+    reading, writing = os.pipe()
+    log = configure("info", "json", Descriptor(writing))
+    os.close(reading)
+    log("into a broken pipe")
+    os.close(writing)
+    log("into a closed descriptor")
+
+
+def test_a_closed_file_object_stops_nothing(tmp_path):
+    file = (tmp_path / "log").open("w")
+    file.close()
+    configure("info", "text", file)("x")
+
+
+def test_lines_of_many_threads_stay_whole():
+    reading, writing = os.pipe()
+    log = configure("info", "json", Descriptor(writing))
+    found = bytearray()
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            found.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    threads = [threading.Thread(target=lambda: [log("x" * 7000) for _ in range(20)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert [len(json.loads(line)["msg"]) for line in found.splitlines()] == [7000] * 160
+
+
+# -- repetition ---------------------------------------------------------------------------------------
+
+
+def test_a_repeated_sentence_is_said_once_and_counted(lines):
+    now = [0.0]
+    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0])
+    for _ in range(10):
+        seldom("rtb-a: DescribeRouteTables: refused", "warning", table="rtb-a")
+        now[0] += 20
+    seldom("rtb-b: other")
+    assert [document["msg"] for document in lines.documents()] == [
+        "rtb-a: DescribeRouteTables: refused",
+        "rtb-b: other",
+    ]
+    now[0] += 300
+    seldom("rtb-a: DescribeRouteTables: refused", "warning", table="rtb-a")
+    last = lines.documents()[-1]
+    assert (last["suppressed"], last["table"]) == (9, "rtb-a")
+
+
+def test_what_is_repeated_no_more_is_told_when_something_else_is(lines):
+    now = [0.0]
+    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0])
+    seldom("a")
+    seldom("a")
+    now[0] += 301
+    seldom("b")
+    assert [(each["msg"], each.get("suppressed")) for each in lines.documents()] == [
+        ("a", None),
+        ("a", 1),
+        ("b", None),
+    ]
+
+
+def test_request_ids_do_not_make_a_sentence_new(lines):
+    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    for n in range(5):
+        seldom(f"refused (RequestID: 6f1ed002-ab5b-11f0-8de9-0242ac12000{n})")
+    assert len(lines.documents()) == 1
+
+
+def test_the_same_words_about_another_table_are_new(lines):
+    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    for n in range(5):
+        seldom(f"rtb-0123456789abcdef{n}: absent")
+    assert len(lines.documents()) == 5
+
+
+def test_repetition_is_remembered_in_bounded_memory(lines):
+    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0, most=8)
+    for n in range(1000):
+        seldom(f"sentence {n}")
+    assert len(seldom._said) == 8
+    seldom("sentence 999")
+    assert len(lines.documents()) == 1000
+
+
+# -- others who speak in this process -----------------------------------------------------------------
+
+
+@pytest.fixture
+def hooks() -> Iterator[None]:
+    """Whatever ``take_over`` takes is given back."""
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, threading.excepthook, sys.excepthook)
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:], level, threading.excepthook, sys.excepthook = before
+    root.setLevel(level)
+
+
+def test_libraries_and_dying_threads_speak_through_the_log(lines, hooks):
+    take_over(a_log(lines, "debug"))
+    logging.getLogger("botocore.auth").debug("signature %s", SECRET)
+    logging.getLogger("urllib3").warning("Retrying %s", "x")
+    logging.getLogger("urllib3").warning("broken %d", "x")
+    warnings.warn("old", stacklevel=1)
+
+    def die() -> None:
+        raise ValueError(SECRET)
+
+    thread = threading.Thread(target=die, name="keeper")
+    thread.start()
+    thread.join()
+    documents = lines.documents()
+    assert [(each["level"], each.get("logger")) for each in documents] == [
+        ("warning", "urllib3"),
+        ("warning", "py.warnings"),
+        ("error", None),
+    ]
+    assert documents[-1]["msg"] == "thread keeper has died: ValueError: [redacted]"
+    assert "in die" in str(documents[-1]["traceback"])
+    assert SECRET not in lines.text

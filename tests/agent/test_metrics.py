@@ -1,0 +1,142 @@
+"""The agent's metrics, read back with the library's own parser."""
+
+import threading
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cni_floatip.agent.counts import Counts, NoCounts
+from cni_floatip.agent.metrics import Few, Metrics
+from cni_floatip.claims import State
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("1.2.3")
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Return every sample as ``name{a=b,c=d}``, labels in order."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.page().body.decode()):
+        assert family.documentation
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            key = sample.name + (f"{{{labels}}}" if labels else "")
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def test_each_count_arrives_where_its_name_says(metrics):
+    counts: Counts = metrics
+    counts.call("ADD", "ok", 0.3)
+    counts.call("ADD", "11", 20)
+    counts.ec2("CreateRoute", "ok", 0.04)
+    counts.ec2("CreateRoute", "RequestLimitExceeded", 0.04)
+    counts.throttled("CreateRoute")
+    counts.repaired("route")
+    counts.superseded_live()
+    counts.absent_fresh()
+    counts.spooled(7)
+    counts.watch("appeared")
+    counts.claims({"held": 3, "releasing": 1})
+    found = samples(metrics)
+    said = {
+        "floatip_cni_requests_total{outcome=ok,verb=ADD}": 1,
+        "floatip_cni_requests_total{outcome=11,verb=ADD}": 1,
+        "floatip_cni_request_duration_seconds_count{verb=ADD}": 2,
+        "floatip_cni_request_duration_seconds_sum{verb=ADD}": 20.3,
+        "floatip_cni_request_duration_seconds_bucket{le=0.25,verb=ADD}": 0,
+        "floatip_cni_request_duration_seconds_bucket{le=0.5,verb=ADD}": 1,
+        "floatip_ec2_requests_total{action=CreateRoute,outcome=ok}": 1,
+        "floatip_ec2_requests_total{action=CreateRoute,outcome=RequestLimitExceeded}": 1,
+        "floatip_ec2_request_duration_seconds_count{action=CreateRoute}": 2,
+        "floatip_ec2_throttled_total{action=CreateRoute}": 1,
+        "floatip_repairs_total{what=route}": 1,
+        "floatip_superseded_live_total": 1,
+        "floatip_routes_found_absent_total": 1,
+        "floatip_spool_length": 7,
+        "floatip_watch_events_total{what=appeared}": 1,
+        "floatip_watch_events_total{what=overrun}": 0,
+        "floatip_claims{state=held}": 3,
+        "floatip_claims{state=releasing}": 1,
+        "floatip_claims{state=gone}": 0,
+    }
+    assert {name: found.get(name) for name in said} == said
+
+
+def test_zeros_are_there_from_the_start(metrics):
+    found = samples(metrics)
+    assert found["floatip_superseded_live_total"] == 0
+    assert found["floatip_cni_requests_total{outcome=ok,verb=DEL}"] == 0
+    assert {f"floatip_claims{{state={state.value}}}" for state in State} <= set(found)
+    assert not [name for name in found if "_created" in name]
+
+
+def test_a_state_without_claims_falls_back_to_zero(metrics):
+    metrics.claims({"held": 3})
+    metrics.claims({"gone": 1})
+    found = samples(metrics)
+    assert (found["floatip_claims{state=held}"], found["floatip_claims{state=gone}"]) == (0, 1)
+
+
+def test_the_process_and_the_build_show_themselves(metrics):
+    found = samples(metrics)
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert found["process_open_fds"] > 2
+    assert found["floatip_threads"] == threading.active_count()
+    assert [value for name, value in found.items() if name.startswith("floatip_build_info")] == [1]
+    assert "version=1.2.3" in next(name for name in found if name.startswith("floatip_build_info"))
+
+
+def test_labels_from_outside_stay_few(metrics):
+    before = len(samples(metrics))
+    for n in range(2000):
+        metrics.call(f"VERB{n}", f"code{n}", 0.1)
+        metrics.ec2(f"Action{n}", f"Error.{n}", 0.1)
+        metrics.throttled(f"Action{n}")
+        metrics.repaired(f"what{n}")
+        metrics.watch(f"what{n}")
+    found = samples(metrics)
+    assert found["floatip_watch_events_total{what=other}"] == 2000
+    assert sum(v for k, v in found.items() if k.startswith("floatip_ec2_requests_total")) == 2000
+    assert len(found) - before < 1000
+
+
+@pytest.mark.parametrize("value", ["", 'a"b', "a\nb", "é", "x" * 65, "a b"])
+def test_a_label_that_is_not_plain_is_other(value):
+    assert Few(4)(value) == "other"
+
+
+def test_what_is_cheaper_to_count_on_demand_is_counted_before_each_page(metrics):
+    counts = iter([1, 2])
+    metrics.before_page(lambda: metrics.claims({"held": next(counts)}))
+    assert samples(metrics)["floatip_claims{state=held}"] == 1
+    assert samples(metrics)["floatip_claims{state=held}"] == 2
+
+
+def test_two_agents_in_one_process_count_for_themselves(metrics):
+    other = Metrics("1.2.3")
+    other.superseded_live()
+    assert samples(metrics)["floatip_superseded_live_total"] == 0
+    assert samples(other)["floatip_superseded_live_total"] == 1
+
+
+def test_counting_from_many_threads_loses_nothing(metrics):
+    def count() -> None:
+        for n in range(200):
+            metrics.call("ADD", "ok", n / 100)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert samples(metrics)["floatip_cni_requests_total{outcome=ok,verb=ADD}"] == 1600
+
+
+def test_who_counts_nothing_takes_the_same_calls():
+    own = {name for name in vars(Counts) if not name.startswith("_")}
+    assert own == {name for name in vars(NoCounts) if not name.startswith("_")}
+    assert own <= set(vars(Metrics))

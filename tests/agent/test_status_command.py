@@ -1,0 +1,406 @@
+"""``floatipctl status`` against an agent's end of a real socket."""
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cni_floatip
+from cni_floatip import asking, statusview, wire
+from cni_floatip.agent import status
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.errors import TryAgain
+from cni_floatip.model import Attachment, Node, Place, PodIdentity, Target
+from cni_floatip.store import Problem
+
+NOON = 1_700_000_000.0
+CLOCK = 5000.0
+VIP = ip_network("192.168.0.2/32")
+
+
+@dataclass(frozen=True)
+class Seen:
+    target: object
+    at: float = CLOCK
+    since: float = CLOCK - 60
+    error: str = ""
+
+
+def place(table: str) -> Place:
+    return Place(table, VIP)
+
+
+def claim(*routes: ClaimedRoute, **said: Any) -> Claim:
+    return Claim(
+        **(
+            {
+                "attachment": Attachment("red", "c" * 64, "net1"),
+                "eni": "eni-here",
+                "region": "eu-west-1",
+                "netns": "/run/netns/pod",
+                "netns_inode": 1,
+                "boot": "b",
+                "pod": PodIdentity("core", "upf-0", "u"),
+                "on_delete": "release",
+                "routes": routes,
+                "addresses": (ip_interface("192.168.0.2/24"),),
+                "watched": (ip_interface("192.168.0.9/32"),),
+                "created": NOON - 600,
+            }
+            | said
+        )
+    )
+
+
+def document(problems: tuple[str, ...] = (), error: str = "", **said: Any) -> dict[str, Any]:
+    """Return the status of a node with one pod: routes here, elsewhere, nowhere, broken, and not seen yet."""
+    tables = {"rtb-a": "held", "rtb-b": "superseded", "rtb-c": "held", "rtb-d": "held", "rtb-e": "claiming"}
+    held = claim(*(ClaimedRoute(place(table), State(state), "1" * 12) for table, state in tables.items()))
+    return status.document(
+        status.Facts(
+            "1.2.3", 42, NOON - 3600, Node("i-1", "1" * 12, "eu-west-1"), "node-a", problems, **said
+        ),
+        [held, claim(attachment=Attachment("red", "d" * 64, "net1"), pod=PodIdentity())],
+        [],
+        {
+            place("rtb-a"): Seen(Target("eni-here", is_eni=True)),
+            place("rtb-b"): Seen(Target("eni-there", is_eni=True), since=CLOCK - 3600),
+            place("rtb-c"): Seen(None, error=error),
+            place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
+        },
+        now=NOON,
+        clock=CLOCK,
+    )
+
+
+TABLE = """\
+agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: ready
+
+POD           INTERFACE  ADDRESSES                      TABLE  DESTINATION     STATE       LEADS TO             SINCE                 LAST ERROR
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-a  192.168.0.2/32  held        eni-here (here)      2023-11-14T22:12:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-b  192.168.0.2/32  superseded  eni-there            2023-11-14T21:13:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-c  192.168.0.2/32  held        nowhere              2023-11-14T22:12:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-d  192.168.0.2/32  held        eni-old (blackhole)  2023-11-14T22:12:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-e  192.168.0.2/32  claiming    not seen yet         -
+dddddddddddd  net1       192.168.0.2/24,192.168.0.9/32  -      -               gone        -                    2023-11-14T22:03:20Z
+"""  # noqa: E501
+
+
+def test_a_line_for_each_route():
+    shown = statusview.text(document())
+    assert shown == TABLE
+    assert not statusview.wrong(document())
+
+
+def test_what_wants_a_person_comes_first_and_counts():
+    found = document(("no AWS credentials yet",), spooled=2)
+    found["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
+    assert statusview.text(found).splitlines()[:5] == [
+        "agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: not ready",
+        "  no AWS credentials yet",
+        "  2 DELs in the spool",
+        "  /x/1.json: unreadable",
+        "",
+    ]
+    assert statusview.wrong(found)
+    assert statusview.wrong(document(error="rtb-c: RouteLimitExceeded"))
+    assert "RouteLimitExceeded\n" in statusview.text(document(error="rtb-c: RouteLimitExceeded"))
+
+
+def test_a_node_without_claims():
+    found = status.document(status.Facts("1", 1, NOON), [], [], {}, now=NOON, clock=CLOCK)
+    assert statusview.text(found).endswith(": ready\n\nno claims\n")
+
+
+def test_the_document_is_json_and_says_all():
+    found = json.loads(json.dumps(document()))
+    assert found["version"] == 1
+    assert found["time"] == "2023-11-14T22:13:20Z"
+    assert found["agent"]["node"] == {"instance": "i-1", "account": "1" * 12, "region": "eu-west-1"}
+    assert found["claims"][0]["routes"][1] == {
+        "table": "rtb-b",
+        "destination": "192.168.0.2/32",
+        "account": "1" * 12,
+        "state": "superseded",
+        "successor": "",
+        "notBefore": None,
+        "seen": {"target": "eni-there", "at": "2023-11-14T22:13:20Z", "since": "2023-11-14T21:13:20Z"},
+        "error": "",
+    }
+
+
+def test_bad_records_and_lost_ones_are_shown():
+    lost = claim(unresolved={"type": "floatip"})
+    bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
+    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, now=NOON, clock=CLOCK)
+    assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
+    assert "routes unknown (its record was lost)\n" in statusview.text(found)
+
+
+def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
+    found = {"version": 9, "agent": {}, "claims": [{"routes": [{}]}, {}], "more": 1}
+    assert statusview.text(found).startswith("agent -, pid -, since -: ready\n")
+
+
+def test_names_do_not_steer_the_terminal():
+    named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
+    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, now=NOON, clock=CLOCK)
+    assert "core/?]0;x??" in statusview.text(found)
+
+
+def test_claims_are_counted_by_state():
+    claims = [claim(ClaimedRoute(place("rtb-a"), State.HELD)), claim(), claim()]
+    assert status.by_state(claims) == {"held": 1, "gone": 2}
+
+
+# -- over the socket ----------------------------------------------------------------------------------
+
+
+class FakeAgent:
+    """The agent's end of the socket: answers every call by ``answer``, and keeps what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.asked: list[wire.Call] = []
+        self.answer: Callable[[socket.socket], None] = self.with_(document())
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.bind(self.path)
+        self._sock.listen()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    @staticmethod
+    def with_(found: Any, code: int = 0) -> Callable[[socket.socket], None]:
+        content = json.dumps(found).encode()
+        frames = wire.greeting() + wire.deadline_frame(5) + wire.reply_frame(code, content)
+        return lambda sock: sock.sendall(frames)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._sock.accept()
+                with sock, contextlib.suppress(OSError):
+                    incoming = wire.Incoming()
+                    while incoming.call is None and (data := sock.recv(65536)):
+                        incoming.feed(data)
+                    if incoming.call:
+                        self.asked.append(incoming.call)
+                        self.answer(sock)
+
+    def close(self) -> None:
+        self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._sock.close()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[FakeAgent]:
+    running = FakeAgent(tmp_path / "agent.sock")
+    yield running
+    running.close()
+
+
+def command(*arguments: str) -> list[str]:
+    code = "import sys; from cni_floatip.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, "status", *arguments]
+
+
+ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(cni_floatip.__file__).parents[1])}
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=ENVIRON | environ, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_the_command_asks_and_shows(agent, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"socketPath": agent.path}))
+    done = run(FLOATIP_CONFIG=str(config))
+    assert (done.returncode, done.stdout, done.stderr) == (0, TABLE, "")
+    assert [(call.command, call.stdin) for call in agent.asked] == [("status", b"")]
+    assert agent.asked[0].client == cni_floatip.__version__
+
+
+def test_json_is_what_the_agent_said(agent):
+    done = run("--socket", agent.path, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, document())
+
+
+def test_something_wrong_is_exit_status_1(agent):
+    agent.answer = agent.with_(document(("no AWS credentials yet",)))
+    assert run("--socket", agent.path).returncode == 1
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
+def test_an_interval_that_is_none_is_exit_status_2(seconds):
+    done = run(f"--watch={seconds}")
+    assert done.returncode == 2
+    assert f"'{seconds}' is not a number of seconds" in done.stderr
+
+
+def test_an_answer_in_small_pieces(agent):
+    content = json.dumps(document()).encode()
+    frames = wire.greeting() + wire.deadline_frame(5) + b"Z\0\0\0\2ok" + wire.reply_frame(0, content)
+
+    def answer(sock: socket.socket) -> None:
+        for at in range(0, len(frames), 97):
+            sock.sendall(frames[at : at + 97])
+
+    agent.answer = answer
+    assert asking.status(agent.path) == document()
+
+
+def error_of(path: str) -> str:
+    done = run("--socket", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("floatipctl: ")
+    return done.stderr.removeprefix("floatipctl: ").rstrip("\n")
+
+
+def test_no_agent(tmp_path):
+    path = str(tmp_path / "none.sock")
+    assert error_of(path) == f"no node agent here: there is no socket {path}"
+
+
+def test_an_agent_that_has_died(tmp_path):
+    path = str(tmp_path / "agent.sock")
+    FakeAgent(Path(path)).close()
+    assert error_of(path) == f"no node agent listens at {path}: it has ended, or is just starting"
+
+
+def test_an_agent_that_dies_meanwhile(agent):
+    agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.deadline_frame(5))
+    assert error_of(agent.path) == (
+        f"the node agent at {agent.path} ended the connection: it may be restarting"
+    )
+
+
+def test_an_agent_that_hangs(agent):
+    over = threading.Event()
+    agent.answer = lambda sock: over.wait(20)
+    with pytest.raises(TryAgain, match=r"has not answered in 0\.2 s"):
+        asking.status(agent.path, seconds=0.2)
+    over.set()
+
+
+def test_an_agent_of_another_protocol(agent):
+    agent.answer = lambda sock: sock.sendall(wire.hello(9, 9))
+    assert "speaks protocol 9 (understood from 9 on)" in error_of(agent.path)
+    agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.refusal("protocol 1 is too old"))
+    assert error_of(agent.path).endswith("refuses: protocol 1 is too old")
+
+
+@pytest.mark.parametrize("said", [[], {}, {"agent": 1, "claims": []}, "x"])
+def test_an_answer_that_is_no_status(agent, said):
+    agent.answer = agent.with_(said)
+    assert "this is no status document" in error_of(agent.path)
+
+
+def test_an_agent_that_cannot_say(agent):
+    agent.answer = agent.with_({"cniVersion": "1.1.0", "code": 11, "msg": "busy"}, 1)
+    assert error_of(agent.path).endswith("cannot say: busy")
+
+
+@pytest.mark.needs("root")
+def test_who_is_not_root_is_told():
+    code = (  # everything is imported while it may be read
+        "import os, sys; from cni_floatip import asking, errors\n"
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "try: asking.status(sys.argv[1])\n"
+        "except errors.IoFailure as e: print(e)"
+    )
+    with tempfile.TemporaryDirectory(prefix="floatip-test-") as directory:
+        Path(directory).chmod(0o711)
+        agent = FakeAgent(Path(directory, "agent.sock"))
+        Path(agent.path).chmod(0o600)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code, agent.path],
+                env=ENVIRON,
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+        finally:
+            agent.close()
+    assert (done.stdout, done.stderr) == (f"only root may talk to the node agent at {agent.path}\n", "")
+
+
+# -- again and again ----------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A sleep that is interrupted the third time, as by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == 3:
+            raise KeyboardInterrupt
+
+
+def test_watching_into_a_file_appends_and_waits_for_an_agent_that_is_away():
+    answers: list[Any] = [document(), TryAgain("no node agent here"), document()]
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    out, sleep = io.StringIO(), Interrupted()
+    assert statusview.watch(ask, 5, as_json=False, out=out, sleep=sleep) == 0
+    assert out.getvalue() == f"{TABLE}\nfloatipctl: no node agent here\n\n{TABLE}"
+    assert sleep.slept == [5, 5, 5]
+
+
+def test_watching_as_json_is_a_document_a_line():
+    out = io.StringIO()
+    statusview.watch(document, 1, as_json=True, out=out, sleep=Interrupted())
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [document()] * 3
+
+
+def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(agent):
+    ours, theirs = pty.openpty()
+    environ = ENVIRON | {"COLUMNS": "60", "LINES": "6", "TERM": "xterm"}
+    watched = subprocess.Popen(
+        command("--socket", agent.path, "--watch", "0.1"), env=environ, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    found = b""
+    until = time.monotonic() + 20
+    while found.count(b"\x1b[H\x1b[J") < 3 and time.monotonic() < until:
+        found += os.read(ours, 65536)
+    watched.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while data := os.read(ours, 65536):
+            found += data
+    os.close(ours)
+    assert watched.wait(20) == 0
+    screen = found.decode().replace("\r\n", "\n").split("\x1b[H\x1b[J")[1]
+    lines = screen.splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 60
+    assert re.match("agent 1.2.3 on node-a", lines[0])
+    assert lines[-1] == "(5 more lines)"
+    assert "Traceback" not in found.decode()
