@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_validate(commands)
     _add_claims(commands)
     _add_gc(commands)
+    _add_install_client(commands)
+    _add_agent(commands)
+    _add_status(commands)
     return parser
 
 
@@ -168,6 +172,74 @@ def _add_gc(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.set_defaults(command=_gc)
 
 
+def _add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "agent",
+        help="run the node agent",
+        description=(
+            "Answer the CNI calls of this node and look after what they claimed, until SIGTERM. One per "
+            "node; the node configuration says everything else."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
+    )
+    parser.set_defaults(command=_agent)
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from . import direct
+    from .agent import main as agent
+
+    return agent.run(options.config or direct.policy_path(os.environ))
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "status",
+        help="show where this node's claims lead now",
+        description=(
+            "Ask this node's agent what it claims, where each route leads now and since when, and what went "
+            "wrong last."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        help="the agent's socket; default: socketPath of the node configuration (FLOATIP_CONFIG)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_interval,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again every SECONDS (2), until Ctrl-C",
+    )
+    parser.set_defaults(command=_status)
+
+
+def _interval(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.1 <= (seconds := float(text)) <= 86400:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 on")
+
+
+def _status(options: argparse.Namespace) -> int:
+    from . import asking, direct, statusview
+
+    path = options.socket or direct.forgiving_policy(os.environ).socket_path
+    return statusview.write_status(lambda: asking.status(path), options.watch, as_json=options.json)
+
+
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
@@ -218,3 +290,35 @@ def _gc(options: argparse.Namespace) -> int:
     lines = [*told, *(listing.pending(before) if options.dry_run else listing.changes(before, after))]
     sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
     return 1 if not options.dry_run and any(listing.is_left(claim) for claim in after) else 0
+
+
+def _add_install_client(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "install-client",
+        help="put the client of the node agent into the runtime's plugin directory",
+        description=(
+            "Write DIR/floatip: what the container runtime executes on a node that runs the agent. The "
+            "paths of socket and spool are those of the node configuration. A client that is there is "
+            "replaced at one blow, after the new one has been tried out."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
+    )
+    parser.add_argument(
+        "--interpreter", default="", metavar="PATH", help="the Python that runs the client; default: this one"
+    )
+    parser.set_defaults(command=_install_client)
+
+
+def _install_client(options: argparse.Namespace) -> int:
+    from . import direct, installer
+    from .nodeconf import NodeConf
+
+    policy = NodeConf.load(options.config or direct.policy_path(os.environ))
+    path = installer.install_client(Path(options.bin_dir), policy, options.interpreter)
+    sys.stdout.write(f"{path}\n")
+    return 0

@@ -1,0 +1,166 @@
+"""Installing the client: whole or not at all, twice is once, and what cannot work never takes its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cni_floatip import cli, installer
+from cni_floatip.errors import IoFailure
+from cni_floatip.nodeconf import NodeConf
+from cni_floatip.versions import SUPPORTED
+
+POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
+
+
+def version(client: Path) -> list[str]:
+    done = subprocess.run([client], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return list(json.loads(done.stdout)["supportedVersions"])
+
+
+def test_what_is_installed_works(tmp_path):
+    client = installer.install_client(tmp_path, POLICY)
+    assert version(client) == list(SUPPORTED)
+    assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
+
+
+def test_the_paths_are_those_of_the_node_configuration(tmp_path):
+    odd = "/run/a\\b 'c' \"d\"\\1é/agent.sock"
+    text = installer.install_client(tmp_path, NodeConf(socket_path=odd)).read_text()
+    constants: dict[str, object] = {}
+    exec(text.split("# End of what the installer writes.")[0], constants)  # noqa: S102 (it is ours)
+    assert constants["SOCKET"] == odd
+    assert constants["SUPPORTED"] == SUPPORTED
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_anybody_may_run_it_and_only_root_write_it(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        client = installer.install_client(tmp_path, POLICY)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(client.stat().st_mode) == 0o755
+
+
+def test_twice_is_once(tmp_path):
+    client = installer.install_client(tmp_path, POLICY)
+    first = client.read_bytes()
+    assert installer.install_client(tmp_path, POLICY).read_bytes() == first
+
+
+def test_an_older_one_is_replaced_not_written_over(tmp_path):
+    """A call that is running reads its own file to the end."""
+    (tmp_path / "elsewhere").write_text("older")
+    (tmp_path / "floatip").symlink_to("elsewhere")
+    installer.install_client(tmp_path, POLICY)
+    assert not (tmp_path / "floatip").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "older"
+
+
+COMMAND = [sys.executable, "-c", "import sys; from cni_floatip.cli import main; sys.exit(main())"]
+
+
+def test_at_the_same_time_and_while_it_is_used(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    client = installer.install_client(bin_dir, POLICY)
+    command = [*COMMAND, "install-client", "--bin-dir", str(bin_dir), "--config", str(config)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    while any(process.poll() is None for process in running):
+        assert version(client) == list(SUPPORTED)
+    assert [process.communicate()[0].decode() for process in running] == [f"{client}\n"] * 4
+    assert [process.returncode for process in running] == [0] * 4
+    assert [path.name for path in bin_dir.iterdir()] == ["floatip"]
+
+
+def test_what_a_killed_installer_left_is_swept_later(tmp_path):
+    old, young = tmp_path / ".floatip.1.new", tmp_path / ".floatip.2.new"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    installer.install_client(tmp_path, POLICY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, "floatip"]
+
+
+def script(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "python"
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "words"),
+    [
+        ("python3", "absolute path"),
+        ("/usr/bin/env python3", "no blanks"),
+        ("/" + "x" * 200, "too long"),
+        ("/nonexistent/python3", "No such file"),
+        ("/etc/passwd", "Permission denied"),
+        ("/bin/false", "exit status 1"),
+    ],
+)
+def test_an_interpreter_that_cannot_be(tmp_path, interpreter, words):
+    (tmp_path / "floatip").write_text("older")
+    with pytest.raises(IoFailure, match=words):
+        installer.install_client(tmp_path, POLICY, interpreter)
+    assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
+    assert (tmp_path / "floatip").read_text() == "older"
+
+
+def test_a_client_that_does_not_answer_never_takes_its_place(tmp_path, tmp_path_factory):
+    """The interpreter compiles, and then cannot be what a first line names: it is a script itself."""
+    bad = tmp_path_factory.mktemp("bad")
+    real = installer.default_interpreter()
+    text = f'#!/bin/sh\n[ "$1" = -IS ] && exit 3\nexec {real} "$@"\n'
+    (tmp_path / "floatip").write_text("older")
+    with pytest.raises(IoFailure, match=r"does not work: VERSION gives exit status 3"):
+        installer.install_client(tmp_path, POLICY, script(bad, text))
+    assert (tmp_path / "floatip").read_text() == "older"
+    assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
+
+
+def test_an_interpreter_of_another_release_runs_the_source(tmp_path):
+    """The installed file outlives the interpreter that it was compiled for."""
+    client = installer.install_client(tmp_path, POLICY)
+    text = client.read_text()
+    magic = text.split('MAGIC_NUMBER == bytes.fromhex("')[1][:8]
+    client.write_text(text.replace(f'fromhex("{magic}")', 'fromhex("00000d0a")'))
+    assert version(client) == list(SUPPORTED)
+
+
+# -- floatipctl install-client ------------------------------------------------------------------------------
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    config = tmp_path / "config.json"
+    config.write_text('{"socketPath": "/run/here.sock"}')
+    monkeypatch.setenv("FLOATIP_CONFIG", str(config))
+    assert cli.main(["install-client", "--bin-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/floatip\n"
+    assert "SOCKET = '/run/here.sock'" in (tmp_path / "floatip").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--bin-dir", "{}/none", "--config", "{}/config.json"], "none/floatip: No such file or directory"),
+        (["--bin-dir", "{}/config.json", "--config", "{}/config.json"], "Not a directory"),
+        (["--bin-dir", "{}", "--config", "{}/none.json"], "none.json does not exist"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, capsys, options, words):
+    (tmp_path / "config.json").write_text("{}")
+    assert cli.main(["install-client", *(each.format(tmp_path) for each in options)]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "floatip").exists()
