@@ -166,8 +166,8 @@ class Vpc:
         try:
             answer = _attempt(action, send, drop_connections)
         except Ec2Error as e:
-            if e.action == action:  # else it is that of the AssumeRole before it, which was told of
-                self._told(action, e.code or e.fault.name, time.monotonic() - began)
+            if e.action != "AssumeRole" or action == "AssumeRole":  # ours, before a request, was told of
+                self._told(e.action, e.code or e.fault.name, time.monotonic() - began)
             raise
         self._told(action, "ok", time.monotonic() - began)
         return answer
@@ -180,7 +180,7 @@ def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[]
     try:
         return _sent(send)
     except sdk.ClientError as e:
-        raise _refusal(action, e.response) from e
+        raise _refusal(e.operation_name, e.response) from e  # AssumeRoleWithWebIdentity may come before it
     except (sdk.ConnectTimeoutError, sdk.ProxyConnectionError, sdk.EndpointConnectionError) as e:
         drop_connections()
         raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e
@@ -188,6 +188,8 @@ def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[]
         drop_connections()
         raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
     except (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError) as e:
+        raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
+    except RuntimeError as e:  # what the SDK says of credentials that are expired when they come
         raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
     except (sdk.BotoCoreError, ValueError) as e:
         raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e

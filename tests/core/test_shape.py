@@ -24,15 +24,17 @@ CORE = {
     "request",
     "result",
 }
-CORE |= {"podplan", "schemas", "versions", "world", "ec2writes", "operations"}
-EDGES = {"podnet", "vpc", "imds", "store"}
+CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations"}
+EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
+BESIDE = {"vpc": {"sdk"}, "sdk": {"__version__"}}
 OWNERS = {
     "pyroute2": {"podnet"},
-    "botocore": {"vpc", "ec2model"},
+    "botocore": {"vpc", "sdk", "ec2model"},
     "boto3": set(),
     "jsonschema": {"schemas"},
     "yaml": {"manifests"},
+    "prometheus_client": {"agent"},
 }
 
 
@@ -68,7 +70,7 @@ def ours(names: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("edge", sorted(EDGES))
 def test_edges_import_only_nouns_and_errors(edge):
-    assert ours(modules()[edge]) - {edge} <= NOUNS
+    assert ours(modules()[edge]) - {edge} <= NOUNS | BESIDE.get(edge, set())
 
 
 @pytest.mark.parametrize("module", sorted(CORE))
@@ -80,6 +82,11 @@ def test_core_imports_no_edge(module):
 def test_each_library_has_one_door(library):
     users = {name for name, found in modules().items() if any(n.split(".")[0] == library for n in found)}
     assert users <= OWNERS[library]
+
+
+def test_metrics_are_the_door_inside_the_agent():
+    users = {path.name for path in (ROOT / "agent").glob("*.py") if "prometheus_client" in imports(path)}
+    assert users == {"metrics.py"}
 
 
 def test_generated_service_models_fit_the_installed_botocore():
@@ -107,4 +114,12 @@ def test_import_loads_no_library(module):
     code = f"import sys, cni_floatip.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"pyroute2", "boto3", "botocore", "jsonschema", "yaml", "asyncio"}
+    assert not loaded & {
+        "pyroute2",
+        "boto3",
+        "botocore",
+        "jsonschema",
+        "yaml",
+        "asyncio",
+        "prometheus_client",
+    }

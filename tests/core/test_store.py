@@ -44,6 +44,7 @@ CLAIM = Claim(
     mac="02:00:00:00:00:01",
     config={"name": "net"},
     watched=(ip_interface("192.168.0.3/32"),),
+    standby=True,
 )
 
 

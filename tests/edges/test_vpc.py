@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from cni_floatip import decide, vpc
+from cni_floatip import decide, sdk, vpc
 from cni_floatip.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model import Place, Target
 from cni_floatip.netconf import RouteTableSelector
@@ -152,7 +152,7 @@ def test_answer_that_never_comes(ec2, world, edge):
     ec2.faults.hang("DeleteRoute", 30)
     began = time.monotonic()
     assert fault_of(edge.delete, place) is Ec2Fault.UNANSWERED
-    assert time.monotonic() - began < 2 * vpc.READ_SECONDS
+    assert time.monotonic() - began < 2 * sdk.READ_SECONDS
     ec2.faults.clear()
     edge.delete(place)  # over a new connection: the pool was dropped
 

@@ -35,6 +35,8 @@ class FakeLink:
     addresses: list[str] = field(default_factory=list)
     tentative: set[str] = field(default_factory=set)
     duplicate: set[str] = field(default_factory=set)
+    temporary: set[str] = field(default_factory=set)
+    made: dict[str, float] = field(default_factory=dict)
     ipvlan_mode: str = "l2"
     index: int = field(default_factory=lambda: next(_indices))
 
@@ -186,7 +188,13 @@ class FakePodNet:
         _fail(self._pod, "addresses")
         here = self._link
         return tuple(
-            PodAddress(ip_interface(each), each in here.tentative, each in here.duplicate)
+            PodAddress(
+                ip_interface(each),
+                each in here.tentative,
+                each in here.duplicate,
+                each in here.temporary,
+                here.made.get(each, 0.0),
+            )
             for each in here.addresses
         )
 

@@ -23,10 +23,10 @@ class FakeVpc:
         wanted = filters.get("route-table-id", list(state))
         return tuple(RouteTable(t, "vpc-1", "1", dict(state[t])) for t in wanted if t in state)
 
-    def subnets(self, filters: Mapping[str, Sequence[str]]) -> tuple[Subnet, ...]:
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         return ()
 
-    def interfaces_in(self, subnets: Sequence[str]) -> dict[str, str]:
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         return {}
 
     def source_dest_check(self, eni: str) -> bool:

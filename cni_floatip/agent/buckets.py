@@ -1,0 +1,215 @@
+"""The books of the rate limiter: EC2's token buckets as we know them, and who stands in line before each.
+
+EC2 gives each account and Region a bucket of tokens per action (Amazon EC2 Developer Guide, "Request
+throttling"), and everybody in the account draws from it: the published numbers are where we start, what EC2
+refuses is what we learn from. A refused request costs the account no token and us the time to the next one.
+
+Nothing here waits, locks or looks at a clock: every method is told the time.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+UNSPENT_SECONDS = 6.0
+"""How long a token is held for who was given it and has not sent: a decision is too old by then."""
+REMEMBER_SECONDS = 600.0
+"""How long a place is kept for who does not stand in it: kubelet repeats a failed ADD within five minutes."""
+MOST_REMEMBERED = 4096
+EPSILON = 1e-6
+"""What sums of fractions may lack of a whole token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many requests at once, and how many more per second."""
+
+    burst: float
+    refill: float
+
+
+PUBLISHED: Mapping[str, Rate] = {
+    "CreateRoute": Rate(50, 5),
+    "ReplaceRoute": Rate(50, 5),
+    "DeleteRoute": Rate(50, 5),
+    "DescribeRouteTables": Rate(100, 20),
+    "DescribeSubnets": Rate(100, 20),
+    "DescribeNetworkInterfaces": Rate(100, 20),
+    "ModifyNetworkInterfaceAttribute": Rate(100, 5),
+}
+"""EC2 Developer Guide, "Request token bucket sizes and refill rates", for what we call."""
+
+
+class Priority(IntEnum):
+    """Whose request it is: an ADD has a pod waiting for it, the keeper has time."""
+
+    ADD = 0
+    KEEPER = 1
+
+
+@dataclass(slots=True, eq=False)
+class Token:
+    """Leave to send one request."""
+
+    taken: float
+    spent: bool = False
+
+
+class Bucket:
+    """What we believe of EC2's bucket; what others take out of it shows in refusals only."""
+
+    SLOWER = 0.8
+    """What is left of the rate when refusals are frequent: attempts cost little, so little is taken off."""
+    FASTER = 0.03
+    """How much of itself the rate gains per second, up to the published one: a fifth in seven seconds."""
+    SELDOM = 10
+    """One refusal after so many answers is chance (of the way there); more often, others share the bucket."""
+    LEAST = 1 / 50
+
+    def __init__(self, published: Rate, now: float) -> None:
+        self._published = published
+        self.rate = published.refill
+        self._tokens = published.burst
+        self._at = now
+        self._heard = now - 1
+        self._answers = self.SELDOM
+
+    def due(self, now: float) -> float:
+        """Return in how many seconds there will be a token: 0 for now."""
+        self._settle(now)
+        return 0.0 if self._tokens >= 1 - EPSILON else (1 - self._tokens) / self.rate
+
+    def take(self, now: float) -> Token:
+        """Take a token, also where there is none: a request that could not wait is owed."""
+        self._settle(now)
+        self._tokens -= 1
+        return Token(now)
+
+    def put_back(self) -> None:
+        """Take a token back that was not spent."""
+        self._tokens += 1
+
+    def answered(self) -> None:
+        """Hear that EC2 let a request pass."""
+        self._answers += 1
+
+    def refused(self, token: Token, now: float) -> None:
+        """Hear that EC2's bucket was empty. Those that were under way together tell of it once."""
+        self._settle(now)
+        self._tokens = min(self._tokens, 0.0)
+        if token.taken > self._heard:
+            if self._answers < self.SELDOM:
+                self.rate = max(self.rate * self.SLOWER, self._published.refill * self.LEAST)
+            self._heard, self._answers = now, 0
+
+    def _settle(self, now: float) -> None:
+        passed = max(0.0, now - self._at)
+        self._at = max(now, self._at)
+        self._tokens = min(self._published.burst, self._tokens + passed * self.rate)
+        self.rate = min(self._published.refill, self.rate * (1 + self.FASTER) ** min(passed, 600))
+
+
+class Arrivals:
+    """Since when each caller has wanted something; who comes again within minutes has wanted it all along."""
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def since(self, key: Hashable, now: float) -> float:
+        """Return when ``key`` was first asked for."""
+        first, last = self._since.get(key, (now, now))
+        if now - last > REMEMBER_SECONDS:
+            first = now
+        self._since[key] = first, now
+        self._since.move_to_end(key)
+        while len(self._since) > MOST_REMEMBERED or self._oldest(now) > REMEMBER_SECONDS:
+            self._since.popitem(last=False)
+        return first
+
+    def forget(self, key: Hashable) -> None:
+        """Hear that ``key`` was done: asked for again, it is something new."""
+        self._since.pop(key, None)
+
+    def _oldest(self, now: float) -> float:
+        return now - next(iter(self._since.values()))[1]
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+
+@dataclass(slots=True, order=True)
+class Waiting:
+    """One who stands in a line; sorted by whose turn is earlier."""
+
+    priority: Priority
+    since: float
+    number: int
+    wake: Callable[[], None] = field(compare=False)
+
+
+class Line:
+    """Who waits for one bucket, in order, and the tokens that were given out and not yet spent."""
+
+    def __init__(self, published: Rate, now: float) -> None:
+        self.bucket = Bucket(published, now)
+        self._waiting: list[Waiting] = []
+        self._unspent: list[Token] = []
+        self._number = 0
+
+    def join(self, priority: Priority, since: float, wake: Callable[[], None] = lambda: None) -> Waiting:
+        """Stand in line. ``wake`` is called when it may be this one's turn."""
+        self._number += 1
+        waiting = Waiting(priority, since, self._number, wake)
+        insort(self._waiting, waiting)
+        return waiting
+
+    def leave(self, waiting: Waiting) -> None:
+        """Leave the line, with or without a token."""
+        self._waiting.remove(waiting)
+        self.call_next()
+
+    def due(self, waiting: Waiting, now: float) -> float | None:
+        """Return in how many seconds it is this one's turn as things are; None: others are before it."""
+        if self._waiting[0] is not waiting:
+            return None
+        for token in [t for t in self._unspent if now - t.taken > UNSPENT_SECONDS]:
+            self.put_back(token)
+        return self.bucket.due(now)
+
+    def take(self, now: float) -> Token:
+        """Give out a token."""
+        token = self.bucket.take(now)
+        self._unspent.append(token)
+        return token
+
+    def spend(self, token: Token) -> None:
+        """Hear that the request goes out now; one that was thought to be forgotten is owed."""
+        if token in self._unspent:
+            self._unspent.remove(token)
+        elif not token.spent:
+            self.bucket.take(token.taken)
+        token.spent = True
+
+    def put_back(self, token: Token) -> None:
+        """Take a token back that was not spent."""
+        if token in self._unspent:
+            self._unspent.remove(token)
+            self.bucket.put_back()
+            self.call_next()
+
+    def call_next(self) -> None:
+        """Wake whoever is first now."""
+        if self._waiting:
+            self._waiting[0].wake()
+
+    def wake_all(self) -> None:
+        """Wake everybody: some may have a reason to give up."""
+        for waiting in self._waiting:
+            waiting.wake()
+
+    def __len__(self) -> int:
+        return len(self._waiting)

@@ -1,0 +1,160 @@
+"""Equal reads are folded: never with one that began before it was asked for."""
+
+import threading
+import time
+
+import pytest
+
+from cni_floatip.agent.flights import GATHER_SECONDS, Flights
+from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
+
+
+class Reader:
+    """A read that takes until it is let go, and says the when of its begin."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.free = threading.Event()
+        self.error: Exception | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, _leave: object) -> float:
+        with self._lock:
+            began = time.monotonic()
+            self.began.append(began)
+        self.free.wait(10)
+        if self.error:
+            raise self.error
+        return began
+
+
+@pytest.fixture
+def flights():
+    found = Flights()
+    yield found
+    assert not len(found)
+
+
+@pytest.fixture
+def reader():
+    return Reader()
+
+
+def going(flights, reader, urgency=0, stop=lambda: "", turn=lambda: None):
+    """Ask in a thread; return it, with what came of it in ``.asked`` and ``.answer``."""
+
+    def ask():
+        thread.asked = time.monotonic()
+        try:
+            thread.answer = flights.ask("question", urgency, stop, turn, reader)
+        except Exception as e:  # noqa: BLE001 (looked at by the test)
+            thread.answer = e
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_who_asks_while_a_read_is_under_way_shares_the_next(flights, reader):
+    first = going(flights, reader)
+    until(lambda: reader.began)
+    later = [going(flights, reader) for _ in range(20)]
+    time.sleep(0.05)
+    reader.free.set()
+    for thread in (first, *later):
+        thread.join()
+    assert len(reader.began) == 2
+    assert first.answer == reader.began[0]
+    assert all(thread.answer == reader.began[1] >= thread.asked for thread in later)
+
+
+def test_read_that_hangs_is_not_waited_for(flights, reader):
+    first = going(flights, reader)
+    until(lambda: reader.began)
+    second = going(flights, reader)
+    until(lambda: len(reader.began) == 2)
+    assert reader.began[1] - reader.began[0] >= GATHER_SECONDS * 0.9
+    reader.free.set()
+    first.join()
+    second.join()
+
+
+def test_failure_is_everybodys_and_each_has_its_own(flights, reader):
+    reader.error = Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "UnauthorizedOperation", "no")
+    first = going(flights, reader)
+    until(lambda: reader.began)
+    later = [going(flights, reader) for _ in range(3)]
+    time.sleep(0.05)
+    reader.free.set()
+    for thread in (first, *later):
+        thread.join()
+    assert len(reader.began) == 2
+    errors = [thread.answer for thread in later]
+    assert [str(e) for e in errors] == [str(reader.error)] * 3
+    assert all(e.fault is Ec2Fault.DENIED for e in errors)
+    assert len({id(e) for e in errors}) == 3
+
+
+def test_who_gives_up_leaves_the_flight_to_another(flights, reader):
+    reader.free.set()
+    over, waits = threading.Event(), threading.Event()
+
+    def turn_that_ends() -> None:
+        waits.set()
+        over.wait(10)
+        raise TryAgain("stopped: gone")
+
+    first = going(flights, reader, turn=turn_that_ends)
+    waits.wait(10)
+    others = [going(flights, reader) for _ in range(3)]
+    time.sleep(0.05)
+    over.set()
+    for thread in (first, *others):
+        thread.join()
+    assert str(first.answer) == "stopped: gone"
+    assert len(reader.began) == 1
+    assert [thread.answer for thread in others] == reader.began * 3
+
+
+def test_urgent_one_does_not_wait_with_those_who_have_time(flights, reader):
+    reader.free.set()
+    patient, waits = threading.Event(), threading.Event()
+
+    def slow_turn() -> None:
+        waits.set()
+        patient.wait(10)
+
+    keeper = going(flights, reader, urgency=1, turn=slow_turn)
+    waits.wait(10)
+    add = going(flights, reader, urgency=0)
+    add.join(10)
+    assert add.answer == reader.began[0]
+    patient.set()
+    keeper.join()
+    assert len(reader.began) == 2
+
+
+def test_who_waits_for_others_is_told_to_stop(flights, reader):
+    first = going(flights, reader)
+    until(lambda: reader.began)
+    second = going(flights, reader)
+    until(lambda: len(reader.began) == 2)  # the second hangs too, and is the one to join no more
+    over = threading.Event()
+    blocked = going(flights, reader, turn=lambda: over.wait(10))
+    time.sleep(0.05)
+    third = going(flights, reader, stop=lambda: "over" if over.is_set() else "")
+    time.sleep(0.05)
+    over.set()
+    flights.wake()
+    third.join(10)
+    assert isinstance(third.answer, TryAgain)
+    reader.free.set()
+    for thread in (first, second, blocked):
+        thread.join()

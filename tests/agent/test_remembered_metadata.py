@@ -1,0 +1,185 @@
+"""Instance metadata remembered: asked as rarely as may be, and an ENI that is new is found."""
+
+import threading
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from cni_floatip.agent.metadata import ENI_SECONDS, Remembered
+from cni_floatip.errors import TryAgain
+from cni_floatip.imds import Metadata
+from cni_floatip.model import Eni, Node
+from lab.imds import Imds
+from lab.webserver import open_socket
+
+ENI = Eni("eni-1", "02:00:00:00:00:01", 1, "vpc-1", "subnet-1", (ip_network("10.0.0.0/24"),), ())
+SECOND = replace(ENI, id="eni-2", mac="02:00:00:00:00:02")
+
+
+class FakeMetadata:
+    """An instance whose ENIs come and go. Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.enis = {ENI.mac: ENI}
+        self.asked: list[str] = []
+        self.open = 0
+        self.free = threading.Event()
+        self.free.set()
+        self.away = False
+
+    def __call__(self, deadline: float) -> "FakeMetadata":
+        self.open += 1
+        return self
+
+    def _answer(self, what: str) -> None:
+        self.asked.append(what)
+        self.free.wait(10)
+        if self.away:
+            raise TryAgain("instance metadata does not answer")
+
+    def node(self) -> Node:
+        self._answer("node")
+        return Node("i-1", "111122223333", "eu-central-1")
+
+    def macs(self) -> tuple[str, ...]:
+        self._answer("macs")
+        return tuple(self.enis)
+
+    def primary_mac(self) -> str:
+        self._answer("primary")
+        return ENI.mac
+
+    def role(self) -> str:
+        self._answer("role")
+        return "node"
+
+    def eni(self, mac: str) -> Eni:
+        self._answer(f"eni {mac}")
+        return self.enis[mac]
+
+    def close(self) -> None:
+        self.open -= 1
+
+
+class Clock:
+    at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def service():
+    found = FakeMetadata()
+    yield found
+    assert found.open == 0
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def remembered(service, clock):
+    return Remembered(service, clock)
+
+
+@pytest.fixture
+def metadata(remembered, clock):
+    return remembered(clock.at + 5)
+
+
+def test_what_cannot_change_is_asked_once(service, remembered, clock):
+    for _ in range(3):
+        call = remembered(clock.at + 5)
+        assert call.node().instance == "i-1"
+        assert call.primary_mac() == ENI.mac
+        call.close()
+        clock.at += 1e6
+    assert service.asked == ["node", "primary"]
+
+
+def test_eni_is_remembered_for_a_minute(service, metadata, clock):
+    assert metadata.eni(ENI.mac) == metadata.eni(ENI.mac) == ENI
+    assert len(service.asked) == 1
+    service.enis[ENI.mac] = replace(ENI, subnet_cidrs=())
+    clock.at += ENI_SECONDS + 1
+    assert metadata.eni(ENI.mac).subnet_cidrs == ()
+
+
+def test_mac_that_is_not_known_is_asked_for_again(service, metadata):
+    assert metadata.knows(ENI.mac)
+    assert metadata.knows(ENI.mac)
+    assert service.asked == ["macs"]
+    assert not metadata.knows(SECOND.mac)
+    service.enis[SECOND.mac] = SECOND  # plugged in this moment
+    assert metadata.knows(SECOND.mac)
+    assert metadata.knows(ENI.mac)
+    assert service.asked == ["macs"] * 3
+
+
+def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(service, metadata):
+    service.enis[SECOND.mac] = SECOND
+    assert metadata.eni(SECOND.mac) == SECOND
+    assert metadata.macs() == (ENI.mac, SECOND.mac)
+    del service.enis[SECOND.mac]
+    assert metadata.macs() == (ENI.mac,)
+    assert not metadata.knows(SECOND.mac)
+    service.enis[SECOND.mac] = replace(SECOND, subnet="subnet-2")
+    assert metadata.eni(SECOND.mac).subnet == "subnet-2"
+
+
+def test_failure_is_not_remembered(service, metadata):
+    service.away = True
+    with pytest.raises(TryAgain):
+        metadata.node()
+    service.away = False
+    assert metadata.node()
+
+
+def test_what_many_want_to_know_is_asked_once(service, remembered, clock):
+    service.free.clear()
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(remembered(clock.at + 5).eni(ENI.mac)))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    service.free.set()
+    for thread in threads:
+        thread.join()
+    assert found == [ENI] * 20
+    assert service.asked == [f"eni {ENI.mac}"]
+
+
+def test_waiting_for_others_ends_at_the_deadline(service, remembered, clock):
+    service.free.clear()
+    other = threading.Thread(target=remembered(clock.at + 60).node)
+    other.start()
+    while not service.asked:
+        pass
+    with pytest.raises(TryAgain, match="others wait for it too"):
+        remembered(clock.at + 0.05).node()
+    service.free.set()
+    other.join()
+
+
+def test_the_real_service(ec2, world, clock):
+    service = Imds(lambda: ec2.instance(world.instances["a"]))
+    address = service.listen(open_socket("127.0.0.1", 0)).address
+    endpoint = "http://{}:{}".format(*address)
+    remembered = Remembered(lambda deadline: Metadata(deadline, endpoint=endpoint, clock=clock), clock)
+    try:
+        call = remembered(clock.at + 5)
+        primary = call.primary_mac()
+        assert call.node().instance == world.instances["a"]
+        (second,) = (mac for mac in call.macs() if mac != primary)
+        assert call.knows(second)
+        assert call.eni(second).id == world.enis["a"]
+        assert call.role() == "node"
+    finally:
+        service.close()
+    assert call.eni(second).id == world.enis["a"]  # from memory

@@ -1,0 +1,399 @@
+"""EC2 as the agent asks it, over HTTP: one client for all, reads folded, writes in turn, all counted."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import pytest
+
+from cni_floatip.agent.aws import SUBNET_SECONDS, Warm
+from cni_floatip.agent.buckets import UNSPENT_SECONDS, Priority
+from cni_floatip.agent.counts import NoCounts
+from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model import Place
+from cni_floatip.nodeconf import NodeConf
+from cni_floatip.sdk import Sdk
+from cni_floatip.vpc import Vpc
+
+VIP = ip_network("192.168.0.2/32")
+
+
+class Counted(NoCounts):
+    """What was counted of EC2."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.throttles: list[str] = []
+
+    def ec2(self, action: str, outcome: str, seconds: float) -> None:
+        assert 0 <= seconds < 30
+        self.calls.append((action, outcome))
+
+    def throttled(self, action: str) -> None:
+        self.throttles.append(action)
+
+
+class Clock:
+    """Runs as time does, and can be moved on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def counts():
+    return Counted()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def warm(ec2, counts, clock):
+    return Warm(NodeConf(reconcile_seconds=60), counts, clock)
+
+
+@pytest.fixture
+def view(ec2, warm):
+    return warm.view(ec2.region)
+
+
+def at_once(n, work):
+    """Run ``work(i)`` in so many threads; return what came of each."""
+    found, begin = [None] * n, threading.Barrier(n)
+
+    def run(i):
+        begin.wait()
+        try:
+            found[i] = work(i)
+        except Exception as e:  # noqa: BLE001 (looked at by the test)
+            found[i] = e
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def asked(ec2, action):
+    return len(ec2.journal.of(action=action))
+
+
+def test_one_route_through_its_life(ec2, world, view, counts, clock):
+    place, a, b = Place(world.tables["a"], VIP), world.enis["a"], world.enis["b"]
+    for action, write in [
+        ("CreateRoute", lambda: view.create(place, a)),
+        ("ReplaceRoute", lambda: view.replace(place, b)),
+        ("DeleteRoute", lambda: view.delete(place)),
+    ]:
+        view.turn(action, place, "", clock() + 5)
+        write()
+    assert str(VIP) not in ec2.truth(place.table)
+    assert counts.calls == [("CreateRoute", "ok"), ("ReplaceRoute", "ok"), ("DeleteRoute", "ok")]
+
+
+def test_reads_at_once_are_one_read_or_two(ec2, world, warm):
+    ec2.faults.latency(0.1)
+    ask = {"vpc-id": [world.vpc]}
+    found = at_once(40, lambda _: warm.view(ec2.region).route_tables(ask))
+    assert {len(tables) for tables in found} == {4}
+    assert asked(ec2, "DescribeRouteTables") <= 3
+
+
+def test_read_shows_what_was_written_before_it_was_asked_for(ec2, world, warm, clock):
+    """While others read all the time, nobody is given an answer from before his own question."""
+    ec2.faults.latency(0.01, "DescribeRouteTables")
+    table, over = world.tables["a"], threading.Event()
+
+    def read_on():
+        while not over.is_set():
+            warm.view(ec2.region).route_tables({"route-table-id": [table]})
+
+    threads = [threading.Thread(target=read_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        view = warm.view(ec2.region)
+        for n in range(1, 15):
+            destination = ip_network(f"192.168.0.{n}/32")
+            view.create(Place(table, destination), world.enis["a"])
+            (read,) = view.route_tables({"route-table-id": [table]})
+            assert destination in read.routes
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_answers_differ_by_what_was_asked(ec2, world, view):
+    assert len(view.route_tables({"vpc-id": [world.vpc]})) == 4
+    assert len(view.route_tables({"route-table-id": [world.tables["a"]]})) == 1
+    assert view.interfaces_in([world.subnets["a"]])
+    assert not view.interfaces_in([])
+
+
+def test_subnets_are_remembered_for_a_minute(ec2, world, view, clock):
+    for _ in range(3):
+        assert len(view.subnets({"vpc-id": [world.vpc]})) == 3
+    assert asked(ec2, "DescribeSubnets") == 1
+    clock.ahead += SUBNET_SECONDS + 1
+    view.subnets({"vpc-id": [world.vpc]})
+    assert asked(ec2, "DescribeSubnets") == 2
+
+
+def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, clock):
+    view, eni = warm.view(ec2.region), world.enis["a"]
+    for _ in range(2):
+        assert view.source_dest_check(eni)
+    assert asked(ec2, "DescribeNetworkInterfaces") == 2
+    view.disable_source_dest_check(eni)
+    for _ in range(3):
+        assert not view.source_dest_check(eni)
+    assert asked(ec2, "DescribeNetworkInterfaces") == 3
+    ec2.client().modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": True})
+    assert not view.source_dest_check(eni)
+    assert warm.view(ec2.region, fresh=True).source_dest_check(eni)
+    assert view.source_dest_check(eni)  # what the keeper found counts for all
+    view.disable_source_dest_check(eni)
+    view.source_dest_check(eni)
+    before = asked(ec2, "DescribeNetworkInterfaces")
+    clock.ahead += 61
+    view.source_dest_check(eni)
+    assert asked(ec2, "DescribeNetworkInterfaces") == before + 1
+
+
+def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, warm, clock, counts):
+    ec2.faults.throttle()
+    ec2.faults.route_quota(1000)
+    table, eni = world.tables["a"], world.enis["a"]
+    view = warm.view(ec2.region)
+
+    def write(n):
+        place = Place(table, ip_network(f"192.168.0.{n}/32"))
+        for _ in range(5):
+            view.turn("CreateRoute", place, "", clock() + 30)
+            try:
+                return view.create(place, eni)
+            except Ec2Error as e:
+                if e.fault is not Ec2Fault.THROTTLED:
+                    raise
+        return "never"
+
+    assert at_once(58, write) == [None] * 58
+    assert sum("192.168.0." in cidr for cidr in ec2.truth(table)) == 58
+    assert len(counts.throttles) <= 3
+
+
+def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, clock):
+    place = Place(world.tables["a"], VIP)
+    ec2.faults.error("CreateRoute", "RequestLimitExceeded")
+    with pytest.raises(Ec2Error) as caught:
+        view.create(place, world.enis["a"])
+    assert caught.value.fault is Ec2Fault.THROTTLED
+    assert counts.throttles == ["CreateRoute"]
+    with pytest.raises(Ec2Error, match="no turn came in time"):
+        view.turn("CreateRoute", place, "", clock())
+    view.turn("CreateRoute", place, "", clock() + 5)
+    view.create(place, world.enis["a"])
+
+
+def exhaust(view, action, clock):
+    """Use the bucket up, with tokens that are not spent."""
+    for n in range(50):
+        view.turn(action, Place(f"rtb-{n}", VIP), "", clock())
+
+
+def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, clock):
+    place, over = Place(world.tables["a"], VIP), threading.Event()
+    view = warm.view(ec2.region, Priority.ADD, lambda: "the client is gone" if over.is_set() else "")
+    over.set()
+    with pytest.raises(TryAgain, match="the client is gone"):
+        view.turn("CreateRoute", place, "", clock() + 30)
+    with pytest.raises(TryAgain, match="the client is gone"):
+        view.route_tables({"vpc-id": [world.vpc]})
+    assert not len(ec2.journal)
+
+
+def test_tokens_of_a_call_that_ends_are_given_back(ec2, world, warm, clock):
+    place = Place(world.tables["a"], VIP)
+    first, second = warm.view(ec2.region), warm.view(ec2.region)
+    exhaust(first, "CreateRoute", clock)
+    with pytest.raises(Ec2Error):
+        second.turn("CreateRoute", place, "", clock())
+    first.close()
+    second.turn("CreateRoute", place, "", clock())
+    exhaust(first, "DeleteRoute", clock)
+    clock.ahead += UNSPENT_SECONDS + 1  # nobody closed it
+    exhaust(second, "DeleteRoute", clock)
+
+
+def test_turn_for_another_action_gives_the_first_back(ec2, world, warm, clock):
+    view, place = warm.view(ec2.region), Place(world.tables["a"], VIP)
+    for _ in range(60):
+        view.turn("CreateRoute", place, "", clock())
+        view.turn("ReplaceRoute", place, "", clock())
+
+
+def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
+    """The pool is dropped while others take connections from it."""
+    ec2.faults.hang("CreateRoute", 30, times=3)
+    over, failures = threading.Event(), []
+
+    def read_on():
+        while not over.is_set():
+            try:
+                warm.view(ec2.region).interfaces_in([world.subnets["a"]])
+                warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]})
+            except Ec2Error as e:
+                failures.append(e)
+
+    threads = [threading.Thread(target=read_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    view = warm.view(ec2.region)
+    hung = at_once(
+        3, lambda n: view.create(Place(world.tables["a"], ip_network(f"10.1.1.{n}/32")), world.enis["a"])
+    )
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert [e.fault for e in hung] == [Ec2Fault.UNANSWERED] * 3
+    assert not failures
+    ec2.faults.clear()
+    while asked(ec2, "CreateRoute") < 3:
+        time.sleep(0.01)
+
+
+def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, clock):
+    roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
+    warm = Warm(NodeConf(roles=roles), counts, clock)
+    assert warm.credentials_problem() == ""
+    assert not len(ec2.journal)
+    warm.warm(ec2.region)
+    said = [("DescribeRouteTables", "DryRunOperation"), ("AssumeRole", "ok")]
+    assert counts.calls == [*said, said[0]]
+    warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]}, ec2.account)
+    assert asked(ec2, "AssumeRole") == 1
+
+
+def test_no_credentials(monkeypatch, ec2, warm):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert warm.credentials_problem() == "no AWS credentials found"
+    with pytest.raises(Ec2Error) as caught:
+        warm.warm(ec2.region)
+    assert caught.value.fault is Ec2Fault.DENIED
+
+
+def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts, clock):
+    roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
+    view = Warm(NodeConf(roles=roles), counts, clock).view(ec2.region)
+    ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
+    place = Place(world.tables["a"], VIP)
+    for _ in range(120):
+        view.turn("CreateRoute", place, ec2.account, clock())
+        with pytest.raises(Ec2Error, match="AssumeRole"):
+            view.create(place, world.enis["a"], ec2.account)
+    assert asked(ec2, "AssumeRole") <= 3  # a failure is remembered for two seconds
+
+
+# -- credentials of a role --------------------------------------------------------------------------------
+
+
+class Wall:
+    """The time of day, which can be moved on."""
+
+    ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@pytest.fixture
+def wall():
+    return Wall()
+
+
+@pytest.fixture
+def owner(ec2, clock, wall):
+    """EC2 in the name of the table owner's role."""
+    roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
+    return Vpc(ec2.region, roles, sdk=Sdk(roles, now=wall, clock=clock))
+
+
+def test_role_is_assumed_again_before_its_credentials_end(ec2, world, owner, wall):
+    def read():
+        return owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
+
+    assert {len(tables) for tables in at_once(8, lambda _: read())} == {4}
+    wall.ahead += timedelta(minutes=54)
+    assert read()
+    assert asked(ec2, "AssumeRole") == 1
+    wall.ahead += timedelta(minutes=2)
+    assert read()
+    assert asked(ec2, "AssumeRole") == 2
+    wall.ahead = timedelta()  # to STS no time has passed: what it gave is good from here
+    assert read()
+    assert asked(ec2, "AssumeRole") == 2
+
+
+def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, owner, wall, clock):
+    def read():
+        return owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
+
+    read()
+    ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
+    wall.ahead += timedelta(minutes=58)
+    for _ in range(5):
+        assert read()
+    assert asked(ec2, "AssumeRole") == 2  # and is not asked with every call
+    ec2.faults.clear()
+    clock.ahead += 3
+    assert read()
+    assert asked(ec2, "AssumeRole") == 3
+    ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
+    wall.ahead += timedelta(minutes=3)  # STS counts from the real time
+    with pytest.raises(Ec2Error, match="AssumeRole: AccessDenied") as caught:
+        read()
+    assert caught.value.fault is Ec2Fault.DENIED
+
+
+def test_credentials_that_are_expired_when_they_come(ec2, world, owner, wall, clock):
+    """This machine's clock is an hour ahead of STS's."""
+    owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
+    wall.ahead += timedelta(minutes=61)
+    with pytest.raises(Ec2Error, match="still expired") as caught:
+        owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
+    assert caught.value.fault is Ec2Fault.DENIED
+
+
+def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(ec2, world, owner):
+    ec2.faults.hang("AssumeRole", 30)
+    waits = threading.Thread(target=at_once, args=(1, lambda _: owner.route_tables({}, ec2.account)))
+    waits.start()
+    time.sleep(0.1)
+    began = time.monotonic()
+    assert owner.route_tables({"vpc-id": [world.vpc]})
+    assert time.monotonic() - began < 2
+    ec2.faults.clear()
+    waits.join()
+    while not asked(ec2, "AssumeRole"):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"])
+def test_endpoint_that_is_no_url(monkeypatch, ec2, name):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_EC2")
+    monkeypatch.setenv(name, "ec2.internal")
+    with pytest.raises(Ec2Error, match=f"{name}='ec2.internal' is not a URL like https://ec2") as caught:
+        Vpc(ec2.region, {}).route_tables({})
+    assert caught.value.fault is Ec2Fault.REFUSED
