@@ -62,8 +62,9 @@ class Claim:
 
     ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
     configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
-    the pod gave itself and that are followed. ``unresolved`` holds the network configuration of a DEL whose
-    record was unreadable, until its tables can be looked up.
+    the pod gave itself and that are followed; ``standby``: the pod has taken every address away, and may
+    put one back, so that the claim has not ended. ``unresolved`` holds the network configuration of a DEL
+    whose record was unreadable, until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -87,6 +88,7 @@ class Claim:
     mac: str = ""
     config: Mapping[str, Any] | None = None
     watched: tuple[Interface, ...] = ()
+    standby: bool = False
     unresolved: Mapping[str, Any] | None = field(default=None)
 
     @property
@@ -140,7 +142,7 @@ class Claim:
             replace(route, state=State.RELEASING, after=after) if route.state.live else route
             for route in self.routes
         )
-        return replace(self, routes=tuple(routes))
+        return replace(self, routes=tuple(routes), standby=False)
 
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""
@@ -189,6 +191,7 @@ class Claim:
             "mac": self.mac,
             "config": self.config,
             "watched": [str(interface) for interface in self.watched],
+            "standby": self.standby,
             "unresolved": self.unresolved,
         }
 
@@ -236,5 +239,6 @@ class Claim:
             mac=found.get("mac", ""),
             config=found.get("config"),
             watched=tuple(map(ip_interface, found.get("watched", ()))),
+            standby=found.get("standby", False),
             unresolved=found["unresolved"],
         )

@@ -50,7 +50,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     def metadata(deadline: float) -> Metadata:
         from . import imds
 
-        return imds.Metadata(deadline, endpoint=endpoint, clock=_clock)
+        return imds.Metadata(deadline, endpoint=endpoint, clock=clock)
 
     def vpc(where: str) -> Vpc:
         from . import vpc
@@ -66,13 +66,13 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     return World(
         policy=policy,
         on_delete="keep",  # nobody here mends what a late delete hits (DESIGN 6)
-        claims=Store(policy.data_dir, sleep=time.sleep, clock=_clock),
+        claims=Store(policy.data_dir, sleep=time.sleep, clock=clock),
         kernel=kernel,
         metadata=metadata,
         vpc=vpc,
-        boot=_boot,
-        inode=_inode,
-        clock=_clock,
+        boot=boot,
+        inode=inode,
+        clock=clock,
         now=time.time,
         sleep=time.sleep,
         jitter=random.random,
@@ -88,17 +88,17 @@ def log(sentence: str) -> None:
         os.write(2, f"floatip: {sentence}\n".encode(errors="replace"))
 
 
-def _clock() -> float:
+def clock() -> float:
     """Seconds since boot, also those that the machine slept: a decision ages in its sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _boot() -> str:
+def boot() -> str:
     """The kernel's id of this boot: namespaces of another one are gone."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _inode(netns: str) -> int:
+def inode(netns: str) -> int:
     """The identity of the namespace at a path, 0 when there is none: a path may come to lead to another."""
     try:
         return os.stat(netns).st_ino if netns else 0  # noqa: PTH116 (the path may be /proc/PID/ns/net)

@@ -84,6 +84,12 @@ class NotAvailable(CniError):
     code = 50
 
 
+class LimitedConnectivity(CniError):
+    """STATUS: an ADD would fail now, and the traffic of some pod that is here does not arrive either."""
+
+    code = 51
+
+
 class AwsRefused(CniError):
     """EC2 said no for good: permission, quota, a resource that does not exist."""
 

@@ -165,11 +165,17 @@ class PodRule:
 
 @dataclass(frozen=True, slots=True)
 class PodAddress:
-    """An address on the pod's interface and whether duplicate address detection is still under way."""
+    """An address on the pod's interface and whether duplicate address detection is still under way.
+
+    ``temporary``: one that the kernel made for privacy (RFC 8981). ``made``: when it was put there, in
+    seconds since boot by the kernel's own count, which lags behind every clock: to be compared, not added to.
+    """
 
     interface: Interface
     tentative: bool = False
     duplicate: bool = False
+    temporary: bool = False
+    made: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .versions import SUPPORTED
@@ -71,7 +71,7 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
         version = asked.version
         return 0, _run(asked, environ)
     except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
-        return 1, _error(e, version)
+        return 1, error_document(e, version, _tell)
 
 
 def _asked_version() -> str:
@@ -136,15 +136,15 @@ def _delete(asked: Request, world: World) -> None:
         _tell(e)
 
 
-def _error(e: Exception, version: str) -> Mapping[str, Any]:
-    """Return what the runtime reads of ``e``. A traceback is for standard error alone."""
+def error_document(e: Exception, version: str, tell: Callable[[Exception], object]) -> Mapping[str, Any]:
+    """Return what the runtime reads of ``e``. The traceback of a mistake of ours is for ``tell`` alone."""
     from .errors import CniError, DecodeFailure
 
     if isinstance(e, CniError):
         return e.document(version)
     if isinstance(e, RecursionError):
         return DecodeFailure("the network configuration is nested too deeply").document(version)
-    _tell(e)
+    tell(e)
     return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
 
 
@@ -157,16 +157,21 @@ def _tell(e: Exception) -> None:
     log("".join(traceback.format_exception(e)))
 
 
-def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
-    """Print ``document``; return 1 when nobody can read it."""
+def encoded(document: Mapping[str, Any] | None) -> bytes:
+    """Return ``document`` as it is printed; nothing is printed for None."""
     if document is None:
-        return 0
+        return b""
     import json
 
     try:
-        text = json.dumps(document, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair: only an escape can say that
-        text = json.dumps(document).encode() + b"\n"
+        return json.dumps(document).encode() + b"\n"
+
+
+def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
+    """Print ``document``; return 1 when nobody can read it."""
+    text = encoded(document)
     try:
         while text:
             text = text[os.write(answers, text) :]

@@ -62,7 +62,7 @@ class Store:
         path = self._path(claim.attachment)
         try:
             self._make_directories()
-            _write_whole(path, json.dumps(claim.document(), indent=1).encode())
+            write_whole(path, json.dumps(claim.document(), indent=1).encode())
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
 
@@ -196,7 +196,8 @@ def _offset(what: str) -> int:
     return 1 + int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of the file at ``path``, on the disk when this returns. Raises OSError."""
     temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

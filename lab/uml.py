@@ -28,7 +28,7 @@ KERNEL = "linux.uml"
 SHARE_PREFIX = "floatip-uml-"
 MODULES = Path("/usr/lib/uml/modules")
 INIT = Path(__file__).with_name("uml_init.sh")
-LOADED = ("ipv6", "veth", "ipvlan", "macvlan", "bridge")
+LOADED = ("ipv6", "veth", "ipvlan", "macvlan", "bridge", "sch_ingress", "cls_bpf")
 MEMORY_MIB = 1024
 
 # Every process of the guest is one here too, and survives the death of its kernel: in a process namespace

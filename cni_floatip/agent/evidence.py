@@ -25,7 +25,7 @@ def visible(claim: Claim, inode: Callable[[str], int]) -> bool:
 
 def gone(claims: Sequence[Claim], inode: Callable[[str], int]) -> list[Claim]:
     """Return those of ``claims`` whose namespace is gone beyond doubt, oldest first."""
-    absent = [claim for claim in claims if not visible(claim, inode)]
+    absent = [claim for claim in claims if not visible(claim, inode) and not _is_hidden(claim.netns)]
     seen = {str(Path(claim.netns).parent) for claim in claims if visible(claim, inode)}
     return [claim for claim in absent if _beside(claim.netns, seen)]
 
@@ -35,6 +35,18 @@ def none_visible(claims: Sequence[Claim], inode: Callable[[str], int]) -> bool:
     return bool(claims) and not any(
         visible(claim, inode) or _beside(claim.netns, frozenset()) for claim in claims
     )
+
+
+def _is_hidden(netns: str) -> bool:
+    """Whether something is at the path that is no namespace.
+
+    So a namespace looks that was made after a mount of its directory that does not follow the host's (no
+    HostToContainer propagation): the file is there, what is mounted on it is not.
+    """
+    try:
+        return os.stat(netns).st_dev != os.stat("/proc/self/ns/net").st_dev  # noqa: PTH116 (follows links)
+    except OSError:
+        return False
 
 
 def _beside(netns: str, seen: set[str] | frozenset[str]) -> bool:

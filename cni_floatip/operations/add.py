@@ -124,7 +124,7 @@ def _point_vpc(
 
     A table that was selected by tag or subnet and does not exist any more goes to ``vanished``.
     """
-    go_on = _stop_signal(world, claim, deadline)
+    go_on = stop_signal(world, claim, deadline)
     if view.checks_source:
         try:
             go_on()
@@ -138,25 +138,41 @@ def _point_vpc(
     }
 
     def write(place: Place) -> None:
-        with world.claims.lock(place_lock(place), deadline - world.clock()) as free:
-            if not free:
-                raise TryAgain(f"{place}: another call on this node is writing it")
-            try:
-                last = Seen(seen[place], view.read_at)
-                take(world, vpc, place, view.account, claim.eni, last, deadline, go_on)
-            except Ec2Error as e:
-                if e.fault is Ec2Fault.NO_TABLE and not conf.route_tables.ids:
-                    world.log(f"{place.table} is gone since it was selected: left out")
-                    vanished.add(place)
-                    return
-                raise e.answer(f"{place} -> {claim.eni}") from e
+        last = Seen(seen[place], view.read_at)
+        if not point(world, vpc, conf, place, view.account, claim.eni, last, deadline, go_on):
+            vanished.add(place)
 
     for exists in (False, True):
         places = [place for place, target in seen.items() if (target is not None) is exists]
         raise_any(together(*(partial(write, place) for place in places)))
 
 
-def _stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], None]:
+def point(
+    world: World,
+    vpc: Vpc,
+    conf: NetConf,
+    place: Place,
+    account: str,
+    eni: str,
+    last: Seen,
+    deadline: float,
+    go_on: Callable[[], None],
+) -> bool:
+    """Make one place lead to ``eni``; false: its table, which no id names, is gone since it was selected."""
+    with world.claims.lock(place_lock(place), deadline - world.clock()) as free:
+        if not free:
+            raise TryAgain(f"{place}: another call on this node is writing it")
+        try:
+            take(world, vpc, place, account, eni, last, deadline, go_on)
+        except Ec2Error as e:
+            if e.fault is Ec2Fault.NO_TABLE and not conf.route_tables.ids:
+                world.log(f"{place.table} is gone since it was selected: left out")
+                return False
+            raise e.answer(f"{place} -> {eni}") from e
+    return True
+
+
+def stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], None]:
     """Return what raises once this ADD is to write no more: too late, its pod is gone, or a DEL has come."""
 
     def go_on() -> None:
@@ -194,7 +210,7 @@ def _wait(world: World, pod: PodNet, claim: Claim, deadline: float) -> None:
 
 def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     """Record success, unless a DEL has come in the last moment."""
-    _stop_signal(world, claim, math.inf)()
+    stop_signal(world, claim, math.inf)()
     claim = replace(claim, routes=tuple(r for r in claim.routes if r.place not in vanished))
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:

@@ -32,7 +32,7 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
         try:
             if claim.state is not State.GONE or claim.attachment in strays:
                 _work_off(world, claim, deadline)
-            elif claim.attachment not in unseen and not _may_matter(world, claim):
+            elif not (claim.attachment in unseen or claim.standby or _may_matter(world, claim)):
                 _forget(world, claim)
         except CniError as e:
             left.append(f"{claim.attachment}: {e}")

@@ -47,7 +47,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
         lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses(), site.cluster),
-        lambda: _refuse_source_check(world, site, view),
+        lambda: refuse_source_check(world, site, view),
     )
     errors: list[CniError] = []
     for judge in judges:
@@ -91,7 +91,8 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     )
 
 
-def _refuse_source_check(world: World, site: Site, view: View) -> None:
+def refuse_source_check(world: World, site: Site, view: View) -> None:
+    """Raise PolicyRefused where EC2 checks sources and we may not turn that off."""
     if view.checks_source and world.policy.source_dest_check == "require":
         raise PolicyRefused(
             f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"

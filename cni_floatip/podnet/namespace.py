@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cni_floatip.errors import InvalidNetns, PodNetworkFailure
 from cni_floatip.podnet.rtnetlink import SOCKET_OPTIONS, SOL_NETLINK, Rtnetlink
@@ -13,6 +14,8 @@ from cni_floatip.podnet.rtnetlink import SOCKET_OPTIONS, SOL_NETLINK, Rtnetlink
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _CLONE_NEWNET = 0x40000000
 _OWN = "/proc/self/ns/net"
+
+T = TypeVar("T")
 
 KERNEL_SECONDS = 5.0
 """How long one answer may take: microseconds, unless another process holds the RTNL lock."""
@@ -33,16 +36,26 @@ def entered(netns: str, *, override: bool = False) -> Iterator[Rtnetlink]:
     ``PodNetworkFailure`` if there is no such path or it cannot be entered; ``InvalidNetns`` if it is not a
     network namespace or, unless ``override`` (CNI_NETNS_OVERRIDE), the one this process runs in.
     """
-    descriptor = _opened(netns)
-    try:
-        _look(netns, descriptor, override=override)
-        kernel = _connected_inside(netns, descriptor)
-    finally:
-        os.close(descriptor)
+    kernel = made_inside(netns, _connected, override=override)
     try:
         yield kernel
     finally:
         kernel.close()
+
+
+def made_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: bool = False) -> T:
+    """Return what ``make`` makes inside the namespace at ``netns``, where a socket then stays.
+
+    Raises as ``entered`` does. With ``inode`` also ``NoNamespace`` when the path leads to another one by now.
+    """
+    descriptor = _opened(netns)
+    try:
+        _look(netns, descriptor, override=override)
+        if inode and os.fstat(descriptor).st_ino != inode:
+            raise NoNamespace(f"{netns} leads to another namespace by now: the pod is gone")
+        return _made_inside(netns, descriptor, make)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -91,15 +104,15 @@ def _look(netns: str, descriptor: int, *, override: bool) -> None:
         raise InvalidNetns(f"CNI_NETNS {netns} is the host's own network namespace, not a pod's")
 
 
-def _connected_inside(netns: str, descriptor: int) -> Rtnetlink:
-    """Make the socket in a thread that enters the namespace and ends: a socket stays where it was made."""
-    made: list[Rtnetlink] = []
+def _made_inside(netns: str, descriptor: int, make: Callable[[], T]) -> T:
+    """Make a socket in a thread that enters the namespace and ends: it stays where it was made."""
+    made: list[T] = []
     failed: list[OSError] = []
 
     def visit() -> None:
         try:
             _enter(descriptor)
-            made.append(_connected())
+            made.append(make())
         except OSError as error:
             failed.append(error)
 

@@ -24,7 +24,7 @@ from cni_floatip.podnet.links import POLL_SECONDS, Parent, link_of, parent_of, r
 from cni_floatip.podnet.routes import OtherRoute
 from cni_floatip.podnet.rtnetlink import Message, Refused, Rtnetlink
 
-_DADFAILED, _TENTATIVE = 0x08, 0x40  # linux/if_addr.h
+_TEMPORARY, _DADFAILED, _TENTATIVE = 0x01, 0x08, 0x40  # linux/if_addr.h; of IPv4 0x01 is "secondary"
 _LOOPBACK = 1  # lo's index in every namespace
 
 
@@ -289,8 +289,12 @@ class PodNet:
 def _pod_address(message: Message) -> PodAddress:
     flags = message.get_attr("IFA_FLAGS") or message["flags"]  # the header has room for 8 bits
     address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")  # IFA_ADDRESS may be a peer's
+    times = message.get_attr("IFA_CACHEINFO")
+    interface = ip_interface((address, message["prefixlen"]))
     return PodAddress(
-        interface=ip_interface((address, message["prefixlen"])),
+        interface=interface,
         tentative=bool(flags & _TENTATIVE),
         duplicate=bool(flags & _DADFAILED),
+        temporary=interface.version == 6 and bool(flags & _TEMPORARY),
+        made=times["cstamp"] / 100 if times else 0.0,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket  # given, not made here: importing it costs 5 ms that a refused call need not pay
     from types import ModuleType
 
-Subject = Literal["link", "address", "route", "rule", "nsid"]
+Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid", "link settings"]
 
 # (module, class, RTM_NEW*); RTM_DEL* and RTM_GET* follow it. linux/rtnetlink.h
 _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
@@ -31,7 +31,10 @@ _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
     "address": ("pyroute2.netlink.rtnl.ifaddrmsg", "ifaddrmsg", 20),
     "route": ("pyroute2.netlink.rtnl.rtmsg", "rtmsg", 24),
     "rule": ("pyroute2.netlink.rtnl.fibmsg", "fibmsg", 32),
+    "qdisc": ("cni_floatip.podnet.messages", "TrafficControl", 36),
+    "filter": ("cni_floatip.podnet.messages", "TrafficControl", 44),
     "nsid": ("pyroute2.netlink.rtnl.nsidmsg", "nsidmsg", 88),
+    "link settings": ("cni_floatip.podnet.messages", "LinkSettings", 16),
 }
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200
@@ -135,7 +138,9 @@ class Rtnetlink:
         found: list[Message] = []
         torn = False
         while True:
-            data = self._socket.recv(1 << 16)
+            data, sender = self._socket.recvfrom(1 << 16)
+            if sender[0]:
+                continue  # not the kernel: who administers a namespace can write to every socket in it
             offset = 0
             while offset < len(data):
                 length, kind, flags, _, _ = _HEADER.unpack_from(data, offset)

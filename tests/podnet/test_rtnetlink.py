@@ -166,4 +166,5 @@ for each in threads: each.start()
 for each in threads: each.join()
 print(*sorted(found))
 """
-    assert fresh(code) == sorted(["fibmsg", "ifaddrmsg", "ifinfmsg", "nsidmsg", "rtmsg"] * 2)
+    pyroute2s = ["fibmsg", "ifaddrmsg", "ifinfmsg", "nsidmsg", "rtmsg"]
+    assert fresh(code) == sorted([*pyroute2s, "LinkSettings", "TrafficControl", "TrafficControl"] * 2)

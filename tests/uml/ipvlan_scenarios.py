@@ -189,6 +189,53 @@ def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
         answers(lab, "ready", "fd00:192:168::9")
 
 
+@scenario
+def the_guard_keeps_pods_of_an_eni_from_metadata_and_from_nothing_else(lab: Lab) -> None:
+    """Several on one ENI, all of which have removed their unreachable routes."""
+    from cni_floatip.podnet import forwarding, guard, link_by_mac
+    from lab import netns
+    from lab.router import METADATA
+
+    node = lab.nodes["b1"]
+    mac = node.eni("ens7").mac
+    first, second = (
+        lab.conflist([f"192.168.0.{n}/32", f"fd00:192:168::{n}/128"], eth="ens7") for n in (12, 13)
+    )
+
+    def on_eni(act: Callable[[Any], Any]) -> Any:
+        return netns.inside(node.ns, lambda: act(link_by_mac(mac)))
+
+    def reached(pod: Pod, number: int) -> list[str]:
+        sources = (f"192.168.0.{number}", f"fd00:192:168::{number}")
+        pairs = zip(sources, map(str, METADATA), strict=True)
+        return [target for source, target in pairs if inside(pod, connects, source, target)]
+
+    with pods(node, "one", "two") as (one, two):
+        node.add(one, first)
+        node.add(two, second)
+        for pod in (one, two):
+            for family in ("-4", "-6"):
+                flush = ["route", "flush", "type", "unreachable", "table", "all"]
+                node.run(["ip", "-n", pod.ns, family, *flush])
+        assert reached(one, 12) == [str(address) for address in METADATA]
+        assert on_eni(guard.ensure).changed
+        assert on_eni(forwarding.stop_forwarding)
+        assert (reached(one, 12), reached(two, 13)) == ([], [])
+        assert not on_eni(guard.ensure).changed
+        answers(lab, "one", "192.168.0.12", "fd00:192:168::12")
+        reaches(one, "two", "192.168.0.13", source="192.168.0.12")
+        on_eni(guard.remove)
+        assert reached(two, 13) == [str(address) for address in METADATA]
+
+
+def connects(source: str, target: str) -> bool:
+    try:
+        socket.create_connection((target, 80), timeout=PATIENCE / 2, source_address=(source, 0)).close()
+    except OSError:
+        return False
+    return True
+
+
 def refusal(node: Node, pod: Pod, chain: dict[str, Any]) -> PluginError:
     from lab.chain import PluginError
 

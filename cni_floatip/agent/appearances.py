@@ -1,0 +1,75 @@
+"""What was dealt with before this agent began: the dates of addresses, so that a restart is no appearance.
+
+One small file beside the claims, written whole. Without it (or after a reboot) nobody knows what is new, and
+nothing that works elsewhere is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from ..model import Address, Attachment
+from ..store import write_whole
+
+VERSION = 1
+NAME = "appearances.json"
+
+Dates = Mapping[Address, float]
+
+
+class Appearances:
+    """The file, and what is in it. Safe to share between threads."""
+
+    def __init__(self, directory: str, boot: str) -> None:
+        self._path = Path(directory) / NAME
+        self._boot = boot
+        self._writing = threading.Lock()
+        self._known = self._read()
+
+    def of(self, attachment: Attachment) -> Dates | None:
+        """Return when each address of the attachment was made, as last noted; None when nothing was."""
+        return self._known.get(attachment)
+
+    def note(self, attachment: Attachment, dates: Dates | None) -> None:
+        """Remember the addresses of an attachment (None: it has ended). Raises OSError."""
+        with self._writing:
+            if self._known.get(attachment) == dates:
+                return
+            if dates is None:
+                del self._known[attachment]
+            else:
+                self._known[attachment] = dict(dates)
+            write_whole(self._path, json.dumps(self._document()).encode())
+
+    def _document(self) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "boot": self._boot,
+            "attachments": [
+                {
+                    "network": each.network,
+                    "containerId": each.container,
+                    "ifname": each.ifname,
+                    "addresses": {str(ip): made for ip, made in dates.items()},
+                }
+                for each, dates in self._known.items()
+            ],
+        }
+
+    def _read(self) -> dict[Attachment, Dates]:
+        try:
+            found = json.loads(self._path.read_bytes())
+            if found["version"] != VERSION or found["boot"] != self._boot:
+                return {}
+            return {
+                Attachment(each["network"], each["containerId"], each["ifname"]): {
+                    ip_address(ip): float(made) for ip, made in each["addresses"].items()
+                }
+                for each in found["attachments"]
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}

@@ -1,0 +1,150 @@
+"""The agent's watch over the ENIs in use: through none is metadata reached, from none does the host forward.
+
+An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it, and
+looked at again for each further pod and at each of the keeper's rounds. The guard stays on an ENI that is no
+longer used: it costs nothing, and a pod may outlive its DEL.
+
+What cannot be guarded is logged, once, and is in ``problems``; it stops no ADD: the pods' ``unreachable``
+routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a pod with
+NET_ADMIN can remove it, and it comes back at the next look.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .. import podnet
+from ..claims import Claim, State
+from ..errors import CniError
+from ..model import Attachment, Link
+from ..podnet import forwarding, guard
+from ..world import World
+from .counts import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an ENI's link is: on the host, or in the network namespace of a pod."""
+
+    link: Link
+    netns: str = ""
+
+
+class Guard:
+    """Guards every ENI that claims use. ``learn`` is for ``Memory.listen``. For many threads."""
+
+    def __init__(self, world: World, counts: Counts) -> None:
+        self._world = world
+        self._counts = counts
+        self._claims: dict[Attachment, Claim] = {}
+        self._places: dict[str, _Place] = {}
+        self._problems: dict[str, str] = {}
+        self._knowing = threading.Lock()
+        self._doing = threading.Lock()
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """By MAC, what is wrong with the guard of an ENI in use."""
+        with self._knowing:
+            return dict(self._problems)
+
+    def learn(self, attachment: Attachment, claim: Claim | None) -> None:
+        """Take note of a claim (None: it is gone); guard its ENI if the claim is new. Raises nothing."""
+        used = claim is not None and claim.mac != "" and claim.state is not State.GONE
+        with self._knowing:
+            known = self._claims.pop(attachment, None)
+            if claim is not None and used:
+                self._claims[attachment] = claim
+        if claim is not None and used and (known is None or known.netns != claim.netns):
+            self.cover(claim.mac)
+
+    def look(self) -> None:
+        """Look at the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
+        with self._knowing:
+            in_use = {claim.mac for claim in self._claims.values()}
+            for mac in self._places.keys() - in_use:
+                del self._places[mac]
+            for mac in self._problems.keys() - in_use:
+                del self._problems[mac]
+        for mac in sorted(in_use):
+            self.cover(mac)
+
+    def cover(self, mac: str) -> str:
+        """Guard the ENI with this MAC; return what is wrong with that, or nothing. Twice is once."""
+        with self._doing:
+            try:
+                place = self._find(mac)
+                problems = list(self._mend(mac, place)) if place else [self._nowhere(mac)]
+            except CniError as error:
+                problems = [str(error)]
+            problem = "; ".join(filter(None, problems))
+            self._report(mac, problem)
+        return problem
+
+    def _find(self, mac: str) -> _Place | None:
+        """Look where it was, then on the host, then in the pods that claim it."""
+        known = self._places.get(mac)
+        if known and not known.netns:  # asking for one link spares a list of every pod's
+            try:
+                link = podnet.host_link(known.link.index)
+            except CniError:
+                link = None
+            if link and link.mac == mac:
+                return _Place(link)
+        link = podnet.link_by_mac(mac)
+        return _Place(link) if link else next(self._in_pods(mac), None)
+
+    def _in_pods(self, mac: str) -> Iterator[_Place]:
+        for claim in self._of(mac):
+            try:
+                if self._world.inode(claim.netns) != claim.netns_inode:
+                    continue
+                with podnet.open_pod(claim.netns, claim.attachment.ifname) as pod:
+                    link = pod.link
+            except (CniError, OSError):
+                continue  # this pod has gone, or cannot be seen from here
+            if link.mac == mac:
+                yield _Place(link, claim.netns)
+
+    def _mend(self, mac: str, place: _Place) -> Iterator[str]:
+        """Guard the link and yield what is wrong. Changing what stood before is a repair."""
+        before = self._places.get(mac)
+        again = before is not None and (before.netns, before.link.index) == (place.netns, place.link.index)
+        try:
+            done = guard.ensure(place.link, place.netns)
+        except CniError as error:
+            yield str(error)
+        else:
+            self._places[mac] = place
+            if again and done.changed:
+                self._counts.repaired("guard")
+                self._world.log(f"the metadata guard of {place.link.name} ({mac}) was gone: it is back")
+            if done.behind:
+                yield f"before the metadata guard of {place.link.name} comes another's {done.behind}"
+        if not place.netns:
+            try:
+                if forwarding.stop_forwarding(place.link) and again:
+                    self._counts.repaired("forwarding")
+            except CniError as error:
+                yield str(error)
+
+    def _nowhere(self, mac: str) -> str:
+        """Say that there is no such link, if somebody who is alive has it."""
+        live = any(claim.live for claim in self._of(mac))
+        return f"no link with MAC {mac} to guard, on the host or in a pod that claims it" if live else ""
+
+    def _of(self, mac: str) -> list[Claim]:
+        with self._knowing:
+            return [claim for claim in self._claims.values() if claim.mac == mac]
+
+    def _report(self, mac: str, problem: str) -> None:
+        with self._knowing:
+            before = self._problems.pop(mac, "")
+            if problem:
+                self._problems[mac] = problem
+        if problem and problem != before:
+            self._world.log(f"the ENI {mac} is not guarded as it should be: {problem}")
+        elif before and not problem:
+            self._world.log(f"the ENI {mac} is guarded now")

@@ -1,0 +1,92 @@
+"""The agent's threads live as long as it does: one that dies takes it along, and Kubernetes starts it again.
+
+A process that has lost its keeper, its socket or its watch looks healthy and is not. Better none than that.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from .logs import Log
+
+Body = Callable[[threading.Event], object]
+
+
+class Life:
+    """From the first thread to the last. ``ending`` is set by SIGTERM, SIGINT or the death of a thread.
+
+    ``over`` is set when even what runs to the very end is to stop; ``hurried`` when somebody asked twice.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.ending = threading.Event()
+        self.over = threading.Event()
+        self.hurried = threading.Event()
+        self.failed = False
+        self._threads: list[threading.Thread] = []
+
+    def obey_signals(self) -> None:
+        """Take SIGTERM and SIGINT as the wish to end, a second one as the wish to do so now."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_end)
+
+    def start(self, name: str, body: Body, *, last: bool = False) -> threading.Thread:
+        """Run ``body`` in a thread until the agent ends; ``last``: until all others have."""
+        thread = threading.Thread(
+            target=self._live, args=(name, body, self.over if last else self.ending), name=name, daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def wait(self) -> None:
+        """Return when the agent is to end."""
+        while not self.ending.wait(3600):
+            pass
+
+    def join(self, seconds: float) -> bool:
+        """Wait for every thread to end; return whether all have."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def in_time(self, what: Callable[[], object], seconds: float, name: str) -> bool:
+        """Run one last thing, for ``seconds`` at most and until somebody is in a hurry; say if it ended."""
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                what()
+            except Exception as e:  # noqa: BLE001 (the next agent does what this one cannot)
+                self._log.failure(f"{name} while the agent ends", e)
+            finally:
+                done.set()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        pause = 0.05
+        for _ in range(int(seconds / pause) + 1):
+            if done.wait(pause) or self.hurried.is_set():
+                break
+        return done.is_set()
+
+    def _live(self, name: str, body: Body, stop: threading.Event) -> None:
+        try:
+            body(stop)
+            if stop.is_set():
+                return
+            self._log(f"thread {name} has ended, and with it the agent", "error")
+        except BaseException as e:  # noqa: BLE001 (also SystemExit: no library ends us half)
+            self._log.failure(f"thread {name} has died, and with it the agent", e)
+        self.failed = True
+        self.ending.set()
+
+    def _told_to_end(self, _: int, __: FrameType | None) -> None:
+        if self.ending.is_set():
+            self.hurried.set()
+        self.ending.set()

@@ -1,0 +1,304 @@
+"""``floatipctl agent``: one process per node, warm, that has the node's claims for itself.
+
+Everything is put together here and nowhere else. In this order: the data directory (alone), what an earlier
+agent left, the DELs that wait in the spool, then the socket: whoever is answered is answered by an agent that
+knows it all. It ends on SIGTERM with as little left to do as the time allows: a drained node is gone soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .. import __version__, direct, imds, podnet
+from ..claims import Claim, State
+from ..errors import CniError, Ec2Error, TryAgain
+from ..model import Node
+from ..nodeconf import NodeConf
+from ..request import Request
+from ..store import Store
+from ..world import World
+from . import aws, health, logs, status
+from .appearances import Appearances
+from .buckets import Priority
+from .calls import Calls, Ways
+from .guard import Guard
+from .keeper import Keeper
+from .life import Life
+from .memory import Memory
+from .metadata import Remembered
+from .metrics import Metrics
+from .pages import Pages
+from .server import Server
+from .spool import Spool
+from .watch import Watch
+
+OWN_SECONDS = 10.0
+"""How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
+CALLS_SECONDS = 16.0
+"""How long calls may go on once the agent is to end; then they are told to write no more."""
+STOPPED_SECONDS = 3.0
+DRAIN_SECONDS = 24.0
+"""When the last release begins no more, counted from the wish to end. Kubernetes grants 30 s."""
+LAST_SECONDS = 1.5
+CREDENTIALS_SECONDS = 5.0
+WARM_SECONDS = 30.0
+METADATA_SECONDS = 3.0
+SHOWN = 3
+"""How many broken routes an answer to STATUS names."""
+
+
+def run(path: str) -> int:
+    """Run the agent with the node configuration at ``path``; return the exit status. Raises CniError."""
+    policy = NodeConf.load(path)
+    log = logs.configure(policy.log_level, policy.log_format)
+    store = Store(policy.data_dir, sleep=time.sleep, clock=direct.clock)
+    with _alone(store, policy.data_dir):
+        logs.take_over(log)
+        _enough_descriptors()
+        agent = Agent(policy, log, store)
+        status = agent.run()
+        if not agent.is_quiet:  # a thread that still writes must not do so once the directory is another's
+            os._exit(status)
+        return status
+
+
+class Agent:
+    """The parts of the agent and how they hold together."""
+
+    def __init__(self, policy: NodeConf, log: logs.Log, store: Store) -> None:
+        self.policy = policy
+        self.log = log
+        self.since = time.time()
+        self.life = Life(log)
+        self.is_quiet = True
+        self._seldom = logs.Seldom(log)
+        self._enis: Collection[str] = ()
+        self._node: Node | None = None
+        self.metrics = Metrics(__version__)
+        self.claims = Memory(store)
+        self.aws = aws.Warm(policy, self.metrics, direct.clock, region=os.environ.get("AWS_REGION", ""))
+        self.metadata = Remembered(_connect, direct.clock)
+        self.world = self._world()
+        self.guard = Guard(self.world, self.metrics)
+        rounds = health.Heartbeat("the keeper", max(900, 20 * policy.reconcile_seconds))
+        self.keeper = Keeper(
+            self.world, self.metrics, present=self._present, chores=(self.guard.look, rounds.beat)
+        )
+        like_an_add = replace(self.world, vpc=self.aws.view, log=log)
+        known = Appearances(policy.data_dir, self.world.boot())
+        self.watch = Watch(like_an_add, self.metrics, known)
+        ways = Ways(self._view, self._not_ready, self._broken, self._status, self._work_off_spool)
+        self.calls = Calls(self.world, ways, self.metrics, log)
+        self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log)
+        self.accepting = health.Once("the socket does not accept calls yet")
+        self.credentials = health.Once("no AWS credentials have been seen yet")
+        self.health = health.Health([rounds], [self.accepting, self.credentials, self.keeper.ready_problem])
+
+    def run(self) -> int:
+        """Live from the first claim read to the last released; return the exit status."""
+        began = time.monotonic()
+        self.life.obey_signals()
+        pages = Pages(health.pages(self.policy, self.health, self.metrics.page), log=self.log)
+        self.metrics.before_page(lambda: self.metrics.claims(status.by_state(self.claims.all()[0])))
+        ended = end_abandoned(self.world)
+        self.claims.listen(self.guard.learn)
+        self.claims.listen(self.keeper.changed)
+        self.watch.attend(self.claims.listen)
+        self.spool.prepare()
+        self.spool.work_off()
+        server = Server(
+            self.policy.socket_path, self.calls.answer, self.calls.refuse, self.log, woken=self.aws.wake
+        )
+        self.life.start("socket", server.run, last=True)
+        self.life.start("pages", pages.run, last=True)
+        self.life.start("spool", self.spool.run)
+        self.life.start("keeper", self.keeper.run)
+        self.life.start("watch", self.watch.run)
+        self.life.start("credentials", self._see_credentials)
+        self.accepting.happened()
+        self.log(
+            "ready",
+            release=__version__,
+            socket=self.policy.socket_path,
+            claims=len(self.claims.all()[0]),
+            ended=ended,
+            seconds=time.monotonic() - began,
+        )
+        self.life.wait()
+        self._end(server)
+        return int(self.life.failed)
+
+    def _end(self, server: Server) -> None:
+        """Finish what is under way, then release what can be released. A hurry ends either."""
+        began = time.monotonic()
+        self.log("ending: no new calls")
+        server.close()
+        self.keeper.wake()  # it ends, too, and need not sleep first
+        patience = 0.0 if self.life.failed else CALLS_SECONDS
+        while server.wait(0.1) and time.monotonic() < began + patience and not self.life.hurried.is_set():
+            pass
+        working: list[str] = []
+        if server.wait(0):
+            server.stop_calls("the node agent is ending")
+            working = server.wait(STOPPED_SECONDS)
+        for name in working:
+            self.log(f"{name}: still at work: the next agent ends it", "warning")
+        drained = True
+        left = began + DRAIN_SECONDS - time.monotonic()
+        if not self.life.failed and not self.life.hurried.is_set() and left > 0:
+            self.log("releasing what has ended, with no more grace")
+            drained = self.life.in_time(lambda: self.keeper.drain(direct.clock() + left), left, "drain")
+        self.life.over.set()
+        self.is_quiet = self.life.join(LAST_SECONDS) and drained and not working
+        self.log("ended", seconds=time.monotonic() - began)
+
+    def _world(self) -> World:
+        boot = direct.boot()
+        return World(
+            policy=self.policy,
+            on_delete="release",
+            claims=self.claims,
+            kernel=lambda: podnet,
+            metadata=self.metadata,
+            vpc=lambda region: self.aws.view(region, Priority.KEEPER),
+            boot=lambda: boot,
+            inode=direct.inode,
+            clock=direct.clock,
+            now=time.time,
+            sleep=time.sleep,
+            jitter=random.random,
+            log=self._seldom,  # whoever looks again and again says the same again
+            stop=lambda: "",
+            later=self._wake_keeper,
+        )
+
+    def _wake_keeper(self) -> None:
+        self.keeper.wake()
+
+    # -- threads ------------------------------------------------------------------------------------------
+
+    def _see_credentials(self, stop: threading.Event) -> None:
+        """See once that there are credentials; then have EC2 ready before the first ADD wants it."""
+        while problem := self.aws.credentials_problem():
+            self._seldom(problem, "warning")
+            if stop.wait(CREDENTIALS_SECONDS):
+                return
+        self.credentials.happened()
+        try:
+            self._node = self.metadata(direct.clock() + WARM_SECONDS).node()
+            self.aws.warm(self._node.region)
+        except (CniError, Ec2Error) as e:
+            self.log(f"EC2 does not answer yet: {e}", "warning")
+        stop.wait()
+
+    # -- what calls ask for ---------------------------------------------------------------------------------
+
+    def _view(self, region: str, asked: Request, stop: Callable[[], str]) -> aws.View:
+        urgent = Priority.ADD if asked.verb in ("ADD", "CHECK") else Priority.KEEPER
+        who = asked.pod.uid or asked.pod.name or asked.attachment.container
+        return self.aws.view(region, urgent, stop, who=who, fresh=asked.verb == "CHECK")
+
+    def _work_off_spool(self) -> None:
+        self.spool.work_off()
+
+    def _not_ready(self) -> str:
+        return " | ".join(self.health.problems())
+
+    def _broken(self) -> str:
+        """Say which routes of pods that are here were last seen to lead elsewhere, or nowhere."""
+        seen = self.keeper.sightings()
+        found = [
+            f"{route.place} leads to {seen[route.place].target or 'nothing'}"
+            for claim in self.claims.all()[0]
+            for route in claim.routes
+            if route.state is State.HELD and route.place in seen and seen[route.place].at
+            if seen[route.place].target != claim.eni
+        ]
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        return ", ".join(found[:SHOWN]) + more
+
+    def _present(self) -> Collection[str]:
+        """Return the ENIs that this node has; while nobody can say, those that its claims speak of."""
+        metadata = self.metadata(direct.clock() + METADATA_SECONDS)
+        try:
+            self._enis = frozenset(metadata.eni(mac).id for mac in metadata.macs())
+        except CniError as e:
+            self._seldom(f"which ENIs this node has cannot be seen now: {e}", "warning")
+        return self._enis or {claim.eni for claim in self.claims.all()[0]}
+
+    def _status(self) -> Mapping[str, Any]:
+        claims, records = self.claims.all()
+        facts = status.Facts(
+            release=__version__,
+            pid=os.getpid(),
+            since=self.since,
+            node=self._node,
+            name=os.environ.get("NODE_NAME", ""),
+            problems=self.health.problems(),
+            spooled=self.spool.length(),
+        )
+        now = time.time()
+        return status.document(facts, claims, records, self.keeper.sightings(), now=now, clock=now)
+
+
+def _connect(deadline: float) -> imds.Metadata:
+    endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
+    return imds.Metadata(deadline, endpoint=endpoint, clock=direct.clock)
+
+
+def end_abandoned(world: World) -> int:
+    """End what an earlier agent left that is nobody's any more; return how many claims that are.
+
+    An ADD that was under way answered nobody, so its claim is released at once. A claim from before the last
+    boot had a namespace that is gone; its pod may be about to appear elsewhere, so it has its grace.
+    """
+    ended = 0
+    world.claims.sweep()
+    claims, problems = world.claims.all()
+    for problem in problems:
+        world.log(str(problem))
+    for claim in claims:
+        now = ended_by_restart(claim, world.boot(), world.now() + world.policy.release_grace_seconds)
+        if now != claim:
+            world.claims.put(now)
+            ended += 1
+    return ended
+
+
+def ended_by_restart(claim: Claim, boot: str, after: float) -> Claim:
+    """Return what a restart of the agent makes of ``claim``."""
+    if (claim.live or claim.standby) and claim.boot != boot:
+        return claim.ended(after)
+    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]
+    return claim.with_state(State.RELEASING, begun) if begun else claim
+
+
+@contextlib.contextmanager
+def _alone(store: Store, directory: str) -> Iterator[None]:
+    """Have the data directory alone for the length of a ``with`` block. Raises TryAgain."""
+    until = time.monotonic() + OWN_SECONDS
+    while True:
+        with store.own(alone=True) as alone:
+            if alone:
+                yield
+                return
+        if time.monotonic() > until:
+            raise TryAgain(
+                f"the data directory {directory} is in use by another node agent or a call in direct mode"
+            )
+        time.sleep(0.1)
+
+
+def _enough_descriptors() -> None:
+    """Let 512 calls and as many watched namespaces have theirs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))

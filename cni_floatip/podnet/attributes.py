@@ -1,0 +1,24 @@
+"""Netlink attributes as bytes, for messages that no library knows."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+_HEAD = struct.Struct("HH")  # length with this head, type (linux/netlink.h, struct nlattr)
+_TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+
+
+def packed(number: int, payload: bytes) -> bytes:
+    """Return an attribute as it goes over the wire, with what fills it up to four bytes."""
+    return _HEAD.pack(_HEAD.size + len(payload), number) + payload + bytes(-len(payload) % 4)
+
+
+def unpacked(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes in ``data``; what is no attribute ends it."""
+    while len(data) >= _HEAD.size:
+        length, number = _HEAD.unpack_from(data)
+        if length < _HEAD.size:
+            return
+        yield number & _TYPE, data[_HEAD.size : length]
+        data = data[length + 3 & ~3 :]

@@ -1,0 +1,34 @@
+"""Messages that pyroute2 has not, or has for eBPF only: attributes here are bytes, packed by whoever asks."""
+
+from __future__ import annotations
+
+from pyroute2.netlink import nlmsg
+
+
+class TrafficControl(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
+    """A qdisc or a filter (linux/rtnetlink.h, ``struct tcmsg``), of whatever kind."""
+
+    fields = (
+        ("family", "B"),
+        ("pad1", "B"),
+        ("pad2", "H"),
+        ("index", "i"),
+        ("handle", "I"),
+        ("parent", "I"),
+        ("info", "I"),
+    )
+    nla_map = ((1, "TCA_KIND", "asciiz"), (2, "TCA_OPTIONS", "cdata"), (11, "TCA_CHAIN", "uint32"))
+
+
+class LinkSettings(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
+    """A link's settings per address family: pyroute2 reads them, and writes those of IPv6 only."""
+
+    fields = (
+        ("family", "B"),
+        ("pad", "B"),
+        ("type", "H"),
+        ("index", "i"),
+        ("flags", "I"),
+        ("change", "I"),
+    )
+    nla_map = ((26, "IFLA_AF_SPEC", "cdata"),)

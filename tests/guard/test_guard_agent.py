@@ -1,0 +1,224 @@
+"""The agent's watch over its ENIs: guarded with the first claim, mended at each look, reported where not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from types import SimpleNamespace
+
+import pytest
+
+from cni_floatip import direct, podnet
+from cni_floatip.agent.counts import NoCounts
+from cni_floatip.agent.guard import Guard
+from cni_floatip.claims import Claim, ClaimedRoute, State
+from cni_floatip.model import Attachment, Place, PodIdentity
+from cni_floatip.podnet import forwarding, guard
+from lab import netns
+from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, setting
+from tests.guard.wire import ENI_MAC
+
+pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
+
+
+class Repairs(NoCounts):
+    """Remembers what was repaired."""
+
+    def __init__(self) -> None:
+        self.repairs: list[str] = []
+
+    def repaired(self, what: str) -> None:
+        self.repairs.append(what)
+
+
+@dataclass
+class Agent:
+    """A Guard on a node, with what it says and counts."""
+
+    wire: object
+    said: list[str] = field(default_factory=list)
+    counts: Repairs = field(default_factory=Repairs)
+
+    def __post_init__(self) -> None:
+        self._guard = Guard(SimpleNamespace(inode=direct.inode, log=self.said.append), self.counts)
+
+    def learn(self, claim):
+        self.wire.on_node(self._guard.learn, claim.attachment, claim)
+
+    def forget(self, claim):
+        self.wire.on_node(self._guard.learn, claim.attachment, None)
+
+    def look(self):
+        self.wire.on_node(self._guard.look)
+
+    @property
+    def problems(self):
+        return dict(self._guard.problems)
+
+
+@pytest.fixture
+def agent(wire):
+    return Agent(wire)
+
+
+def claim(pod="c1", *, mac=ENI_MAC, netns="", state=State.HELD):
+    route = ClaimedRoute(Place("rtb-1", ip_network("192.168.0.2/32")), state)
+    return Claim(
+        attachment=Attachment("n", pod, "net1"),
+        eni="eni-1",
+        region="r",
+        netns=netns,
+        netns_inode=direct.inode(netns),
+        boot="",
+        pod=PodIdentity(),
+        on_delete="release",
+        routes=(route,),
+        mac=mac,
+    )
+
+
+def present(wire):
+    return wire.on_node(guard.present, wire.eni())
+
+
+def test_the_first_claim_guards_its_eni_at_once(agent, wire):
+    wire.attach()
+    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
+    agent.learn(claim(state=State.CLAIMING))
+    assert not wire.arrives(STOPPED["TCP"])
+    assert wire.arrives(PASSING["IPv4"])
+    assert setting(wire, "ipv4/conf/eth1/forwarding") == "0"
+    assert setting(wire, "ipv6/conf/eth1/forwarding") == "0"
+    agent.learn(claim())
+    assert (agent.said, agent.counts.repairs, agent.problems) == ([], [], {})
+
+
+def remove(wire):
+    wire.on_node(guard.remove, wire.eni())
+
+
+def test_what_somebody_removes_comes_back_at_the_next_look(agent, wire):
+    agent.learn(claim())
+    remove(wire)
+    agent.look()
+    assert present(wire)
+    wire.tc("qdisc", "del", "dev", "eth1", "clsact")
+    nft(wire, "flush ruleset")
+    agent.look()
+    assert present(wire)
+    netns.sysctl(wire.node, {"ipv4/conf/eth1/forwarding": 1})
+    agent.look()
+    agent.look()
+    assert setting(wire, "ipv4/conf/eth1/forwarding") == "0"
+    assert agent.counts.repairs == ["guard", "guard", "forwarding"]
+    assert agent.problems == {}
+
+
+def test_it_is_looked_after_as_long_as_any_claim_uses_the_eni(agent, wire):
+    one, other = claim("c1"), claim("c2")
+    agent.learn(one)
+    agent.learn(other)
+    agent.forget(one)
+    remove(wire)
+    agent.look()
+    assert present(wire)
+    agent.learn(claim("c2", state=State.RELEASING))
+    remove(wire)
+    agent.look()
+    assert present(wire)
+    agent.learn(claim("c2", state=State.GONE))
+    agent.look()
+    assert present(wire), "it stays"
+    remove(wire)
+    agent.look()
+    assert not present(wire)
+    assert agent.counts.repairs == ["guard", "guard"]
+
+
+def test_an_eni_that_was_plugged_in_anew_is_guarded_anew(agent, wire):
+    agent.learn(claim())
+    netns.ip(wire.node, ["link del eth1", f"link add eth5 address {ENI_MAC} type veth peer name reth5"])
+    agent.look()
+    assert present(wire)
+    assert agent.counts.repairs == []
+
+
+def test_a_further_pod_is_reason_to_look(agent, wire):
+    agent.learn(claim("c1"))
+    remove(wire)
+    agent.learn(claim("c2"))
+    assert present(wire)
+
+
+def test_with_host_device_the_guard_is_in_the_pod_and_comes_back_there(agent, wire):
+    netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
+    netns.ip(wire.pod, ["link set eth1 name net1", "link set net1 up"])
+    path = str(netns.path(wire.pod))
+    agent.learn(claim(netns=path))
+    assert not wire.arrives(STOPPED["TCP"])
+    with podnet.open_pod(path, "net1") as pod:
+        guard.remove(pod.link, path)
+    assert wire.arrives(STOPPED["TCP"])
+    agent.look()
+    assert not wire.arrives(STOPPED["TCP"])
+    assert (agent.counts.repairs, agent.problems) == (["guard"], {})
+    netns.ip(wire.pod, ["link set net1 down", f"link set net1 name eth1 netns {wire.node}"])
+    agent.look()
+    assert present(wire)
+
+
+def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(agent, wire):
+    netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
+    netns.ip(wire.pod, ["link set eth1 name net1", "link set net1 up"])
+    path = str(netns.path(wire.pod))
+    agent.learn(Claim.parse(claim(netns=path).document() | {"netnsInode": 1}))
+    with podnet.open_pod(path, "net1") as pod:
+        assert not guard.present(pod.link, path)
+    assert "no link with MAC" in agent.problems[ENI_MAC]
+
+
+def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent, wire):
+    no_nftables(wire)
+    wire.tc("qdisc", "add", "dev", "eth1", "ingress")
+    agent.learn(claim())
+    agent.look()
+    agent.learn(claim("c2"))
+    assert "where clsact belongs" in agent.problems[ENI_MAC]
+    assert len(agent.said) == 1
+    assert agent.problems[ENI_MAC] in agent.said[0]
+    wire.tc("qdisc", "del", "dev", "eth1", "ingress")
+    agent.look()
+    assert agent.problems == {}
+    assert agent.said[1:] == [f"the ENI {ENI_MAC} is guarded now"]
+    assert agent.counts.repairs == []
+
+
+def test_a_problem_ends_with_the_last_claim(agent, wire):
+    gone = claim(mac="02:00:00:00:0f:0f")
+    agent.learn(gone)
+    assert list(agent.problems) == [gone.mac]
+    agent.forget(gone)
+    agent.look()
+    assert agent.problems == {}
+    agent.learn(claim(mac=gone.mac, state=State.RELEASING))
+    assert agent.problems == {}, "nobody alive has it: an ENI may go with its last pod"
+
+
+def test_one_bad_eni_does_not_hide_the_others(agent, wire):
+    agent.learn(claim("c0", mac="00:00:00:00:00:01"))
+    agent.learn(claim("c1"))
+    remove(wire)
+    agent.look()
+    assert present(wire)
+    assert list(agent.problems) == ["00:00:00:00:00:01"]
+
+
+def test_a_guard_without_a_writable_proc_is_still_a_guard(agent, wire, monkeypatch, tmp_path):
+    netns.sysctl(wire.node, {"ipv6/conf/all/forwarding": 1})
+    monkeypatch.setattr(forwarding, "ROOTS", (tmp_path,))
+    (tmp_path / "ipv6/conf/eth1").mkdir(parents=True)
+    (tmp_path / "ipv6/conf/eth1/forwarding").write_text("1")
+    (tmp_path / "ipv6/conf/eth1/accept_ra").symlink_to("/proc/version")
+    agent.learn(claim())
+    assert present(wire)
+    assert "goes on forwarding IPv6 from eth1" in agent.problems[ENI_MAC]

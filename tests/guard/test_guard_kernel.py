@@ -1,0 +1,372 @@
+"""The metadata guard on a real link: what it stops, what it lets through, and whom it leaves alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cni_floatip.errors import PodNetworkFailure
+from cni_floatip.podnet import clsact, forwarding, guard, namespace, nftables
+from cni_floatip.podnet.rtnetlink import Refused
+from lab import netns
+from tests.guard.wire import ARP, IPV4, IPV6, PAYLOAD, ethernet, ipv4, ipv6
+
+pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
+
+METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
+NOPS = b"\x01" * 40  # as many options as fit
+HOP_BY_HOP = b"\x11\x00\x01\x04\0\0\0\0"  # then UDP
+LATER_FRAGMENT = b"\x11\x00\x00\x08\0\0\0\1"
+
+STOPPED = {
+    "TCP": ethernet(IPV4, ipv4(METADATA, proto=6)),
+    "UDP": ethernet(IPV4, ipv4(METADATA)),
+    "the EKS agent's address": ethernet(IPV4, ipv4("169.254.170.23")),
+    "the range's first": ethernet(IPV4, ipv4("169.254.0.0")),
+    "the range's last": ethernet(IPV4, ipv4("169.254.255.255")),
+    "IPv4 with options": ethernet(IPV4, ipv4(METADATA, options=NOPS)),
+    "a first fragment": ethernet(IPV4, ipv4(METADATA, offset=0x2000)),
+    "a later fragment": ethernet(IPV4, ipv4(METADATA, offset=100)),
+    "a VLAN tag": ethernet(IPV4, ipv4(METADATA), tags=(0x8100,)),
+    "two VLAN tags": ethernet(IPV4, ipv4(METADATA), tags=(0x88A8, 0x8100)),
+    "a tag of old": ethernet(IPV6, ipv6(METADATA6), tags=(0x9100,)),
+    "IPv6": ethernet(IPV6, ipv6(METADATA6)),
+    "IPv6, the range's last": ethernet(IPV6, ipv6("fd00:ec2:ffff:ffff::1")),
+    "an extension header": ethernet(IPV6, ipv6(METADATA6, header=0, extension=HOP_BY_HOP)),
+    "an IPv6 fragment": ethernet(IPV6, ipv6(METADATA6, header=44, extension=LATER_FRAGMENT)),
+    "two tags and IPv6": ethernet(IPV6, ipv6(METADATA6), tags=(0x8100, 0x8100)),
+}
+PASSING = {
+    "IPv4": ethernet(IPV4, ipv4("10.10.9.10")),
+    "IPv6": ethernet(IPV6, ipv6("fd10:0:9::10")),
+    "the address below": ethernet(IPV4, ipv4("169.253.255.255")),
+    "the address above": ethernet(IPV4, ipv4("169.255.0.0")),
+    "below in IPv6": ethernet(IPV6, ipv6("fd00:ec1:ffff::1")),
+    "above in IPv6": ethernet(IPV6, ipv6("fd00:ec3::1")),
+    "the VPC router": ethernet(IPV6, ipv6("fe80:ec2::1")),
+    "from a link-local address": ethernet(IPV4, ipv4("10.10.9.10", source=METADATA)),
+    "a tag": ethernet(IPV4, ipv4("10.10.9.10"), tags=(0x8100,)),
+    "ARP for it": ethernet(ARP, bytes.fromhex("0001080006040001") + PAYLOAD),
+    "a type of its own": ethernet(0x88B6, ipv4(METADATA)),
+    "a header cut off": ethernet(IPV4, b"")[:14] + PAYLOAD[:4],
+}
+STRANGER = ("protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 4294967295")
+ACCEPTS = ("protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 0")
+DROPS_88B6 = (*STRANGER[:-1], "4,40 0 0 12,21 0 1 34998,6 0 0 2,6 0 0 4294967295")
+
+
+def egress(wire):
+    """Return the filters on eth1's egress in their order: priority, kind and handle."""
+    lines = [line.split() for line in wire.tc("filter", "show", "dev", "eth1", "egress").splitlines()]
+    return [
+        (int(words[words.index("pref") + 1]), int(words[words.index("handle") + 1], 0))
+        for words in lines
+        if "handle" in words
+    ]
+
+
+def by_clsact(link, act=clsact.ensure):
+    with namespace.own() as kernel:
+        return act(kernel, link)
+
+
+def ensured(wire, ensure=guard.ensure):
+    return wire.on_node(ensure, wire.eni())
+
+
+def ruleset(wire):
+    return wire.on_node(
+        lambda: subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True)
+    ).stdout
+
+
+def nft(wire, command):
+    wire.on_node(lambda: subprocess.run(["nft", *command.split()], check=True))
+
+
+# -- what it stops
+
+
+WAYS = pytest.mark.parametrize(
+    "way", [guard.ensure, by_clsact, nftables.ensure], ids=["both", "clsact", "nft"]
+)
+ONLY_CLSACT = {"two VLAN tags", "a tag of old", "two tags and IPv6"}
+
+
+@WAYS
+def test_every_frame_arrives_without_it_and_those_for_metadata_do_not_with_it(wire, way):
+    wire.attach()
+    frames = STOPPED | PASSING
+    assert [name for name, frame in frames.items() if not wire.arrives(frame)] == []
+    ensured(wire, way)
+    arrived = {name for name, frame in STOPPED.items() if wire.arrives(frame)}
+    assert arrived == (ONLY_CLSACT if way is nftables.ensure else set())
+    assert [name for name, frame in PASSING.items() if not wire.arrives(frame)] == []
+
+
+@WAYS
+@pytest.mark.parametrize("said", [ARP, 0x88B6, 0x8100, 1])
+def test_what_a_packet_socket_says_that_a_frame_is_does_not_count(wire, said, way):
+    wire.attach()
+    assert wire.arrives(STOPPED["UDP"], said)
+    ensured(wire, way)
+    assert not wire.arrives(STOPPED["UDP"], said)
+    assert not wire.arrives(STOPPED["IPv6"], said)
+    assert wire.arrives(PASSING["IPv4"], said)
+
+
+def test_the_host_itself_and_other_links_are_another_matter(wire):
+    ensured(wire)
+    assert not wire.arrives(STOPPED["UDP"], sender="eth1")
+    assert wire.arrives(STOPPED["UDP"], sender="eth0", at="reth0")
+
+
+# -- its life
+
+
+def test_twice_is_once_and_gone_is_gone(wire):
+    link = wire.eni()
+    assert not wire.on_node(guard.present, link)
+    assert ensured(wire) == guard.Guarded(changed=True)
+    first = egress(wire), ruleset(wire)
+    assert ensured(wire) == guard.Guarded(changed=False)
+    assert (egress(wire), ruleset(wire)) == first
+    assert egress(wire) == [(1, clsact.HANDLES[0])]
+    assert ruleset(wire).count(" drop\n") == 4
+    assert wire.on_node(guard.present, link)
+    for _ in range(2):
+        wire.on_node(guard.remove, link)
+        assert egress(wire) == []
+        assert "drop" not in ruleset(wire)
+        assert not wire.on_node(guard.present, link)
+
+
+def test_one_with_another_program_is_replaced(wire):
+    """As an older release leaves it, or somebody who wants to look like us."""
+    wire.tc("qdisc", "add", "dev", "eth1", "clsact")
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", hex(clsact.HANDLES[0]), *ACCEPTS)
+    assert not wire.on_node(guard.present, wire.eni())
+    assert ensured(wire, by_clsact).changed
+    assert egress(wire) == [(1, clsact.HANDLES[1])]
+    assert wire.on_node(guard.present, wire.eni())
+
+
+def test_two_of_ours_become_one(wire):
+    wire.tc("qdisc", "add", "dev", "eth1", "clsact")
+    for handle in clsact.HANDLES:
+        wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "3", "handle", hex(handle), *ACCEPTS)
+    assert ensured(wire, by_clsact).changed
+    assert [priority for priority, _ in egress(wire)] == [1]
+
+
+@pytest.mark.parametrize(
+    "what", ["flush ruleset", "flush table netdev floatip", "add rule netdev floatip link-{} accept"]
+)
+def test_what_nft_changes_of_it_is_put_right_and_stops_nothing(wire, what):
+    wire.attach()
+    ensured(wire)
+    before = ruleset(wire)
+    nft(wire, what.format(wire.eni().index))
+    assert not wire.arrives(STOPPED["TCP"])
+    assert ensured(wire) == guard.Guarded(changed=True)
+    assert ruleset(wire) == before
+    assert ensured(wire) == guard.Guarded(changed=False)
+
+
+def test_a_link_that_goes_to_a_pod_is_guarded_there(wire):
+    link = wire.eni()
+    ensured(wire)
+    netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
+    netns.ip(wire.pod, ["link set eth1 name net1", "link set net1 up"])
+    place = str(netns.path(wire.pod))
+    assert not guard.present(link, place)
+    assert guard.ensure(link, place) == guard.Guarded(changed=True)
+    assert not wire.arrives(STOPPED["UDP"])
+    assert wire.arrives(PASSING["IPv4"])
+
+
+@pytest.mark.parametrize("fate", ["link del eth1", "link set eth1 down name ens9"])
+def test_a_link_of_the_same_name_is_not_guarded_in_its_place(wire, fate):
+    """Since Linux 6.16 a chain waits for its link's name to appear again."""
+    ensured(wire)
+    netns.ip(wire.node, [fate, "link set eth0 down", "link set eth0 name eth1", "link set eth1 up"])
+    mac = "02:00:00:00:0e:01"
+    netns.ip(wire.node, [] if "name" in fate else [f"link add ens9 address {mac} type veth peer name other"])
+    ensured(wire)
+    assert 'device "eth1"' not in ruleset(wire)
+    assert ruleset(wire).count('device "ens9"') == 1
+    assert wire.arrives(STOPPED["UDP"], sender="eth1", at="reth0")
+
+
+# -- others
+
+
+def test_filters_of_others_survive_and_still_see_what_passes(wire):
+    wire.attach()
+    nft(wire, "add table netdev other")
+    nft(wire, "add chain netdev other c { type filter hook egress device eth1 priority 5 ; }")
+    nft(wire, "add rule netdev other c accept")
+    other = ruleset(wire)
+    wire.tc("qdisc", "add", "dev", "eth1", "clsact")
+    wire.tc("filter", "add", "dev", "eth1", "ingress", "prio", "1", "handle", "5", *STRANGER)
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *STRANGER)
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "9", "handle", "7", *DROPS_88B6)
+    ensured(wire)
+    assert egress(wire) == [(1, clsact.HANDLES[0]), (1, 6), (9, 7)]
+    assert other in ruleset(wire)
+    assert wire.arrives(PASSING["IPv4"])
+    assert not wire.arrives(PASSING["a type of its own"])
+    wire.on_node(guard.remove, wire.eni())
+    assert egress(wire) == [(1, 6), (9, 7)]
+    assert "0x5" in wire.tc("filter", "show", "dev", "eth1", "ingress")
+    assert other in ruleset(wire)
+
+
+def test_nftables_comes_before_whatever_accepts_in_traffic_control_or_its_own_tables(wire):
+    wire.attach()
+    nft(wire, "add table netdev other")
+    nft(wire, "add chain netdev other c { type filter hook egress device eth1 priority -500 ; }")
+    nft(wire, "add rule netdev other c accept")
+    ensured(wire)
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *ACCEPTS)
+    assert not wire.arrives(STOPPED["UDP"])
+    wire.tc("qdisc", "del", "dev", "eth1", "clsact")
+    assert not wire.arrives(STOPPED["UDP"])
+
+
+def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wire):
+    wire.attach()
+    ensured(wire, by_clsact)
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *ACCEPTS)
+    assert wire.arrives(STOPPED["UDP"])
+    assert ensured(wire, by_clsact) == clsact.Placed(changed=True)
+    assert egress(wire) == [(1, clsact.HANDLES[1]), (1, 6)]
+    assert not wire.arrives(STOPPED["UDP"])
+    assert ensured(wire, by_clsact) == clsact.Placed(changed=False)
+
+
+def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire):
+    wire.attach()
+    wire.tc("qdisc", "add", "dev", "eth1", "clsact")
+    only = ("protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 4294967295")
+    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *only)
+    for changed in (True, False):
+        assert ensured(wire, by_clsact) == clsact.Placed(changed, "bpf filter 0x6 of priority 1")
+    assert not wire.arrives(STOPPED["UDP"])
+    assert ensured(wire) == guard.Guarded(changed=True), "nftables is not behind it"
+    no_nftables(wire)
+    assert ensured(wire) == guard.Guarded(changed=False, behind="bpf filter 0x6 of priority 1")
+    wire.tc("filter", "del", "dev", "eth1", "egress", "prio", "1")
+    assert ensured(wire) == guard.Guarded(changed=False)
+
+
+# -- where it cannot be
+
+
+def no_nftables(wire):
+    """Have a chain where ours belongs, that looks elsewhere: as good as a kernel without the hook."""
+    chain = f"link-{wire.eni().index}"
+    nft(wire, "add table netdev floatip")
+    nft(wire, "delete table netdev floatip")
+    nft(wire, "add table netdev floatip")
+    nft(wire, f"add chain netdev floatip {chain} {{ type filter hook ingress device eth1 priority 0 ; }}")
+
+
+def test_where_nftables_cannot_clsact_is_enough(wire):
+    wire.attach()
+    no_nftables(wire)
+    assert ensured(wire) == guard.Guarded(changed=True)
+    assert ensured(wire) == guard.Guarded(changed=False)
+    assert not wire.arrives(STOPPED["TCP"])
+    wire.on_node(guard.remove, wire.eni())
+    assert wire.arrives(STOPPED["TCP"])
+
+
+def test_where_clsact_cannot_nftables_is_enough(wire):
+    wire.attach()
+    wire.tc("qdisc", "add", "dev", "eth1", "ingress")
+    assert ensured(wire) == guard.Guarded(changed=True)
+    assert ensured(wire) == guard.Guarded(changed=False)
+    assert not wire.arrives(STOPPED["TCP"])
+    with pytest.raises(Refused, match=r"the qdisc 'ingress' is where clsact belongs"):
+        ensured(wire, by_clsact)
+
+
+def test_where_neither_can_the_error_names_both_reasons(wire):
+    wire.tc("qdisc", "add", "dev", "eth1", "ingress")
+    no_nftables(wire)
+    with pytest.raises(PodNetworkFailure, match=r"guard eth1 .*: the qdisc 'ingress' .*; nftables: E"):
+        ensured(wire)
+    assert not wire.on_node(guard.present, wire.eni())
+    assert "ingress" in wire.tc("qdisc", "show", "dev", "eth1")
+
+
+def test_a_link_that_is_gone_is_an_error(wire):
+    link = wire.eni()
+    netns.ip(wire.node, ["link del eth1"])
+    with pytest.raises(PodNetworkFailure, match="guard eth1"):
+        wire.on_node(guard.ensure, link)
+
+
+@pytest.mark.needs("setpriv")
+def test_the_capability_that_is_needed_is_net_admin_alone(wire):
+    code = (
+        "from cni_floatip.podnet import guard, links;"
+        f"print(guard.ensure(links.link_by_mac({wire.eni().mac!r})).changed)"
+    )
+
+    def run(caps):
+        argv = ["setpriv", f"--bounding-set={caps}", "--inh-caps=-all", sys.executable, "-c", code]
+        return wire.on_node(lambda: subprocess.run(argv, capture_output=True, text=True))
+
+    assert "EPERM" in run("-all").stderr
+    assert run("-all,+net_admin").stdout == "True\n"
+
+
+# -- forwarding
+
+
+def setting(wire, name):
+    return wire.on_node(Path("/proc/sys/net", name).read_text).strip()
+
+
+def forwards(wire):
+    """Say whether what arrives for somebody who is not there leaves through eth0."""
+    netns.ip(wire.node, ["addr replace 10.10.0.10/24 dev eth0", "route replace default via 10.10.0.1"])
+    netns.ip(wire.node, ["neigh replace 10.10.0.1 lladdr 02:00:00:00:0e:09 dev eth0 nud permanent"])
+    netns.sysctl(wire.node, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/eth1/rp_filter": 0})
+    packet = ipv4("192.168.0.2", source="10.10.9.10")
+    macs = bytes.fromhex(wire.eni().mac.replace(":", "") + "020000000e02")
+    return wire.arrives(macs + ethernet(IPV4, packet)[12:], sender="reth1", at="reth0")
+
+
+def test_forwarding_goes_off_on_the_eni_alone(wire):
+    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
+    assert forwards(wire)
+    assert wire.on_node(forwarding.stop_forwarding, wire.eni())
+    assert not forwards(wire)
+    for family in ("ipv4", "ipv6"):
+        assert setting(wire, f"{family}/conf/eth1/forwarding") == "0"
+        assert setting(wire, f"{family}/conf/eth0/forwarding") == "1"
+    assert setting(wire, "ipv6/conf/eth1/accept_ra") == "0"
+    assert not wire.on_node(forwarding.stop_forwarding, wire.eni())
+
+
+def test_settings_that_cannot_be_written_are_an_error_that_says_what_to_do(wire, tmp_path):
+    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
+    read_only, writable = tmp_path / "read-only", tmp_path / "host"
+    where = read_only / "ipv6/conf/eth1"
+    where.mkdir(parents=True)
+    (where / "forwarding").write_text("1")
+    (where / "accept_ra").symlink_to("/proc/version")  # not even root writes this
+    said = r"net\.ipv6\.conf\.eth1\.accept_ra=0 cannot be set .* mount .* at .*/host$"
+    with pytest.raises(PodNetworkFailure) as failed:
+        wire.on_node(forwarding.stop_forwarding, wire.eni(), (read_only, writable))
+    assert re.search(said, failed.value.msg)
+    (writable / "ipv6/conf/eth1").mkdir(parents=True)
+    assert wire.on_node(forwarding.stop_forwarding, wire.eni(), (read_only, writable))
+    assert (writable / "ipv6/conf/eth1/accept_ra").read_text() == "0\n"

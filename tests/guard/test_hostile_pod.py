@@ -1,0 +1,138 @@
+"""A pod with NET_ADMIN wants the node's credentials: it removes what keeps its packets from metadata."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cni_floatip.podnet import guard, link_by_mac
+from lab import netns
+from lab.router import METADATA
+from lab.world import Lab
+from tests.conftest import require
+
+pytestmark = pytest.mark.needs("root", "ip", "tc")
+
+V4, V6 = "192.168.0.2", "fd00:192:168::2"
+SOURCES = dict(zip((str(address) for address in METADATA), (V4, V6), strict=True))
+SOON = 0.7
+"""Metadata answers in milliseconds, or not at all."""
+
+
+@pytest.fixture(scope="module")
+def lab():
+    require("root", "ip", "tc")
+    with Lab(
+        azs=1, nodes_per_az=1, fast_dad=True, agents=True, policy={"reconcileSeconds": 5, "logFormat": "json"}
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def pod(lab):
+    """A pod with a floating IP, whose own hands have removed every route that says ``unreachable``."""
+    node = lab.nodes["a1"]
+    made = node.pod("hostile")
+    chain = lab.conflist([f"{V4}/32", f"{V6}/128"])
+    node.add(made, chain)
+    yield made
+    node.delete(made, chain)
+    node.remove_pod(made)
+
+
+def remove_its_routes(pod):
+    for family in ("-4", "-6"):
+        command = ["ip", "-n", pod.ns, family, "route", "flush", "type", "unreachable", "table", "all"]
+        subprocess.run(command, check=True)
+
+
+def reachable(pod):
+    """Return the metadata addresses that give the pod a session token."""
+
+    def token(address):
+        connection = http.client.HTTPConnection(
+            address, 80, timeout=SOON, source_address=(SOURCES[address], 0)
+        )
+        try:
+            connection.request(
+                "PUT", "/latest/api/token", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+            )
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    return [address for address in SOURCES if netns.inside(pod.ns, token, address)]
+
+
+def on_eni(lab, what):
+    node = lab.nodes["a1"]
+
+    def act():
+        return what(link_by_mac(node.eni("eth1").mac))
+
+    return netns.inside(node.ns, act)
+
+
+def until(so, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not (found := so()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+def test_without_its_routes_the_guard_still_stops_it(lab, pod):
+    assert reachable(pod) == []
+    lab.nodes["a1"].agent.freeze()  # so that nobody puts back what this proves the need of
+    try:
+        remove_its_routes(pod)
+        assert reachable(pod) == []
+        on_eni(lab, guard.remove)
+        assert reachable(pod) == list(SOURCES), "the lab answers, so it was the guard"
+    finally:
+        lab.nodes["a1"].agent.thaw()
+
+
+def test_the_agent_puts_the_guard_back_and_counts_it(lab, pod):
+    remove_its_routes(pod)
+    on_eni(lab, guard.remove)
+    assert until(lambda: on_eni(lab, guard.present))
+    assert reachable(pod) == []
+    repaired = 'floatip_repairs_total{what="guard"}'
+    assert until(lambda: lab.nodes["a1"].agent.metrics().get(repaired, 0) >= 1), lab.nodes[
+        "a1"
+    ].agent.metrics()
+
+
+def test_what_it_is_there_for_still_works(lab, pod):
+    remove_its_routes(pod)
+    for client in lab.clients.values():
+        for address in (V4, V6):
+            assert client.ask(address, timeout=5) == "hostile"
+
+
+def test_the_guard_outlives_the_agent(lab, pod):
+    node = lab.nodes["a1"]
+    remove_its_routes(pod)
+    node.agent.kill()
+    try:
+        assert reachable(pod) == []
+        on_eni(lab, guard.remove)
+        assert reachable(pod) == list(SOURCES)
+    finally:
+        node.start_agent()
+    assert until(lambda: on_eni(lab, guard.present))
+    assert reachable(pod) == []
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_the_host_forwards_nothing_from_the_eni(lab, pod, family):
+    def forwards(eth):
+        return Path(f"/proc/sys/net/{family}/conf/{eth}/forwarding").read_text().strip()
+
+    assert [netns.inside(lab.nodes["a1"].ns, forwards, eth) for eth in ("eth0", "eth1")] == ["1", "0"]
