@@ -11,7 +11,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from lab.chain import plugin_path
 from lab.node import PATH, Node
 from lab.world import Lab
 
@@ -44,7 +43,7 @@ def prepare(lab: Lab) -> None:
 def _variables(lab: Lab, node: Node) -> dict[str, str]:
     return {
         **node.env,
-        "CNI_PATH": os.pathsep.join(map(str, plugin_path())),
+        "CNI_PATH": os.pathsep.join(map(str, node.plugin_path())),
         "NETCONFPATH": str(lab.state / "net.d"),
         "CNI_IFNAME": "net1",
         "PATH": f"{_programs()}:{PATH}",
@@ -95,7 +94,7 @@ A shell on a node, or one command:
 which is "ip netns exec {first.ns}", a directory of the node's own as /var/lib/cni, and
 {exports}
 
-Who answers, what EC2 holds, and how an Availability Zone fails:
+{_agents(first, at) if lab.agents else ""}Who answers, what EC2 holds, and how an Availability Zone fails:
   python -m lab ask {lab.floating[2]}
   python -m lab routes
   python -m lab fail {first.az}
@@ -103,6 +102,16 @@ Who answers, what EC2 holds, and how an Availability Zone fails:
   python -m lab recover {first.az}
   {at}/on-{first.name} cnitool del floating {at}/web-{first.name}
   python -m lab down
+"""
+
+
+def _agents(node: Node, at: Path) -> str:
+    return f"""\
+Each node runs the agent, and its plugin is the client. What a node claims, where each route points now, and
+what the agent says (DEL leaves the routes for a grace of 60 s, in which the next owner replaces them):
+  {at}/on-{node.name} floatipctl status
+  tail -f {at}/{node.name}/agent.log
+
 """
 
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,21 @@ def plugin_path() -> list[Path]:
     return [p for p in REFERENCE_PLUGINS if p.is_dir()] + [Path(sys.executable).parent]
 
 
-def find_plugin(kind: str) -> Path | None:
+def find_plugin(kind: str, places: Iterable[Path] = ()) -> Path | None:
     """Return the plugin's executable."""
-    found = shutil.which(kind, path=os.pathsep.join(map(str, plugin_path())))
+    found = shutil.which(kind, path=os.pathsep.join(map(str, places or plugin_path())))
     return Path(found) if found else None
 
 
 class Runtime:
-    """The runtime of one node. ``runs`` lists every execution, the newest last."""
+    """The runtime of one node. ``runs`` lists every execution, the newest last.
 
-    def __init__(self, execute: Execute) -> None:
+    ``places`` says where this node's plugins are; the first that has one wins.
+    """
+
+    def __init__(self, execute: Execute, places: Callable[[], Sequence[Path]] = plugin_path) -> None:
         self._execute = execute
+        self._places = places
         self._results: dict[tuple[str, str, str], Document] = {}
         self.runs: list[Run] = []
 
@@ -145,9 +149,10 @@ class Runtime:
     ) -> dict[str, Any]:
         config = _configuration(conflist, entry, previous, runtime_config or {})
         kind = str(config["type"])
-        program = find_plugin(kind)
+        places = self._places()
+        program = find_plugin(kind, places)
         if program is None:
-            raise LabError(f"no plugin {kind!r} in {', '.join(map(str, plugin_path()))}")
+            raise LabError(f"no plugin {kind!r} in {', '.join(map(str, places))}")
         # libcni always sets all six, empty where a verb has no use for one.
         variables = {
             "CNI_COMMAND": verb,
@@ -155,7 +160,7 @@ class Runtime:
             "CNI_NETNS": pod.netns if pod and netns else "",
             "CNI_IFNAME": ifname,
             "CNI_ARGS": _cni_args(pod, args or {}) if pod else "",
-            "CNI_PATH": os.pathsep.join(map(str, plugin_path())),
+            "CNI_PATH": os.pathsep.join(map(str, places)),
         }
         began, clock = time.time(), time.perf_counter()
         done = self._execute([str(program)], json.dumps(config), {**variables, **(env or {})}, timeout)

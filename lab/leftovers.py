@@ -1,23 +1,38 @@
 """What a lab leaves on the machine while it runs, who owns it, and how it goes when its owner is dead.
 
 Everything a lab makes is found by its prefix ``fl-<pid>-``: namespaces, and a state directory that names the
-owning process. A process is known by pid *and* start time, because pids come again.
+owning process and the agents that it started. A process is known by pid *and* start time, because pids come
+again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import netns
 
-STATE = Path(os.environ.get("FLOATIP_LAB", "/run/floatip-lab"))
+
+def _place() -> Path:
+    """Return where labs keep their state: where programs may be, which Debian's /run is not (noexec)."""
+    here = os.environ.get("FLOATIP_LAB")
+    noexec = Path("/run").is_dir() and os.statvfs("/run").f_flag & os.ST_NOEXEC
+    return Path(here or ("/var/tmp/floatip-lab" if noexec else "/run/floatip-lab"))  # noqa: S108 (root's)
+
+
+STATE = _place()
 """Where labs keep their state. With another directory in ``FLOATIP_LAB``, another ``lab up`` can run."""
+
+AGENT = "agent.json"
+"""Notes the process of a node's agent, in the node's directory."""
 
 PREFIX = re.compile(r"fl-(\d+)-")
 
@@ -52,15 +67,36 @@ def register(prefix: str, pid: int) -> Path:
     """Make the state directory of a lab and note its owner; return it."""
     state = STATE / prefix.rstrip("-")
     state.mkdir(parents=True, exist_ok=True)
-    owner = Owner.of(pid)
-    (state / "owner.json").write_text(json.dumps({"pid": owner.pid, "started": owner.started}))
+    note_process(state / "owner.json", pid)
     return state
 
 
+def note_process(path: Path, pid: int) -> None:
+    """Write down who a process is."""
+    noted = Owner.of(pid)
+    path.write_text(json.dumps({"pid": noted.pid, "started": noted.started}))
+
+
 def remove(prefix: str) -> None:
-    """Remove a lab's namespaces and its state directory."""
+    """Remove a lab's agents, namespaces and state directory."""
+    state = STATE / prefix.rstrip("-")
+    for noted in state.glob(f"*/{AGENT}"):
+        _end(noted)
     netns.remove(netns.existing(prefix))
-    shutil.rmtree(STATE / prefix.rstrip("-"), ignore_errors=True)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _end(noted: Path) -> None:
+    """End the process that was noted, if it is still the same one, and wait until it is no more."""
+    try:
+        agent = _read(noted)
+    except (OSError, ValueError, KeyError):
+        return  # half a note: written by a lab that was killed in that moment
+    until = time.monotonic() + 5
+    while agent.alive and time.monotonic() < until:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(agent.pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def labs() -> Iterator[tuple[str, Owner]]:
@@ -75,11 +111,15 @@ def labs() -> Iterator[tuple[str, Owner]]:
 def _owner(prefix: str) -> Owner:
     noted = STATE / prefix.rstrip("-") / "owner.json"
     try:
-        found = json.loads(noted.read_text())
-        return Owner(int(found["pid"]), str(found["started"]))
+        return _read(noted)
     except (OSError, ValueError, KeyError):
         # No note, or half of one: the pid in the prefix decides; a lab that is starting is left alone.
         return Owner.of(int(prefix.split("-")[1]))
+
+
+def _read(noted: Path) -> Owner:
+    found = json.loads(noted.read_text())
+    return Owner(int(found["pid"]), str(found["started"]))
 
 
 def sweep() -> list[str]:

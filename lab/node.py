@@ -7,14 +7,15 @@ import itertools
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import netns
-from lab.chain import Document, Runtime
+from lab import agent, netns
+from lab.chain import Document, Runtime, plugin_path
 from lab.pod import Pod
 from lab.router import VPC_ROUTER
 from lab.vpc import Eni, Instance
@@ -51,7 +52,9 @@ class Node:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "FLOATIP_CONFIG": str(state / "config.json"),
         }
-        self.runtime = Runtime(self._execute)
+        self.agent = agent.Agent(self.ns, state)
+        self.bin_dir = state / "bin"
+        self.runtime = Runtime(self._execute, self.plugin_path)
         self._lab = lab
         self._numbers = itertools.count()
         self._first_pod = FIRST_POD + 40 * (number - 1)
@@ -68,6 +71,11 @@ class Node:
     def eni(self, ifname: str) -> Eni:
         """Return the ENI of this name."""
         return next(eni for eni in self.enis if eni.ifname == ifname)
+
+    def plugin_path(self) -> list[Path]:
+        """Return where this node's plugins are: the client, once installed, hides direct mode's script."""
+        installed = (self.bin_dir / "floatip").exists()
+        return [*([self.bin_dir] if installed else []), *plugin_path()]
 
     def prepare(self) -> None:
         """Set what must be there before the first link: a node that runs Kubernetes forwards."""
@@ -107,7 +115,7 @@ class Node:
             subprocess.run,
             list(argv),
             input=input if input is not None else "",
-            env={"PATH": PATH, "HOME": str(self.state), "LANG": "C.UTF-8", **self.env, **(env or {})},
+            env={**self._basics, **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -115,15 +123,39 @@ class Node:
             cwd="/",
         )
 
+    @property
+    def _basics(self) -> dict[str, str]:
+        """The environment of everything on this node."""
+        return {"PATH": PATH, "HOME": str(self.state), "LANG": "C.UTF-8", **self.env}
+
+    def install_client(self) -> None:
+        """Install the client that hands calls to the agent; from now on the node's runtime uses it."""
+        agent.install_client(self.run, self.bin_dir)
+
+    def start_agent(
+        self, *, env: Mapping[str, str] | None = None, sees: Sequence[str] = (), wait: bool = True
+    ) -> None:
+        """Start the node's agent (again); see ``lab.agent`` for ``sees``."""
+        self.agent.start({**self._basics, **(env or {})}, sees=sees, wait=wait)
+
+    def stop_agent(self) -> None:
+        """End the agent as a rollout does. The client stays: its calls find nobody."""
+        self.agent.stop()
+
     def _execute(
         self, argv: list[str], stdin: str, env: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
         return self.run(argv, input=stdin, env=env, timeout=timeout)
 
     def write_config(self, document: Document) -> Path:
-        """Write the node configuration; ``dataDir`` is this node's unless the document names another."""
+        """Write the node configuration; its directories are this node's unless the document names others."""
+        own = {
+            "dataDir": str(self.data_dir),
+            "socketPath": str(self.agent.socket),
+            "spoolDir": str(self.agent.spool),
+        }
         path = Path(self.env["FLOATIP_CONFIG"])
-        path.write_text(json.dumps({"dataDir": str(self.data_dir), **document}, indent=2) + "\n")
+        path.write_text(json.dumps({**own, **document}, indent=2) + "\n")
         return path
 
     def pod(
@@ -193,7 +225,10 @@ class Node:
         netns.ip(self.ns, self.boot_lines())
 
     def fail(self) -> None:
-        """Lose the node as an AZ failure does: no packets, no EC2, and EC2 sees the instance stopped."""
+        """Lose the node as an AZ failure does: no packets, no EC2, and EC2 sees the instance stopped.
+
+        Its agent goes on, cut off like everything else that runs there.
+        """
         self.cut_network()
         self._lab.ec2.faults.cut(self.name)
         self._ec2.stop_instances(InstanceIds=[self.instance_id])
@@ -205,6 +240,21 @@ class Node:
         self._lab.ec2.faults.heal(self.name)
         self.mend_network()
         self.is_up = True
+
+    def crash(self) -> None:
+        """Lose the node as a power cut does: its pods and its agent end with no word to anybody."""
+        self.agent.kill()
+        self.fail()
+        for pod in list(self.pods):
+            self.remove_pod(pod)
+        self.agent.socket.unlink(missing_ok=True)  # /run does not outlive a boot
+
+    def boot(self, *, agent: bool = True) -> None:
+        """Start a crashed node: its disk is as it was, its boot id is another."""
+        (self.state / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        self.recover()
+        if agent:
+            self.start_agent()
 
     def __str__(self) -> str:
         return self.name

@@ -39,6 +39,7 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     up.add_argument("--azs", type=int, default=2, help="Availability Zones (default %(default)s)")
     up.add_argument("--nodes", type=int, default=2, help="worker nodes per zone (default %(default)s)")
+    up.add_argument("--direct", action="store_true", help="without agents on the nodes: direct mode")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C ends the lab")
     up.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     up.add_argument("--log", type=Path, help=argparse.SUPPRESS)
@@ -103,7 +104,7 @@ def _start(args: argparse.Namespace, log: Path) -> str:
     """Start the lab in the background; return what it says when it is ready, or nothing if it has ended."""
     reading, writing = os.pipe()
     argv = [sys.executable, "-m", "lab", "up", "--foreground", "--ready", str(writing), "--log", str(log)]
-    argv += ["--azs", str(args.azs), "--nodes", str(args.nodes)]
+    argv += ["--azs", str(args.azs), "--nodes", str(args.nodes), *(["--direct"] if args.direct else [])]
     with log.open("w") as output:
         process = subprocess.Popen(
             argv,
@@ -131,7 +132,7 @@ def _stay(args: argparse.Namespace) -> int:
     from lab.world import Lab
 
     signal.signal(signal.SIGTERM, _end)
-    with Lab(args.azs, args.nodes) as lab, contextlib.ExitStack() as stack:
+    with Lab(args.azs, args.nodes, agents=not args.direct) as lab, contextlib.ExitStack() as stack:
         byhand.prepare(lab)
         orders = _listen(lab.state / "orders")
         stack.callback(orders.close)

@@ -15,6 +15,7 @@ import string
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any
@@ -50,10 +51,14 @@ class Lab:
         fast_dad: bool = False,
         owner: int | None = None,
         guests: Mapping[str, str] | None = None,
+        agents: bool = False,
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
         """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
 
         ``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
+        ``agents``: every node runs the agent, and its runtime the client; else plugins run in direct mode.
+        ``policy``: more keys of every node's configuration.
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self.fast_dad = fast_dad
@@ -64,6 +69,8 @@ class Lab:
         self._owner = owner or os.getpid()
         self._shape = (azs, nodes_per_az)
         self._guests = dict(guests or {})
+        self.agents = agents
+        self._policy = dict(policy or {})
         self._things_to_close = contextlib.ExitStack()
 
     def __enter__(self) -> Lab:
@@ -100,6 +107,17 @@ class Lab:
         self._build_network(per_az)
         for node in self.nodes.values():
             node.write_config(self.node_config())
+        if self.agents:
+            self._start_agents()
+
+    def _start_agents(self) -> None:
+        """Start every node's agent and install its client, all side by side."""
+        for node in self.nodes.values():
+            node.start_agent(wait=False)
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(Node.install_client, self.nodes.values()))
+        for node in self.nodes.values():
+            node.agent.wait()
 
     def _build_network(self, per_az: int) -> None:
         launched = [
@@ -215,11 +233,12 @@ class Lab:
         """Return the policy that every node starts with: the floating ranges, and the lab's own tables."""
         dummies = [str(net) for subnet in self.dummy_subnets for net in (subnet.cidr, subnet.cidr6)]
         allowed = [{"cidr": cidr} for cidr in (str(FLOATING), str(FLOATING6), *dummies)]
-        return {"allowedDestinations": allowed, "allowedRouteTables": {"tags": dict(TAG)}}
+        return {"allowedDestinations": allowed, "allowedRouteTables": {"tags": dict(TAG)}, **self._policy}
 
     def _remove(self) -> None:
         with _undisturbed():
             for node in self.nodes.values():
+                node.agent.close()
                 for pod in node.pods:
                     pod.stop()
             self._things_to_close.close()

@@ -20,7 +20,7 @@ from ..claims import Claim, State
 from ..errors import CniError
 from ..model import Attachment
 from ..netconf import NetConf
-from ..operations.addresses import Asked, Followed, follow, watches
+from ..operations.addresses import Asked, Followed, follow
 from ..podnet.events import READ_AT_ONCE, AddressEvent, Events, LinkGone, open_events
 from ..world import World
 from .appearances import Appearances, Dates
@@ -151,7 +151,7 @@ class Watch:
 
     def _learn(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
         known = self._watched.get(attachment)
-        if claim is None or not watches(claim):
+        if claim is None or not claim.watches:
             self._drop(attachment, ended=True)
             return
         if known and (known.netns, known.inode) != (claim.netns, claim.netns_inode):

@@ -14,7 +14,13 @@ DESCRIPTION = """\
 For both address patterns and both IP families: a pod on node a1 answers; Availability Zone a fails; the pod's
 ADD runs on node b1 and clients are answered from there; node a1 comes back, and its late DEL harms nothing.
 Every step is observed, by packets and by what EC2 holds. Exit status 0 only if all of them held.
+
+Each node runs the agent, and its runtime the client. DEL leaves the routes for a grace (releaseGraceSeconds:
+3 s here, 60 s by default), in which the next owner replaces them; then the agent takes back what is left.
 """
+
+GRACE = 3.0
+"""Long enough to be seen, short enough to be waited for."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,6 +44,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="pods skip IPv6 duplicate address detection (real ones wait 1 to 2 s for it)",
     )
+    parser.add_argument(
+        "--direct", action="store_true", help="without agents: each plugin call does everything itself"
+    )
     parser.set_defaults(run=run)
 
 
@@ -53,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     stage = show.choose(json=args.json, plain=args.plain or not sys.stdout.isatty())
     stage.title()
-    with Lab(fast_dad=args.fast_dad) as lab:
+    policy = {} if args.direct else {"releaseGraceSeconds": GRACE}
+    with Lab(fast_dad=args.fast_dad, agents=not args.direct, policy=policy) as lab:
         stage.world(lab)
         patterns = [p for p in story.patterns(lab) if args.pattern in (None, p.number)]
         outcomes = [story.play(lab, pattern, stage) for pattern in patterns]

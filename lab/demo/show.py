@@ -40,8 +40,11 @@ def seconds(value: float) -> str:
 def spending(node: str, spent: Spent) -> str:
     """Say in one line where the time of an ADD went."""
     calls = ", ".join(f"{n} {action}" for action, n in spent.calls.items())
+    floatip = seconds(spent.floatip)
+    if spent.agent is not None:
+        floatip += f" (client {seconds(max(0.0, spent.floatip - spent.agent))}, agent {seconds(spent.agent)})"
     return (
-        f"ADD on {node}: {spent.predecessor} {seconds(spent.before)}, floatip {seconds(spent.floatip)},"
+        f"ADD on {node}: {spent.predecessor} {seconds(spent.before)}, floatip {floatip},"
         f" of which EC2 {seconds(spent.ec2)} ({calls}); the rest is {spent.rest}"
     )
 
@@ -269,6 +272,9 @@ def world_lines(lab: Lab) -> Iterator[str]:
     yield f"VPC {lab.vpc_cidr} and {lab.vpc_cidr6}; its router follows EC2's route tables"
     if lab.router.source_mac_filter != "on":
         yield f"  kinder than EC2: frames with a foreign source MAC pass ({lab.router.source_mac_filter})"
+    if lab.agents:
+        memory = max(node.agent.rss for node in lab.nodes.values()) / 2**20
+        yield f"  each node runs the agent (up to {memory:.0f} MiB); its runtime runs the client"
     for az in lab.azs.values():
         nodes = ", ".join(f"{n} (eth1 {n.eni('eth1').id} {n.eni('eth1').addresses[0]})" for n in az.nodes)
         yield f"  Availability Zone {az.name}: nodes {nodes}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,11 +74,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where the time of one ADD went, in seconds. ``ec2`` is when at least one call was being answered."""
+    """Where the time of one ADD went, in seconds. ``ec2`` is when at least one call was being answered;
+    ``agent`` is the agent's part of ``floatip``, None in direct mode."""
 
     predecessor: str
     before: float
     floatip: float
+    agent: float | None
     ec2: float
     calls: Mapping[str, int]
     rest: str
@@ -173,15 +176,35 @@ class Play:
 
         stage.step(f"The runtime of {here} gets to its DEL at last, with onDelete=release")
         self.observe(f"DEL on {here} succeeds", lambda: here.delete(old, self.chain))
+        if self.lab.agents:
+            self.expect_let_go(here)
         self.expect_only(new)
         self.expect_routes(there)
 
         stage.step(f"The pod on {there} is deleted")
         ended = time.monotonic()
         self.observe(f"DEL on {there} succeeds", lambda: there.delete(new, self.chain))
+        if self.lab.agents:
+            self.expect_routes(there, suffix=f" still, for a grace of {self.grace:g} s (60 s by default)")
         self.expect_silence()
-        self.expect_routes(None)
+        self.expect_routes(None, within=self.grace + 10 if self.lab.agents else 0)
         return failed, answered, ended
+
+    @property
+    def grace(self) -> float:
+        return float(self.lab.node_config()["releaseGraceSeconds"])
+
+    def expect_let_go(self, node: Node) -> None:
+        """Wait for the agent to look, after the grace, at routes that are not its own any more."""
+
+        def look() -> None:
+            until = time.monotonic() + self.grace + 10
+            while (states := claim_states(node)) - {"gone"}:
+                if time.monotonic() > until:
+                    raise LabError(f"still {', '.join(sorted(states))}\n{node.agent}")
+                time.sleep(0.1)
+
+        self.observe(f"the agent of {node} sees, {self.grace:g} s later, that no route is its own", look)
 
     @contextlib.contextmanager
     def pods(self) -> Iterator[tuple[Pod, Pod]]:
@@ -235,17 +258,28 @@ class Play:
             if report.lost:
                 raise LabError(f"{watched}: {report}")
 
-    def expect_routes(self, node: Node | None, state: str = "active") -> None:
+    def expect_routes(
+        self, node: Node | None, state: str = "active", *, within: float = 0.0, suffix: str = ""
+    ) -> None:
         what = f"every route table: {self.place(node)}" + ("" if state == "active" else f", {state}")
+        wanted = self.place(node) + ("" if state == "active" or node is None else f" ({state})")
+
+        def others() -> list[str]:
+            return [
+                f"table {table}: {destination} -> {found}"
+                for table, routes in self.tables().items()
+                for destination, found in routes.items()
+                if found != wanted
+            ]
 
         def look() -> None:
-            wanted = self.place(node) + ("" if state == "active" or node is None else f" ({state})")
-            for table, routes in self.tables().items():
-                for destination, found in routes.items():
-                    if found != wanted:
-                        raise LabError(f"table {table}: {destination} -> {found}")
+            until = time.monotonic() + within
+            while found := others():
+                if time.monotonic() >= until:
+                    raise LabError(found[0])
+                time.sleep(0.05)
 
-        self.observe(what, look)
+        self.observe(what + suffix, look)
 
     def place(self, node: Node | None) -> str:
         return f"{node} {self.chain['plugins'][0]['master']}" if node else "no route"
@@ -278,6 +312,12 @@ def play(lab: Lab, pattern: Pattern, stage: Stage) -> Outcome:
     return Play(lab, pattern, stage).run()
 
 
+def claim_states(node: Node) -> set[str]:
+    """Return the states of the routes that a node's claims speak of, as they are on its disk."""
+    claims = [json.loads(path.read_text()) for path in (node.data_dir / "claims").glob("*.json")]
+    return {route["state"] for claim in claims for route in claim["routes"]}
+
+
 def spent(lab: Lab, node: Node) -> Spent:
     """Return where the time of the node's last ADD went; EC2's part is from its journal."""
     before, last = node.runtime.runs[-2:]
@@ -293,5 +333,13 @@ def spent(lab: Lab, node: Node) -> Spent:
     actions = {call.action: 0 for call in calls}
     for call in calls:
         actions[call.action] += 1
-    rest = "the start of its process" + ("" if lab.fast_dad else " and IPv6 duplicate address detection")
-    return Spent(before.plugin, before.seconds, last.seconds, busy, actions, rest)
+    agent = _agent_seconds(node) if lab.agents else None
+    rest = "the agent's own work" if lab.agents else "the start of its process"
+    rest += "" if lab.fast_dad else " and IPv6 duplicate address detection"
+    return Spent(before.plugin, before.seconds, last.seconds, agent, busy, actions, rest)
+
+
+def _agent_seconds(node: Node) -> float | None:
+    """Return how long the agent worked on the last ADD, by its own log."""
+    found = [line["seconds"] for line in node.agent.said() if line.get("verb") == "ADD" and "seconds" in line]
+    return float(found[-1]) if found else None

@@ -1,4 +1,4 @@
-"""One lab for the whole suite, lent to each test as new; and the executable under test."""
+"""One lab for the whole suite, lent to each test as new; and both executables that there are."""
 
 from __future__ import annotations
 
@@ -11,19 +11,35 @@ import pytest
 from lab.world import Lab
 
 from .harness import Bench
+from .through import DIRECT_ONLY, Agents
 
-
-@pytest.fixture(scope="package")
-def plugin() -> tuple[str, ...]:
-    """The command line of the executable under test. To hold another one to the list, override this."""
-    return (str(Path(sys.executable).with_name("floatip")),)
+SCRIPT = (str(Path(sys.executable).with_name("floatip")),)
 
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
-    """Two Availability Zones with a node each; pods skip duplicate address detection."""
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True) as running:
+    """Two Availability Zones with a node each; pods skip duplicate address detection; DEL has no grace."""
+    with Lab(azs=2, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 0}) as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def plugin(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Agents | None]:
+    """The executable under test: direct mode's script, or the client of nodes that run the agent."""
+    if request.param == "direct":
+        yield None
+        return
+    agents = Agents(lab)
+    yield agents
+    agents.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Hold both executables to every check, but for what one of them does otherwise by design."""
+    if "plugin" in metafunc.fixturenames:
+        through = metafunc.module.__name__.endswith("test_through_agent")
+        ways = ["client"] if through else ["direct", "client"]
+        metafunc.parametrize("plugin", ways, indirect=True, scope="package")
 
 
 @pytest.fixture(scope="package")
@@ -33,8 +49,8 @@ def routes(lab: Lab) -> dict[str, set[str]]:
 
 
 @pytest.fixture
-def bench(lab: Lab, plugin: tuple[str, ...], routes: dict[str, set[str]]) -> Iterator[Bench]:
-    made = Bench(lab, plugin)
+def bench(lab: Lab, plugin: Agents | None, routes: dict[str, set[str]]) -> Iterator[Bench]:
+    made = Bench(lab, SCRIPT, plugin)
     lab.ec2.journal.clear()
     try:
         yield made
@@ -42,9 +58,22 @@ def bench(lab: Lab, plugin: tuple[str, ...], routes: dict[str, set[str]]) -> Ite
         made.clean(routes)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything here needs what a lab needs, and the executable."""
     here = Path(__file__).parent
+    out = [item for item in items if here in item.path.parents and _is_direct_only(item)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.needs("root", "ip", "floatip"))
+
+
+def _is_direct_only(item: pytest.Item) -> bool:
+    """Say whether the client is not to be held to this test, or not with these parameters."""
+    call = getattr(item, "callspec", None)
+    if call is None or call.params.get("plugin") != "client":
+        return False
+    name, _, parameters = item.name.partition("[")
+    others = parameters.removesuffix("]").removeprefix("client").removeprefix("-")
+    return name in DIRECT_ONLY or f"{name}[{others}]" in DIRECT_ONLY

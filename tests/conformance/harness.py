@@ -1,17 +1,19 @@
 """The executable under test as a container runtime meets it: environment and standard input, one answer.
 
-Nothing here knows what the executable is made of: another one is put in its place by the fixture ``plugin``.
+Nothing here knows what the executable is made of: the fixture ``plugin`` puts direct mode's script in its
+place or, with ``agents``, the client of a node that runs the agent.
 Every call, whatever it is about, is held to what is true of all (``Answer``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -22,6 +24,8 @@ from lab.node import PATH, Node
 from lab.pod import Pod
 from lab.vpc import TAG
 from lab.world import Lab
+
+from .through import Agents
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]
@@ -170,6 +174,7 @@ class Bench:
 
     lab: Lab
     argv: tuple[str, ...]
+    agents: Agents | None = None
     sandboxes: list[Sandbox] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
 
@@ -200,12 +205,16 @@ class Bench:
     ) -> subprocess.Popen[bytes]:
         """Start the executable on a node with pipes; whoever starts it also ends it."""
         node = node or self.lab.nodes["a1"]
+        argv = self.argv
+        if self.agents:
+            self.agents.prepare(node, environ)
+            argv = (str(self.agents.client(node)),)
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         prefix = options.pop("prefix", ())
         return netns.inside(
             node.ns,
             subprocess.Popen,
-            [*prefix, *self.argv],
+            [*prefix, *argv],
             **{"env": dict(environ), "cwd": "/", **pipes, **options},
         )
 
@@ -219,15 +228,32 @@ class Bench:
         **options: Any,
     ) -> Answer:
         """Run the executable with exactly this environment and input."""
-        began = time.monotonic()
         process = self.start(environ, node=node, **options)
+        began = time.monotonic()
         try:
             stdout, stderr = process.communicate(stdin, timeout)
         finally:
             process.kill()
         took = time.monotonic() - began
         verb = environ.get("CNI_COMMAND", "")
+        if verb in ("DEL", "GC") or (verb == "ADD" and process.returncode):
+            self.settle(node)
         return Answer(verb, process.returncode, stdout, stderr.decode(errors="replace"), took)
+
+    def settle(self, node: Node | None = None) -> None:
+        """Let what a call leaves to the agent be done; in direct mode a call does it before it answers."""
+        if self.agents:
+            self.agents.settle(node or self.lab.nodes["a1"])
+
+    @contextlib.contextmanager
+    def offline(self, on: str = "a1") -> Iterator[None]:
+        """The node's disk while nobody works with it."""
+        with self.agents.offline(self.lab.nodes[on]) if self.agents else contextlib.nullcontext():
+            yield
+
+    def told(self, answer: Answer, on: str = "a1") -> str:
+        """Return what the operator can read of a call: on standard error, or in the agent's log."""
+        return answer.stderr + (self.agents.told(self.lab.nodes[on]) if self.agents else "")
 
     def call(
         self,
@@ -334,6 +360,10 @@ class Bench:
             if call.action in (actions or WRITES) and outcome in (None, call.outcome)
         ]
 
+    def asked(self) -> list[str]:
+        """Return what reached EC2 since the test began: of an agent, which looks by itself, the writes."""
+        return self.written() if self.agents else [str(call) for call in self.lab.ec2.journal]
+
     def claims(self, on: str = "a1") -> list[Config]:
         """Return the claims on a node's disk, oldest first."""
         found = [json.loads(path.read_text()) for path in self.claim_files(on)]
@@ -348,10 +378,19 @@ class Bench:
 
     def age_claims(self, seconds: float = 3600, on: str = "a1") -> None:
         """Let the claims be this much older: what was just written is looked at with more patience."""
-        for path in self.claim_files(on):
-            claim = json.loads(path.read_text())
-            claim |= {key: claim[key] - seconds for key in ("created", "written")}
-            path.write_text(json.dumps(claim))
+        with self.offline(on):
+            for path in self.claim_files(on):
+                claim = json.loads(path.read_text())
+                for part, key in [
+                    (claim, "created"),
+                    (claim, "written"),
+                    *((r, "since") for r in claim["routes"]),
+                ]:
+                    part[key] -= seconds
+                path.write_text(json.dumps(claim))
+        if self.agents:
+            node = self.lab.nodes[on]
+            self.agents.rest(node, self.environment("CHECK", node=node))
 
     def policy(self, on: str = "a1", **keys: Any) -> None:
         """Change the node configuration for the length of the test."""
@@ -364,6 +403,9 @@ class Bench:
         for undo in reversed(self.after):
             undo()
         self.lab.ec2.faults.clear()
+        for node in self.lab.nodes.values():
+            if self.agents:
+                self.agents.forget(node)  # first: the keeper would mend what is taken away below
         for sandbox in list(self.sandboxes):
             self.remove(sandbox)
         for name, table in self.lab.tables.items():
@@ -371,8 +413,9 @@ class Bench:
                 self.unpoint(destination, name)
         for node in self.lab.nodes.values():
             node.write_config(self.lab.node_config())
-            shutil.rmtree(node.data_dir, ignore_errors=True)
-            node.data_dir.mkdir()
+            if not self.agents:
+                shutil.rmtree(node.data_dir, ignore_errors=True)
+                node.data_dir.mkdir()
         self.lab.ec2.journal.clear()
 
 

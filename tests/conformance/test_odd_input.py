@@ -47,8 +47,8 @@ def test_a_namespace_path_that_is_no_text(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code", "says"),
     [
-        ("AWS_ENDPOINT_URL_EC2", "foo", 100, "Invalid endpoint: foo"),
-        ("AWS_ENDPOINT_URL_EC2", "http://[bad", 100, "Invalid IPv6 URL"),
+        ("AWS_ENDPOINT_URL_EC2", "foo", 100, "'foo' is not a URL like https://ec2."),
+        ("AWS_ENDPOINT_URL_EC2", "http://[bad", 100, "'http://[bad' is not a URL"),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://x:y", 7, "'http://x:y' is not a URL"),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "169.254.169.254", 7, "is not a URL like http://169.254"),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://[bad", 7, "'http://[bad' is not a URL"),

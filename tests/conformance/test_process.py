@@ -242,8 +242,9 @@ def test_P14_whoever_hears_of_it_add_and_del_end_as_they_should(bench: Bench, cl
 
     def call(verb: str, **keys: object) -> Answer:
         odd = bench.lab.nodes["a1"].data_dir / "claims" / f"{verb}.json"
-        odd.parent.mkdir(exist_ok=True)
-        odd.write_text("[]")
+        with bench.offline():
+            odd.parent.mkdir(exist_ok=True)
+            odd.write_text("[]")
         process = bench.start(bench.environment(verb, pod), **(closing(2) if closed else {}))
         assert process.stderr is not None
         process.stderr.close()

@@ -10,6 +10,7 @@ import pytest
 from lab.chain import PluginError
 
 from .harness import NETWORK, VERSIONS, Bench, address
+from .through import DIRECT_ONLY
 
 VIP, VIP6 = "192.168.0.12/32", "fd00:192:168::12/128"
 
@@ -87,6 +88,8 @@ def test_behind_a_reference_plugin_that_speaks_1_1_0(bench: Bench) -> None:
 
 def _chain(bench: Bench, version: str) -> None:
     node = bench.lab.nodes["a1"]
+    if bench.agents:
+        bench.agents.prepare(node, node.env)
     conflist = bench.lab.conflist([VIP, VIP6], version=version, name=NETWORK, onDelete="release")
     pod = node.pod("chained", serve=False)
     try:
@@ -95,12 +98,20 @@ def _chain(bench: Bench, version: str) -> None:
         assert bench.vpc(VIP) == bench.vpc(VIP6) == bench.everywhere(node.eni("eth1").id)
         assert bench.lab.clients["vpc"].ping(VIP.split("/")[0], 1) == 1
         node.delete(pod, conflist)
+        bench.settle(node)
         assert bench.vpc(VIP) == bench.vpc(VIP6) == {}
     except PluginError:
         node.delete(pod, conflist)
         raise
     finally:
         node.remove_pod(pod)
+
+
+def test_what_the_client_is_not_held_to_exists_and_has_a_reason() -> None:
+    text = "\n".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
+    names = {name.partition("[")[0] for name in DIRECT_ONLY}
+    assert names <= set(re.findall(r"^def (test_\w+)", text, re.MULTILINE))
+    assert all(DIRECT_ONLY.values())
 
 
 def test_every_check_of_the_list_is_covered() -> None:

@@ -56,7 +56,7 @@ def test_what_was_lost_and_where_the_time_went(told):
             assert client["longestGapSeconds"] > client["secondsFromAddToFirstAnswer"] > 0
             assert client["lostAfterwards"] == 0
         for spent in pattern["add"].values():
-            assert 0 < spent["ec2"] < spent["floatip"]
+            assert 0 < spent["ec2"] < spent["agent"] < spent["floatip"]
             assert spent["calls"]["DescribeRouteTables"] >= 1
 
 
@@ -75,8 +75,17 @@ def test_plain_lines_tell_the_story():
     ]
     at = [next(n for n, line in enumerate(told) if line.startswith(act)) for act in acts]
     assert at == sorted(at)
-    assert re.search(r"ADD on b1: \w+ \d+ ms, floatip [\d.]+ m?s, of which EC2 \d+ ms", done.stdout)
+    took = r"[\d.]+ m?s"
+    parts = rf"floatip {took} \(client {took}, agent {took}\), of which EC2 {took}"
+    assert re.search(rf"ADD on b1: \w+ {took}, {parts}", done.stdout)
     assert "\x1b" not in done.stdout
+
+
+def test_without_agents():
+    done = demo("--direct", "--json", "--pattern", "1", "--fast-dad")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (pattern,) = json.loads(done.stdout)["patterns"]
+    assert {spent["agent"] for spent in pattern["add"].values()} == {None}
 
 
 @pytest.mark.needs("script")

@@ -74,6 +74,7 @@ def test_what_it_prints_works_as_it_stands(lab, guide, state):
     assert typed(f"{at}/on-b1 cnitool add").returncode == 0
     assert answers() == ["web-b1"] * 2
     assert typed("python -m lab recover").returncode == 0
+    assert "192.168.0.2/32" in typed(f"{at}/on-a1 floatipctl status").stdout
     assert typed(f"{at}/on-a1 cnitool del").returncode == 0
     assert answers() == ["web-b1"] * 2
     assert typed("python -m lab routes").stdout.count("192.168.0.2/32 -> eni-") == 5

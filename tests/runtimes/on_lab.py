@@ -19,12 +19,26 @@ FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
 
 @contextmanager
 def as_new(lab: Lab) -> Iterator[Lab]:
-    """Lend the lab to one test: afterwards no pod, no claim, no floating route and no fault is left of it."""
+    """Lend the lab to one test: afterwards no pod, no claim, no floating route and no fault is left of it.
+
+    Where nodes run the agent, it has just started when the test begins.
+    """
     try:
+        for node in lab.nodes.values():
+            if lab.agents and not node.agent.is_running:
+                node.write_config(lab.node_config())
+                node.start_agent(wait=False)
+        for node in lab.nodes.values():
+            if lab.agents:
+                node.agent.wait_ready()
         yield lab
     finally:
         lab.ec2.faults.clear()
         for node in lab.nodes.values():
+            node.agent.kill()
+            shutil.rmtree(node.agent.spool, ignore_errors=True)
+            if not node.is_up:
+                node.recover()
             for pod in list(node.pods):
                 node.remove_pod(pod)
             shutil.rmtree(node.data_dir, ignore_errors=True)
@@ -41,10 +55,10 @@ def _remove_floating_routes(lab: Lab, table: str) -> None:
             lab.ec2.client().delete_route(RouteTableId=table, DestinationIpv6CidrBlock=destination)
 
 
-def plugin_directory(directory: Path) -> Path:
+def plugin_directory(directory: Path, floatip: Path = FLOATIP) -> Path:
     """Return a directory that holds ``floatip`` as an administrator would install it, under its own name."""
     directory.mkdir(parents=True)
-    (directory / "floatip").symlink_to(FLOATIP)
+    (directory / "floatip").symlink_to(floatip)
     return directory
 
 

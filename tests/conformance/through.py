@@ -1,0 +1,147 @@
+"""The executable that a cluster runs: the installed client on each node of the lab, and the agent behind it.
+
+A test speaks to it as to direct mode. What direct mode reads at each call (the node configuration, where AWS
+is) the agent reads when it starts, so it is started again before a call where that has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.node import Node
+from lab.world import Lab
+
+READY_WITHIN = 1.5
+"""How long an agent may take from its start until it has seen credentials, where there are any."""
+
+KEEPER_WITHIN = 3.0
+"""How long the keeper may take for what it can do at once; what is left then is left for a reason."""
+
+DIRECT_ONLY = {
+    # Direct mode as such.
+    "test_an_agent_has_the_node": "refuses beside an agent; here the agent is who answers",
+    "test_keep_leaves_the_route_and_ends_the_claim[default]": "`release` is the default with an agent",
+    "test_G05_direct_mode_keeps_routes_by_default": "`release` is the default with an agent",
+    "test_D08_ec2_is_out_of_reach": "the next call works off what is left; here the keeper does",
+    "test_D12_without_a_policy_it_knows_of_nothing": "the agent has read its policy when it started",
+    "test_D12_of_a_policy_with_faults_its_data_directory_is_believed": "DEL waits for an agent in the spool",
+    "test_D07_on_a_node_where_nothing_was_ever_added": "an agent has made its data directory when it started",
+    # The client's end is not the end of the work: see test_through_agent.
+    "test_P13_killed_between_its_writes_and_cleaned_by_del": "a dead client's ADD is taken back at once",
+    "test_P13_killed_and_its_last_write_lands_after_del": "the keeper looks by itself at what lands late",
+    # The node configuration is the agent's: without a sound one there is no agent to answer.
+    "test_S03_the_node_configuration_is_missing_or_wrong": "the agent does not start: STATUS is 50 for that",
+    "test_without_a_sound_policy_nothing_is_allowed": "the agent does not start: ADD is 11",
+    "test_S03_the_data_directory_cannot_be_used": "the agent does not start: STATUS is 50 for that",
+    "test_S03_everything_that_is_missing_is_named": "the agent does not start: STATUS is 50 for that",
+    "test_S03_metadata_is_away": "the agent says that there are no credentials",
+    # EC2 comes after the answer.
+    "test_G06_it_goes_on_after_an_error_and_reports_them_all": "GC leaves EC2 to the keeper",
+    # What is inside the process of direct mode.
+    "test_P08_P09_what_a_library_prints_goes_to_stderr": "no library runs in the client",
+    "test_P11_an_uncaught_exception_is_error_999_and_its_traceback_stays_off_stdout": "a changed direct mode",
+    "test_S04_status_is_cheap": "what direct mode loads",
+    "test_budget_version_loads_nothing": "what direct mode loads",
+    "test_budget_a_refused_configuration_loads_neither_sdk_nor_netlink": "what direct mode loads",
+    "test_budget_del_without_a_claim_loads_nothing": "what direct mode loads",
+    "test_budget_an_add_loads_no_boto3_and_no_jsonschema": "what direct mode loads",
+}
+"""Tests that hold direct mode to something that client and agent do otherwise, by design."""
+
+
+class Agents:
+    """The lab's agents, for one test after another."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._started_with: dict[str, tuple[str, dict[str, str]]] = {}
+        self._logged: dict[str, int] = {}
+        self._starting = threading.Lock()
+        for node in lab.nodes.values():
+            node.install_client()
+
+    def client(self, node: Node) -> Path:
+        """Return the executable that the node's runtime starts."""
+        return node.bin_dir / "floatip"
+
+    def prepare(self, node: Node, environ: Mapping[str, str]) -> None:
+        """See that the agent runs with the node's configuration of now, and knows AWS as ``environ`` does."""
+        if environ.get("CNI_COMMAND") == "VERSION" or "FLOATIP_CONFIG" not in environ:
+            return  # the client answers by itself
+        with self._starting:
+            self._prepare(node, environ)
+
+    def _prepare(self, node: Node, environ: Mapping[str, str]) -> None:
+        self._logged[node.name] = len(node.agent.log)
+        aws = {name: value for name, value in environ.items() if name.startswith(("AWS_", "FLOATIP_"))}
+        path = Path(environ.get("FLOATIP_CONFIG", node.env["FLOATIP_CONFIG"]))
+        text = path.read_text() if path.exists() else ""
+        if node.agent.is_running and self._started_with.get(node.name) == (text, aws):
+            return
+        node.agent.kill()
+        self._started_with[node.name] = (text, aws)
+        with contextlib.suppress(LabError):  # it refuses its configuration: the client finds nobody
+            node.start_agent(env=aws)
+            node.agent.wait_ready(READY_WITHIN)  # or never: there are no credentials, say
+
+    def rest(self, node: Node, environ: Mapping[str, str]) -> None:
+        """Start the agent and wait for its first look: the next one comes in most of a minute."""
+        node.agent.kill()
+        began = time.time()
+        self.prepare(node, environ)
+        until = time.monotonic() + KEEPER_WITHIN
+        wanted = {"DescribeRouteTables", "DescribeNetworkInterfaces"}  # the latter for source/dest check
+        while time.monotonic() < until:
+            looks = [call for call in self.lab.ec2.journal.of(caller=node.name) if call.at > began]
+            if wanted <= {call.action for call in looks if call.outcome == "ok"}:
+                time.sleep(0.1)
+                return
+            time.sleep(0.02)
+
+    def told(self, node: Node) -> str:
+        """Return what the agent has written since it was last prepared for a call."""
+        return node.agent.log[self._logged.get(node.name, 0) :]
+
+    @contextlib.contextmanager
+    def offline(self, node: Node) -> Iterator[None]:
+        """The node while its agent does not run; the next call finds one that has just started."""
+        node.agent.kill()
+        yield
+
+    def settle(self, node: Node) -> None:
+        """Give the keeper its time for what is to be released."""
+        until = time.monotonic() + KEEPER_WITHIN
+        while node.agent.is_running and _releasing(node) and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def forget(self, node: Node) -> None:
+        """Make the node's disk new. An agent that knows of no claim goes on: to start one takes a while."""
+        if any((node.data_dir / "claims").glob("*")) or not node.agent.is_running:
+            node.agent.kill()
+            shutil.rmtree(node.data_dir, ignore_errors=True)
+            shutil.rmtree(node.agent.spool, ignore_errors=True)
+            node.data_dir.mkdir()
+
+    def close(self) -> None:
+        """Leave the nodes to direct mode."""
+        for node in self.lab.nodes.values():
+            node.agent.kill()
+            shutil.rmtree(node.bin_dir)
+            shutil.rmtree(node.data_dir, ignore_errors=True)
+            node.data_dir.mkdir()
+
+
+def _releasing(node: Node) -> bool:
+    for path in (node.data_dir / "claims").glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or corrupt
+            claim = json.loads(path.read_text())
+            if claim["unresolved"] or any(route["state"] == "releasing" for route in claim["routes"]):
+                return True
+    return False
