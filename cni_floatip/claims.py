@@ -97,6 +97,11 @@ class Claim:
         return any(route.state.live for route in self.routes)
 
     @property
+    def watches(self) -> bool:
+        """Whether it has not ended, and its network wants the pod's own addresses followed."""
+        return bool((self.live or self.standby) and self.config and self.config.get("watchAddresses"))
+
+    @property
     def state(self) -> State:
         """The claim's state in one word: that of its least settled route."""
         order = (State.CLAIMING, State.RELEASING, State.SUPERSEDED, State.HELD)

@@ -61,11 +61,6 @@ class Followed:
     dealt: dict[Address, float] = field(default_factory=dict)
 
 
-def watches(claim: Claim) -> bool:
-    """Whether ``claim`` is of an attachment that has not ended and wants its addresses followed."""
-    return bool((claim.live or claim.standby) and claim.config and claim.config.get("watchAddresses"))
-
-
 def follow(asked: Asked, world: World) -> Followed:
     """Bring the claim of an attachment up to the addresses that its interface has now.
 
@@ -77,7 +72,7 @@ def follow(asked: Asked, world: World) -> Followed:
         if not mine:
             return Followed(busy=True)
         claim = world.claims.get(asked.attachment)
-        if not isinstance(claim, Claim) or not watches(claim) or not _is_here(claim, world):
+        if not isinstance(claim, Claim) or not claim.watches or not _is_here(claim, world):
             return Followed(over=True)
         conf = NetConf.parse(claim.config or {})
         present = () if asked.unplugged else _present(world, claim)

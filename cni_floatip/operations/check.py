@@ -19,7 +19,10 @@ SETTLE_SECONDS = 15.0
 
 
 def check(request: Request, world: World) -> None:
-    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found."""
+    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found.
+
+    That a pod with ``watchAddresses`` has given an address up is no difference: it may take it back.
+    """
     NetConf.parse(request.config)
     prev = PrevResult.parse(request.config, request.attachment.ifname)
     claim = world.claims.get(request.attachment)
@@ -36,7 +39,7 @@ def check(request: Request, world: World) -> None:
 
 def _states(claim: Claim, prev: PrevResult) -> Iterator[str]:
     for route in claim.routes:
-        if not route.state.live:
+        if not route.state.live and not claim.watches:
             yield f"{route.place}: recorded as {route.state}"
     for address in prev.addresses:
         if address.ip not in {each.ip for each in claim.addresses}:
@@ -52,6 +55,8 @@ def _pod_differences(request: Request, world: World, claim: Claim) -> Iterator[s
             present = {each.interface.ip: each for each in pod.addresses()}
             for address in claim.addresses:
                 if address.ip not in present:
+                    if claim.watches:
+                        continue
                     yield f"pod: address {address.ip} is missing"
                 elif present[address.ip].tentative or present[address.ip].duplicate:
                     yield f"pod: address {address.ip} cannot be used (tentative, or a duplicate)"
@@ -96,7 +101,7 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
         ids = sorted({route.place.table for route in claim.routes if route.account == account})
         tables |= {table.id: table for table in _tables(world, vpc, ids, account, deadline)}
     for route in claim.routes:
-        if route.state is not State.GONE:
+        if route.state.live if claim.watches else route.state is not State.GONE:
             yield from _difference(route.place, claim.eni, tables)
     if claim.source_dest_check != "ignore" and repeated(
         world, deadline, lambda: vpc.source_dest_check(claim.eni)

@@ -57,6 +57,7 @@ class Place:
     node: Node
     name: str
     data: Path = field(init=False)
+    plugin: Path = field(init=False, default=FLOATIP)
 
     def __post_init__(self) -> None:
         self.data = self.node.state / f"claims-of-{self.name}"
@@ -141,7 +142,7 @@ class Attachment:
 
     def call(self, verb: str, *doom: object, prev: bool = True, netns: str | None = None) -> Answer:
         """Run one call, doomed where ``doom`` says so (see ``doomed.py``)."""
-        argv = [sys.executable, DOOMED, *doom] if doom else [FLOATIP]
+        argv = [sys.executable, DOOMED, *doom] if doom else [self.place.plugin]
         began = time.monotonic()
         done = self.place.run(
             [str(each) for each in argv],

@@ -27,8 +27,9 @@ class Line:
         self.asked += 1
         return self.real.send(data)
 
-    def recv(self, size):
-        return self.spoil(self.asked, self.real.recv(size))
+    def recvfrom(self, size):
+        data, sender = self.real.recvfrom(size)
+        return self.spoil(self.asked, data), sender
 
     def close(self):
         self.real.close()
