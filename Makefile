@@ -55,9 +55,10 @@ lint: setup ## ruff's rules (pyproject.toml)
 types: setup ## mypy, strict (setup.cfg)
 	$(PY) -m mypy
 
-bench: root setup ## start-up cost of the plugin, as a ratio to a bare interpreter
+bench: root setup ## what a call costs: direct mode's start-up, then the agent and its client (ARGS=--json)
 	$(PY) -m compileall -q cni_floatip
 	$(PY) bench/startup.py $(ARGS)
+	$(PY) bench/agent.py $(ARGS)
 
 coverage: setup ## branch coverage of the pure core by its own tests
 	$(PYTEST) -q --cov --cov-report= tests/core tests/config
