@@ -23,7 +23,7 @@ from cni_floatip.nodeconf import NodeConf
 from cni_floatip.operations.delete import end
 from cni_floatip.operations.release import attachment_lock, place_lock, release
 from cni_floatip.store import Store
-from cni_floatip.world import World
+from cni_floatip.world import Kernel, Metadata, World
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")
@@ -54,6 +54,9 @@ class Ec2:
     checks: dict[str, bool] = field(default_factory=dict)
     untagged: set[str] = field(default_factory=set)
     alive: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
     reads: int = 0
     writes: list[str] = field(default_factory=list)
     random: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
@@ -84,6 +87,8 @@ class Ec2:
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         self._ask("DescribeRouteTables")
+        if account in self.denied:
+            raise Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "AccessDenied", account)
         self.reads += 1
         state = self.now()
         if self.stale:
@@ -139,6 +144,10 @@ class Ec2:
         self._ask(what)
         self.writes.append(f"{what} {place}" + (f" -> {eni}" if eni else ""))
         del self.writes[:-1000]
+        if what in self.refused:
+            raise Ec2Error(Ec2Fault.DENIED, what, "UnauthorizedOperation", str(place))
+        if what in self.lost:
+            raise Ec2Error(Ec2Fault.UNANSWERED, what, "", "no answer")
 
     def _table(self, place: Place) -> dict[Network, Target]:
         if place.table not in self.tables:
@@ -156,6 +165,7 @@ class SimulatedNode:
         self.said: list[str] = []
         self.repaired: list[str] = []
         self.netns: dict[str, int] = {}
+        self.boot_id = "boot"
         self._directory = directory
         self._policy = policy
         self._numbers = itertools.count(1)
@@ -166,7 +176,7 @@ class SimulatedNode:
     def start(self) -> None:
         """Start the agent, as after a crash: what is in memory comes from the disk."""
         clock = self.cluster.clock
-        self.claims = Memory(Store(str(self._directory), sleep=lambda _: None, clock=clock))
+        self.claims = self._memory()
         node = self
 
         class Counts(NoCounts):
@@ -174,21 +184,18 @@ class SimulatedNode:
                 node.repaired.append(what)
                 del node.repaired[:-100]
 
-        def forbidden(*_: object) -> object:
-            raise AssertionError("not asked for in this test")
-
         self.world = World(
             policy=self._policy,
             on_delete="release",
             claims=self.claims,
-            kernel=forbidden,
-            metadata=forbidden,
+            kernel=self.kernel,
+            metadata=self.metadata,
             vpc=lambda _: self.ec2(),
-            boot=lambda: "boot",
+            boot=lambda: self.boot_id,
             inode=lambda path: self.netns.get(path, 0),
             clock=clock,
             now=self.cluster.now,
-            sleep=lambda _: None,
+            sleep=self.sleep,
             jitter=self.cluster.random.random,
             log=self.log,
             stop=lambda: "",
@@ -197,6 +204,22 @@ class SimulatedNode:
         self.keeper = Keeper(self.world, Counts(), present=lambda: self.enis)
         self.claims.listen(self.keeper.changed)
         self.due = clock()
+
+    def _memory(self) -> Memory:
+        return Memory(Store(str(self._directory), sleep=lambda _: None, clock=self.cluster.clock))
+
+    def kernel(self) -> Kernel:
+        raise AssertionError("not asked for in this test")
+
+    def metadata(self, deadline: float) -> Metadata:
+        raise AssertionError("not asked for in this test")
+
+    def sleep(self, seconds: float) -> None:
+        """Take no time."""
+
+    def round(self) -> float:
+        """Do one round of the keeper; return when the next is due."""
+        return self.keeper.tick()
 
     def log(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -221,7 +244,7 @@ class SimulatedNode:
             region=REGION,
             netns=netns,
             netns_inode=number,
-            boot="boot",
+            boot=self.boot_id,
             pod=PodIdentity("core", f"pod-{number}", f"uid-{number}"),
             on_delete="release",
             routes=tuple(ClaimedRoute(Place(t, destination), State.CLAIMING) for t in tables),
@@ -272,11 +295,17 @@ class SimulatedNode:
 class Cluster:
     """Some nodes, one EC2, one clock."""
 
-    def __init__(self, directory: Path, nodes: str = "ab", tables: Sequence[str] = ("rtb-1",)) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        nodes: str = "ab",
+        tables: Sequence[str] = ("rtb-1",),
+        node: type[SimulatedNode] = SimulatedNode,
+    ) -> None:
         self.at = 1000.0
         self.random = random.Random(7)  # noqa: S311 (a test that can be repeated)
         self.ec2 = Ec2(self.clock, {table: {} for table in tables})
-        self.nodes = {name: SimulatedNode(self, name, directory / name) for name in nodes}
+        self.nodes = {name: node(self, name, directory / name) for name in nodes}
 
     def clock(self) -> float:
         return self.at
@@ -296,7 +325,7 @@ class Cluster:
             node = woken[0] if woken and due.due > self.at else due
             self.at = max(self.at, min(node.due, end_at) if node is due else self.at)
             node.keeper._woken.clear()
-            node.due = self.at + max(node.keeper.tick(), 0.05)
+            node.due = self.at + max(node.round(), 0.05)
         self.at = end_at
 
     def leads(self, table: str = "rtb-1", destination: Network = FLOATING) -> str:

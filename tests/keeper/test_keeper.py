@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,60 @@ class TestOutages:
         cluster.pass_time(600)
         assert cluster.ec2.reads - before >= 9
 
+    def test_a_release_that_is_refused_is_not_tried_without_end(self, cluster):
+        a = cluster.nodes["a"]
+        gone = a.add()
+        a.delete(gone)
+        cluster.ec2.refused.add("delete")
+        cluster.ec2.writes.clear()
+        cluster.pass_time(3600)
+        assert 30 <= len(cluster.ec2.writes) <= 130
+        cluster.ec2.refused.clear()
+        cluster.pass_time(100)
+        assert (cluster.leads(), a.state(gone)) == ("", "gone")
+
+    def test_one_vpc_that_cannot_be_seen_keeps_no_claims_of_others(self, cluster):
+        a = cluster.nodes["a"]
+        strange, usual = a.add(), a.add(FLOATING.supernet(8))
+        claim = a.claims.get(strange)
+        routes = tuple(replace(route, account="999988887777") for route in claim.routes)
+        a.claims.put(replace(claim, routes=routes))
+        cluster.ec2.denied.add("999988887777")
+        a.delete(usual)
+        cluster.pass_time(LATE_SECONDS + GRACE + 300)
+        assert a.state(usual) == "erased"
+        assert a.state(strange) == "held"
+
+    def test_a_create_of_the_keeper_that_lands_late_is_not_forgotten(self, cluster):
+        a = cluster.nodes["a"]
+        pod = a.add()
+        cluster.pass_time(LATE_SECONDS * 2)
+        lose(cluster)
+        cluster.ec2.lost.add("create")
+        cluster.pass_time(120)
+        a.delete(pod)
+        cluster.pass_time(GRACE + 120)
+        assert a.state(pod) == "gone"
+        cluster.pass_time(LATE_SECONDS - 400)
+        cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-a", is_eni=True)
+        cluster.pass_time(140)
+        assert cluster.leads() == ""
+
+    def test_what_nobody_looked_at_was_not_seen_broken(self, cluster):
+        a, b = cluster.nodes.values()
+        a.add()
+        b.add()
+        cluster.pass_time(100)
+        lose(cluster)
+        cluster.pass_time(2)
+        a.up = False
+        cluster.pass_time(600)
+        assert cluster.leads() == "eni-b"
+        lose(cluster)
+        a.up = True
+        cluster.pass_time(200)
+        assert cluster.leads() == "eni-b"
+
     def test_an_answer_without_any_table_is_no_word_about_routes(self, cluster):
         a = cluster.nodes["a"]
         held = a.add()
@@ -253,6 +308,38 @@ class TestTables:
         cluster.pass_time(200)
         claim = a.claims.get(held)
         assert [route.place.table for route in claim.routes] == ["rtb-1"]
+
+    def test_none_that_matches_is_no_wish_to_be_nowhere(self, cluster):
+        a = cluster.nodes["a"]
+        held = a.add()
+        cluster.pass_time(60)
+        cluster.ec2.untagged.add("rtb-1")
+        cluster.pass_time(LATE_SECONDS * 2)
+        assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
+        assert sum("no route table of vpc-1 matches" in said for said in a.said) == 1
+
+    def test_a_configuration_of_another_release_stops_nothing(self, cluster):
+        a = cluster.nodes["a"]
+        strange, other = a.add(), a.add(FLOATING.supernet(8))
+        claim = a.claims.get(strange)
+        a.claims.put(replace(claim, config={**claim.config, "keyOfTheFuture": 1}))
+        cluster.pass_time(100)
+        for route in (FLOATING, FLOATING.supernet(8)):
+            del cluster.ec2.tables["rtb-1"][route]
+        cluster.pass_time(200)
+        assert cluster.leads() == "eni-a"
+        assert cluster.leads(destination=FLOATING.supernet(8)) == "eni-a"
+        assert sum("keyOfTheFuture" in said for said in a.said) == 1
+        assert a.state(other) == "held"
+
+    def test_one_that_is_deleted_under_a_releasing_claim_is_nobodys(self, tmp_path):
+        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        a = cluster.nodes["a"]
+        gone = a.add()
+        a.delete(gone)
+        del cluster.ec2.tables["rtb-2"]
+        cluster.pass_time(GRACE + 200)
+        assert a.state(gone) == "gone"
 
 
 class TestPodsThatAreGoneWithoutDel:

@@ -202,7 +202,7 @@ class TestHowLongARouteWasBroken:
     def look(self, *targets: Target | None) -> Sighting:
         found = None
         for at, target in enumerate(targets):
-            found = Sighting.next(found, target, float(at))
+            found = Sighting.next(found, target, float(at), 90.0)
         assert found is not None
         return found
 
@@ -219,6 +219,11 @@ class TestHowLongARouteWasBroken:
     def test_begins_anew_with_a_blackhole_that_was_not_there_before(self):
         assert self.look(None, eni(OTHER, active=False)).broken == 1
         assert self.look(eni(FORMER, active=False), eni(OTHER, active=False)).broken == 1
+
+    def test_begins_anew_when_nobody_has_looked_for_long(self):
+        before = Sighting.next(None, None, 0.0, 90.0)
+        assert Sighting.next(before, None, 90.0, 90.0).broken == 0
+        assert Sighting.next(before, None, 90.1, 90.0).broken == 90.1
 
     def test_says_since_when_it_is_as_it_is(self):
         assert self.look(None, eni(MINE), eni(MINE)).since == 1

@@ -1,0 +1,164 @@
+"""Where the agents of one node are born, to be killed at a chosen moment or to write their moments down.
+
+    nursery.py LOG CONSTANTS
+
+Orders come as lines of JSON and are answered by one line each::
+
+    {"start": DOOM}   start ``floatipctl agent``; its process id
+    {"wait": PID}     wait for its end; minus the signal that it died of, or its exit status
+
+An agent is a fork of this process, which has imported everything: a life costs a fraction of a second, and is
+otherwise that of ``floatipctl agent``. ``DOOM`` is ``null`` or what the agent also takes later, from the file
+that it is named in ``FLOATIP_DOOM``, at SIGUSR1 (it removes the file when it has read it)::
+
+    ["record", FILE]              append each moment from now on to FILE as "KIND NUMBER"
+    ["before", KIND, NUMBER]      be killed right before the NUMBER-th event of KIND from now on
+    ["after", KIND, NUMBER]       be killed right after it
+
+``CONSTANTS`` ({"module.NAME": value}) hastens what takes half a minute. When the orders end, so do the
+agents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3  # noqa: F401 (so that no agent has to)
+
+from cni_floatip import cli, vpc
+from cni_floatip.agent import calls
+from cni_floatip.agent import main as agent
+from cni_floatip.podnet import rtnetlink
+
+# The same events as in direct mode.
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+import doomed
+
+
+class Doom:
+    """What is to happen at a moment; can be changed while the agent lives."""
+
+    def __init__(self) -> None:
+        self._counting = threading.Lock()
+        self._count: Counter[str] = Counter()
+        self._doom: Sequence[Any] = ()
+
+    def take(self, doom: Sequence[Any]) -> None:
+        with self._counting:
+            self._count.clear()
+            self._doom = doom
+
+    def begin(self, kind: str) -> int:
+        with self._counting:
+            self._count[kind] += 1
+            number = self._count[kind]
+        match self._doom:
+            case ["record", file]:
+                with open(file, "a") as record:  # noqa: PTH123 (the disk is what is watched)
+                    record.write(f"{kind} {number}\n")
+        self._meet("before", kind, number)
+        return number
+
+    def end(self, kind: str, number: int) -> None:
+        self._meet("after", kind, number)
+
+    def _meet(self, when: str, kind: str, number: int) -> None:
+        if list(self._doom) == [when, kind, number]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # this thread must not go on until the signal has come
+
+
+def watch(owner: Any, name: str, doom: Doom, kind: Callable[..., str]) -> None:
+    """Let ``doom`` know before and after each call of a function."""
+    real = getattr(owner, name)
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        what = kind(*args)
+        number = doom.begin(what)
+        try:
+            return real(*args, **kwargs)
+        finally:
+            doom.end(what, number)
+
+    setattr(owner, name, watched)
+
+
+def watch_everything(doom: Doom) -> None:
+    for name in doomed.DISK:
+        watch(os, name, doom, lambda *_, name=name: f"disk.{name}")
+    for name in ("route_tables", "source_dest_check", *WRITES):
+        watch(vpc.Vpc, name, doom, lambda *_, name=name: f"ec2.{name}")
+    for name in doomed.POD:  # routes and rules of the pod, and the guard of its ENI
+        watch(rtnetlink.Rtnetlink, name, doom, lambda _, subject, *__, name=name: f"{subject}.{name}")
+    watch(calls.Calls, "answer", doom, lambda *_: "call.answer")
+
+
+WRITES = ("disable_source_dest_check", "create", "replace", "delete")
+
+
+def live(doom: Sequence[Any] | None, log: str) -> int:
+    """Be the agent."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for standard in (1, 2):
+        os.dup2(fd, standard)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    told = Doom()
+    told.take(doom or ())
+    named, remove = Path(os.environ["FLOATIP_DOOM"]), os.unlink
+
+    def obey(*_: object) -> None:
+        told.take(json.loads(named.read_text()))
+        remove(named)
+
+    signal.signal(signal.SIGUSR1, obey)
+    watch_everything(told)
+    return cli.main(["agent"])
+
+
+def main(log: str, constants: str) -> None:
+    for name, value in json.loads(constants).items():
+        module, _, constant = name.rpartition(".")
+        found = importlib.import_module(module)
+        if constant == "GREETING":  # what the agent says of itself: defaults of a function
+            found.hello.__defaults__ = tuple(value)
+            found.VERSION, found.OLDEST = value
+        else:
+            assert hasattr(found, constant), name
+            setattr(found, constant, value)
+    assert agent.run
+    children: set[int] = set()
+    for line in sys.stdin:
+        match json.loads(line):
+            case {"start": doom}:
+                if not (pid := os.fork()):
+                    status = 99
+                    try:
+                        status = live(doom, log)
+                    finally:
+                        os._exit(status)
+                children.add(pid)
+                answer = pid
+            case {"wait": pid}:
+                answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                children.discard(pid)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
