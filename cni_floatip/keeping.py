@@ -111,14 +111,19 @@ class Sighting:
     broken: float | None = None
 
     @classmethod
-    def next(cls, before: Sighting | None, target: Target | None, at: float) -> Sighting:
-        """Return what is known after a look at ``at`` that showed ``target``."""
+    def next(cls, before: Sighting | None, target: Target | None, at: float, gap: float) -> Sighting:
+        """Return what is known after a look at ``at`` that showed ``target``.
+
+        When nobody has looked for more than ``gap`` seconds, patience begins anew: a newer owner may have
+        had the route meanwhile.
+        """
         since = before.since if before and before.target == target else at
         if target is not None and target.active:
             return cls(target, at, since)
         unbroken = before is not None and before.broken is not None
         # A blackhole of another interface: somebody claimed it in between, and worked for a while.
         same = before is not None and (target is None or target == before.target)
+        same = same and before is not None and at - before.at <= gap
         return cls(target, at, since, before.broken if before and unbroken and same else at)
 
 

@@ -19,10 +19,10 @@ from ..model import Attachment, Place
 from ..operations.delete import end
 from ..operations.leftovers import resolve
 from ..operations.release import attachment_lock
-from ..world import World
+from ..world import Vpc, World
 from . import evidence
 from .counts import Counts
-from .mending import Mender
+from .mending import Mender, groups_of
 
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
@@ -57,15 +57,18 @@ class Keeper:
         counts: Counts,
         *,
         present: Callable[[], Collection[str]],
+        urgent: Callable[[str], Vpc] | None = None,
         chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._world = world
         self._counts = counts
         self._chores = tuple(chores)
-        self._mender = Mender(world, counts, present)
+        self._mender = Mender(world, counts, present, urgent)
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
         self._failures = 0
+        self._in_vain = 0
+        self._again = math.inf
         self._due: set[float] = set()
         self._known: dict[Attachment, float] = {}
         self._lock = threading.Lock()
@@ -137,13 +140,14 @@ class Keeper:
         clock = self._world.clock()
         ordinary = clock >= self._next
         with self._lock:
-            early = any(at <= clock for at in self._due)
+            early = self._again <= clock or any(at <= clock for at in self._due)
         if not ordinary and not early:
             return self._pause(clock)
         if clock - self._last_look < SPACING_SECONDS:
             return SPACING_SECONDS - (clock - self._last_look)
         with self._lock:
             self._due = {at for at in self._due if at > clock}
+        self._again = math.inf
         self._last_look = clock
         self._look()
         if ordinary:
@@ -156,7 +160,7 @@ class Keeper:
     def _pause(self, clock: float) -> float:
         with self._lock:
             first = min(self._due, default=self._next)
-        return max(0.05, min(first, self._next) - clock)
+        return max(0.05, min(first, self._next, self._again) - clock)
 
     def _gap(self) -> float:
         """The seconds to the next ordinary look: +-10 %, longer under throttling, shorter after a failure."""
@@ -171,11 +175,14 @@ class Keeper:
         self._failures = 0 if seen_all else self._failures + 1
         longer = min(self._stretch * 2, LONGEST_STRETCH)
         self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
-        if seen_all:
-            self._erase_what_cannot_matter()
-        if self._mender.releasing:
-            with self._lock:
-                self._due.add(_step(self._world.clock() + SPACING_SECONDS))
+        self._erase_what_cannot_matter()
+        if self._mender.progress or not self._mender.pending:
+            self._in_vain = 0
+        else:
+            self._in_vain += 1
+        if self._mender.progress or self._mender.pending:  # more to do, or to see what was done
+            pause = min(SPACING_SECONDS * 2 ** min(self._in_vain, 16), self._reconcile)
+            self._again = self._world.clock() + pause
 
     def _see_to_the_rest(self) -> None:
         self._look_for_pods_that_are_gone()
@@ -211,10 +218,12 @@ class Keeper:
         """Forget claims that want nothing, once no request of ours can land any more."""
         world = self._world
         for claim in world.claims.all()[0]:
-            if claim.state is not State.GONE or claim.attachment in self._mender.releasing:
+            if claim.state is not State.GONE or claim.attachment in self._mender.pending:
                 continue
             if claim.standby:
                 continue  # its pod is there, and may put an address back
+            if not groups_of(claim) <= self._mender.seen:
+                continue  # it has not been looked at
             if claim.routes and world.now() < claim.written + LATE_SECONDS:
                 continue
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
+from typing import Any
 
 from .. import decide
 from ..claims import Claim, ClaimedRoute, State
@@ -18,12 +20,14 @@ from ..keeping import FRESH_SECONDS as NEW_SECONDS
 from ..keeping import Act, Sighting, Stake, Verdict, judge, stakes_of
 from ..model import Attachment, Place, RouteTable, Target
 from ..netconf import NetConf
-from ..operations.release import attachment_lock, place_lock, release
+from ..operations.release import abandoned, attachment_lock, place_lock, release
 from ..world import Vpc, World, together
 from .counts import Counts
 
 ACT_SECONDS = 20.0
-"""How long the writes of one look may take; what is left is for the next."""
+"""How long one look may begin writes; what is left is for the next."""
+GAP = 1.5
+"""How many ordinary gaps may lie between two looks for what was seen to count as unbroken."""
 AT_ONCE = 8
 UNMATCHED_SECONDS = 30.0
 """How long a table must not have matched (or not be there) before a claim leaves it: a read may be stale."""
@@ -35,84 +39,115 @@ Group = tuple[str, str, str]
 class Mender:
     """Looks at routes and mends them. Used by one thread; ``sightings`` and ``errors`` may be read by others.
 
-    ``present`` returns the ids of the network interfaces that this node has now. ``releasing`` holds whose
-    routes the last look found to be there still although they have ended.
+    ``present`` returns the ids of the network interfaces that this node has now; ``urgent`` EC2 in a region
+    for reads that must not wait. Of the last look: ``seen`` is what could be read, ``pending`` whose routes
+    are there still although they have ended, ``progress`` how much was mended or released.
     """
 
-    def __init__(self, world: World, counts: Counts, present: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        world: World,
+        counts: Counts,
+        present: Callable[[], Collection[str]],
+        urgent: Callable[[str], Vpc] | None = None,
+    ) -> None:
         self.sightings: dict[Place, Sighting] = {}
         self.errors: dict[Place, str] = {}
         self.throttled = False
-        self.releasing: set[Attachment] = set()
+        self.progress = 0
+        self.pending: set[Attachment] = set()
+        self.seen: set[Group] = set()
         self._world = world
         self._counts = counts
         self._present = present
+        self._urgent = urgent or world.vpc
         self._enis: Collection[str] = ()
-        self._confs: dict[Attachment, tuple[object, NetConf]] = {}
+        self._confs: dict[Attachment, tuple[object, NetConf | None]] = {}
         self._unmatched: dict[tuple[Attachment, Place], float] = {}
         self._told: dict[tuple[Attachment, Place], str] = {}
+        self._told_of: dict[Attachment, str] = {}
+        self._unseen: dict[str, float] = {}
+        self._gap = 0.0
 
     def look(self, reconcile: float) -> bool:
         """Look at everything once; return whether all of it could be seen. Raises nothing of AWS's.
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
-        self.throttled = False
-        self.releasing = set()
+        self.throttled, self.progress = False, 0
+        self.pending = set()
+        self.seen = set()
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
         self._forget(claims)
         try:
             self._enis = self._present() if claims else ()
         except CniError as e:
             self._world.log(f"cannot see which network interfaces this node has: {e}")
-        seen_all = True
-        for group, ids in _groups(claims).items():
+        self._gap = GAP * reconcile
+        deadline = self._world.clock() + ACT_SECONDS
+        groups = _groups(claims)
+        for group in groups:
             try:
-                self._look_at(group, ids, reconcile)
+                self._look_at(group, groups[group], reconcile, deadline)
+                self.seen.add(group)
             except Ec2Error as e:
-                seen_all = False
                 self.throttled |= e.fault is Ec2Fault.THROTTLED
-                self._world.log(f"cannot look at the route tables of {group[2] or ids}: {e}")
-                for place in self._places(group):
-                    self.errors[place] = str(e)
-        return seen_all
+                self._world.log(f"cannot look at the route tables of {group[2] or 'an older claim'}: {e}")
+                for claim in groups[group]:
+                    self.errors |= {route.place: str(e) for route in claim.routes}
+        return len(self.seen) == len(groups)
 
-    def _look_at(self, group: Group, ids: Collection[str], reconcile: float) -> None:
+    def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> None:
         region, account, vpc = group
         ec2 = self._world.vpc(region)
         at = self._world.clock()
+        ids = {route.place.table for claim in claims for route in claim.routes}
         filters = {"vpc-id": [vpc]} if vpc else {"route-table-id": sorted(ids)}
         tables = {table.id: table for table in ec2.route_tables(filters, account)}
         if not tables:  # no VPC is without a main table: an answer that knows nothing says nothing
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
-        if vpc:
-            for claim in self._claims(group):
-                self._resolve_again(claim, account, tuple(tables.values()), at)
-        acts: list[Callable[[], None]] = []
-        releasing: dict[Attachment, Claim] = {}
-        for place, stakes in stakes_of(self._claims(group)).items():
+        for claim in claims if vpc else ():
+            self._resolve_again(claim, account, tuple(tables.values()), at)
+        mends: list[Callable[[], None]] = []
+        releases: dict[Attachment, Callable[[], None]] = {}
+        for place in {r.place: None for claim in claims for r in claim.routes if r.account == account}:
             table = tables.get(place.table)
-            if table is None:
-                continue  # gone, or not seen this time: no word about its routes
-            sighting = self._sight(place, table.routes.get(place.destination), at)
+            if table is None and not self._is_gone(place.table, at):
+                continue  # not seen this time: no word about its routes
+            self._unseen.pop(place.table, None) if table else None
+            stakes = self._stakes(place)
+            sighting = self._sight(place, table.routes.get(place.destination) if table else None, at)
             verdict = judge(stakes, sighting, self._enis, self._world.now(), reconcile)
             self._settle(place, verdict)
             self._report(place, stakes, verdict)
             if verdict.act is Act.RELEASE and verdict.by:
-                releasing[verdict.by.claim.attachment] = verdict.by.claim
-            elif verdict.act is not Act.NOTHING:
-                account_of = next(stake.route.account for stake in stakes)
-                acts.append(partial(self._mend, ec2, place, account_of, verdict.act, reconcile))
-        self.releasing |= releasing.keys()
-        deadline = self._world.clock() + ACT_SECONDS
-        acts += [partial(self._release, ec2, claim, deadline) for claim in releasing.values()]
-        together(*acts, at_once=AT_ONCE)
+                claim = verdict.by.claim
+                releases[claim.attachment] = partial(self._release, region, claim, deadline)
+            elif verdict.act is not Act.NOTHING and table:
+                mends.append(partial(self._mend, region, place, account, verdict.act, reconcile, deadline))
+        self.pending |= releases.keys()
+        both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
+        together(*both, at_once=AT_ONCE)
+
+    def _is_gone(self, table: str, at: float) -> bool:
+        """Whether a table has not been seen for so long that it does not exist any more."""
+        return at - self._unseen.setdefault(table, at) >= UNMATCHED_SECONDS
+
+    def _stakes(self, place: Place) -> list[Stake]:
+        """Return what this node's claims have in ``place``. An ADD that nobody runs has ended."""
+        found = stakes_of(self._world.claims.at(place)).get(place, [])
+        return [
+            Stake(stake.claim, replace(stake.route, state=State.RELEASING))
+            if stake.route.state is State.CLAIMING and abandoned(self._world, stake.claim)
+            else stake
+            for stake in found
+        ]
 
     # -- what was seen --------------------------------------------------------------------------------
 
     def _sight(self, place: Place, target: Target | None, at: float) -> Sighting:
         self.errors.pop(place, None)
-        found = Sighting.next(self.sightings.get(place), target, at)
+        found = Sighting.next(self.sightings.get(place), target, at, self._gap)
         self.sightings[place] = found
         return found
 
@@ -121,23 +156,24 @@ class Mender:
         for attachment, state in verdict.states.items():
             self._change(attachment, lambda claim, state=state: _with_state(claim, place, state))  # type: ignore[misc]
 
-    def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> None:
+    def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
+        """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
         claims = self._world.claims
         now = claims.get(attachment)
-        if not isinstance(now, Claim) or change(now) == now:
-            return
+        if not isinstance(now, Claim):
+            return False
+        if change(now) == now:
+            return True
         with claims.lock(attachment_lock(attachment), 0) as free:
             now = claims.get(attachment)
             if not free or not isinstance(now, Claim):
-                return
+                return False
             changed = change(now)
-            if changed == now:
-                return
             try:
                 claims.put(changed)
             except CniError as e:
                 self._world.log(str(e))
-                return
+                return False
         before = {route.place for route in now.routes if route.state is State.SUPERSEDED}
         for route in changed.routes:
             if route.state is State.SUPERSEDED and route.place not in before:
@@ -146,6 +182,7 @@ class Mender:
                 self._world.log(
                     f"{attachment}: superseded: {route.place} leads to {target.target if target else '?'}"
                 )
+        return True
 
     def _report(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
         """Say once what is wrong and not ours to mend."""
@@ -163,25 +200,25 @@ class Mender:
 
     # -- what is done ---------------------------------------------------------------------------------
 
-    def _mend(self, ec2: Vpc, place: Place, account: str, act: Act, reconcile: float) -> None:
+    def _mend(
+        self, region: str, place: Place, account: str, act: Act, reconcile: float, deadline: float
+    ) -> None:
         """Do ``act`` if it is still right: the place locked, claims and table read anew (DESIGN 6)."""
         world = self._world
-        deadline = world.clock() + ACT_SECONDS
         action = "CreateRoute" if act is Act.CREATE else "DeleteRoute"
         try:
+            ec2 = self._ec2(region)
             ec2.turn(action, place, account, deadline)
             with world.claims.lock(place_lock(place), 0) as free:
                 if not free:
                     return  # a call on this node is writing it
                 at = world.clock()
                 sighting = self._sight(place, route_at(ec2, place, account), at)
-                stakes = stakes_of(world.claims.all()[0]).get(place, [])
-                verdict = judge(stakes, sighting, self._enis, world.now(), reconcile)
+                verdict = judge(self._stakes(place), sighting, self._enis, world.now(), reconcile)
                 if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:
                     return
-                if act is not Act.DELETE and not self._allowed(place, verdict.by):
-                    return
-                self._write(ec2, place, account, act, verdict.by)
+                if act is Act.DELETE or self._allowed(place, verdict.by):
+                    self._write(ec2, place, account, act, verdict.by)
         except Ec2Error as e:
             self.throttled |= e.fault is Ec2Fault.THROTTLED
             if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
@@ -199,13 +236,20 @@ class Mender:
             self._sight(place, None, world.clock())
             world.log(f"{who}: {place} led to {target}: deleted")
         if act in (Act.CREATE, Act.MOVE):
-            age = world.now() - by.route.since
-            ec2.create(place, by.claim.eni, account)
-            if act is Act.CREATE and 0 <= age < NEW_SECONDS:
+            fresh = 0 <= world.now() - by.route.since < NEW_SECONDS
+            # On disk before it is sent: an answer that never comes may be a route that lands later.
+            if not self._change(who, lambda claim: replace(claim, written=world.now())):
+                return
+            try:
+                ec2.create(place, by.claim.eni, account)
+            finally:
+                self._change(who, lambda claim: replace(claim, written=world.now()))
+            if act is Act.CREATE and fresh:
                 self._counts.absent_fresh()
             self._sight(place, Target(by.claim.eni, is_eni=True), world.clock())
-            self._change(who, lambda claim: _mended(claim, place, world.now()))
+            self._change(who, lambda claim: _with_state(claim, place, State.HELD))
             world.log(f"{who}: {place} was absent: created, leads to {by.claim.eni} again")
+        self.progress += 1
         self._counts.repaired(act.name.lower())
 
     def _allowed(self, place: Place, by: Stake) -> bool:
@@ -215,14 +259,21 @@ class Mender:
             self.errors[place] = f"{place.destination} is not in allowedDestinations any more: not mended"
         return allowed
 
-    def _release(self, ec2: Vpc, claim: Claim, deadline: float) -> None:
+    def _release(self, region: str, claim: Claim, deadline: float) -> None:
         world = self._world
+        if world.clock() >= deadline:
+            return  # the next look does it
         with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
             now = world.claims.get(claim.attachment)
             if not free or not isinstance(now, Claim):
                 return
             try:
-                release(world, ec2, now, deadline)
+                if now.state is State.CLAIMING:  # its ADD has died
+                    now = now.with_state(State.RELEASING)
+                    world.claims.put(now)
+                release(world, self._ec2(region), now, deadline)
+                self.pending.discard(claim.attachment)
+                self.progress += 1
             except CniError as e:
                 for route in now.routes:
                     if not route.state.live:
@@ -237,7 +288,7 @@ class Mender:
     def _release_at_once(self, claim: Claim, deadline: float) -> None:
         if self._world.clock() < deadline:
             self._change(claim.attachment, _without_grace)
-            self._release(self._world.vpc(claim.region), claim, deadline)
+            self._release(claim.region, claim, deadline)
 
     # -- tables that come and go ----------------------------------------------------------------------
 
@@ -245,8 +296,15 @@ class Mender:
         """Let a live claim join tables that match by now, and leave those that do not any more."""
         if not claim.live or claim.config is None or claim.state is State.CLAIMING:
             return
-        selector = self._conf(claim).route_tables
-        chosen = {table.id: table for table in decide.matching(selector, tables, claim.vpc)}
+        conf = self._conf(claim)
+        if conf is None:
+            return
+        chosen = {table.id: table for table in decide.matching(conf.route_tables, tables, claim.vpc)}
+        if not chosen:  # as for an ADD, that is an error and no wish
+            self._tell(
+                claim, f"$.routeTables: {conf.route_tables}: no route table of {claim.vpc} matches now"
+            )
+            return
         allowed = {table.id for table in chosen.values() if self._world.policy.allows_table(table)}
         known = {table.id for table in tables}
         gone: set[Place] = set()
@@ -262,20 +320,29 @@ class Mender:
             lambda now: _rejoined(now, account, allowed, gone, leaving),
         )
 
-    def _conf(self, claim: Claim) -> NetConf:
+    def _conf(self, claim: Claim) -> NetConf | None:
+        """Return the claim's configuration; None for one that this release does not understand."""
         known = self._confs.get(claim.attachment)
         if known is None or known[0] is not claim.config:
-            known = (claim.config, NetConf.parse(claim.config or {}))
+            try:
+                known = (claim.config, NetConf.parse(claim.config or {}))
+            except CniError as e:
+                self._tell(claim, f"its route tables stay as they are: {e}")
+                known = (claim.config, None)
             self._confs[claim.attachment] = known
         return known[1]
 
+    def _tell(self, claim: Claim, sentence: str) -> None:
+        """Say something of a claim once."""
+        if self._told_of.get(claim.attachment) != sentence:
+            self._told_of[claim.attachment] = sentence
+            self._world.log(f"{claim.attachment}: {sentence}")
+
     # -- claims ---------------------------------------------------------------------------------------
 
-    def _claims(self, group: Group) -> list[Claim]:
-        return [claim for claim in self._world.claims.all()[0] if group in _groups_of(claim)]
-
-    def _places(self, group: Group) -> set[Place]:
-        return {route.place for claim in self._claims(group) for route in claim.routes}
+    def _ec2(self, region: str) -> Vpc:
+        """Return EC2 as it is asked with a place locked: that read must not stand in line behind ADDs."""
+        return _Urgent(self._world.vpc(region), self._urgent(region))
 
     def _forget(self, claims: Sequence[Claim]) -> None:
         """Keep nothing about what no claim is in any more."""
@@ -284,23 +351,38 @@ class Mender:
         for known in (self.sightings, self.errors):
             for place in known.keys() - places:
                 del known[place]
-        for attachment in self._confs.keys() - attachments:
-            del self._confs[attachment]
+        for of_claims in (self._confs, self._told_of):
+            for attachment in of_claims.keys() - attachments:
+                del of_claims[attachment]
+        for table in self._unseen.keys() - {place.table for place in places}:
+            del self._unseen[table]
         for keyed in (self._unmatched, self._told):
             for key in [key for key in keyed if key[0] not in attachments or key[1] not in places]:
                 del keyed[key]
 
 
-def _groups_of(claim: Claim) -> set[Group]:
+def groups_of(claim: Claim) -> set[Group]:
+    """Return where the claim's routes are."""
     return {(claim.region, route.account, claim.vpc) for route in claim.routes}
 
 
-def _groups(claims: Iterable[Claim]) -> dict[Group, set[str]]:
-    found: dict[Group, set[str]] = {}
+def _groups(claims: Iterable[Claim]) -> dict[Group, list[Claim]]:
+    found: dict[Group, list[Claim]] = {}
     for claim in claims:
-        for route in claim.routes:
-            found.setdefault((claim.region, route.account, claim.vpc), set()).add(route.place.table)
+        for group in groups_of(claim):
+            found.setdefault(group, []).append(claim)
     return found
+
+
+class _Urgent:
+    """``Vpc`` of which the reads go before those of other looks, and the writes where they belong."""
+
+    def __init__(self, ec2: Vpc, urgent: Vpc) -> None:
+        self._ec2 = ec2
+        self.route_tables = urgent.route_tables
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ec2, name)
 
 
 def _with_state(claim: Claim, place: Place, state: State) -> Claim:
@@ -311,10 +393,6 @@ def _with_state(claim: Claim, place: Place, state: State) -> Claim:
         return replace(route, state=state) if route.place == place and same_side else route
 
     return replace(claim, routes=tuple(changed(route) for route in claim.routes))
-
-
-def _mended(claim: Claim, place: Place, now: float) -> Claim:
-    return replace(_with_state(claim, place, State.HELD), written=now)
 
 
 def _without_grace(claim: Claim) -> Claim:
