@@ -6,11 +6,16 @@ A claim is written before anything it speaks of is done, so that whoever finds i
 
 ``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` wants its routes taken
 back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
+
+Whoever changes a claim holds its attachment, except a DEL: it cannot wait for whoever does (that may wait for
+AWS), so it marks the record as ``deleted``. From then on no writer brings it back to life, however old the
+copy is that it works on: only a claim that was ``created`` later, by another ADD, is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_address, ip_interface, ip_network
@@ -63,8 +68,9 @@ class Claim:
     ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
     configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
     the pod gave itself and that are followed; ``standby``: the pod has taken every address away, and may
-    put one back, so that the claim has not ended. ``unresolved`` holds the network configuration of a DEL
-    whose record was unreadable, until its tables can be looked up.
+    put one back, so that the claim has not ended. ``deleted``: when it ended for good (0: it has not), later
+    than ``created``. ``unresolved`` holds the network configuration of a DEL whose record was unreadable,
+    until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -89,6 +95,7 @@ class Claim:
     config: Mapping[str, Any] | None = None
     watched: tuple[Interface, ...] = ()
     standby: bool = False
+    deleted: float = 0.0
     unresolved: Mapping[str, Any] | None = field(default=None)
 
     @property
@@ -141,13 +148,34 @@ class Claim:
         )
         return replace(self, routes=tuple(routes), written=now)
 
-    def ended(self, after: float) -> Self:
-        """Return the claim with every live route ``releasing``, to be taken back ``after`` that time."""
+    def ended(self, after: float, now: float = 0.0) -> Self:
+        """Return the claim with every live route ``releasing``, to be taken back ``after`` that time.
+
+        It has ended for good, and did so ``now``.
+        """
         routes = (
             replace(route, state=State.RELEASING, after=after) if route.state.live else route
             for route in self.routes
         )
-        return replace(self, routes=tuple(routes), standby=False)
+        deleted = self.deleted or math.nextafter(max(now, self.created), math.inf)
+        return replace(self, routes=tuple(routes), standby=False, deleted=deleted)
+
+    def over(self, known: Self) -> Self:
+        """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
+        if self.created >= known.deleted:  # has not, or this is of an ADD that came after
+            return self
+        return replace(self, routes=tuple(self._ended_as(known)), standby=False, deleted=known.deleted)
+
+    def _ended_as(self, known: Self) -> Iterator[ClaimedRoute]:
+        there = {route.place: route for route in known.routes if not route.state.live}
+        after = max((route.after for route in there.values()), default=0.0)
+        for route in self.routes:
+            if not route.state.live:
+                yield route
+            elif route.place in there:
+                yield there[route.place]
+            elif self.on_delete == "release" or route.state is State.CLAIMING:  # else its DEL let it stay
+                yield replace(route, state=State.RELEASING, after=after)
 
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""
@@ -185,7 +213,15 @@ class Claim:
                 }
                 for route in self.pod_routes
             ],
-            "podRules": [{"source": str(rule.source), "table": rule.table} for rule in self.pod_rules],
+            "podRules": [
+                {
+                    "source": str(rule.source),
+                    "table": rule.table,
+                    "oif": rule.oif,
+                    "barred": None if rule.barred is None else str(rule.barred),
+                }
+                for rule in self.pod_rules
+            ],
             "connected": [str(interface) for interface in self.connected],
             "addresses": [str(interface) for interface in self.addresses],
             "table": self.table,
@@ -197,6 +233,7 @@ class Claim:
             "config": self.config,
             "watched": [str(interface) for interface in self.watched],
             "standby": self.standby,
+            "deleted": self.deleted,
             "unresolved": self.unresolved,
         }
 
@@ -233,7 +270,15 @@ class Claim:
                 )
                 for route in found["podRoutes"]
             ),
-            pod_rules=tuple(PodRule(ip_network(r["source"]), r["table"]) for r in found["podRules"]),
+            pod_rules=tuple(
+                PodRule(
+                    ip_network(rule["source"]),
+                    rule["table"],
+                    rule.get("oif", ""),
+                    ip_network(barred) if (barred := rule.get("barred")) else None,
+                )
+                for rule in found["podRules"]
+            ),
             connected=tuple(map(ip_interface, found["connected"])),
             addresses=tuple(map(ip_interface, found["addresses"])),
             table=found["table"],
@@ -245,5 +290,6 @@ class Claim:
             config=found.get("config"),
             watched=tuple(map(ip_interface, found.get("watched", ()))),
             standby=found.get("standby", False),
+            deleted=float(found.get("deleted", 0.0)),
             unresolved=found["unresolved"],
         )

@@ -149,18 +149,32 @@ class PodRoute:
         if self.kind == "unreachable":
             return f"unreachable {self.destination} table {self.table}"
         mtu = f" mtu {self.mtu}" if self.mtu else ""
-        return f"{self.destination} via {self.gateway} table {self.table}{mtu}"
+        via = f"via {self.gateway}" if self.gateway else "on the link"
+        return f"{self.destination} {via} table {self.table}{mtu}"
 
 
 @dataclass(frozen=True, slots=True)
 class PodRule:
-    """``ip rule from SOURCE lookup TABLE`` inside the pod."""
+    """``ip rule from SOURCE lookup TABLE`` inside the pod.
+
+    ``oif``: only for what is bound to that interface (SO_BINDTODEVICE). ``barred``: that has no way to this
+    network, in place of a look into the table; the table then only says whose rule it is.
+    """
 
     source: Network
     table: int
+    oif: str = ""
+    barred: Network | None = None
+
+    @property
+    def selector(self) -> tuple[Network, str, Network | None]:
+        """What the rule is for: two rules with the same one are in each other's way."""
+        return self.source, self.oif, self.barred
 
     def __str__(self) -> str:
-        return f"from {self.source} lookup {self.table}"
+        to = f" to {self.barred}" if self.barred else ""
+        oif = f" oif {self.oif}" if self.oif else ""
+        return f"from {self.source}{to}{oif} " + ("unreachable" if self.barred else f"lookup {self.table}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from . import cidr
 from .decide import Want, inside
@@ -22,6 +22,12 @@ from .model import (
 )
 from .netconf import NetConf, PodRoutesConf
 
+EVERYTHING: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""All there is, by IP version."""
+
+ON_EVERY_LINK: tuple[Network, ...] = (IPv6Network("fe80::/64"),)
+"""What no router is asked for, and what is bound to the interface finds in its own table only."""
+
 VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
 """The VPC router in every subnet (VPC user guide, "Subnet sizing")."""
 
@@ -37,9 +43,9 @@ class PodPlan:
 
 
 def pod_plan(
-    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int
+    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int, ifname: str
 ) -> PodPlan:
-    """Return the routes and rules of the pod; ``table`` is the one for source routing."""
+    """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing."""
     short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
     shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
     connected = tuple(each for each in short if each not in shared)
@@ -57,14 +63,30 @@ def pod_plan(
     rules: list[PodRule] = []
     if by_source:
         rules = [PodRule(host_route(address.ip), table) for address in addresses]
+        rules += _rules_of_the_bound(versions, table, ifname)
         # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
         routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
+        routes += [PodRoute(network, None, table) for network in ON_EVERY_LINK if network.version in versions]
         routes += [
             PodRoute(network, None, table, kind="unreachable")
             for network in METADATA_NETWORKS
             if network.version in versions
         ]
     return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
+
+
+def _rules_of_the_bound(versions: Sequence[int], table: int, ifname: str) -> Iterator[PodRule]:
+    """Rules for what is bound to the interface: it may be routed before it has a source (VRRP, ``ping -I``).
+
+    In IPv6 such a look passes an ``unreachable`` route by, as leading through another interface, and finds
+    the default route: a rule must bar the way. It comes last, to be looked at first. In IPv4 nothing can:
+    where no route is, what is bound takes the destination to be on the link.
+    """
+    for version in versions:
+        yield PodRule(EVERYTHING[version], table, ifname)
+    for network in METADATA_NETWORKS:
+        if network.version == 6 and network.version in versions:
+            yield PodRule(EVERYTHING[6], table, ifname, barred=network)
 
 
 def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
@@ -80,16 +102,16 @@ def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
 
 
 def refuse_cluster_routes(
-    conf: NetConf, cluster: Iterable[Interface], node_subnets: Iterable[Network]
+    conf: NetConf, cluster: Callable[[], Iterable[Interface]], node_subnets: Iterable[Network]
 ) -> None:
     """Raise InvalidConfig when routes of the main table would draw off the pod's cluster traffic.
 
-    ``cluster`` are the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
+    ``cluster`` returns the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
     """
     said = conf.pod_routes
     if said is None or said.source_routing is not False:
         return
-    own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster}
+    own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster()}
     own |= {network: f"the node's primary subnet {network}" for network in node_subnets}
     complaints = [
         f"$.podRoutes.to: {network} covers {what}: its cluster traffic would leave through the floating"

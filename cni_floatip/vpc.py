@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from typing import Any
 
@@ -247,7 +247,7 @@ def _routes(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, Targe
         eni = route.get("NetworkInterfaceId")
         others = (value for key, value in route.items() if key.endswith("Id") or key == "CoreNetworkArn")
         yield (
-            ip_network(cidr),
+            _network(cidr),
             Target(
                 id=eni or next(others, "an unknown target"),
                 is_eni=eni is not None,
@@ -255,6 +255,12 @@ def _routes(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, Targe
                 propagated=route.get("Origin") == "EnableVgwRoutePropagation",
             ),
         )
+
+
+@lru_cache(maxsize=8192)
+def _network(text: str) -> Network:
+    """Read a route's destination: a look of the node agent reads the same thousands each time."""
+    return ip_network(text)
 
 
 def _subnet(found: Mapping[str, Any]) -> Subnet:

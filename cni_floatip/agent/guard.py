@@ -1,8 +1,8 @@
 """The agent's watch over the ENIs in use: through none is metadata reached, from none does the host forward.
 
-An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it, and
-looked at again for each further pod and at each of the keeper's rounds. The guard stays on an ENI that is no
-longer used: it costs nothing, and a pod may outlive its DEL.
+An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it. It
+is looked at again at each of the keeper's rounds, and with a further pod when half a minute has passed. The
+guard stays on an ENI that is no longer used: it costs nothing, and a pod may outlive its DEL.
 
 What cannot be guarded is logged, once, and is in ``problems``; it stops no ADD: the pods' ``unreachable``
 routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a pod with
@@ -12,7 +12,7 @@ NET_ADMIN can remove it, and it comes back at the next look.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .. import podnet
@@ -22,6 +22,11 @@ from ..model import Attachment, Link
 from ..podnet import forwarding, guard
 from ..world import World
 from .counts import Counts
+
+COVERED_SECONDS = 30.0
+"""For how long a link of the host that was found guarded is taken to be so when another pod comes to it."""
+
+Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class _Place:
 
 
 class Guard:
-    """Guards every ENI that claims use. ``learn`` is for ``Memory.listen``. For many threads."""
+    """Guards every ENI that claims use, once it attends to them. For many threads."""
 
     def __init__(self, world: World, counts: Counts) -> None:
         self._world = world
@@ -41,6 +46,8 @@ class Guard:
         self._claims: dict[Attachment, Claim] = {}
         self._places: dict[str, _Place] = {}
         self._problems: dict[str, str] = {}
+        self._covered: dict[str, float] = {}
+        self._attentive = True
         self._knowing = threading.Lock()
         self._doing = threading.Lock()
 
@@ -50,6 +57,13 @@ class Guard:
         with self._knowing:
             return dict(self._problems)
 
+    def attend(self, listen: Listen) -> None:
+        """Learn of the claims that an earlier agent left, each ENI guarded once, then of each change."""
+        self._attentive = False
+        listen(self.learn)
+        self._attentive = True
+        self.look()
+
     def learn(self, attachment: Attachment, claim: Claim | None) -> None:
         """Take note of a claim (None: it is gone); guard its ENI if the claim is new. Raises nothing."""
         used = claim is not None and claim.mac != "" and claim.state is not State.GONE
@@ -57,8 +71,12 @@ class Guard:
             known = self._claims.pop(attachment, None)
             if claim is not None and used:
                 self._claims[attachment] = claim
+        if not self._attentive:
+            return
         if claim is not None and used and (known is None or known.netns != claim.netns):
-            self.cover(claim.mac)
+            since = self._covered.get(claim.mac)
+            if since is None or self._world.clock() - since > COVERED_SECONDS:
+                self.cover(claim.mac)
 
     def look(self) -> None:
         """Look at the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
@@ -68,6 +86,8 @@ class Guard:
                 del self._places[mac]
             for mac in self._problems.keys() - in_use:
                 del self._problems[mac]
+            for mac in self._covered.keys() - in_use:
+                del self._covered[mac]
         for mac in sorted(in_use):
             self.cover(mac)
 
@@ -78,9 +98,12 @@ class Guard:
                 place = self._find(mac)
                 problems = list(self._mend(mac, place)) if place else [self._nowhere(mac)]
             except CniError as error:
-                problems = [str(error)]
+                place, problems = None, [str(error)]
             problem = "; ".join(filter(None, problems))
             self._report(mac, problem)
+            self._covered.pop(mac, None)
+            if not problem and place and not place.netns:
+                self._covered[mac] = self._world.clock()
         return problem
 
     def _find(self, mac: str) -> _Place | None:

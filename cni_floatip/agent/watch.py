@@ -22,7 +22,7 @@ from ..model import Attachment
 from ..netconf import NetConf
 from ..operations.addresses import Asked, Followed, follow
 from ..podnet.events import READ_AT_ONCE, AddressEvent, Events, LinkGone, open_events
-from ..world import World
+from ..world import Vpc, World
 from .appearances import Appearances, Dates
 from .counts import Counts
 from .watched import OVERRUN_SECONDS, Allowance, Watched
@@ -38,6 +38,9 @@ FLOOD_SECONDS = 0.1
 
 Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
+InTheNameOf = Callable[[str, str, Callable[[], str]], Vpc]
+"""EC2 in a region, for a pod that is known by a name, until the callable says why it is over."""
+
 
 @dataclass
 class _Namespace:
@@ -49,7 +52,11 @@ class _Namespace:
 
 
 class Watch:
-    """Follows the interfaces of claims with ``watchAddresses``. ``run`` is a thread's body."""
+    """Follows the interfaces of claims with ``watchAddresses``. ``run`` is a thread's body.
+
+    ``vpc`` is asked with the pod that wants something, so that it keeps its place in line from one attempt to
+    the next (default: the world's). ``beat`` is called each time the loop comes round, twice a second.
+    """
 
     def __init__(
         self,
@@ -57,11 +64,15 @@ class Watch:
         counts: Counts,
         appearances: Appearances,
         *,
+        vpc: InTheNameOf | None = None,
+        beat: Callable[[], None] = lambda: None,
         listen_in: Callable[[str, int], Events] = open_events,
     ) -> None:
         self._world = world
         self._counts = counts
         self._appearances = appearances
+        self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
+        self._beat = beat
         self._listen_in = listen_in
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watched: dict[Attachment, Watched] = {}
@@ -99,6 +110,7 @@ class Watch:
             try:
                 while not stop.is_set():
                     self._turn(pool, world)
+                    self._beat()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 for attachment in list(self._watched):
@@ -202,6 +214,7 @@ class Watch:
             conf.watch_addresses,
             self._appearances.of(attachment) if earlier else {},
             Allowance(self._world.policy.watch_limits, now),
+            who=claim.pod.uid or claim.pod.name or attachment.container,
         )
         watched.look_at(now)
         namespace.watched.append(watched)
@@ -293,6 +306,7 @@ class Watch:
     def _look(self, watched: Watched, asked: Asked, world: World) -> None:
         """Look at one interface and do what follows; in a thread of the pool."""
         found: Followed | None = None
+        world = replace(world, vpc=lambda region: self._vpc(region, watched.who, world.stop))
         try:
             found = follow(asked, world)
             if not found.busy and not found.over:

@@ -69,7 +69,7 @@ class Watched:
     """An attachment that is followed.
 
     ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
-    ``watchAddresses``; ``dealt`` is as in ``addresses.Asked``.
+    ``watchAddresses``; ``dealt`` is as in ``addresses.Asked``; ``who`` is the pod to EC2's waiting line.
     """
 
     attachment: Attachment
@@ -81,6 +81,7 @@ class Watched:
     networks: Collection[Network]
     dealt: Mapping[Address, float] | None
     allowance: Allowance
+    who: str = ""
     due: float | None = None
     running: bool = False
     unplugged: bool = False

@@ -86,12 +86,12 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
     vanished: set[Place] = set()
     try:
         _furnish(pod, claim, before)
-        raise_any(
-            together(
-                lambda: _point_vpc(world, vpc, asked.conf, claim, view, deadline, vanished),
-                lambda: _wait(world, pod, claim, deadline),
-            )
-        )
+        work: list[Callable[[], None]] = [
+            lambda: _point_vpc(world, vpc, asked.conf, claim, view, deadline, vanished)
+        ]
+        if any(address.version == 6 for address in claim.addresses):  # IPv4 has no such detection
+            work.append(lambda: _wait(world, pod, claim, deadline))
+        raise_any(together(*work))
         held = _hold(world, claim, vanished)
     except BaseException:  # also when the process is told to end: nobody else knows what was half done
         _undo(world, vpc, pod, claim, until)

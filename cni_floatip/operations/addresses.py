@@ -12,14 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from .. import cidr, decide
 from ..claims import Claim, ClaimedRoute, State
-from ..model import Address, Attachment, Interface, PodAddress, host_route
+from ..model import Address, Attachment, Interface, Network, PodAddress, host_route
 from ..netconf import NetConf
 from ..world import World
 from .release import attachment_lock
-from .taking import take, without
+from .settling import without
+from .site import site_of
+from .taking import take
+
+METADATA_SECONDS = 5.0
 
 Dates = Mapping[Address, float]
 """When the kernel says that each address was put there, as far as it has been dealt with."""
@@ -61,6 +66,27 @@ class Followed:
     dealt: dict[Address, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What the configuration claims whatever addresses there are. ``subnets``: whole subnets of the VPC."""
+
+    all: Collection[Network]
+    subnets: Collection[Network] = ()
+
+    @classmethod
+    def read(cls, world: World, conf: NetConf, claim: Claim) -> Self:
+        """Ask instance metadata which destinations are the VPC's: there EC2 routes whole subnets only."""
+        listed = conf.extra_destinations
+        if not listed or not claim.mac:
+            return cls(listed)
+        metadata = world.metadata(world.clock() + METADATA_SECONDS)
+        try:
+            of_vpc = site_of(claim.mac, metadata, conf).eni.vpc_cidrs
+        finally:
+            metadata.close()
+        return cls(listed, [each for each in listed if decide.inside(each, of_vpc)])
+
+
 def follow(asked: Asked, world: World) -> Followed:
     """Bring the claim of an attachment up to the addresses that its interface has now.
 
@@ -76,8 +102,9 @@ def follow(asked: Asked, world: World) -> Followed:
             return Followed(over=True)
         conf = NetConf.parse(claim.config or {})
         present = () if asked.unplugged else _present(world, claim)
-        claim = _let_go(world, conf, claim, present, asked, found)
-        todo = _to_claim(world, conf, claim, present, asked, found)
+        listed = _Listed.read(world, conf, claim)
+        claim = _let_go(world, listed, claim, present, asked, found)
+        todo = _to_claim(world, conf, listed, claim, present, asked, found)
         if todo:
             _claim(world, conf, claim, todo, asked, found)
     if world.later and (found.appeared or found.vanished or found.elsewhere or found.failed):
@@ -99,14 +126,19 @@ def _present(world: World, claim: Claim) -> tuple[PodAddress, ...]:
 
 
 def _let_go(
-    world: World, conf: NetConf, claim: Claim, present: Sequence[PodAddress], asked: Asked, found: Followed
+    world: World,
+    listed: _Listed,
+    claim: Claim,
+    present: Sequence[PodAddress],
+    asked: Asked,
+    found: Followed,
 ) -> Claim:
     """Record that vanished addresses are no longer wanted; return the claim as it then is.
 
     A tentative address is neither there nor gone: after a carrier loss the kernel probes it again.
     """
     here = {each.interface.ip for each in present}
-    known = _followed(conf, claim, State.CLAIMING, State.HELD, State.SUPERSEDED)
+    known = _followed(listed, claim, State.CLAIMING, State.HELD, State.SUPERSEDED)
     gone = [each for each in known if each.ip not in here]
     if not gone:
         return claim
@@ -115,14 +147,17 @@ def _let_go(
 
     def routes() -> Iterator[ClaimedRoute]:
         for route in claim.routes:
-            wanted = any(_is_for(conf, route, each.ip) for each in stay)
-            if not route.state.live or wanted or not any(_is_for(conf, route, each.ip) for each in gone):
+            destination = route.place.destination
+            wanted = destination in listed.all or any(_is_for(listed, route, each.ip) for each in stay)
+            if not route.state.live or wanted or not any(_is_for(listed, route, each.ip) for each in gone):
                 yield route
             elif claim.on_delete == "release":
                 yield replace(route, state=State.RELEASING, after=after)
 
     left = without(replace(claim, routes=tuple(routes())), gone)
     left = replace(left, standby=not left.live)
+    if left == claim:  # what is listed stays claimed without its address
+        return claim
     world.claims.put(left)
     found.vanished += gone
     if asked.unplugged:
@@ -136,18 +171,18 @@ def _let_go(
     return left
 
 
-def _followed(conf: NetConf, claim: Claim, *states: State) -> list[Interface]:
+def _followed(listed: _Listed, claim: Claim, *states: State) -> list[Interface]:
     """The addresses for which the claim has a route in one of ``states``."""
     routes = [route for route in claim.routes if route.state in states]
     every = (*claim.addresses, *claim.watched)
-    return [each for each in every if any(_is_for(conf, route, each.ip) for route in routes)]
+    return [each for each in every if any(_is_for(listed, route, each.ip) for route in routes)]
 
 
-def _is_for(conf: NetConf, route: ClaimedRoute, ip: Address) -> bool:
-    """Whether ``route`` is claimed for ``ip``, and not because the configuration lists its destination."""
+def _is_for(listed: _Listed, route: ClaimedRoute, ip: Address) -> bool:
+    """Whether ``route`` is the one that ``ip`` needs, and not a wider one that the configuration lists."""
     destination, alone = route.place.destination, host_route(ip)
-    if destination in conf.extra_destinations:
-        return False
+    if destination in listed.all and destination not in listed.subnets:
+        return destination == alone
     return cidr.within(alone, destination)
 
 
@@ -167,6 +202,7 @@ class _Candidate:
 def _to_claim(
     world: World,
     conf: NetConf,
+    listed: _Listed,
     claim: Claim,
     present: Sequence[PodAddress],
     asked: Asked,
@@ -175,7 +211,7 @@ def _to_claim(
     """Return the addresses to claim now, in order of appearance, as far as the limits allow."""
     limits = world.policy.watch_limits
     given = {each.ip for each in claim.addresses}
-    claimed = {each.ip for each in _followed(conf, claim, State.HELD, State.SUPERSEDED)}
+    claimed = {each.ip for each in _followed(listed, claim, State.HELD, State.SUPERSEDED)}
     candidates = [
         _Candidate(each.interface, each.made, ip in claimed, _appeared(each, ip in claimed, asked.dealt))
         for each in present
@@ -187,7 +223,8 @@ def _to_claim(
     _refuse(claim, never[: limits.addresses], found)
     candidates = allowed
     candidates.sort(key=lambda each: (not each.claimed, each.made, str(each.interface)))
-    found.dealt = {each.interface.ip: each.made for each in candidates}
+    away = claimed - {each.interface.ip for each in present}  # their routes are listed, and stay
+    found.dealt = dict.fromkeys(away, -1.0) | {each.interface.ip: each.made for each in candidates}
     watched = [each for each in candidates if each.interface.ip not in given]
     beyond = watched[limits.addresses :]
     found.beyond += [each.interface for each in beyond]

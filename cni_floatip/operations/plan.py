@@ -46,7 +46,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     judges: tuple[Callable[[], None], ...] = (
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses(), site.cluster),
+        lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
     )
     errors: list[CniError] = []
@@ -58,7 +58,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     raise_any(errors)
     _refuse_missing_addresses(world, pod, prev)
     table = _table(asked, world, pod, before)
-    given = podplan.pod_plan(conf, prev.addresses, view.wants, site.eni, table)
+    given = podplan.pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
     routes = [
         ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
         for found in view.tables

@@ -75,7 +75,7 @@ def clear_pod(
         ):
             tables.clear(kernel, table, tables.NO_LINK)
             for rule in rules:
-                tables.remove_rules(kernel, rule.table, rule.source)
+                tables.remove_rules(kernel, rule.table, rule)
             for route in unreachable:
                 tables.remove_route(kernel, route, tables.NO_LINK)
     except (namespace.NoNamespace, namespace.NotANamespace):
@@ -91,6 +91,8 @@ class PodNet:
     def __init__(self, kernel: Rtnetlink, message: Message) -> None:
         self._kernel = kernel
         self._message = message
+        self._parent: Parent | None = None
+        self._empty: set[int] = set()  # tables in which nothing was when this call looked
         self.link: Link = link_of(message)
 
     def parent(self) -> Parent | None:
@@ -99,8 +101,10 @@ class PodNet:
         None where there is none (host-device: the interface is the ENI itself). A veth's "parent" is its
         peer.
         """
-        with reported(f"look for the parent of {self.link.name}"):
-            return parent_of(self._kernel, self._message)
+        if self._parent is None:
+            with reported(f"look for the parent of {self.link.name}"):
+                self._parent = parent_of(self._kernel, self._message)
+        return self._parent
 
     # -- addresses
 
@@ -161,7 +165,7 @@ class PodNet:
         return frozenset(routes.pod_route(each) for each in found if routes.is_ours(each, self.link.index))
 
     def rules(self) -> frozenset[PodRule]:
-        """Return our rules, all of the pod's: a rule names no interface."""
+        """Return our rules, all of the pod's: not every rule names an interface."""
         with reported("read our rules"):
             return frozenset(
                 routes.pod_rule(each) for each in tables.read_rules(self._kernel) if routes.is_our_rule(each)
@@ -186,11 +190,15 @@ class PodNet:
     def free_table(self, start: int = 100) -> int:
         """Return the first number from ``start`` up that no route and no rule of either family names."""
         with reported("look for a free routing table"):
-            used = {routes.table_of(each, "RTA_TABLE") for each in tables.read_routes(self._kernel)}
-            used |= {routes.table_of(each, "FRA_TABLE") for each in tables.read_rules(self._kernel)}
-        table = start
-        while table in used or table in routes.RESERVED_TABLES:
-            table += 1
+            used = {routes.table_of(each, "FRA_TABLE") for each in tables.read_rules(self._kernel)}
+            table = start
+            while (
+                table in used
+                or table in routes.RESERVED_TABLES
+                or tables.read_routes(self._kernel, table=table)
+            ):
+                table += 1
+        self._empty.add(table)
         return table
 
     # -- routes and rules: changing
@@ -200,12 +208,14 @@ class PodNet:
 
         A route to the same destination in the same table that differs in anything (next hop, interface,
         mtu, metric, whose it is) is left alone and shown in a ``PodNetworkFailure``; so is somebody else's
-        rule for the same source.
+        rule for the same source and interface.
         """
         with reported(f"add {wanted} on {self.link.name}"):
             if isinstance(wanted, PodRule):
                 tables.add_rule(self._kernel, wanted)
-            elif in_the_way := tables.add_route(self._kernel, wanted, self.link.index):
+            elif in_the_way := tables.add_route(
+                self._kernel, wanted, self.link.index, empty=wanted.table in self._empty
+            ):
                 shown = "; ".join(str(each) for each in self._shown(in_the_way))
                 raise PodNetworkFailure(
                     f"cannot add {wanted} dev {self.link.name}: another route is there: {shown}"
@@ -215,7 +225,7 @@ class PodNet:
         """Remove a route or rule that carries our mark; none there, or not ours: nothing happens."""
         with reported(f"remove {unwanted} on {self.link.name}"):
             if isinstance(unwanted, PodRule):
-                tables.remove_rules(self._kernel, unwanted.table, unwanted.source)
+                tables.remove_rules(self._kernel, unwanted.table, unwanted)
             else:
                 tables.remove_route(self._kernel, unwanted, self.link.index)
 

@@ -20,7 +20,7 @@ SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 
 _ONLINK = 0x4  # RTNH_F_ONLINK
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry, not a route
-_TO_TABLE = 1  # FR_ACT_TO_TBL
+_TO_TABLE, _UNREACHABLE = 1, 7  # FR_ACT_TO_TBL, FR_ACT_UNREACHABLE
 _KINDS = {
     1: "unicast",
     2: "local",
@@ -31,7 +31,7 @@ _KINDS = {
     7: "unreachable",
 }
 _IPV6_PREFIX_METRIC = 256  # IP6_RT_PRIO_ADDRCONF: what the kernel gives a connected route
-_SELECTORS = ("FRA_DST", "FRA_IIFNAME", "FRA_OIFNAME", "FRA_FWMARK", "FRA_UID_RANGE", "FRA_IP_PROTO")
+_SELECTORS = ("FRA_IIFNAME", "FRA_FWMARK", "FRA_UID_RANGE", "FRA_IP_PROTO")
 _TYPES = {name: number for number, name in _KINDS.items()}
 
 
@@ -159,21 +159,25 @@ def connected_message(
 
 
 def is_our_rule(message: Message) -> bool:
-    """Whether the rule carries our mark and has the only form that we give a rule."""
-    ours = message.get_attr("FRA_PROTOCOL") == ROUTE_PROTO and message["action"] == _TO_TABLE
+    """Whether the rule carries our mark and has a form that we give a rule."""
+    action = _UNREACHABLE if message["dst_len"] else _TO_TABLE
+    ours = message.get_attr("FRA_PROTOCOL") == ROUTE_PROTO and message["action"] == action
     return ours and message["family"] in (AF_INET, AF_INET6)
 
 
 def is_plain_rule(message: Message) -> bool:
-    """Whether the rule selects by source and nothing else."""
+    """Whether the rule selects by source, destination and bound interface, and nothing else."""
     return message["tos"] == 0 and all(message.get_attr(each) is None for each in _SELECTORS)
 
 
 def pod_rule(message: Message) -> PodRule:
-    """Read a rule by its source and table."""
+    """Read a rule as if it were ours: one for a destination bars it."""
+    to = message["dst_len"]
     return PodRule(
         source=_network(message, message.get_attr("FRA_SRC"), message["src_len"]),
         table=table_of(message, "FRA_TABLE"),
+        oif=message.get_attr("FRA_OIFNAME") or "",
+        barred=_network(message, message.get_attr("FRA_DST"), to) if to else None,
     )
 
 
@@ -182,14 +186,18 @@ def rule_message(rule: PodRule) -> tuple[dict[str, int], list[tuple[str, Any]]]:
     fields = {
         "family": FAMILIES[rule.source.version],
         "src_len": rule.source.prefixlen,
+        "dst_len": rule.barred.prefixlen if rule.barred else 0,
         "table": min(rule.table, 252),
-        "action": _TO_TABLE,
+        "action": _UNREACHABLE if rule.barred else _TO_TABLE,
     }
-    return fields, [
-        ("FRA_SRC", str(rule.source.network_address)),
-        ("FRA_TABLE", rule.table),
-        ("FRA_PROTOCOL", ROUTE_PROTO),
-    ]
+    attrs: list[tuple[str, Any]] = [("FRA_TABLE", rule.table), ("FRA_PROTOCOL", ROUTE_PROTO)]
+    if rule.source.prefixlen:
+        attrs.append(("FRA_SRC", str(rule.source.network_address)))
+    if rule.barred:
+        attrs.append(("FRA_DST", str(rule.barred.network_address)))
+    if rule.oif:
+        attrs.append(("FRA_OIFNAME", rule.oif))
+    return fields, attrs
 
 
 def _shown_address(text: str | None) -> Address | None:

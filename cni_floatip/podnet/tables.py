@@ -10,7 +10,7 @@ import errno
 from typing import Any
 
 from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.model import ROUTE_PROTO, Network, PodRoute, PodRule
+from cni_floatip.model import ROUTE_PROTO, PodRoute, PodRule
 from cni_floatip.podnet import routes
 from cni_floatip.podnet.rtnetlink import Message, Refused, Rtnetlink
 
@@ -44,13 +44,16 @@ def read_rules(kernel: Rtnetlink, family: int | None = None) -> list[Message]:
     ]
 
 
-def add_route(kernel: Rtnetlink, route: PodRoute, index: int) -> list[Message]:
+def add_route(kernel: Rtnetlink, route: PodRoute, index: int, *, empty: bool = False) -> list[Message]:
     """Add a route unless it is there already; return what is in its way, whereupon nothing was changed.
 
     In its way is every route to the same destination in the same table, whatever its metric: with a lower
-    one it would win, with a higher one it would be displaced in silence.
+    one it would win, with a higher one it would be displaced in silence. ``empty``: nobody uses the table,
+    so a look comes only after the kernel has said that something is there.
     """
     fields, attrs = routes.route_message(route, index)
+    if empty and _created(kernel, fields, attrs):
+        return []
     for _ in range(2):
         table = read_routes(kernel, table=route.table, family=fields["family"])
         same = [each for each in table if routes.destination_of(each) == route.destination]
@@ -58,23 +61,34 @@ def add_route(kernel: Rtnetlink, route: PodRoute, index: int) -> list[Message]:
             return []
         if same:
             return same
-        try:
-            kernel.create("route", attrs, **fields)
-        except Refused as refused:
-            if refused.errno != errno.EEXIST:
-                raise
-        else:
+        if _created(kernel, fields, attrs):
             return []
         # Somebody was faster: look what it is.
     raise Refused(errno.EEXIST, "another route comes and goes there")
 
 
+def _created(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> bool:
+    """Create a route; false when the kernel has one with the same key."""
+    try:
+        kernel.create("route", attrs, **fields)
+    except Refused as refused:
+        if refused.errno != errno.EEXIST:
+            raise
+        return False
+    return True
+
+
 def add_rule(kernel: Rtnetlink, rule: PodRule) -> None:
-    """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same source."""
+    """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same packets.
+
+    The kernel puts it before all that are there but the one for the local table.
+    """
     fields, attrs = routes.rule_message(rule)
     found = read_rules(kernel, fields["family"])
     same = [
-        each for each in found if routes.is_plain_rule(each) and routes.pod_rule(each).source == rule.source
+        each
+        for each in found
+        if routes.is_plain_rule(each) and routes.pod_rule(each).selector == rule.selector
     ]
     if any(routes.is_our_rule(each) and routes.pod_rule(each) == rule for each in same):
         return
@@ -100,11 +114,11 @@ def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[st
             raise
 
 
-def remove_rules(kernel: Rtnetlink, table: int, source: Network | None = None) -> None:
-    """Remove our rules that name ``table`` (of one source, or all), each by its priority: ours goes."""
+def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> None:
+    """Remove our rules that name ``table`` (one, or all), each by its priority: ours goes."""
     for each in read_rules(kernel):
         found = routes.pod_rule(each)
-        if not routes.is_our_rule(each) or found.table != table or source not in (None, found.source):
+        if not routes.is_our_rule(each) or found.table != table or rule not in (None, found):
             continue
         fields, attrs = routes.rule_message(found)
         attrs.append(("FRA_PRIORITY", each.get_attr("FRA_PRIORITY") or 0))

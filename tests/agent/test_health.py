@@ -6,16 +6,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent import health
+from cni_floatip.agent import health, main
 from cni_floatip.agent.health import Health, Heartbeat, Once, running
+from cni_floatip.agent.logs import Lines, Log
 from cni_floatip.agent.metrics import Metrics
 from cni_floatip.agent.pages import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
 from cni_floatip.errors import IoFailure
 from cni_floatip.nodeconf import NodeConf, SocketAddress
+from cni_floatip.store import Store
 
 ANY = SocketAddress("127.0.0.1", 0)
 
@@ -204,3 +207,16 @@ def test_where_the_node_configuration_says():
     one = SocketAddress("127.0.0.1", 9000)
     everything = {"127.0.0.1:9000": ["/healthz", "/metrics", "/readyz"]}
     assert paths(metrics_address=one, health_address=one) == everything
+
+
+def test_the_loops_of_the_agent_that_must_come_round(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(health, "Heartbeat", partial(Heartbeat, clock=lambda: now[0]))
+    policy = NodeConf.parse({"dataDir": str(tmp_path)})
+    store = Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic)
+    agent = main.Agent(policy, Log({}, Lines()), store)
+    assert agent.health.deadly() == []
+    now[0] += 301
+    assert agent.health.deadly() == ["the watch has not come round for 301 s"]
+    now[0] += 1000
+    assert [said.split(" has")[0] for said in agent.health.deadly()] == ["the keeper", "the watch"]

@@ -152,7 +152,11 @@ class Sandbox:
 
 def _line(family: str, found: Config) -> str:
     if "src" in found:
-        return f"from {found['src']} lookup {found['table']}"
+        to = f" to {found['dst']}/{found['dstlen']}" if "dst" in found else ""
+        oif = f" oif {found['oif']}" if "oif" in found else ""
+        barred = found.get("action") in ("unreachable", "7")
+        said = "unreachable" if barred else f"lookup {found['table']}"
+        return f"from {found['src']}{to}{oif} {said}" + (" (IPv6)" if oif and family == "-6" else "")
     anywhere = {"-4": "0.0.0.0/0", "-6": "::/0"}[family]
     destination = anywhere if found["dst"] == "default" else found["dst"]
     if found.get("type") in ("unreachable", "7"):

@@ -72,6 +72,14 @@ CHANGES = {
         ["rule del from 192.168.0.10 lookup 100", "rule add from 192.168.0.10 lookup 101"],
         ["from 192.168.0.10/32 lookup 100"],
     ),
+    "rule for what is bound missing": (
+        ["rule del oif net1 lookup 100"],
+        ["from 0.0.0.0/0 oif net1 lookup 100", "missing"],
+    ),
+    "rule that bars metadata missing": (
+        ["-6 rule del oif net1 to fd00:ec2::/32 unreachable"],
+        ["from ::/0 to fd00:ec2::/32 oif net1 unreachable", "missing"],
+    ),
     "address missing": (["addr del 192.168.0.10/32 dev net1"], ["192.168.0.10", "missing"]),
     "interface down": (["link set net1 down"], ["0.0.0.0/0 via 10.10.1.1"]),
     "interface gone": (["link del net1"], ["net1", "does not exist"]),

@@ -147,7 +147,7 @@ def test_E13_unless_it_is_overridden(bench: Bench, override: str) -> None:
     config = bench.config(prevResult=prev, onDelete="release")
     with host:
         bench.call("ADD", config, **environ, CNI_NETNS_OVERRIDE=override).ok()
-        assert host.ours() == ["from 192.168.0.5 lookup 100"]
+        assert host.ours() == ["from all lookup 100 oif eth1", "from 192.168.0.5 lookup 100"]
         assert bench.vpc(VIP) == bench.everywhere(node.eni("eth1").id)
 
         bench.call("CHECK", config, **environ, CNI_NETNS_OVERRIDE=override).ok()
@@ -173,7 +173,11 @@ class Host:
 
     def ours(self) -> list[str]:
         found = json.loads(self.node.run(["ip", "-N", "-j", "-d", "rule", "show"]).stdout)
-        return [f"from {r['src']} lookup {r['table']}" for r in found if r.get("protocol") == PROTO]
+        return [
+            f"from {r['src']} lookup {r['table']}" + (f" oif {r['oif']}" if "oif" in r else "")
+            for r in found
+            if r.get("protocol") == PROTO
+        ]
 
 
 def test_a_pod_is_known_by_its_cni_args(bench: Bench) -> None:

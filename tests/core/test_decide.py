@@ -242,7 +242,7 @@ def test_table_outside_policy():
 def plan(addresses: list[str], **keys: object) -> podplan.PodPlan:
     asked = conf(**keys)
     found = interfaces(*addresses)
-    return podplan.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100)
+    return podplan.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100, "net1")
 
 
 def test_pod_routes_by_default():
@@ -250,10 +250,14 @@ def test_pod_routes_by_default():
     assert [str(each) for each in (*found.routes, *found.rules, *found.connected)] == [
         "0.0.0.0/0 via 10.10.1.1 table 100",
         "::/0 via fe80:ec2::1 table 100",
+        "fe80::/64 on the link table 100",
         "unreachable 169.254.0.0/16 table 100",
         "unreachable fd00:ec2::/32 table 100",
         "from 192.168.0.2/32 lookup 100",
         "from fd00::2/128 lookup 100",
+        "from 0.0.0.0/0 oif net1 lookup 100",
+        "from ::/0 oif net1 lookup 100",
+        "from ::/0 to fd00:ec2::/32 oif net1 unreachable",
         "192.168.0.2/29",
     ]
 
@@ -289,7 +293,7 @@ def test_no_pod_routes():
 )
 def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
     asked = conf(podRoutes={"to": [to], "sourceRouting": False})
-    arguments = (asked, interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
+    arguments = (asked, lambda: interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
     if covered:
         with pytest.raises(InvalidConfig, match=f"covers {covered}.*use sourceRouting"):
             podplan.refuse_cluster_routes(*arguments)
@@ -387,8 +391,10 @@ prefixes = st.integers(0, 2**32 - 1).flatmap(
 def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
     found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
     wants = decide.destinations(conf(), found, ENI, ())
-    made = podplan.pod_plan(conf(), found, wants, ENI, 100)
-    assert {rule.source.network_address for rule in made.rules} == {each.ip for each in found}
+    made = podplan.pod_plan(conf(), found, wants, ENI, 100, "net1")
+    by_source = [rule for rule in made.rules if not rule.oif]
+    assert {rule.source.network_address for rule in by_source} == {each.ip for each in found}
+    assert [str(rule) for rule in made.rules if rule.oif] == ["from 0.0.0.0/0 oif net1 lookup 100"]
     assert {each for each in found if each.network.prefixlen < 32} == set(made.connected)
     assert all(route.table == 100 for route in made.routes)
     assert all(isinstance(rule, PodRule) and rule.table == 100 for rule in made.rules)

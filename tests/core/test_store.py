@@ -33,7 +33,11 @@ CLAIM = Claim(
         PodRoute(ip_network("0.0.0.0/0"), ip_address("10.10.1.1"), 100, 8500),
         PodRoute(ip_network("fd00:ec2::/32"), None, 100, kind="unreachable"),
     ),
-    pod_rules=(PodRule(ip_network("192.168.0.2/32"), 100),),
+    pod_rules=(
+        PodRule(ip_network("192.168.0.2/32"), 100),
+        PodRule(ip_network("::/0"), 100, "net1"),
+        PodRule(ip_network("::/0"), 100, "net1", barred=ip_network("fd00:ec2::/32")),
+    ),
     connected=(ip_interface("192.168.0.2/29"),),
     addresses=(ip_interface("192.168.0.2/29"),),
     table=100,
@@ -72,6 +76,12 @@ def test_every_field_is_in_the_file():
     for name in Claim.__dataclass_fields__:
         if name not in ("routes", "unresolved"):
             assert getattr(written, name), f"{name}: give CLAIM a value that is not the default"
+
+
+def test_a_claim_of_a_release_without_rules_for_what_is_bound_is_readable():
+    document = json.loads(json.dumps(CLAIM.document()))
+    document["podRules"] = [{"source": "192.168.0.2/32", "table": 100}]
+    assert Claim.parse(document).pod_rules == CLAIM.pod_rules[:1]
 
 
 def test_unresolved_configuration_survives(store):

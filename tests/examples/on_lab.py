@@ -132,7 +132,8 @@ def own_links(node: Node) -> set[str]:
 def ours(node: Node, ns: str) -> list[str]:
     """Return the rules of a pod that are not the kernel's own, and its routes by floating interfaces."""
     rules = [rule for family in ("-4", "-6") for rule in _ip(node, "-n", ns, family, "rule")]
-    with_source = [f"rule from {rule['src']} table {rule['table']}" for rule in rules if rule["src"] != "all"]
+    not_kernel = [rule for rule in rules if rule["src"] != "all" or "oif" in rule]
+    with_source = [f"rule from {rule['src']} table {rule['table']}" for rule in not_kernel]
     return with_source + [
         f"route {route['dst']} dev {route['dev']}"
         for family in ("-4", "-6")

@@ -269,7 +269,9 @@ class FakePodNet:
         if wanted in self._pod.our_rules:
             return
         theirs = [
-            f"{rule} proto {proto}" for rule, proto in self._pod.other_rules if rule.source == wanted.source
+            f"{rule} proto {proto}"
+            for rule, proto in self._pod.other_rules
+            if rule.selector == wanted.selector
         ]
         if theirs:
             raise PodNetworkFailure(f"cannot add rule {wanted}: another rule is there: {'; '.join(theirs)}")

@@ -38,9 +38,11 @@ class Agent:
     wire: object
     said: list[str] = field(default_factory=list)
     counts: Repairs = field(default_factory=Repairs)
+    at: float = 1000.0
 
     def __post_init__(self) -> None:
-        self._guard = Guard(SimpleNamespace(inode=direct.inode, log=self.said.append), self.counts)
+        world = SimpleNamespace(inode=direct.inode, log=self.said.append, clock=lambda: self.at)
+        self._guard = Guard(world, self.counts)
 
     def learn(self, claim):
         self.wire.on_node(self._guard.learn, claim.attachment, claim)
@@ -146,6 +148,7 @@ def test_an_eni_that_was_plugged_in_anew_is_guarded_anew(agent, wire):
 def test_a_further_pod_is_reason_to_look(agent, wire):
     agent.learn(claim("c1"))
     remove(wire)
+    agent.at += 31  # in between the last look is good enough
     agent.learn(claim("c2"))
     assert present(wire)
 

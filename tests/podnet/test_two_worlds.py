@@ -28,6 +28,10 @@ def rule(source, table=100):
     return PodRule(ip_network(source), table)
 
 
+def bound(source, barred=None, oif="net1"):
+    return PodRule(ip_network(source), 100, oif, barred=ip_network(barred) if barred else None)
+
+
 EVERYTHING = [
     route("0.0.0.0/0", mtu=8500),
     route("::/0", "fe80:ec2::1", mtu=8500),
@@ -36,12 +40,18 @@ EVERYTHING = [
     unreachable("fd00:ec2::/32"),
     rule("192.168.0.2/32"),
     rule("fd00::2/128"),
+    bound("0.0.0.0/0"),
+    bound("::/0"),
+    bound("::/0", barred="fd00:ec2::/32"),
 ]
 EVERYTHING_SHOWN = [
     "0.0.0.0/0 via 10.10.1.1 dev net1 table 100 proto 241 mtu 8500",
     "10.0.0.0/8 via 10.10.1.1 dev net1 table 254 proto 241",
     "::/0 via fe80:ec2::1 dev net1 table 100 proto 241 mtu 8500",
+    "from 0.0.0.0/0 oif net1 lookup 100 proto 241",
     "from 192.168.0.2/32 lookup 100 proto 241",
+    "from ::/0 oif net1 lookup 100 proto 241",
+    "from ::/0 to fd00:ec2::/32 oif net1 unreachable proto 241",
     "from fd00::2/128 lookup 100 proto 241",
     "unreachable 169.254.0.0/16 table 100 proto 241",
     "unreachable fd00:ec2::/32 table 100 proto 241",
@@ -168,6 +178,19 @@ def test_somebody_elses_rule_for_the_source_is_shown_and_stays(any_pod, table):
     assert shown(any_pod) == [f"from 192.168.0.2/32 lookup {table} proto 99"]
 
 
+def test_a_rule_for_what_is_bound_is_in_the_way_of_its_like_only(any_pod):
+    any_pod.put_rule("from 0.0.0.0/0 oif net1 lookup 50 proto 99")
+    any_pod.put_rule("from 192.168.0.2/32 oif net1 lookup 50 proto 99")
+    with any_pod.open() as pod:
+        for each in (rule("192.168.0.2/32"), bound("::/0"), bound("0.0.0.0/0", oif="eth0")):
+            pod.add(each)
+        with pytest.raises(PodNetworkFailure, match=r"from 0\.0\.0\.0/0 oif net1 lookup 50 proto 99"):
+            pod.add(bound("0.0.0.0/0"))
+        for each in (rule("192.168.0.2/32"), bound("0.0.0.0/0"), bound("::/0")):
+            pod.remove(each)
+        assert pod.rules() == {bound("0.0.0.0/0", oif="eth0")}
+
+
 def test_remove_all_leaves_others_and_our_other_interface(any_pod):
     any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
     any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
@@ -217,7 +240,10 @@ def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod):
         None, routes=[unreachable("fd00:ec2::/32"), route("10.0.0.0/8")], rules=[rule("fd00::2/128")]
     )
     assert [each for each in any_pod.lines() if "proto 241" in each] == [
+        "from 0.0.0.0/0 oif net1 lookup 100 proto 241",
         "from 192.168.0.2/32 lookup 100 proto 241",
+        "from ::/0 oif net1 lookup 100 proto 241",
+        "from ::/0 to fd00:ec2::/32 oif net1 unreachable proto 241",
         "unreachable 169.254.0.0/16 table 100 proto 241",
     ]
 

@@ -102,12 +102,18 @@ class KernelPod:
                 if table != 255 and not each["dst"].startswith("fe80::/"):
                     found.append(_route_line(each, table, family))
             for each in ip_json("-N", family, "rule", "show", netns=self.name):
-                if each["src"] != "all":
-                    length = each.get("srclen", 32 if family == "-4" else 128)
-                    found.append(
-                        f"from {each['src']}/{length} lookup {each['table']} proto {each['protocol']}"
-                    )
+                if each["src"] != "all" or "oif" in each:
+                    found += [_rule_line(each, family)]
         return sorted(found)
+
+
+def _rule_line(each: dict[str, Any], family: str) -> str:
+    anything, longest = {"-4": ("0.0.0.0/0", 32), "-6": ("::/0", 128)}[family]
+    source = anything if each["src"] == "all" else f"{each['src']}/{each.get('srclen', longest)}"
+    to = f" to {each['dst']}/{each['dstlen']}" if "dst" in each else ""
+    oif = f" oif {each['oif']}" if "oif" in each else ""
+    action = "unreachable" if each.get("action") in ("7", "unreachable") else f"lookup {each['table']}"
+    return f"from {source}{to}{oif} {action} proto {each['protocol']}"
 
 
 def _route_line(each: dict[str, Any], table: int, family: str) -> str:
@@ -150,8 +156,10 @@ class MemoryPod:
         )
 
     def put_rule(self, text: str) -> None:
-        _, source, _, table, _, proto = text.split()
-        self.pod.other_rules.append((PodRule(ip_network(source), int(table)), int(proto)))
+        words = text.split()
+        said = dict(zip(words[::2], words[1::2], strict=True))
+        rule = PodRule(ip_network(said["from"]), int(said["lookup"]), said.get("oif", ""))
+        self.pod.other_rules.append((rule, int(said["proto"])))
 
     def unplug(self, ifname: str) -> None:
         self.pod.unplug(ifname)

@@ -21,6 +21,7 @@ from tests.watch.scene_watched import Place
 
 NETNS = "/run/netns/web"
 VIP = "192.168.5.5"
+OF_THE_ADD = ["from 192.168.0.2/32 lookup 100", "from 0.0.0.0/0 oif net1 lookup 100"]
 
 
 class Pod:
@@ -112,7 +113,7 @@ def test_an_address_that_vanishes_is_released_after_the_grace(pod: Pod) -> None:
     assert after
     assert min(after) > time.time() + 50
     assert pod.ec2.calls == []
-    assert pod.rules == ["from 192.168.0.2/32 lookup 100"]
+    assert pod.rules == OF_THE_ADD
     assert pod.place.claim(pod.attachment).watched == ()
     pod.put(f"{VIP}/32", made=9.0)
     assert names(pod.look().appeared) == [VIP]
@@ -152,6 +153,74 @@ def test_destinations_of_a_list_stay_claimed(tmp_path: Any) -> None:
     assert pod.states == {"192.168.0.2/32": "releasing", "192.168.0.0/24": "held"}
 
 
+def test_a_listed_subnet_of_the_add_is_not_written_again(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    pod.ec2.point("10.10.254.0/28", "eni-elsewhere")  # another ADD was later
+    for _ in range(3):
+        assert not pod.look().appeared
+    assert pod.ec2.calls == []
+
+
+def test_an_address_of_a_listed_subnet_is_written_when_it_appears_and_not_again(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    for made in (5.0, 9.0):
+        pod.put("10.10.254.6/28", made)
+        assert names(pod.look().appeared) == ["10.10.254.6"]
+        assert len(pod.ec2.calls) == 2
+        assert not pod.look().appeared
+        pod.take("10.10.254.6/28")
+        assert names(pod.look().vanished) == ["10.10.254.6"]
+        assert not pod.look().vanished
+        assert len(pod.ec2.calls) == 2
+        assert not [rule for rule in pod.rules if "10.10.254.6" in rule]
+        assert pod.states == {"10.10.254.0/28": "held"}
+        pod.ec2.calls.clear()
+
+
+def test_the_address_of_the_add_in_a_listed_subnet_goes_and_comes(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    given = list(pod.rules)
+    pod.look()
+    pod.take("10.10.254.5/28")
+    assert names(pod.look().vanished) == ["10.10.254.5"]
+    assert not pod.look().vanished
+    pod.ec2.point("10.10.254.0/28", "eni-elsewhere")
+    pod.put("10.10.254.5/28", made=9.0)
+    assert names(pod.look().appeared) == ["10.10.254.5"]
+    assert pod.ec2.leads("10.10.254.0/28") == ["eni-here", "eni-here"]
+    assert set(pod.rules) == set(given)
+    assert not pod.look().appeared
+
+
+def test_a_listed_host_route_is_written_once(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, destination=[f"{VIP}/32", "192.168.5.0/24"])
+    pod.put(f"{VIP}/32")
+    assert names(pod.look().appeared) == [VIP]
+    pod.ec2.calls.clear()
+    assert not pod.look().appeared
+    pod.put("192.168.5.6/32")
+    assert names(pod.look().appeared) == ["192.168.5.6"]  # the wider one is not its own
+    assert pod.ec2.leads("192.168.5.6/32") == ["eni-here", "eni-here"]
+    pod.ec2.calls.clear()
+    pod.look()
+    assert pod.ec2.calls == []
+
+
+def test_the_last_address_of_a_family_takes_along_what_the_family_was_given(tmp_path: Any) -> None:
+    allowed = [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}]
+    pod = Pod(tmp_path, policy={"allowedDestinations": allowed})
+    before = pod.pod.lines()
+    pod.put("fd00:5::5/128")
+    pod.look()
+    assert [rule for rule in pod.rules if rule.startswith("from ::/0")] == [
+        "from ::/0 oif net1 lookup 100",
+        "from ::/0 to fd00:ec2::/32 oif net1 unreachable",
+    ]
+    pod.take("fd00:5::5/128")
+    pod.look()
+    assert pod.pod.lines() == before
+
+
 def test_keep_leaves_the_route_of_a_vanished_address(tmp_path: Any) -> None:
     pod = Pod(tmp_path, onDelete="keep")
     pod.put(f"{VIP}/32")
@@ -180,7 +249,7 @@ def test_what_is_refused_does_not_touch_the_rest(pod: Pod, address: str, says: s
     assert says in found.refused[ip_address(address.split("/")[0])]
     assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
     assert f"from {VIP}/32 lookup 100" in pod.rules
-    assert len(pod.rules) == 2
+    assert len(pod.rules) == len(OF_THE_ADD) + 1
     pod.ec2.calls.clear()
     assert pod.look(resting=set(found.refused)).refused == {}
     assert pod.ec2.calls == []
@@ -260,7 +329,7 @@ def test_what_fails_is_taken_back_and_tried_again(pod: Pod) -> None:
     assert VIP in map(str, found.failed)
     assert not found.appeared
     assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
-    assert pod.rules == ["from 192.168.0.2/32 lookup 100"]
+    assert pod.rules == OF_THE_ADD
     pod.place.clock = time.monotonic
     pod.ec2.script.clear()
     pod.ec2.point(f"{VIP}/32", "eni-elsewhere")

@@ -42,12 +42,23 @@ class Node:
         self.ec2 = self.place.ec2
         self.counts = Counted()
         self.watch: Watch
+        self.asked: list[str] = []
+        self.rounds = 0
+
+    def vpc(self, region: str, who: str, stop: Callable[[], str]) -> Any:
+        self.asked.append(f"{region} {who} {stop()}".strip())
+        return self.ec2
+
+    def beat(self) -> None:
+        self.rounds += 1
 
     @contextmanager
     def agent(self, listen_in: Callable[..., Any] = open_events) -> Iterator[Watch]:
         self.place.restart()
         appearances = Appearances(str(self.place.directory), "boot-1")
-        self.watch = Watch(self.place.world, self.counts, appearances, listen_in=listen_in)
+        self.watch = Watch(
+            self.place.world, self.counts, appearances, vpc=self.vpc, beat=self.beat, listen_in=listen_in
+        )
         self.watch.attend(self.place.claims.listen)
         with running(self.watch.run):
             yield self.watch
@@ -274,6 +285,22 @@ def test_throttled_claims_are_tried_again(pod: Pod, node: Node) -> None:
         assert len([line for line in node.place.logged if "is not claimed yet" in line]) == 1
 
 
+def test_each_attempt_is_made_in_the_pods_name(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        node.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
+        for address in (VIP, "192.168.5.6"):
+            pod.ip(f"addr add {address}/32 dev net1")
+            until(lambda each=address: f"{each}/32" in node.place.states(who))  # type: ignore[misc]
+        until(lambda: len(node.asked) > 1)
+    assert set(node.asked) == {"eu-west-1 uid-1"}
+
+
+def test_the_watch_comes_round_with_nothing_to_do(node: Node) -> None:
+    with node.agent():
+        until(lambda: node.rounds > 2)
+
+
 def test_a_refusal_is_told_once(pod: Pod, node: Node) -> None:
     with node.agent():
         who = node.add(pod)
@@ -283,7 +310,7 @@ def test_a_refusal_is_told_once(pod: Pod, node: Node) -> None:
         pod.ip("addr add 192.168.5.6/32 dev net1")
         until(lambda: node.place.states(who).get("192.168.5.6/32") == "held")
         assert node.place.states(who)[f"{VIP}/32"] == "releasing"
-        assert node.counts.seen == ["refused", "appeared"]
+        until(lambda: node.counts.seen == ["refused", "appeared"])
 
 
 def test_nothing_is_left_open(pod: Pod, node: Node) -> None:
