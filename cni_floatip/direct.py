@@ -16,7 +16,7 @@ from .documents import load_json
 from .errors import CniError
 from .nodeconf import DEFAULT_PATH, NodeConf
 from .store import Store
-from .world import Kernel, Metadata, Vpc, World
+from .world import Kernel, Metadata, Vpc, World, in_a_thread
 
 
 def policy_path(environ: Mapping[str, str]) -> str:
@@ -79,6 +79,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
         log=log,
         stop=lambda: "",
         later=None,
+        spawn=in_a_thread,
     )
 
 

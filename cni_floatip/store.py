@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .claims import VERSION, Claim
 from .errors import IoFailure
-from .model import Attachment
+from .model import Attachment, Place
 
 _FLOCK = struct.Struct("hhqqi4x")
 _WAIT = 0.02
@@ -55,6 +55,10 @@ class Store:
         """Whether anything was ever recorded here."""
         return self._claims.is_dir()
 
+    def has_lost_records(self) -> bool:
+        """Whether there ever was a record that could not be read."""
+        return any((self._root / "corrupt").glob("*"))
+
     # -- claims ---------------------------------------------------------------------------------------
 
     def put(self, claim: Claim) -> None:
@@ -62,9 +66,30 @@ class Store:
         path = self._path(claim.attachment)
         try:
             self._make_directories()
-            write_whole(path, json.dumps(claim.document(), indent=1).encode())
+            write_whole(path, json.dumps(claim.document()).encode())
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
+
+    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
+        """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
+
+        Raises IoFailure.
+        """
+        found = self.get(attachment)
+        if not isinstance(found, Claim):
+            return None
+        changed = change(found).over(found)
+        if changed != found:
+            self.put(changed)
+        return changed
+
+    def written(self, attachment: Attachment) -> bool:  # noqa: ARG002 (as the agent's memory)
+        """Whether what is known of ``attachment`` is on disk: nothing is known that is not."""
+        return True
+
+    def write_again(self) -> str:
+        """Write what could not be written: there is nothing."""
+        return ""
 
     def get(self, attachment: Attachment) -> Claim | Problem | None:
         """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""
@@ -89,6 +114,10 @@ class Store:
             elif found is not None:
                 problems.append(found)
         return sorted(claims, key=lambda claim: claim.created), problems
+
+    def at(self, place: Place) -> list[Claim]:
+        """Return the claims that have ``place`` among their routes, in whatever state, oldest first."""
+        return [claim for claim in self.all()[0] if any(route.place == place for route in claim.routes)]
 
     def erase(self, attachment: Attachment) -> None:
         """Forget the claim of ``attachment``; nothing happens when there is none. Raises IoFailure."""

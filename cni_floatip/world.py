@@ -127,11 +127,20 @@ class Problem(Protocol):
 
 
 class Claims(Protocol):
-    """The node's disk; see ``store``."""
+    """The node's disk; see ``store``.
+
+    ``change`` puts what its callable makes of the record that is there, with no other put in between. In the
+    agent a claim may have ended in memory while the disk was full: it is not ``written`` until
+    ``write_again`` could (which returns why it could not, "" for all is written).
+    """
 
     def put(self, claim: Claim) -> None: ...
+    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
+    def written(self, attachment: Attachment) -> bool: ...
+    def write_again(self) -> str: ...
     def get(self, attachment: Attachment) -> Claim | Problem | None: ...
     def all(self) -> tuple[list[Claim], Sequence[object]]: ...
+    def at(self, place: Place) -> list[Claim]: ...
     def erase(self, attachment: Attachment) -> None: ...
     def exists(self) -> bool: ...
     def sweep(self) -> None: ...
@@ -147,7 +156,8 @@ class World:
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
     Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
     ("": it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
-    does: each call works off what earlier ones left.
+    does: each call works off what earlier ones left. ``spawn`` runs something in another thread; RuntimeError
+    when there is none.
     """
 
     policy: NodeConf
@@ -165,16 +175,37 @@ class World:
     log: Callable[[str], None]
     stop: Callable[[], str]
     later: Callable[[], None] | None
+    spawn: Callable[[Callable[[], None]], None]
+
+    def together(self, *thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:
+        """Run ``thunks`` side by side until all have ended; return the errors that they raised.
+
+        An exception that is no CniError is a mistake of ours and is raised here.
+        """
+        found = _side_by_side(thunks, at_once, self.spawn)
+        for e in found:
+            if not isinstance(e, CniError):
+                raise e
+        return [e for e in found if isinstance(e, CniError)]
 
 
-def together(*thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:
-    """Run ``thunks`` side by side until all have ended; return the errors that they raised.
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread of its own. Raises RuntimeError when none is to be had."""
+    threading.Thread(target=work, daemon=True).start()
 
-    An exception that is no CniError is a mistake of ours and is raised here.
+
+def _side_by_side(
+    thunks: Sequence[Callable[[], object]], at_once: int, spawn: Callable[[Callable[[], None]], None]
+) -> list[BaseException]:
+    """Run ``thunks`` in this thread and ``at_once - 1`` more; return what they raised.
+
+    This thread waits for those that took part, not for those that come when all is done.
     """
     found: list[BaseException] = []
     todo = iter(thunks)
     taking = threading.Lock()
+    changed = threading.Condition()
+    over, busy = False, 0
 
     def run() -> None:
         while True:
@@ -184,17 +215,30 @@ def together(*thunks: Callable[[], object], at_once: int = 16) -> list[CniError]
                 return
             try:
                 thunk()
-            except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread, below)
+            except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread)
                 found.append(e)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(at_once, len(thunks)) - 1)]
-    for thread in threads:
-        thread.start()
+    def take_part() -> None:
+        nonlocal busy
+        with changed:
+            if over:
+                return
+            busy += 1
+        try:
+            run()
+        finally:
+            with changed:
+                busy -= 1
+                changed.notify()
+
+    for _ in range(min(at_once, len(thunks)) - 1):
+        try:
+            spawn(take_part)
+        except RuntimeError:  # no further thread: those that there are do it
+            break
     run()
-    for thread in threads:
-        thread.join()
-    errors = [e for e in found if isinstance(e, CniError)]
-    for e in found:
-        if not isinstance(e, CniError):
-            raise e
-    return errors
+    with changed:
+        over = True
+        while busy:
+            changed.wait()
+    return found

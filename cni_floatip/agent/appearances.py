@@ -2,6 +2,10 @@
 
 One small file beside the claims, written whole. Without it (or after a reboot) nobody knows what is new, and
 nothing that works elsewhere is taken.
+
+What was noted is on disk when ``note`` returns, not some time later: an agent that is killed in between would
+take an old appearance for a new one, and the address from whoever has it since. So nothing is put off, but
+those who note at once share one write; and interfaces may change only so often (``watched.Allowance``).
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ class Appearances:
         self._path = Path(directory) / NAME
         self._boot = boot
         self._writing = threading.Lock()
+        self._changing = threading.Lock()
         self._known = self._read()
+        self._changes = self._written = 0
 
     def of(self, attachment: Attachment) -> Dates | None:
         """Return when each address of the attachment was made, as last noted; None when nothing was."""
@@ -36,14 +42,21 @@ class Appearances:
 
     def note(self, attachment: Attachment, dates: Dates | None) -> None:
         """Remember the addresses of an attachment (None: it has ended). Raises OSError."""
+        with self._changing:
+            if self._known.get(attachment) != dates:
+                self._changes += 1
+                if dates is None:
+                    del self._known[attachment]
+                else:
+                    self._known[attachment] = dict(dates)
+            change = self._changes
         with self._writing:
-            if self._known.get(attachment) == dates:
-                return
-            if dates is None:
-                del self._known[attachment]
-            else:
-                self._known[attachment] = dict(dates)
-            write_whole(self._path, json.dumps(self._document()).encode())
+            if self._written >= change:
+                return  # with another's
+            with self._changing:
+                change, document = self._changes, self._document()
+            write_whole(self._path, json.dumps(document).encode())
+            self._written = change
 
     def _document(self) -> dict[str, object]:
         return {

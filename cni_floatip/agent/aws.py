@@ -6,6 +6,7 @@ own, which knows how urgent it is and when nobody waits for it any more. A view 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ TURN_SECONDS = 10.0
 """How long a read waits for its turn; whoever still wants it then asks again."""
 SUBNET_SECONDS = 60.0
 MOST_KEPT = 1024
+CLAIMING = ("CreateRoute", "ReplaceRoute")
 
 
 class Warm:
@@ -68,18 +70,21 @@ class Warm:
         *,
         who: str = "",
         fresh: bool = False,
+        until: float = math.inf,
+        dropped: Callable[[Place], str] = lambda _: "",
     ) -> View:
         """Return EC2 for one call. ``stop`` says why it is over, "" while it is not.
 
         ``who`` (a pod's uid or name) finds its place in line again when it comes back. ``fresh``: nothing
-        that was remembered will do.
+        that was remembered will do. After ``until`` nothing is waited for any more. ``dropped`` says why a
+        route that waits to be written is not wanted any more.
         """
         where = self._region or region
         with self._lock:
             if where not in self._vpcs:
                 self._vpcs[where] = self._connect(where)
             vpc = self._vpcs[where]
-        return View(self, vpc, where, priority, stop, who=who, fresh=fresh)
+        return View(self, vpc, where, priority, stop, who=who, fresh=fresh, until=until, dropped=dropped)
 
     def warm(self, region: str) -> None:
         """Have credentials, clients and connections ready for ``region``, roles too. Raises Ec2Error."""
@@ -127,6 +132,8 @@ class View:
         *,
         who: str,
         fresh: bool,
+        until: float,
+        dropped: Callable[[Place], str],
     ) -> None:
         self._warm = warm
         self._vpc = vpc
@@ -135,6 +142,8 @@ class View:
         self._stop = stop
         self._who = who
         self._fresh = fresh
+        self._until = until
+        self._dropped = dropped
         self._tokens: dict[tuple[Place, str], tuple[Action, Token]] = {}
         self._lock = threading.Lock()
 
@@ -182,7 +191,12 @@ class View:
         """Wait until ``action`` may be sent for ``place``. The token is spent by the write, or given back."""
         self._put_back(place, account)
         where = self._action(action, account)
-        token = self._warm.turns.turn(where, self._priority, deadline, self._stop, self._key(place))
+        last = min(deadline, self._until)
+
+        def stop() -> str:
+            return self._stop() or (self._dropped(place) if action in CLAIMING else "")
+
+        token = self._warm.turns.turn(where, self._priority, last, stop, self._key(place))
         with self._lock:
             self._tokens[place, account] = where, token
 
@@ -201,8 +215,7 @@ class View:
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off, when it is this call's turn."""
         action = self._action("ModifyNetworkInterfaceAttribute", "")
-        until = self._warm.clock() + TURN_SECONDS
-        token = self._warm.turns.turn(action, self._priority, until, self._stop)
+        token = self._warm.turns.turn(action, self._priority, self._patience(), self._stop)
         self._send(action, token, lambda: self._vpc.disable_source_dest_check(eni))
 
     # -- in turn --------------------------------------------------------------------------------------
@@ -214,15 +227,24 @@ class View:
         return self._who, place
 
     def _read(self, action: Action, what: Hashable, call: Callable[[], T]) -> T:
-        until = self._warm.clock() + TURN_SECONDS
-        found: T = self._warm.flights.ask(
-            (action, what),
-            self._priority,
-            self._stop,
-            lambda: self._warm.turns.turn(action, self._priority, until, self._stop),
-            lambda token: self._send(action, token, call),
-        )
+        until = self._patience()
+        try:
+            found: T = self._warm.flights.ask(
+                (action, what),
+                self._priority,
+                self._stop,
+                lambda: self._warm.turns.turn(action, self._priority, until, self._stop),
+                lambda token: self._send(action, token, call),
+                lambda: until - self._warm.clock(),
+            )
+        except TimeoutError as e:
+            text = "no answer came in time: who asks for all waits for the request rate"
+            raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         return found
+
+    def _patience(self) -> float:
+        """Return until when to wait for a turn."""
+        return min(self._warm.clock() + TURN_SECONDS, self._until)
 
     def _remembered(
         self,

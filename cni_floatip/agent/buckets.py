@@ -45,10 +45,14 @@ PUBLISHED: Mapping[str, Rate] = {
 
 
 class Priority(IntEnum):
-    """Whose request it is: an ADD has a pod waiting for it, the keeper has time."""
+    """Whose request it is: an ADD has a pod waiting for it, the keeper has time.
+
+    An address that a pod gave itself comes between: pods may do that as often as they like.
+    """
 
     ADD = 0
-    KEEPER = 1
+    WATCH = 1
+    KEEPER = 2
 
 
 @dataclass(slots=True, eq=False)

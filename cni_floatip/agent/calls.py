@@ -21,6 +21,7 @@ from ..errors import (
     NotAvailable,
     TryAgain,
 )
+from ..model import Attachment
 from ..netconf import TIMEOUT_SECONDS
 from ..plugin import encoded, error_document
 from ..request import Request
@@ -28,6 +29,7 @@ from ..versions import SUPPORTED
 from ..wire import Call
 from ..world import Vpc, World
 from .counts import Counts
+from .ends import Ends
 from .handed import Handed
 from .logs import Log
 from .talk import Talk
@@ -36,6 +38,8 @@ DEADLINES: Mapping[str, float] = {"DEL": 6, "CHECK": 30, "GC": 60, "STATUS": 2, 
 """How long a call may take, for its client; that of an ADD is in its configuration."""
 SHORT = 2.0
 """For what is refused at once."""
+KEPT_BACK = 5.0
+"""How long before its deadline a call waits for EC2 no more, so that the answer still comes in time."""
 READABLE = 1 << 16
 """Of a call for which there is no room only so much is read, for the version to answer in."""
 
@@ -50,16 +54,17 @@ class View(Vpc, Protocol):
 class Ways:
     """What calls need besides the world of operations.
 
-    ``view`` is EC2 in a region for one call (what stops it is asked while it waits its turn); ``ready`` says
-    why an ADD would fail now and ``broken`` which routes of pods that are here lead nowhere, "" for none;
-    ``status`` is the node's document for ``floatipctl status``; ``spooled`` does the DELs that wait.
+    ``view`` is EC2 in a region for one call: what stops it is asked while it waits its turn, and it waits
+    until a time of the world's clock at most. ``ready`` says why an ADD would fail now and ``broken`` which
+    routes of pods that are here lead nowhere, "" for none; ``status`` is the node's document for
+    ``floatipctl status``; ``spooled`` does the DELs of an attachment that wait, and says if none is left.
     """
 
-    view: Callable[[str, Request, Callable[[], str]], View]
+    view: Callable[[str, Request, Callable[[], str], float], View]
     ready: Callable[[], str]
     broken: Callable[[], str]
     status: Callable[[], Mapping[str, Any]]
-    spooled: Callable[[], None]
+    spooled: Callable[[Attachment], bool]
 
 
 class Calls:
@@ -83,6 +88,7 @@ class Calls:
             else:
                 asked = request.parse(call.env, call.stdin)
                 version, log = asked.version, _bound(log, asked)
+                self._catch_up(asked)
                 talk.works(_deadline(asked))
                 document = self._run(asked, call, talk, log)
         except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
@@ -114,6 +120,7 @@ class Calls:
         self._delete(asked, replace(self._world, log=log), log)
         found = self._world.claims.get(asked.attachment)
         done = found is None or (found.moved if not isinstance(found, Claim) else not found.live)
+        done = done and self._world.claims.written(asked.attachment)
         seconds = time.monotonic() - began
         told = "DEL from the spool: " + ("done" if done else "it cannot be recorded yet")
         log(told, "info" if done else "warning", seconds=seconds)
@@ -126,6 +133,11 @@ class Calls:
             return {"cniVersion": SUPPORTED[-1], "supportedVersions": list(SUPPORTED)}
         return self._ways.status()
 
+    def _catch_up(self, asked: Request) -> None:
+        """Do the DELs of an ADD's own attachment that are in the spool: later they would end its claim."""
+        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):
+            raise TryAgain(f"a DEL of {asked.attachment} is in the spool and cannot be recorded yet")
+
     def _run(self, asked: Request, call: Call, talk: Talk, log: Log) -> Mapping[str, Any] | None:
         if asked.verb == "STATUS":
             self._status()
@@ -136,7 +148,6 @@ class Calls:
                 case "DEL":
                     self._delete(asked, world, log)
                 case "ADD":
-                    self._ways.spooled()  # a DEL of the same attachment comes first
                     return operations.add(asked, world)
                 case "CHECK":
                     operations.check(asked, world)
@@ -148,12 +159,14 @@ class Calls:
         self, asked: Request, call: Call, talk: Talk, log: Log, ends: contextlib.ExitStack
     ) -> World:
         """Return the world of one call, which ends with ``ends``."""
-        stop = talk.stop if asked.verb in ("ADD", "CHECK") else _never
+        stop: Callable[[], str] = _never
+        seconds = _deadline(asked)
+        until = self._world.clock() + seconds - min(KEPT_BACK, seconds / 4)
         views: dict[str, View] = {}
 
         def vpc(region: str) -> Vpc:
             if region not in views:
-                views[region] = self._ways.view(region, asked, stop)
+                views[region] = self._ways.view(region, asked, stop, until)
                 ends.callback(views[region].close)
             return views[region]
 
@@ -161,7 +174,10 @@ class Calls:
         if asked.verb == "GC" or (asked.verb == "DEL" and talk.descriptor is None):
             return world  # looks into a pod only where a claim's own path still leads to it
         handed = Handed(asked.netns, talk.descriptor, call.netns_errno, world.kernel, world.inode)
-        return replace(world, kernel=handed.kernel, inode=handed.inode)
+        world = replace(world, kernel=handed.kernel, inode=handed.inode)
+        if asked.verb in ("ADD", "CHECK"):
+            stop = Ends(asked, talk.stop, world).why
+        return replace(world, stop=stop)
 
     def _delete(self, asked: Request, world: World, log: Log) -> None:
         """DEL always completes: what goes wrong is for the operator to read, not for the runtime."""

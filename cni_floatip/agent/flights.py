@@ -55,12 +55,13 @@ class Flights:
         stop: Callable[[], str],
         turn: Callable[[], Any],
         read: Callable[[Any], Any],
+        left: Callable[[], float] = lambda: POLL_SECONDS,
     ) -> Any:
         """Return what ``read`` returns to this caller or to another who asked the same in time.
 
         ``turn`` waits for leave to read, while others still join; ``read`` gets what it returned. A flight
         for less urgent callers is not joined: it would wait as they do. Raises what they raise, TryAgain when
-        ``stop`` says why.
+        ``stop`` says why, TimeoutError when no time is ``left`` (in seconds) to wait for another's read.
         """
         with self._lock:
             flight = self._join(question, urgency)
@@ -72,7 +73,9 @@ class Flights:
                     if flight.landed:
                         return _landed(flight)
                     if flight.has_pilot:
-                        flight.changed.wait(POLL_SECONDS)
+                        if (seconds := left()) <= 0:
+                            raise TimeoutError
+                        flight.changed.wait(min(seconds, POLL_SECONDS))
                         continue
                     flight.has_pilot = True
                 return self._fly(question, flight, turn, read)

@@ -170,6 +170,8 @@ class Keeper:
         return gap
 
     def _look(self) -> None:
+        if unwritten := self._world.claims.write_again():
+            self._world.log(unwritten)
         self._resolve_lost_records()
         seen_all = self._mender.look(self._reconcile * self._stretch)
         self._failures = 0 if seen_all else self._failures + 1

@@ -8,6 +8,7 @@ knows it all. It ends on SIGTERM with as little left to do as the time allows: a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import resource
@@ -20,7 +21,7 @@ from typing import Any
 from .. import __version__, direct, imds, podnet
 from ..claims import Claim, State
 from ..errors import CniError, Ec2Error, TryAgain
-from ..model import Node
+from ..model import Attachment, Node
 from ..nodeconf import NodeConf
 from ..request import Request
 from ..store import Store
@@ -29,6 +30,8 @@ from . import aws, health, logs, status
 from .appearances import Appearances
 from .buckets import Priority
 from .calls import Calls, Ways
+from .crew import Crew
+from .earlier import end_abandoned, steady
 from .guard import Guard
 from .keeper import Keeper
 from .life import Life
@@ -39,6 +42,7 @@ from .pages import Pages
 from .server import Server
 from .spool import Spool
 from .watch import Watch
+from .wishes import Wishes
 
 OWN_SECONDS = 10.0
 """How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
@@ -51,6 +55,10 @@ LAST_SECONDS = 1.5
 CREDENTIALS_SECONDS = 5.0
 WARM_SECONDS = 30.0
 METADATA_SECONDS = 3.0
+WATCH_SECONDS = 300.0
+"""After which a watch that does not come round is dead; it does twice a second, and waits for disks only."""
+M_ARENA_MAX, ARENAS = -8, 2
+"""Of mallopt(3). Python runs one thread at a time, so they are hardly ever in each other's way."""
 SHOWN = 3
 """How many broken routes an answer to STATUS names."""
 
@@ -63,6 +71,7 @@ def run(path: str) -> int:
     with _alone(store, policy.data_dir):
         logs.take_over(log)
         _enough_descriptors()
+        _few_arenas()
         agent = Agent(policy, log, store)
         status = agent.run()
         if not agent.is_quiet:  # a thread that still writes must not do so once the directory is another's
@@ -76,7 +85,6 @@ class Agent:
     def __init__(self, policy: NodeConf, log: logs.Log, store: Store) -> None:
         self.policy = policy
         self.log = log
-        self.since = time.time()
         self.life = Life(log)
         self.is_quiet = True
         self._seldom = logs.Seldom(log)
@@ -87,20 +95,30 @@ class Agent:
         self.aws = aws.Warm(policy, self.metrics, direct.clock, region=os.environ.get("AWS_REGION", ""))
         self.metadata = Remembered(_connect, direct.clock)
         self.world = self._world()
+        self.since = self.world.now()
         self.guard = Guard(self.world, self.metrics)
+        self.wishes = Wishes()
         rounds = health.Heartbeat("the keeper", max(900, 20 * policy.reconcile_seconds))
         self.keeper = Keeper(
-            self.world, self.metrics, present=self._present, chores=(self.guard.look, rounds.beat)
+            self.world,
+            self.metrics,
+            present=self._present,
+            urgent=lambda region: self.aws.view(region, Priority.ADD),
+            chores=(self.guard.look, rounds.beat),
         )
-        like_an_add = replace(self.world, vpc=self.aws.view, log=log)
         known = Appearances(policy.data_dir, self.world.boot())
-        self.watch = Watch(like_an_add, self.metrics, known)
+        followed = health.Heartbeat("the watch", WATCH_SECONDS)
+        self.watch = Watch(
+            replace(self.world, log=log), self.metrics, known, vpc=self._watched, beat=followed.beat
+        )
         ways = Ways(self._view, self._not_ready, self._broken, self._status, self._work_off_spool)
         self.calls = Calls(self.world, ways, self.metrics, log)
         self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log)
         self.accepting = health.Once("the socket does not accept calls yet")
         self.credentials = health.Once("no AWS credentials have been seen yet")
-        self.health = health.Health([rounds], [self.accepting, self.credentials, self.keeper.ready_problem])
+        self.health = health.Health(
+            [rounds, followed], [self.accepting, self.credentials, self.keeper.ready_problem]
+        )
 
     def run(self) -> int:
         """Live from the first claim read to the last released; return the exit status."""
@@ -109,9 +127,7 @@ class Agent:
         pages = Pages(health.pages(self.policy, self.health, self.metrics.page), log=self.log)
         self.metrics.before_page(lambda: self.metrics.claims(status.by_state(self.claims.all()[0])))
         ended = end_abandoned(self.world)
-        self.claims.listen(self.guard.learn)
-        self.claims.listen(self.keeper.changed)
-        self.watch.attend(self.claims.listen)
+        self.attend()
         self.spool.prepare()
         self.spool.work_off()
         server = Server(
@@ -135,6 +151,14 @@ class Agent:
         self.life.wait()
         self._end(server)
         return int(self.life.failed)
+
+    def attend(self) -> None:
+        """Let every part learn of the claims that there are, and from now on of each change."""
+        self.guard.attend(self.claims.listen)
+        self.claims.listen(self.wishes.learn)
+        self.claims.listen(self.keeper.changed)
+        self.claims.listen(self._wake_waiting)
+        self.watch.attend(self.claims.listen)
 
     def _end(self, server: Server) -> None:
         """Finish what is under way, then release what can be released. A hurry ends either."""
@@ -172,16 +196,22 @@ class Agent:
             boot=lambda: boot,
             inode=direct.inode,
             clock=direct.clock,
-            now=time.time,
+            now=steady(time.time, direct.clock),
             sleep=time.sleep,
             jitter=random.random,
             log=self._seldom,  # whoever looks again and again says the same again
             stop=lambda: "",
             later=self._wake_keeper,
+            spawn=Crew(),
         )
 
     def _wake_keeper(self) -> None:
         self.keeper.wake()
+
+    def _wake_waiting(self, _: Attachment, claim: Claim | None) -> None:
+        """Let an ADD that waits for its turn see that it was deleted."""
+        if claim and claim.deleted and not claim.state.live:
+            self.aws.wake()
 
     # -- threads ------------------------------------------------------------------------------------------
 
@@ -201,13 +231,23 @@ class Agent:
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
-    def _view(self, region: str, asked: Request, stop: Callable[[], str]) -> aws.View:
+    def _view(self, region: str, asked: Request, stop: Callable[[], str], until: float) -> aws.View:
         urgent = Priority.ADD if asked.verb in ("ADD", "CHECK") else Priority.KEEPER
-        who = asked.pod.uid or asked.pod.name or asked.attachment.container
-        return self.aws.view(region, urgent, stop, who=who, fresh=asked.verb == "CHECK")
+        return self.aws.view(
+            region,
+            urgent,
+            stop,
+            who=asked.pod.uid or asked.pod.name or asked.attachment.container,
+            fresh=asked.verb == "CHECK",
+            until=until,
+            dropped=lambda place: self.wishes.dropped(asked.attachment, place),
+        )
 
-    def _work_off_spool(self) -> None:
-        self.spool.work_off()
+    def _watched(self, region: str, who: str, stop: Callable[[], str]) -> aws.View:
+        return self.aws.view(region, Priority.WATCH, stop, who=who)
+
+    def _work_off_spool(self, attachment: Attachment) -> bool:
+        return self.spool.work_off_for(attachment.container, attachment.ifname)
 
     def _not_ready(self) -> str:
         return " | ".join(self.health.problems())
@@ -232,7 +272,7 @@ class Agent:
             self._enis = frozenset(metadata.eni(mac).id for mac in metadata.macs())
         except CniError as e:
             self._seldom(f"which ENIs this node has cannot be seen now: {e}", "warning")
-        return self._enis or {claim.eni for claim in self.claims.all()[0]}
+        return self._enis or {claim.eni for claim in self.claims.all()[0] if claim.live}
 
     def _status(self) -> Mapping[str, Any]:
         claims, records = self.claims.all()
@@ -245,40 +285,13 @@ class Agent:
             problems=self.health.problems(),
             spooled=self.spool.length(),
         )
-        now = time.time()
+        now = self.world.now()
         return status.document(facts, claims, records, self.keeper.sightings(), now=now, clock=now)
 
 
 def _connect(deadline: float) -> imds.Metadata:
     endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
     return imds.Metadata(deadline, endpoint=endpoint, clock=direct.clock)
-
-
-def end_abandoned(world: World) -> int:
-    """End what an earlier agent left that is nobody's any more; return how many claims that are.
-
-    An ADD that was under way answered nobody, so its claim is released at once. A claim from before the last
-    boot had a namespace that is gone; its pod may be about to appear elsewhere, so it has its grace.
-    """
-    ended = 0
-    world.claims.sweep()
-    claims, problems = world.claims.all()
-    for problem in problems:
-        world.log(str(problem))
-    for claim in claims:
-        now = ended_by_restart(claim, world.boot(), world.now() + world.policy.release_grace_seconds)
-        if now != claim:
-            world.claims.put(now)
-            ended += 1
-    return ended
-
-
-def ended_by_restart(claim: Claim, boot: str, after: float) -> Claim:
-    """Return what a restart of the agent makes of ``claim``."""
-    if (claim.live or claim.standby) and claim.boot != boot:
-        return claim.ended(after)
-    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]
-    return claim.with_state(State.RELEASING, begun) if begun else claim
 
 
 @contextlib.contextmanager
@@ -295,6 +308,12 @@ def _alone(store: Store, directory: str) -> Iterator[None]:
                 f"the data directory {directory} is in use by another node agent or a call in direct mode"
             )
         time.sleep(0.1)
+
+
+def _few_arenas() -> None:
+    """Let all threads share memory: glibc gives each an arena, which keeps what a burst of calls needed."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _enough_descriptors() -> None:

@@ -21,7 +21,7 @@ from ..keeping import Act, Sighting, Stake, Verdict, judge, stakes_of
 from ..model import Attachment, Place, RouteTable, Target
 from ..netconf import NetConf
 from ..operations.release import abandoned, attachment_lock, place_lock, release
-from ..world import Vpc, World, together
+from ..world import Vpc, World
 from .counts import Counts
 
 ACT_SECONDS = 20.0
@@ -127,7 +127,7 @@ class Mender:
                 mends.append(partial(self._mend, region, place, account, verdict.act, reconcile, deadline))
         self.pending |= releases.keys()
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
-        together(*both, at_once=AT_ONCE)
+        self._world.together(*both, at_once=AT_ONCE)
 
     def _is_gone(self, table: str, at: float) -> bool:
         """Whether a table has not been seen for so long that it does not exist any more."""
@@ -283,7 +283,9 @@ class Mender:
     def release_all(self, deadline: float) -> None:
         """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
         todo = [claim for claim in self._world.claims.all()[0] if _has_ended_routes(claim)]
-        together(*(partial(self._release_at_once, claim, deadline) for claim in todo), at_once=AT_ONCE)
+        self._world.together(
+            *(partial(self._release_at_once, claim, deadline) for claim in todo), at_once=AT_ONCE
+        )
 
     def _release_at_once(self, claim: Claim, deadline: float) -> None:
         if self._world.clock() < deadline:

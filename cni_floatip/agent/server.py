@@ -52,8 +52,8 @@ Answer = Callable[[wire.Call, Talk], tuple[int, bytes]]
 class Server:
     """Listens at ``path`` from the moment it is made; ``run`` is the thread that hears.
 
-    ``refuse`` answers, quickly, a call for which there is no room. ``woken`` is called when a call is to
-    stop, which may be waiting for something.
+    ``refuse`` answers, quickly, a call for which there is no room; a DEL is never told that: its client
+    keeps it in the spool. ``woken`` is called when a call is to stop, which may be waiting for something.
     """
 
     def __init__(
@@ -219,10 +219,13 @@ class Server:
             self._complain("busy", f"{self._most} calls are at work: no room for {name}")
         except RuntimeError as e:  # no thread is to be had
             self._complain("busy", f"no room for {name}: {e}")
-        status, stdout = self._refuse(call)
+        if call.command == "DEL":  # an error would stop the clean-up of the plugins before us
+            answer = wire.refusal("it has no room for another call now")
+        else:
+            answer = wire.deadline_frame(1) + wire.reply_frame(*self._refuse(call))
         talk.sock.setblocking(False)
         with contextlib.suppress(OSError):  # a small answer: it fits
-            talk.sock.send(wire.greeting() + wire.deadline_frame(1) + wire.reply_frame(status, stdout))
+            talk.sock.send(wire.greeting() + answer)
         self._end(talk)
 
     def _work(self, talk: Talk, call: wire.Call) -> None:

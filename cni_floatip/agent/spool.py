@@ -2,6 +2,9 @@
 
 A file is a request's body, as it would have come over the socket. It goes when its DEL is on disk as a claim
 that is to be released; one that nobody can understand is set aside and reported.
+
+One thread does them all, one after the other. An ADD does those of its own attachment itself, and waits for
+nobody else's: there may be thousands, and each may have to wait for the call that it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +28,11 @@ AGAIN_SECONDS = 30.0
 ABANDONED_SECONDS = 3600.0
 MOST_ASIDE = 256
 """How many files are kept that nobody understands."""
+TAKE_SECONDS = 10.0
+"""How long an ADD waits for a DEL of its attachment that is being done; no DEL takes longer."""
+
+Owner = tuple[str, str]
+"""Container and interface, as the environment in a file names them."""
 
 
 class Spool:
@@ -47,21 +55,31 @@ class Spool:
         self._log = log
         self._clock = clock
         self._again: dict[str, float] = {}
-        self._taking = threading.Lock()
+        self._owners: dict[str, Owner | None] = {}
+        self._under_way: set[str] = set()
+        self._changed = threading.Condition()
 
     def work_off(self) -> int:
         """Do every DEL that is there and due; return how many are left. Raises nothing for a single one."""
-        if not self._names():
+        names = self._names()
+        if not names:
             return 0
-        with self._taking:
-            names = self._names()
-            for name in names:
-                if self._again.get(name, 0.0) <= self._clock():
-                    self._take(name)
-            left = self._names()
+        for name in names:
+            if self._again.get(name, 0.0) <= self._clock():
+                self._do(name, 0.0)
+        left = self._names()
+        with self._changed:
             self._again = {name: at for name, at in self._again.items() if name in left}
+            self._owners = {name: owner for name, owner in self._owners.items() if name in left}
         self._counts.spooled(len(left))
         return len(left)
+
+    def work_off_for(self, container: str, ifname: str) -> bool:
+        """Do the DELs of one attachment, due or not; return whether none is left."""
+        own = [name for name in self._names() if self._owner(name) == (container, ifname)]
+        for name in own:
+            self._do(name, TAKE_SECONDS)
+        return not any((self._root / name).exists() for name in own)
 
     def run(self, stop: threading.Event) -> None:
         """Look again and again until told to stop; the body of a thread."""
@@ -90,6 +108,35 @@ class Spool:
         except OSError:  # nobody has left anything yet
             return []
 
+    def _owner(self, name: str) -> Owner | None:
+        """Return whose DEL a file holds; None for one that nobody understands. A name says no other later."""
+        if name not in self._owners:
+            try:
+                with (self._root / name).open("rb") as file:
+                    length = file.read(4)
+                    block = file.read(min(int.from_bytes(length, "big"), wire.MOST_BODY))
+                env = wire.read_body(length + block).env
+                found = env.get("CNI_CONTAINERID", ""), env.get("CNI_IFNAME", "")
+            except (OSError, wire.Malformed):
+                return None
+            with self._changed:
+                self._owners[name] = found
+        return self._owners.get(name)
+
+    def _do(self, name: str, seconds: float) -> None:
+        """Do one DEL, unless somebody else is at it, who is then waited for so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._under_way, seconds)
+            if name in self._under_way:
+                return
+            self._under_way.add(name)
+        try:
+            self._take(name)
+        finally:
+            with self._changed:
+                self._under_way.remove(name)
+                self._changed.notify_all()
+
     def _take(self, name: str) -> None:
         path = self._root / name
         try:
@@ -100,14 +147,18 @@ class Spool:
             if self._deliver(wire.read_body(body)):
                 path.unlink(missing_ok=True)
             else:
-                self._again[name] = self._clock() + AGAIN_SECONDS
+                self._try_again(name)
         except (wire.Malformed, CniError, RecursionError) as e:
             self._set_aside(path, str(e))
         except FileNotFoundError:
             pass
         except OSError as e:
-            self._again[name] = self._clock() + AGAIN_SECONDS
+            self._try_again(name)
             self._log(f"{path}: {e.strerror or e}", "warning")
+
+    def _try_again(self, name: str) -> None:
+        with self._changed:
+            self._again[name] = self._clock() + AGAIN_SECONDS
 
     def _set_aside(self, path: Path, why: str) -> None:
         aside = path.parent / "corrupt"
@@ -120,6 +171,6 @@ class Spool:
                 path.unlink()
                 done = f"removed: corrupt/ holds {MOST_ASIDE} files already"
         except OSError as e:
-            self._again[path.name] = self._clock() + AGAIN_SECONDS
+            self._try_again(path.name)
             done = f"left where it is: {e.strerror or e}"
         self._log(f"{path}: this is no DEL that can be done: {why} ({done})", "error")

@@ -1,7 +1,8 @@
 """Who may send the next request to EC2: the waiting in line before its token buckets (``buckets``).
 
 ADDs go first, the one that has wanted its route longest before the others: the runtime repeats an ADD that
-failed, and it comes back to the place that it had. A token that is not spent is given back.
+failed, and it comes back to the place that it had. After them come the addresses that pods gave themselves,
+then the keeper. A token that is not spent is given back.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ..errors import (
 from ..model import Place, PodRoute, PodRule
 from ..netconf import NetConf
 from ..request import Request
-from ..world import PodNet, Vpc, World, together
+from ..world import PodNet, Vpc, World
 from .leftovers import work_off
 from .plan import Asked, plan
 from .release import attachment_lock, place_lock, release
@@ -91,7 +91,7 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
         ]
         if any(address.version == 6 for address in claim.addresses):  # IPv4 has no such detection
             work.append(lambda: _wait(world, pod, claim, deadline))
-        raise_any(together(*work))
+        raise_any(world.together(*work))
         held = _hold(world, claim, vanished)
     except BaseException:  # also when the process is told to end: nobody else knows what was half done
         _undo(world, vpc, pod, claim, until)
@@ -144,7 +144,7 @@ def _point_vpc(
 
     for exists in (False, True):
         places = [place for place, target in seen.items() if (target is not None) is exists]
-        raise_any(together(*(partial(write, place) for place in places)))
+        raise_any(world.together(*(partial(write, place) for place in places)))
 
 
 def point(
@@ -217,6 +217,9 @@ def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
         raise TryAgain("every selected route table is gone since it was selected")
     held = claim.held(wanted, world.now())
     world.claims.put(held)
+    now = world.claims.get(claim.attachment)
+    if not isinstance(now, Claim) or now.deleted:
+        raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     return held
 
 

@@ -2,11 +2,14 @@
 
 An error from DEL would make the runtime skip the other plugins' clean-up (libcni stops at the first one), so
 what cannot be done now is recorded and done by the next call. Needs neither ``prevResult`` nor namespace.
+
+The attachment may be held by somebody who waits for AWS. Then the mark is all that is left: it ends the claim
+for good (``Claim.deleted``), whatever the holder puts later, and the pod is cleared without the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -53,6 +56,8 @@ def _delete(request: Request, world: World, deadline: float) -> None:
                 claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
                 end(world, claim, request.netns, deadline, override=request.netns_override)
+            elif claim is not None:  # who holds it has been told, and gives the pod nothing more
+                _clear_pod(world, claim, request.netns, override=request.netns_override)
     finally:
         if world.later:
             world.later()
@@ -73,7 +78,7 @@ def _cancelled(request: Request, world: World) -> Iterator[bool]:
 
 
 def _cancel(request: Request, world: World) -> None:
-    """Tell a running ADD to write no more: it looks at its record before each write.
+    """End the claim in the record, for whoever is at work on it: an ADD looks there before each write.
 
     One that has recorded nothing yet finds an empty record when it wants to.
     """
@@ -81,9 +86,11 @@ def _cancel(request: Request, world: World) -> None:
         return
     claim = world.claims.get(request.attachment)
     if claim is None:
-        world.claims.put(_blank(request, world))
-    elif isinstance(claim, Claim) and claim.live:
-        world.claims.put(claim.ended(_release_time(world, claim)))
+        world.claims.put(_blank(request, world).ended(0.0, world.now()))
+    elif isinstance(claim, Claim) and not claim.deleted:
+        stays = _staying(world, claim)
+        _let_stay(world, claim, stays)
+        world.claims.change(request.attachment, lambda now: _ended(world, now, stays))
 
 
 def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bool = False) -> None:
@@ -91,17 +98,9 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
 
     A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
     """
-    if claim.on_delete == "keep":
-        heirs = live_claims(world, besides=claim.attachment)
-        left = [
-            route
-            for route in claim.routes
-            if route.state in (State.HELD, State.SUPERSEDED)
-            and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
-        ]
-        claim = replace(claim, routes=tuple(route for route in claim.routes if route not in left))
-        _let_stay(world, claim, {route.place for route in left})
-    claim = claim.ended(_release_time(world, claim))
+    stays = _staying(world, claim)
+    _let_stay(world, claim, stays)
+    claim = _ended(world, claim, stays)
     if claim.routes or claim.unresolved is not None:
         try:
             world.claims.put(claim)
@@ -109,13 +108,39 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
             world.log(str(e))
     _clear_pod(world, claim, netns, override=override)
     if not claim.routes and claim.unresolved is None:
-        world.claims.erase(claim.attachment)
+        _erase(world, claim)
         return
     if world.later:
         return  # without EC2: whoever comes later has the record
     if claim.unresolved is not None:
         claim = resolve(world, claim, deadline)
     release(world, world.vpc(claim.region), claim, deadline)
+
+
+def _ended(world: World, claim: Claim, stays: Collection[Place]) -> Claim:
+    routes = tuple(route for route in claim.routes if route.place not in stays or not route.state.live)
+    return replace(claim, routes=routes).ended(_release_time(world, claim), world.now())
+
+
+def _staying(world: World, claim: Claim) -> set[Place]:
+    """Return where ``onDelete: keep`` leaves the route: where a pod had it, and no other of ours wants it."""
+    if claim.on_delete != "keep":
+        return set()
+    heirs = live_claims(world, besides=claim.attachment)
+    return {
+        route.place
+        for route in claim.routes
+        if route.state in (State.HELD, State.SUPERSEDED)
+        and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
+    }
+
+
+def _erase(world: World, claim: Claim) -> None:
+    try:
+        world.claims.erase(claim.attachment)
+    except IoFailure:  # then it says at least that nobody wants it any more
+        world.claims.put(claim)
+        raise
 
 
 def _release_time(world: World, claim: Claim) -> float:
@@ -128,8 +153,10 @@ def _release_time(world: World, claim: Claim) -> float:
     return max(world.now(), claim.written) + world.policy.release_grace_seconds
 
 
-def _let_stay(world: World, claim: Claim, places: set[Place]) -> None:
+def _let_stay(world: World, claim: Claim, places: Collection[Place]) -> None:
     """Take ``places`` out of older records of this node: to them what is kept would be nobody's route."""
+    if not places:
+        return
     for other in world.claims.all()[0]:
         if other.eni != claim.eni or other.attachment == claim.attachment:
             continue

@@ -86,7 +86,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         mac=site.eni.mac,
         config={key: value for key, value in request.config.items() if key not in OF_ONE_CALL},
         source_dest_check=world.policy.source_dest_check,
-        created=world.now(),
+        created=max(world.now(), before.deleted if before else 0.0),  # so that it counts as new
         written=world.now() + conf.timeout_seconds,
     )
 

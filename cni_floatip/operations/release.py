@@ -17,7 +17,7 @@ from ..claims import Claim, ClaimedRoute, State
 from ..ec2writes import FRESH_SECONDS, Patience, route_at
 from ..errors import Ec2Error, Ec2Fault, TryAgain, raise_any
 from ..model import Attachment, Place
-from ..world import Vpc, World, together
+from ..world import Vpc, World
 
 AT_ONCE = 8
 """How many routes are looked at and deleted side by side."""
@@ -33,23 +33,24 @@ def place_lock(place: Place) -> str:
     return f"place {place}"
 
 
-def live_claims(world: World, besides: Attachment | None = None) -> list[Claim]:
-    """Return the claims of this node that want their routes, without that of ``besides``.
+def live_claims(
+    world: World, besides: Attachment | None = None, *, place: Place | None = None
+) -> list[Claim]:
+    """Return the claims of this node that want their routes (or ``place``), without that of ``besides``.
 
     A ``claiming`` one counts only while its ADD lives (else nobody was told that it succeeded), none from
     before a reboot does.
     """
-    claims, problems = world.claims.all()
-    for problem in problems:
-        world.log(str(problem))
+    claims = world.claims.at(place) if place else world.claims.all()[0]
     return [
         claim
         for claim in claims
-        if claim.live and claim.attachment != besides and not _abandoned(world, claim)
+        if claim.live and claim.attachment != besides and not abandoned(world, claim)
     ]
 
 
-def _abandoned(world: World, claim: Claim) -> bool:
+def abandoned(world: World, claim: Claim) -> bool:
+    """Whether nobody stands behind a live claim: its ADD died, or its namespace went with a reboot."""
     if claim.boot != world.boot():
         return True  # its namespace went with the reboot
     return claim.state is State.CLAIMING and not world.claims.is_locked(attachment_lock(claim.attachment))
@@ -68,14 +69,18 @@ def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
     def end(route: ClaimedRoute) -> None:
         results.append(_release_route(world, vpc, record, route, deadline))
 
-    errors = together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
+    errors = world.together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
     record.put(results, written=True)
     raise_any(errors)
     return record.claim
 
 
 class _Record:
-    """The claim that is being released: its routes change one by one, in threads side by side."""
+    """The claim that is being released: its routes change one by one, in threads side by side.
+
+    A DEL may mark the record meanwhile. So what is put is the record as it is then, changed in nothing but
+    what became of the routes that were released.
+    """
 
     def __init__(self, world: World, claim: Claim) -> None:
         self.claim = claim
@@ -85,13 +90,22 @@ class _Record:
     def put(self, changed: Iterable[ClaimedRoute], *, written: bool = False) -> None:
         """Put ``changed`` in the place of the claim's own routes, on disk too."""
         by_place = {route.place: route for route in changed}
+
+        def done(now: Claim) -> Claim:
+            routes = tuple(_as_released(route, by_place.get(route.place)) for route in now.routes)
+            if now.created != self.claim.created or routes == now.routes:
+                return now
+            return replace(now, routes=routes, written=self._world.now() if written else now.written)
+
         with self._lock:
-            routes = tuple(by_place.get(route.place, route) for route in self.claim.routes)
-            if routes == self.claim.routes:
-                return
-            at = self._world.now() if written else self.claim.written
-            self.claim = replace(self.claim, routes=routes, written=at)
-            self._world.claims.put(self.claim)
+            now = self._world.claims.change(self.claim.attachment, done)
+            self.claim = now or done(self.claim)
+
+
+def _as_released(route: ClaimedRoute, released: ClaimedRoute | None) -> ClaimedRoute:
+    if released is None:
+        return route
+    return replace(route, state=released.state, successor=released.successor)
 
 
 def _release_route(
@@ -111,7 +125,7 @@ def _release_route(
         with world.claims.lock(place_lock(place), max(0.0, deadline - world.clock())) as free:
             if not free:
                 raise TryAgain(f"{place}: another call on this node is writing it")
-            others = live_claims(world, besides=claim.attachment)
+            others = live_claims(world, besides=claim.attachment, place=place)
             try:
                 read_at = world.clock()
                 target = route_at(vpc, place, route.account)

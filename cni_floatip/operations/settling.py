@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ..claims import Claim, ClaimedRoute, State
-from ..errors import CniError, TryAgain
+from ..errors import CniError, IoFailure, TryAgain
 from ..model import Interface, Place, PodRoute, PodRule, host_route
 from ..world import World
 from .judging import Taken, Wanted
@@ -46,9 +46,20 @@ def settle(
     no = [each for each in wanted if each not in good]
     lost = [each.interface for each in no if not live & set(each.places)]
     settled = without(settled, lost)
-    world.claims.put(replace(settled, standby=now.live and not settled.live))
+    try:
+        world.claims.put(replace(settled, standby=now.live and not settled.live))
+    except IoFailure:  # a full disk: what nobody had before may not stay as if somebody were at work on it
+        had = {route.place for route in before.routes if route.state.live}
+        begun = {place for each in wanted for place in each.places} - had
+        world.claims.change(now.attachment, lambda now: _not_begun(now, begun))
+        raise
     if lost:
         _take_back(world, settled, [each for each in no if each.interface in lost])
+
+
+def _not_begun(now: Claim, begun: Collection[Place]) -> Claim:
+    left = now.with_state(State.RELEASING, begun)
+    return replace(left, standby=now.live and not left.live)
 
 
 def _settled(

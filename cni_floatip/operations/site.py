@@ -13,7 +13,7 @@ from ..errors import Ec2Error, InvalidConfig, raise_any
 from ..model import Eni, Network, Node, RouteTable, Subnet
 from ..netconf import NetConf
 from ..result import PrevResult
-from ..world import Metadata, PodNet, Vpc, World, together
+from ..world import Metadata, PodNet, Vpc, World
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
         reads.append(read_subnets)
     if world.policy.source_dest_check != "ignore":
         reads.append(read_check)
-    raise_any(together(*reads))
+    raise_any(world.together(*reads))
     wants = decide.destinations(conf, prev.addresses, eni, subnets)
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}

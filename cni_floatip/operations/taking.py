@@ -16,7 +16,7 @@ from ..ec2writes import Seen, repeated
 from ..errors import CniError, Ec2Error, TryAgain
 from ..model import Address, Interface, Place, Target
 from ..netconf import NetConf
-from ..world import Vpc, World, together
+from ..world import Vpc, World
 from .add import point, stop_signal
 from .judging import Taken, Wanted, judged, site_of_claim
 from .settling import settle
@@ -38,7 +38,8 @@ def take(
 ) -> Taken:
     """Claim ``addresses`` for the attachment of ``claim``, whose lock the caller holds.
 
-    One that has not just ``appeared`` takes no route that works for another: it is recorded as superseded,
+    A DEL that comes meanwhile ends it: that is looked for before each step, so that no step follows it. One
+    that has not just ``appeared`` takes no route that works for another: it is recorded as superseded,
     so that it gets the route when that one is given up. ``lost``: an address has been taken away meanwhile.
     Raises CniError where the claim cannot be written.
     """
@@ -55,8 +56,13 @@ def take(
     wanted = judged(world, vpc, alone, claim, site, addresses, appeared, deadline, taken)
     if not wanted:
         return taken
-    now = _recorded(world, claim, wanted)
-    world.claims.put(now)
+    now = world.claims.change(
+        claim.attachment, lambda now: now if now.deleted else _recorded(world, now, wanted)
+    )
+    if now is None or now.deleted:
+        for one in wanted:
+            taken.no(one.interface, TryAgain(f"stopped: {claim.attachment} was deleted meanwhile"))
+        return taken
     written: set[Place] = set()
     vanished: set[Place] = set()
     try:
@@ -148,7 +154,7 @@ def _write(
                 taken.no(each, e)
 
     if any(each.view.checks_source for each in todo) and not _sourceless(
-        world, vpc, claim, todo, deadline, taken
+        world, vpc, claim, todo, deadline, taken, signal
     ):
         return
     for exists in (False, True):  # creates first: they can fail for a quota
@@ -159,17 +165,29 @@ def _write(
             for place, target in each.places.items()
             if (target is not None) is exists
         }
-        together(*now.values())
+        world.together(*now.values())
 
 
 def _sourceless(
-    world: World, vpc: Vpc, claim: Claim, todo: Sequence[Wanted], deadline: float, taken: Taken
+    world: World,
+    vpc: Vpc,
+    claim: Claim,
+    todo: Sequence[Wanted],
+    deadline: float,
+    taken: Taken,
+    signal: Callable[[], None],
 ) -> bool:
     """Turn the source/dest check off, which somebody has turned on since the ADD; false: it stays on."""
+    error: CniError
     try:
+        signal()
         repeated(world, deadline, lambda: vpc.disable_source_dest_check(claim.eni))
     except Ec2Error as e:
-        for each in todo:
-            taken.no(each.interface, e.answer(f"cannot turn the source/dest check of {claim.eni} off"))
-        return False
-    return True
+        error = e.answer(f"cannot turn the source/dest check of {claim.eni} off")
+    except CniError as e:
+        error = e
+    else:
+        return True
+    for each in todo:
+        taken.no(each.interface, error)
+    return False

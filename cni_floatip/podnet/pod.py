@@ -93,6 +93,7 @@ class PodNet:
         self._message = message
         self._parent: Parent | None = None
         self._empty: set[int] = set()  # tables in which nothing was when this call looked
+        self._rules: list[Message] = []  # as they were then
         self.link: Link = link_of(message)
 
     def parent(self) -> Parent | None:
@@ -190,7 +191,8 @@ class PodNet:
     def free_table(self, start: int = 100) -> int:
         """Return the first number from ``start`` up that no route and no rule of either family names."""
         with reported("look for a free routing table"):
-            used = {routes.table_of(each, "FRA_TABLE") for each in tables.read_rules(self._kernel)}
+            self._rules = tables.read_rules(self._kernel)
+            used = {routes.table_of(each, "FRA_TABLE") for each in self._rules}
             table = start
             while (
                 table in used
@@ -212,7 +214,8 @@ class PodNet:
         """
         with reported(f"add {wanted} on {self.link.name}"):
             if isinstance(wanted, PodRule):
-                tables.add_rule(self._kernel, wanted)
+                known = self._rules if wanted.table in self._empty else None
+                tables.add_rule(self._kernel, wanted, known)
             elif in_the_way := tables.add_route(
                 self._kernel, wanted, self.link.index, empty=wanted.table in self._empty
             ):

@@ -78,13 +78,14 @@ def _created(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, A
     return True
 
 
-def add_rule(kernel: Rtnetlink, rule: PodRule) -> None:
+def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = None) -> None:
     """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same packets.
 
-    The kernel puts it before all that are there but the one for the local table.
+    The kernel puts it before all that are there but the one for the local table. ``known``: the rules as
+    they were a moment ago.
     """
     fields, attrs = routes.rule_message(rule)
-    found = read_rules(kernel, fields["family"])
+    found = read_rules(kernel, fields["family"]) if known is None else known
     same = [
         each
         for each in found
@@ -96,7 +97,12 @@ def add_rule(kernel: Rtnetlink, rule: PodRule) -> None:
     if theirs:
         shown = "; ".join(f"{routes.pod_rule(each)} proto {each.get_attr('FRA_PROTOCOL')}" for each in theirs)
         raise PodNetworkFailure(f"cannot add rule {rule}: another rule is there: {shown}")
-    kernel.create("rule", attrs, **fields)
+    try:
+        kernel.create("rule", attrs, **fields)
+    except Refused as refused:
+        if refused.errno != errno.EEXIST or known is None:
+            raise
+        add_rule(kernel, rule)
 
 
 def remove_route(kernel: Rtnetlink, route: PodRoute, index: int) -> None:

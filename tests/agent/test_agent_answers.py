@@ -24,7 +24,7 @@ from cni_floatip.agent.talk import Talk
 from cni_floatip.errors import CniError, InvalidNetns, PodNetworkFailure
 from cni_floatip.nodeconf import NodeConf
 from cni_floatip.store import Store
-from cni_floatip.world import World
+from cni_floatip.world import World, in_a_thread
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
 CONFIG = b'{"cniVersion": "1.0.0", "name": "n", "prevResult": {}}'
@@ -53,6 +53,7 @@ class Agent:
         self.said = Written()
         self.counts = Counted()
         self.ready = self.broken = ""
+        self.waiting = False
         store = Store(str(directory), sleep=time.sleep, clock=time.monotonic)
         known: dict[str, Any] = {
             "policy": NodeConf(),
@@ -70,13 +71,14 @@ class Agent:
             "log": lambda sentence: None,
             "stop": lambda: "",
             "later": lambda: None,
+            "spawn": in_a_thread,
         }
         ways = Ways(
             view=lambda *_: None,  # type: ignore[arg-type,return-value]
             ready=lambda: self.ready,
             broken=lambda: self.broken,
             status=lambda: {"claims": []},
-            spooled=lambda: None,
+            spooled=lambda _: not self.waiting,
         )
         log = Log({}, Lines("debug", "json", self.said))
         self.calls = Calls(World(**known | edges), ways, self.counts, log)
@@ -97,6 +99,12 @@ class Agent:
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path)
+
+
+def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(agent: Agent) -> None:
+    agent.waiting = True
+    code, document, _ = agent.ask("ADD", CNI_NETNS="/run/netns/x")
+    assert (code, "is in the spool" in document["msg"]) == (11, True), document
 
 
 @pytest.mark.parametrize(

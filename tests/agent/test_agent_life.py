@@ -19,9 +19,9 @@ import pytest
 
 from cni_floatip import wire
 from cni_floatip.agent import main
+from cni_floatip.agent.earlier import ended_by_restart
 from cni_floatip.agent.life import Life
 from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.main import ended_by_restart
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.errors import TryAgain
 from cni_floatip.model import Attachment as Named
@@ -222,7 +222,9 @@ def claim(*routes: ClaimedRoute, boot: str = "now") -> Claim:
     ],
 )
 def test_what_a_restart_makes_of_a_claim(before: Claim, after: Claim) -> None:
-    assert ended_by_restart(before, "now", 60.0) == after
+    ended = ended_by_restart(before, "now", 60.0)
+    assert replace(ended, deleted=0.0) == after
+    assert bool(ended.deleted) == (before.live and before.boot == "before")
 
 
 def test_an_add_that_died_with_the_agent_is_taken_back(node: Node, pod: Attachment, lab: Lab) -> None:

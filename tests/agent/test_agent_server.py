@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import stat
 import threading
@@ -278,6 +280,87 @@ def test_when_there_is_no_room_an_add_is_refused_and_a_del_let_in(tmp_path: Path
             dialogue.sock.close()
     finally:
         running.end()
+
+
+@pytest.mark.parametrize(("env", "refused"), [(ADD, False), (DEL, True)], ids=["ADD", "DEL"])
+def test_when_there_is_no_thread_a_del_is_left_to_its_client_s_spool(
+    running: Running, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], refused: bool
+) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        heard = ask(running.path, env)
+    if refused:
+        assert (heard.status, heard.refused) == (None, "it has no room for another call now")
+    else:
+        assert (heard.status, heard.stdout) == (1, b"full")
+    assert ask(running.path, env).status == 0
+    wait(lambda: descriptors() <= before)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_calls_at_once_than_work_side_by_side(running: Running, many_descriptors: None) -> None:
+    before, threads = descriptors(), threading.active_count()
+    running.hold.clear()
+    dialogues = []
+    for number in range(the_server.CALLS + 100):
+        dialogues.append(Dialogue(running.path))
+        dialogues[-1].ask({**ADD, "CNI_CONTAINERID": f"c{number}"}, b"{}")
+    wait(lambda: len(running.seen) == the_server.CALLS)
+    refused = [dialogue.answer() for dialogue in dialogues[the_server.CALLS :]]
+    assert {(heard.status, heard.stdout) for heard in refused} == {(1, b"full")}
+    with Dialogue(running.path) as late:
+        late.ask(DEL)
+        assert late.until_deadline() == 7.0, "a DEL is let in all the same"
+        running.hold.set()
+        assert late.answer().status == 0
+    assert {dialogue.answer().status for dialogue in dialogues[: the_server.CALLS]} == {0}
+    for dialogue in dialogues:
+        dialogue.sock.close()
+    wait(lambda: descriptors() <= before)
+    wait(lambda: threading.active_count() <= threads)
+
+
+def test_with_no_descriptor_left_a_client_waits_and_is_heard_later(running: Running) -> None:
+    ask(running.path, ADD)  # whatever is imported late
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Dialogue(running.path) as busy:
+        running.hold.clear()
+        busy.ask(ADD)
+        busy.until_deadline()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(30)
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, descriptors() + 64), hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            sock.connect(str(running.path))
+            sock.sendall(wire.request_bytes(ADD))
+            wait(lambda: "no client can be let in: Too many open files" in running.said.text)
+            assert not busy.answers.status
+        finally:
+            for each in taken:
+                os.close(each)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        running.hold.set()
+        assert busy.answer().status == 0
+        answers = wire.Answers()
+        while data := sock.recv(65536):
+            answers.feed(data)
+        sock.close()
+        assert answers.status == 0
 
 
 def test_once_closed_it_takes_nothing_and_finishes_what_runs(running: Running) -> None:

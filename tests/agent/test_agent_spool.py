@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,12 +44,19 @@ class Desk:
         self.now = 1000.0
         self.done: list[str] = []
         self.on_disk = True
+        self.begun: list[str] = []
+        self.quick: set[str] = set()
+        self.slow = threading.Event()
+        self.slow.set()
         self.said = Written()
         self.counts = Counted()
         log = Log({}, Lines("debug", "text", self.said))
         self.spool = Spool(str(root), self.deliver, self.counts, log, lambda: self.now)
 
     def deliver(self, call: wire.Call) -> bool:
+        self.begun.append(call.env["CNI_CONTAINERID"])
+        if call.env["CNI_CONTAINERID"] not in self.quick:
+            self.slow.wait(10)
         if call.stdin == b"nonsense":
             raise DecodeFailure("network configuration: this is no JSON")
         self.done.append(call.env["CNI_CONTAINERID"])
@@ -60,6 +67,13 @@ class Desk:
         path = self.root / f"{name}.del"
         path.write_bytes(wire.body_bytes(env, stdin))
         return path
+
+
+def wait(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -150,4 +164,53 @@ def test_two_who_look_at_once_do_each_once(desk: Desk) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert desk.done == [f"c{number:02}" for number in range(30)]
+    assert sorted(desk.done) == [f"c{number:02}" for number in range(30)]
+
+
+OWN = ("c1", "net1")
+
+
+def test_an_add_does_the_dels_of_its_own_attachment_alone(desk: Desk) -> None:
+    for number in range(5):
+        desk.leave(f"{number}", {**DEL, "CNI_CONTAINERID": f"c{number}"})
+    desk.leave("5", {**DEL, "CNI_IFNAME": "net2"})
+    desk.leave("6").write_bytes(b"nonsense")
+    assert desk.spool.work_off_for(*OWN)
+    assert desk.done == ["c1"]
+    assert desk.spool.length() == 6
+
+
+def test_an_add_does_not_wait_for_the_dels_of_others(desk: Desk) -> None:
+    desk.leave("0", {**DEL, "CNI_CONTAINERID": "c0"})
+    desk.leave("1")
+    desk.slow.clear()
+    worker = threading.Thread(target=desk.spool.work_off)
+    worker.start()
+    wait(lambda: desk.begun == ["c0"])
+    desk.quick = {"c1"}
+    assert desk.spool.work_off_for(*OWN)
+    assert desk.done == ["c1"]
+    desk.slow.set()
+    worker.join(10)
+    assert desk.done == ["c1", "c0"], "and none is done twice"
+
+
+def test_an_add_waits_for_its_own_del_that_is_being_done(desk: Desk) -> None:
+    desk.leave("1")
+    desk.slow.clear()
+    worker = threading.Thread(target=desk.spool.work_off)
+    worker.start()
+    wait(lambda: desk.begun == ["c1"])
+    threading.Timer(0.3, desk.slow.set).start()
+    assert desk.spool.work_off_for(*OWN)
+    assert desk.begun == desk.done == ["c1"]
+    worker.join(10)
+
+
+def test_an_add_learns_that_a_del_of_its_own_is_left(desk: Desk) -> None:
+    desk.leave("1")
+    desk.on_disk = False
+    desk.spool.work_off()
+    assert not desk.spool.work_off_for(*OWN)
+    desk.on_disk = True
+    assert desk.spool.work_off_for(*OWN), "though its time has not come"

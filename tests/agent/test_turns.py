@@ -342,6 +342,20 @@ def test_threads_are_served_in_order_and_a_retry_keeps_its_place():
     assert served.index("first") < served.index("second") < served.index("keeper")
 
 
+def test_an_add_passes_all_addresses_that_pods_gave_themselves():
+    line = Line(Rate(1, 5), 0.0)
+    line.spend(line.take(0.0))
+    flapping = [line.join(Priority.WATCH, 0.0) for _ in range(200)]
+    keeper = line.join(Priority.KEEPER, 0.0)
+    add = line.join(Priority.ADD, 1.0)
+    assert line.due(add, 1.0) == 0
+    line.leave(add)
+    assert line.due(flapping[0], 1.0) == 0
+    for each in flapping:
+        line.leave(each)
+    assert line.due(keeper, 1.0) == 0
+
+
 def test_who_waits_can_be_woken_to_give_up():
     turns, over = Turns(time.monotonic), threading.Event()
     for _ in range(50):

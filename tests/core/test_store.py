@@ -49,6 +49,7 @@ CLAIM = Claim(
     config={"name": "net"},
     watched=(ip_interface("192.168.0.3/32"),),
     standby=True,
+    deleted=1790000100.5,
 )
 
 

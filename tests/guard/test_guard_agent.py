@@ -95,6 +95,43 @@ def test_the_first_claim_guards_its_eni_at_once(agent, wire):
     assert (agent.said, agent.counts.repairs, agent.problems) == ([], [], {})
 
 
+class Counting(Guard):
+    """Counts how often it looks for an ENI."""
+
+    covers = 0
+
+    def cover(self, mac):
+        self.covers += 1
+        return super().cover(mac)
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["both are there", "one is not"])
+def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(agent, wire, missing):
+    other = "02:00:00:00:0f:0f" if missing else plug_in(wire)
+    claims = [claim(f"c{number}", mac=(ENI_MAC, other)[number % 2]) for number in range(1000)]
+
+    def listen(learn):
+        for each in claims:
+            learn(each.attachment, each)
+
+    agent._guard = Counting(
+        SimpleNamespace(inode=direct.inode, log=agent.said.append, clock=lambda: 0.0), agent.counts
+    )
+    wire.on_node(agent._guard.attend, listen)
+    assert agent._guard.covers == 2
+    assert present(wire)
+    assert list(agent.problems) == [other] * missing
+    agent.learn(claim("later"))
+    assert agent._guard.covers == 2
+
+
+def plug_in(wire):
+    """Plug a second ENI in; return its MAC."""
+    mac = "02:00:00:00:0e:0e"
+    netns.ip(wire.node, [f"link add eth7 address {mac} type veth peer name reth7"])
+    return mac
+
+
 def remove(wire):
     wire.on_node(guard.remove, wire.eni())
 

@@ -23,7 +23,7 @@ from cni_floatip.nodeconf import NodeConf
 from cni_floatip.operations.delete import end
 from cni_floatip.operations.release import attachment_lock, place_lock, release
 from cni_floatip.store import Store
-from cni_floatip.world import Kernel, Metadata, World
+from cni_floatip.world import Kernel, Metadata, World, in_a_thread
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")
@@ -200,6 +200,7 @@ class SimulatedNode:
             log=self.log,
             stop=lambda: "",
             later=lambda: None,
+            spawn=self.spawn,
         )
         self.keeper = Keeper(self.world, Counts(), present=lambda: self.enis)
         self.claims.listen(self.keeper.changed)
@@ -220,6 +221,9 @@ class SimulatedNode:
     def round(self) -> float:
         """Do one round of the keeper; return when the next is due."""
         return self.keeper.tick()
+
+    def spawn(self, work: Callable[[], None]) -> None:
+        in_a_thread(work)
 
     def log(self, sentence: str) -> None:
         self.said.append(sentence)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip.claims import LATE_SECONDS
-from cni_floatip.errors import Ec2Fault
+from cni_floatip.errors import Ec2Fault, IoFailure
 from cni_floatip.model import Place, Target
 
 from .simulated import FLOATING, Cluster
@@ -24,6 +24,10 @@ def cluster(tmp_path: Path) -> Cluster:
 @pytest.fixture
 def three(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path, "abc")
+
+
+def full(claim: object) -> None:
+    raise IoFailure("No space left on device")
 
 
 def lose(cluster: Cluster, table: str = "rtb-1") -> None:
@@ -217,6 +221,18 @@ class TestOutages:
         cluster.ec2.refused.clear()
         cluster.pass_time(100)
         assert (cluster.leads(), a.state(gone)) == ("", "gone")
+
+    def test_an_end_that_found_the_disk_full_is_written_when_there_is_room(self, cluster, monkeypatch):
+        a = cluster.nodes["a"]
+        gone = a.add()
+        store = a.claims._store
+        monkeypatch.setattr(store, "put", full)
+        a.delete(gone)
+        cluster.pass_time(GRACE + 30)
+        assert (cluster.leads(), a.state(gone)) == ("", "gone")
+        monkeypatch.undo()
+        cluster.pass_time(70)
+        assert store.get(gone).state == "gone"
 
     def test_one_vpc_that_cannot_be_seen_keeps_no_claims_of_others(self, cluster):
         a = cluster.nodes["a"]

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cni_floatip import operations, request, world
-from cni_floatip.agent.main import end_abandoned
+from cni_floatip import operations, request
+from cni_floatip.agent.earlier import end_abandoned
 from cni_floatip.claims import Claim
 from cni_floatip.errors import CniError, Ec2Error, Ec2Fault
 from cni_floatip.model import Attachment, Eni, Network, Node
@@ -311,20 +309,7 @@ class WholeCluster(Cluster):
         return [(name, claim) for name, node in self.nodes.items() for claim in node.claims.all()[0]]
 
 
-class OneAfterTheOther:
-    """A thread that does not run: ``together`` then does everything in its caller's."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def join(self) -> None:
-        pass
-
-
 def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing happen side by side, and write files without waiting for a disk."""
-    monkeypatch.setattr(world, "threading", SimpleNamespace(Lock=threading.Lock, Thread=OneAfterTheOther))
+    monkeypatch.setattr(SimulatedNode, "spawn", lambda *_: None)
     monkeypatch.setattr("os.fsync", lambda _: None)

@@ -21,7 +21,7 @@ from cni_floatip.nodeconf import NodeConf
 from cni_floatip.operations.add import add
 from cni_floatip.request import Request
 from cni_floatip.store import Store
-from cni_floatip.world import World
+from cni_floatip.world import World, in_a_thread
 from tests.fakes.vpc import FakeVpc
 
 ENI_MAC = "02:00:00:00:00:01"
@@ -135,6 +135,7 @@ class Place:
             log=self.logged.append,
             stop=lambda: "",
             later=self._later,
+            spawn=in_a_thread,
         )
 
     def add(self, netns: str, *addresses: str, **said: Any) -> Attachment:

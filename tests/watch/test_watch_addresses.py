@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.main import ended_by_restart
+from cni_floatip.agent.earlier import ended_by_restart
 from cni_floatip.errors import Ec2Fault, NotAsClaimed, TryAgain
 from cni_floatip.model import Attachment
 from cni_floatip.operations.addresses import Asked, Followed, follow

@@ -1,0 +1,54 @@
+"""Threads that wait for work: a call has its reads and writes done side by side without starting any.
+
+Starting a thread makes its starter wait until it runs, which beside other calls may be milliseconds.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+MOST = 64
+"""How many threads wait for work; more are started where needed, and end when they are done."""
+IDLE_SECONDS = 60.0
+
+
+class Crew:
+    """``World.spawn`` of the agent: runs what it is given in a thread that is idle, or in a new one."""
+
+    def __init__(self, most: int = MOST, idle: float = IDLE_SECONDS) -> None:
+        self._most = most
+        self._seconds = idle
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Run ``work`` soon. Raises RuntimeError when no thread is to be had."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._work.put(work)
+                return
+        threading.Thread(target=self._live, args=(work,), name="crew", daemon=True).start()
+
+    def _live(self, work: Callable[[], None] | None) -> None:
+        while work is not None:
+            work()
+            work = self._next()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for more; None when there are enough who do, or there was nothing for long."""
+        with self._lock:
+            if self._idle >= self._most:
+                return None
+            self._idle += 1
+        while True:
+            try:
+                return self._work.get(timeout=self._seconds)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:  # else something is on its way to us
+                        self._idle -= 1
+                        return None

@@ -1,0 +1,83 @@
+"""Two hundred ADDs at once, by the installed client, against a running agent and EC2's real request rates."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bench import running
+from bench.running import Ran
+from bench.scene import ENI, Pod, Scene
+from cni_floatip.agent.crew import MOST
+from tests.conftest import require
+
+FLOOD = 200
+SECONDS = 12
+"""What each ADD may take. EC2's rate gives only some of them their turn in it."""
+RATE = (50, 5)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    require("root", "ip")
+    with Scene(tables=1) as found:
+        found.make_pods(FLOOD)
+        yield found
+
+
+def wait(condition: Callable[[], object], seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.1)
+
+
+def descriptors(scene: Scene) -> int:
+    return len(os.listdir(f"/proc/{scene.agent.pid}/fd"))  # noqa: PTH208
+
+
+def outcome(ran: Ran) -> tuple[int, dict[str, Any]]:
+    answer = json.loads(ran.stdout)
+    return (answer["code"] if ran.status else 0), answer
+
+
+def leads_here(scene: Scene, pods: list[Pod]) -> set[str]:
+    (routes,) = scene.order(tables=True)["tables"].values()
+    return {pod.address for pod in pods if routes.get(f"{pod.address}/32") == ENI}
+
+
+def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(scene: Scene) -> None:
+    scene.add(scene.make_pods(1)[0])
+    pods = scene.make_pods(FLOOD)
+    wait(lambda: scene.working() == 0)
+    before, threads = descriptors(scene), scene.threads()
+    scene.routes_elsewhere(pods)
+    scene.order(buckets=dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), RATE), latency=0.03)
+    done = running.run_all(
+        scene.command("ADD", pod, scene.container(), timeoutSeconds=SECONDS) for pod in pods
+    )
+    found = [outcome(ran) for ran in done]
+    assert {code for code, _ in found} <= {0, 11}, found
+    assert max(ran.wall for ran in done) < SECONDS + 5
+    held = {pod.address for pod, (code, _) in zip(pods, found, strict=True) if code == 0}
+    assert len(held) >= RATE[0]
+    assert held <= leads_here(scene, pods)
+    told = [answer["msg"] for code, answer in found if code]
+    assert any("the request rate is used up" in each for each in told), told
+    assert scene.agent.poll() is None
+    scene.order(buckets={}, latency=0.0)
+    wait(lambda: scene.working() == 0)
+    wait(lambda: scene.threads() <= threads + MOST)
+    wait(lambda: descriptors(scene) <= before + 8)
+
+
+def test_the_agent_works_on_as_before(scene: Scene) -> None:
+    pod, container = scene.make_pods(1)[0], scene.container()
+    scene.add(pod, container)
+    scene.delete(pod, container)
+    assert scene.memory()["rss"] < 150

@@ -1,0 +1,143 @@
+"""What ends a call that waits for EC2: its client, its pod, a DEL for its attachment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from dataclasses import field as factory
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent import logs
+from cni_floatip.agent.buckets import Priority
+from cni_floatip.agent.ends import PATH_SECONDS, Ends
+from cni_floatip.agent.main import Agent
+from cni_floatip.agent.memory import Memory
+from cni_floatip.agent.turns import Action
+from cni_floatip.claims import Claim
+from cni_floatip.errors import TryAgain
+from cni_floatip.model import Attachment, PodIdentity
+from cni_floatip.nodeconf import NodeConf
+from cni_floatip.request import Request
+from cni_floatip.store import Store
+
+WHO = Attachment("net", "c1", "net1")
+ADD = Request("ADD", "1.0.0", WHO, "/run/netns/web", {}, PodIdentity("core", "web", "uid"))
+
+
+def record(created: float) -> Claim:
+    return Claim(WHO, "", "", "", 0, "", PodIdentity("", "", ""), "release", (), created=created)
+
+
+@dataclass
+class Scene:
+    """The world as an ADD's end sees it."""
+
+    claims: Memory
+    at: float = 1000.0
+    client: str = ""
+    inodes: list[int] = factory(default_factory=lambda: [7])
+    looks: int = 0
+
+    def now(self) -> float:
+        return self.at
+
+    def clock(self) -> float:
+        return self.at
+
+    def inode(self, _: str) -> int:
+        self.looks += 1
+        return self.inodes[-1]
+
+    def ends(self) -> Ends:
+        return Ends(ADD, lambda: self.client, self)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(Memory(Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic)))
+
+
+def test_a_call_goes_on_for_its_client_and_its_pod(scene: Scene) -> None:
+    ends = scene.ends()
+    scene.claims.put(record(scene.at))
+    scene.at += 100
+    assert ends.why() == ""
+    scene.client = "the client is gone"
+    assert ends.why() == "the client is gone"
+
+
+def test_a_del_ends_it_whatever_was_recorded_before(scene: Scene) -> None:
+    ends = scene.ends()
+    scene.at += 1
+    scene.claims.put(record(scene.at).ended(0.0, scene.at))
+    assert ends.why() == f"{WHO} was deleted meanwhile"
+
+
+def test_a_del_that_came_before_the_call_does_not_end_it(scene: Scene) -> None:
+    scene.claims.put(record(scene.at).ended(0.0, scene.at))
+    scene.at += 1
+    assert scene.ends().why() == ""
+
+
+def test_a_namespace_that_is_gone_ends_it_though_the_client_lives(scene: Scene) -> None:
+    ends = scene.ends()
+    scene.inodes.append(0)
+    scene.at += 2 * PATH_SECONDS
+    assert ends.why() == f"the pod's namespace {ADD.netns} is gone"
+    scene.inodes.append(7)
+    assert ends.why(), "it does not come back"
+
+
+def test_the_namespace_is_looked_at_a_few_times_a_second_at_most(scene: Scene) -> None:
+    ends = scene.ends()
+    before = scene.looks
+    for _ in range(1000):
+        scene.at += 0.001
+        ends.why()
+    assert scene.looks - before <= 4
+
+
+def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(scene: Scene) -> None:
+    scene.inodes.append(0)
+    ends = scene.ends()
+    scene.at += 1
+    assert ends.why() == ""
+
+
+def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("cni_floatip.agent.turns.POLL_SECONDS", 60.0)
+    policy = NodeConf.parse({"dataDir": str(tmp_path / "data"), "spoolDir": str(tmp_path / "spool")})
+    store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
+    agent = Agent(policy, logs.Log({}, logs.Lines("error", "json", Nowhere())), store)
+    agent.attend()
+    action, turns = Action("", "eu", "CreateRoute"), agent.aws.turns
+    for _ in range(1000):  # for minutes there is no room
+        turns.spend(action, turns.at_once(action))
+    ends = Ends(ADD, lambda: "", agent.world)
+    outcome: list[str] = []
+
+    def wait() -> None:
+        try:
+            turns.turn(action, Priority.ADD, agent.world.clock() + 60, ends.why)
+        except TryAgain as e:
+            outcome.append(e.msg)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    until = time.monotonic() + 10
+    while not turns.waiting() and time.monotonic() < until:
+        time.sleep(0.01)
+    now = agent.world.now()
+    with agent.claims.lock(f"attachment {WHO}", 0):
+        agent.claims.put(record(now).ended(0.0, now))
+    thread.join(10)
+    assert outcome == [f"stopped: {WHO} was deleted meanwhile"]
+
+
+class Nowhere:
+    def write(self, text: str) -> None:
+        """Keep nothing."""

@@ -1,0 +1,59 @@
+"""Doing things side by side: also where no further thread is to be had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cni_floatip.errors import TryAgain
+from cni_floatip.world import World, in_a_thread
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def a_world(threads: int) -> Any:
+    """Return what ``together`` needs of a world in which only so many threads can be had."""
+    left = [threads]
+
+    def spawn(work: Callable[[], None]) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        in_a_thread(work)
+
+    return SimpleNamespace(spawn=spawn)
+
+
+def slowly(done: list[int], number: int) -> None:
+    time.sleep(0.02)
+    done.append(number)
+
+
+@pytest.mark.parametrize("threads", [0, 2, 100])
+def test_with_however_few_threads_everything_is_done_when_it_returns(threads: int) -> None:
+    done: list[int] = []
+    assert World.together(a_world(threads), *(partial(slowly, done, number) for number in range(10))) == []
+    assert sorted(done) == list(range(10))
+
+
+def test_nothing_is_begun_after_it_has_returned() -> None:
+    late: list[Callable[[], None]] = []
+    done: list[int] = []
+    World.together(SimpleNamespace(spawn=late.append), *(partial(slowly, done, n) for n in range(3)))  # type: ignore[arg-type]
+    for work in late:
+        work()
+    assert done == [0, 1, 2]
+
+
+def test_errors_are_returned_and_mistakes_raised() -> None:
+    errors: list[Callable[[], object]] = [partial(fail, TryAgain(str(number))) for number in range(3)]
+    assert sorted(error.msg for error in World.together(a_world(1), *errors)) == ["0", "1", "2"]
+    with pytest.raises(ZeroDivisionError):
+        World.together(a_world(1), *errors, lambda: 1 // 0)
