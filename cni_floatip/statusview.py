@@ -37,12 +37,11 @@ def text(document: Mapping[str, Any]) -> str:
 
 
 def wrong(document: Mapping[str, Any]) -> bool:
-    """Return whether anything in it wants a person: the agent is not ready, a look failed, a file is bad."""
+    """Return whether anything in it wants a person: the agent, a look that failed, a bad file."""
     agent = document.get("agent", {})
     routes = (route for claim in document.get("claims", ()) for route in claim.get("routes", ()))
-    return bool(
-        agent.get("problems") or document.get("records") or any(route.get("error") for route in routes)
-    )
+    of_agent = agent.get("problems") or agent.get("warnings")
+    return bool(of_agent or document.get("records") or any(route.get("error") for route in routes))
 
 
 def show(ask: Callable[[], Mapping[str, Any]], *, as_json: bool, out: TextIO) -> int:
@@ -109,7 +108,7 @@ def _agent(document: Mapping[str, Any]) -> Iterator[str]:
         f"agent {agent.get('release', '-')}{where and f' on {where}'}, pid {agent.get('pid', '-')}, "
         f"since {agent.get('since') or '-'}: {'not ready' if agent.get('problems') else 'ready'}"
     )
-    yield from (f"  {problem}" for problem in agent.get("problems", ()))
+    yield from (f"  {problem}" for problem in (*agent.get("problems", ()), *agent.get("warnings", ())))
     if spooled := agent.get("spooled"):
         yield f"  {spooled} DEL{'s' * (spooled != 1)} in the spool"
     for record in document.get("records", ()):

@@ -125,7 +125,7 @@ class Agent:
         began = time.monotonic()
         self.life.obey_signals()
         pages = Pages(health.pages(self.policy, self.health, self.metrics.page), log=self.log)
-        self.metrics.before_page(lambda: self.metrics.claims(status.by_state(self.claims.all()[0])))
+        self.metrics.before_page(self._gauge)
         ended = end_abandoned(self.world)
         self.attend()
         self.spool.prepare()
@@ -274,6 +274,10 @@ class Agent:
             self._seldom(f"which ENIs this node has cannot be seen now: {e}", "warning")
         return self._enis or {claim.eni for claim in self.claims.all()[0] if claim.live}
 
+    def _gauge(self) -> None:
+        self.metrics.claims(status.by_state(self.claims.all()[0]))
+        self.metrics.unguarded(len(self.guard.problems))
+
     def _status(self) -> Mapping[str, Any]:
         claims, records = self.claims.all()
         facts = status.Facts(
@@ -283,6 +287,7 @@ class Agent:
             node=self._node,
             name=os.environ.get("NODE_NAME", ""),
             problems=self.health.problems(),
+            warnings=[f"ENI {mac}: {problem}" for mac, problem in self.guard.problems.items()],
             spooled=self.spool.length(),
         )
         now = self.world.now()

@@ -111,6 +111,9 @@ class Metrics:
             "Routes written a moment ago and found absent: ordinary in small numbers.",
             registry=registry,
         )
+        self._unguarded = Gauge(
+            "floatip_unguarded_interfaces", "ENIs in use without a sound metadata guard.", registry=registry
+        )
         self._spool = Gauge("floatip_spool_length", "DELs that wait in the spool.", registry=registry)
         self._watch = Counter(
             "floatip_watch_events", "What happened to watched addresses.", ("what",), registry=registry
@@ -161,6 +164,10 @@ class Metrics:
     def absent_fresh(self) -> None:
         """Count a fresh route that was absent."""
         self._absent.inc()
+
+    def unguarded(self, n: int) -> None:
+        """Show how many ENIs in use are not guarded as they should be."""
+        self._unguarded.set(n)
 
     def spooled(self, n: int) -> None:
         """Show the length of the spool."""

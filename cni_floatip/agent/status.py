@@ -37,7 +37,10 @@ class Sighting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The agent itself. Times are seconds since the epoch; ``problems`` are those of ``/readyz``."""
+    """The agent itself. Times are seconds since the epoch; ``problems`` are those of ``/readyz``.
+
+    ``warnings`` want a person, and do not keep pods away.
+    """
 
     release: str
     pid: int
@@ -45,6 +48,7 @@ class Facts:
     node: Node | None = None
     name: str = ""
     problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     spooled: int = 0
 
 
@@ -74,6 +78,7 @@ def document(
             "node": asdict(facts.node) if facts.node else None,
             "ready": not facts.problems,
             "problems": list(facts.problems),
+            "warnings": list(facts.warnings),
             "spooled": facts.spooled,
         },
         "claims": [_claim(claim, sightings, offset) for claim in claims],

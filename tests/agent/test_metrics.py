@@ -39,6 +39,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
     counts.superseded_live()
     counts.absent_fresh()
     counts.spooled(7)
+    metrics.unguarded(2)
     counts.watch("appeared")
     counts.claims({"held": 3, "releasing": 1})
     found = samples(metrics)
@@ -57,6 +58,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
         "floatip_superseded_live_total": 1,
         "floatip_routes_found_absent_total": 1,
         "floatip_spool_length": 7,
+        "floatip_unguarded_interfaces": 2,
         "floatip_watch_events_total{what=appeared}": 1,
         "floatip_watch_events_total{what=overrun}": 0,
         "floatip_claims{state=held}": 3,

@@ -123,6 +123,15 @@ def test_what_wants_a_person_comes_first_and_counts():
     assert "RouteLimitExceeded\n" in statusview.text(document(error="rtb-c: RouteLimitExceeded"))
 
 
+def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
+    facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
+    found = status.document(facts, [], [], {}, now=NOON, clock=CLOCK)
+    shown = statusview.text(found)
+    assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
+    assert statusview.wrong(found)
+    assert found["agent"]["ready"]
+
+
 def test_a_node_without_claims():
     found = status.document(status.Facts("1", 1, NOON), [], [], {}, now=NOON, clock=CLOCK)
     assert statusview.text(found).endswith(": ready\n\nno claims\n")
