@@ -64,16 +64,6 @@ class Cell:
         path = self._memory / ("memory.events" if self._unified else "memory.oom_control")
         return int(path.read_text().split("oom_kill ")[1].split()[0])
 
-    def of_what(self) -> dict[str, float]:
-        """Return what the memory in use consists of, in MiB."""
-        lines = (line.split() for line in (self._memory / "memory.stat").read_text().splitlines())
-        names = ("anon", "file", "kernel", "rss", "cache", "mapped_file")
-        found = {name: round(int(value) / MIB, 1) for name, value in lines if name in names}
-        kernel = self._memory / "memory.kmem.usage_in_bytes"
-        if kernel.exists():
-            found["kernel"] = round(int(kernel.read_text()) / MIB, 1)
-        return found
-
     def end(self) -> None:
         """End what lives there and remove it."""
         until = time.monotonic() + 5

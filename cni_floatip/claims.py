@@ -157,7 +157,7 @@ class Claim:
             replace(route, state=State.RELEASING, after=after) if route.state.live else route
             for route in self.routes
         )
-        deleted = self.deleted or math.nextafter(max(now, self.created), math.inf)
+        deleted = max(self.deleted, math.nextafter(max(now, self.created), math.inf))
         return replace(self, routes=tuple(routes), standby=False, deleted=deleted)
 
     def over(self, known: Self) -> Self:

@@ -70,6 +70,13 @@ class Store:
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
 
+    def put_first(self, claim: Claim) -> bool:
+        """Write ``claim`` where there is no record of its attachment; false where there is one."""
+        if self._path(claim.attachment).exists():
+            return False
+        self.put(claim)
+        return True
+
     def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
         """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
 

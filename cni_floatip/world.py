@@ -129,12 +129,14 @@ class Problem(Protocol):
 class Claims(Protocol):
     """The node's disk; see ``store``.
 
-    ``change`` puts what its callable makes of the record that is there, with no other put in between. In the
-    agent a claim may have ended in memory while the disk was full: it is not ``written`` until
-    ``write_again`` could (which returns why it could not, "" for all is written).
+    ``change`` puts what its callable makes of the record that is there, ``put_first`` puts only where there
+    is none (false: there is one), both with no other put in between. In the agent a claim may have ended in
+    memory while the disk was full: it is not ``written`` until ``write_again`` could (which returns why it
+    could not, "" for all is written).
     """
 
     def put(self, claim: Claim) -> None: ...
+    def put_first(self, claim: Claim) -> bool: ...
     def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
     def written(self, attachment: Attachment) -> bool: ...
     def write_again(self) -> str: ...

@@ -69,10 +69,6 @@ class Eni:
     def gateway(self) -> IPv4Address:
         return self.subnet.gateway
 
-    @property
-    def subnet_cidr(self) -> IPv4Network:
-        return self.subnet.cidr
-
     def __str__(self) -> str:
         return f"{self.id} ({self.ifname})"
 

@@ -152,8 +152,11 @@ class Keeper:
         self._look()
         if ordinary:
             self._see_to_the_rest()
-        if ordinary or self._failures:
-            self._next = self._world.clock() + self._gap()
+        again = self._world.clock() + self._gap()
+        if ordinary:
+            self._next = again
+        elif self._failures:  # sooner, never later: what comes with an ordinary look must come
+            self._next = min(self._next, again)
         self._count()
         return self._pause(self._world.clock())
 

@@ -69,6 +69,15 @@ class Memory:
             claim = self._put(claim)
         self._tell(claim.attachment, claim)
 
+    def put_first(self, claim: Claim) -> bool:
+        """Write ``claim`` where there is no record of its attachment; false where there is one."""
+        with self._writing[hash(claim.attachment) % _STRIPES]:
+            if claim.attachment in self._claims:
+                return False
+            claim = self._put(claim)
+        self._tell(claim.attachment, claim)
+        return True
+
     def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
         """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
 

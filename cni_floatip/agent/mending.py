@@ -230,6 +230,9 @@ class Mender:
 
     def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> None:
         world, who = self._world, by.claim.attachment
+        # On disk before it is sent: an answer that never comes may be a route that lands later.
+        if act is not Act.DELETE and not self._change(who, lambda claim: replace(claim, written=world.now())):
+            return
         if act in (Act.DELETE, Act.MOVE):
             target = self.sightings[place].target
             ec2.delete(place, account)
@@ -237,9 +240,6 @@ class Mender:
             world.log(f"{who}: {place} led to {target}: deleted")
         if act in (Act.CREATE, Act.MOVE):
             fresh = 0 <= world.now() - by.route.since < NEW_SECONDS
-            # On disk before it is sent: an answer that never comes may be a route that lands later.
-            if not self._change(who, lambda claim: replace(claim, written=world.now())):
-                return
             try:
                 ec2.create(place, by.claim.eni, account)
             finally:
@@ -268,8 +268,9 @@ class Mender:
             if not free or not isinstance(now, Claim):
                 return
             try:
-                if now.state is State.CLAIMING:  # its ADD has died
-                    now = now.with_state(State.RELEASING)
+                begun = [route.place for route in now.routes if route.state is State.CLAIMING]
+                if begun:  # who had begun them has died
+                    now = now.with_state(State.RELEASING, begun)
                     world.claims.put(now)
                 release(world, self._ec2(region), now, deadline)
                 self.pending.discard(claim.attachment)
@@ -308,6 +309,9 @@ class Mender:
             )
             return
         allowed = {table.id for table in chosen.values() if self._world.policy.allows_table(table)}
+        if not allowed:
+            self._tell(claim, f"{', '.join(chosen)}: not in allowedRouteTables any more: left as they are")
+            return
         known = {table.id for table in tables}
         gone: set[Place] = set()
         leaving: set[Place] = set()

@@ -178,12 +178,12 @@ def stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], Non
     def go_on() -> None:
         if world.clock() >= deadline:
             raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
-        if why := world.stop():
-            raise TryAgain(f"stopped: {why}")
         if world.inode(claim.netns) != claim.netns_inode:
             raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
+        if why := world.stop():
+            raise TryAgain(f"stopped: {why}")
         now = world.claims.get(claim.attachment)
-        if not isinstance(now, Claim) or now.state is not State.CLAIMING:
+        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:
             raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
 
     return go_on

@@ -228,11 +228,15 @@ def _to_claim(
     watched = [each for each in candidates if each.interface.ip not in given]
     beyond = watched[limits.addresses :]
     found.beyond += [each.interface for each in beyond]
+    # Recorded, and never dealt with to the end: an agent died in between, maybe before the pod had its rule.
+    begun = {each.ip for each in claim.watched} - (claimed if asked.dealt is None else asked.dealt.keys())
     todo = [
         each
         for each in candidates
         if each not in beyond
-        if each.appeared or not (each.claimed or each.interface.ip in asked.resting)
+        if each.appeared
+        or each.interface.ip in begun
+        or not (each.claimed or each.interface.ip in asked.resting)
     ]
     room = asked.room(len(todo)) if todo else 0
     found.put_off += [each.interface for each in todo[room:]]

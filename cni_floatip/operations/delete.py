@@ -69,25 +69,28 @@ def _delete(request: Request, world: World, deadline: float) -> None:
 def _cancelled(request: Request, world: World) -> Iterator[bool]:
     """Hold the attachment, once an ADD of it that is running has stopped; false: it has not in time."""
     lock, until = attachment_lock(request.attachment), world.clock() + LOCK_SECONDS
+    first = True
     while True:
-        _cancel(request, world)
+        _cancel(request, world, again=first)
+        first = False
         with world.claims.lock(lock, CANCEL_SECONDS) as mine:
             if mine or world.clock() >= until:
                 yield mine
                 return
 
 
-def _cancel(request: Request, world: World) -> None:
+def _cancel(request: Request, world: World, *, again: bool) -> None:
     """End the claim in the record, for whoever is at work on it: an ADD looks there before each write.
 
-    One that has recorded nothing yet finds an empty record when it wants to.
+    One that has recorded nothing yet finds an empty record when it wants to, or one that has changed:
+    ``again`` marks what an earlier DEL has ended too.
     """
     if not world.claims.is_locked(attachment_lock(request.attachment)):
         return
     claim = world.claims.get(request.attachment)
     if claim is None:
-        world.claims.put(_blank(request, world).ended(0.0, world.now()))
-    elif isinstance(claim, Claim) and not claim.deleted:
+        world.claims.put_first(_blank(request, world).ended(0.0, world.now()))
+    elif isinstance(claim, Claim) and (again or not claim.deleted):
         stays = _staying(world, claim)
         _let_stay(world, claim, stays)
         world.claims.change(request.attachment, lambda now: _ended(world, now, stays))

@@ -74,11 +74,15 @@ def take(
 
 
 def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:
-    """Return the claim as it is to be on disk before anything is written."""
+    """Return the claim as it is to be on disk before anything is written.
+
+    What it has already (another address of the same subnet) it keeps whatever becomes of this; a pod that
+    had given up all its addresses may do so again.
+    """
     routes = {route.place: route for route in claim.routes}
     for each in wanted:
         for place in each.places:
-            if each.passive and place in routes and routes[place].state.live:
+            if place in routes and routes[place].state.live:
                 continue
             state = State.SUPERSEDED if each.passive else State.CLAIMING
             routes[place] = ClaimedRoute(place, state, each.view.account)
@@ -93,7 +97,6 @@ def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:
         pod_rules=_all(claim.pod_rules, (each.given.rules for each in wanted)),
         connected=_all(claim.connected, (each.given.connected for each in wanted)),
         watched=tuple(watched),
-        standby=False,
         written=max(claim.written, world.now() + TAKE_SECONDS),
     )
 

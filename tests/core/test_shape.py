@@ -24,7 +24,9 @@ CORE = {
     "request",
     "result",
 }
-CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations"}
+CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations", "keeping"}
+CORE |= {"chain", "ipam", "validate"}
+ENTRIES = {"agent", "cli", "direct", "plugin", "client", "installer"}
 EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
 BESIDE = {"vpc": {"sdk"}, "sdk": {"__version__"}}
@@ -74,8 +76,13 @@ def test_edges_import_only_nouns_and_errors(edge):
 
 
 @pytest.mark.parametrize("module", sorted(CORE))
-def test_core_imports_no_edge(module):
-    assert not ours(modules()[module]) & EDGES
+def test_core_imports_no_edge_and_no_entry(module):
+    assert not ours(modules()[module]) & (EDGES | ENTRIES)
+
+
+def test_every_module_is_one_or_the_other():
+    known = CORE | EDGES | ENTRIES
+    assert known <= modules().keys(), "a module that is not there"
 
 
 @pytest.mark.parametrize("library", sorted(OWNERS))

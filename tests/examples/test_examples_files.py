@@ -17,12 +17,6 @@ from tests.examples import files
 
 FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
 VPC = ["--vpc-cidr", str(VPC_CIDR), "--vpc-cidr", str(VPC_CIDR6)]
-JUDGED = {
-    "pattern-1-two-interfaces.yaml": [
-        "NetworkAttachmentDefinition core-n3",
-        "NetworkAttachmentDefinition core-n6",
-    ]
-}
 
 
 @pytest.mark.needs("floatip")

@@ -18,7 +18,7 @@ HASTENED = {
 }
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     require("root", "ip", "tc")
     policy = {"releaseGraceSeconds": GRACE, "reconcileSeconds": 1, "metricsAddress": None}
@@ -26,12 +26,12 @@ def lab() -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def scene(lab: Lab) -> Scene:
     return Scene(lab)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stages(scene: Scene) -> Iterator[list[Stage]]:
     """A stage on each node; on all of them things happen side by side."""
     scene.point(BYSTANDER, "b1 ens7")

@@ -252,11 +252,12 @@ class TestOutages:
         cluster.pass_time(LATE_SECONDS * 2)
         lose(cluster)
         cluster.ec2.lost.add("create")
-        cluster.pass_time(120)
+        cluster.pass_time(200)
+        assert "create rtb-1 192.168.0.2/32 -> eni-a" in cluster.ec2.writes[1:]
         a.delete(pod)
         cluster.pass_time(GRACE + 120)
         assert a.state(pod) == "gone"
-        cluster.pass_time(LATE_SECONDS - 400)
+        cluster.pass_time(LATE_SECONDS - 500)
         cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-a", is_eni=True)
         cluster.pass_time(140)
         assert cluster.leads() == ""
@@ -275,6 +276,18 @@ class TestOutages:
         a.up = True
         cluster.pass_time(200)
         assert cluster.leads() == "eni-b"
+
+    def test_looks_that_fail_do_not_put_off_what_comes_with_an_ordinary_one(self, cluster):
+        a = cluster.nodes["a"]
+        chores: list[float] = []
+        a.keeper._chores = (lambda: chores.append(cluster.at),)
+        a.add()
+        cluster.ec2.denied.add("")
+        for _ in range(90):
+            cluster.pass_time(40)
+            claim = a.claims.all()[0][0]
+            a.claims.put(claim.held([route.place for route in claim.routes], cluster.now()))
+        assert len(chores) >= 45
 
     def test_an_answer_without_any_table_is_no_word_about_routes(self, cluster):
         a = cluster.nodes["a"]
@@ -333,6 +346,17 @@ class TestTables:
         cluster.pass_time(LATE_SECONDS * 2)
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
         assert sum("no route table of vpc-1 matches" in said for said in a.said) == 1
+
+    def test_none_that_policy_allows_any_more_is_no_wish_either(self, tmp_path):
+        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        a = cluster.nodes["a"]
+        held = a.add(tables=["rtb-1"])
+        claim = a.claims.get(held)
+        a.claims.put(replace(claim, config={**claim.config, "routeTables": {"ids": ["rtb-2"]}}))
+        cluster.ec2.untagged |= {"rtb-1", "rtb-2"}
+        cluster.pass_time(LATE_SECONDS * 2)
+        assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
+        assert sum("not in allowedRouteTables" in said for said in a.said) == 1
 
     def test_a_configuration_of_another_release_stops_nothing(self, cluster):
         a = cluster.nodes["a"]

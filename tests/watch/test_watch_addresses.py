@@ -321,6 +321,38 @@ def test_a_crash_in_between_converges(pod: Pod) -> None:
     assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
 
 
+def crashed(pod: Pod) -> Any:
+    """Look, and put the record as a crash at the first write and a restart would have left it."""
+    records: list[Any] = []
+    pod.ec2.before_write = lambda _: records.append(pod.place.claim(pod.attachment))
+    dealt, _ = pod.dealt, pod.look()
+    pod.ec2.before_write = lambda _: None
+    left = ended_by_restart(records[0], "boot-1", 0.0)
+    pod.place.claims.put(left)
+    pod.dealt = dealt
+    return left
+
+
+def test_a_crash_takes_nothing_from_an_address_of_the_same_subnet(pod: Pod) -> None:
+    pod.put("10.10.254.5/32")
+    pod.look()
+    pod.put("10.10.254.6/32")
+    assert crashed(pod).live
+    assert pod.states["10.10.254.0/28"] == "held"
+    assert names(pod.look().appeared) == ["10.10.254.6"]
+
+
+def test_after_a_crash_a_pod_that_stood_by_is_followed_still(pod: Pod) -> None:
+    pod.take("192.168.0.2/24")
+    pod.look()
+    pod.put("192.168.0.2/24", made=9.0)
+    pod.pod.ours.clear()
+    assert crashed(pod).watches
+    assert names(pod.look().appeared) == ["192.168.0.2"]
+    assert pod.states == {"192.168.0.2/32": "held"}
+    assert not pod.place.claim(pod.attachment).standby
+
+
 def test_what_fails_is_taken_back_and_tried_again(pod: Pod) -> None:
     pod.put(f"{VIP}/32")
     pod.place.clock = iter(range(0, 10_000, 3)).__next__  # type: ignore[assignment]  # time flies
