@@ -56,6 +56,7 @@ SCENARIOS = (
     ),
     Scenario("static-routes.yaml", {"net1": ("192.168.0.15/32",)}),
     Scenario("host-device.yaml", {"net1": ("192.168.0.16/32",)}),
+    Scenario("watched-vip.yaml", {"net1": ("192.168.0.19/32",)}),
     Scenario(
         "route-tables-by-tag.yaml",
         {"net1": ("192.168.0.17/32",)},
