@@ -397,8 +397,6 @@ def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(agent):
         env=environ,
         stdout=theirs,
         stderr=theirs,
-        # As a terminal's shell does: a job in the background has Ctrl-C ignored, and so would we.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no thread of ours)
     )
     os.close(theirs)
     found = b""
