@@ -12,25 +12,23 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from .. import decide
 from ..claims import Claim, ClaimedRoute, State
 from ..ec2writes import FRESH_SECONDS, route_at
 from ..errors import CniError, Ec2Error, Ec2Fault
 from ..keeping import FRESH_SECONDS as NEW_SECONDS
 from ..keeping import Act, Sighting, Stake, Verdict, judge, stakes_of
-from ..model import Attachment, Place, RouteTable, Target
-from ..netconf import NetConf
+from ..model import Attachment, Place, Target
 from ..operations.release import abandoned, attachment_lock, place_lock, release
 from ..world import Vpc, World
+from . import joining
 from .counts import Counts
+from .joining import Joining
 
 ACT_SECONDS = 20.0
 """How long one look may begin writes; what is left is for the next."""
 GAP = 1.5
 """How many ordinary gaps may lie between two looks for what was seen to count as unbroken."""
 AT_ONCE = 8
-UNMATCHED_SECONDS = 30.0
-"""How long a table must not have matched (or not be there) before a claim leaves it: a read may be stale."""
 
 Group = tuple[str, str, str]
 """(region, account of the tables, VPC): what one DescribeRouteTables can answer."""
@@ -62,10 +60,8 @@ class Mender:
         self._present = present
         self._urgent = urgent or world.vpc
         self._enis: Collection[str] = ()
-        self._confs: dict[Attachment, tuple[object, NetConf | None]] = {}
-        self._unmatched: dict[tuple[Attachment, Place], float] = {}
+        self._joining = Joining(world)
         self._told: dict[tuple[Attachment, Place], str] = {}
-        self._told_of: dict[Attachment, str] = {}
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
 
@@ -107,7 +103,8 @@ class Mender:
         if not tables:  # no VPC is without a main table: an answer that knows nothing says nothing
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
         for claim in claims if vpc else ():
-            self._resolve_again(claim, account, tuple(tables.values()), at)
+            if change := self._joining.change(claim, account, tuple(tables.values()), at):
+                self._change(claim.attachment, change)
         mends: list[Callable[[], None]] = []
         releases: dict[Attachment, Callable[[], None]] = {}
         for place in {r.place: None for claim in claims for r in claim.routes if r.account == account}:
@@ -131,7 +128,7 @@ class Mender:
 
     def _is_gone(self, table: str, at: float) -> bool:
         """Whether a table has not been seen for so long that it does not exist any more."""
-        return at - self._unseen.setdefault(table, at) >= UNMATCHED_SECONDS
+        return at - self._unseen.setdefault(table, at) >= joining.UNMATCHED_SECONDS
 
     def _stakes(self, place: Place) -> list[Stake]:
         """Return what this node's claims have in ``place``. An ADD that nobody runs has ended."""
@@ -293,57 +290,6 @@ class Mender:
             self._change(claim.attachment, _without_grace)
             self._release(claim.region, claim, deadline)
 
-    # -- tables that come and go ----------------------------------------------------------------------
-
-    def _resolve_again(self, claim: Claim, account: str, tables: Sequence[RouteTable], at: float) -> None:
-        """Let a live claim join tables that match by now, and leave those that do not any more."""
-        if not claim.live or claim.config is None or claim.state is State.CLAIMING:
-            return
-        conf = self._conf(claim)
-        if conf is None:
-            return
-        chosen = {table.id: table for table in decide.matching(conf.route_tables, tables, claim.vpc)}
-        if not chosen:  # as for an ADD, that is an error and no wish
-            self._tell(
-                claim, f"$.routeTables: {conf.route_tables}: no route table of {claim.vpc} matches now"
-            )
-            return
-        allowed = {table.id for table in chosen.values() if self._world.policy.allows_table(table)}
-        if not allowed:
-            self._tell(claim, f"{', '.join(chosen)}: not in allowedRouteTables any more: left as they are")
-            return
-        known = {table.id for table in tables}
-        gone: set[Place] = set()
-        leaving: set[Place] = set()
-        for route in claim.routes:
-            key = (claim.attachment, route.place)
-            if route.account != account or not route.state.live or route.place.table in chosen:
-                self._unmatched.pop(key, None)
-            elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:
-                (leaving if route.place.table in known else gone).add(route.place)
-        self._change(
-            claim.attachment,
-            lambda now: _rejoined(now, account, allowed, gone, leaving),
-        )
-
-    def _conf(self, claim: Claim) -> NetConf | None:
-        """Return the claim's configuration; None for one that this release does not understand."""
-        known = self._confs.get(claim.attachment)
-        if known is None or known[0] is not claim.config:
-            try:
-                known = (claim.config, NetConf.parse(claim.config or {}))
-            except CniError as e:
-                self._tell(claim, f"its route tables stay as they are: {e}")
-                known = (claim.config, None)
-            self._confs[claim.attachment] = known
-        return known[1]
-
-    def _tell(self, claim: Claim, sentence: str) -> None:
-        """Say something of a claim once."""
-        if self._told_of.get(claim.attachment) != sentence:
-            self._told_of[claim.attachment] = sentence
-            self._world.log(f"{claim.attachment}: {sentence}")
-
     # -- claims ---------------------------------------------------------------------------------------
 
     def _ec2(self, region: str) -> Vpc:
@@ -357,14 +303,11 @@ class Mender:
         for known in (self.sightings, self.errors):
             for place in known.keys() - places:
                 del known[place]
-        for of_claims in (self._confs, self._told_of):
-            for attachment in of_claims.keys() - attachments:
-                del of_claims[attachment]
+        self._joining.forget(places, attachments)
         for table in self._unseen.keys() - {place.table for place in places}:
             del self._unseen[table]
-        for keyed in (self._unmatched, self._told):
-            for key in [key for key in keyed if key[0] not in attachments or key[1] not in places]:
-                del keyed[key]
+        for key in [key for key in self._told if key[0] not in attachments or key[1] not in places]:
+            del self._told[key]
 
 
 def groups_of(claim: Claim) -> set[Group]:
@@ -408,24 +351,3 @@ def _without_grace(claim: Claim) -> Claim:
 
 def _has_ended_routes(claim: Claim) -> bool:
     return any(route.state is State.RELEASING for route in claim.routes)
-
-
-def _rejoined(
-    claim: Claim, account: str, tables: Collection[str], gone: Collection[Place], leaving: Collection[Place]
-) -> Claim:
-    """Return the claim in ``tables`` too; without what is ``gone``, releasing what it is ``leaving``."""
-    if claim.state is State.CLAIMING or not claim.live:
-        return claim
-    kept = [
-        replace(route, state=State.RELEASING, after=0.0)
-        if route.place in leaving and route.state.live
-        else route
-        for route in claim.routes
-        if route.place not in gone
-    ]
-    wanted = dict.fromkeys(route.place.destination for route in claim.routes if route.state.live)
-    there = {route.place for route in kept if route.state.live}
-    joined = {Place(table, destination) for destination in wanted for table in sorted(tables)} - there
-    kept = [route for route in kept if route.place not in joined]
-    new = [ClaimedRoute(place, State.HELD, account) for place in sorted(joined, key=str)]
-    return replace(claim, routes=(*kept, *new))
