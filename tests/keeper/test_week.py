@@ -274,7 +274,13 @@ class Week:
             mender, keeper = node.keeper._mender, node.keeper
             # Records may have gone since the last look.
             slack = 2 * len(DESTINATIONS) * len(self.cluster.ec2.tables)
-            for kept in (mender.sightings, mender.errors, mender._confs, mender._unmatched, mender._told):
+            for kept in (
+                mender.sightings,
+                mender.errors,
+                mender._joining._confs,
+                mender._joining._unmatched,
+                mender._told,
+            ):
                 assert len(kept) <= 2 * len(places) + slack, f"{node.name} keeps {len(kept)}"
             assert len(keeper._known) <= len(claims), node.name
             assert len(keeper._due) <= 400, node.name
@@ -350,7 +356,13 @@ def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> N
     assert files(week) == []
     for node in cluster.nodes.values():
         mender = node.keeper._mender
-        kept = (mender.sightings, mender.errors, mender._confs, mender._unmatched, mender._told)
+        kept = (
+            mender.sightings,
+            mender.errors,
+            mender._joining._confs,
+            mender._joining._unmatched,
+            mender._told,
+        )
         assert [len(each) for each in kept] == [0] * len(kept)
         assert len(node.keeper._known) + len(node.keeper._due) + len(node.claims._held) == 0
         assert not node.spool
