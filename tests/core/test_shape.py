@@ -26,7 +26,7 @@ CORE = {
 }
 CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations", "keeping"}
 CORE |= {"chain", "ipam", "validate"}
-ENTRIES = {"agent", "cli", "direct", "plugin", "client", "installer"}
+ENTRIES = {"agent", "cli", "commands", "direct", "plugin", "client", "installer"}
 EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
 BESIDE = {"vpc": {"sdk"}, "sdk": {"__version__"}}

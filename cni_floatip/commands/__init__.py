@@ -1,0 +1,46 @@
+"""The commands of ``floatipctl``, one module each; what several of them need is here.
+
+A module has ``add``, which describes its command to argparse, and imports what the command works with only
+when it runs: one command does not wait for the libraries of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ..errors import IoFailure
+
+EPILOG = """\
+exit status: 0 nothing wrong (warnings do not count), 1 something is, 2 the command line is not understood
+"""
+
+
+def command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, *, brief: str, description: str
+) -> argparse.ArgumentParser:
+    """Describe one command and return its parser, which is to get its arguments and its ``command``."""
+    return commands.add_parser(
+        name,
+        help=brief,
+        description=description,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names another data directory."""
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="the data directory; default: dataDir of the node configuration (FLOATIP_CONFIG)",
+    )
+
+
+def see_through(directory: str) -> None:
+    """Raise IoFailure for claims that only others may read: the directory would look empty."""
+    claims = Path(directory, "claims")
+    if claims.is_dir() and not os.access(claims, os.R_OK | os.X_OK):
+        raise IoFailure(f"cannot read {claims}: Permission denied")

@@ -1,0 +1,33 @@
+"""``floatipctl agent``: run the node agent."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from . import command
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "agent",
+        brief="run the node agent",
+        description=(
+            "Answer the CNI calls of this node and look after what they claimed, until SIGTERM. One per "
+            "node; the node configuration says everything else."
+        ),
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
+    )
+    parser.set_defaults(command=_agent)
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from .. import direct
+    from ..agent import main as agent
+
+    return agent.run(options.config or direct.policy_path(os.environ))

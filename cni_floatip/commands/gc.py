@@ -1,0 +1,49 @@
+"""``floatipctl gc``: do what earlier calls could not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+from ..errors import TryAgain
+from . import add_data_dir, command, see_through
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "gc",
+        brief="take back what nobody on this node wants any more",
+        description=(
+            "End the claims of pods that are gone without a DEL, and do what earlier calls could not: look "
+            "at every VPC route that is to be released and delete it where it still points to this node. A "
+            "claim is forgotten 20 minutes after its last write, when no late one can land any more."
+        ),
+    )
+    add_data_dir(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(command=_gc)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from .. import direct, listing, operations
+    from ..nodeconf import NodeConf
+
+    policy = NodeConf.load(direct.policy_path(os.environ))
+    policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
+    see_through(policy.data_dir)
+    world = replace(direct.world(policy, os.environ), log=lambda _: None)  # what it says comes back, too
+    if not world.claims.exists():
+        sys.stdout.write("no claims\n")
+        return 0
+    with world.claims.own(alone=False) as shared:
+        if not shared:
+            raise TryAgain(f"a node agent has {policy.data_dir} and does this by itself")
+        before, _ = world.claims.all()
+        told = operations.collect(world, dry_run=options.dry_run)
+        after, _ = world.claims.all()
+    lines = [*told, *(listing.pending(before) if options.dry_run else listing.changes(before, after))]
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
+    return 1 if not options.dry_run and any(listing.is_left(claim) for claim in after) else 0

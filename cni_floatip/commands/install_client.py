@@ -1,0 +1,41 @@
+"""``floatipctl install-client``: put the client into the runtime's plugin directory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from . import command
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "install-client",
+        brief="put the client of the node agent into the runtime's plugin directory",
+        description=(
+            "Write DIR/floatip: what the container runtime executes on a node that runs the agent. The "
+            "paths of socket and spool are those of the node configuration. A client that is there is "
+            "replaced at one blow, after the new one has been tried out."
+        ),
+    )
+    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
+    )
+    parser.add_argument(
+        "--interpreter", default="", metavar="PATH", help="the Python that runs the client; default: this one"
+    )
+    parser.set_defaults(command=_install_client)
+
+
+def _install_client(options: argparse.Namespace) -> int:
+    from .. import direct, installer
+    from ..nodeconf import NodeConf
+
+    policy = NodeConf.load(options.config or direct.policy_path(os.environ))
+    path = installer.install_client(Path(options.bin_dir), policy, options.interpreter)
+    sys.stdout.write(f"{path}\n")
+    return 0
