@@ -13,6 +13,7 @@ from lab.ec2.refusal import Refusal
 from lab.webserver import Request
 
 CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/[^/]*/[^/]*/([^/]*)/")
+ROLE = re.compile(r"arn:[a-z-]+:iam::(\d{12}):role/.+")
 READS = ("Describe", "Get", "Search", "List")
 
 
@@ -46,8 +47,22 @@ def understand(caller: str, request: Request, account_of: Callable[[str], str]) 
     form = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
     if request.method != "POST" or "Action" not in form:
         raise Refusal("MissingAction", "The request must contain the parameter Action")
-    found = CREDENTIAL.search(request.headers.get("authorization", ""))
-    if not found:
-        raise Refusal("AuthFailure", "AWS was not able to validate the provided access credentials")
     which, action = service(request), form["Action"]
-    return Asked(caller, account_of(found[1]), which, action, wire.parse(which, action, form), request)
+    found = CREDENTIAL.search(request.headers.get("authorization", ""))
+    if found:
+        account = account_of(found[1])
+    elif which == "sts" and action == "AssumeRoleWithWebIdentity":
+        account = _of_web_identity(form)
+    else:
+        raise Refusal("AuthFailure", "AWS was not able to validate the provided access credentials")
+    return Asked(caller, account, which, action, wire.parse(which, action, form), request)
+
+
+def _of_web_identity(form: Mapping[str, str]) -> str:
+    """Return the account of the role that a web identity asks for: a request that nobody signs (STS API)."""
+    if form.get("WebIdentityToken", "").count(".") != 2:  # a JWT has three parts
+        raise Refusal("InvalidIdentityToken", "No OpenIDConnect provider found in your account", 400)
+    role = ROLE.fullmatch(form.get("RoleArn", ""))
+    if not role:
+        raise Refusal("ValidationError", f"{form.get('RoleArn')} is invalid", 400)
+    return role[1]
