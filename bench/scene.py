@@ -57,10 +57,14 @@ class Pod:
 
 @dataclass
 class Scene:
-    """``with Scene(...) as scene:``. ``unlimited``: the agent does not wait for EC2's request rates."""
+    """``with Scene(...) as scene:``. ``unlimited``: the agent does not wait for EC2's request rates.
+
+    ``bundle``: the client runs with this node bundle's interpreter, else with ours.
+    """
 
     tables: int = 3
     unlimited: bool = False
+    bundle: Path | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     pods: list[Pod] = field(default_factory=list)
 
@@ -194,7 +198,8 @@ class Scene:
     def _install(self) -> str:
         where = self._state / "bin"
         where.mkdir()
-        argv = [str(PROGRAM), "install-client", "--bin-dir", str(where)]
+        source = ["--bundle", str(self.bundle)] if self.bundle else ["--interpreter", INTERPRETER]
+        argv = [str(PROGRAM), "install-client", "--bin-dir", str(where), *source]
         done = subprocess.run(argv, env=self._env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Failed(f"install-client: {done.stdout}{done.stderr}")

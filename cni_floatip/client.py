@@ -2,7 +2,7 @@
 
 ``floatipctl install-client`` writes this file into the runtime's plugin directory. It runs in somebody else's
 cgroup, often with a tenth of a CPU, so it imports what the interpreter holds anyway; ``_socket`` where it
-calls the agent, ``json`` and ``hashlib`` where it must speak for itself. ``wire.py`` describes the protocol.
+calls the agent, ``json`` and SHA-256 where it must speak for itself. ``wire.py`` describes the protocol.
 The agent may be away, hung, or die at any moment; every call ends in time all the same, and a DEL succeeds.
 """
 
@@ -103,11 +103,14 @@ def tell(sentence: str) -> None:
 
 
 def asked_version() -> str:
-    """Return the caller's version if it is there without waiting: VERSION must not hang on an open input."""
+    """Return the caller's version if it comes at once: VERSION must not hang on an open input.
+
+    A runtime may still be about to write what it asks when we are there already.
+    """
     import select
 
     try:
-        return version_in(posix.read(0, 65536) if select.select([0], [], [], 0)[0] else b"")
+        return version_in(posix.read(0, 65536) if select.select([0], [], [], 0.1)[0] else b"")
     except (OSError, ValueError):
         return SUPPORTED[-1]
 
@@ -308,10 +311,8 @@ def seconds(payload: bytes) -> float:
 
 def spool(body: bytes, stdin: bytes, fault: str) -> None:
     """Leave a DEL where an agent will find it. Whatever hinders that is only told: a DEL always succeeds."""
-    import hashlib
-
     container, ifname = (posix.environ.get(name, b"") for name in (b"CNI_CONTAINERID", b"CNI_IFNAME"))
-    name = hashlib.sha256(b"\0".join((container, ifname, stdin))).hexdigest()[:40] + ".del"
+    name = sha256(b"\0".join((container, ifname, stdin)))[:40] + ".del"
     try:
         make_directories()
         found = posix.listdir(SPOOL)
@@ -324,6 +325,16 @@ def spool(body: bytes, stdin: bytes, fault: str) -> None:
         tell(f"{fault}; and this DEL cannot be kept in {SPOOL}: {e.strerror}")
     else:
         tell(f"{fault}; this DEL is done when there is one: {SPOOL}/{name}")
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest in hexadecimal, by the module in which this Python has it: hashlib loads OpenSSL."""
+    for module in ("_sha2", "_sha256", "hashlib"):
+        try:
+            return str(__import__(module).sha256(content).hexdigest())
+        except ImportError:  # Python 3.12 gave the first one the second's work
+            pass
+    raise OSError(0, "this interpreter has no SHA-256")
 
 
 def make_directories() -> None:

@@ -20,6 +20,9 @@ from scripted_agent import CONFIG, Answering, ScriptedAgent
 from cni_floatip.installer import install_client
 from cni_floatip.nodeconf import NodeConf
 
+BUNDLE = Path(os.environ["FLOATIP_BUNDLE"]) if "FLOATIP_BUNDLE" in os.environ else None
+"""A node bundle whose interpreter is to run the client (tests/image); else ours does."""
+
 SHORT = {
     "PATIENCE": {"ADD": 1, "CHECK": 1, "DEL": 0.4, "GC": 0.4, "STATUS": 0.3},
     "LONGEST": {"ADD": 20, "CHECK": 20, "DEL": 2, "GC": 20, "STATUS": 3},
@@ -59,7 +62,7 @@ class Node:
         self.socket = root / "agent.sock"
         self.spool = root / "lib" / "spool"
         policy = NodeConf(socket_path=str(self.socket), spool_dir=str(self.spool))
-        self.client = install_client(root, policy)
+        self.client = install_client(root, policy, bundle=BUNDLE)
 
     def set(self, **constants: object) -> None:
         """Change the constants at the top of the installed file."""

@@ -1,0 +1,164 @@
+"""What the client costs with the node bundle's interpreter: start-up, memory, size.
+
+As in ``bench/agent.py`` ratios are measured within one run, interleaved, against a bare interpreter: the
+bundle's own, and this machine's. The bundle is the one that is named, or is built here from Debian's packages
+(python3, libpython3-dev, gcc). Needs root; half a minute.
+
+    python bench/bundle.py [--bundle DIR] [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench import rows_cell, running
+from bench.figure import Figure, say, table
+from bench.running import Command, Failed, Ran, interleaved, median_ms
+from bench.scene import BARE, Scene, compile_package
+from lab.errors import LabError
+
+BUILD = Path(__file__).parents[1] / "install" / "bundle" / "build.sh"
+FIRST_ROW = 11
+LARGEST = 12e6
+BLOCKED = 5
+
+
+def main() -> int:
+    """Measure, print the table, and return 0: an aim that is missed is a figure, not a failure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="a built bundle; default: build one")
+    parser.add_argument("--rounds", type=int, default=40, help="how often a start is repeated (default 40)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    compile_package()
+    try:
+        with _bundle(options.bundle) as bundle, Scene(bundle=bundle) as scene:
+            figures = list(measure(scene, bundle, max(1, options.rounds)))
+    except (Failed, LabError) as e:
+        say(f"cannot measure the bundle: {e}")
+        return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    if options.json:
+        rows = [figure.document() for figure in figures]
+        print(json.dumps({"rounds": options.rounds, "rows": rows}, indent=2))
+    else:
+        print(table(figures))
+    return 0
+
+
+def measure(scene: Scene, bundle: Path, rounds: int) -> Iterator[Figure]:
+    """One figure after the other, on one node."""
+    yield size(scene)
+    yield start(scene, bundle, rounds)
+    yield blocked(scene)
+    crowded = rows_cell.crowded(scene)
+    yield Figure(
+        FIRST_ROW + 3, f"{crowded.name} (bundle)", crowded.shown, crowded.aim, crowded.met, crowded.detail
+    )
+
+
+def size(scene: Scene) -> Figure:
+    """What the installer puts on a node."""
+    where = Path(scene.client).parent
+    files = {str(path.relative_to(where)): path.stat().st_size for path in where.rglob("*") if path.is_file()}
+    whole = sum(files.values())
+    return Figure(
+        FIRST_ROW,
+        "client and interpreter on a node, MB",
+        f"{whole / 1e6:.1f}",
+        "<= 12",
+        whole <= LARGEST,
+        files,
+    )
+
+
+def start(scene: Scene, bundle: Path, rounds: int) -> Figure:
+    """VERSION, the call that does nothing else than to start."""
+    say(f"VERSION through the bundle, {rounds} rounds")
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as nothing:
+        nothing.write("import posix\nposix._exit(0)\n")
+        nothing.flush()
+        kinds: Mapping[str, Command] = {
+            "bundle's interpreter": Command([str(bundle / "python"), "-IS", nothing.name], {}),
+            "bundle's interpreter, all of it": Command([str(bundle / "python"), "-IS", "-c", "pass"], {}),
+            "machine's interpreter": BARE,
+            "VERSION": scene.version(),
+        }
+        found = interleaved({kind: _runs(command, kind) for kind, command in kinds.items()}, rounds)
+    wall = {kind: round(median_ms(runs), 2) for kind, runs in found.items()}
+    cpu = {kind: round(median_ms(runs, "cpu"), 2) for kind, runs in found.items()}
+    ratios = [wall["VERSION"] / wall[kind] for kind in ("bundle's interpreter", "machine's interpreter")]
+    return Figure(
+        FIRST_ROW + 1,
+        "VERSION by the bundle / its bare interpreter, / the machine's",
+        " / ".join(f"{each:.2f}" for each in ratios),
+        "<= 1.3 each",
+        max(ratios) <= 1.3,
+        {"wall ms": wall, "cpu ms": cpu, "rounds": rounds},
+    )
+
+
+def blocked(scene: Scene) -> Figure:
+    """What a client that waits for EC2 has for itself."""
+    pods = scene.make_pods(BLOCKED)
+    scene.routes_elsewhere(pods)
+    scene.order(held=True)
+    try:
+        clients = [running.start(scene.command("ADD", pod, scene.container())) for pod in pods]
+        until = time.monotonic() + 20
+        while scene.working() < BLOCKED and time.monotonic() < until:
+            time.sleep(0.05)
+        private = statistics.median(_private(each.pid) for each in clients) / 1024
+    finally:
+        scene.order(held=False)
+    done = running.finish(clients)
+    if any(ran.status for ran in done):
+        raise Failed("an ADD that had waited failed")
+    return Figure(
+        FIRST_ROW + 2, "private memory of a blocked client, MiB", f"{private:.2f}", "<= 1.5", private <= 1.5
+    )
+
+
+def _runs(command: Command, what: str) -> Callable[[], Ran]:
+    return lambda: running.run(command).good(what)
+
+
+def _private(pid: int) -> int:
+    """Return it in KiB."""
+    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Private_Dirty:")[1].split()[0])
+
+
+@contextlib.contextmanager
+def _bundle(given: Path | None) -> Iterator[Path]:
+    """Yield the directory of a bundle. Raises Failed where there is none and none can be built."""
+    if given:
+        if not os.access(given / "python", os.X_OK):
+            raise Failed(f"{given} holds no bundle: no program python")
+        yield given.resolve()
+        return
+    missing = [tool for tool in ("gcc", "/usr/bin/python3") if not shutil.which(tool)]
+    if missing or not list(Path("/usr/lib").glob("python3*/config-3*/libpython3*.a")):
+        raise Failed("nothing to build it from: apt-get install gcc libc6-dev python3 libpython3-dev")
+    with tempfile.TemporaryDirectory(prefix="floatip-bundle-") as directory:
+        say("building the bundle")
+        done = subprocess.run([str(BUILD), directory], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"{BUILD.name}: {done.stderr[-2000:]}")
+        yield Path(directory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""What can be said of the Dockerfile without building it (``make test-image`` does that)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cni_floatip import __version__
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert set(re.findall(r"(?m)^ARG VERSION=(.*)$", DOCKERFILE)) == {__version__}
+
+
+def test_the_base_is_an_argument_and_a_debian() -> None:
+    assert re.search(r"(?m)^ARG BASE=debian:\w+-slim$", DOCKERFILE)
+    assert re.findall(r"(?m)^FROM (\S+)", DOCKERFILE) == ["${BASE}", "python", "python"]
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    copied = {
+        source
+        for line in re.findall(r"(?m)^COPY (?!--from)(.*)$", DOCKERFILE)
+        for source in line.split()[:-1]
+    }
+    wanted = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line[:1] == "!"
+    }
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert any(source == each or source.startswith(f"{each}/") for each in wanted), source

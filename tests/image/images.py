@@ -1,0 +1,224 @@
+"""The image, really built: buildah carries out the Dockerfile on a base made from Debian's packages.
+
+Everything is kept below ``.cache/image``: the base, buildah's layers, the unpacked image. What this machine
+has to say about how to reach Debian and the Python packages goes into the build as secrets, which leave no
+trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cni_floatip import __version__
+
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / ".cache" / "image"
+NAME = "localhost/cni-floatip"
+NEEDS = ("root", "buildah", "mmdebstrap", "runc")
+DOCKERFILE = ROOT / "Dockerfile"
+RELEASE = (
+    os.environ.get("FLOATIP_DEBIAN")
+    or re.findall(r"(?m)^ARG BASE=debian:(\w+)-slim$", DOCKERFILE.read_text())[0]
+)
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+# What the slim images of Debian leave out (https://github.com/debuerreotype/debuerreotype).
+LEFT_OUT = ("doc", "groff", "info", "linda", "lintian", "locale", "man")
+SLIM = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in LEFT_OUT]
+SLIM += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--include=usr-is-merged"]
+SLIM += ["--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image, unpacked: ``rootfs`` is what a container has as its root."""
+
+    id: str
+    rootfs: Path
+    config: Mapping[str, Any]
+    base: Mapping[str, Any]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return dict(self.config["config"]["Labels"])
+
+    @property
+    def bundle(self) -> Path:
+        return self.rootfs / "usr/libexec/floatip"
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return _size(self.rootfs)
+
+    @cached_property
+    def base_size(self) -> int:
+        return int(self.base["size"])
+
+    def environment(self) -> dict[str, str]:
+        return dict(each.split("=", 1) for each in self.config["config"]["Env"])
+
+    def command(self, args: list[str] | None) -> list[str]:
+        """Return what a container runs that is given ``args``."""
+        config = self.config["config"]
+        return [*config["Entrypoint"], *(config["Cmd"] if args is None else args)]
+
+    def run(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program of it, with nothing mounted."""
+        return subprocess.run(
+            ["chroot", str(self.rootfs), *argv],
+            env={**self.environment(), **options.pop("env", {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+
+def build() -> Image:
+    """Return the image of this checkout. What has been built before is not built again."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        base = _base()
+        with _secrets() as secrets:
+            _buildah(
+                *("build", "--isolation", "chroot", "--pull-never", "--layers", "--tag", NAME, *secrets),
+                *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}", str(ROOT)),
+            )
+        found = json.loads(_buildah("inspect", "--type", "image", NAME))
+        size = json.loads(_buildah("images", "--json", base))[0]["size"]
+        return Image(
+            found["FromImageID"], _unpacked(found["FromImageID"]), found["OCIv1"], {"size": _bytes(size)}
+        )
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    with (STORE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _base() -> str:
+    made_from = hashlib.sha256(repr((SLIM, _sources())).encode()).hexdigest()[:12]
+    name = f"{NAME}-base:{RELEASE}-{made_from}"
+    if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
+        return name
+    with tempfile.TemporaryDirectory(dir=STORE) as work:
+        tar = f"{work}/base.tar"
+        command = ["mmdebstrap", "--variant=minbase", "--mode=root", *SLIM, RELEASE, tar, *_sources()]
+        _run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
+        container = _buildah("from", "scratch").strip()
+        try:
+            _buildah("add", "--quiet", container, tar, "/")
+            _buildah("commit", "--quiet", container, name)
+        finally:
+            _buildah("rm", container)
+    return name
+
+
+def _sources() -> list[str]:
+    """Return where this machine has Debian from, if that is the release which is wanted."""
+    for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
+        if path.exists() and RELEASE in (text := path.read_text()) and "deb" in text:
+            return [str(path)]
+    return []
+
+
+@contextlib.contextmanager
+def _secrets() -> Iterator[list[str]]:
+    """Yield the options that hand this machine's configuration of apt, pip and TLS to the build."""
+    with tempfile.TemporaryDirectory() as directory:
+        pip, apt = Path(directory, "pip.conf"), Path(directory, "apt.conf")
+        listed = _run(["pip", "config", "list"]) if shutil.which("pip") else ""
+        options = re.findall(r"(?m)^(?:global|:env:)\.(index-url|extra-index-url|proxy)='(.*)'$", listed)
+        pip.write_text("".join(["[global]\n", *(f"{name} = {value}\n" for name, value in options)]))
+        apt.write_text(_run(["apt-config", "dump", "Acquire"]) if shutil.which("apt-config") else "")
+        files = {"pip.conf": pip, "apt.conf": apt, "ca-certificates": _certificates()}
+        yield [
+            word
+            for id_, path in files.items()
+            if path and path.stat().st_size
+            for word in ("--secret", f"id={id_},src={path}")
+        ]
+
+
+def _certificates() -> Path | None:
+    named = (
+        os.environ.get("PIP_CERT"),
+        os.environ.get("SSL_CERT_FILE"),
+        "/etc/ssl/certs/ca-certificates.crt",
+    )
+    return next((Path(each) for each in named if each and Path(each).is_file()), None)
+
+
+def _unpacked(image: str) -> Path:
+    """Return the image's files, copied once; those of former images go."""
+    place = STORE / "unpacked" / image
+    if place.exists():
+        return place
+    shutil.rmtree(place.parent, ignore_errors=True)
+    place.parent.mkdir()
+    container = _buildah("from", "--pull-never", NAME).strip()
+    try:
+        mounted = _buildah("mount", container).strip()
+        _run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
+        place.with_suffix(".new").rename(place)
+    finally:
+        _buildah("rm", container)
+    return place
+
+
+def _buildah(*arguments: str) -> str:
+    storage = [
+        "--root",
+        str(STORE / "layers"),
+        "--runroot",
+        str(STORE / "run"),
+        "--storage-driver",
+        "overlay",
+    ]
+    return _run(["nice", "buildah", *storage, *arguments])
+
+
+def _run(command: list[str], env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command[:6])}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _bytes(shown: str) -> int:
+    """Read what buildah shows people: "170 MB"."""
+    number, unit = shown.split()
+    return int(float(number) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[unit.upper()])
+
+
+def _size(directory: Path) -> int:
+    found = {}
+    for path in directory.rglob("*"):
+        status = path.lstat()
+        found[status.st_ino] = status.st_size if not path.is_dir() or path.is_symlink() else 0
+    return sum(found.values())

@@ -1,0 +1,230 @@
+"""The node bundle where there is nothing: no C library, shell, /proc or /dev; and in a small cgroup."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import rows_cell
+from bench.cell import cell
+from bench.scene import Scene
+from cni_floatip.versions import SUPPORTED
+from tests.image.images import ROOT, Image
+from tests.runtimes import private
+
+pytestmark = pytest.mark.needs("root", "ip", "buildah", "mmdebstrap", "runc")
+BIN = "/opt/cni/bin"
+SPOOL = "var/lib/cni/floatip/spool"
+CONFIG = b'{"cniVersion": "1.1.0", "name": "floating", "type": "floatip"}'
+ATTACHMENT = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_NETNS": "", "CNI_PATH": BIN}
+FLOATIPCTL = str(Path(sys.executable).with_name("floatipctl"))
+
+
+class Root:
+    """A root directory in which programs run: the installed client and what a test adds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def call(
+        self,
+        verb: str,
+        stdin: bytes = CONFIG,
+        env: Mapping[str, str] | None = None,
+        through: tuple[str, ...] = (),
+        enter: Callable[[], None] = lambda: None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Execute the client there, or a program that executes it. First ``enter``."""
+
+        def begin() -> None:
+            enter()
+            os.chroot(self.path)
+            os.chdir("/")
+
+        return subprocess.run(
+            [*through, f"{BIN}/floatip"],
+            input=stdin,
+            env={"CNI_COMMAND": verb, **ATTACHMENT, **(env or {})},
+            capture_output=True,
+            timeout=60,
+            check=False,
+            preexec_fn=begin,
+        )
+
+    def versions(self, **options: Any) -> list[str]:
+        done = self.call("VERSION", **options)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["supportedVersions"]
+        return found
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def root(image: Image, tmp_path: Path) -> Root:
+    """Nothing but what the installer leaves, and the directory that holds every CNI plugin's state."""
+    found = Root(tmp_path / "root")
+    (found.path / "opt/cni/bin").mkdir(parents=True)
+    (found.path / "var/lib/cni").mkdir(parents=True)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [
+        *private.mounts({BIN: found.path / "opt/cni/bin"}, scratch),
+        *(FLOATIPCTL, "install-client", "--bin-dir", BIN, "--bundle", str(image.bundle)),
+    ]
+    policy = tmp_path / "config.json"
+    policy.write_text(json.dumps({"allowedDestinations": [{"cidr": "192.168.0.0/24"}]}))
+    env = {"FLOATIP_CONFIG": str(policy), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return found
+
+
+def test_the_root_is_empty_and_the_client_answers(root: Root) -> None:
+    client, interpreter = root.files()
+    assert re.fullmatch(r"opt/cni/bin/\.floatip/\S+-[0-9a-f]{12}/python", client)
+    assert interpreter == "opt/cni/bin/floatip"
+    assert root.versions() == list(SUPPORTED)
+    assert sum((root.path / each).stat().st_size for each in root.files()) <= 12e6
+
+
+def test_what_a_runtime_may_send_is_understood(root: Root) -> None:
+    """Blanks, other keys, a byte order mark: that takes json, and codecs that are found by name."""
+    for sent in (
+        b'\xef\xbb\xbf{"cniVersion" : "0.4.0"}',
+        '{"name": "\u00fc", "cniVersion": "0.4.0"}'.encode(),
+    ):
+        done = root.call("VERSION", stdin=sent)
+        assert json.loads(done.stdout)["cniVersion"] == "0.4.0", done.stderr
+
+
+def test_a_failure_is_told_as_cni_tells_it(root: Root) -> None:
+    done = root.call("STATUS")
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (1, 50), done.stderr
+    assert "No such file or directory" in json.loads(done.stdout)["msg"]
+    assert json.loads(root.call("FLY").stdout)["code"] == 4
+
+
+def test_a_del_is_kept(root: Root) -> None:
+    done = root.call("DEL")
+    assert (done.returncode, done.stdout) == (0, b"")
+    name = hashlib.sha256(b"\0".join((b"c1", b"net1", CONFIG))).hexdigest()[:40] + ".del"
+    assert name in done.stderr.decode()
+    kept = root.path / SPOOL / name
+    assert kept.read_bytes().endswith(CONFIG)
+    assert b"CNI_COMMAND=DEL" in kept.read_bytes()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_mistake_of_ours_is_an_answer_too(root: Root) -> None:
+    client = root.path / "opt/cni/bin/floatip"
+    client.write_text(re.sub(r"(?m)^SPOOL = .*", "SPOOL = None", client.read_text(), count=1))
+    done = root.call("DEL")
+    assert done.returncode == 0
+    assert b"AttributeError" in done.stderr
+    client.write_text(re.sub(r"(?m)^PATIENCE = .*", "PATIENCE = None", client.read_text(), count=1))
+    done = root.call("STATUS")
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (1, 999)
+
+
+def test_the_compiled_program_is_what_runs(root: Root) -> None:
+    """Parsing the source costs a third of a start and 100 KiB; nobody would see that it is done."""
+    client = root.path / "opt/cni/bin/floatip"
+    text = client.read_text()
+    assert text.count("SOURCE = r'''") == 1
+    client.write_text(text.replace("SOURCE = r'''", "SOURCE = r'''(no Python"))
+    assert root.versions() == list(SUPPORTED)
+    client.write_text(text.replace("if sys.hexversion == ", "if sys.hexversion == 1"))
+    assert root.versions() == list(SUPPORTED), "of another release: the source runs"
+    client.write_text(
+        text.replace("if sys.hexversion == ", "if sys.hexversion == 1").replace("r'''", "r'''(no Python")
+    )
+    assert root.call("VERSION").returncode, "so that the first case says something"
+
+
+def test_nothing_in_the_environment_misleads_it(root: Root) -> None:
+    misleading = {
+        "LD_PRELOAD": "/nowhere.so",
+        "LD_LIBRARY_PATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONSTARTUP": "/nowhere",
+        "PYTHONVERBOSE": "1",
+        "PYTHONMALLOC": "nonsense",
+        "LC_ALL": "zz_ZZ",
+        "GLIBC_TUNABLES": "glibc.malloc.check=3",
+    }
+    done = root.call("VERSION", env=misleading)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_beside_busybox_and_musl(root: Root) -> None:
+    """A host with another C library: what is there takes no part in it."""
+    musl = next(Path("/lib").glob("ld-musl-*.so.1")).resolve()
+    (root.path / "bin").mkdir()
+    (root.path / "lib").mkdir()
+    shutil.copy("/bin/busybox", root.path / "bin")
+    (root.path / "bin/sh").symlink_to("busybox")
+    shutil.copy(musl, root.path / "lib/libc.so")
+    said = subprocess.run(
+        ["/usr/sbin/chroot", str(root.path), "/lib/libc.so"], capture_output=True, text=True, check=False
+    )
+    assert "musl libc" in said.stderr, "the root is musl's"
+    through = ("/bin/sh", "-c", 'exec "$0"')
+    assert root.versions(through=through) == list(SUPPORTED)
+    assert root.call("DEL", through=through).returncode == 0
+    assert len(list((root.path / SPOOL).iterdir())) == 1
+
+
+def test_in_a_cgroup_of_50_mib(root: Root) -> None:
+    with cell() as here:
+        for _ in range(3):
+            assert root.versions(enter=here.enter) == list(SUPPORTED)
+            assert root.call("DEL", enter=here.enter).returncode == 0
+        assert here.killed == 0
+        assert here.peak < 20 << 20
+
+
+@pytest.fixture
+def scene(image: Image) -> Iterator[Scene]:
+    with Scene(bundle=image.bundle) as made:
+        yield made
+
+
+def test_twenty_wait_at_once_in_a_cgroup_of_50_mib(scene: Scene) -> None:
+    """Thick Multus' limit, with 20 MiB of its own, while EC2 does not answer."""
+    figure = rows_cell.crowded(scene)
+    assert figure.met, figure.document()
+
+
+def test_all_that_is_tested_of_the_client_is_true_with_this_interpreter(image: Image) -> None:
+    """The tests of tests/client once more: what they wait for, they wait for side by side."""
+    env = {**os.environ, "FLOATIP_BUNDLE": str(image.bundle)}
+    tests = sorted(str(path) for path in (ROOT / "tests/client").glob("test_client_*.py"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *tests,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "4",
+        "--dist",
+        "load",
+    ]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 90

@@ -1,0 +1,187 @@
+"""The image at work: the DaemonSet's containers on lab nodes, and pods attached through its bundle."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.node import Node
+from lab.pod import Pod
+from lab.world import Lab
+from tests.conftest import require
+from tests.image.images import Image
+from tests.image.on_lab import PodOnNode
+from tests.image.pods import daemon_set
+from tests.runtimes.on_lab import NOWHERE, only, targets
+
+pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "buildah", "mmdebstrap", "runc")
+VIP, VIP6 = IPv4Address("192.168.0.2"), IPv6Address("fd00:192:168::2")
+DESTINATION = f"{VIP}/32"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require("root", "ip")
+    with Lab(azs=2, nodes_per_az=1, fast_dad=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pods(lab: Lab, image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, PodOnNode]]:
+    """The DaemonSet: its pod on every node."""
+    scratch = tmp_path_factory.mktemp
+    made = {name: PodOnNode(image, lab, node, scratch(name)) for name, node in lab.nodes.items()}
+    try:
+        for each in made.values():
+            each.start()
+        for each in made.values():
+            until_ready(each)
+        yield made
+    finally:
+        for each in made.values():
+            each.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lab: Lab) -> Iterator[None]:
+    """A test that fails keeps no ENI from the next one."""
+    yield
+    for node in lab.nodes.values():
+        for pod in list(node.pods):
+            node.remove_pod(pod)
+
+
+@pytest.fixture
+def here(pods: dict[str, PodOnNode]) -> PodOnNode:
+    return pods["a1"]
+
+
+def until(so: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def until_ready(pod: PodOnNode) -> None:
+    end = time.monotonic() + 30
+    while pod.node.agent.readiness()[0] != 200:
+        assert time.monotonic() < end, pod.agent.log
+        time.sleep(0.05)
+
+
+def attach(node: Node, lab: Lab, name: str, addresses: tuple[str, ...] = (DESTINATION,)) -> Pod:
+    pod = node.pod(name)
+    node.add(pod, lab.conflist(list(addresses)))
+    return pod
+
+
+def status(pod: PodOnNode) -> dict[str, str]:
+    """What the kernel says of the agent's process."""
+    lines = Path(f"/proc/{pod.agent.pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_the_agent_has_what_the_manifest_gives_and_no_more(here: PodOnNode) -> None:
+    net_admin, sys_admin = 1 << 12, 1 << 21  # linux/capability.h
+    found = status(here)
+    rights = [int(found[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")]
+    assert rights == [net_admin | sys_admin] * 3 + [0, 0]
+    assert found["NoNewPrivs"] == "1"
+    told = daemon_set()["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"]
+    assert sorted(told["add"]) == ["NET_ADMIN", "SYS_ADMIN"]
+
+
+def test_nothing_can_be_written_in_the_image(here: PodOnNode) -> None:
+    for path in ("/x", "/opt/floatip/x", "/tmp/x", "/etc/floatip/config.json"):
+        done = here.agent.execute("touch", path)
+        assert done.returncode, path
+        assert "Read-only file system" in done.stderr
+
+
+def test_the_init_container_leaves_the_client_and_its_interpreter(here: PodOnNode) -> None:
+    files = [path for path in here.bin_dir.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["floatip", "python"]
+    assert here.bin_dir / "floatip" in files
+    assert sum(path.stat().st_size for path in files) <= 12e6
+
+
+def test_a_pod_is_reached_and_let_go(lab: Lab, here: PodOnNode) -> None:
+    conflist = lab.conflist([DESTINATION, f"{VIP6}/128"])
+    pod = attach(here.node, lab, "web", (DESTINATION, f"{VIP6}/128"))
+    assert targets(lab, DESTINATION) == only(here.node)
+    assert [lab.clients[each].ask(VIP) for each in ("vpc", "tgw")] == ["web", "web"]
+    assert lab.clients["vpc"].ask(VIP6) == "web"
+    assert here.claims() == ["held"]
+    forwarding = [
+        netns.inside(here.node.ns, Path(f"/proc/sys/net/{family}/conf/eth1/forwarding").read_text).strip()
+        for family in ("ipv4", "ipv6")
+    ]
+    assert forwarding == ["0", "0"], "IPv6's goes off through the host's /proc/sys/net only"
+    here.node.delete(pod, conflist)
+    here.node.remove_pod(pod)
+    until(lambda: targets(lab, DESTINATION) == NOWHERE)
+    assert lab.clients["vpc"].ask(VIP, timeout=0.3) is None
+
+
+def test_an_address_moves_to_another_node(lab: Lab, pods: dict[str, PodOnNode]) -> None:
+    here, there = pods["a1"], pods["b1"]
+    conflist = lab.conflist([DESTINATION])
+    first = attach(here.node, lab, "first")
+    second = attach(there.node, lab, "second")
+    assert lab.clients["tgw"].ask(VIP) == "second"
+    here.node.delete(first, conflist)
+    here.node.remove_pod(first)
+    assert targets(lab, DESTINATION) == only(there.node)
+    there.node.delete(second, conflist)
+    there.node.remove_pod(second)
+    until(lambda: targets(lab, DESTINATION) == NOWHERE)
+
+
+def test_a_client_that_somebody_removes_comes_back(lab: Lab, here: PodOnNode) -> None:
+    (here.bin_dir / "floatip").unlink()
+    until((here.bin_dir / "floatip").exists)
+    pod = attach(here.node, lab, "mended")
+    here.node.delete(pod, lab.conflist([DESTINATION]))
+    here.node.remove_pod(pod)
+
+
+def test_a_rollout_loses_no_del(lab: Lab, here: PodOnNode) -> None:
+    """Between two pods of the DaemonSet nobody answers; the client keeps what it is told."""
+    conflist = lab.conflist([DESTINATION])
+    pod = attach(here.node, lab, "kept")
+    assert here.agent.stop() == 0
+    assert lab.clients["vpc"].ask(VIP) == "kept", "nothing that pods need ends with the agent"
+    here.node.delete(pod, conflist)
+    assert [path.suffix for path in (here.data / "spool").iterdir()] == [".del"]
+    here.node.remove_pod(pod)
+    here.start()
+    until_ready(here)
+    until(lambda: targets(lab, DESTINATION) == NOWHERE)
+    assert not list((here.data / "spool").iterdir())
+
+
+def test_it_logs_in_json_and_needs_little(here: PodOnNode) -> None:
+    lines = here.agent.log.splitlines()
+    assert lines
+    assert all(line.startswith("{") for line in lines), lines[-5:]
+    assert int(status(here)["VmHWM"].split()[0]) < 128 << 10
+
+
+def test_what_needs_capabilities_needs_them(here: PodOnNode) -> None:
+    """A container without them shows that runc takes them away: this test would find a manifest that lies."""
+    done = here.agent.execute("unshare", "--net", "true")
+    assert done.returncode == 0
+    without = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "unshare", "--net", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert without.returncode
