@@ -49,6 +49,8 @@ class Agent:
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
         self._closed = False
+        self.command = [str(PROGRAM), "agent"]
+        """What is started; a test may add options, or let it be another release."""
         self.socket = state / "agent.sock"
         self.spool = state / "spool"
         self.log_file = state / "agent.log"
@@ -70,7 +72,7 @@ class Agent:
                 raise LabError(f"the agent of {self._ns} runs already, or is never to run again")
             # In a session of its own: Ctrl-C is for the lab, which then ends this.
             self._process = subprocess.Popen(
-                [*_with_mounts(sees, self._state / "boot_id"), str(PROGRAM), "agent"],
+                [*_with_mounts(sees, self._state / "boot_id"), *self.command],
                 env=dict(env),
                 cwd="/",
                 stdin=subprocess.DEVNULL,

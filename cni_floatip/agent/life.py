@@ -45,9 +45,13 @@ class Life:
         return thread
 
     def wait(self) -> None:
-        """Return when the agent is to end."""
-        while not self.ending.wait(3600):
-            pass
+        """Return when the agent is to end.
+
+        Awake four times a second, and with no lock: the kernel may give a signal to another thread, which
+        Python then keeps for this one until it wakes; and what it does sets ``ending``, which takes its lock.
+        """
+        while not self.ending.is_set():
+            time.sleep(0.25)
 
     def join(self, seconds: float) -> bool:
         """Wait for every thread to end; return whether all have."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import random
 import resource
@@ -16,7 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, direct, imds, podnet
 from ..claims import Claim, State
@@ -44,6 +46,9 @@ from .spool import Spool
 from .watch import Watch
 from .wishes import Wishes
 
+if TYPE_CHECKING:
+    from .clientfiles import ClientFiles
+
 OWN_SECONDS = 10.0
 """How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
 CALLS_SECONDS = 16.0
@@ -63,8 +68,11 @@ SHOWN = 3
 """How many broken routes an answer to STATUS names."""
 
 
-def run(path: str) -> int:
-    """Run the agent with the node configuration at ``path``; return the exit status. Raises CniError."""
+def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> int:
+    """Run the agent with the node configuration at ``path``; return the exit status. Raises CniError.
+
+    With ``bin_dir`` it keeps the client there in repair, with the interpreter of ``bundle``.
+    """
     policy = NodeConf.load(path)
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=direct.clock)
@@ -73,6 +81,8 @@ def run(path: str) -> int:
         _enough_descriptors()
         _few_arenas()
         agent = Agent(policy, log, store)
+        if bin_dir:
+            agent.keep_client(bin_dir, bundle)
         status = agent.run()
         if not agent.is_quiet:  # a thread that still writes must not do so once the directory is another's
             os._exit(status)
@@ -90,6 +100,7 @@ class Agent:
         self._seldom = logs.Seldom(log)
         self._enis: Collection[str] = ()
         self._node: Node | None = None
+        self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
         self.claims = Memory(store)
         self.aws = aws.Warm(policy, self.metrics, direct.clock, region=os.environ.get("AWS_REGION", ""))
@@ -120,6 +131,16 @@ class Agent:
             [rounds, followed], [self.accepting, self.credentials, self.keeper.ready_problem]
         )
 
+    def keep_client(self, bin_dir: Path, bundle: Path | None) -> None:
+        """Keep the client in ``bin_dir`` in repair, once the agent runs."""
+        from .. import installer  # not every agent needs it
+        from .clientfiles import ClientFiles
+
+        bundle = bundle or installer.default_bundle()
+        install = functools.partial(installer.install_client, bin_dir, self.policy, bundle=bundle)
+        self._client = ClientFiles(bin_dir, install, self.metrics, self.log)
+        self.health.ready.append(self._client.problem)
+
     def run(self) -> int:
         """Live from the first claim read to the last released; return the exit status."""
         began = time.monotonic()
@@ -139,6 +160,8 @@ class Agent:
         self.life.start("keeper", self.keeper.run)
         self.life.start("watch", self.watch.run)
         self.life.start("credentials", self._see_credentials)
+        if self._client:
+            self.life.start("client", self._client.run)
         self.accepting.happened()
         self.log(
             "ready",

@@ -101,6 +101,11 @@ class Metrics:
         self._repairs = Counter(
             "floatip_repairs", "What the keeper has put right.", ("what",), registry=registry
         )
+        self._client_repairs = Counter(
+            "floatip_client_repairs",
+            "How often the client's files were removed or damaged, and put right.",
+            registry=registry,
+        )
         self._superseded = Counter(
             "floatip_superseded_live",
             "Routes of pods that live here which another writer has taken: two owners, or a pod too many.",
@@ -156,6 +161,10 @@ class Metrics:
     def repaired(self, what: str) -> None:
         """Count a repair."""
         self._repairs.labels(self._what(what)).inc()
+
+    def client_repaired(self) -> None:
+        """Count a repair of the client's files."""
+        self._client_repairs.inc()
 
     def superseded_live(self) -> None:
         """Count a live pod's route that another writer took."""

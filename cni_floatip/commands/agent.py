@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from . import command
 
@@ -23,6 +24,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="PATH",
         help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
     )
+    parser.add_argument(
+        "--bin-dir",
+        metavar="DIR",
+        help="the runtime's plugin directory: keep the client there in repair, as install-client leaves it",
+    )
+    parser.add_argument(
+        "--bundle", metavar="DIR", help="the node bundle of that client, as for install-client"
+    )
     parser.set_defaults(command=_agent)
 
 
@@ -30,4 +39,8 @@ def _agent(options: argparse.Namespace) -> int:
     from .. import direct
     from ..agent import main as agent
 
-    return agent.run(options.config or direct.policy_path(os.environ))
+    return agent.run(
+        options.config or direct.policy_path(os.environ),
+        Path(os.path.abspath(options.bin_dir)) if options.bin_dir else None,  # noqa: PTH100 (follows no link)
+        Path(options.bundle) if options.bundle else None,
+    )

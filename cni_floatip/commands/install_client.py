@@ -16,17 +16,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "install-client",
         brief="put the client of the node agent into the runtime's plugin directory",
         description=(
-            "Write DIR/floatip: what the container runtime executes on a node that runs the agent. The "
-            "paths of socket and spool are those of the node configuration. A client that is there is "
-            "replaced at one blow, after the new one has been tried out."
+            "Write DIR/floatip: what the container runtime executes on a node that runs the agent; and, from "
+            "a node bundle, the interpreter that runs it, below DIR/.floatip. DIR must have the same path "
+            "here and on the host. The paths of socket and spool are those of the node configuration. A "
+            "client that is there is replaced at one blow, after the new one has been tried out; where "
+            "nothing would change, nothing is written. Safe to run again, and beside other installers."
         ),
     )
     parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
     parser.add_argument(
         "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
     )
-    parser.add_argument(
-        "--interpreter", default="", metavar="PATH", help="the Python that runs the client; default: this one"
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="the node bundle: an interpreter that needs nothing of the host; default: the image's",
+    )
+    source.add_argument(
+        "--interpreter",
+        default="",
+        metavar="PATH",
+        help="a Python on this host that runs the client, where it is; default without a bundle: this one",
     )
     parser.set_defaults(command=_install_client)
 
@@ -36,6 +47,9 @@ def _install_client(options: argparse.Namespace) -> int:
     from ..nodeconf import NodeConf
 
     policy = NodeConf.load(options.config or direct.policy_path(os.environ))
-    path = installer.install_client(Path(options.bin_dir), policy, options.interpreter)
+    bundle = Path(options.bundle) if options.bundle else None
+    if not options.interpreter:
+        bundle = bundle or installer.default_bundle()
+    path = installer.install_client(Path(options.bin_dir), policy, options.interpreter, bundle=bundle)
     sys.stdout.write(f"{path}\n")
     return 0

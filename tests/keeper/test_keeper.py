@@ -415,7 +415,7 @@ def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
 
 
 class TestTheExploration:
-    """Traces of PROTOCOL.md section 3, played on."""
+    """Traces behind docs/protocol.md ("Why each rule"), played on."""
 
     def test_t2_an_older_claim_does_not_take_the_route_of_a_third_node(self, three):
         a, b, c = three.nodes.values()

@@ -1,0 +1,100 @@
+"""``floatipctl uninstall``: leave this node as it was before."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import command, see_through
+
+if TYPE_CHECKING:
+    from ..uninstall import Here
+
+WAIT_SECONDS = 10.0
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "uninstall",
+        brief="remove everything of cni-floatip from this node",
+        description=(
+            "Remove the client and its interpreters from DIR, the metadata guards from the node's "
+            "interfaces, and socket, spool and data directory. First does what is still to be done "
+            "(DELs in the spool, routes to release). Refuses while an agent runs here, and while a pod has "
+            "an address that was claimed here: it could not be removed without the client. To be run "
+            "on each node after the DaemonSet has been deleted. Safe to run again."
+        ),
+    )
+    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="also while pods need it, and with routes left: nobody will take those back",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(command=_uninstall)
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from .. import direct, uninstall
+
+    environ = dict(os.environ)
+    if options.config:
+        environ["FLOATIP_CONFIG"] = options.config
+    policy = direct.forgiving_policy(environ)
+    see_through(policy.data_dir)
+    world = replace(direct.world(policy, environ), log=lambda _: None)  # what is left is told below
+    here = uninstall.Here(policy, world, Path(os.path.abspath(options.bin_dir)))  # noqa: PTH100 (follows no link)
+    told: list[str] = []
+    if not options.dry_run:
+        told = uninstall.finish(here)
+    if not here.data.is_dir():
+        _tell(uninstall.remove(here, dry_run=options.dry_run))
+        return 0
+    with _alone(here):
+        against = uninstall.obstacles(here)
+        if against:
+            sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
+        if against and not options.force:
+            sys.stderr.write("floatipctl: nothing is removed (--force removes it all the same)\n")
+            return 1
+        _tell(uninstall.remove(here, dry_run=options.dry_run, guards=not against))
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(here: Here) -> Iterator[None]:
+    """Have the data directory alone; an agent that is ending is waited for a moment. Raises TryAgain."""
+    from ..uninstall import agent_is_here
+
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        with here.world.claims.own(alone=True) as alone:
+            if alone:
+                yield
+                return
+        if time.monotonic() > until:
+            raise agent_is_here(here)
+        time.sleep(0.1)
+
+
+def _tell(lines: Iterator[str]) -> None:
+    count = 0
+    for line in lines:
+        count += 1
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    if not count:
+        sys.stdout.write("nothing of cni-floatip is here\n")

@@ -1,0 +1,155 @@
+"""Put the client into the runtime's plugin directory: whole, tried out, and never half replaced.
+
+What a runtime executes is one regular file, ``DIR/floatip``, and the interpreter that its first line names:
+below ``DIR/.floatip`` when it comes from a node bundle, else one that is on the node. The file is replaced by
+a rename, so a runtime that starts ``floatip`` at any moment runs the former or the new one. Installers come
+one after the other; where nothing would change, nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from ..errors import IoFailure
+from ..nodeconf import NodeConf
+from . import disk, interpreters
+from .disk import NAME
+from .removal import remove_client
+from .rendering import first_line, recipe, render
+from .standing import Anothers, Installed, Unsound, look, signature
+from .trial import try_out
+
+__all__ = [
+    "NAME",
+    "Anothers",
+    "Installed",
+    "Unsound",
+    "default_bundle",
+    "default_interpreter",
+    "install_client",
+    "look",
+    "remove_client",
+    "render",
+    "signature",
+    "try_out",
+]
+
+
+def default_interpreter() -> str:
+    """Return the interpreter that runs us, without the virtual environment that the client has no use for."""
+    return os.path.realpath(sys.executable)
+
+
+def default_bundle() -> Path | None:
+    """Return the node bundle of the image, where there is one."""
+    return interpreters.BUNDLE if interpreters.BUNDLE.is_dir() else None
+
+
+def install_client(
+    bin_dir: Path,
+    policy: NodeConf,
+    interpreter: str = "",
+    *,
+    bundle: Path | None = None,
+    only_unsound: bool = False,
+) -> Path:
+    """Install the client in ``bin_dir`` and return its path; twice is once. Raises CniError.
+
+    It runs with the interpreter of ``bundle``, which is put there too, or else with ``interpreter`` where
+    that is. What is there stays until the new one has answered a VERSION; ``only_unsound``: it stays unless
+    it cannot be used.
+    """
+    bin_dir = Path(os.path.abspath(bin_dir))  # noqa: PTH100 (the same path on the host: no link is followed)
+    path = bin_dir / NAME
+    try:
+        with disk.alone_in(bin_dir):
+            disk.remove_temporary(bin_dir)
+            former = _sound(bin_dir)
+            stays = former and (only_unsound or _is_wanted(former, policy, interpreter, bundle))
+            if not (stays and _works(path)):
+                _replace(bin_dir, former, policy, interpreter, bundle)
+            interpreters.remove_superseded(bin_dir, look(bin_dir).version)
+    except OSError as e:
+        raise disk.failure(path, e) from e
+    except Unsound as e:  # right after it worked: somebody else is at work here
+        raise IoFailure(f"cannot install {path}: {e}") from e
+    return path
+
+
+def _sound(bin_dir: Path) -> Installed | None:
+    """Return the client that is there and can be used. Raises IoFailure for another's program."""
+    try:
+        return look(bin_dir)
+    except Anothers as e:
+        raise IoFailure(f"cannot install: {e}: move it away, and install again") from e
+    except Unsound:
+        return None
+
+
+def _is_wanted(found: Installed, policy: NodeConf, interpreter: str, bundle: Path | None) -> bool:
+    wanted = interpreters.path_of(found.path.parent, bundle) if bundle else None
+    return found.recipe == recipe(policy, str(wanted or interpreter or default_interpreter()))
+
+
+def _works(client: Path) -> bool:
+    try:
+        try_out(client)
+    except IoFailure:
+        return False
+    return True
+
+
+def _replace(
+    bin_dir: Path, former: Installed | None, policy: NodeConf, interpreter: str, bundle: Path | None
+) -> None:
+    disk.refuse_read_only(bin_dir)
+    if not bundle:
+        _put_client(bin_dir, former, policy, interpreter or default_interpreter())
+        return
+    place = interpreters.path_of(bin_dir, bundle)
+    _refuse_unnameable(bin_dir, place)
+    with interpreters.placed(place, bundle):
+        _put_client(bin_dir, former, policy, str(place))
+
+
+def _put_client(bin_dir: Path, former: Installed | None, policy: NodeConf, interpreter: str) -> None:
+    path = bin_dir / NAME
+    new = disk.put(path, render(policy, interpreter))
+    try:
+        try_out(new)
+        interpreters.superseded_now(bin_dir, former.version if former else "")
+        _switch(new, path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()
+
+
+def _refuse_unnameable(bin_dir: Path, interpreter: Path) -> None:
+    try:
+        first_line(str(interpreter))
+    except IoFailure as e:
+        raise IoFailure(f"cannot install into {bin_dir}: {e.msg}: choose another --bin-dir") from e
+
+
+def _switch(new: Path, path: Path) -> None:
+    """Let ``path`` be the new file. If it does not work there, what was there is put back."""
+    former = disk.keep_former(path)
+    try:
+        new.replace(path)
+        disk.sync(path.parent)
+        try:
+            try_out(path)
+        except IoFailure:
+            if former:
+                former.replace(path)
+            else:
+                path.unlink()
+            disk.sync(path.parent)
+            raise
+    finally:
+        if former:
+            with contextlib.suppress(OSError):
+                former.unlink()

@@ -1,0 +1,113 @@
+"""The interpreters below the plugin directory, one to a version: ``DIR/.floatip/RELEASE-DIGEST/python``.
+
+One that has been superseded stays: a call that runs reads on from it, and one that has just read the former
+first line is about to start it. After ten minutes it goes, unless it is still being run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import __version__
+from ..errors import IoFailure
+from . import disk
+
+BUNDLE = Path("/usr/libexec/floatip")
+"""Where the image has the node bundle: an interpreter that needs nothing of its host."""
+PYTHON = "python"
+SUPERSEDED_SECONDS = 600.0
+
+
+@contextlib.contextmanager
+def placed(path: Path, bundle: Path) -> Iterator[None]:
+    """Have the bundle's interpreter at ``path``, and keep it there only if what follows succeeds.
+
+    Raises OSError, IoFailure.
+    """
+    made = [each for each in (path.parent.parent, path.parent) if not each.is_dir()]
+    try:
+        for each in made:
+            each.mkdir(mode=disk.MODE)
+            each.chmod(disk.MODE)  # whatever the umask took away
+        if not _is_whole(path, bundle):
+            disk.write(path, _read(bundle))
+            for each in (path.parent, path.parent.parent, path.parent.parent.parent):
+                disk.sync(each)
+        yield
+    except BaseException:
+        for each in reversed(made):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                each.rmdir()
+        raise
+
+
+def _is_whole(path: Path, bundle: Path) -> bool:
+    try:
+        mode = path.stat().st_mode & 0o777
+        return mode == disk.MODE and disk.digest(path) == disk.digest(bundle / PYTHON)
+    except OSError:
+        return False
+
+
+def path_of(bin_dir: Path, bundle: Path) -> Path:
+    """Return where the bundle's interpreter is, or will be. Raises IoFailure."""
+    try:
+        found = disk.digest(bundle / PYTHON)
+    except OSError as e:
+        raise _no_bundle(bundle, e) from e
+    return bin_dir / disk.VERSIONS / f"{__version__}-{found[:12]}" / PYTHON
+
+
+def _read(bundle: Path) -> bytes:
+    try:
+        return (bundle / PYTHON).read_bytes()
+    except OSError as e:
+        raise _no_bundle(bundle, e) from e
+
+
+def superseded_now(bin_dir: Path, version: str) -> None:
+    """Say that a version is about to be superseded: its time begins now."""
+    if version:
+        with contextlib.suppress(OSError):
+            os.utime(bin_dir / disk.VERSIONS / version)
+
+
+def remove_superseded(bin_dir: Path, current: str) -> list[str]:
+    """Remove the versions that nobody can be running any more; return their names. Raises nothing."""
+    removed = []
+    for directory in versions(bin_dir):
+        with contextlib.suppress(OSError):
+            age = time.time() - directory.stat().st_mtime
+            if directory.name != current and age > SUPERSEDED_SECONDS and not is_running(directory / PYTHON):
+                shutil.rmtree(directory)
+                removed.append(directory.name)
+    if not current:
+        with contextlib.suppress(OSError):
+            (bin_dir / disk.VERSIONS).rmdir()
+    return removed
+
+
+def versions(bin_dir: Path) -> Iterator[Path]:
+    """Yield the versioned directories."""
+    with contextlib.suppress(OSError):
+        yield from (each for each in sorted((bin_dir / disk.VERSIONS).iterdir()) if each.is_dir())
+
+
+def is_running(path: Path) -> bool:
+    """Whether some process, in whatever container, runs this file. Not every kernel can tell."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as e:
+        return e.errno == errno.ETXTBSY
+    return False
+
+
+def _no_bundle(bundle: Path, error: OSError) -> IoFailure:
+    return IoFailure(f"{bundle} is no node bundle: {bundle / PYTHON}: {error.strerror}")

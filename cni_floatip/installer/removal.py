@@ -1,0 +1,53 @@
+"""Take the client out of the plugin directory again: the visible file first, then what it ran on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import IoFailure
+from . import disk
+from .standing import Anothers, Unsound, look
+
+
+def remove_client(bin_dir: Path, *, dry_run: bool = False) -> list[str]:
+    """Remove the client, its interpreters and what killed installers left; return what has gone.
+
+    Another's program is left where it is. Raises IoFailure, TryAgain.
+    """
+    if not bin_dir.is_dir():
+        return []
+    try:
+        with disk.alone_in(bin_dir):
+            if dry_run:
+                return [str(path) for path in _ours(bin_dir)]
+            disk.remove_temporary(bin_dir)
+            gone = []
+            for path in _ours(bin_dir):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                gone.append(str(path))
+            if gone:
+                disk.sync(bin_dir)
+            return gone
+    except OSError as e:
+        raise IoFailure(f"cannot remove the client from {bin_dir}: {e.filename}: {e.strerror}") from e
+
+
+def _ours(bin_dir: Path) -> Iterator[Path]:
+    path = bin_dir / disk.NAME
+    if os.path.lexists(path) and not _is_anothers(bin_dir):
+        yield path
+    if (versions := bin_dir / disk.VERSIONS).is_dir():
+        yield versions
+
+
+def _is_anothers(bin_dir: Path) -> bool:
+    try:
+        look(bin_dir)
+    except Anothers:
+        return True
+    except Unsound:
+        pass
+    return False

@@ -1,0 +1,170 @@
+"""Leave a node as it was before: no client, no guard, no claims, no socket.
+
+What is under way is finished first, as ``floatipctl gc`` would: DELs that wait in the spool, routes that are
+to be released. What a pod still has is not taken from it: while there is any, nothing is removed. An agent's
+node is left alone altogether. Only names that are ours go; a directory goes when nothing else is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import installer, operations, request, wire
+from .agent.appearances import NAME as APPEARANCES
+from .agent.counts import NoCounts
+from .agent.spool import SUFFIX, Spool
+from .claims import Claim
+from .errors import CniError, TryAgain
+from .nodeconf import NodeConf
+from .world import World
+
+OF_DATA = ("claims", "corrupt", APPEARANCES, "lock")
+"""What is ours in the data directory; the lock, which is held until then, last of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What there is of us on this node, and the world to finish it in."""
+
+    policy: NodeConf
+    world: World
+    bin_dir: Path
+
+    @property
+    def data(self) -> Path:
+        return Path(self.policy.data_dir)
+
+    @property
+    def spool(self) -> Path:
+        return Path(self.policy.spool_dir)
+
+
+def finish(here: Here) -> list[str]:
+    """Do what is under way; return what is left, a sentence each. Raises TryAgain while an agent is here."""
+    if not here.world.claims.exists():
+        return []
+    with here.world.claims.own(alone=False) as shared:
+        if not shared:
+            raise agent_is_here(here)
+        _work_off_spool(here)
+        claims, _ = here.world.claims.all()
+        for claim in claims:
+            if not claim.live and any(route.after for route in claim.routes):
+                here.world.claims.change(claim.attachment, _without_grace)
+        return operations.collect(here.world) if claims else []
+
+
+def obstacles(here: Here) -> list[str]:
+    """Say what speaks against removing anything, a sentence each."""
+    claims, problems = here.world.claims.all()
+    found = []
+    for claim in claims:
+        if claim.live or claim.standby:
+            found.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
+        elif claim.state == "releasing":
+            where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
+            found.append(f"{_who(claim)} has ended and is still to be released ({where}): floatipctl gc")
+    found += [str(problem) for problem in problems]
+    if spooled := len(_spooled(here)):
+        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool} cannot be done")
+    return found
+
+
+def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
+    """Remove everything; yield what has gone and what had to stay, a line each. Raises CniError."""
+    did = "would remove" if dry_run else "removed"
+    yield from (f"{did} {path}" for path in installer.remove_client(here.bin_dir, dry_run=dry_run))
+    if guards:
+        yield from _remove_guards(did, dry_run=dry_run)
+    door = Path(here.policy.socket_path)
+    spooled = [
+        path for path in _entries(here.spool) if path.suffix in (SUFFIX, ".new") or path.name == "corrupt"
+    ]
+    data = [here.data / name for name in OF_DATA]
+    for path in [door, *spooled, here.spool, door.parent, *data, here.data]:
+        if line := _remove(path, did, dry_run=dry_run, whole=path in data or path in spooled):
+            yield line
+
+
+def agent_is_here(here: Here) -> TryAgain:
+    return TryAgain(
+        f"a node agent has {here.policy.data_dir}: uninstall the DaemonSet first (an agent that is told to "
+        "end may need half a minute)"
+    )
+
+
+def _without_grace(claim: Claim) -> Claim:
+    """Nobody will be here when the grace is over."""
+    return replace(claim, routes=tuple(replace(route, after=0.0) for route in claim.routes))
+
+
+def _work_off_spool(here: Here) -> None:
+    def deliver(call: wire.Call) -> bool:
+        asked = request.parse(call.env, call.stdin)
+        operations.delete(asked, here.world)
+        found = here.world.claims.get(asked.attachment)
+        return not isinstance(found, Claim) or not found.live
+
+    def log(sentence: str, *_: object, **__: object) -> None:
+        here.world.log(sentence)
+
+    Spool(str(here.spool), deliver, NoCounts(), log).work_off()  # type: ignore[arg-type]
+
+
+def _spooled(here: Here) -> list[Path]:
+    return [path for path in _entries(here.spool) if path.suffix == SUFFIX]
+
+
+def _entries(directory: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(directory.iterdir())
+    return []
+
+
+def _who(claim: Claim) -> str:
+    addresses = ", ".join(str(address.ip) for address in (*claim.addresses, *claim.watched))
+    name = f"pod {claim.pod}" if claim.pod.name else f"container {claim.attachment.container}"
+    return f"{name} ({claim.attachment.ifname} {addresses or 'no address'})"
+
+
+def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
+    """Take the metadata guards off this host's interfaces."""
+    from . import podnet
+    from .podnet import guard
+
+    for index, name in socket.if_nameindex():
+        try:
+            link = podnet.host_link(index)
+            if guard.present(link):
+                if not dry_run:
+                    guard.remove(link)
+                yield f"{did} the metadata guard of {name}"
+        except CniError as e:
+            yield f"left the metadata guard of {name}, if it has one: {e}"
+
+
+def _remove(path: Path, did: str, *, dry_run: bool, whole: bool) -> str:
+    """Remove one path: a directory with what is in it only if ``whole``. Return what to tell."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return ""
+    if dry_run:
+        return f"{did} {path}"
+    try:
+        if not stat.S_ISDIR(mode):
+            path.unlink()
+        elif whole:
+            shutil.rmtree(path)
+        else:
+            path.rmdir()
+    except OSError as e:
+        why = "a volume is mounted there" if path.is_mount() else e.strerror
+        return f"left {path}: {why}"
+    return f"{did} {path}"

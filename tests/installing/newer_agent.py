@@ -1,0 +1,15 @@
+"""``floatipctl`` of a release to come, which writes claim files that this one does not know."""
+
+from __future__ import annotations
+
+import sys
+
+import cni_floatip
+
+cni_floatip.__version__ = sys.argv.pop(1)
+
+from cni_floatip import claims, store  # noqa: E402 (of that release)
+from cni_floatip.cli import main  # noqa: E402
+
+claims.VERSION = store.VERSION = 2
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""Installers of two releases at once, and calls beside them: at any moment there is one whole client."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from tests.installing.places import NEWER, OLDER, command, config, release, tree
+
+ROUNDS = 4
+
+
+def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
+    said = config(tmp_path)
+    ways = {
+        number: command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)
+        for number, bundle in zip((OLDER, NEWER), bundles, strict=True)
+    }
+    subprocess.run(ways[OLDER], check=True, capture_output=True)
+    with Runtime(bin_dir / "floatip") as runtime:
+        for _ in range(ROUNDS):
+            running = [
+                subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for each in ways.values()
+            ]
+            for process in running:
+                out, err = process.communicate(timeout=60)
+                assert (process.returncode, out, err) == (0, f"{bin_dir}/floatip\n", "")
+            assert release(bin_dir) in ways
+    assert runtime.wrong == []
+    assert runtime.calls > ROUNDS
+    names = [name for name in tree(bin_dir) if not name.startswith(".floatip/")]
+    assert names == [".floatip", "floatip"]
+    assert len(list((bin_dir / ".floatip").iterdir())) == 2
+
+
+class Runtime:
+    """Calls VERSION without a pause, as long as it is entered."""
+
+    def __init__(self, client: Path) -> None:
+        self._client = client
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.calls = 0
+        self.wrong: list[str] = []
+
+    def __enter__(self) -> Runtime:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                done = subprocess.run(
+                    [self._client], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True, timeout=60
+                )
+            except OSError as e:  # "text file busy", "no such file"
+                self.wrong.append(str(e))
+                continue
+            self.calls += 1
+            if done.returncode or b"supportedVersions" not in done.stdout:
+                self.wrong.append(str(done))
+            time.sleep(0.005)
