@@ -1,0 +1,108 @@
+"""The chart as helm renders it: a list of Kubernetes objects, or what helm says against the values."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import program
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "install/helm/cni-floatip"
+MANIFESTS = ROOT / "install/manifests"
+
+LEAST = {
+    "image": {"repository": "registry.example/floatip"},
+    "config": {
+        "allowedDestinations": [{"cidr": "192.168.0.0/24", "namespaces": ["core-*"]}],
+        "allowedRouteTables": {"tags": {"floatip": "*"}},
+    },
+}
+"""The values that have no default."""
+
+
+class Refused(Exception):
+    """Helm renders nothing; the text is what the administrator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What ``helm template`` or a manifest file holds."""
+
+    all: list[dict[str, Any]]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [found for found in self.all if found["kind"] == kind]
+
+    def one(self, kind: str) -> dict[str, Any]:
+        (found,) = self.of(kind)
+        return found
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """The pod that the daemon set runs: its specification."""
+        found: dict[str, Any] = self.one("DaemonSet")["spec"]["template"]["spec"]
+        return found
+
+    def container(self, name: str) -> dict[str, Any]:
+        (found,) = [c for c in self.pod["initContainers"] + self.pod["containers"] if c["name"] == name]
+        return dict(found)
+
+
+def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
+    """Run helm and return what it prints, or raise ``Refused``. Values go to standard input: ``-f -``."""
+    found = program("helm")
+    assert found, "no helm"
+    done = subprocess.run(
+        [found, *arguments], input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60
+    )
+    if done.returncode:
+        raise Refused(done.stdout + done.stderr)
+    return done.stdout
+
+
+def render(values: dict[str, Any], kubernetes: str = "1.35.0") -> Objects:
+    """Render the chart with these values as release ``cni-floatip`` in ``kube-system``."""
+    return Objects(
+        [found for found in yaml.safe_load_all(_rendered(json.dumps(values), kubernetes)) if found]
+    )
+
+
+@cache
+def _rendered(values: str, kubernetes: str) -> str:
+    where = ["template", "cni-floatip", str(CHART), "--namespace", "kube-system"]
+    return helm(*where, "--kube-version", kubernetes, "-f", "-", values=json.loads(values))
+
+
+def manifest(name: str) -> Objects:
+    """Read a rendered manifest."""
+    return Objects([found for found in yaml.safe_load_all((MANIFESTS / name).read_text()) if found])
+
+
+def having(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the least values with one more: ``having("image.tag", "1.2")``."""
+    values = copy.deepcopy(LEAST if base is None else base)
+    where = values
+    *parents, last = path.split(".")
+    for key in parents:
+        where = where.setdefault(key, {})
+    where[last] = value
+    return values
+
+
+def without(path: str) -> dict[str, Any]:
+    """Return the least values but one."""
+    values = copy.deepcopy(LEAST)
+    where: Any = values
+    *parents, last = path.split(".")
+    for key in parents:
+        where = where[key]
+    del where[last]
+    return values

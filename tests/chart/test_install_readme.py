@@ -1,0 +1,121 @@
+"""install/README.md, followed word by word as far as that goes without a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from cni_floatip import validate
+from cni_floatip.cidr import read
+from cni_floatip.nodeconf import NodeConf
+from tests.chart.rendered import ROOT, render
+
+README = (ROOT / "install/README.md").read_text()
+TEMPLATE = ROOT / "install/cloudformation/floatip-nodes.yaml"
+
+
+def blocks(language):
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", README)
+
+
+def examples():
+    """The YAML that is values of the chart; the first, alone, is enough to install."""
+    return [values for text in blocks("yaml") for values in yaml.safe_load_all(text) if "kind" not in values]
+
+
+def merged(into, more):
+    for key, value in more.items():
+        into = into | {key: merged(into.get(key, {}), value) if isinstance(value, dict) else value}
+    return into
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation: the value behind a tag (!Ref, !Sub) as it stands."""
+
+
+def _behind(loader, _, node):
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_multi_constructor("!", _behind)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return yaml.load(TEMPLATE.read_text(), Loader)  # noqa: S506 (a SafeLoader)
+
+
+@pytest.mark.needs("helm")
+def test_every_example_of_values_renders():
+    first, *others = examples()
+    assert len(others) >= 3
+    for more in others:
+        assert render(merged(first, more)).all != render(first).all
+
+
+@pytest.mark.needs("helm")
+def test_the_first_address_is_sound_and_its_policy_allows_it():
+    (text,) = [text for text in blocks("yaml") if "NetworkAttachmentDefinition" in text]
+    report = validate.examine("first.yaml", text.encode(), None, [read("10.10.0.0/16")])
+    assert [str(finding) for finding in report.findings] == []
+    network, deployment = yaml.safe_load_all(text)
+    objects = render(examples()[0])
+    policy = NodeConf.parse(json.loads(objects.one("ConfigMap")["data"]["config.json"]))
+    ipvlan, floatip = json.loads(network["spec"]["config"])["plugins"]
+    (address,) = [read(each["address"]) for each in ipvlan["ipam"]["addresses"]]
+    assert policy.allows_destination(address, network["metadata"]["namespace"])
+    assert floatip["routeTables"]["tags"] == policy.allowed_route_tables.tags
+    assert (
+        deployment["spec"]["template"]["spec"]["nodeSelector"].items() <= objects.pod["nodeSelector"].items()
+    )
+
+
+def test_the_nodes_of_the_template_are_those_of_the_first_address(stack):
+    assert stack["Outputs"]["InterfaceNames"]["Value"].split(",")[0] == "floatip1"
+    assert '"master": "floatip1"' in README
+    assert stack["Parameters"]["TagValue"]["Default"] == "core"
+
+
+def test_the_parameters_are_the_templates(stack):
+    (said,) = [json.loads(text) for text in blocks("json")]
+    given = dict(each.split("=", 1) for each in said)
+    assert given.keys() <= stack["Parameters"].keys()
+    needed = {name for name, parameter in stack["Parameters"].items() if "Default" not in parameter}
+    assert needed <= given.keys()
+    for name, value in given.items():
+        pattern = stack["Parameters"][name].get("AllowedPattern", "")
+        each = value.split(",") if "List" in stack["Parameters"][name]["Type"] else [value]
+        assert all(re.search(pattern, one) for one in each) or value.endswith("..."), name
+
+
+@pytest.mark.needs("helm")
+def test_what_the_stack_says_of_the_chart_are_values_of_it(stack):
+    text, parts = stack["Outputs"]["ChartValues"]["Value"]
+    for name, choice in parts.items():
+        said = choice[1] if isinstance(choice, list) else choice
+        text = text.replace(f"${{{name}}}", said)
+    for name, value in {
+        "FloatingCidr": "192.168.0.0/24",
+        "FloatingIpv6Cidr": "fd00:192:168::/64",
+        "DummySubnetCidr": "10.10.254.0/28",
+        "TagValue": "core",
+        "AgentServiceAccount": "cni-floatip",
+    }.items():
+        text = text.replace(f"${{{name}}}", value)
+    assert "${" not in text
+    objects = render({**yaml.safe_load(text), "image": {"repository": "registry.example/floatip"}})
+    assert objects.pod["serviceAccountName"] == "cni-floatip"
+    assert objects.pod["nodeSelector"]["floatip"] == "true"
+
+
+def test_the_release_that_is_built_is_this_one():
+    import cni_floatip
+
+    assert set(re.findall(r"cni-floatip:([0-9][\w.]*)", README)) == {cni_floatip.__version__}
