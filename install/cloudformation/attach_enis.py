@@ -1,0 +1,99 @@
+"""Gives a worker that Auto Scaling has launched its floating ENIs: device index 1 and 2, check off.
+
+The lifecycle hook holds the instance until we say CONTINUE; with ABANDON it is replaced. Called again for an
+instance (EventBridge repeats, a warm pool launches twice) it finds what is there.
+"""
+
+import json
+import os
+import time
+
+import boto3
+from botocore.exceptions import ClientError
+
+PATIENCE = 240  # seconds; less than the function's timeout
+
+
+def handler(event, _context, ec2=None, autoscaling=None, sleep=time.sleep):
+    """Attach what is missing, then tell Auto Scaling how it went."""
+    detail, result = event["detail"], "ABANDON"
+    try:
+        give(ec2 or boto3.client("ec2"), detail["EC2InstanceId"], sleep)
+        result = "CONTINUE"
+    finally:
+        (autoscaling or boto3.client("autoscaling")).complete_lifecycle_action(
+            AutoScalingGroupName=detail["AutoScalingGroupName"],
+            LifecycleHookName=detail["LifecycleHookName"],
+            LifecycleActionToken=detail["LifecycleActionToken"],
+            InstanceId=detail["EC2InstanceId"],
+            LifecycleActionResult=result,
+        )
+
+
+def give(ec2, instance, sleep):
+    """Have one ENI per floating subnet of the instance's zone. Each ends with the instance."""
+    found = running(ec2, instance, sleep)
+    subnets = json.loads(os.environ["SUBNETS"])[found["Placement"]["AvailabilityZone"]]
+    for index, subnet in enumerate(subnets, 1):
+        eni, attachment = at(found, index, subnet) or attach(ec2, instance, index, subnet)
+        ends = {"AttachmentId": attachment, "DeleteOnTermination": True}
+        ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, Attachment=ends)
+
+
+def at(found, index, subnet):
+    """Return ENI and attachment at this index, if any. One of another subnet is an error."""
+    for eni in found["NetworkInterfaces"]:
+        if eni["Attachment"]["DeviceIndex"] == index:
+            if eni["SubnetId"] == subnet:
+                return eni["NetworkInterfaceId"], eni["Attachment"]["AttachmentId"]
+            raise RuntimeError(f"device {index} is {eni['NetworkInterfaceId']} in {eni['SubnetId']}")
+    return None
+
+
+def running(ec2, instance, sleep):
+    """Return the instance once it runs: before, nothing can be attached."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        found, state = {}, "not visible yet"
+        try:
+            answer = ec2.describe_instances(InstanceIds=[instance])
+            found = answer["Reservations"][0]["Instances"][0]
+            state = found["State"]["Name"]
+        except ClientError as e:
+            if e.response["Error"]["Code"] != "InvalidInstanceID.NotFound":
+                raise
+        if state == "running":
+            return found
+        if state in ("shutting-down", "terminated") or time.monotonic() > until:
+            raise RuntimeError(f"{instance} is {state}")
+        sleep(3)
+
+
+def attach(ec2, instance, index, subnet):
+    """Make an ENI and attach it. A repeated call makes no second one (token); without a use it is deleted."""
+    tags = {
+        "Name": f"{instance}-floatip{index}",
+        "floatip": os.environ["TAG"],
+        "node.k8s.amazonaws.com/no_manage": "true",  # VPC CNI leaves it alone
+    }
+    more = {"Ipv6AddressCount": 1} if os.environ["IPV6"] == "true" else {}
+    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+    eni = ec2.create_network_interface(
+        ClientToken=f"{instance}-{index}",
+        SubnetId=subnet,
+        Groups=[os.environ["GROUP"]],
+        TagSpecifications=[{"ResourceType": "network-interface", "Tags": pairs}],
+        **more,
+    )["NetworkInterface"]["NetworkInterfaceId"]
+    try:
+        ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": False})
+        to = {"NetworkInterfaceId": eni, "InstanceId": instance, "DeviceIndex": index}
+        return eni, ec2.attach_network_interface(**to)["AttachmentId"]
+    except Exception:
+        found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+        if eni not in [each["NetworkInterfaceId"] for each in found["NetworkInterfaces"]]:
+            ec2.delete_network_interface(NetworkInterfaceId=eni)
+        there = at(found, index, subnet)  # a call beside this one was quicker
+        if not there:
+            raise
+        return there

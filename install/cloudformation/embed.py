@@ -1,0 +1,34 @@
+"""Puts the programs beside the templates into them, where CloudFormation wants them: ``python embed.py``.
+
+In a template a program is the text below a line that ends in ``| # file: NAME``. The files are what is
+read, tested and changed; a test fails when a template differs.
+"""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TEMPLATES = sorted(HERE.glob("*.yaml"))
+BLOCK = re.compile(r"^( *)(.*\| # file: (\S+))\n((?:\1 +.*\n|\n)*)", re.MULTILINE)
+
+
+def embedded(template: str) -> str:
+    """Return the template with the text below every such line replaced by its file."""
+    return BLOCK.sub(_block, template)
+
+
+def _block(found: re.Match[str]) -> str:
+    indent, key, name, old = found.groups()
+    text = (HERE / name).read_text()
+    if "${" in text:
+        raise SystemExit(f"{name}: Fn::Sub would take ${{...}} for its own")
+    # A list item's text lies deeper than its key, which stands two places right of the dash.
+    deep = indent + ("    " if key.startswith("- ") else "  ")
+    lines = [f"{deep}{line}" if line else "" for line in text.splitlines()]
+    blank = "\n" * (len(old) - len(old.rstrip("\n")) - 1)  # between this and what follows
+    return "\n".join([f"{indent}{key}", *lines, ""]) + blank
+
+
+if __name__ == "__main__":
+    for each in TEMPLATES:
+        each.write_text(embedded(each.read_text()))

@@ -1,0 +1,41 @@
+"""Reserves the whole range of a subnet, so that no network interface gets an address there by chance.
+
+A custom resource, because CloudFormation's own AWS::EC2::SubnetCidrReservation exists in few regions so far.
+"""
+
+import json
+import urllib.request
+
+import boto3
+
+
+def handler(event, _context, ec2=None):
+    """Create or delete the reservation, and tell CloudFormation how it went."""
+    known = event.get("PhysicalResourceId", "none")
+    told = {"Status": "SUCCESS", "PhysicalResourceId": known}
+    try:
+        told["PhysicalResourceId"] = act(ec2 or boto3.client("ec2"), event, known)
+    except Exception as e:  # noqa: BLE001 (without an answer CloudFormation waits for an hour)
+        told |= {"Status": "FAILED", "Reason": f"{type(e).__name__}: {e}"}
+    told |= {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
+    body, untyped = json.dumps(told).encode(), {"Content-Type": ""}  # the URL is signed for no type
+    answer = urllib.request.Request(event["ResponseURL"], body, untyped, method="PUT")  # noqa: S310
+    urllib.request.urlopen(answer, timeout=10)  # noqa: S310
+
+
+def act(ec2, event, known):
+    """Return the reservation's id; an update makes a new one, and CloudFormation then deletes the old."""
+    wanted = event["ResourceProperties"]
+    if event["RequestType"] != "Delete":
+        made = ec2.create_subnet_cidr_reservation(
+            SubnetId=wanted["SubnetId"],
+            Cidr=wanted["Cidr"],
+            ReservationType="explicit",
+            Description="floating addresses; no network interface",
+        )
+        return made["SubnetCidrReservation"]["SubnetCidrReservationId"]
+    there = ec2.get_subnet_cidr_reservations(SubnetId=wanted["SubnetId"])
+    both = there["SubnetIpv4CidrReservations"] + there["SubnetIpv6CidrReservations"]
+    if known in [each["SubnetCidrReservationId"] for each in both]:
+        ec2.delete_subnet_cidr_reservation(SubnetCidrReservationId=known)
+    return known

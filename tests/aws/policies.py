@@ -1,0 +1,145 @@
+"""IAM as far as our policies use it: who may do what, decided from the JSON that is shipped.
+
+"Policy evaluation logic", IAM User Guide: nothing is allowed that no statement allows, and an explicit deny
+beats every allow. Within a statement, action and resource must match, and all of the conditions must hold: a
+key that the request does not carry fulfils none of the operators here. What is not modelled (NotAction,
+policy variables, other operators) is refused, so that no policy passes because it was not understood.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SHIPPED = Path(__file__).parents[2] / "install" / "iam"
+PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9-]*>")
+KEYS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One permission that one API call needs. ``said``: the call, for whoever reads a failure."""
+
+    action: str
+    resource: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    principal: str = ""
+    said: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.action} on {self.resource} with {dict(self.context)} ({self.said})"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement. ``resources`` is empty in a trust policy, ``principals`` in every other."""
+
+    sid: str
+    allows: bool
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    principals: tuple[str, ...]
+    conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+    def matches(self, request: Request) -> bool:
+        return (
+            any(like(action.lower(), request.action.lower()) for action in self.actions)
+            and (not self.resources or any(like(each, request.resource) for each in self.resources))
+            and (not self.principals or request.principal in self.principals)
+            and all(
+                key in request.context and OPERATORS[operator](values, request.context[key])
+                for operator, key, values in self.conditions
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy document, its placeholders filled in."""
+
+    statements: tuple[Statement, ...]
+
+    def allows(self, request: Request) -> bool:
+        matching = [each for each in self.statements if each.matches(request)]
+        return bool(matching) and all(each.allows for each in matching)
+
+    def without(self, statement: Statement) -> Policy:
+        return Policy(tuple(each for each in self.statements if each != statement))
+
+    def smaller(self) -> Iterator[tuple[str, Policy]]:
+        """Yield what is left without one statement, one action, one resource, each with what was taken."""
+        for at, statement in enumerate(self.statements):
+            yield statement.sid, self.without(statement)
+            lists: tuple[tuple[str, Sequence[str]], ...] = (
+                ("actions", statement.actions),
+                ("resources", statement.resources),
+            )
+            for name, values in lists:
+                for value in values if len(values) > 1 else ():
+                    left = tuple(each for each in values if each != value)
+                    changed = replace(statement, **{name: left})
+                    yield (
+                        f"{statement.sid}: {value}",
+                        Policy((*self.statements[:at], changed, *self.statements[at + 1 :])),
+                    )
+
+
+def read(name: str, **values: str) -> Policy:
+    """Return a policy of ``install/iam``; ``ROUTE_TABLE_1`` fills ``<ROUTE-TABLE-1>``."""
+    text = (SHIPPED / f"{name}.json").read_text()
+    for key, value in values.items():
+        text = text.replace(f"<{key.replace('_', '-')}>", value)
+    left = set(PLACEHOLDER.findall(text))
+    assert not left, f"{name}.json: nothing is given for {sorted(left)}"
+    return parse(json.loads(text))
+
+
+def parse(document: Mapping[str, Any]) -> Policy:
+    assert document["Version"] == "2012-10-17"
+    return Policy(tuple(_statement(each) for each in document["Statement"]))
+
+
+def _statement(said: Mapping[str, Any]) -> Statement:
+    assert set(said) <= KEYS, f"not modelled: {set(said) - KEYS}"
+    assert "${" not in json.dumps(said), "not modelled: policy variables"
+    assert ("Resource" in said) != ("Principal" in said)
+    conditions = [
+        (operator, key, _several(values))
+        for operator, keys in said.get("Condition", {}).items()
+        for key, values in keys.items()
+    ]
+    assert {operator for operator, _, _ in conditions} <= set(OPERATORS)
+    return Statement(
+        sid=said["Sid"],
+        allows={"Allow": True, "Deny": False}[said["Effect"]],
+        actions=_several(said["Action"]),
+        resources=_several(said.get("Resource", ())),
+        principals=tuple(p for kind in said.get("Principal", {}).values() for p in _several(kind)),
+        conditions=tuple(conditions),
+    )
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def like(pattern: str, text: str) -> bool:
+    """Match as IAM does: ``*`` any characters, ``?`` one, all else literally."""
+    return _wildcards(pattern).fullmatch(text) is not None
+
+
+@cache
+def _wildcards(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+OPERATORS: Mapping[str, Callable[[tuple[str, ...], str], bool]] = {
+    "StringEquals": lambda values, found: found in values,
+    "StringLike": lambda values, found: any(like(value, found) for value in values),
+    "ArnEquals": lambda values, found: any(like(value, found) for value in values),
+}

@@ -1,0 +1,168 @@
+"""The CloudFormation template as a stack would be made of it: parameters in, resources out.
+
+Resolves the functions that the template uses. What only AWS knows (an id, an ARN) becomes its name in square
+brackets: ``[RouteTable]``, ``[NodeRole.Arn]``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from email import message_from_string
+from pathlib import Path
+from typing import Any
+
+from cfnlint.decode import decode
+
+SHIPPED = Path(__file__).parents[2] / "install" / "cloudformation"
+NODES, DUMMY = SHIPPED / "floatip-nodes.yaml", SHIPPED / "floatip-dummy-subnet.yaml"
+PSEUDO = {
+    "AWS::Region": "eu-central-1",
+    "AWS::AccountId": "111122223333",
+    "AWS::Partition": "aws",
+    "AWS::StackName": "floatip-nodes",
+}
+GIVEN = {
+    "ClusterName": "core",
+    "KubernetesVersion": "1.34",
+    "ClusterEndpoint": "https://0A1B.gr7.eu-central-1.eks.amazonaws.com",
+    "ClusterCertificateAuthority": "LS0tLS1CRUdJTg==",
+    "ServiceCidr": "172.20.0.0/16",
+    "ClusterSecurityGroup": "sg-1",
+    "VpcId": "vpc-1",
+    "VpcCidr": "10.10.0.0/16",
+    "ZoneA": "eu-central-1a",
+    "NodeSubnetA": "subnet-a",
+    "ZoneB": "eu-central-1b",
+    "NodeSubnetB": "subnet-b",
+    "EniSubnetCidrs": "10.10.1.0/24,10.10.2.0/24,10.10.3.0/24,10.10.4.0/24,10.10.5.0/24,10.10.6.0/24",
+}
+THIRD_ZONE = {"ZoneC": "eu-central-1c", "NodeSubnetC": "subnet-0c"}
+TRANSIT = {
+    "TransitGateway": "tgw-0a",
+    "TransitGatewayRouteTable": "tgw-rtb-0a",
+    "TransitGatewaySubnetCidrs": "10.10.9.0/28,10.10.9.16/28,10.10.9.32/28",
+}
+NOTHING = object()
+
+
+@dataclass
+class Stack:
+    """What one set of parameters makes of the template."""
+
+    document: Any
+    parameters: dict[str, str]
+
+    def __init__(self, template: Path = NODES, **parameters: str) -> None:
+        self.document, problems = decode(str(template))
+        assert not problems
+        declared = self.document["Parameters"]
+        assert set(parameters) <= set(declared)
+        defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}
+        self.parameters = {**defaults, **{k: v for k, v in GIVEN.items() if k in declared}, **parameters}
+        assert set(self.parameters) == set(declared), "a parameter is not given"
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """Return the properties of the resources of one type that are made, by logical name."""
+        return {
+            name: self.value(resource.get("Properties", {}))
+            for name, resource in self.document["Resources"].items()
+            if resource["Type"] == kind and self._is_made(resource)
+        }
+
+    def outputs(self) -> dict[str, str]:
+        found = self.document["Outputs"]
+        return {name: self.value(each["Value"]) for name, each in found.items() if self._is_made(each)}
+
+    def user_data(self) -> str:
+        (template,) = self.of("AWS::EC2::LaunchTemplate").values()
+        return base64.b64decode(template["LaunchTemplateData"]["UserData"]).decode()
+
+    def user_data_parts(self) -> dict[str, str]:
+        """Return the parts of the user data by content type."""
+        message = message_from_string(self.user_data())
+        assert message.is_multipart()
+        return {part.get_content_type(): part.get_payload() for part in message.get_payload()}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.value(self.document["Conditions"][condition]))
+
+    def _is_made(self, thing: Any) -> bool:
+        return "Condition" not in thing or self.holds(thing["Condition"])
+
+    def value(self, said: Any) -> Any:
+        """Return what something in the template comes to."""
+        if isinstance(said, list):
+            return [v for v in (self.value(each) for each in said) if v is not NOTHING]
+        if not isinstance(said, dict):
+            return said
+        if len(said) == 1:
+            (name, argument), *_ = said.items()
+            if name.startswith("Fn::") or name in ("Ref", "Condition"):
+                function = getattr(self, f"_{name.removeprefix('Fn::').lower()}")
+                if isinstance(argument, str) or name != "Condition":
+                    return function(argument)
+        resolved = {key: self.value(each) for key, each in said.items()}
+        return {key: each for key, each in resolved.items() if each is not NOTHING}
+
+    def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return NOTHING
+        if name in self.parameters:
+            given = self.parameters[name]
+            is_list = self.document["Parameters"][name]["Type"] == "CommaDelimitedList"
+            return given.split(",") if is_list else given
+        return PSEUDO.get(name) or self._made(name, f"[{name}]")
+
+    def _getatt(self, what: list[str] | str) -> str:
+        name, attribute = what.split(".") if isinstance(what, str) else what
+        return self._made(name, f"[{name}.{attribute}]")
+
+    def _made(self, name: str, placeholder: str) -> str:
+        """Refuse what CloudFormation refuses: a reference to a resource that is not made."""
+        assert self._is_made(self.document["Resources"][name]), f"{name} is not made"
+        return placeholder
+
+    def _condition(self, name: str) -> bool:
+        return self.holds(name)
+
+    def _if(self, said: list[Any]) -> Any:
+        return self.value(said[1] if self.holds(said[0]) else said[2])
+
+    def _equals(self, said: list[Any]) -> bool:
+        left, right = (str(self.value(each)) for each in said)
+        return left == right
+
+    def _not(self, said: list[Any]) -> bool:
+        return not self.value(said[0])
+
+    def _and(self, said: list[Any]) -> bool:
+        return all(self.value(each) for each in said)
+
+    def _join(self, said: list[Any]) -> str:
+        return str(said[0]).join(self.value(said[1]))
+
+    def _select(self, said: list[Any]) -> str:
+        return str(self.value(said[1])[int(said[0])])
+
+    def _sub(self, said: Any) -> str:
+        text, given = (said, {}) if isinstance(said, str) else said
+        values = {name: self.value(each) for name, each in given.items()}
+
+        def put(found: re.Match[str]) -> str:
+            name = found[1]
+            if name in values:
+                return str(values[name])
+            return str(self._getatt(name) if "." in name else self._ref(name))
+
+        return re.sub(r"\$\{([A-Za-z0-9.:]+)\}", put, text)
+
+    def _base64(self, said: Any) -> str:
+        return base64.b64encode(self.value(said).encode()).decode()
+
+
+def plain(document: Any) -> Any:
+    """Return a document of cfn-lint's as Python's own."""
+    return json.loads(json.dumps(document))

@@ -1,0 +1,355 @@
+"""``install/cloudformation/attach_enis.py``, which gives new nodes their ENIs, on the simulated EC2.
+
+Its calls go over HTTP and are recorded; what it needs of IAM is judged by the policy in the template.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from lab.ec2 import SimulatedEC2
+from lab.ec2.cloud import access_key
+from lab.ec2.journal import Call
+from lab.ec2.sample import IMAGE
+from lab.webserver import open_socket
+from tests.aws import policies
+from tests.aws.policies import Request
+from tests.aws.template import SHIPPED, THIRD_ZONE, Stack, plain
+
+NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
+ZONES = ("a", "b", "c")
+
+
+class AutoScaling:
+    """Auto Scaling's side of a lifecycle hook."""
+
+    def __init__(self) -> None:
+        self.completed: list[dict[str, str]] = []
+
+    def complete_lifecycle_action(self, **said: str) -> None:
+        self.completed.append(said)
+
+
+class Place:
+    """A VPC with two floating subnets in each zone, an instance launched by a group, and the function."""
+
+    def __init__(self, ec2: SimulatedEC2, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ec2, self.aws = ec2, ec2.client()
+        self.client = client
+        self.autoscaling = AutoScaling()
+        self.slept: list[float] = []
+        vpc = self.aws.create_vpc(CidrBlock="10.10.0.0/16")["Vpc"]["VpcId"]
+        self.subnets = {
+            zone: [self._subnet(vpc, zone, 10 * z + n) for n in (0, 1, 2)] for z, zone in _numbered()
+        }
+        self.group = self.aws.create_security_group(GroupName="eni", Description="eni", VpcId=vpc)["GroupId"]
+        floating = {f"{ec2.region}{zone}": subnets[1:] for zone, subnets in self.subnets.items()}
+        settings = {"SUBNETS": json.dumps(floating), "GROUP": self.group, "TAG": "core", "IPV6": "false"}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        self.module = _load()
+
+    def _subnet(self, vpc: str, zone: str, number: int) -> str:
+        made = self.aws.create_subnet(
+            VpcId=vpc, CidrBlock=f"10.10.{number}.0/24", AvailabilityZone=f"{self.ec2.region}{zone}"
+        )
+        return str(made["Subnet"]["SubnetId"])
+
+    def launch(self, zone: str = "a") -> str:
+        tags = [{"Key": "Name", "Value": "core-floatip-nodes"}]
+        started = self.aws.run_instances(
+            ImageId=IMAGE,
+            MinCount=1,
+            MaxCount=1,
+            SubnetId=self.subnets[zone][0],
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        return str(started["Instances"][0]["InstanceId"])
+
+    def call(self, instance: str) -> str:
+        """Let EventBridge call the function; return what Auto Scaling was told."""
+        detail = {
+            "EC2InstanceId": instance,
+            "AutoScalingGroupName": "floatip-nodes-a",
+            "LifecycleHookName": "floating-enis",
+            "LifecycleActionToken": "t",
+        }
+        self.module.handler({"detail": detail}, None, self.client, self.autoscaling, self.slept.append)
+        assert self.autoscaling.completed[-1]["InstanceId"] == instance
+        return self.autoscaling.completed[-1]["LifecycleActionResult"]
+
+    def enis(self, instance: str) -> dict[int, dict[str, Any]]:
+        filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
+        found = self.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+        return {eni["Attachment"]["DeviceIndex"]: eni for eni in found}
+
+    def count(self) -> int:
+        return len(self.aws.describe_network_interfaces()["NetworkInterfaces"])
+
+
+def _numbered() -> list[tuple[int, str]]:
+    return list(enumerate(ZONES, 1))
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("attach_enis", SHIPPED / "attach_enis.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[SimulatedEC2]:
+    ec2 = SimulatedEC2()
+    yield ec2
+    ec2.close()
+
+
+@pytest.fixture
+def place(cloud: SimulatedEC2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    cloud.reset()
+    listener = cloud.listen(open_socket("127.0.0.1", 0), "function")
+    host, port = listener.address
+    client = boto3.client(
+        "ec2",
+        region_name=cloud.region,
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id=access_key(cloud.account),
+        aws_secret_access_key="made-up",
+    )
+    yield Place(cloud, client, monkeypatch)
+    listener.close()
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_two_interfaces_of_the_instances_zone(place: Place, zone: str) -> None:
+    instance = place.launch(zone)
+    assert place.call(instance) == "CONTINUE"
+    enis = place.enis(instance)
+    assert sorted(enis) == [0, 1, 2]
+    for index in (1, 2):
+        eni = enis[index]
+        tags = {tag["Key"]: tag["Value"] for tag in eni["TagSet"]}
+        assert eni["SubnetId"] == place.subnets[zone][index]
+        assert eni["SourceDestCheck"] is False
+        assert (tags[NO_MANAGE], tags["floatip"]) == ("true", "core")
+        assert [group["GroupId"] for group in eni["Groups"]] == [place.group]
+    primary = {tag["Key"] for tag in enis[0]["TagSet"]}
+    assert enis[0]["SourceDestCheck"] is True
+    assert not primary & {NO_MANAGE, "floatip"}
+
+
+def test_they_end_with_the_instance(place: Place) -> None:
+    instance = place.launch()
+    place.call(instance)
+    changed = place.ec2.journal.of("ModifyNetworkInterfaceAttribute")
+    kept = [call.params["Attachment"] for call in changed if "Attachment" in call.params]
+    assert [each["DeleteOnTermination"] for each in kept] == [True, True]
+    asked = {f"{each['AttachmentId']}" for each in kept}
+    assert asked == {eni["Attachment"]["AttachmentId"] for n, eni in place.enis(instance).items() if n}
+
+
+def test_they_end_with_it_also_if_the_first_call_died_before_it_said_so(place: Place) -> None:
+    """Otherwise they outlive the instance, and the stack's subnets cannot be deleted."""
+    instance = place.launch()
+    place.call(instance)
+    place.ec2.journal.clear()
+    assert place.call(instance) == "CONTINUE"
+    changed = place.ec2.journal.of("ModifyNetworkInterfaceAttribute")
+    assert [call.params["Attachment"]["DeleteOnTermination"] for call in changed] == [True, True]
+
+
+def test_a_call_that_died_before_attaching_is_taken_up(place: Place) -> None:
+    """By the token EC2 knows a request that it has answered, and gives the same interface."""
+    one, other = place.launch(), place.launch()
+    for instance in (one, one, other):
+        for attached in (eni for index, eni in place.enis(instance).items() if index):
+            place.aws.detach_network_interface(
+                AttachmentId=attached["Attachment"]["AttachmentId"], Force=True
+            )
+        place.call(instance)
+    made = [call.params["ClientToken"] for call in place.ec2.journal.of("CreateNetworkInterface")]
+    tokens = [f"{instance}-{index}" for instance in (one, one, other) for index in (1, 2)]
+    assert [token for token in made if token.startswith("i-")] == tokens
+
+
+def test_called_again(place: Place) -> None:
+    """EventBridge repeats itself, and an instance of a warm pool is launched twice."""
+    instance = place.launch()
+    place.call(instance)
+    before = place.enis(instance).keys(), place.count()
+    assert place.call(instance) == "CONTINUE"
+    assert (place.enis(instance).keys(), place.count()) == before
+
+
+def test_one_was_attached(place: Place) -> None:
+    """An earlier call died half way."""
+    instance = place.launch()
+    place.call(instance)
+    second = place.enis(instance)[2]
+    place.aws.detach_network_interface(AttachmentId=second["Attachment"]["AttachmentId"], Force=True)
+    assert place.call(instance) == "CONTINUE"
+    assert sorted(place.enis(instance)) == [0, 1, 2]
+
+
+def test_somebody_elses_interface_in_its_place(place: Place) -> None:
+    """VPC CNI was quicker: such a node is replaced."""
+    instance = place.launch()
+    other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
+    place.aws.attach_network_interface(
+        NetworkInterfaceId=other["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1
+    )
+    with pytest.raises(RuntimeError, match="device 1 is eni-"):
+        place.call(instance)
+    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert place.count() == 2
+
+
+def test_what_cannot_be_attached_is_not_left_behind(place: Place) -> None:
+    instance = place.launch()
+    place.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
+    with pytest.raises(place.client.exceptions.ClientError, match="AttachmentLimitExceeded"):
+        place.call(instance)
+    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert place.count() == 1
+
+
+def test_vpc_cni_is_quicker_while_we_attach(place: Place) -> None:
+    instance = place.launch()
+    attach = place.client.attach_network_interface
+
+    def cni_first(**said: Any) -> Any:
+        other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
+        attach(NetworkInterfaceId=other["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1)
+        place.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", "taken", times=1)
+        return attach(**said)
+
+    place.client.attach_network_interface = cni_first
+    with pytest.raises(RuntimeError, match="device 1 is eni-"):
+        place.call(instance)
+    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert place.count() == 2
+
+
+def test_an_answer_that_is_lost(place: Place) -> None:
+    """EC2 has attached the interface, and we have not heard it."""
+    instance = place.launch()
+    attach = place.client.attach_network_interface
+
+    def unheard(**said: Any) -> Any:
+        place.client.attach_network_interface = attach
+        attach(**said)
+        raise ReadTimeoutError(endpoint_url="https://ec2")
+
+    place.client.attach_network_interface = unheard
+    assert place.call(instance) == "CONTINUE"
+    assert sorted(place.enis(instance)) == [0, 1, 2]
+    assert place.count() == 3
+
+
+def test_two_calls_at_once(place: Place) -> None:
+    """The other one attaches first: ours are not needed, and all is well. (moto lets two share an index.)"""
+    instance = place.launch()
+    attach = place.client.attach_network_interface
+
+    def other_first(**said: Any) -> Any:
+        place.client.attach_network_interface = attach
+        place.module.give(place.client, instance, place.slept.append)
+        taken = "already has an interface attached at this device index"
+        place.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", taken, times=2)
+        return attach(**said)
+
+    place.client.attach_network_interface = other_first
+    assert place.call(instance) == "CONTINUE"
+    assert sorted(place.enis(instance)) == [0, 1, 2]
+    assert place.count() == 3
+
+
+def test_an_instance_that_does_not_run_yet(place: Place) -> None:
+    instance = place.launch()
+    place.ec2.faults.error("DescribeInstances", "InvalidInstanceID.NotFound", "not yet", times=2)
+    assert place.call(instance) == "CONTINUE"
+    assert place.slept == [3, 3]
+
+
+def test_an_instance_that_is_gone(place: Place) -> None:
+    instance = place.launch()
+    place.aws.terminate_instances(InstanceIds=[instance])
+    with pytest.raises(RuntimeError, match="is terminated"):
+        place.call(instance)
+    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+
+
+# -- what it may do ----------------------------------------------------------------------------------------
+
+
+def _needs(place: Place, call: Call) -> Iterator[Request]:
+    """Yield what a call needs ("Actions, resources, and condition keys for Amazon EC2")."""
+    arn = f"arn:aws:ec2:{place.ec2.region}:{place.ec2.account}"
+    action, params, said = f"ec2:{call.action}", call.params, str(call)
+    if call.action == "CreateNetworkInterface":
+        (given,) = params["TagSpecification"] if "TagSpecification" in params else params["TagSpecifications"]
+        asked = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in given["Tags"]}
+        yield Request(action, f"{arn}:network-interface/*", asked, said=said)
+        yield Request(action, f"{arn}:subnet/{params['SubnetId']}", said=said)
+        for group in params["Groups"]:
+            yield Request(action, f"{arn}:security-group/{group}", said=said)
+        made = {"ec2:CreateAction": call.action}
+        yield Request("ec2:CreateTags", f"{arn}:network-interface/*", made, said=said)
+    elif call.action == "DescribeInstances":
+        yield Request(action, "*", said=said)
+    else:
+        eni = {"aws:ResourceTag/floatip": "core"}
+        yield Request(action, f"{arn}:network-interface/{params['NetworkInterfaceId']}", eni, said=said)
+        if call.action == "AttachNetworkInterface" or "Attachment" in params:
+            node = {"aws:ResourceTag/Name": "core-floatip-nodes"}
+            yield Request(action, f"{arn}:instance/i-1", node, said=said)
+
+
+def _policy(place: Place) -> policies.Policy:
+    (policy,) = Stack(**THIRD_ZONE).of("AWS::IAM::Policy").values()
+    text = json.dumps(plain(policy["PolicyDocument"])).replace("[EniSecurityGroup]", place.group)
+    for zone in ZONES:
+        for n in (1, 2):
+            text = text.replace(f"[EniSubnet{zone.upper()}{n}]", place.subnets[zone][n])
+    return policies.parse(json.loads(text))
+
+
+def test_its_policy(place: Place) -> None:
+    """All that it calls is allowed, and nothing is allowed that it does not call."""
+    for zone in ZONES:
+        place.call(place.launch(zone))
+    place.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
+    with pytest.raises(place.client.exceptions.ClientError):
+        place.call(place.launch())
+    policy = _policy(place)
+    needed = [need for call in place.ec2.journal for need in _needs(place, call)]
+    groups = "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup"
+    group = f"{groups}:0a-1b:autoScalingGroupName/floatip-nodes-a"
+    needed.append(Request("autoscaling:CompleteLifecycleAction", group))
+    needed += [
+        Request(f"logs:{name}", "[FloatingEnisLog.Arn]") for name in ("CreateLogStream", "PutLogEvents")
+    ]
+    assert [str(need) for need in needed if not policy.allows(need)] == []
+    assert [what for what, less in policy.smaller() if all(less.allows(need) for need in needed)] == []
+
+
+def test_it_touches_nothing_of_others(place: Place) -> None:
+    policy = _policy(place)
+    arn = "arn:aws:ec2:eu-central-1:111122223333"
+    ours = {"aws:ResourceTag/floatip": "core"}
+    for action in ("ModifyNetworkInterfaceAttribute", "DeleteNetworkInterface", "AttachNetworkInterface"):
+        assert policy.allows(Request(f"ec2:{action}", f"{arn}:network-interface/eni-1", ours))
+        assert not policy.allows(Request(f"ec2:{action}", f"{arn}:network-interface/eni-1"))
+    assert not policy.allows(Request("ec2:AttachNetworkInterface", f"{arn}:instance/i-1"))
+    assert not policy.allows(Request("ec2:CreateTags", f"{arn}:network-interface/eni-1"))
+    assert not policy.allows(Request("ec2:CreateNetworkInterface", f"{arn}:subnet/subnet-1"))
