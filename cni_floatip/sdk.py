@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ def _now() -> datetime:
 class Sdk:
     """botocore's clients, one per service, region and account, each made once. For many threads.
 
-    ``roles`` maps an account to the role to assume for it. ``connections`` are kept per client.
+    ``roles`` maps an account to the role to assume for it. ``connections`` are kept per client. ``models``:
+    directories with service descriptions that come before our own (the doctor's, which describe more).
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Sdk:
         roles: Mapping[str, str],
         *,
         connections: int = 20,
+        models: Sequence[Path] = (),
         now: Callable[[], datetime] = _now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roles = roles
         self._connections = connections
+        self._models = [*models, _MODEL]
         self._now = now
         self._clock = clock
         self._loader: Any = None
@@ -59,14 +62,14 @@ class Sdk:
         self._making = threading.RLock()
         self._assuming: dict[str, threading.Lock] = {}
 
-    def client(self, region: str, account: str, assumed: Assumed) -> Any:
-        """Return the EC2 client that acts for ``account`` ("": our own identity)."""
-        found = self._clients.get(("ec2", region, account))
+    def client(self, region: str, account: str, assumed: Assumed, service: str = "ec2") -> Any:
+        """Return the client that acts for ``account`` ("": our own identity)."""
+        found = self._clients.get((service, region, account))
         if found is not None:
             return found
         if account:
             self._become(region, account, assumed)
-        return self._client("ec2", region, account)
+        return self._client(service, region, account)
 
     def identity(self) -> str:
         """Return how our own credentials were found, "" for none; they are renewed if it is time."""
@@ -147,7 +150,7 @@ class Sdk:
 
         session = botocore.session.Session()
         if self._loader is None:
-            self._loader = _our_models()
+            self._loader = _our_models(self._models)
         session.register_component("data_loader", self._loader)
         session.set_default_client_config(_config(self._connections))  # also for clients that botocore makes
         if credentials is not None:
@@ -183,14 +186,14 @@ def _config(connections: int) -> Any:
     )
 
 
-def _our_models() -> Any:
+def _our_models(where: Sequence[Path]) -> Any:
     from botocore.loaders import Loader
 
     class OurModels(Loader):
         def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (the SDK's signature)
             return ["ec2", "sts"]  # the SDK lists 400 directories to find the same
 
-    return OurModels(extra_search_paths=[str(_MODEL)])
+    return OurModels(extra_search_paths=[str(path) for path in where])
 
 
 def _no_url(service: str, e: ValueError) -> Ec2Error:

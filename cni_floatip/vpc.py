@@ -45,6 +45,9 @@ FAULTS: Mapping[str, Ec2Fault] = {
 }
 """EC2 API reference, "Error codes". Any other is REFUSED, with a status of 5xx UNANSWERED."""
 
+MAX_VALUES = 200
+"""How many values the filters of one request may have."""
+
 
 class Vpc:
     """EC2 in one region as this node sees it. Safe to use from several threads.
@@ -69,7 +72,7 @@ class Vpc:
     def warm(self, account: str = "") -> None:
         """Have credentials, client and a connection ready before they are needed, by a dry run."""
         try:
-            self._call("describe_route_tables", {"DryRun": True}, account)
+            self.call("describe_route_tables", {"DryRun": True}, account)
         except Ec2Error as e:
             if e.code != "DryRunOperation":
                 raise
@@ -78,27 +81,42 @@ class Vpc:
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         """Return the tables that match ``filters`` (DescribeRouteTables), as ``account`` sees them."""
-        found = self._pages("describe_route_tables", "RouteTables", filters, account)
+        found = self.pages("describe_route_tables", "RouteTables", filters, account)
         return tuple(_table(table) for table in found)
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters`` (DescribeSubnets), as ``account`` sees them."""
-        found = self._pages("describe_subnets", "Subnets", filters, account)
+        found = self.pages("describe_subnets", "Subnets", filters, account)
         return tuple(_subnet(subnet) for subnet in found)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any (DescribeNetworkInterfaces).
 
-        Each account sees its own interfaces only.
+        An account sees its own interfaces only, but the owner of a shared VPC everybody's (VPC guide).
         """
         filters = {"subnet-id": subnets}
-        found = self._pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
+        found = self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
         return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in found}
+
+    def attachments(self, enis: Sequence[str], account: str = "") -> dict[str, str]:
+        """Return what each of ``enis`` is attached to, "" for nothing; one that does not exist is missing.
+
+        An account sees its own interfaces only, but the owner of a shared VPC everybody's (VPC guide).
+        """
+        found: dict[str, str] = {}
+        for start in range(0, len(enis), MAX_VALUES):
+            filters = {"network-interface-id": enis[start : start + MAX_VALUES]}
+            for eni in self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account):
+                attached = eni.get("Attachment") or {}
+                to = attached.get("InstanceId") or attached.get("AttachmentId") or "what is not shown to us"
+                free = attached.get("Status") == "detached" if attached else eni.get("Status") == "available"
+                found[eni["NetworkInterfaceId"]] = "" if free else to
+        return found
 
     def source_dest_check(self, eni: str) -> bool:
         """Return whether EC2 drops what ``eni`` sends or receives for addresses other than its own."""
         filters = {"network-interface-id": [eni]}
-        for found in self._pages("describe_network_interfaces", "NetworkInterfaces", filters):
+        for found in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
             return bool(found["SourceDestCheck"])
         action = "DescribeNetworkInterfaces"
         raise Ec2Error(Ec2Fault.NO_ENI, action, "InvalidNetworkInterfaceID.NotFound", f"no {eni}")
@@ -110,38 +128,42 @@ class Vpc:
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off (ModifyNetworkInterfaceAttribute)."""
-        self._call(
+        self.call(
             "modify_network_interface_attribute",
             {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}},
         )
 
     def create(self, place: Place, eni: str, account: str = "") -> None:
         """Make the route ``place -> eni`` where there is none (CreateRoute)."""
-        self._call("create_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+        self.call("create_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
 
     def replace(self, place: Place, eni: str, account: str = "") -> None:
         """Point the existing route at ``place`` to ``eni`` (ReplaceRoute)."""
-        self._call("replace_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+        self.call("replace_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
 
     def delete(self, place: Place, account: str = "") -> None:
         """Remove the route at ``place`` (DeleteRoute)."""
-        self._call("delete_route", _cell(place), account)
+        self.call("delete_route", _cell(place), account)
 
     # -- the SDK --------------------------------------------------------------------------------------
 
-    def _pages(
+    def pages(
         self, operation: str, key: str, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> Iterator[Mapping[str, Any]]:
+        """Yield what a Describe lists under ``key``, in the SDK's own shape; for us and for ``audit``."""
         named = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
         parameters: dict[str, Any] = {"Filters": named, "MaxResults": 100}
         while True:
-            page = self._call(operation, parameters, account)
+            page = self.call(operation, parameters, account)
             yield from page[key]
             if not page.get("NextToken"):
                 return
             parameters["NextToken"] = page["NextToken"]
 
-    def _call(self, operation: str, parameters: Mapping[str, Any], account: str = "") -> Mapping[str, Any]:
+    def call(
+        self, operation: str, parameters: Mapping[str, Any], account: str = "", service: str = "ec2"
+    ) -> Mapping[str, Any]:
+        """Return the answer to one request, in the SDK's own shape; for us and for ``audit``."""
         action = "".join(word.capitalize() for word in operation.split("_"))
         client: Any = None
 
@@ -152,7 +174,7 @@ class Vpc:
 
         def send() -> Any:
             nonlocal client
-            client = self._sdk.client(self._region, account, partial(self._sorted, "AssumeRole"))
+            client = self._sdk.client(self._region, account, partial(self._sorted, "AssumeRole"), service)
             return getattr(client, operation)(**parameters)
 
         answer: Mapping[str, Any] = self._sorted(action, send, drop_connections)

@@ -28,6 +28,9 @@ FLOATING, FLOATING6 = IPv4Network("192.168.0.0/24"), IPv6Network("fd00:192:168::
 TAG = {"floatip": "lab"}
 """What every route table of the lab's VPC carries, besides ``Name``."""
 
+NO_MANAGE = {"node.k8s.amazonaws.com/no_manage": "true"}
+"""What the ENIs for floating IPs carry, so that VPC CNI leaves them alone."""
+
 IFNAMES = ("eth0", "eth1", "ens7")
 """A node's ENIs by device number. The third is down and oddly named, as AL2023 leaves a hot-plugged one."""
 
@@ -192,7 +195,7 @@ class Vpc:
             SubnetId=subnet.id,
             PrivateIpAddress=str(v4),
             Ipv6Addresses=[{"Ipv6Address": str(v6)}],
-            TagSpecifications=_tags("network-interface", f"{owner}-{ifname}"),
+            TagSpecifications=_tags("network-interface", f"{owner}-{ifname}", NO_MANAGE if device else None),
         )["NetworkInterface"]
         served_by = {az: self.tables[az] for az in self.azs} | {"client": self.tables["client"]}
         table = served_by.get(subnet.name, self.tables["main"])

@@ -20,6 +20,14 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "sts": ("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity"),
 }
 
+DOCTOR = (
+    *OPERATIONS["ec2"],
+    "DescribeNetworkAcls",
+    "DescribeSecurityGroups",
+    "DescribeTransitGatewayVpcAttachments",
+)
+"""What ``floatipctl doctor`` reads besides: in a model of its own, which the agent never loads."""
+
 
 def documents() -> dict[str, Any]:
     """Return path below this package -> document, from the installed botocore."""
@@ -32,6 +40,8 @@ def documents() -> dict[str, Any]:
         model = loader.load_service_model(service, "service-2", version)
         rules = loader.load_service_model(service, "endpoint-rule-set-1", version)
         found[f"{service}/{version}/service-2.json"] = _trimmed(model, operations)
+        if service == "ec2":
+            found[f"doctor/{service}/{version}/service-2.json"] = _trimmed(model, DOCTOR)
         found[f"{service}/{version}/endpoint-rule-set-1.json"] = _without_prose(rules)
     return found
 

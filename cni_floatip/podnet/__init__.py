@@ -10,7 +10,7 @@ not are no errors; nothing is ever replaced. Every failure is a ``CniError``, ne
 ``OSError``. Importing this package loads neither pyroute2 nor ctypes; the first call does.
 """
 
-from cni_floatip.podnet.links import Parent, host_link, link_by_mac, set_up
+from cni_floatip.podnet.links import Parent, host_link, link_by_mac, link_names, set_up
 from cni_floatip.podnet.namespace import NoNamespace
 from cni_floatip.podnet.pod import NoInterface, PodNet, clear_pod, open_pod
 from cni_floatip.podnet.routes import OtherRoute
@@ -24,6 +24,7 @@ __all__ = [
     "clear_pod",
     "host_link",
     "link_by_mac",
+    "link_names",
     "open_pod",
     "set_up",
 ]

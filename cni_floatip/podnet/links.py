@@ -107,6 +107,15 @@ def host_link(index: int) -> Link:
         return link_of(kernel.get("link", index=index))
 
 
+def link_names(index: int) -> tuple[str, ...]:
+    """Return every name of a link of this process's namespace: the first, then the second ones (altname)."""
+    with namespace.own() as kernel, reported(f"names of link {index}"):
+        message = kernel.get("link", index=index)
+    others = message.get_attr("IFLA_PROP_LIST")
+    seconds = others.get_attrs("IFLA_ALT_IFNAME") if others else ()
+    return (message.get_attr("IFLA_IFNAME"), *seconds)
+
+
 def link_by_mac(mac: str) -> Link | None:
     """Return the link with this MAC in the namespace this process runs in.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from cni_floatip.errors import InvalidNetns, PodNetworkFailure
+from cni_floatip.errors import CniError, InvalidNetns, PodNetworkFailure
 from cni_floatip.podnet.rtnetlink import SOCKET_OPTIONS, SOL_NETLINK, Rtnetlink
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
@@ -56,6 +56,32 @@ def made_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: 
         return _made_inside(netns, descriptor, make)
     finally:
         os.close(descriptor)
+
+
+def tried_apart(attempt: Callable[[], T]) -> T:
+    """Return what ``attempt`` does in a new network namespace, which ends with it: nothing here is touched.
+
+    ``PodNetworkFailure`` where none can be made. What ``attempt`` raises of ours is raised.
+    """
+    found: list[T] = []
+    failed: list[Exception] = []
+
+    def visit() -> None:
+        try:
+            _call("unshare", _CLONE_NEWNET)
+            found.append(attempt())
+        except (OSError, CniError) as error:
+            failed.append(error)
+
+    visitor = threading.Thread(target=visit, name="netns")
+    visitor.start()
+    visitor.join()
+    if failed and isinstance(failed[0], CniError):
+        raise failed[0]
+    if failed:
+        text = "no network namespace can be made (CAP_SYS_ADMIN is needed)"
+        raise PodNetworkFailure(text, str(failed[0])) from failed[0]
+    return found[0]
 
 
 @contextmanager
@@ -127,10 +153,14 @@ def _made_inside(netns: str, descriptor: int, make: Callable[[], T]) -> T:
 
 
 def _enter(descriptor: int) -> None:
-    import ctypes  # os.setns only comes with Python 3.12
+    _call("setns", descriptor, _CLONE_NEWNET)
+
+
+def _call(name: str, *arguments: int) -> None:
+    import ctypes  # os.setns and os.unshare only come with Python 3.12
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET):
+    if libc[name](*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -12,7 +12,8 @@ is what AssumeRole returns. Any other key speaks for --account.
 
 Faults, journal and truth, for curl:
   POST /_lab/faults {"method": "lose_answer", "args": {"action": "CreateRoute", "times": 1}}
-       methods: throttle stale_reads latency error lose_answer lose_request hang cut heal route_quota clear
+       methods: throttle stale_reads latency error lose_answer lose_request hang cut heal route_quota
+       clock clear
   GET  /_lab/journal    GET /_lab/truth/<route table>    GET /_lab/instance/<instance>    POST /_lab/reset
 """
 

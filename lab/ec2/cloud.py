@@ -123,7 +123,22 @@ class LabEC2(models.EC2Backend):
         for table in self.route_tables.values():
             if table.vpc_id == vpc_id:
                 self.create_route(table.id, None, destination_ipv6_cidr_block=cidr, local=True)
+        self._open_to_ipv6(vpc_id)
         return association
+
+    def _open_to_ipv6(self, vpc_id: str) -> None:
+        """Let IPv6 through where IPv4 is let through by default ("Default network ACL" and "Default security
+        groups", Amazon VPC User Guide). moto: IPv4 alone."""
+        for acl in self.network_acls.values():
+            numbers = {entry.rule_number for entry in acl.network_acl_entries}
+            if acl.vpc_id == vpc_id and acl.default and 101 not in numbers:
+                for egress in (False, True):
+                    self.create_network_acl_entry(
+                        acl.id, 101, "-1", "allow", egress, "", None, None, None, None, "::/0"
+                    )
+        group: Any = self.get_security_group_from_name("default", vpc_id=vpc_id)
+        if group and not any("CidrIpv6" in rule.ip_range for rule in group.egress_rules):
+            self.authorize_security_group_egress(group.id, "-1", "-1", "-1", [{"CidrIpv6": "::/0"}])
 
     create_transit_gateway_route = transit.create
     replace_transit_gateway_route = transit.replace

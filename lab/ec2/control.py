@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 METHODS = (
     "clear",
+    "clock",
     "cut",
     "error",
     "hang",

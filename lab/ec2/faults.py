@@ -47,6 +47,7 @@ class Switches:
     stale_probability: float = 1.0
     stale_caller: str | None = None
     route_quota: int = DEFAULT_QUOTA
+    clock_ahead: float = 0.0
 
 
 class Faults:
@@ -86,6 +87,11 @@ class Faults:
     def route_quota(self, n: int) -> None:
         """Set how many routes of a family a route table takes."""
         self._switch(route_quota=n)
+
+    def clock(self, ahead: float) -> None:
+        """Put EC2's clock ahead of the nodes' (or behind): the Date of its answers shows it. From 5 minutes
+        on it refuses what they sign (RequestExpired; "Error codes", Amazon EC2 API Reference)."""
+        self._switch(clock_ahead=ahead)
 
     def latency(self, seconds: float, action: str = "*", *, caller: str | None = None) -> None:
         """Make calls take longer; a later setting for the same action and caller replaces it, 0 ends it."""

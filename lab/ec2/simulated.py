@@ -7,11 +7,13 @@ out and the telling.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from lab.ec2 import asked as asking
@@ -26,6 +28,8 @@ from lab.ec2.refusal import Refusal
 from lab.ec2.views import RouteView, View
 from lab.instance import Credentials, InstanceView
 from lab.webserver import Answer, Listener, Request
+
+SIGNATURE_SECONDS = 300
 
 
 class Lost(Exception):
@@ -150,7 +154,10 @@ class SimulatedEC2:
         action, params, account = (asked.action, asked.params, asked.account) if asked else ("?", {}, "")
         took = time.perf_counter() - started
         self.journal.add(Call(arrived, caller, action, params, outcome, took, account))
-        return answer
+        return answer and dataclasses.replace(answer, headers={**answer.headers, "Date": self._date()})
+
+    def _date(self) -> str:
+        return formatdate(time.time() + self.faults.switches.clock_ahead, usegmt=True)
 
     def _account_of(self, key: str) -> str:
         with self._lock:
@@ -163,6 +170,8 @@ class SimulatedEC2:
         slow = faults.take("latency", action, caller)
         if slow:
             faults.wait(slow.seconds)
+        if abs(faults.switches.clock_ahead) >= SIGNATURE_SECONDS:
+            raise Refusal("RequestExpired", "Request has expired.")
         if asked.service == "ec2" and faults.throttles(caller, asked.account, action, asked.params):
             raise Refusal("RequestLimitExceeded", "Request limit exceeded.")
         refused = faults.take("error", action, caller)

@@ -1,0 +1,71 @@
+"""``floatipctl doctor``: say what would keep a floating IP from working on this node."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from . import EPILOG, command
+
+MORE = """\
+
+docs/doctor.md lists every finding. --json prints one document:
+  {"version": 1, "release": "...", "errors": n, "warnings": n, "notChecked": n, "findings": [
+    {"check": "...", "group": "...", "id": "...", "severity": "ok" | "warning" | "error" | "not checked",
+     "subject": "...", "what": "...", "why": "...", "remedy": "..."}]}
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "doctor",
+        brief="say what would keep a floating IP from working here",
+        description=(
+            "Look at this node, its agent, EC2 and the cluster, and say what is wrong, why it matters and "
+            "what mends it. Run it on a node as root, or in the agent's pod. Nothing is changed: EC2 is "
+            "asked by Describe calls and dry runs. What cannot be seen from here is said too."
+        ),
+    )
+    parser.epilog = EPILOG + MORE
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default="",
+        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
+    )
+    parser.add_argument(
+        "--bin-dir",
+        metavar="DIR",
+        default="",
+        help="the runtime's plugin directory; default: FLOATIP_BIN_DIR (the chart sets it), or /opt/cni/bin",
+    )
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ..doctor import view
+    from ..doctor.checks import CHECKS
+    from ..doctor.finding import Severity
+    from ..doctor.looks import Looks
+    from ..doctor.side_by_side import examine
+
+    shown = sys.stderr.isatty()
+
+    def progress(done: int) -> None:
+        if shown:
+            sys.stderr.write(f"\r{done} of {len(CHECKS)} checks done ")
+            sys.stderr.flush()
+
+    looks = Looks(os.environ, config=options.config, bin_dir=options.bin_dir)
+    report = examine(looks, CHECKS, progress=progress)
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+    if options.json:
+        sys.stdout.write(json.dumps(view.document(report), indent=2) + "\n")
+    else:
+        sys.stdout.write(view.text(report))
+    return 1 if report.count(Severity.ERROR) else 0

@@ -1,0 +1,96 @@
+"""EC2 as this node reaches it: endpoint, credentials, roles, permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ...errors import Ec2Error
+from ..audit import is_out_of_reach
+from ..catalog import found
+from ..facts import Asked
+from ..finding import Finding, fine, listed, not_checked
+from ..judge import node
+from ..looks import Looks
+
+TABLES_TRIED = 10
+"""On how many tables permissions are tried: dry runs count against the account's request rate as well."""
+
+
+def endpoint(looks: Looks) -> Iterable[Finding]:
+    try:
+        answered = looks.answered
+    except Ec2Error as e:
+        if not is_out_of_reach(e):
+            raise
+        where = looks.audit.endpoint()
+        return [found("endpoint-unreachable", where, str(e), endpoint=where)]
+    region = looks.region
+    said = fine(answered.endpoint, f"answers in {answered.seconds * 1000:.0f} ms")
+    return list(node.endpoint(answered, region)) or [said]
+
+
+def identity(looks: Looks) -> Iterable[Finding]:
+    try:
+        who = looks.identity
+    except Ec2Error as e:
+        if is_out_of_reach(e):
+            raise
+        return [found("no-credentials", "credentials", str(e))]
+    return list(node.identity(who)) or [fine(who.arn, f"found by {who.how}")]
+
+
+def roles(looks: Looks) -> Iterable[Finding]:
+    findings: list[Finding] = []
+    for account, role in looks.policy.roles.items():
+        try:
+            looks.audit.vpc.call("describe_route_tables", {"MaxResults": 5}, account)
+            findings.append(fine(role, f"assumed for account {account}"))
+        except Ec2Error as e:
+            if e.action != "AssumeRole":
+                raise
+            if is_out_of_reach(e):
+                findings.append(found("sts-unreachable", role, str(e), region=looks.region))
+            else:
+                findings.append(found("role-refused", role, str(e), role=role, identity=_name(looks)))
+    return findings or [fine("", "none: the tables are this account's")]
+
+
+def permissions(looks: Looks) -> Iterable[Finding]:
+    own, owner = _name(looks), looks.owner
+    of_tables = looks.policy.roles[owner] if owner else own
+    asked = {own: list(_of_enis(looks))}
+    asked.setdefault(of_tables, []).extend(_of_tables(looks))
+    wrong = [finding for who, each in asked.items() for finding in node.permissions(each, who)]
+    if len(looks.allowed) > TABLES_TRIED:
+        left = listed([table.id for table in looks.allowed[TABLES_TRIED:]])
+        wrong.append(not_checked("permissions", f"only tried on {TABLES_TRIED} tables, not on {left}"))
+    return wrong or [
+        fine(who, f"may {', '.join(sorted({one.action for one in each}))}") for who, each in asked.items()
+    ]
+
+
+def _name(looks: Looks) -> str:
+    """Return who we are to AWS. STS, which tells, is not needed for what the agent does: it may be away."""
+    try:
+        return looks.identity.arn
+    except Ec2Error as e:
+        if not is_out_of_reach(e):
+            raise
+        return "the agent's identity"
+
+
+def _of_enis(looks: Looks) -> Iterator[Asked]:
+    yield from looks.audit.reads()
+    if looks.policy.source_dest_check == "disable":
+        for eni in looks.floating:
+            arn = node.eni_arn(looks.region, looks.node.account, eni.id)
+            yield looks.audit.check_off(eni.id, arn)
+
+
+def _of_tables(looks: Looks) -> Iterator[Asked]:
+    if looks.owner:
+        yield from looks.audit.reads(looks.owner)
+    eni = looks.floating[0].id if looks.floating else looks.enis[0].id
+    for table in looks.allowed[:TABLES_TRIED]:
+        arn = node.table_arn(looks.region, table.account, table.id)
+        yield from looks.audit.routes(table.id, arn, eni, looks.owner)

@@ -1,0 +1,126 @@
+"""ENIs and their links, and what stands between their packets and the VPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ...errors import CniError, Ec2Error
+from .. import host
+from ..facts import Interface
+from ..finding import Finding, fine, not_checked, not_read
+from ..judge import firewall, interfaces
+from ..looks import Looks
+
+NONE = not_checked("", "there is no ENI for floating IPs")
+
+
+def enis(looks: Looks) -> Iterable[Finding]:
+    floating = _floating(looks)
+    said = ", ".join(f"{eni.id} (device {eni.device})" for eni in floating)
+    return list(interfaces.enis(floating, looks.node.instance)) or [fine("", f"left to us: {said}")]
+
+
+def links(looks: Looks) -> Iterable[Finding]:
+    seen = looks.links
+    in_pods = frozenset(claim.eni for claim in looks.claims_if_told)
+    said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)
+    return list(interfaces.links(seen, in_pods)) or [fine("", said or "none on the host")]
+
+
+def source_dest_check(looks: Looks) -> Iterable[Finding]:
+    floating = _floating(looks)
+    if not floating:
+        return [NONE]
+    in_use = frozenset(claim.eni for claim in looks.claims_if_told)
+    wanted = looks.policy.source_dest_check
+    said = "off" if not any(eni.checked for eni in floating) else "an ADD turns it off where it is on"
+    return list(interfaces.source_dest_check(floating, wanted, in_use)) or [fine("", said)]
+
+
+def security_groups(looks: Looks) -> Iterable[Finding]:
+    floating = _floating(looks)
+    if not floating:
+        return [NONE]
+    ids = sorted({group for eni in floating for group in eni.groups})
+    try:
+        groups = looks.audit.security_groups(ids)
+        referring = looks.audit.referring(ids)
+    except Ec2Error as e:
+        return [not_read("security groups", e, "ec2:DescribeSecurityGroups")]
+    said = f"{', '.join(ids)} name every allowed range, in and out"
+    wrong = [
+        *firewall.security_groups(floating, groups, looks.ranges),
+        *firewall.references(referring, looks.ranges),
+        *_not_shown("security groups", ids, [group.id for group in groups]),
+    ]
+    return wrong or [fine("", said)]
+
+
+def network_acls(looks: Looks) -> Iterable[Finding]:
+    floating = _floating(looks)
+    if not floating:
+        return [NONE]
+    subnets = sorted({eni.subnet for eni in floating})
+    try:
+        acls = looks.audit.network_acls(subnets)
+    except Ec2Error as e:
+        return [not_read("network ACLs", e, "ec2:DescribeNetworkAcls")]
+    said = f"{', '.join(acl.id for acl in acls)} allow every range, in and out"
+    wrong = [
+        *firewall.network_acls(floating, acls, looks.ranges),
+        *_not_shown("network ACLs", subnets, [subnet for acl in acls for subnet in acl.subnets]),
+    ]
+    return wrong or [fine("", said)]
+
+
+def _not_shown(what: str, asked: Sequence[str], shown: Sequence[str]) -> list[Finding]:
+    """Return that EC2 keeps some to itself: in a shared VPC they are their owner's to see."""
+    hidden = sorted(set(asked) - set(shown))
+    said = f"EC2 does not show those of {', '.join(hidden)} to this account"
+    return (
+        [
+            not_checked(
+                what,
+                said,
+                f"let the owner of the VPC look: aws ec2 describe-{what.replace(' ', '-').lower()}",
+            )
+        ]
+        if hidden
+        else []
+    )
+
+
+def _floating(looks: Looks) -> Sequence[Interface]:
+    ids = {eni.id for eni in looks.floating}
+    return [eni for eni in looks.interfaces if eni.id in ids]
+
+
+def rp_filter(looks: Looks) -> Iterable[Finding]:
+    names = ["all", "default", *(link.name for link in looks.links if link.name)]
+    values = {name: host.setting(f"ipv4/conf/{name}/rp_filter") for name in names}
+    if not values["all"]:
+        return [not_checked("", "cannot be read below /proc/sys/net", "run: sysctl -a | grep rp_filter")]
+    return list(interfaces.rp_filter(looks.links, values)) or [fine("", "nowhere strict")]
+
+
+def forwarding(looks: Looks) -> Iterable[Finding]:
+    values = {
+        (family, link.name): host.setting(f"{family}/conf/{link.name}/forwarding")
+        for link in looks.links
+        for family in ("ipv4", "ipv6")
+        if link.name
+    }
+    said = fine("", "off on every ENI with floating IPs")
+    return list(interfaces.forwarding(looks.links, values)) or [said]
+
+
+def router_advertisements(looks: Looks) -> Iterable[Finding]:
+    findings: list[Finding] = []
+    for claim in looks.claims:
+        try:
+            hops = host.advertised_defaults(claim.netns, claim.ifname)
+        except CniError as e:
+            findings.append(not_checked(claim.pod, e.msg))
+        else:
+            findings += interfaces.router_advertisements(claim, hops)
+    return findings or [fine("", "no pod took a default route from one on a floating interface")]

@@ -1,0 +1,46 @@
+"""The VPC's route tables and the allowed ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...errors import Ec2Error
+from ..finding import Finding, fine, listed, not_read
+from ..judge import ranges, tables
+from ..looks import Looks
+
+
+def allowed_tables(looks: Looks) -> Iterable[Finding]:
+    chosen = looks.allowed
+    wrong = list(tables.allowed(looks.tables, looks.policy.allowed_route_tables, chosen, looks.vpc))
+    names = listed([table.id for table in chosen])
+    said = f"{len(chosen)} of {len(looks.tables)} may be written: {names}"
+    return wrong or [fine(looks.vpc, said)]
+
+
+def quota(looks: Looks) -> Iterable[Finding]:
+    fullest = max((tables.counted(t, v) for t in looks.allowed for v in (4, 6)), default=0)
+    said = f"at most {fullest} routes of a family in a table; AWS's limit is 50 or 500 unless raised"
+    return list(tables.quota(looks.allowed, looks.ranges)) or [fine("", said)]
+
+
+def conflicts(looks: Looks) -> Iterable[Finding]:
+    wrong = list(tables.conflicts(looks.allowed, looks.ranges))
+    return wrong or [fine("", "nothing in the way, and no blackhole, in the allowed ranges")]
+
+
+def transit(looks: Looks) -> Iterable[Finding]:
+    try:
+        attachments = looks.audit.attachments(looks.vpc, looks.owner)
+    except Ec2Error as e:
+        return [not_read("transit gateways", e, "ec2:DescribeTransitGatewayVpcAttachments")]
+    wrong = list(
+        tables.transit(attachments, looks.tables, looks.policy.allowed_route_tables, looks.claims_if_told)
+    )
+    said = "the attachments' subnets use allowed tables" if attachments else "none attached to this VPC"
+    return wrong or [fine(", ".join(each.gateway for each in attachments), said)]
+
+
+def allowed_ranges(looks: Looks) -> Iterable[Finding]:
+    wrong = ranges.ranges(looks.ranges, looks.vpc_cidrs, looks.subnets, looks.occupants, looks.vpc)
+    return list(wrong) or [fine("", f"{', '.join(map(str, looks.ranges))}: nobody lives there")]

@@ -1,0 +1,143 @@
+"""What was seen, as values: nothing here looks, and nothing here judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..model import Network
+
+NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
+"""The tag by which VPC CNI leaves an ENI alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are to AWS. ``how``: where the SDK found the credentials (botocore's word)."""
+
+    arn: str
+    account: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An ENI of this instance as EC2 has it."""
+
+    id: str
+    device: int
+    subnet: str
+    groups: tuple[str, ...]
+    checked: bool
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_vpc_cni(self) -> bool:
+        """Whether VPC CNI made it, for pods' cluster addresses."""
+        made = "node.k8s.amazonaws.com/instance_id" in self.tags or "eks:eni:owner" in self.tags
+        return made or self.description.startswith("aws-K8S-")
+
+    @property
+    def is_unmanaged(self) -> bool:
+        """Whether it has the tag that VPC CNI respects."""
+        return self.tags.get(NO_MANAGE, "").lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of one direction of a security group: the networks that they name, and prefix lists."""
+
+    networks: frozenset[Network] = frozenset()
+    prefix_lists: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup:
+    """A security group, without ports: which ones an application needs is its own business."""
+
+    id: str
+    inbound: Rules
+    outbound: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class AclEntry:
+    """A rule of a network ACL. ``all_protocols``: it is not for some protocol or port alone."""
+
+    number: int
+    outbound: bool
+    allow: bool
+    network: Network
+    all_protocols: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAcl:
+    """The network ACL of some subnets."""
+
+    id: str
+    subnets: frozenset[str]
+    entries: tuple[AclEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where a transit gateway is attached to the VPC: packets from it use these subnets' route tables."""
+
+    id: str
+    gateway: str
+    subnets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How an endpoint answers. ``ahead``: by how many seconds its clock is ahead of ours (None: no Date)."""
+
+    endpoint: str
+    seconds: float
+    ahead: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One dry run and what came of it. ``allowed``: None when that did not become clear."""
+
+    action: str
+    resource: str
+    allowed: bool | None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingLink:
+    """The link of an ENI that floating IPs can use.
+
+    ``in_use``: a live claim does. ``by_index``: it is named by its device index, if only as a second name.
+    """
+
+    eni: str
+    mac: str
+    device: int
+    name: str = ""
+    index: int = 0
+    up: bool = False
+    carrier: bool = False
+    mtu: int = 0
+    in_use: bool = False
+    by_index: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.eni})" if self.name else self.eni
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A live claim as the agent tells it: who has what where. ``tables``: where its routes are to be."""
+
+    pod: str
+    ifname: str
+    netns: str
+    eni: str
+    addresses: tuple[str, ...]
+    tables: frozenset[str] = frozenset()

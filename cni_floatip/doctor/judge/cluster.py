@@ -1,0 +1,82 @@
+"""Two daemonsets of the cluster: VPC CNI's source NAT, and Multus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from ... import cidr
+from ...model import Network
+from ..catalog import found
+from ..finding import Finding
+
+EXTERNAL, EXCLUDED = "AWS_VPC_K8S_CNI_EXTERNALSNAT", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"
+ENOUGH = 256 << 20
+UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def snat(aws_node: Mapping[str, Any], outside: Sequence[Network]) -> Iterator[Finding]:
+    """Judge VPC CNI's settings against the IPv4 ranges outside the VPC (it rewrites no IPv6)."""
+    variables = {
+        each["name"]: each.get("value", "")
+        for container in _containers(aws_node)
+        for each in container.get("env", ())
+    }
+    if variables.get(EXTERNAL, "").lower() == "true":
+        return
+    said = variables.get(EXCLUDED, "")
+    excluded = [ip_network(text.strip(), strict=False) for text in said.split(",") if _is_network(text)]
+    rewritten = [
+        str(range_)
+        for range_ in outside
+        if range_.version == 4 and not any(cidr.within(range_, each) for each in excluded)
+    ]
+    if rewritten:  # one finding: the setting is one list, and a second command would undo the first
+        what = f"{EXCLUDED} is {said!r}" if said else f"{EXCLUDED} is not set"
+        yield found("snat", ", ".join(rewritten), what, ranges=",".join(filter(None, (said, *rewritten))))
+
+
+def multus(daemonset: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge Multus: on every node, and with memory for plugins where it runs them itself (thick)."""
+    status = daemonset.get("status", {})
+    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+    if ready < wanted:
+        labels = daemonset.get("spec", {}).get("selector", {}).get("matchLabels", {})
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        yield found(
+            "multus-not-ready", "kube-multus-ds", f"ready on {ready} of {wanted} nodes", selector=selector
+        )
+    for container in _containers(daemonset):
+        limit = container.get("resources", {}).get("limits", {}).get("memory", "")
+        if is_thick(container) and limit and size(limit) < ENOUGH:
+            names = {"container": container.get("name", "kube-multus")}
+            yield found("multus-memory", "kube-multus-ds", f"its limit is {limit}", **names)
+
+
+def is_thick(container: Mapping[str, Any]) -> bool:
+    """Whether this container is Multus' daemon, in which plugins run; thin Multus is run by the runtime."""
+    words = [*container.get("command", ()), *container.get("args", ()), container.get("image", "")]
+    return any("multus-daemon" in word or word.endswith(("-thick", "_thick")) for word in words)
+
+
+def size(quantity: str) -> float:
+    """Return a Kubernetes quantity of memory in bytes; infinite where it is not understood."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity)
+    return float(match[1]) * UNITS[match[2]] if match and match[2] in UNITS else float("inf")
+
+
+def _containers(daemonset: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = (
+        daemonset.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+    )
+    return found
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text.strip(), strict=False)
+    except ValueError:
+        return False
+    return True

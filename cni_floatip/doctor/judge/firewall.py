@@ -1,0 +1,106 @@
+"""Security groups and network ACLs against the floating ranges, both read only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from ... import cidr
+from ...model import Network
+from ..catalog import found
+from ..facts import AclEntry, Interface, NetworkAcl, Rules, SecurityGroup
+from ..finding import Finding
+
+
+def security_groups(
+    floating: Sequence[Interface], groups: Sequence[SecurityGroup], ranges: Sequence[Network]
+) -> Iterator[Finding]:
+    """Judge each ENI's groups together: a packet passes if any of them lets it.
+
+    Which ports an application needs is its own business: a rule that names part of the range, or a prefix
+    list (which is not read), is taken for one that was made for it.
+    """
+    known = {group.id: group for group in groups}
+    behind: dict[tuple[str, ...], list[str]] = {}
+    for eni in floating:
+        if any(id_ in known for id_ in eni.groups):
+            behind.setdefault(eni.groups, []).append(eni.id)
+    for ids, enis in behind.items():
+        for id_, rules in (
+            ("security-group-inbound", [known[each].inbound for each in ids if each in known]),
+            ("security-group-outbound", [known[each].outbound for each in ids if each in known]),
+        ):
+            missing = [range_ for range_ in ranges if not any(_names(each, range_) for each in rules)]
+            if missing:
+                what = f"no {id_.rpartition('-')[2]} rule for {_listed(missing)} (of {', '.join(enis)})"
+                yield found(id_, " and ".join(ids), what, group=ids[0], permissions=_permissions(missing))
+
+
+def references(referring: Sequence[SecurityGroup], ranges: Sequence[Network]) -> Iterator[Finding]:
+    """Judge the groups that admit one of ours by reference: floating IPs do not match that."""
+    for group in referring:
+        missing = [range_ for range_ in ranges if not _names(group.inbound, range_)]
+        if missing:
+            what = f"admits our group, and no addresses of {_listed(missing)}"
+            names = {"group": group.id, "permissions": _permissions(missing)}
+            yield found("security-group-reference", group.id, what, **names)
+
+
+def _names(rules: Rules, range_: Network) -> bool:
+    near = (cidr.within(net, range_) or cidr.within(range_, net) for net in rules.networks)
+    return bool(rules.prefix_lists) or any(near)
+
+
+def _permissions(ranges: Sequence[Network]) -> str:
+    """Return what ``authorize-security-group-ingress`` takes; every port, for the reader to narrow."""
+    v4 = [{"CidrIp": str(range_)} for range_ in ranges if range_.version == 4]
+    v6 = [{"CidrIpv6": str(range_)} for range_ in ranges if range_.version == 6]
+    permission = {"IpProtocol": "-1"} | ({"IpRanges": v4} if v4 else {}) | ({"Ipv6Ranges": v6} if v6 else {})
+    return json.dumps([permission], separators=(",", ":"))
+
+
+def _listed(ranges: Sequence[Network]) -> str:
+    return ", ".join(map(str, ranges))
+
+
+def network_acls(
+    floating: Sequence[Interface], acls: Sequence[NetworkAcl], ranges: Sequence[Network]
+) -> Iterator[Finding]:
+    """Judge the ACL of each ENI's subnet, both ways: it keeps no state."""
+    ours = {eni.subnet for eni in floating}
+    for acl in acls:
+        for outbound in (False, True):
+            denied = {range_: _denied(acl, range_, outbound=outbound) for range_ in ranges}
+            denied = {range_: rule for range_, rule in denied.items() if rule}
+            if denied and ours & acl.subnets:
+                yield _closed(acl, sorted(ours & acl.subnets), denied, outbound=outbound)
+
+
+def _denied(acl: NetworkAcl, range_: Network, *, outbound: bool) -> str:
+    """Return the number of the rule that denies (part of) the range to all protocols; "": none does."""
+    for entry in acl.entries:
+        if entry.outbound != outbound or not _touches(entry, range_):
+            continue
+        if entry.allow and cidr.within(range_, entry.network):
+            return ""
+        if not entry.allow and entry.all_protocols:
+            return "*" if entry.number == 32767 else str(entry.number)
+    return "*"
+
+
+def _touches(entry: AclEntry, range_: Network) -> bool:
+    return cidr.within(entry.network, range_) or cidr.within(range_, entry.network)
+
+
+def _closed(
+    acl: NetworkAcl, subnets: Sequence[str], denied: Mapping[Network, str], *, outbound: bool
+) -> Finding:
+    rules = ", ".join(f"{range_} by rule {rule}" for range_, rule in denied.items())
+    names = {
+        "acl": acl.id,
+        "direction": "--egress" if outbound else "--ingress",
+        "option": "--cidr-block" if any(range_.version == 4 for range_ in denied) else "--ipv6-cidr-block",
+        "range": next(iter(denied)),
+    }
+    what = f"denies {rules}, {'outbound' if outbound else 'inbound'} ({', '.join(subnets)})"
+    return found("network-acl-denies", acl.id, what, **names)

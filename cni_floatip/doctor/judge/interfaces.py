@@ -1,0 +1,77 @@
+"""ENIs and their links: who manages them, are they up, what do kernel and EC2 do with their packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..catalog import found
+from ..facts import Claimed, FloatingLink, Interface
+from ..finding import Finding
+
+MTU = 9001
+
+
+def enis(floating: Sequence[Interface], instance: str) -> Iterator[Finding]:
+    """Judge what there is for floating IPs, and who else wants it."""
+    if not floating:
+        yield found(
+            "no-floating-eni", instance, "every ENI is the primary one or VPC CNI's", instance=instance
+        )
+    for eni in floating:
+        if not eni.is_unmanaged:
+            what = f"device {eni.device} has no tag node.k8s.amazonaws.com/no_manage=true"
+            yield found("eni-managed", eni.id, what, eni=eni.id)
+
+
+def links(seen: Sequence[FloatingLink], in_pods: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """Judge the links. ``in_pods``: ENIs whose link a pod has taken (host-device)."""
+    for link in seen:
+        if not link.name:
+            if link.eni not in in_pods:
+                yield found("link-missing", link.eni, f"no link with MAC {link.mac}", eni=link.eni)
+            continue
+        names = {"link": link.name, "eni": link.eni, "device": link.device}
+        if not link.up:
+            yield found("link-down", str(link), "is down", **names)
+        elif not link.carrier:
+            yield found("no-carrier", str(link), "is up and has no carrier", **names)
+        if link.mtu < MTU:
+            yield found("mtu-small", str(link), f"MTU {link.mtu}", **names)
+        if not link.by_index:
+            yield found("link-name", str(link), f"is device {link.device}", **names)
+
+
+def source_dest_check(
+    floating: Sequence[Interface], wanted: str, in_use: frozenset[str]
+) -> Iterator[Finding]:
+    """Judge the check: policy "disable" turns it off when a pod comes, not before."""
+    for eni in floating:
+        if eni.checked and (eni.id in in_use or wanted != "disable"):
+            used = "and has live claims" if eni.id in in_use else f'and policy says "{wanted}"'
+            yield found("check-on", eni.id, f"is on, {used}", eni=eni.id)
+
+
+def rp_filter(seen: Sequence[FloatingLink], values: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge reverse path filtering: the kernel takes the larger of a link's value and that of "all"."""
+    names = [link.name for link in seen if link.name]
+    for name in (*names, "default"):
+        value = max((values.get("all", ""), values.get(name, "")), key=lambda each: int(each or 0))
+        if value == "1":
+            what = f"net.ipv4.conf.{name}.rp_filter is 1 (all: {values.get('all')})"
+            yield found("rp-filter-strict", name, what, link=name)
+
+
+def forwarding(seen: Sequence[FloatingLink], values: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
+    """Judge forwarding on links in use; ``values``: by family ("ipv4", "ipv6") and link."""
+    for link in seen:
+        for family in ("ipv4", "ipv6"):
+            if link.in_use and values.get((family, link.name), "") not in ("", "0"):
+                what = f"net.{family}.conf.{link.name}.forwarding is on"
+                yield found("forwarding-on", str(link), what, link=link.name, family=family)
+
+
+def router_advertisements(claim: Claimed, hops: Sequence[str]) -> Iterator[Finding]:
+    """Judge the default routes that a pod took through its floating interface."""
+    for hop in hops:
+        what = f"{claim.ifname} has a default route via {hop}"
+        yield found("ra-default-route", claim.pod, what, pod=claim.pod, ifname=claim.ifname)

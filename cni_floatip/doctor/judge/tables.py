@@ -1,0 +1,106 @@
+"""Route tables: which there are, how full, what stands in the way, whom a transit gateway asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ... import cidr
+from ...model import Network, RouteTable, Target
+from ...nodeconf import AllowedRouteTables
+from ..catalog import found
+from ..facts import Attachment, Claimed
+from ..finding import Finding, listed
+from .node import tag_arguments
+
+QUOTAS = (50, 500, 1000)
+"""Routes per table and family: the older default, the one since June 2025, the most there is."""
+NEAR = 0.9
+
+
+def allowed(
+    tables: Sequence[RouteTable], of_policy: AllowedRouteTables, chosen: Sequence[RouteTable], vpc: str
+) -> Iterator[Finding]:
+    """Judge what policy allows of the VPC's tables."""
+    for missing in sorted(of_policy.ids - {table.id for table in tables}):
+        yield found("table-missing", missing, f"not in {vpc}", table=missing, vpc=vpc)
+    if not chosen:
+        said = " and ".join(f"{key}={value}" for key, value in of_policy.tags.items())
+        what = f"{len(tables)} tables in {vpc}, none of them {f'with {said}' if said else 'listed'}"
+        yield found("no-tables", "allowedRouteTables", what, tags=tag_arguments(of_policy.tags))
+
+
+def quota(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterator[Finding]:
+    """Judge how full each table is. AWS does not tell its limit here: each limit it may be is near or not."""
+    for table in tables:
+        for version in (4, 6):
+            used = counted(table, version)
+            limit = next((each for each in QUOTAS if used <= each), QUOTAS[-1])
+            if used >= NEAR * limit:
+                what = (
+                    f"{used} IPv{version} routes: the limit is {limit} unless it was raised (AWS's default is"
+                    f" {QUOTAS[0]}, or {QUOTAS[1]} since June 2025; this check cannot see it)"
+                )
+                range_ = next((str(each) for each in ranges if each.version == version), "RANGE")
+                yield found("quota-near", table.id, what, range=range_)
+
+
+def counted(table: RouteTable, version: int) -> int:
+    """Return how many routes of a family count against the quota: propagated ones do not."""
+    return sum(net.version == version and not target.propagated for net, target in table.routes.items())
+
+
+def conflicts(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterator[Finding]:
+    """Judge the routes inside the allowed ranges."""
+    for table in tables:
+        for net, target in table.routes.items():
+            range_ = next((each for each in ranges if cidr.within(net, each)), None)
+            if range_ is None or target.id == "local":
+                continue
+            if not target.is_eni:
+                if _could_be_claimed(net, ranges):
+                    yield _conflict(table, net, target)
+            elif not target.active:
+                what = f"{net} -> {target}"
+                yield found("route-blackhole", table.id, what, range=range_)
+
+
+def _could_be_claimed(net: Network, ranges: Sequence[Network]) -> bool:
+    """Whether a claim may be for exactly this destination: an address, or a whole allowed range or subnet."""
+    return (
+        net.prefixlen == net.max_prefixlen
+        or net in ranges
+        or net.prefixlen >= (28 if net.version == 4 else 64)
+    )
+
+
+def _conflict(table: RouteTable, net: Network, target: Target) -> Finding:
+    option = "--destination-cidr-block" if net.version == 4 else "--destination-ipv6-cidr-block"
+    how = ", propagated" if target.propagated else ""
+    names = {"table": table.id, "option": option, "destination": net}
+    return found("route-conflict", table.id, f"{net} -> {target}{how}", **names)
+
+
+def transit(
+    attachments: Sequence[Attachment],
+    tables: Sequence[RouteTable],
+    of_policy: AllowedRouteTables,
+    claims: Sequence[Claimed] = (),
+) -> Iterator[Finding]:
+    """Judge whether the tables that a transit gateway's packets meet may be written, and are."""
+    main = next((table for table in tables if table.main), None)
+    seen: set[str] = set()
+    for attachment in attachments:
+        for subnet in attachment.subnets:
+            table = next((table for table in tables if subnet in table.subnets), main)
+            if table is None or table.id in seen:
+                continue
+            seen.add(table.id)
+            serves = f"serves {subnet} of {attachment.id} ({attachment.gateway})"
+            if not of_policy.allows(table):
+                names = {"table": table.id, "tags": tag_arguments(of_policy.tags)}
+                yield found("transit-table", table.id, f"{serves}, and policy does not allow it", **names)
+            elif pods := sorted(
+                {claim.pod for claim in claims if claim.tables and table.id not in claim.tables}
+            ):
+                what = f"{serves}, and no route there leads to {listed(pods)}"
+                yield found("transit-unselected", table.id, what, table=table.id, pods=listed(pods))

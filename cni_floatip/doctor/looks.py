@@ -1,0 +1,281 @@
+"""What several checks need to see, each seen once, by whichever check needs it first.
+
+A look that fails fails for every check that needs it; one of them says why as its own finding, the others
+are "not checked".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from .. import asking, cidr, direct
+from ..errors import CniError, Ec2Error, TryAgain
+from ..imds import Metadata
+from ..model import Eni, Network, Node, RouteTable, Subnet
+from ..nodeconf import NodeConf
+from ..podnet import link_by_mac, link_names
+from . import host, kubernetes
+from .audit import Audit
+from .facts import Answered, Claimed, FloatingLink, Identity, Interface
+
+T = TypeVar("T")
+
+METADATA_SECONDS = 3.0
+AGENT_SECONDS = 5.0
+_BY_INDEX = re.compile(r"(?:floatip(?:\d+-)?|eth|device-number-)(\d+)(?:\.\d+)?")
+"""Names by device index (and network card): our node template's, older drivers', amazon-ec2-net-utils'."""
+LIVE = ("held", "superseded", "claiming")
+
+
+class once(Generic[T]):  # noqa: N801 (a decorator)
+    """A property that is computed once, by the thread that asks first; the others wait for it."""
+
+    def __init__(self, look: Callable[[Looks], T]) -> None:
+        self._look = look
+        self.__doc__ = look.__doc__
+
+    @overload
+    def __get__(self, looks: None, owner: type) -> once[T]: ...
+    @overload
+    def __get__(self, looks: Looks, owner: type) -> T: ...
+    def __get__(self, looks: Looks | None, owner: type) -> once[T] | T:
+        return self if looks is None else looks.seen(self._look)
+
+
+class Looks:
+    """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        config: str = "",
+        bin_dir: str = "",
+        service_account: Path = kubernetes.SERVICE_ACCOUNT,
+    ) -> None:
+        self.environ = environ
+        self.policy_path = config or direct.policy_path(environ)
+        self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
+        self.service_account = service_account
+        self._lock = threading.Lock()
+        self._seen: dict[str, Future[Any]] = {}
+
+    def seen(self, look: Callable[[Looks], T]) -> T:
+        """Return what this look saw; only the first to ask looks."""
+        with self._lock:
+            first = look.__name__ not in self._seen
+            future: Future[T] = self._seen.setdefault(look.__name__, Future())
+        if first:
+            try:
+                future.set_result(look(self))
+            except Exception as e:  # noqa: BLE001 (raised again, for everybody who asks)
+                future.set_exception(e)
+        return future.result()
+
+    # -- this node ----------------------------------------------------------------------------------------
+
+    @once
+    def policy(self) -> NodeConf:
+        """The node configuration."""
+        return NodeConf.load(self.policy_path)
+
+    @once
+    def status(self) -> Mapping[str, Any]:
+        """What the agent tells of itself and its claims."""
+        return asking.status(self.policy.socket_path, AGENT_SECONDS)
+
+    @once
+    def claims(self) -> tuple[Claimed, ...]:
+        """The live claims of this node."""
+        return tuple(
+            Claimed(
+                pod="/".join(filter(None, (claim["pod"]["namespace"], claim["pod"]["name"]))) or "-",
+                ifname=claim["ifname"],
+                netns=claim["netns"],
+                eni=claim["eni"],
+                addresses=tuple(text.split("/")[0] for text in (*claim["addresses"], *claim["watched"])),
+                tables=frozenset(route["table"] for route in claim["routes"]),
+            )
+            for claim in self.status["claims"]
+            if claim["state"] in LIVE
+        )
+
+    @once
+    def node(self) -> Node:
+        """This instance, by its metadata."""
+        metadata = self._metadata()
+        try:
+            return metadata.node()
+        finally:
+            metadata.close()
+
+    @once
+    def enis(self) -> tuple[Eni, ...]:
+        """Every ENI that metadata describes, in the order of their device index; there is one at least."""
+        return self._described[0]
+
+    @property
+    def undescribed(self) -> tuple[str, ...]:
+        """Why metadata does not describe the others: VPC CNI may be attaching one at this moment."""
+        return self._described[1]
+
+    @once
+    def _described(self) -> tuple[tuple[Eni, ...], tuple[str, ...]]:
+        metadata = self._metadata()
+        described: list[Eni] = []
+        not_yet: list[TryAgain] = []
+        try:
+            for mac in metadata.macs():
+                try:
+                    described.append(metadata.eni(mac))
+                except TryAgain as e:
+                    not_yet.append(e)
+        finally:
+            metadata.close()
+        if not described:
+            raise not_yet[0] if not_yet else TryAgain("instance metadata names no network interface")
+        in_order = sorted(described, key=lambda eni: eni.device_number)
+        return tuple(in_order), tuple(e.msg for e in not_yet)
+
+    def _metadata(self) -> Metadata:
+        endpoint = self.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
+        return Metadata(direct.clock() + METADATA_SECONDS, endpoint=endpoint, clock=direct.clock)
+
+    @property
+    def vpc(self) -> str:
+        """The VPC that this node is in."""
+        return self.enis[0].vpc
+
+    @property
+    def vpc_cidrs(self) -> tuple[Network, ...]:
+        """The CIDRs of that VPC."""
+        return self.enis[0].vpc_cidrs
+
+    @once
+    def floating(self) -> tuple[Eni, ...]:
+        """The ENIs that floating IPs can use: not the primary one, none that VPC CNI made for its pods."""
+        theirs: set[str] = set()
+        with contextlib.suppress(Ec2Error):  # not allowed to see: then all of them
+            theirs = {eni.id for eni in self.interfaces if eni.is_vpc_cni}
+        return tuple(eni for eni in self.enis if eni.device_number and eni.id not in theirs)
+
+    @once
+    def links(self) -> tuple[FloatingLink, ...]:
+        """The link of each of these, as the kernel has it now."""
+        return tuple(map(self._link, self.floating))
+
+    def _link(self, eni: Eni) -> FloatingLink:
+        link = link_by_mac(eni.mac)
+        in_use = any(claim.eni == eni.id for claim in self.claims_if_told)
+        if link is None:
+            return FloatingLink(eni.id, eni.mac, eni.device_number, in_use=in_use)
+        return FloatingLink(
+            eni.id,
+            eni.mac,
+            eni.device_number,
+            link.name,
+            link.index,
+            link.up,
+            link.carrier,
+            host.mtu(link.name),
+            in_use,
+            any(named_by_index(name, eni.device_number) for name in link_names(link.index)),
+        )
+
+    @property
+    def claims_if_told(self) -> tuple[Claimed, ...]:
+        """The live claims, none while the agent does not tell (its own check says so)."""
+        try:
+            return self.claims
+        except CniError:
+            return ()
+
+    # -- EC2 ----------------------------------------------------------------------------------------------
+
+    @property
+    def region(self) -> str:
+        """The region that this node is in."""
+        return self.environ.get("AWS_REGION") or self.node.region
+
+    @once
+    def audit(self) -> Audit:
+        """EC2 in this region. Much can be asked while the node configuration is still missing."""
+        roles: Mapping[str, str] = {}
+        with contextlib.suppress(CniError):
+            roles = self.policy.roles
+        return Audit(self.region, roles)
+
+    @once
+    def answered(self) -> Answered:
+        """How EC2 answers."""
+        return self.audit.answered()
+
+    @once
+    def identity(self) -> Identity:
+        """Who we are to AWS."""
+        return self.audit.identity()
+
+    @once
+    def interfaces(self) -> tuple[Interface, ...]:
+        """This instance's ENIs as EC2 has them."""
+        return self.audit.interfaces(self.node.instance)
+
+    @once
+    def owner(self) -> str:
+        """The account whose role reads the route tables ("": our own identity), as an ADD finds it."""
+        if not self.policy.roles:
+            return ""
+        subnet = self.enis[-1].subnet
+        found = self.audit.vpc.subnets({"subnet-id": [subnet]})
+        return found[0].account if found and found[0].account in self.policy.roles else ""
+
+    @once
+    def tables(self) -> tuple[RouteTable, ...]:
+        """Every route table of the VPC."""
+        return self.audit.vpc.route_tables({"vpc-id": [self.vpc]}, self.owner)
+
+    @once
+    def allowed(self) -> tuple[RouteTable, ...]:
+        """The tables that policy allows to write."""
+        return tuple(table for table in self.tables if self.policy.allows_table(table))
+
+    @once
+    def subnets(self) -> tuple[Subnet, ...]:
+        """Every subnet of the VPC."""
+        return self.audit.vpc.subnets({"vpc-id": [self.vpc]}, self.owner)
+
+    @once
+    def occupants(self) -> Mapping[str, str]:
+        """One network interface for each subnet that allowed ranges overlap and that has any."""
+        near = [
+            subnet.id
+            for subnet in self.subnets
+            if any(overlap(net, range_) for net in subnet.cidrs for range_ in self.ranges)
+        ]
+        found: dict[str, str] = {}
+        for first in range(0, len(near), 100):  # a filter takes 200 values
+            for who in sorted({"", self.owner}):
+                found |= self.audit.vpc.interfaces_in(near[first : first + 100], who)
+        return found
+
+    @property
+    def ranges(self) -> tuple[Network, ...]:
+        """The ranges that policy allows destinations in, each once."""
+        return tuple(dict.fromkeys(entry.cidr for entry in self.policy.allowed_destinations))
+
+
+def named_by_index(name: str, device: int) -> bool:
+    """Whether a link's name says which device index it has."""
+    match = _BY_INDEX.fullmatch(name)
+    return bool(match) and int(match[1]) == device  # type: ignore[index]
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether the two have an address in common."""
+    return cidr.within(one, other) or cidr.within(other, one)

@@ -1,0 +1,74 @@
+"""Write ``doctor.md`` from the doctor's own catalog: ``python docs/generate_doctor.py``.
+
+``make docs`` runs this; a test fails when the file differs from what this would write.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from cni_floatip.doctor.catalog import KINDS
+from cni_floatip.doctor.checks import CHECKS
+
+HERE = Path(__file__).parent
+
+HEAD = """\
+# floatipctl doctor
+
+Written by `docs/generate_doctor.py` from the doctor's own catalog. Do not edit: change
+`cni_floatip/doctor/` and run `make docs`.
+
+`floatipctl doctor` says what would keep a floating IP from working on a node, before a pod fails. It
+runs in the agent's pod, or on a node as root:
+
+<!-- commands: cluster -->
+```sh
+kubectl -n kube-system exec ds/cni-floatip -c agent -- floatipctl doctor
+kubectl -n kube-system exec ds/cni-floatip -c agent -- floatipctl doctor --json
+```
+
+All checks run side by side and within 20 s. Nothing is changed: EC2 is asked by Describe calls and dry
+runs, which count against the account's request rate (three for each of at most ten tables). What is fine
+takes a line; what is not takes three: what, why it matters, what mends it. The exit status is 0 when
+there is no error (warnings and what could not be checked do not count), 1 when there is one, 2 when the
+command line is not understood. Scripts go by `id`, which keeps its meaning; texts may change.
+
+`not checked` is no verdict. The reason stands beside it: a look that failed for another check's finding,
+an action that IAM does not allow (the three in [`install/iam/doctor.json`](../install/iam/doctor.json)
+are for the doctor alone), a pod that may not read the two daemonsets (`doctor.readDaemonSets` of the
+chart).
+
+What it cannot see: other nodes (names and settings are judged on this one), networks that no pod uses
+yet (which route tables they select), route quotas (AWS tells them
+by another API; the remedy names it), ports in security groups (which an application needs is its own
+business), the tables, groups and ACLs of clients ([reachability](reachability.md)), `NetworkPolicy`
+(which does not see floating interfaces at all).
+
+`--json` prints one document: `{"version": 1, "release", "errors", "warnings", "notChecked", "findings":
+[{"check", "group", "id", "severity", "subject", "what", "why", "remedy"}]}`. Every check has at least
+one finding; `severity` is `ok`, `warning`, `error` or `not checked`; `id` is `ok`, `not-checked` or one
+of those below.
+"""
+
+
+def document() -> str:
+    """Return the whole file."""
+    parts = [HEAD]
+    for group, checks in groupby(CHECKS, key=lambda check: check.group):
+        parts.append(f"## {group}\n")
+        for check in checks:
+            parts.append(f"### {check.title[0].upper()}{check.title[1:]}\n")
+            for kind in (kind for kind in KINDS.values() if kind.check == check.id):
+                remedy = kind.remedy.replace("{{", "\0").replace("}}", "\1")
+                remedy = re.sub(r"\{(\w+)\}", lambda match: match[1].upper(), remedy)
+                remedy = remedy.replace("\0", "{").replace("\1", "}")
+                parts.append(
+                    f"**`{kind.id}`** ({kind.severity}). {kind.title}.\n\n{kind.why}\n\nMend it: `{remedy}`\n"
+                )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (HERE / "doctor.md").write_text(document())

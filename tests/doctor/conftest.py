@@ -1,0 +1,26 @@
+"""Fixtures: a node on which nothing is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require
+from tests.doctor.cluster import running
+from tests.doctor.scene_doctor import Scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    require("root", "ip", "macvlan-plugin")
+    from lab.world import Lab
+
+    directory: Path = tmp_path_factory.mktemp("cluster")
+    with (
+        Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as lab,
+        running(lab.nodes["a1"].ns, directory) as cluster,
+        pytest.MonkeyPatch.context() as env,
+    ):
+        yield Scene(lab, cluster, env)

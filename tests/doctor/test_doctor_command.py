@@ -1,0 +1,177 @@
+"""``floatipctl doctor`` as a person and as a program see it: output, JSON, exit status, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip import cli
+from cni_floatip.doctor import view
+from cni_floatip.doctor.catalog import KINDS, found
+from cni_floatip.doctor.checks import CHECKS
+from cni_floatip.doctor.finding import fine, not_checked
+from cni_floatip.doctor.side_by_side import Report
+from tests.doctor.scene_doctor import Scene
+
+PROGRAM = str(Path(sys.executable).with_name("floatipctl"))
+BY_ID = {check.id: check for check in CHECKS}
+
+REPORT = Report(
+    [
+        (BY_ID["client"], [fine("/opt/cni/bin/floatip", "answers VERSION, release 0.3.0")]),
+        (
+            BY_ID["clock"],
+            [
+                not_checked(
+                    "clock", "https://ec2.eu-central-1.amazonaws.com sends no Date", "run: chronyc tracking"
+                )
+            ],
+        ),
+        (
+            BY_ID["links"],
+            [
+                found("mtu-small", "ens6 (eni-0a1)", "MTU 1500", link="ens6", eni="eni-0a1", device=1),
+                found(
+                    "no-carrier",
+                    "ens7 (eni-0a2)",
+                    "is up and has no carrier",
+                    link="ens7",
+                    eni="eni-0a2",
+                    device=2,
+                ),
+            ],
+        ),
+        (BY_ID["multus"], [not_checked("kube-multus-ds", "this is no pod")]),
+    ]
+)
+
+GOLDEN = """\
+This node
+  ok           client: /opt/cni/bin/floatip: answers VERSION, release 0.3.0
+  not checked  clock: clock: https://ec2.eu-central-1.amazonaws.com sends no Date
+               mend: run: chronyc tracking
+
+Network interfaces
+  warning      links: ens6 (eni-0a1): MTU 1500
+               why: Inside a VPC 9001 bytes pass; interfaces of pods take their MTU from the master. [mtu-small]
+               mend: run: ip link set ens6 mtu 9001; for every boot: install/cloudformation/node/floatip-links
+  error        links: ens7 (eni-0a2): is up and has no carrier
+               why: An ADD waits 2 s for a carrier and then fails (error 103). [no-carrier]
+               mend: run: ip link show ens7; aws ec2 describe-network-interfaces --network-interface-ids eni-0a2 (status, attachment)
+
+Cluster
+  not checked  Multus: kube-multus-ds: this is no pod
+
+4 checks: 1 error, 1 warning, 2 not checked
+"""  # noqa: E501 (as it is printed)
+
+
+def test_report_for_a_person():
+    assert view.text(REPORT) == GOLDEN
+
+
+def test_report_for_a_program():
+    document = view.document(REPORT)
+    assert {key: value for key, value in document.items() if key not in ("findings", "release")} == {
+        "version": 1,
+        "errors": 1,
+        "warnings": 1,
+        "notChecked": 2,
+    }
+    assert document["findings"][2] == {
+        "check": "links",
+        "group": "Network interfaces",
+        "id": "mtu-small",
+        "severity": "warning",
+        "subject": "ens6 (eni-0a1)",
+        "what": "MTU 1500",
+        "why": "Inside a VPC 9001 bytes pass; interfaces of pods take their MTU from the master.",
+        "remedy": "run: ip link set ens6 mtu 9001; for every boot: install/cloudformation/node/floatip-links",
+    }
+
+
+@pytest.mark.needs("root", "ip", "macvlan-plugin")
+class TestOnANode:
+    def doctor(self, scene: Scene, *options: str) -> subprocess.CompletedProcess[str]:
+        env = {**scene.keys, **scene.cluster.env}
+        return scene.node.run([PROGRAM, "doctor", "--bin-dir", str(scene.bin_dir), *options], env=env)
+
+    def test_a_sound_node(self, scene: Scene):
+        done = self.doctor(scene)
+        assert (done.returncode, done.stderr) == (0, "")
+        for check in CHECKS:
+            assert f" {check.title}: " in done.stdout
+        lines = done.stdout.splitlines()
+        assert lines[-1] == f"{len(CHECKS)} checks: 0 errors, 0 warnings, 2 not checked", done.stdout
+        assert len([line for line in lines if line.startswith("  not checked")]) == 2, (
+            "no service account here"
+        )
+
+    def test_json_and_the_exit_status_of_an_error(self, scene: Scene):
+        scene.ip("link set ens7 address 02:00:00:00:ff:02")
+        try:
+            done = self.doctor(scene, "--json")
+        finally:
+            scene.ip(f"link set ens7 address {scene.ens7.mac}")
+        assert (done.returncode, done.stderr) == (1, "")
+        document: dict[str, Any] = json.loads(done.stdout)
+        assert document["errors"] == 1
+        (wrong,) = [each for each in document["findings"] if each["severity"] == "error"]
+        assert (wrong["check"], wrong["id"], wrong["subject"]) == ("links", "link-missing", scene.ens7.id)
+        assert {each["check"] for each in document["findings"]} == set(BY_ID)
+        assert {each["id"] for each in document["findings"]} <= {"ok", "not-checked", *KINDS}
+
+    def test_configuration_of_another_place(self, scene: Scene, tmp_path: Path):
+        path = tmp_path / "config.json"
+        path.write_text(
+            json.dumps({**json.loads(scene.config.read_text()), "allowedRouteTables": {"ids": ["rtb-0"]}})
+        )
+        done = self.doctor(scene, "--json", "--config", str(path))
+        found_ids = {each["id"] for each in json.loads(done.stdout)["findings"]}
+        assert {"no-tables", "table-missing"} <= found_ids
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["doctor", "--colour"])
+    assert left.value.code == 2
+    with pytest.raises(SystemExit) as left:
+        cli.main(["doctor", "--help"])
+    assert left.value.code == 0
+    assert "exit status" in capsys.readouterr().out
+
+
+def test_progress_is_for_a_terminal(tmp_path: Path):
+    """On a machine that is no node: quick, and nothing of the progress is left on the line."""
+    env = {
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("AWS_", "FLOATIP_", "KUBERNETES_"))
+        },
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    }
+    ours, theirs = pty.openpty()
+    command = [PROGRAM, "doctor", "--config", str(tmp_path / "none"), "--bin-dir", str(tmp_path)]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False)
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert re.search(rf"\r\d+ of {len(CHECKS)} checks done", said)
+    assert said.endswith("\r\x1b[K")
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stdout
+    assert b"policy-unusable" in done.stdout

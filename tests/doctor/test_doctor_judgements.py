@@ -1,0 +1,580 @@
+"""What each judgement says of which facts: tables, with no lab and no look."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from cni_floatip import cli
+from cni_floatip.doctor import judge
+from cni_floatip.doctor.audit import Audit
+from cni_floatip.doctor.catalog import KINDS, Kind
+from cni_floatip.doctor.checks import CHECKS
+from cni_floatip.doctor.facts import (
+    AclEntry,
+    Answered,
+    Asked,
+    Attachment,
+    Claimed,
+    FloatingLink,
+    Identity,
+    Interface,
+    NetworkAcl,
+    Rules,
+    SecurityGroup,
+)
+from cni_floatip.doctor.finding import Finding, listed, not_read
+from cni_floatip.doctor.judge import cluster, firewall, interfaces, node, ranges, tables
+from cni_floatip.doctor.looks import named_by_index
+from cni_floatip.errors import Ec2Error, Ec2Fault
+from cni_floatip.model import RouteTable, Subnet, Target
+from cni_floatip.nodeconf import AllowedRouteTables, NodeConf
+from docs import generate_doctor
+from tests.core.test_shape import CORE, imports, ours
+
+NET, NET6, DUMMY, VPC = map(ip_network, ("192.168.0.0/24", "fd00:192::/64", "10.0.254.0/28", "10.0.0.0/16"))
+ENI = Interface(
+    "eni-1", 1, "subnet-1", ("sg-1",), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "true"}
+)
+LINK = FloatingLink("eni-1", "02:00", 1, "eth1", 3, up=True, carrier=True, mtu=9001, by_index=True)
+
+
+def ids(found: Any) -> list[str]:
+    return [finding.id for finding in found]
+
+
+def table(routes: dict[str, Target] | None = None, **more: Any) -> RouteTable:
+    cells = {ip_network(cidr): target for cidr, target in (routes or {}).items()}
+    return RouteTable(more.pop("id", "rtb-1"), "vpc-1", "1", cells, **more)
+
+
+ENI_ROUTE, TGW = Target("eni-9", is_eni=True), Target("tgw-1", is_eni=False)
+LOCAL, DEAD = Target("local", is_eni=False), Target("eni-9", is_eni=True, active=False)
+PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
+
+
+@pytest.mark.parametrize(
+    ("routes", "wanted"),
+    [
+        ({"192.168.0.7/32": ENI_ROUTE}, []),
+        ({"192.168.0.7/32": TGW}, ["route-conflict"]),
+        ({"192.168.0.7/32": PROPAGATED}, ["route-conflict"]),
+        ({"192.168.0.7/32": DEAD}, ["route-blackhole"]),
+        ({"192.168.0.0/24": TGW}, ["route-conflict"]),
+        ({"192.168.0.0/25": TGW}, []),
+        ({"192.168.0.0/16": TGW, "0.0.0.0/0": TGW}, []),
+        ({"10.0.254.0/28": TGW}, ["route-conflict"]),
+        ({"fd00:192::7/128": TGW}, ["route-conflict"]),
+        ({"10.9.0.1/32": DEAD, "10.0.0.0/16": LOCAL}, []),
+    ],
+    ids=str,
+)
+def test_routes_in_the_way(routes, wanted):
+    assert ids(tables.conflicts([table(routes)], [NET, NET6, DUMMY])) == wanted
+
+
+@pytest.mark.parametrize(
+    ("used", "wanted"),
+    [(44, []), (45, ["50"]), (50, ["50"]), (51, []), (450, ["500"]), (900, ["1000"]), (1001, ["1000"])],
+)
+def test_quota_is_near_whichever_it_may_be(used, wanted):
+    routes = {f"10.{n >> 8}.{n & 255}.0/24": TGW for n in range(used)} | {"172.16.0.0/12": PROPAGATED}
+    found = list(tables.quota([table(routes)], [NET]))
+    assert [finding.what.split("limit is ")[1].split()[0] for finding in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (AllowedRouteTables(tags={"floatip": "*"}), []),
+        (AllowedRouteTables(tags={"floatip": "b"}), ["no-tables"]),
+        (AllowedRouteTables(ids=frozenset({"rtb-1"})), []),
+        (AllowedRouteTables(ids=frozenset({"rtb-1", "rtb-2"})), ["table-missing"]),
+        (AllowedRouteTables(ids=frozenset({"rtb-2"})), ["table-missing", "no-tables"]),
+    ],
+    ids=str,
+)
+def test_tables_of_policy(policy, wanted):
+    there = [table(tags={"floatip": "a"})]
+    chosen = [each for each in there if policy.allows(each)]
+    assert ids(tables.allowed(there, policy, chosen, "vpc-1")) == wanted
+
+
+def test_attachment_subnet_without_a_table_of_its_own_uses_the_main_one():
+    attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-8", "subnet-9"))]
+    there = [table(id="rtb-main", main=True), table(subnets=frozenset({"subnet-1"}))]
+    found = list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-1"}))))
+    assert [finding.subject for finding in found] == ["rtb-main"], "once, not for each subnet"
+    assert not list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-main"}))))
+
+
+def test_attachment_table_in_which_a_claim_has_no_route():
+    there = [table(id="rtb-a"), table(id="rtb-tgw", subnets=frozenset({"subnet-1"}))]
+    attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-1",))]
+    policy = AllowedRouteTables(ids=frozenset({"rtb-a", "rtb-tgw"}))
+
+    def found(*chosen: str) -> list[Finding]:
+        claims = [Claimed("default/db", "net1", "/run/netns/x", "eni-1", (), frozenset(chosen))]
+        return list(tables.transit(attached, there, policy, claims))
+
+    (missing,) = found("rtb-a")
+    assert (missing.id, missing.subject) == ("transit-unselected", "rtb-tgw")
+    assert "default/db" in missing.what
+    assert not found("rtb-a", "rtb-tgw")
+    assert not found(), "a claim whose tables are not known"
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("floatip1", True),
+        ("eth1", True),
+        ("device-number-1", True),
+        ("device-number-1.0", True),
+        ("floatip2-1", True),
+        ("floatip1-2", False),
+        ("device-number-0.1", False),
+        ("eth11", False),
+        ("ens6", False),
+        ("eni-1", False),
+    ],
+)
+def test_names_by_device_index(name, named):
+    assert named_by_index(name, 1) is named
+
+
+def rules(*cidrs: str, lists: tuple[str, ...] = ()) -> Rules:
+    return Rules(frozenset(map(ip_network, cidrs)), frozenset(lists))
+
+
+@pytest.mark.parametrize(
+    ("inbound", "outbound", "wanted"),
+    [
+        (rules("192.168.0.0/16"), rules("0.0.0.0/0"), []),
+        (rules(), rules("0.0.0.0/0"), ["security-group-inbound"]),
+        (rules("10.0.0.0/8"), rules("0.0.0.0/0"), ["security-group-inbound"]),
+        (rules("0.0.0.0/0"), rules("10.0.0.0/8"), ["security-group-outbound"]),
+        (rules("192.168.0.7/32"), rules("192.168.0.0/24"), []),
+        (rules(lists=("pl-1",)), rules(lists=("pl-2",)), []),
+        (rules("::/0"), rules("::/0"), ["security-group-inbound", "security-group-outbound"]),
+    ],
+)
+def test_security_groups(inbound, outbound, wanted):
+    found = list(firewall.security_groups([ENI], [SecurityGroup("sg-1", inbound, outbound)], [NET]))
+    assert ids(found) == wanted
+
+
+def test_any_of_an_enis_groups_suffices():
+    eni = Interface("eni-1", 1, "subnet-1", ("sg-1", "sg-2"), checked=False)
+    groups = [
+        SecurityGroup("sg-1", rules(), rules("0.0.0.0/0")),
+        SecurityGroup("sg-2", rules("0.0.0.0/0"), rules()),
+    ]
+    assert not list(firewall.security_groups([eni], groups, [NET]))
+
+
+def entry(
+    number: int, action: str, cidr: str = "0.0.0.0/0", *, outbound: bool = False, all_: bool = True
+) -> AclEntry:
+    return AclEntry(number, outbound, action == "allow", ip_network(cidr), all_)
+
+
+OUT = [entry(100, "allow", outbound=True)]
+
+
+def test_groups_that_admit_ours_by_reference():
+    peers = [SecurityGroup("sg-8", rules(), rules()), SecurityGroup("sg-9", rules("192.168.0.0/16"), rules())]
+    (found,) = firewall.references(peers, [NET])
+    assert (found.id, found.subject) == ("security-group-reference", "sg-8")
+    assert '"CidrIp":"192.168.0.0/24"' in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("inbound", "wanted"),
+    [
+        ([entry(100, "allow"), entry(32767, "deny")], ""),
+        ([entry(32767, "deny")], "rule *"),
+        ([], "rule *"),
+        ([entry(100, "allow", "10.0.0.0/8"), entry(32767, "deny")], "rule *"),
+        ([entry(50, "deny", "192.168.0.0/16"), entry(100, "allow")], "rule 50"),
+        ([entry(50, "allow", "192.168.0.0/24"), entry(60, "deny", "192.168.0.0/16")], ""),
+        ([entry(50, "deny", "192.168.0.128/25"), entry(100, "allow")], "rule 50"),
+        ([entry(50, "deny", all_=False), entry(100, "allow")], ""),
+        ([entry(50, "deny", "::/0"), entry(100, "allow")], ""),
+    ],
+    ids=["default", "closed", "empty", "vpc only", "denied first", "allowed first", "part", "a port", "IPv6"],
+)
+def test_network_acls(inbound, wanted):
+    acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (*inbound, *OUT))
+    found = list(firewall.network_acls([ENI], [acl], [NET]))
+    assert len(found) == bool(wanted)
+    assert all(wanted in finding.what and "inbound" in finding.what for finding in found)
+
+
+def test_network_acl_is_judged_both_ways():
+    acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (entry(100, "allow"),))
+    (found,) = firewall.network_acls([ENI], [acl], [NET])
+    assert "outbound" in found.what
+    assert "--egress" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("range_", "occupied", "wanted"),
+    [
+        ("192.168.0.0/24", [], []),
+        ("10.0.254.0/28", [], []),
+        ("10.0.254.0/28", ["subnet-dummy"], ["range-populated"]),
+        ("10.0.254.0/24", ["subnet-1"], []),
+        ("10.0.254.0/30", ["subnet-dummy"], ["range-populated", "range-without-subnet"]),
+        ("10.0.1.0/24", ["subnet-1"], ["range-populated"]),
+        ("10.0.77.0/28", [], ["range-without-subnet"]),
+        ("10.0.0.0/16", ["subnet-1"], ["range-contains-vpc"]),
+        ("10.0.0.0/8", ["subnet-1"], ["range-contains-vpc"]),
+    ],
+)
+def test_ranges(range_, occupied, wanted):
+    subnets = [
+        Subnet("subnet-1", "vpc-1", "1", (ip_network("10.0.1.0/24"),)),
+        Subnet("subnet-dummy", "vpc-1", "1", (DUMMY,)),
+    ]
+    there = dict.fromkeys(occupied, "eni-5")
+    assert ids(ranges.ranges([ip_network(range_)], [VPC], subnets, there, "vpc-1")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        ({"name": ""}, ["link-missing"]),
+        ({"up": False, "carrier": False}, ["link-down"]),
+        ({"carrier": False}, ["no-carrier"]),
+        ({"mtu": 1500}, ["mtu-small"]),
+        ({"by_index": False, "name": "ens6"}, ["link-name"]),
+    ],
+    ids=str,
+)
+def test_links(changes, wanted):
+    from dataclasses import replace
+
+    link = replace(LINK, **changes)
+    assert ids(interfaces.links([link])) == wanted
+    if wanted == ["link-missing"]:
+        assert not list(interfaces.links([link], frozenset({"eni-1"}))), "a pod has it: host-device"
+
+
+@pytest.mark.parametrize(
+    ("checked", "policy", "used", "wanted"),
+    [
+        (True, "disable", False, []),
+        (True, "disable", True, ["check-on"]),
+        (True, "require", False, ["check-on"]),
+        (True, "ignore", False, ["check-on"]),
+        (False, "require", True, []),
+    ],
+)
+def test_source_dest_check(checked, policy, used, wanted):
+    eni = Interface("eni-1", 1, "subnet-1", (), checked=checked)
+    in_use = frozenset({"eni-1"} if used else ())
+    assert ids(interfaces.source_dest_check([eni], policy, in_use)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"all": "0", "default": "0", "eth1": "0"}, []),
+        ({"all": "1", "default": "0", "eth1": "0"}, ["eth1", "default"]),
+        ({"all": "1", "default": "2", "eth1": "2"}, []),
+        ({"all": "0", "default": "1", "eth1": "2"}, ["default"]),
+        ({"all": "", "default": "", "eth1": ""}, []),
+    ],
+    ids=str,
+)
+def test_rp_filter_is_the_larger_of_both(values, wanted):
+    assert [finding.subject for finding in interfaces.rp_filter([LINK], values)] == wanted
+
+
+def test_forwarding_matters_where_floating_ips_are():
+    from dataclasses import replace
+
+    values = {("ipv4", "eth1"): "1", ("ipv6", "eth1"): "1"}
+    assert not list(interfaces.forwarding([LINK], values))
+    found = list(interfaces.forwarding([replace(LINK, in_use=True)], values))
+    assert [finding.remedy.split("=")[0] for finding in found] == [
+        "run: sysctl -w net.ipv4.conf.eth1.forwarding",
+        "run: sysctl -w net.ipv6.conf.eth1.forwarding",
+    ]
+
+
+def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:
+    return {"spec": {"template": {"spec": {"containers": list(containers)}}}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({}, ["snat"]),
+        ({"AWS_VPC_K8S_CNI_EXTERNALSNAT": "true"}, []),
+        ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.0.0/16"}, []),
+        ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "10.1.0.0/16, 192.168.0.0/24"}, []),
+        ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.0.0/25"}, ["snat"]),
+        ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "nonsense"}, ["snat"]),
+    ],
+    ids=str,
+)
+def test_snat(env, wanted):
+    container = {"name": "aws-node", "env": [{"name": name, "value": value} for name, value in env.items()]}
+    assert ids(cluster.snat(daemonset(container), [NET, NET6])) == wanted
+
+
+def test_one_command_excludes_every_range_from_snat():
+    env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": "172.16.0.0/16"}]
+    (found,) = cluster.snat(
+        daemonset({"name": "aws-node", "env": env}), [NET, NET6, ip_network("198.18.0.0/24")]
+    )
+    assert "=172.16.0.0/16,192.168.0.0/24,198.18.0.0/24 " in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("container", "wanted"),
+    [
+        (
+            {
+                "command": ["/usr/src/multus-cni/bin/multus-daemon"],
+                "resources": {"limits": {"memory": "50Mi"}},
+            },
+            1,
+        ),
+        ({"image": "ghcr.io/multus-cni:snapshot-thick", "resources": {"limits": {"memory": "200Mi"}}}, 1),
+        (
+            {
+                "command": ["/usr/src/multus-cni/bin/multus-daemon"],
+                "resources": {"limits": {"memory": "256Mi"}},
+            },
+            0,
+        ),
+        (
+            {
+                "command": ["/usr/src/multus-cni/bin/multus-daemon"],
+                "resources": {"limits": {"memory": "1Gi"}},
+            },
+            0,
+        ),
+        ({"command": ["/usr/src/multus-cni/bin/multus-daemon"]}, 0),
+        ({"command": ["/thin_entrypoint"], "resources": {"limits": {"memory": "50Mi"}}}, 0),
+    ],
+)
+def test_multus_memory(container, wanted):
+    assert ids(cluster.multus(daemonset(container))) == ["multus-memory"] * wanted
+
+
+@pytest.mark.parametrize(
+    ("quantity", "size"),
+    [
+        ("50Mi", 50 << 20),
+        ("268435456", 1 << 28),
+        ("256M", 256e6),
+        ("1.5Gi", 1.5 * (1 << 30)),
+        ("?", float("inf")),
+    ],
+)
+def test_quantities(quantity, size):
+    assert cluster.size(quantity) == size
+
+
+@pytest.mark.parametrize(
+    ("document", "wanted"),
+    [
+        ({"agent": {"problems": [], "warnings": []}, "claims": []}, []),
+        ({"agent": {"problems": ["no namespace is visible"]}, "claims": []}, ["agent-not-ready"]),
+        ({"agent": {"warnings": ["the ENI 02:.. is not guarded"]}, "claims": []}, ["agent-warns"]),
+        ({"agent": {}, "claims": [], "records": [{"path": "x", "reason": "y"}]}, ["agent-claims"]),
+        (
+            {
+                "agent": {},
+                "claims": [{"routes": [{"table": "rtb", "destination": "1.2.3.4/32", "error": "denied"}]}],
+            },
+            ["agent-claims"],
+        ),
+    ],
+)
+def test_what_the_agent_tells(document, wanted):
+    assert ids(node.agent(document)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wanted"),
+    [(0.0, []), (-59.0, []), (61.0, ["clock-skew"]), (-301.0, ["clock-skew"]), (None, ["not-checked"])],
+)
+def test_clock(ahead, wanted):
+    assert ids(node.clock(Answered("https://ec2", 0.1, ahead))) == wanted
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [(0.1, []), (0.6, ["endpoint-slow"])])
+def test_latency(seconds, wanted):
+    assert ids(node.endpoint(Answered("https://ec2", seconds, 0), "eu-central-1")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"), [("assume-role-with-web-identity", []), ("iam-role", ["identity-of-node"])]
+)
+def test_identity(how, wanted):
+    assert ids(node.identity(Identity("arn:aws:sts::1:x", "1", how))) == wanted
+
+
+def test_dry_runs():
+    asked = [
+        Asked("CreateRoute", "arn:rtb-1", allowed=True),
+        Asked("CreateRoute", "arn:rtb-2", allowed=False, said="not authorized"),
+        Asked("DeleteRoute", "arn:rtb-1", allowed=None, said="throttled"),
+        Asked("DeleteRoute", "arn:rtb-2", allowed=None, said="throttled"),
+    ]
+    denied, unclear = node.permissions(asked, "arn:role")
+    assert '"Resource": "arn:rtb-2"' in denied.remedy
+    assert "ec2:CreateRoute" in denied.remedy
+    assert "arn:role" in denied.remedy
+    assert (unclear.id, "arn:rtb-1, arn:rtb-2" in unclear.what) == ("not-checked", True)
+
+
+def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch):
+    audit = Audit("eu-central-1", {})
+    monkeypatch.setattr(audit.vpc, "call", lambda *_, **__: {})
+    assert audit.asked("create_route", {}, "rtb").allowed is None
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [("DryRunOperation", True), ("UnauthorizedOperation", False), ("RequestLimitExceeded", None), ("", None)],
+)
+def test_what_a_dry_run_says(monkeypatch, code, allowed):
+    audit = Audit("eu-central-1", {})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Ec2Error(Ec2Fault.REFUSED, "CreateRoute", code, "")
+
+    monkeypatch.setattr(audit.vpc, "call", refuse)
+    assert audit.asked("create_route", {}, "rtb").allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("region", "start"),
+    [("eu-central-1", "arn:aws:"), ("cn-north-1", "arn:aws-cn:"), ("us-gov-west-1", "arn:aws-us-gov:")],
+)
+def test_partitions(region, start):
+    assert node.table_arn(region, "1", "rtb-1") == f"{start}ec2:{region}:1:route-table/rtb-1"
+    assert node.eni_arn(region, "1", "eni-1") == f"{start}ec2:{region}:1:network-interface/eni-1"
+
+
+def test_policy_that_allows_nothing():
+    found = list(node.policy("/etc/floatip/config.json", NodeConf()))
+    assert [finding.subject for finding in found] == ["allowedDestinations", "allowedRouteTables"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("SOCKET = '/run/a.sock'\nRELEASE = '1.0'\n", []),
+        ("SOCKET = '/run/b.sock'\n", ["client-elsewhere"]),
+        ("RELEASE = '0.9'\n", ["client-of-another-release"]),
+        ("#!/bin/sh\n", []),
+        ("SOCKET = sys.argv[1]\n", []),
+    ],
+)
+def test_client_by_its_text(text, wanted):
+    assert ids(node.client("/opt/cni/bin/floatip", text, "/run/a.sock", "1.0")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("eni", "cni"),
+    [
+        (ENI, False),
+        (Interface("e", 1, "s", (), True, "aws-K8S-i-0123"), True),
+        (Interface("e", 1, "s", (), True, tags={"eks:eni:owner": "amazon-vpc-cni"}), True),
+        (Interface("e", 1, "s", (), True, tags={"node.k8s.amazonaws.com/instance_id": "i-1"}), True),
+    ],
+)
+def test_whose_an_eni_is(eni, cni):
+    assert eni.is_vpc_cni is cni
+
+
+def test_enis_without_the_tag():
+    assert ids(interfaces.enis([], "i-1")) == ["no-floating-eni"]
+    assert ids(interfaces.enis([ENI], "i-1")) == []
+    bare = Interface(
+        "eni-2", 2, "subnet-1", (), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "false"}
+    )
+    assert ids(interfaces.enis([ENI, bare], "i-1")) == ["eni-managed"]
+
+
+def test_router_advertisements():
+    claim = Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())
+    assert not list(interfaces.router_advertisements(claim, []))
+    assert ids(interfaces.router_advertisements(claim, ["fe80::1"])) == ["ra-default-route"]
+
+
+# -- the catalog ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.id)
+def test_every_kind_says_what_to_do(kind: Kind):
+    assert kind.check in {check.id for check in CHECKS}
+    assert kind.title
+    assert not kind.title.endswith(".")
+    assert kind.why.endswith((".", ")"))
+    names = {name for _, name, _, _ in Formatter().parse(kind.remedy) if name}
+    filled = kind.remedy.format(**{name: name.upper() for name in names})
+    assert filled
+    for words in commands_of_ours(filled):
+        cli.parser().parse_args(words)
+
+
+def commands_of_ours(text: str) -> list[list[str]]:
+    """The floatipctl commands in a remedy, each up to where its sentence goes on."""
+    found = []
+    for part in text.split("floatipctl ")[1:]:
+        command = part
+        for end in (";", " (", ")", ", or", " --dry-run;"):
+            command = command.split(end)[0]
+        found.append(["192.168.0.0/24" if word == "RANGE" else word for word in command.split()])
+    return found
+
+
+def test_documents_are_the_catalogs():
+    written = (Path(generate_doctor.__file__).parent / "doctor.md").read_text()
+    assert written == generate_doctor.document(), "run make docs"
+    assert all(f"`{name}`" in written for name in KINDS)
+
+
+def test_judgement_looks_at_nothing():
+    allowed = CORE | {"doctor"}
+    for path in Path(judge.__file__).parent.glob("*.py"):
+        found = imports(path)
+        assert ours(found) <= allowed, path
+        beside = {
+            name.removeprefix("cni_floatip.doctor.")
+            for name in found
+            if name.startswith("cni_floatip.doctor")
+        }
+        assert beside <= {"catalog", "facts", "finding", "node", "judge.node"}, path
+        assert not {"os", "socket", "subprocess", "pathlib", "time"} & {name.split(".")[0] for name in found}
+
+
+def test_long_lists_are_cut():
+    assert listed(["a", "b"], 2) == "a, b"
+    assert listed([str(number) for number in range(300)]).endswith("8, 9 and 290 more")
+
+
+@pytest.mark.parametrize(("fault", "helps"), [(Ec2Fault.DENIED, True), (Ec2Fault.UNANSWERED, False)])
+def test_a_permission_mends_only_what_was_denied(fault, helps):
+    finding = not_read(
+        "network ACLs", Ec2Error(fault, "DescribeNetworkAcls", "", "no"), "ec2:DescribeNetworkAcls"
+    )
+    assert ("ec2:DescribeNetworkAcls" in finding.remedy) is helps
+    assert finding.id == "not-checked"
+
+
+def test_findings_are_values():
+    assert Finding.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -1,0 +1,58 @@
+"""A node of an account that merely takes part in the VPC: the tables are asked about in the owner's name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from cni_floatip.doctor.checks import CHECKS
+from cni_floatip.doctor.finding import Finding, Severity
+from cni_floatip.doctor.looks import Looks
+from cni_floatip.doctor.side_by_side import examine
+from lab import netns
+from lab.world import Lab
+from tests.conftest import require
+
+GUEST = "444455556666"
+ASKED = ("roles", "permissions", "tables", "quota", "conflicts", "transit", "ranges")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require("root", "ip")
+    with Lab(azs=1, nodes_per_az=1, guests={"a1": GUEST}) as running:
+        yield running
+
+
+def doctor(lab: Lab, monkeypatch: pytest.MonkeyPatch, **policy: Any) -> dict[str, Sequence[Finding]]:
+    node = lab.nodes["a1"]
+    node.write_config({**lab.node_config(), **policy})
+    for key in [key for key in os.environ if key.startswith("AWS_")]:
+        monkeypatch.delenv(key)
+    for key, value in node.env.items():
+        monkeypatch.setenv(key, value)
+    checks = [check for check in CHECKS if check.id in ASKED]
+    report = netns.inside(node.ns, examine, Looks(dict(os.environ)), checks)
+    return {check.id: found for check, found in report.found}
+
+
+def test_with_the_owners_role_nothing_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = lab.ec2.account
+    role = f"arn:aws:iam::{owner}:role/floatip"
+    found = doctor(lab, monkeypatch, roles={owner: role})
+    assert not [f for each in found.values() for f in each if f.severity is not Severity.OK]
+    own, of_tables = sorted(found["permissions"], key=lambda each: each.subject == role)
+    assert f"::{GUEST}:" in own.subject
+    assert "ModifyNetworkInterfaceAttribute" in own.what
+    assert "Route," not in own.what.replace("DescribeRouteTables", "")
+    assert "ReplaceRoute" in of_tables.what
+
+
+def test_without_it_the_tables_may_not_be_written(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor(lab, monkeypatch)
+    denied = {each.subject for each in found["permissions"] if each.id == "action-denied"}
+    assert denied == {"ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:DeleteRoute"}
+    assert all(f":{lab.ec2.account}:route-table/" in each.remedy for each in found["permissions"])

@@ -1,0 +1,144 @@
+"""The checks run side by side, within one bound; what fails or hangs keeps no other from being told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cni_floatip.doctor import host, view
+from cni_floatip.doctor.checks import CHECKS, Check
+from cni_floatip.doctor.finding import Severity, fine
+from cni_floatip.doctor.looks import Looks, once
+from cni_floatip.doctor.side_by_side import examine
+from cni_floatip.errors import TryAgain
+
+
+def check(name: str, look) -> Check:
+    return Check(name, "Group", name, look)
+
+
+def test_one_that_hangs_is_told_of_in_time():
+    over = threading.Event()
+    checks = [
+        check("hangs", lambda _: over.wait(30) and []),
+        check("fine", lambda _: [fine("", "well")]),
+    ]
+    began = time.monotonic()
+    report = examine(Looks({}), checks, seconds=0.3)
+    over.set()
+    assert time.monotonic() - began < 5
+    assert [finding.what for _, found in report.found for finding in found] == [
+        "took longer than 0.3 s",
+        "well",
+    ]
+    assert report.count(Severity.UNCHECKED) == 1
+
+
+def test_one_that_hangs_does_not_keep_the_program():
+    hanging = """if True:
+        import time
+        from cni_floatip.doctor.checks import Check
+        from cni_floatip.doctor.looks import Looks
+        from cni_floatip.doctor.side_by_side import examine
+
+        examine(Looks({}), [Check("a", "b", "c", lambda _: time.sleep(60))], seconds=0.1)
+    """
+    subprocess.run([sys.executable, "-c", hanging], timeout=30, check=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted"),
+    [
+        ("""echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"]}'""", ""),
+        ("""echo '{"supportedVersions": []}'; exit 1""", "exit status 1"),
+        ("echo '{}'", "exit status 0"),
+        ("sleep 20", "within 0.5 s"),
+    ],
+)
+def test_client_is_really_run(tmp_path, script, wanted):
+    client = tmp_path / "floatip"
+    client.write_text(
+        f'#!/bin/sh\ntest "$CNI_COMMAND" = VERSION || exit 9\n{script.replace("sleep", "exec /bin/sleep")}\n'
+    )
+    client.chmod(0o755)
+    assert wanted in host.answer_to_version(client, 0.5)
+    assert bool(wanted) == bool(host.answer_to_version(client, 0.5))
+
+
+def test_they_run_at_the_same_time():
+    together = threading.Barrier(5)
+
+    def met(_: Looks):
+        together.wait(10)
+        return [fine("", "met")]
+
+    report = examine(Looks({}), [check(str(number), met) for number in range(5)])
+    assert report.count(Severity.OK) == 5
+
+
+@pytest.mark.parametrize("error", [TryAgain("metadata is away"), ZeroDivisionError("x"), KeyError("agent")])
+def test_what_a_check_raises_is_a_finding(error):
+    def fails(_: Looks):
+        raise error
+
+    report = examine(Looks({}), [check("fails", fails), check("fine", lambda _: [fine("", "well")])])
+    (_, (told,)), (_, (well,)) = report.found
+    assert (told.severity, well.severity) == (Severity.UNCHECKED, Severity.OK)
+    assert "metadata is away" in told.what or type(error).__name__ in told.what
+
+
+def test_progress_is_told():
+    heard: list[int] = []
+    slow = check("slow", lambda _: time.sleep(0.2) or [fine("", "")])
+    examine(Looks({}), [slow, check("quick", lambda _: [fine("", "")])], progress=heard.append)
+    assert heard[0] in (0, 1)
+    assert heard == sorted(heard)
+
+
+class Counting(Looks):
+    def __init__(self) -> None:
+        super().__init__({})
+        self.looked = 0
+
+    @once
+    def thing(self) -> int:
+        """Count the looks."""
+        self.looked += 1  # type: ignore[attr-defined]
+        time.sleep(0.1)
+        raise TryAgain("no")
+
+
+def test_what_many_need_is_looked_at_once_also_if_it_fails():
+    looks = Counting()
+    checks = [check(str(number), lambda looks: [fine("", str(looks.thing))]) for number in range(8)]
+    report = examine(looks, checks)
+    assert report.count(Severity.UNCHECKED) == 8
+    assert looks.looked == 1
+
+
+def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(tmp_path, monkeypatch):
+    """A machine that is no node: no configuration, no metadata, no credentials, no cluster."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("cni_floatip.doctor.looks.METADATA_SECONDS", 0.2)
+    env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
+    looks = Looks(env, config=str(tmp_path / "none"), bin_dir=str(tmp_path), service_account=tmp_path)
+    report = examine(looks, CHECKS)
+    assert all(found for _, found in report.found)
+    said = [finding for _, found in report.found for finding in found]
+    assert not [finding for finding in said if "mistake" in finding.what]
+    assert {"policy-unusable", "client-missing", "metadata-unreachable"} <= {finding.id for finding in said}
+    assert view.text(report)
+
+
+def test_names_from_pods_do_not_reach_the_terminal():
+    report = examine(Looks({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
+    assert "\x1b" not in view.text(report)
+    assert "?[2Jpod: x?y" in view.text(report)

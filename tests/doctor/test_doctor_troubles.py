@@ -1,0 +1,718 @@
+"""Each trouble is planted where nothing is wrong: the doctor names it, its object and what mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cni_floatip.doctor import host, looks
+from cni_floatip.doctor.audit import Audit
+from cni_floatip.doctor.catalog import KINDS
+from cni_floatip.doctor.checks import node as checks_node
+from cni_floatip.doctor.finding import Severity
+from cni_floatip.doctor.judge import node as judge_node
+from cni_floatip.errors import PodNetworkFailure, TryAgain
+from cni_floatip.imds import Metadata
+from cni_floatip.model import Eni, Link
+from cni_floatip.podnet import guard, link_by_mac
+from lab import netns
+from lab.vpc import FLOATING
+from tests.doctor.scene_doctor import OWN, Scene
+
+pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin")
+
+Plant = Callable[[Scene], AbstractContextManager[str | None]]
+"""Makes something wrong for a while; yields what the remedy must name."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    finding: str
+    plant: Plant
+    subject: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.finding}-{self.plant.__name__}"
+
+
+TROUBLES: list[Trouble] = []
+
+
+def trouble(finding: str, subject: str = "") -> Callable[[Callable[[Scene], Iterator[str | None]]], Plant]:
+    """Register a planter; ``subject`` is (part of) what the finding is about."""
+
+    def register(planter: Callable[[Scene], Iterator[str | None]]) -> Plant:
+        plant = contextlib.contextmanager(planter)
+        TROUBLES.append(Trouble(finding, plant, subject))
+        return plant
+
+    return register
+
+
+# -- this node ----------------------------------------------------------------------------------------------
+
+
+@trouble("policy-unusable")
+def no_policy_file(scene: Scene) -> Iterator[str]:
+    with scene.environment(FLOATIP_CONFIG="/nowhere/config.json"):
+        yield "/nowhere/config.json"
+
+
+@trouble("policy-unusable")
+def policy_with_an_unknown_key(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedDestination=[]):
+        yield str(scene.config)
+
+
+@trouble("policy-empty", "allowedDestinations")
+def nothing_allowed(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedDestinations=None):
+        yield str(scene.config)
+
+
+@contextlib.contextmanager
+def client_like(scene: Scene, old: str, new: str) -> Iterator[None]:
+    """The installed client with a word changed."""
+    path = scene.bin_dir / "floatip"
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@trouble("client-missing")
+def no_client(scene: Scene) -> Iterator[str]:
+    path = scene.bin_dir / "floatip"
+    away = path.rename(path.with_name("elsewhere"))
+    try:
+        yield str(scene.bin_dir)
+    finally:
+        away.rename(path)
+
+
+@trouble("client-broken")
+def client_without_its_interpreter(scene: Scene) -> Iterator[str]:
+    with client_like(scene, "#!/", "#!/gone/"):
+        yield str(scene.bin_dir / "floatip")
+
+
+@trouble("client-broken")
+def client_that_says_nothing(scene: Scene) -> Iterator[str]:
+    with client_like(scene, "#!", "#!/bin/true\n#"):
+        yield str(scene.bin_dir / "floatip")
+
+
+@trouble("client-elsewhere")
+def client_of_another_socket(scene: Scene) -> Iterator[str]:
+    with client_like(scene, str(scene.node.agent.socket), "/run/other.sock"):
+        yield str(scene.bin_dir)
+
+
+@trouble("client-of-another-release")
+def client_of_an_older_release(scene: Scene) -> Iterator[str]:
+    from cni_floatip import __version__
+
+    with client_like(scene, f"RELEASE = {__version__!r}", "RELEASE = '0.0.9'"):
+        yield str(scene.bin_dir)
+
+
+@trouble("agent-silent")
+def no_agent(scene: Scene) -> Iterator[str]:
+    with scene.policy(socketPath="/run/nobody.sock"), scene.environment(NODE_NAME="ip-10-0-0-1"):
+        yield "ip-10-0-0-1"
+
+
+@trouble("agent-claims")
+def a_claim_file_that_nobody_can_read(scene: Scene) -> Iterator[None]:
+    path = scene.node.data_dir / "claims" / "broken.json"
+    path.write_text("{")
+    scene.node.stop_agent()
+    scene.node.start_agent()
+    try:
+        yield None
+    finally:
+        for left in scene.node.data_dir.rglob("broken*"):
+            left.unlink()
+        scene.node.stop_agent()
+        scene.node.start_agent()
+        scene.node.agent.wait_ready()
+
+
+@trouble("metadata-unreachable")
+def no_instance_metadata(scene: Scene) -> Iterator[str]:
+    with (
+        scene.environment(AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:9"),
+        pytest.MonkeyPatch.context() as p,
+    ):
+        p.setattr(looks, "METADATA_SECONDS", 0.3)
+        yield "--http-endpoint enabled"
+
+
+@contextlib.contextmanager
+def unguarded(scene: Scene) -> Iterator[None]:
+    link = netns.inside(scene.node.ns, link_by_mac, scene.eth1.mac)
+    assert link is not None
+    netns.inside(scene.node.ns, guard.remove, link)
+    try:
+        yield
+    finally:
+        netns.inside(scene.node.ns, guard.ensure, link)
+
+
+@trouble("metadata-open", "default/db net1")
+def metadata_answers_a_pod(scene: Scene) -> Iterator[str]:
+    with unguarded(scene), scene.environment(NODE_NAME="ip-10-0-0-1"):
+        yield "ip-10-0-0-1"
+
+
+@trouble("guard-missing", "eth1")
+def no_guard(scene: Scene) -> Iterator[str]:
+    with unguarded(scene):
+        yield "eth1"
+
+
+@trouble("clock-skew")
+def clock_two_minutes_behind(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.clock(120)
+    yield "chronyc"
+
+
+@trouble("clock-skew")
+def clock_so_far_ahead_that_ec2_refuses(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.clock(-400)
+    yield "chronyc"
+
+
+# -- credentials and permissions ----------------------------------------------------------------------------
+
+
+@trouble("endpoint-unreachable")
+def nobody_at_the_endpoint(scene: Scene) -> Iterator[str]:
+    with scene.environment(AWS_ENDPOINT_URL_EC2="http://127.0.0.1:9"):
+        yield "http://127.0.0.1:9"
+
+
+@trouble("endpoint-slow")
+def slow_answers(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.latency(0.15, "DescribeRouteTables")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_node, "SLOW_SECONDS", 0.1)
+        yield "com.amazonaws.eu-central-1.ec2"
+
+
+@trouble("no-credentials")
+def no_credentials(scene: Scene) -> Iterator[str]:
+    with scene.environment(
+        AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_EC2_METADATA_DISABLED="true"
+    ):
+        yield "create-pod-identity-association"
+
+
+@trouble("no-credentials")
+def credentials_that_have_run_out(scene: Scene) -> Iterator[None]:
+    scene.lab.ec2.faults.error("GetCallerIdentity", "ExpiredToken", "The security token is expired")
+    yield None
+
+
+@trouble("identity-of-node", "assumed-role/node/")
+def the_nodes_own_role(scene: Scene) -> Iterator[str]:
+    with scene.environment(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None):
+        yield "assumed-role/node/"
+
+
+@trouble("role-refused", "arn:aws:iam::222233334444:role/tables")
+def a_role_that_trusts_nobody(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.error("AssumeRole", "AccessDenied", "not authorized", times=None)
+    with scene.policy(roles={"222233334444": "arn:aws:iam::222233334444:role/tables"}):
+        yield "arn:aws:iam::222233334444:role/tables"
+
+
+@trouble("sts-unreachable", "arn:aws:iam::222233334444:role/tables")
+def no_sts_for_a_role(scene: Scene) -> Iterator[str]:
+    role = {"222233334444": "arn:aws:iam::222233334444:role/tables"}
+    with scene.policy(roles=role), scene.environment(AWS_ENDPOINT_URL_STS="http://127.0.0.1:9"):
+        yield "sts.eu-central-1.amazonaws.com"
+
+
+@trouble("action-denied", "ec2:ReplaceRoute")
+def replace_route_denied(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.error("ReplaceRoute", "UnauthorizedOperation", times=None)
+    yield f"route-table/{scene.lab.tables['a']}"
+
+
+@trouble("action-denied", "ec2:ModifyNetworkInterfaceAttribute")
+def check_may_not_be_turned_off(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.error("ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", times=None)
+    yield f"network-interface/{scene.eth1.id}"
+
+
+@trouble("action-denied", "ec2:DescribeSubnets")
+def describe_subnets_denied(scene: Scene) -> Iterator[str]:
+    scene.lab.ec2.faults.error("DescribeSubnets", "UnauthorizedOperation", times=None)
+    yield '"Action": "ec2:DescribeSubnets"'
+
+
+# -- route tables -------------------------------------------------------------------------------------------
+
+
+@trouble("no-tables")
+def tag_that_no_table_has(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedRouteTables={"tags": {"floatip": "prod"}}):
+        yield "Key=floatip,Value=prod"
+
+
+@trouble("table-missing", "rtb-00000000000000000")
+def table_that_is_not_there(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedRouteTables={"ids": ["rtb-00000000000000000", scene.lab.tables["a"]]}):
+        yield "rtb-00000000000000000"
+
+
+@contextlib.contextmanager
+def routes(scene: Scene, *destinations: str, **target: str) -> Iterator[None]:
+    cells = [{"RouteTableId": scene.lab.tables["a"], "DestinationCidrBlock": cidr} for cidr in destinations]
+    for cell in cells:
+        scene.ec2.create_route(**cell, **target)
+    try:
+        yield
+    finally:
+        for cell in cells:
+            scene.ec2.delete_route(**cell)
+
+
+@trouble("quota-near")
+def table_nearly_full(scene: Scene) -> Iterator[str]:
+    many = [f"172.16.{number}.0/24" for number in range(42)]
+    with routes(scene, *many, TransitGatewayId=scene.lab.vpc.tgw):
+        yield f"--range {FLOATING}"
+
+
+@trouble("route-conflict")
+def address_that_leads_to_the_transit_gateway(scene: Scene) -> Iterator[str]:
+    with routes(scene, "192.168.0.9/32", TransitGatewayId=scene.lab.vpc.tgw):
+        yield f"--route-table-id {scene.lab.tables['a']} --destination-cidr-block 192.168.0.9/32"
+
+
+@trouble("route-blackhole")
+def address_of_a_node_that_has_gone(scene: Scene) -> Iterator[str]:
+    made = scene.ec2.create_network_interface(SubnetId=scene.lab.vpc.subnets["a"].id)["NetworkInterface"]
+    with routes(scene, "192.168.0.9/32", NetworkInterfaceId=made["NetworkInterfaceId"]):
+        yield f"floatipctl sweep --range {FLOATING}"
+    scene.ec2.delete_network_interface(NetworkInterfaceId=made["NetworkInterfaceId"])
+
+
+@trouble("transit-table")
+def attachment_whose_table_is_not_ours(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedRouteTables={"ids": [scene.lab.tables["a"], scene.lab.tables["main"]]}):
+        yield scene.lab.tables["tgw"]
+
+
+@trouble("transit-unselected")
+def attachment_that_uses_another_table_now(scene: Scene) -> Iterator[str]:
+    """Policy allows it, and the claims do not have it (yet)."""
+    before = scene.ec2.describe_route_tables(RouteTableIds=[scene.lab.tables["tgw"]])["RouteTables"][0]
+    made = scene.ec2.create_route_table(VpcId=scene.lab.vpc.id)["RouteTable"]["RouteTableId"]
+    moved = scene.ec2.replace_route_table_association(
+        AssociationId=before["Associations"][0]["RouteTableAssociationId"], RouteTableId=made
+    )["NewAssociationId"]
+    try:
+        with scene.policy(allowedRouteTables={"ids": [made, *scene.lab.tables.values()]}):
+            yield f"select {made} too"
+    finally:
+        scene.ec2.replace_route_table_association(AssociationId=moved, RouteTableId=scene.lab.tables["tgw"])
+        scene.ec2.delete_route_table(RouteTableId=made)
+
+
+# -- network interfaces -------------------------------------------------------------------------------------
+
+
+@trouble("no-floating-eni")
+def every_eni_is_vpc_cnis(scene: Scene) -> Iterator[str]:
+    ours = [scene.eth1.id, scene.ens7.id]
+    tag = {"Key": "node.k8s.amazonaws.com/instance_id", "Value": scene.node.instance_id}
+    scene.ec2.create_tags(Resources=ours, Tags=[tag])
+    yield scene.node.instance_id
+    scene.ec2.delete_tags(Resources=ours, Tags=[tag])
+
+
+@trouble("eni-managed")
+def no_tag_no_manage(scene: Scene) -> Iterator[str]:
+    tag = {"Key": "node.k8s.amazonaws.com/no_manage", "Value": "true"}
+    scene.ec2.delete_tags(Resources=[scene.ens7.id], Tags=[tag])
+    yield scene.ens7.id
+    scene.ec2.create_tags(Resources=[scene.ens7.id], Tags=[tag])
+
+
+@trouble("link-missing")
+def no_link_with_the_macs_address(scene: Scene) -> Iterator[str]:
+    scene.ip("link set ens7 address 02:00:00:00:ff:01")
+    yield scene.ens7.id
+    scene.ip(f"link set ens7 address {scene.ens7.mac}")
+
+
+@trouble("link-down", "ens7")
+def link_down(scene: Scene) -> Iterator[str]:
+    scene.ip("link set ens7 down")
+    yield "ip link set ens7 up"
+    scene.ip("link set ens7 up")
+
+
+@trouble("no-carrier", "ens7")
+def no_carrier(scene: Scene) -> Iterator[str]:
+    netns.ip(scene.lab.router.netns, ["link set a1-ens7 down"])
+    yield "ip link show ens7"
+    netns.ip(scene.lab.router.netns, ["link set a1-ens7 up"])
+
+
+@trouble("mtu-small", "ens7")
+def mtu_1500(scene: Scene) -> Iterator[str]:
+    scene.ip("link set ens7 mtu 1500")
+    yield "ip link set ens7 mtu 9001"
+    scene.ip("link set ens7 mtu 9001")
+
+
+@trouble("link-name", "ens7")
+def named_by_its_slot(scene: Scene) -> Iterator[str]:
+    scene.ip("link property del dev ens7 altname floatip2")
+    yield "altname floatip2"
+    scene.ip("link property add dev ens7 altname floatip2")
+
+
+@trouble("check-on")
+def somebody_turned_the_check_on_again(scene: Scene) -> Iterator[str]:
+    change = {"NetworkInterfaceId": scene.eth1.id}
+    scene.ec2.modify_network_interface_attribute(**change, SourceDestCheck={"Value": True})
+    yield scene.eth1.id
+    scene.ec2.modify_network_interface_attribute(**change, SourceDestCheck={"Value": False})
+
+
+@trouble("check-on")
+def check_on_where_policy_wants_it_off(scene: Scene) -> Iterator[str]:
+    with scene.policy(sourceDestCheck="require"):
+        yield scene.ens7.id
+
+
+@trouble("security-group-inbound")
+def group_that_admits_only_itself(scene: Scene) -> Iterator[str]:
+    scene.ec2.revoke_security_group_ingress(GroupId=scene.group, IpPermissions=[scene.permission])
+    itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": scene.group}]}
+    scene.ec2.authorize_security_group_ingress(GroupId=scene.group, IpPermissions=[itself])
+    yield f"--group-id {scene.group}"
+    scene.ec2.revoke_security_group_ingress(GroupId=scene.group, IpPermissions=[itself])
+    scene.ec2.authorize_security_group_ingress(GroupId=scene.group, IpPermissions=[scene.permission])
+
+
+@trouble("security-group-reference")
+def database_that_admits_our_group(scene: Scene) -> Iterator[str]:
+    vpc = scene.lab.vpc.id
+    peer = scene.ec2.create_security_group(GroupName="db", Description="db", VpcId=vpc)["GroupId"]
+    ours = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": scene.group}]}
+    scene.ec2.authorize_security_group_ingress(GroupId=peer, IpPermissions=[ours])
+    yield f"--group-id {peer}"
+    scene.ec2.delete_security_group(GroupId=peer)
+
+
+@trouble("security-group-outbound")
+def group_that_lets_nothing_out(scene: Scene) -> Iterator[str]:
+    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    scene.ec2.revoke_security_group_egress(GroupId=scene.group, IpPermissions=everything)
+    yield '"CidrIp":"192.168.0.0/24"'
+    scene.ec2.authorize_security_group_egress(GroupId=scene.group, IpPermissions=everything)
+
+
+@trouble("network-acl-denies")
+def acl_that_denies_the_range(scene: Scene) -> Iterator[str]:
+    found = scene.ec2.describe_network_acls(
+        Filters=[{"Name": "association.subnet-id", "Values": [scene.eth1.subnet.id]}]
+    )
+    acl = found["NetworkAcls"][0]["NetworkAclId"]
+    rule = {"NetworkAclId": acl, "RuleNumber": 50, "Egress": False}
+    scene.ec2.create_network_acl_entry(**rule, Protocol="-1", RuleAction="deny", CidrBlock="192.168.0.0/16")
+    yield f"--network-acl-id {acl} --ingress"
+    scene.ec2.delete_network_acl_entry(**rule)
+
+
+@trouble("rp-filter-strict", "ens7")
+def strict_filtering(scene: Scene) -> Iterator[str]:
+    scene.sysctl(ipv4__conf__ens7__rp_filter=1)
+    yield "net.ipv4.conf.ens7.rp_filter=2"
+    scene.sysctl(ipv4__conf__ens7__rp_filter=0)
+
+
+@trouble("forwarding-on", "eth1")
+def host_forwards(scene: Scene) -> Iterator[str]:
+    scene.sysctl(ipv4__conf__eth1__forwarding=1)
+    yield "net.ipv4.conf.eth1.forwarding=0"
+    scene.sysctl(ipv4__conf__eth1__forwarding=0)
+
+
+@trouble("ra-default-route", "default/db")
+def pod_that_heard_a_router(scene: Scene) -> Iterator[str]:
+    netns.inside(scene.lab.router.netns, advertise, "a1-eth1", 1800)
+    yield "net1"
+    netns.inside(scene.lab.router.netns, advertise, "a1-eth1", 0)
+
+
+def advertise(link: str, lifetime: int) -> None:
+    """Send a router advertisement (RFC 4861, 4.2) to all nodes behind a link."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex(link))
+        sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0), ("ff02::1", 0))
+
+
+# -- address ranges -----------------------------------------------------------------------------------------
+
+
+@trouble("range-populated", "10.10.1.0/24")
+def range_where_nodes_live(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedDestinations=[{"cidr": "10.10.1.0/24"}]):
+        yield scene.lab.vpc.subnets["a"].id
+
+
+@trouble("range-without-subnet", "10.10.77.0/28")
+def range_where_no_subnet_is(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedDestinations=[{"cidr": "10.10.77.0/28"}]):
+        yield f"--vpc-id {scene.lab.vpc.id} --cidr-block 10.10.77.0/28"
+
+
+@trouble("range-contains-vpc", "10.0.0.0/8")
+def range_around_the_vpc(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedDestinations=[{"cidr": "10.0.0.0/8"}]):
+        yield "10.0.0.0/8"
+
+
+# -- cluster ------------------------------------------------------------------------------------------------
+
+
+@trouble("snat", "192.168.0.0/24")
+def range_that_vpc_cni_rewrites(scene: Scene) -> Iterator[str]:
+    env = scene.cluster.daemonsets["aws-node"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    env[-1]["value"] = "10.99.0.0/16"
+    yield "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS=10.99.0.0/16,192.168.0.0/24"
+
+
+@trouble("multus-missing")
+def no_multus(scene: Scene) -> Iterator[str]:
+    del scene.cluster.daemonsets["kube-multus-ds"]
+    yield "install/README.md"
+
+
+@trouble("multus-memory")
+def multus_with_the_memory_that_it_comes_with(scene: Scene) -> Iterator[str]:
+    multus = scene.cluster.daemonsets["kube-multus-ds"]["spec"]["template"]["spec"]["containers"][0]
+    multus["resources"]["limits"]["memory"] = "50Mi"
+    yield "-c kube-multus --limits=memory=256Mi"
+
+
+@trouble("multus-not-ready")
+def multus_that_does_not_run_everywhere(scene: Scene) -> Iterator[str]:
+    scene.cluster.daemonsets["kube-multus-ds"]["status"]["numberReady"] = 3
+    yield "-l name=multus"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(scene: Scene) -> Iterator[None]:
+    yield
+    scene.lab.ec2.faults.clear()
+    scene.cluster.reset()
+
+
+@pytest.mark.parametrize("planted", TROUBLES, ids=[each.name for each in TROUBLES])
+def test_trouble_is_found(scene: Scene, planted: Trouble) -> None:
+    kind = KINDS[planted.finding]
+    with planted.plant(scene) as named:
+        found = scene.complaints(kind.check)
+    mine = [
+        finding for finding in found if finding.id == planted.finding and planted.subject in finding.subject
+    ]
+    assert mine, found
+    assert any((named or "") in finding.remedy for finding in mine), mine
+    assert all(finding.severity is kind.severity and finding.why and finding.what for finding in mine)
+
+
+def test_nothing_is_wrong_where_nothing_is(scene: Scene) -> None:
+    """After every trouble above was planted and taken away again."""
+    found = scene.findings()
+    assert not [(check, f) for check, fs in found.items() for f in fs if f.severity is not Severity.OK]
+
+
+def test_every_finding_is_planted() -> None:
+    elsewhere = {
+        *("agent-not-ready", "agent-warns"),  # what an agent in trouble says: test_doctor_judgements
+        "guard-impossible",  # below: a process with fewer rights
+    }
+    assert {each.finding for each in TROUBLES} | elsewhere == KINDS.keys()
+
+
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize(
+    ("rights", "wanted"), [((), "ok"), (("--bounding-set", "-net_admin"), "guard-impossible")]
+)
+def test_whether_a_guard_can_be_is_tried_before_the_first_pod(rights: tuple[str, ...], wanted: str) -> None:
+    before_any_pod = """if True:
+        from cni_floatip.doctor.checks.node import metadata_guard
+        from cni_floatip.doctor.looks import Looks
+
+        class NoPods(Looks):
+            claims = links = ()
+
+        print(*(finding.id for finding in metadata_guard(NoPods({}))))
+    """
+    command = ["setpriv", *rights, sys.executable, "-c", before_any_pod]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == [wanted]
+
+
+def test_metadata_through_an_eni_with_an_address_of_its_own(scene: Scene) -> None:
+    """Such an ENI (AL2023 gives it one at launch) is answered, whatever the source/dest check is."""
+    address = f"{scene.ens7.addresses[0]}/24 dev ens7"
+    scene.ip(f"addr add {address}")
+    try:
+        assert netns.inside(scene.node.ns, host.metadata_answers, "ens7") == "169.254.169.254"
+        link = netns.inside(scene.node.ns, link_by_mac, scene.ens7.mac)
+        assert link is not None
+        netns.inside(scene.node.ns, guard.ensure, link)
+        assert netns.inside(scene.node.ns, host.metadata_answers, "ens7") == ""
+        netns.inside(scene.node.ns, guard.remove, link)
+    finally:
+        scene.ip(f"addr del {address}")
+
+
+def test_metadata_from_a_floating_address_that_is_routed_there(scene: Scene) -> None:
+    """A pod with NET_ADMIN removed its unreachable route: what is bound to the address gets through."""
+    barred = "unreachable 169.254.0.0/16 table 100 proto 241"
+
+    def answers() -> str:
+        return netns.inside(scene.pod.ns, host.metadata_answers, "lo", [OWN[0]])
+
+    with unguarded(scene):
+        assert answers() == ""
+        netns.ip(scene.pod.ns, [f"route del {barred}"])
+        try:
+            assert answers() == "169.254.169.254"
+        finally:
+            netns.ip(scene.pod.ns, [f"route add {barred}"])
+
+
+def test_permissions_are_tried_while_sts_is_away(scene: Scene) -> None:
+    with scene.environment(AWS_ENDPOINT_URL_STS="http://127.0.0.1:9"):
+        found = scene.findings("identity", "permissions")
+    assert [each.severity for each in found["identity"]] == [Severity.UNCHECKED]
+    assert [each.severity for each in found["permissions"]] == [Severity.OK]
+
+
+def test_what_was_not_looked_at_is_not_fine(scene: Scene) -> None:
+    """No ENI for floating IPs: nothing can be said of checks, groups and ACLs."""
+    with every_eni_is_vpc_cnis(scene):
+        found = scene.findings("source-dest-check", "security-groups", "network-acls")
+    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 3
+
+
+def test_what_ec2_keeps_to_itself_is_not_fine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network ACLs of a shared VPC are their owner's: a participant's answer is empty."""
+    monkeypatch.setattr(Audit, "network_acls", lambda *_: ())
+    (finding,) = scene.findings("network-acls")["network-acls"]
+    assert finding.severity is Severity.UNCHECKED
+    assert scene.eth1.subnet.id in finding.what
+
+
+def test_an_eni_that_metadata_does_not_describe_yet(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VPC CNI is attaching one: it is said, and judged is what there is."""
+    described = Metadata.eni
+
+    def eni(metadata: Metadata, mac: str) -> Eni:
+        if mac == scene.ens7.mac:
+            raise TryAgain(f"instance metadata has none of it for {mac} yet")
+        return described(metadata, mac)
+
+    monkeypatch.setattr(Metadata, "eni", eni)
+    found = scene.findings("metadata", "enis", "links")
+    (said,) = found["metadata"]
+    assert (said.severity, scene.ens7.mac in said.what) == (Severity.UNCHECKED, True)
+    assert [each.severity for each in (*found["enis"], *found["links"])] == [Severity.OK] * 2
+    monkeypatch.setattr(Metadata, "eni", lambda _, mac: eni(_, scene.ens7.mac))
+    assert [each.id for each in scene.findings("metadata")["metadata"]] == ["metadata-unreachable"]
+
+
+def test_one_link_that_cannot_be_tried_hides_no_pod(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: int) -> Link:
+        raise PodNetworkFailure("link 3 of the host: it is gone")
+
+    monkeypatch.setattr(checks_node, "host_link", refused)
+    found = scene.findings("metadata-guard")["metadata-guard"]
+    assert [each.severity for each in found] == [Severity.UNCHECKED, Severity.OK]
+
+
+def test_names_that_amazon_ec2_net_utils_gives(scene: Scene) -> None:
+    with named_by_its_slot(scene):
+        scene.ip("link property add dev ens7 altname device-number-2.0")
+        assert not scene.complaints("links")
+        scene.ip("link property del dev ens7 altname device-number-2.0")
+        assert [each.id for each in scene.complaints("links")] == ["link-name"]
+
+
+def test_settings_that_cannot_be_read_are_not_fine(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(host, "_SYSCTL", tmp_path)
+    assert [each.severity for each in scene.findings("rp-filter")["rp-filter"]] == [Severity.UNCHECKED]
+
+
+def test_doctor_changes_nothing(scene: Scene) -> None:
+    scene.lab.ec2.journal.clear()
+    before = {name: scene.lab.ec2.truth(table) for name, table in scene.lab.tables.items()}
+    scene.findings()
+    assert before == {name: scene.lab.ec2.truth(table) for name, table in scene.lab.tables.items()}
+    writes = [
+        call
+        for call in scene.lab.ec2.journal.of(caller="a1")
+        if not call.action.startswith(("Describe", "Get")) and not call.params.get("DryRun")
+    ]
+    assert not writes
+    assert OWN[0] in str(before["a"])
+
+
+def test_what_may_not_be_read_is_said_with_what_allows_it(scene: Scene) -> None:
+    for action in ("DescribeSecurityGroups", "DescribeNetworkAcls", "DescribeTransitGatewayVpcAttachments"):
+        scene.lab.ec2.faults.error(action, "UnauthorizedOperation", times=None)
+    found = scene.findings("security-groups", "network-acls", "transit")
+    for (finding,) in found.values():
+        assert finding.severity is Severity.UNCHECKED
+        assert "allow ec2:Describe" in finding.remedy
+
+
+@pytest.mark.parametrize("how", ["forbidden", "no token", "another authority", "nobody there"])
+def test_cluster_that_does_not_tell(scene: Scene, how: str, tmp_path: Path) -> None:
+    account = scene.cluster.account
+    env: dict[str, str | None] = {}
+    if how == "forbidden":
+        scene.cluster.allowed = False
+    elif how == "no token":
+        scene.cluster.account = tmp_path
+    elif how == "another authority":
+        (tmp_path / "token").write_text("x")
+        (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        scene.cluster.account = tmp_path
+    else:
+        env = {"KUBERNETES_SERVICE_PORT": "9"}
+    try:
+        with scene.environment(**env):
+            found = scene.findings("snat", "multus")
+    finally:
+        scene.cluster.account = account
+    for (finding,) in found.values():
+        assert finding.severity is Severity.UNCHECKED
+        assert finding.remedy.startswith("run: kubectl -n kube-system get daemonset")
