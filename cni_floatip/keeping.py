@@ -23,8 +23,8 @@ gains a route by Create and by nothing else, and the whole protocol follows from
 One look reads all route tables of a VPC in one call, and judges every claim by that. Before a write the same
 judgement is made again, with the place locked, the claims as they are then, and a fresh read of its table.
 
-DESIGN 6 holds the table and PROTOCOL.md the exploration behind each rule. Keep when tuning: the largest gap
-of ``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read < ``HELD_PATIENCE``; the gap between looks + 30 s +
+docs/protocol.md holds the table, and what goes wrong without each rule. Keep when tuning: the largest gap of
+``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read < ``HELD_PATIENCE``; the gap between looks + 30 s +
 staleness < twice ``reconcileSeconds``.
 """
 

@@ -135,7 +135,7 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     wants = decide.destinations(conf, prev.addresses, eni, subnets)
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}
-    for who in sorted({"", account}) if dummies else ():  # each account sees its own interfaces only
+    for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only
         ask = partial(vpc.interfaces_in, dummies, who)
         occupants |= _read(world, deadline, "interfaces of the subnets", ask)
     chosen = decide.select_tables(conf.route_tables, tables, subnets, eni)

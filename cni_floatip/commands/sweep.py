@@ -1,0 +1,137 @@
+"""``floatipctl sweep``: remove the blackhole routes that dead nodes left inside a range."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from . import command, see_through
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..model import Network
+    from ..operations.sweep import Outcome, Sees, Swept
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = command(
+        commands,
+        "sweep",
+        brief="remove blackhole routes that dead nodes left inside a range",
+        description=(
+            "Look at the route tables of this node's VPC that the node configuration allows, and remove the "
+            "routes inside RANGE whose state is blackhole and whose network interface is gone or attached "
+            "to nothing: what terminated nodes left. Each is read again right before it is deleted. Routes "
+            "that work, lead to anything but a network interface or are claimed on this node stay. Safe to "
+            "run again, and beside agents."
+        ),
+    )
+    parser.add_argument(
+        "--range",
+        action="append",
+        required=True,
+        metavar="CIDR",
+        help="where to look (once for each); must be inside allowedDestinations of the node configuration",
+    )
+    parser.add_argument(
+        "--stopped",
+        action="store_true",
+        help="also routes to interfaces that are still attached: to stopped instances, at whose start they "
+        "would work again",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
+    )
+    parser.set_defaults(command=_sweep, parser=parser)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .. import cidr, direct
+    from ..nodeconf import NodeConf
+    from ..operations.sweep import Outcome, sweep
+
+    try:
+        ranges = [cidr.read(text) for text in options.range]
+    except ValueError as e:
+        options.parser.error(f"--range: {e}")
+    policy = NodeConf.load(options.config or direct.policy_path(os.environ))
+    see_through(policy.data_dir)
+    told: list[Swept] = []
+
+    def tell(swept: Swept) -> None:
+        told.append(swept)
+        if not options.json:
+            sys.stdout.write(f"{swept}\n")
+            sys.stdout.flush()
+
+    interrupted = False
+    try:
+        sweep(
+            direct.world(policy, os.environ),
+            _ec2(policy.roles),
+            ranges,
+            stopped=options.stopped,
+            dry_run=options.dry_run,
+            tell=tell,
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+    write = _write_json if options.json else _write_sum
+    write(ranges, told, interrupted=interrupted)
+    return 1 if interrupted or any(swept.outcome is Outcome.FAILED for swept in told) else 0
+
+
+def _ec2(roles: Mapping[str, str]) -> Callable[[str], Sees]:
+    from .. import vpc
+
+    clients: dict[str, Sees] = {}
+
+    def ec2(region: str) -> Sees:
+        where = os.environ.get("AWS_REGION") or region
+        return clients.setdefault(where, vpc.Vpc(where, roles))
+
+    return ec2
+
+
+def _counts(told: Sequence[Swept]) -> dict[Outcome, int]:
+    from ..operations.sweep import Outcome
+
+    return {outcome: sum(swept.outcome is outcome for swept in told) for outcome in Outcome}
+
+
+def _write_sum(ranges: Sequence[Network], told: Sequence[Swept], *, interrupted: bool) -> None:
+    if interrupted:
+        sys.stdout.write("interrupted: run it again for what is left\n")
+    elif not told:
+        sys.stdout.write(f"no blackhole inside {', '.join(map(str, ranges))}\n")
+    if told:
+        counts = (f"{number} {outcome.value}" for outcome, number in _counts(told).items() if number)
+        sys.stdout.write(", ".join(counts) + "\n")
+
+
+def _write_json(ranges: Sequence[Network], told: Sequence[Swept], *, interrupted: bool) -> None:
+    document = {
+        "ranges": [str(each) for each in ranges],
+        "interrupted": interrupted,
+        "routes": [
+            {
+                "table": swept.blackhole.place.table,
+                "destination": str(swept.blackhole.place.destination),
+                "target": swept.blackhole.target.id,
+                "account": swept.blackhole.account,
+                "outcome": swept.outcome.value,
+                "why": swept.why,
+            }
+            for swept in told
+        ],
+        "counts": {outcome.value: number for outcome, number in _counts(told).items()},
+    }
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")

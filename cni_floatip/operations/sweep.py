@@ -1,0 +1,298 @@
+"""Blackhole routes that dead nodes left inside a declared range: found, judged, and removed one by one.
+
+A claim is on its node's disk. A node that is terminated takes it along, and its routes stay as blackholes
+that nobody looks at any more and that count against the table's quota. So an administrator says the range,
+and each blackhole in it is removed that leads to a network interface which is gone, or attached to nothing.
+One that is still attached belongs to an instance that is stopped, and works again when that starts.
+
+EC2 has no conditional delete. What a delete rests on is read right before it, and at most five seconds old;
+an ADD of another node in that moment may still lose its new route, and its keeper creates it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Protocol, TypeVar
+
+from .. import cidr
+from ..ec2writes import FRESH_SECONDS, Patience, repeated, table_now
+from ..errors import Ec2Error, Ec2Fault, PolicyRefused
+from ..model import Network, Place, RouteTable, Target
+from ..nodeconf import NodeConf, needs_exact_entry
+from ..world import Vpc, World
+
+T = TypeVar("T")
+
+READ_SECONDS = 60.0
+"""How long looking for blackholes may take."""
+ROUTE_SECONDS = 60.0
+"""How long one route is tried; what passes later than that ends the sweep, which can be run again."""
+PAUSE_SECONDS = 0.4
+"""Between two deletes: half of what EC2 gives the whole account (5 a second) is left to others."""
+
+
+class Sees(Vpc, Protocol):
+    """EC2 that also says where network interfaces are. Raises Ec2Error."""
+
+    def attachments(self, enis: Sequence[str], account: str = "") -> dict[str, str]: ...
+
+
+class Outcome(Enum):
+    """What became of one blackhole."""
+
+    REMOVED = "removed"
+    TO_REMOVE = "to be removed"
+    KEPT = "kept"
+    GONE = "gone already"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Blackhole:
+    """A route without a working target, as the sweep found it. ``account`` owns the table ("": we do)."""
+
+    place: Place
+    target: Target
+    region: str
+    account: str
+
+    def __str__(self) -> str:
+        return f"{self.place} -> {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One blackhole, and what was done about it."""
+
+    blackhole: Blackhole
+    outcome: Outcome
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.blackhole}: {self.outcome.value}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """One VPC in which this node has network interfaces."""
+
+    vpc: str
+    region: str
+    account: str
+    cidrs: tuple[Network, ...]
+
+
+def sweep(
+    world: World,
+    ec2: Callable[[str], Sees],
+    ranges: Sequence[Network],
+    *,
+    stopped: bool = False,
+    dry_run: bool = False,
+    tell: Callable[[Swept], None] = lambda _: None,
+) -> list[Swept]:
+    """Remove what dead nodes left inside ``ranges`` in the VPCs of this node; ``tell`` of each at once.
+
+    ``stopped``: also what leads to interfaces that are still attached. Raises CniError when nothing could
+    be looked at; what fails for single routes is in what is returned.
+    """
+    refuse_ranges(ranges, world.policy)
+    done: list[Swept] = []
+
+    def note(swept: Swept) -> None:
+        done.append(swept)
+        tell(swept)
+
+    around, own = _here(world, ec2)
+    todo: list[tuple[_Judge, Blackhole]] = []
+    for each in around:
+        judge = _Judge(world, ec2(each.region), each, ranges, own, stopped=stopped)
+        for blackhole, reason in judge.look():
+            if reason:
+                note(Swept(blackhole, Outcome.KEPT, reason))
+            elif dry_run:
+                note(Swept(blackhole, Outcome.TO_REMOVE))
+            else:
+                todo.append((judge, blackhole))
+    _remove_all(world, todo, note)
+    return done
+
+
+def refuse_ranges(ranges: Sequence[Network], policy: NodeConf) -> None:
+    """Raise PolicyRefused for every range that can hold nothing floating, or that policy does not give."""
+    given = ", ".join(str(entry.cidr) for entry in policy.allowed_destinations) or "nothing"
+    complaints = []
+    for each in ranges:
+        if reason := cidr.never(each):
+            complaints.append(f"--range {each}: {reason}: never a destination")
+        elif not any(cidr.within(each, entry.cidr) for entry in policy.allowed_destinations):
+            complaints.append(
+                f"--range {each} is not inside allowedDestinations of the node configuration ({given})"
+            )
+    if complaints:
+        raise PolicyRefused(" | ".join(complaints))
+
+
+def _here(world: World, ec2: Callable[[str], Sees]) -> tuple[list[_Around], frozenset[str]]:
+    """Return the VPCs that this node has interfaces in, with who owns their tables; and those interfaces."""
+    deadline = world.clock() + READ_SECONDS
+    metadata = world.metadata(deadline)
+    try:
+        region = metadata.node().region
+        enis = [metadata.eni(mac) for mac in metadata.macs()]
+    finally:
+        metadata.close()
+    found = {}
+    for eni in enis:
+        if eni.vpc in found:
+            continue
+        account = ""
+        if roles := world.policy.roles:  # a shared VPC: its owner, whom the subnet names, has the tables
+            ask = partial(ec2(region).subnets, {"subnet-id": [eni.subnet]})
+            subnets = _read(world, deadline, f"subnet of {eni.id}", ask)
+            account = subnets[0].account if subnets and subnets[0].account in roles else ""
+        found[eni.vpc] = _Around(eni.vpc, region, account, eni.vpc_cidrs)
+    return list(found.values()), frozenset(eni.id for eni in enis)
+
+
+class _Judge:
+    """Says why a blackhole of one VPC stays. Every look reads anew."""
+
+    def __init__(
+        self,
+        world: World,
+        ec2: Sees,
+        around: _Around,
+        ranges: Sequence[Network],
+        own: Collection[str],
+        *,
+        stopped: bool,
+    ) -> None:
+        self.ec2 = ec2
+        self._world, self._around, self._ranges = world, around, ranges
+        self._own, self._stopped = own, stopped
+
+    def look(self) -> Iterator[tuple[Blackhole, str]]:
+        """Yield the blackholes inside the ranges, each with the reason why it stays ("": it does not)."""
+        deadline = self._world.clock() + READ_SECONDS
+        of_vpc = {"vpc-id": [self._around.vpc]}
+        tables = _read(
+            self._world,
+            deadline,
+            f"route tables of {self._around.vpc}",
+            lambda: self.ec2.route_tables(of_vpc, self._around.account),
+        )
+        found = [(table, each) for table in tables for each in self._blackholes(table)]
+        enis = sorted({each.target.id for _, each in found if each.target.is_eni})
+        attached = _read(
+            self._world, deadline, "network interfaces", lambda: self._attachments(enis) if enis else {}
+        )
+        for table, each in found:
+            yield each, self._of_table(table, each) or self._of_target(each, attached)
+
+    def again(self, blackhole: Blackhole) -> tuple[Outcome, str] | None:
+        """Look at one blackhole anew: None if it is to go, else what became of it. Raises Ec2Error."""
+        place = blackhole.place
+        attached = self._attachments([blackhole.target.id])
+        table = table_now(self.ec2, place.table, blackhole.account)  # last: the route's state is what matters
+        target = table.routes.get(place.destination) if table else None
+        if table is None or target is None:
+            return Outcome.GONE, ""
+        if target != blackhole.target:
+            return Outcome.KEPT, f"it leads to {target} now" if target.active else f"it has changed: {target}"
+        reason = self._of_table(table, blackhole) or self._of_target(blackhole, attached)
+        return (Outcome.KEPT, reason) if reason else None
+
+    def _blackholes(self, table: RouteTable) -> Iterator[Blackhole]:
+        for network, target in table.routes.items():
+            if not target.active and any(cidr.within(network, each) for each in self._ranges):
+                yield Blackhole(Place(table.id, network), target, self._around.region, self._around.account)
+
+    def _of_table(self, table: RouteTable, blackhole: Blackhole) -> str:
+        policy, network = self._world.policy, blackhole.place.destination
+        if not policy.allows_table(table):
+            return "the table is not in allowedRouteTables of the node configuration"
+        if table.is_gateway_table and table.id not in policy.allowed_route_tables.ids:
+            return "a gateway's table, which allowedRouteTables does not name by its id"
+        entries = [each for each in policy.allowed_destinations if cidr.within(network, each.cidr)]
+        if needs_exact_entry(network, self._around.cidrs) and not any(e.exact(network) for e in entries):
+            return "so wide that allowedDestinations must name exactly it"
+        return ""
+
+    def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str:
+        target, place = blackhole.target, blackhole.place
+        if not target.is_eni or target.propagated:
+            return "it does not lead to a network interface"
+        if target.id in self._own:
+            return "an interface of this node: its agent looks after it"
+        for claim in self._world.claims.at(place):
+            if claim.wants(place):
+                return f"claimed here by {claim.attachment}: the agent mends it"
+        if attached.get(target.id) and not self._stopped:
+            return f"attached to {attached[target.id]}: works again when that starts (--stopped removes it)"
+        return ""
+
+    def _attachments(self, enis: Sequence[str]) -> dict[str, str]:
+        """Ask in our own name and in the owner's, who sees everybody's. What one sees attached is so."""
+        found: dict[str, str] = {}
+        for account in sorted({"", self._around.account}):
+            for eni, to in self.ec2.attachments(enis, account).items():
+                found[eni] = found.get(eni) or to
+        return found
+
+
+def _remove_all(
+    world: World, todo: Sequence[tuple[_Judge, Blackhole]], note: Callable[[Swept], None]
+) -> None:
+    """Remove one after another. A table that we may not write is not asked again, EC2 away ends it all."""
+    refused: set[str] = set()
+    away = ""
+    for number, (judge, blackhole) in enumerate(todo):
+        table = blackhole.place.table
+        if away or table in refused:
+            note(Swept(blackhole, Outcome.FAILED, away or f"not tried: {table} could not be written"))
+            continue
+        if number:
+            world.sleep(PAUSE_SECONDS)
+        try:
+            outcome, why = _remove(world, judge, blackhole)
+        except Ec2Error as e:
+            outcome, why = Outcome.FAILED, str(e)
+            if e.fault is Ec2Fault.DENIED:
+                refused.add(table)
+            elif e.fault.passes:
+                away = "not tried: EC2 does not answer, or the account's request rate is used up"
+        note(Swept(blackhole, outcome, why))
+
+
+def _remove(world: World, judge: _Judge, blackhole: Blackhole) -> tuple[Outcome, str]:
+    """Look, judge, delete; each attempt anew. Raises Ec2Error when it could not be done in time."""
+    patience = Patience(world, world.clock() + ROUTE_SECONDS)
+    asked = False
+    while True:
+        try:
+            began = world.clock()
+            verdict = judge.again(blackhole)
+            if verdict is not None:
+                return (Outcome.REMOVED, "") if asked and verdict[0] is Outcome.GONE else verdict
+            if world.clock() - began > FRESH_SECONDS:
+                raise Ec2Error(Ec2Fault.UNANSWERED, "DescribeRouteTables", "", "too slow to act on")
+            judge.ec2.turn("DeleteRoute", blackhole.place, blackhole.account, world.clock())
+            asked = True
+            judge.ec2.delete(blackhole.place, blackhole.account)
+            return Outcome.REMOVED, ""
+        except Ec2Error as e:
+            if e.fault in (Ec2Fault.NO_ROUTE, Ec2Fault.NO_TABLE):
+                return Outcome.GONE, ""
+            if not e.fault.passes or not patience.again():
+                raise
+
+
+def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
+    try:
+        return repeated(world, deadline, read)
+    except Ec2Error as e:
+        raise e.answer(f"cannot read the {what}") from e

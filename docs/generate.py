@@ -1,0 +1,116 @@
+"""Write ``configuration.md`` from the schemas in ``cni_floatip/schemas``: ``python docs/generate.py``.
+
+The schemas are what judges a configuration, so the reference cannot say something else. ``make docs`` runs
+this; a test fails when the file differs from what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SCHEMAS = HERE.parent / "cni_floatip" / "schemas"
+OF_OTHERS = "Keys of the specification and of runtimes"
+
+HEAD = (
+    "# Configuration reference\n\n"
+    "Written by `docs/generate.py` from the JSON schemas that judge every configuration"
+    " (`cni_floatip/schemas/`). Do not edit: change the schema and run `make docs`.\n\n"
+    "Two documents: the [network configuration](#network-configuration-of-floatip) asks, the"
+    " [node configuration](#node-configuration-of-floatip) decides. `floatipctl validate` judges both and"
+    " names the place of every complaint. Unknown keys are errors. Examples for every case stand in"
+    " [`netconf-examples/`](../netconf-examples/README.md).\n"
+)
+
+
+def document() -> str:
+    """Return the whole file."""
+    parts = [HEAD]
+    for name in ("netconf", "nodeconf"):
+        schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+        parts += [f"## {schema['title']}\n", f"{schema['description']}\n"]
+        parts += [_example(each) for each in schema["examples"]]
+        ours = {key: each for key, each in schema["properties"].items() if "$comment" not in each}
+        others = {key: each for key, each in schema["properties"].items() if "$comment" in each}
+        required = schema.get("required", [])
+        for key, each in ours.items():
+            parts += _key(key, each, "###", required=key in required)
+        if others:
+            others |= {f"{key.strip('^').replace(chr(92), '')}...": each for key, each in _patterns(schema)}
+            parts.append(f"### {OF_OTHERS}\n")
+            parts.append(_table(("key", "from", "meaning"), [_of_others(*item) for item in others.items()]))
+    return "\n".join(parts)
+
+
+def _patterns(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(schema.get("patternProperties", {}).items())
+
+
+def _of_others(key: str, schema: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"`{key}`", schema["$comment"].removeprefix("of ").removeprefix("set by "), schema["description"]
+
+
+def _key(path: str, schema: Mapping[str, Any], head: str, *, required: bool) -> Iterator[str]:
+    """Yield the section of one key, and those of the keys inside it."""
+    yield f"{head} `{path}`\n"
+    yield f"{schema['description']}\n"
+    facts = [("type", _type(schema))]
+    facts += [(name, text) for name, text in _limits(schema)]
+    if "default" in schema:
+        facts.append(("default", _code(schema["default"])))
+    elif required:
+        facts.append(("default", "none: the key is required"))
+    if "examples" in schema:
+        facts.append(("examples", ", ".join(_code(each) for each in schema["examples"])))
+    yield _table(("", ""), [(name, text) for name, text in facts])
+    inner = schema.get("properties") or {}
+    for key, each in inner.items():
+        yield from _key(f"{path}.{key}", each, "####", required=key in schema.get("required", []))
+    items = schema.get("items", {})
+    for key, each in items.get("properties", {}).items():
+        yield from _key(f"{path}[].{key}", each, "####", required=key in items.get("required", []))
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(_code(each) for each in schema["enum"])
+    kinds = schema.get("type", "any")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    words = {"object": "object", "array": "list", "number": "number", "integer": "whole number"}
+    found = " or ".join(words.get(kind, kind) for kind in kinds)
+    of = schema.get("items", {}).get("title")
+    return f"{found} of: {of.lower()}" if of else found
+
+
+def _limits(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "minimum" in schema or "maximum" in schema:
+        yield "range", f"{schema.get('minimum', '')} to {schema.get('maximum', '')}"
+    owners = (
+        (schema, "form"),
+        (schema.get("items"), "form of each"),
+        (schema.get("propertyNames"), "form of a key"),
+        (schema.get("additionalProperties"), "form of a value"),
+    )
+    for owner, what in owners:
+        if owner and "pattern" in owner:
+            yield what, f"`{owner['pattern']}`".replace("|", "\\|")
+
+
+def _code(value: Any) -> str:
+    return f"`{json.dumps(value)}`".replace("|", "\\|")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _example(value: Any) -> str:
+    return f"```json\n{json.dumps(value, indent=2)}\n```\n"
+
+
+if __name__ == "__main__":
+    (HERE / "configuration.md").write_text(document())

@@ -1,0 +1,214 @@
+"""What the documents say, held against what it speaks of: links, references, quotes, metrics, keys."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+import cni_floatip.agent.metrics as metrics
+from cni_floatip import errors
+from tests.docs.pages import ROOT, Page, pages, parse, slug
+
+PRODUCT = ROOT / "cni_floatip"
+ELSEWHERE = re.compile(r"[a-z]+:")
+
+
+@pytest.mark.parametrize("page", pages().values(), ids=str)
+def test_links_lead_somewhere(page: Page):
+    dead = [f"line {number}: {target}" for number, target in page.links if not resolves(page, target)]
+    assert not dead, f"{page}: {dead}"
+
+
+def resolves(page: Page, target: str) -> bool:
+    if ELSEWHERE.match(target):
+        return True
+    name, _, anchor = target.partition("#")
+    path = (ROOT / page.name).parent / name if name else ROOT / page.name
+    if not path.exists():
+        return False
+    if not anchor:
+        return True
+    known = pages().get(str(path.resolve().relative_to(ROOT)))
+    return known is not None and anchor in known.anchors
+
+
+def test_a_dead_link_is_found():
+    text = (
+        "# Here\n[a](#here) [b](#there) [c](../README.md#see-it) [d](gone.md) [e](design.md#no) `[f](g.md)`\n"
+    )
+    page = parse("docs/x.md", text)
+    assert [target for _, target in page.links if not resolves(pages()["docs/README.md"], target)] == [
+        "#here",
+        "#there",
+        "gone.md",
+        "design.md#no",
+    ]
+    assert page.anchors == {"here"}
+
+
+def test_index_names_every_document():
+    named = {target for _, target in pages()["docs/README.md"].links}
+    assert {Path(name).name for name in pages() if name.startswith("docs/")} - {"README.md"} <= named
+
+
+# -- configuration.md ---------------------------------------------------------------------------------------
+
+
+def test_configuration_reference_is_what_the_schemas_say():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert (ROOT / "docs" / "configuration.md").read_text() == generate.document(), "run make docs"
+
+
+# -- references in comments ---------------------------------------------------------------------------------
+
+REFERENCE = re.compile(r"DESIGN (\d+(?:\.\d+)?)|\b(R1-\d\d)\b")
+OUR_OWN = re.compile(r"PROTOCOL\.md|(?<![-\w.])facts/|\bAWS\.md|\bEKS\.md|\bCNI\.md|\bLAB\.md")
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Every source file, but this directory's."""
+    for directory in ("cni_floatip", "lab", "bench", "tests", "install"):
+        for path in sorted((ROOT / directory).rglob("*")):
+            name = str(path.relative_to(ROOT))
+            if path.suffix in (".py", ".sh", ".c", ".yaml", ".tpl") and not name.startswith("tests/docs/"):
+                yield name, path.read_text(errors="replace")
+
+
+def test_references_in_comments_are_explained():
+    design = pages()["docs/design.md"]
+    headings = [line.lstrip("#").strip() for _, line in design.prose if line.startswith("#")]
+    numbers = {heading.split(" ")[0].rstrip(".") for heading in headings}
+    missing = {
+        f"{name}: {match[0]}"
+        for name, text in sources()
+        for match in REFERENCE.finditer(text)
+        if (match[1] or match[2]) not in numbers
+    }
+    assert not missing, "docs/design.md has no section for them"
+
+
+def test_comments_refer_to_nothing_that_is_not_here():
+    found = {f"{name}: {match[0]}" for name, text in sources() for match in OUR_OWN.finditer(text)}
+    assert not found
+
+
+# -- what the code says -------------------------------------------------------------------------------------
+
+HOLE = "\0"
+
+
+@cache
+def literals() -> tuple[str, ...]:
+    """Every string in the product's code, with a hole for each value that is put into it."""
+    found = set()
+    for path in PRODUCT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (str(p.value) if isinstance(p, ast.Constant) else HOLE for p in node.values)
+                found.add("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return tuple(found)
+
+
+def said(quote: str) -> bool:
+    """Whether one string of the code has all of ``quote``, where ``...`` stands for anything."""
+    pattern = ".*".join(re.escape(part) for part in quote.split("..."))
+    return any(re.search(pattern, literal, re.DOTALL) for literal in literals())
+
+
+QUOTES = [
+    (str(page), number, quote)
+    for page in pages().values()
+    if page.name.startswith("docs/")
+    for number, quote in page.quotes
+    if quote
+]
+
+
+def test_quotes_are_the_codes_own_words():
+    unknown = [f"{page}:{number}: {quote}" for page, number, quote in QUOTES if not said(quote)]
+    assert not unknown
+    assert len(QUOTES) > 50
+    assert not said("... is the primary ENI, which carries the nodes own traffic")
+    assert all(len(quote.replace("...", "").strip(" :->(),")) > 8 for _, _, quote in QUOTES)
+
+
+def test_every_error_code_has_cause_and_remedy():
+    page = pages()["docs/troubleshooting.md"]
+    codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
+    rows = {
+        int(n)
+        for _, line in page.prose
+        if line.startswith("| `")
+        for n in re.findall(r"`(\d+)`", line.split("|")[1])
+    }
+    assert rows == codes
+
+
+def test_reasons_of_the_sweep_are_the_codes_own_words():
+    page = pages()["docs/troubleshooting.md"]
+    begin = next(n for n, line in page.prose if line.startswith("| `kept` because"))
+    after = (line for n, line in page.prose if n > begin + 1)
+    rows = list(takewhile(lambda line: line.startswith("| `"), after))
+    documented = [reason for line in rows for reason in re.findall(r"`([^`]+)`", line.split("|")[1])]
+    code = list(_reasons_of_the_sweep())
+    assert len(code) > 7
+    for reason in documented:
+        assert any(_says(reason, each) for each in code), f"no such reason: {reason}"
+    for each in code:
+        assert any(_says(reason, each) for reason in documented), f"not documented: {each}"
+
+
+def _says(documented: str, reason: str) -> bool:
+    parts = documented.replace("i-...", "...").split("...")
+    return bool(re.search(".*".join(map(re.escape, parts)), reason))
+
+
+def _reasons_of_the_sweep() -> Iterator[str]:
+    """Every sentence with which the sweep keeps a route, with a hole for each value."""
+    judges = {"_of_table", "_of_target", "again"}
+    module = ast.parse((PRODUCT / "operations" / "sweep.py").read_text())
+    for judge in (each for each in ast.walk(module) if isinstance(each, ast.FunctionDef)):
+        for given in ast.walk(judge) if judge.name in judges else ():
+            if isinstance(given, ast.Return) and given.value is not None:
+                yield from (each for each in _sentences(given.value) if each)
+
+
+def _sentences(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
+    elif isinstance(node, ast.Constant):
+        yield node.value if isinstance(node.value, str) else ""
+    else:
+        for each in ast.iter_child_nodes(node):
+            yield from _sentences(each)
+
+
+def test_metrics_have_the_names_that_they_are_given():
+    known = re.findall(r"floatip_\w+", metrics.Metrics("0").page().body.decode())
+    named = {
+        (str(page), name)
+        for page in pages().values()
+        for _, line in page.prose
+        for name in re.findall(r"\bfloatip_[a-z0-9_]+\b", line)
+        if not name.startswith("floatip_cni_plugin")
+    }
+    exported = set(known) | {name.removesuffix("_bucket") for name in known}
+    missing = {(page, name) for page, name in named if name not in exported and page != "CHANGELOG.md"}
+    assert not missing
+
+
+def test_anchor_names_are_githubs():
+    assert slug("50 and 51: not available") == "50-and-51-not-available"
+    assert slug("The agent warns of an ENI's guard") == "the-agent-warns-of-an-enis-guard"
+    assert slug("`routeTables.ids`") == "routetablesids"
