@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup root demo test check format format-check lint types bench coverage lock clean
+.PHONY: help setup root demo test check format format-check lint types test-image bench docs manifests coverage lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,7 +34,8 @@ setup: ## .venv, Debian packages, cnitool: whatever is missing
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "the lab makes network namespaces: run this as root"; exit 1; }
 
-demo: root setup ## watch a floating IP move between two availability zones
+demo: root ## watch a floating IP move between two availability zones
+	@lab/bootstrap.sh demo
 	@$(PY) -m lab demo $(ARGS)
 
 test: setup ## all tests (ARGS="tests/lab -k route" some, WORKERS=0 one after another)
@@ -55,10 +56,21 @@ lint: setup ## ruff's rules (pyproject.toml)
 types: setup ## mypy, strict (setup.cfg)
 	$(PY) -m mypy
 
-bench: root setup ## what a call costs: direct mode's start-up, then the agent and its client (ARGS=--json)
+test-image: root setup ## build the image, and run it and its node bundle (ARGS="-k bundle" some)
+	$(PYTEST) tests/image $(ARGS)
+
+bench: root setup ## what a call costs: direct mode's start-up, then the agent, its client, the node bundle (ARGS=--json)
 	$(PY) -m compileall -q cni_floatip
 	$(PY) bench/startup.py $(ARGS)
 	$(PY) bench/agent.py $(ARGS)
+	$(PY) bench/bundle.py $(ARGS)
+
+docs: setup ## docs/configuration.md anew from the schemas
+	$(PY) docs/generate.py
+	$(PY) docs/generate_doctor.py
+
+manifests: setup ## install/manifests, values.schema.json and the table of values anew, from the chart
+	$(PY) install/render.py
 
 coverage: setup ## branch coverage of the pure core by its own tests
 	$(PYTEST) -q --cov --cov-report= tests/core tests/config

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import EPILOG, agent, claims, gc, install_client, status, validate
+from .commands import EPILOG, agent, claims, doctor, gc, install_client, status, sweep, uninstall, validate
 from .errors import CniError
 
-COMMANDS = (validate, claims, gc, install_client, agent, status)
+COMMANDS = (validate, claims, gc, install_client, agent, status, doctor, sweep, uninstall)
 """In the order of ``--help``."""
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a checkout for work: .venv with the locked dependencies, the Debian packages that the lab and the tests
-# drive, cnitool and newer reference plugins. Installs only what is missing, says each thing it does, and is silent
-# when nothing is to do.
+# drive, cnitool, newer reference plugins and helm. Installs only what is missing, says each thing it does, and is
+# silent when nothing is to do. `bootstrap.sh demo` leaves out what only the tests need and takes long.
 #
 # What cannot be had (no root, another distribution, no Go) is said and left: each test that needs it is then skipped
 # with that reason, and fails where CI=true.
@@ -11,6 +11,7 @@ PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
 
 CNITOOL=github.com/containernetworking/cni/cnitool@v1.3.1
 PLUGINS=(github.com/containernetworking/plugins/plugins/{main/ipvlan,main/macvlan,main/host-device,ipam/static}@v1.9.1)
+HELM=helm.sh/helm/v3/cmd/helm@v3.22.0
 LOCK=install/requirements-dev.txt
 
 # What must be there -> the Debian package that brings it. Looked for by file or command, not by package: a machine
@@ -30,6 +31,13 @@ runc                        runc
 /bin/busybox                busybox-static
 keepalived                  keepalived
 /usr/bin/linux              user-mode-linux
+buildah                     buildah
+mmdebstrap                  mmdebstrap
+/usr/share/containers/seccomp.json golang-github-containers-common
+/usr/share/doc/musl         musl
+curl                        curl
+flock                       util-linux
+systemd-analyze             systemd
 "
 
 say() { echo "bootstrap: $*"; }
@@ -128,24 +136,28 @@ install_python() {
 
 python_is() { [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null && [ "$(cat .venv/locked 2>/dev/null)" = "$1" ]; }
 
-# --- by Go: cnitool, and the reference plugins in a release that speaks CNI 1.1.0 (Debian's stops at 1.0.0) ---
+# --- by Go: cnitool, the reference plugins in a release that speaks CNI 1.1.0 (Debian's stops at 1.0.0), and helm ---
 
-built_by_go() { [ "$(cat .cache/bin/built 2>/dev/null)" = "$CNITOOL ${PLUGINS[*]}" ]; }
+built_by_go() { [ "$(cat ".cache/bin/$1.built" 2>/dev/null)" = "${*:2}" ]; }
 
+# build_by_go NAME PACKAGES: the packages of one line, into .cache/bin.
 build_by_go() {
+  local name=$1
+  shift
+  built_by_go "$name" "$@" && return
   if ! command -v go >/dev/null; then
-    say "no Go here, so no cnitool and no plugins for CNI 1.1.0: tests that need them cannot run"
+    say "no Go here, so no $name: tests that need it cannot run"
     return
   fi
-  say "go install ${CNITOOL##*/} and reference plugins ${PLUGINS[0]##*@} into .cache/bin"
+  say "go install $name ${1##*@} into .cache/bin"
   # Without HOME (a bare environment) Go does not know where to keep its caches.
   [ -n "${HOME:-}" ] || export GOPATH="$PWD/.cache/go" GOCACHE="$PWD/.cache/go-build"
   export GOBIN=$PWD/.cache/bin CGO_ENABLED=0 GOFLAGS=-modcacherw
-  if { go install "$CNITOOL" && go install "${PLUGINS[@]}"; } >.cache/go.log 2>&1; then
-    echo "$CNITOOL ${PLUGINS[*]}" >.cache/bin/built
+  if go install -ldflags="-s -w" "$@" >".cache/$name.log" 2>&1; then
+    echo "$@" >".cache/bin/$name.built"
   else
-    sed 's/^/  /' .cache/go.log
-    say "go install failed (above): tests that need cnitool cannot run"
+    sed 's/^/  /' ".cache/$name.log"
+    say "go install failed (above): tests that need $name cannot run"
   fi
 }
 
@@ -154,8 +166,12 @@ packages=$(missing_packages)
 # shellcheck disable=SC2086 # a list of words
 [ -z "$packages" ] || install_packages $packages
 
-# Beside the Python packages: the two take about equally long.
-built_by_go || build_by_go &
+# Beside the Python packages, which take about as long. Two minutes for helm, which the demo does without.
+{
+  build_by_go cnitool "$CNITOOL"
+  build_by_go plugins "${PLUGINS[@]}"
+  [ "${1:-}" = demo ] || build_by_go helm "$HELM"
+} &
 
 key=$(sha256sum $LOCK setup.cfg pyproject.toml lab/bootstrap.sh; pwd)
 if ! python_is "$key"; then

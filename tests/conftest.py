@@ -32,8 +32,14 @@ HINTS = {
     "containerd": "apt-get install containerd",
     "runc": "apt-get install runc",
     "keepalived": "apt-get install keepalived",
+    "curl": "apt-get install curl",
+    "flock": "apt-get install util-linux",
+    "systemd-analyze": "apt-get install systemd",
     "linux.uml": "apt-get install user-mode-linux",
     "cnitool": "go install github.com/containernetworking/cni/cnitool@latest",
+    "helm": "go install helm.sh/helm/v3/cmd/helm@latest",
+    "buildah": "apt-get install buildah",
+    "mmdebstrap": "apt-get install mmdebstrap",
     "floatip": "pip install -e .",
 }
 

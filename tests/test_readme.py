@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 def walk_through() -> list[str]:
     """Return the commands of the section about cnitool, without their comments."""
     section = re.search(r"## Drive it by hand.*?\n## ", (ROOT / "README.md").read_text(), re.DOTALL)[0]
-    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
-    return [line.split("  #")[0].strip() for line in lines]
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 @pytest.mark.needs("root", "cnitool", "ip")

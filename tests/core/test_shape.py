@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ CORE = {
 }
 CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations", "keeping"}
 CORE |= {"chain", "ipam", "validate"}
-ENTRIES = {"agent", "cli", "commands", "direct", "plugin", "client", "installer"}
+ENTRIES = {"agent", "doctor", "cli", "commands", "direct", "plugin", "client", "installer", "uninstall"}
 EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
 BESIDE = {"vpc": {"sdk"}, "sdk": {"__version__"}}
@@ -112,6 +113,29 @@ def test_every_operation_that_the_edge_calls_is_in_the_model():
     }
     named = {"".join(word.capitalize() for word in each.split("_")) for each in called}
     assert named == set(generate.OPERATIONS["ec2"])
+
+
+def test_every_operation_that_the_doctor_calls_is_in_its_own_model():
+    called = {
+        node.value
+        for path in (ROOT / "doctor").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch("(describe|create|replace|delete|modify)(_[a-z]+)+", node.value)
+    }
+    named = {"".join(word.capitalize() for word in each.split("_")) for each in called}
+    assert named == set(generate.DOCTOR)
+
+
+def test_the_agents_model_does_not_grow_by_the_doctors():
+    from cni_floatip.doctor.audit import MODELS
+    from cni_floatip.sdk import Sdk
+
+    agents, doctors = (
+        Sdk({}, models=models).client("eu-central-1", "", lambda send: send()) for models in ((), [MODELS])
+    )
+    assert set(agents.meta.service_model.operation_names) == set(generate.OPERATIONS["ec2"])
+    assert set(doctors.meta.service_model.operation_names) == set(generate.DOCTOR)
 
 
 @pytest.mark.parametrize(
