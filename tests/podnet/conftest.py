@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import require
 from tests.podnet.worlds import NETNS, PREFIX, KernelPod, MemoryPod, fresh_number, ip
 
 
@@ -21,11 +20,7 @@ def _remove(pattern: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _namespaces() -> Iterator[None]:
     """Remove what this run makes, and what earlier runs left whose process is gone."""
-    lacking = "root" if os.geteuid() else "" if shutil.which("ip") else "iproute2"
-    if lacking and os.environ.get("CI") == "true":
-        pytest.fail(f"needs {lacking}")
-    if lacking:
-        pytest.skip(f"needs {lacking}")
+    require("root", "ip")
     for each in NETNS.glob("fl-*-podnet*") if NETNS.is_dir() else ():
         owner = re.match(r"fl-(\d+)-podnet", each.name)
         if owner and not Path("/proc", owner[1]).exists():
