@@ -35,9 +35,22 @@ def give(ec2, instance, sleep):
     found = running(ec2, instance, sleep)
     subnets = json.loads(os.environ["SUBNETS"])[found["Placement"]["AvailabilityZone"]]
     for index, subnet in enumerate(subnets, 1):
-        eni, attachment = at(found, index, subnet) or attach(ec2, instance, index, subnet)
+        eni, attachment = at(found, index, subnet) or attach(ec2, instance, index, subnet, sleep)
         ends = {"AttachmentId": attachment, "DeleteOnTermination": True}
-        ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, Attachment=ends)
+        soon(sleep, ec2.modify_network_interface_attribute, NetworkInterfaceId=eni, Attachment=ends)
+
+
+def soon(sleep, call, **said):
+    """Call; EC2 can need some seconds to know what it has just made."""
+    left = 10
+    while True:
+        try:
+            return call(**said)
+        except ClientError as e:
+            left -= 1
+            if not left or not e.response["Error"]["Code"].endswith(".NotFound"):
+                raise
+        sleep(3)
 
 
 def at(found, index, subnet):
@@ -54,14 +67,8 @@ def running(ec2, instance, sleep):
     """Return the instance once it runs: before, nothing can be attached."""
     until = time.monotonic() + PATIENCE
     while True:
-        found, state = {}, "not visible yet"
-        try:
-            answer = ec2.describe_instances(InstanceIds=[instance])
-            found = answer["Reservations"][0]["Instances"][0]
-            state = found["State"]["Name"]
-        except ClientError as e:
-            if e.response["Error"]["Code"] != "InvalidInstanceID.NotFound":
-                raise
+        found = look(ec2, instance, sleep)
+        state = found["State"]["Name"]
         if state == "running":
             return found
         if state in ("shutting-down", "terminated") or time.monotonic() > until:
@@ -69,8 +76,14 @@ def running(ec2, instance, sleep):
         sleep(3)
 
 
-def attach(ec2, instance, index, subnet):
-    """Make an ENI and attach it. A repeated call makes no second one (token); without a use it is deleted."""
+def look(ec2, instance, sleep):
+    """Return the instance as EC2 describes it."""
+    answer = soon(sleep, ec2.describe_instances, InstanceIds=[instance])
+    return answer["Reservations"][0]["Instances"][0]
+
+
+def attach(ec2, instance, index, subnet, sleep):
+    """Make an ENI and attach it. A repeated call makes no second one (token); an unused one is deleted."""
     tags = {
         "Name": f"{instance}-floatip{index}",
         "floatip": os.environ["TAG"],
@@ -86,13 +99,14 @@ def attach(ec2, instance, index, subnet):
         **more,
     )["NetworkInterface"]["NetworkInterfaceId"]
     try:
-        ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": False})
+        off = {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}}
+        soon(sleep, ec2.modify_network_interface_attribute, **off)
         to = {"NetworkInterfaceId": eni, "InstanceId": instance, "DeviceIndex": index}
-        return eni, ec2.attach_network_interface(**to)["AttachmentId"]
+        return eni, soon(sleep, ec2.attach_network_interface, **to)["AttachmentId"]
     except Exception:
-        found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+        found = look(ec2, instance, sleep)
         if eni not in [each["NetworkInterfaceId"] for each in found["NetworkInterfaces"]]:
-            ec2.delete_network_interface(NetworkInterfaceId=eni)
+            soon(sleep, ec2.delete_network_interface, NetworkInterfaceId=eni)
         there = at(found, index, subnet)  # a call beside this one was quicker
         if not there:
             raise

@@ -22,6 +22,7 @@ PSEUDO = {
     "AWS::Region": "eu-central-1",
     "AWS::AccountId": "111122223333",
     "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
     "AWS::StackName": "floatip-nodes",
 }
 GIVEN = {

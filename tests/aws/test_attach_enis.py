@@ -281,6 +281,27 @@ def test_an_instance_that_does_not_run_yet(place: Place) -> None:
     assert place.slept == [3, 3]
 
 
+@pytest.mark.parametrize("action", ["ModifyNetworkInterfaceAttribute", "AttachNetworkInterface"])
+def test_an_interface_that_ec2_does_not_know_yet(place: Place, action: str) -> None:
+    """What has just been made can be unknown for some seconds: no reason to replace the node."""
+    instance = place.launch()
+    place.ec2.faults.error(action, "InvalidNetworkInterfaceID.NotFound", "not yet", times=2)
+    assert place.call(instance) == "CONTINUE"
+    assert sorted(place.enis(instance)) == [0, 1, 2]
+    assert place.slept == [3, 3]
+    assert place.count() == 3
+
+
+def test_patience_ends(place: Place) -> None:
+    instance = place.launch()
+    place.ec2.faults.error("AttachNetworkInterface", "InvalidInstanceID.NotFound", "never", times=99)
+    with pytest.raises(place.client.exceptions.ClientError, match="NotFound"):
+        place.call(instance)
+    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert sum(place.slept) < 60
+    assert place.count() == 1
+
+
 def test_an_instance_that_is_gone(place: Place) -> None:
     instance = place.launch()
     place.aws.terminate_instances(InstanceIds=[instance])

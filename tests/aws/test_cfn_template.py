@@ -15,7 +15,7 @@ import yaml
 
 from cni_floatip.nodeconf import NodeConf
 from tests.aws import policies
-from tests.aws.template import DUMMY, GIVEN, NODES, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
+from tests.aws.template import DUMMY, GIVEN, NODES, PSEUDO, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
 
 EVERYTHING = {
     **THIRD_ZONE,
@@ -191,6 +191,30 @@ def test_endpoints(full: Stack) -> None:
     assert Stack().of("AWS::EC2::VPCEndpoint") == {}
 
 
+@pytest.mark.parametrize(
+    ("partition", "suffix", "endpoint"),
+    [
+        ("aws", "amazonaws.com", "com.amazonaws"),
+        ("aws-us-gov", "amazonaws.com", "com.amazonaws"),
+        ("aws-cn", "amazonaws.com.cn", "cn.com.amazonaws"),
+    ],
+)
+def test_names_of_the_partition(
+    monkeypatch: pytest.MonkeyPatch, partition: str, suffix: str, endpoint: str
+) -> None:
+    """No ARN says ``aws`` elsewhere; China has names of its own for EC2's principal and for endpoints."""
+    monkeypatch.setitem(PSEUDO, "AWS::Partition", partition)
+    monkeypatch.setitem(PSEUDO, "AWS::URLSuffix", suffix)
+    stack = Stack(**EVERYTHING)
+    services = {each["ServiceName"] for each in stack.of("AWS::EC2::VPCEndpoint").values()}
+    assert services == {f"{endpoint}.eu-central-1.{name}" for name in ("ec2", "sts")}
+    roles = stack.of("AWS::IAM::Role")
+    (said,) = roles["NodeRole"]["AssumeRolePolicyDocument"]["Statement"]
+    assert said["Principal"] == {"Service": f"ec2.{suffix}"}
+    rights = json.dumps(plain([roles, stack.of("AWS::IAM::Policy")]))
+    assert set(re.findall(r"arn:([a-z-]+):", rights)) == {partition}
+
+
 # -- the nodes ---------------------------------------------------------------------------------------------
 
 
@@ -223,6 +247,8 @@ def test_image_of_the_clusters_version() -> None:
         image = _launch(Stack(KubernetesVersion="1.35", Architecture=arch))["ImageId"]
         path = f"1.35/amazon-linux-2023/{arch}/standard/recommended/image_id"
         assert image == f"{{{{resolve:ssm:/aws/service/eks/optimized-ami/{path}}}}}"
+    name = "amazon-eks-node-al2023-x86_64-standard-1.34-v20260209"
+    assert f"/standard/{name}/image_id" in _launch(Stack(Image=name))["ImageId"]
 
 
 def test_a_group_per_zone_waits_for_its_interfaces(stack: Stack) -> None:
@@ -244,7 +270,9 @@ def test_a_group_per_zone_waits_for_its_interfaces(stack: Stack) -> None:
         needs = stack.document["Resources"][name]["DependsOn"]
         assert {"LaunchRule", "LaunchRuleMayInvoke", "FloatingEnisPolicy"} <= set(needs)
     pools = stack.of("AWS::AutoScaling::WarmPool").values()
-    assert all((p["PoolState"], p["MinSize"]) == ("Stopped", "2") for p in pools)
+    # As large as was asked for: without a maximum Auto Scaling fills up to the group's.
+    sizes = {(p["PoolState"], p["MinSize"], p["MaxGroupPreparedCapacity"]) for p in pools}
+    assert sizes <= {("Stopped", "2", "2")}
     assert {p["AutoScalingGroupName"] for p in pools} == (
         {f"[{name}]" for name in groups} if stack.parameters["WarmPerZone"] != "0" else set()
     )

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,9 @@ def test_pod_identity_lets_the_service_account_in_alone() -> None:
     assert not trust.allows(_pod_identity("sts:AssumeRole", account="default"))
     assert not trust.allows(_pod_identity("sts:AssumeRole", namespace="default"))
     assert not trust.allows(_pod_identity("sts:AssumeRole", cluster=f"{CLUSTER}-2"))
+    asked = _pod_identity("sts:AssumeRole")
+    for key in asked.context:
+        assert not trust.allows(replace(asked, context={**asked.context, key: "another"})), key
 
 
 def test_irsa_lets_the_service_account_in_alone() -> None:

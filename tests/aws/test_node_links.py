@@ -158,6 +158,23 @@ def test_interface_that_metadata_does_not_know_yet(worker: Worker) -> None:
         netns.ip(worker.node.ns, ["link del new7"])
 
 
+@pytest.mark.parametrize("item", ["subnet-id", "device-number"])
+def test_interface_that_metadata_lists_but_does_not_describe_yet(worker: Worker, item: str) -> None:
+    """The others are served, and systemd tries again later."""
+    worker.programs.mkdir()
+    curl = worker.programs / "curl"
+    late = f"*/{worker.node.enis[1].mac}/{item}"
+    curl.write_text(f'#!/bin/sh\ncase "$*" in {late}) exit 22 ;; *) exec /usr/bin/curl "$@" ;; esac\n')
+    curl.chmod(0o755)
+    done = worker.run()
+    assert done.returncode == 1
+    assert f"metadata does not describe {worker.node.enis[1].mac}" in done.stderr
+    assert worker.named() == {"eth0": "eth0", "eth1": "eth1", "ens7": "floatip2"}
+    curl.unlink()
+    assert worker.run().returncode == 0
+    assert worker.named()["eth1"] == "floatip1"
+
+
 def test_interface_that_is_gone_again(worker: Worker) -> None:
     """Nobody waits for it, now or later."""
     done = worker.run("02:ff:ff:ff:ff:ff")
