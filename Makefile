@@ -65,7 +65,7 @@ bench: root setup ## what a call costs: direct mode's start-up, then the agent, 
 	$(PY) bench/agent.py $(ARGS)
 	$(PY) bench/bundle.py $(ARGS)
 
-docs: setup ## docs/configuration.md anew from the schemas
+docs: setup ## docs/configuration.md anew from the schemas, docs/doctor.md from the catalog
 	$(PY) docs/generate.py
 	$(PY) docs/generate_doctor.py
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import re
@@ -34,6 +35,7 @@ CUSTOM = {
     "eks": {"update-kubeconfig", "get-token"},
     "ecr": {"get-login-password"},
     "configure": {"list", "get", "set"},
+    "logs": {"tail"},
 }
 """Commands of the AWS CLI that are no operation of the API."""
 GLOBAL = {
@@ -51,6 +53,7 @@ GLOBAL = {
 }
 CHART = ROOT / "install" / "helm" / "cni-floatip" / "values.yaml"
 SEPARATORS = {"|", "||", "&&", ";", "&", "<", ">", ">>", "2>"}
+BEFORE_A_COMMAND = _words("do then else if elif while until ! { time")
 
 
 def simple(line: str) -> Iterator[list[str]]:
@@ -68,17 +71,34 @@ def simple(line: str) -> Iterator[list[str]]:
     yield words
 
 
+def taken_out(line: str) -> tuple[str, list[str]]:
+    """Return the line without its ``$(...)``, and what stood in them."""
+    inner = []
+    while (begin := line.find("$(")) >= 0:
+        depth, end = 1, begin + 2
+        while depth and end < len(line):
+            depth += {"(": 1, ")": -1}.get(line[end], 0)
+            end += 1
+        inner.append(line[begin + 2 : end - (not depth)])
+        line = line[:begin] + "SAID" + line[end:]
+    return line, inner
+
+
 def complaints(line: str) -> list[str]:
     """Say what is wrong with one documented line, for every program in it that we know."""
+    outer, inner = taken_out(line)
     try:
-        commands = [words for words in simple(line) if words]
+        commands = [words for words in simple(outer) if words]
     except ValueError as e:
         return [f"{line}: cannot be split: {e}"]
-    return [f"{line}: {fault}" for words in commands for fault in _judge(words)]
+    own = [f"{line}: {fault}" for words in commands for fault in _judge(words)]
+    return [*own, *(fault for each in inner for fault in complaints(each))]
 
 
 def _judge(words: list[str]) -> Iterator[str]:
-    while words and re.fullmatch(r"[A-Z_][A-Z0-9_]*=.*", words[0]):
+    while words and (
+        words[0] in BEFORE_A_COMMAND or re.fullmatch(r"[A-Za-z_]\w*(=.*|\(\))", words[0], re.DOTALL)
+    ):
         words = words[1:]
     if not words:
         return
@@ -90,6 +110,18 @@ def _judge(words: list[str]) -> Iterator[str]:
     judge = {"floatipctl": _floatipctl, "kubectl": _kubectl, "helm": _helm, "aws": _aws, "eksctl": _eksctl}
     if program in judge:
         yield from judge[program](rest)
+
+
+def floatipctl() -> dict[str, set[str]]:
+    """Return the options of each command of ours."""
+    from cni_floatip import cli
+
+    found = {}
+    for action in cli.parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, parser in action.choices.items():
+                found[name] = {option for each in parser._actions for option in each.option_strings}
+    return found
 
 
 def _floatipctl(arguments: list[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from lab.node import Node
 from lab.world import Lab
 from tests.docs import commands
 from tests.docs.pages import KINDS, ROOT, Block, Page, shell_blocks, told
+from tests.test_readme import walk_through
 
 SHELLS = ("bash", "shell", "console", "sh-session", "zsh")
 NOT_THEIRS = re.compile(r"/(opt|etc|var/lib)/cni\b|/etc/floatip\b")
@@ -33,6 +34,17 @@ def test_every_shell_block_says_where_it_belongs(page: Page):
         number for number, line in page.prose if re.match(r" {4,}\S*(floatip|make|kubectl|aws) ", line)
     ]
     assert not indented, f"{page}: lines {indented}: commands stand in fenced blocks"
+
+
+@pytest.mark.parametrize("page", told(), ids=str)
+def test_commands_named_in_a_sentence_are_there(page: Page):
+    known = commands.floatipctl()
+    for number, line in page.prose:
+        for said in re.findall(r"`floatipctl ([a-z][^`]*)`", line):
+            command, *rest = said.split()
+            assert command in known, f"{page}:{number}: floatipctl has no {command}"
+            options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            assert options <= known[command], f"{page}:{number}: floatipctl {said}"
 
 
 @pytest.mark.parametrize("block", shell_blocks(), ids=str)
@@ -54,6 +66,10 @@ def test_what_is_typed_is_understood(block: Block):
         ("helm upgrade x y --set config.reconcileSecond=5", "the chart has no value config.reconcileSecond"),
         ("helm instal x y", "helm has no 'instal'"),
         ("echo 'x", "cannot be split"),
+        ("agent=$(kubectl gte pods -o name)", "kubectl has no 'gte'"),
+        ("x=$(aws ec2 describe-routes --query 'a[?(@.b)]') y", "aws ec2 has no 'describe-routes'"),
+        ("for pod in a b; do kubectl exec $pod -- floatipctl docter; done", "invalid choice"),
+        ("ask() { aws eks describe-clusters; }", "aws eks has no 'describe-clusters'"),
     ],
 )
 def test_what_is_wrong_is_found(line: str, fault: str):
@@ -74,6 +90,11 @@ def test_what_is_right_is_not(line: str):
     assert commands.complaints(line) == []
 
 
+def test_a_block_runs_here_or_in_the_walk_through():
+    blocks = [block for block in shell_blocks("checkout") if block.page == "README.md"]
+    assert [runs_elsewhere(block) for block in blocks] == [False, True, True]
+
+
 def in_order(kind: str) -> list[tuple[str, list[Block]]]:
     """The blocks of one kind, page by page."""
     found: dict[str, list[Block]] = {}
@@ -82,12 +103,10 @@ def in_order(kind: str) -> list[tuple[str, list[Block]]]:
     return list(found.items())
 
 
-RUN_ELSEWHERE = {("README.md", "-m lab "): "tests/test_readme.py"}
-"""A block with this in it is run, as it is written, by that test."""
-
-
 def runs_elsewhere(block: Block) -> bool:
-    return any(page == block.page and text in block.text for page, text in RUN_ELSEWHERE)
+    """Whether ``tests/test_readme.py`` runs it, line by line as it is written."""
+    lines = [line.split("  #")[0].strip() for line in block.text.splitlines()]
+    return block.page == "README.md" and set(lines) <= set(walk_through())
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,14 @@ def test_metrics_have_the_names_that_they_are_given():
     assert not missing
 
 
+def test_every_metric_of_ours_is_explained():
+    page = pages()["docs/troubleshooting.md"]
+    exported = re.findall(r"^# TYPE (floatip_\w+)", metrics.Metrics("0").page().body.decode(), re.MULTILINE)
+    rows = " ".join(line.split("|")[1] for _, line in page.prose if line.startswith("| `floatip_"))
+    assert len(exported) > 10
+    assert {name for name in exported if f"`{name}`" not in rows} == set()
+
+
 def test_anchor_names_are_githubs():
     assert slug("50 and 51: not available") == "50-and-51-not-available"
     assert slug("The agent warns of an ENI's guard") == "the-agent-warns-of-an-enis-guard"

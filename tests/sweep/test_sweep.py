@@ -353,6 +353,27 @@ def test_a_claim_that_is_made_meanwhile(here: Here, monkeypatch: pytest.MonkeyPa
     assert here.deletes() == 0
 
 
+def test_an_interface_that_is_attached_meanwhile(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To an instance that is stopped: the route stays a blackhole, and works when that starts."""
+    instance, eni = here.node()
+    here.route(here.a, VIP.format(1), eni)
+    here.aws.detach_network_interface(AttachmentId=here._attachment, Force=True)
+    here.aws.stop_instances(InstanceIds=[instance])
+    real, looks = vpc.Vpc.attachments, []
+
+    def attachments(self: Any, *args: Any) -> Any:
+        looks.append(args)
+        if len(looks) == 2:
+            here.aws.attach_network_interface(NetworkInterfaceId=eni, InstanceId=instance, DeviceIndex=1)
+        return real(self, *args)
+
+    monkeypatch.setattr(vpc.Vpc, "attachments", attachments)
+    status, said = here.sweep()
+    assert (status, said[-1]) == (0, "1 kept")
+    assert "attached to i-1" in said[0]
+    assert here.deletes() == 0
+
+
 def test_a_look_that_took_too_long_is_not_acted_on(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     here.gone(VIP.format(1))
     monkeypatch.setattr(operation, "FRESH_SECONDS", 0.2)
