@@ -21,7 +21,8 @@ Written by `docs/generate_doctor.py` from the doctor's own catalog. Do not edit:
 `cni_floatip/doctor/` and run `make docs`.
 
 `floatipctl doctor` says what would keep a floating IP from working on a node, before a pod fails. It
-runs in the agent's pod, or on a node as root:
+runs in the agent's pod (`ds/` takes that of any node; of a certain one:
+[how](troubleshooting.md#where-to-look)), or as root where this package is installed:
 
 <!-- commands: cluster -->
 ```sh
@@ -30,21 +31,26 @@ kubectl -n kube-system exec ds/cni-floatip -c agent -- floatipctl doctor --json
 ```
 
 All checks run side by side and within 20 s. Nothing is changed: EC2 is asked by Describe calls and dry
-runs, which count against the account's request rate (three for each of at most ten tables). What is fine
-takes a line; what is not takes three: what, why it matters, what mends it. The exit status is 0 when
-there is no error (warnings and what could not be checked do not count), 1 when there is one, 2 when the
-command line is not understood. Scripts go by `id`, which keeps its meaning; texts may change.
+runs, which count against the account's request rate (three for each of at most ten tables): ask one node
+after another, as in [install/README.md](../install/README.md#6-install). What is fine takes a line; what
+is not takes three: what, why it matters, what mends it. The exit status is 0 when there is no error
+(warnings and what could not be checked do not count: `notChecked` of `--json` says how much that was), 1
+when there is one, 2 when the command line is not understood. Scripts go by `id`, which keeps its meaning;
+texts may change.
 
 `not checked` is no verdict. The reason stands beside it: a look that failed for another check's finding,
 an action that IAM does not allow (the three in [`install/iam/doctor.json`](../install/iam/doctor.json)
 are for the doctor alone), a pod that may not read the two daemonsets (`doctor.readDaemonSets` of the
 chart).
 
-What it cannot see: other nodes (names and settings are judged on this one), networks that no pod uses
-yet (which route tables they select), route quotas (AWS tells them
-by another API; the remedy names it), ports in security groups (which an application needs is its own
-business), the tables, groups and ACLs of clients ([reachability](reachability.md)), `NetworkPolicy`
-(which does not see floating interfaces at all).
+Which ENIs are meant for floating IPs nobody tells it: every one is judged that is neither primary nor VPC
+CNI's.
+
+What it cannot see: other nodes (names and settings are judged on this one), whether the container runtime
+looks for plugins where the client is, networks that no pod uses yet (which route tables they select), route
+quotas (AWS tells them by another API; the remedy names it), ports in security groups (which an application
+needs is its own business), the tables, groups and ACLs of clients ([reachability](reachability.md)),
+`NetworkPolicy` (which does not see floating interfaces at all).
 
 `--json` prints one document: `{"version": 1, "release", "errors", "warnings", "notChecked", "findings":
 [{"check", "group", "id", "severity", "subject", "what", "why", "remedy"}]}`. Every check has at least

@@ -151,8 +151,14 @@ class Audit:
 
 
 def is_out_of_reach(error: Ec2Error) -> bool:
-    """Whether no answer came at all, as opposed to a refusal."""
-    return error.fault is Ec2Fault.NOT_SENT or (error.fault is Ec2Fault.UNANSWERED and not error.code)
+    """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal."""
+    return not error.code and error.fault is not Ec2Fault.DENIED
+
+
+def whom(error: Ec2Error, otherwise: str) -> str:
+    """Return the URL that gave no answer: behind a call to EC2 may stand one for credentials, to STS."""
+    asked = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
+    return str(asked).rstrip("/")
 
 
 def _interface(found: Mapping[str, Any]) -> Interface:

@@ -166,10 +166,11 @@ _KINDS = (
         "endpoint",
         "endpoint-unreachable",
         ERROR,
-        "EC2 cannot be reached",
+        "EC2 (or STS, where the credentials come from there) cannot be reached",
         "No route can be written: every ADD fails with error 11.",
-        "let TCP 443 out to {endpoint}: a NAT gateway, or interface endpoints for ec2 and sts in the VPC;"
-        " IPv6-only nodes: AWS_USE_DUALSTACK_ENDPOINT=true",
+        "let TCP 443 out to {endpoint}, and have its name resolved: a NAT gateway, or interface endpoints for"
+        " ec2 and sts in the VPC; IPv6-only nodes: AWS_USE_DUALSTACK_ENDPOINT=true (chart:"
+        " aws.useDualstackEndpoint)",
     ),
     Kind(
         "endpoint",
@@ -215,7 +216,7 @@ _KINDS = (
         "STS cannot be reached, and the node configuration names a role",
         "The role cannot be assumed: the route tables of that account cannot be read or written.",
         "let TCP 443 out to sts.{region}.amazonaws.com: a NAT gateway, or an interface endpoint for sts in"
-        " the VPC; IPv6-only nodes: AWS_USE_DUALSTACK_ENDPOINT=true",
+        " the VPC; IPv6-only nodes: AWS_USE_DUALSTACK_ENDPOINT=true (chart: aws.useDualstackEndpoint)",
     ),
     Kind(
         "permissions",
@@ -315,10 +316,10 @@ _KINDS = (
         "links",
         "link-missing",
         ERROR,
-        "No link of this node has the ENI's MAC",
+        "No link of this node and its pods has the ENI's MAC",
         "A network that names it as master cannot be attached.",
         "run: ip -br link; aws ec2 describe-network-interfaces --network-interface-ids {eni} (is it attached,"
-        " and is it not in a pod by host-device?)",
+        " and does no DPDK driver have it?)",
     ),
     Kind(
         "links",

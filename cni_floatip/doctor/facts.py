@@ -34,9 +34,17 @@ class Interface:
 
     @property
     def is_vpc_cni(self) -> bool:
-        """Whether VPC CNI made it, for pods' cluster addresses."""
-        made = "node.k8s.amazonaws.com/instance_id" in self.tags or "eks:eni:owner" in self.tags
-        return made or self.description.startswith("aws-K8S-")
+        """Whether VPC CNI made it for pods' cluster addresses, or EKS for their security groups (trunk)."""
+        made = self.description.lower().startswith("aws-k8s-")
+        return made or self.tags.get("eks:eni:owner") == "eks-vpc-resource-controller"
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether VPC CNI has put its tag on it: at its start it does so on every ENI that is not unmanaged.
+
+        The tag stays when the ENI is taken from it again, so it says nothing of one that is unmanaged now.
+        """
+        return "node.k8s.amazonaws.com/instance_id" in self.tags and not self.is_unmanaged
 
     @property
     def is_unmanaged(self) -> bool:

@@ -11,22 +11,26 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 from ..errors import CniError, IoFailure
 from ..model import Link
-from ..podnet import guard, namespace
+from ..podnet import guard, link_by_mac, namespace
 
 METADATA = ("169.254.169.254", "fd00:ec2::254")
+NAMESPACES = Path("/run/netns")
 TRY_SECONDS = 1.0
 """Instance metadata is on the host itself: what answers at all answers in milliseconds."""
 
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _IFREQ = struct.Struct("16si20x")
 _SYSCTL = Path("/proc/sys/net")
-_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT}
+_NO_WAY = {
+    *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT),
+    *(errno.EACCES, errno.EINVAL, errno.EPERM),  # a route "prohibit", a route "blackhole", a BPF program
+}
 _ANSWERS = {errno.ECONNREFUSED, errno.ECONNRESET}
 
 
@@ -52,52 +56,62 @@ def metadata_answers(device: str, sources: Sequence[str] = ()) -> str:
     All ways are tried at once. Raises IoFailure where one cannot be tried.
     """
     with contextlib.ExitStack() as opened:
-        trying: dict[socket.socket, str] = {}
+        trying: dict[int, tuple[socket.socket, str]] = {}
         for address in METADATA:
             own = [each for each in sources if ip_address(each).version == ip_address(address).version]
             ways = [(device, ""), *((through, source) for source in own for through in ("", device))]
             for through, source in ways:
-                sock = opened.enter_context(_socket(address))
-                answer = _begun(sock, address, through, source)
-                if answer:
+                sock = _bound(address, through, source)
+                if sock is None:
+                    continue
+                opened.enter_context(sock)
+                number = sock.connect_ex((address, 80))
+                if number == errno.EINPROGRESS:
+                    trying[sock.fileno()] = sock, address
+                elif number in _ANSWERS | {0}:
                     return address
-                if answer is None:
-                    trying[sock] = address
+                elif number not in _NO_WAY:
+                    raise _cannot_try(address, through or source, number)
         return _first(trying)
 
 
-def _socket(address: str) -> socket.socket:
+def _bound(address: str, device: str, source: str) -> socket.socket | None:
+    """Return a socket that goes this way to ``address``, None where there is no such way."""
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
-    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-
-
-def _begun(sock: socket.socket, address: str, device: str, source: str) -> bool | None:
-    """Begin to connect; say whether that has an answer already (None: not yet)."""
     try:
-        if device:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        if source:
-            sock.bind((source, 0))
-        number = sock.connect_ex((address, 80))
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            if device:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            if source:
+                sock.bind((source, 0))
+        except OSError:
+            sock.close()
+            raise
     except OSError as e:
-        number = e.errno or errno.EIO
-    if number == errno.EINPROGRESS:
-        return None
-    if number not in _NO_WAY | _ANSWERS | {0}:
-        raise IoFailure(f"cannot try {address} through {device or source}: {os.strerror(number)}")
-    return number not in _NO_WAY
+        if e.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here, or the address has gone
+            return None
+        raise _cannot_try(address, device or source, e.errno or errno.EIO) from e
+    return sock
 
 
-def _first(trying: dict[socket.socket, str]) -> str:
+def _cannot_try(address: str, through: str, number: int) -> IoFailure:
+    return IoFailure(f"cannot try {address} through {through}: {os.strerror(number)}")
+
+
+def _first(trying: dict[int, tuple[socket.socket, str]]) -> str:
     """Return where the first of these connections leads that is answered, if only by a refusal."""
     until = time.monotonic() + TRY_SECONDS
+    waiting = select.poll()  # not select: pods with many addresses have descriptors above 1023
+    for descriptor in trying:
+        waiting.register(descriptor, select.POLLOUT)
     while trying and (left := until - time.monotonic()) > 0:
-        _, ended, _ = select.select([], list(trying), [], left)
-        for sock in ended:
+        for descriptor, _ in waiting.poll(left * 1000):
+            sock, address = trying.pop(descriptor)
+            waiting.unregister(descriptor)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number == 0 or number in _ANSWERS:
-                return trying[sock]
-            del trying[sock]
+                return address
     return ""
 
 
@@ -123,6 +137,19 @@ def metadata_answers_in(netns: str, device: str, sources: Sequence[str]) -> str:
     if isinstance(found, CniError):
         raise found
     return found
+
+
+def taken_by_pods(macs: Collection[str]) -> frozenset[str]:
+    """Return which of these MACs a link in some pod has: host-device gives a pod the whole ENI."""
+
+    def held() -> set[str]:
+        return {mac for mac in macs if link_by_mac(mac)}
+
+    found: set[str] = set()
+    for pod in sorted(NAMESPACES.glob("*")) if macs else ():
+        with contextlib.suppress(CniError):  # it has just ended, or is no namespace, or the host's own
+            found |= namespace.made_inside(str(pod), held)
+    return frozenset(found)
 
 
 def advertised_defaults(netns: str, link: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from cni_floatip.doctor.side_by_side import Report
 from tests.doctor.scene_doctor import Scene
 
 PROGRAM = str(Path(sys.executable).with_name("floatipctl"))
+AS_IN_THE_POD = (
+    *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+    'mount -t tmpfs none /etc && mount -o remount,bind,ro / && exec "$@"',
+    *("in", "setpriv", "--no-new-privs", "--bounding-set", "-all,+sys_admin,+net_admin"),
+)
+"""What the chart gives: no /etc of the host, nothing to write to, two capabilities, and hostNetwork."""
 BY_ID = {check.id: check for check in CHECKS}
 
 REPORT = Report(
@@ -100,12 +107,16 @@ def test_report_for_a_program():
 
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 class TestOnANode:
-    def doctor(self, scene: Scene, *options: str) -> subprocess.CompletedProcess[str]:
+    def doctor(
+        self, scene: Scene, *options: str, within: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         env = {**scene.keys, **scene.cluster.env}
-        return scene.node.run([PROGRAM, "doctor", "--bin-dir", str(scene.bin_dir), *options], env=env)
+        program = [*within, PROGRAM, "doctor", "--bin-dir", str(scene.bin_dir)]
+        return scene.node.run([*program, *options], env=env)
 
-    def test_a_sound_node(self, scene: Scene):
-        done = self.doctor(scene)
+    @pytest.mark.needs("setpriv")
+    def test_a_sound_node_from_the_agents_pod(self, scene: Scene):
+        done = self.doctor(scene, within=AS_IN_THE_POD)
         assert (done.returncode, done.stderr) == (0, "")
         for check in CHECKS:
             assert f" {check.title}: " in done.stdout

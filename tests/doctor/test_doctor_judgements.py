@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from cni_floatip import cli
 from cni_floatip.doctor import judge
-from cni_floatip.doctor.audit import Audit
+from cni_floatip.doctor.audit import Audit, is_out_of_reach, whom
 from cni_floatip.doctor.catalog import KINDS, Kind
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.facts import (
@@ -35,11 +38,14 @@ from cni_floatip.model import RouteTable, Subnet, Target
 from cni_floatip.nodeconf import AllowedRouteTables, NodeConf
 from docs import generate_doctor
 from tests.core.test_shape import CORE, imports, ours
+from tests.docs.commands import _value as chart_value
+from tests.docs.commands import complaints
 
 NET, NET6, DUMMY, VPC = map(ip_network, ("192.168.0.0/24", "fd00:192::/64", "10.0.254.0/28", "10.0.0.0/16"))
 ENI = Interface(
     "eni-1", 1, "subnet-1", ("sg-1",), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "true"}
 )
+TAKEN = {"node.k8s.amazonaws.com/instance_id": "i-1", "eks:eni:owner": "amazon-vpc-cni"}
 LINK = FloatingLink("eni-1", "02:00", 1, "eth1", 3, up=True, carrier=True, mtu=9001, by_index=True)
 
 
@@ -75,6 +81,23 @@ PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
 )
 def test_routes_in_the_way(routes, wanted):
     assert ids(tables.conflicts([table(routes)], [NET, NET6, DUMMY])) == wanted
+
+
+@pytest.mark.parametrize(
+    ("destination", "stands", "option"),
+    [
+        ("172.16.9.0/28", LOCAL, ""),
+        ("172.16.7.16/28", TGW, "--destination-cidr-block 172.16.7.16/28"),
+        ("172.16.7.0/27", TGW, ""),
+        ("fd00:7:1::/64", TGW, "--destination-ipv6-cidr-block fd00:7:1::/64"),
+        ("fd00:7:1::/56", TGW, ""),
+    ],
+)
+def test_what_may_be_claimed_is_a_subnet_or_an_address(destination, stands, option):
+    wide = [ip_network("172.16.0.0/12"), ip_network("fd00:7::/32")]
+    found = list(tables.conflicts([table({destination: stands})], wide))
+    assert len(found) == bool(option)
+    assert all(f"{option};" in finding.remedy for finding in found)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +200,17 @@ def test_any_of_an_enis_groups_suffices():
     assert not list(firewall.security_groups([eni], groups, [NET]))
 
 
+def test_every_enis_groups_are_judged_and_only_what_is_missing_is_to_be_added():
+    other = replace(ENI, id="eni-2", groups=("sg-2",))
+    groups = [
+        SecurityGroup("sg-1", rules("0.0.0.0/0", "::/0"), rules("0.0.0.0/0", "::/0")),
+        SecurityGroup("sg-2", rules("0.0.0.0/0"), rules("0.0.0.0/0", "::/0")),
+    ]
+    (found,) = firewall.security_groups([ENI, other], groups, [NET, NET6])
+    assert (found.id, found.subject) == ("security-group-inbound", "sg-2")
+    assert """'[{"IpProtocol":"-1","Ipv6Ranges":[{"CidrIpv6":"fd00:192::/64"}]}]'""" in found.remedy
+
+
 def entry(
     number: int, action: str, cidr: str = "0.0.0.0/0", *, outbound: bool = False, all_: bool = True
 ) -> AclEntry:
@@ -205,14 +239,40 @@ def test_groups_that_admit_ours_by_reference():
         ([entry(50, "deny", "192.168.0.128/25"), entry(100, "allow")], "rule 50"),
         ([entry(50, "deny", all_=False), entry(100, "allow")], ""),
         ([entry(50, "deny", "::/0"), entry(100, "allow")], ""),
+        ([entry(50, "allow", "192.168.0.0/25"), entry(60, "allow", "192.168.0.128/25")], ""),
+        ([entry(50, "allow", "192.168.0.0/25"), entry(32767, "deny")], "rule *"),
+        (
+            [entry(50, "allow", "192.168.0.0/25"), entry(60, "deny", "192.168.0.64/26"), entry(70, "allow")],
+            "",
+        ),
     ],
-    ids=["default", "closed", "empty", "vpc only", "denied first", "allowed first", "part", "a port", "IPv6"],
+    ids=[
+        *(
+            "default",
+            "closed",
+            "empty",
+            "vpc only",
+            "denied first",
+            "allowed first",
+            "part",
+            "a port",
+            "IPv6",
+        ),
+        *("in two parts", "half", "denied what was allowed"),
+    ],
 )
 def test_network_acls(inbound, wanted):
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (*inbound, *OUT))
     found = list(firewall.network_acls([ENI], [acl], [NET]))
     assert len(found) == bool(wanted)
     assert all(wanted in finding.what and "inbound" in finding.what for finding in found)
+
+
+def test_the_last_rule_of_ipv6_has_a_number_of_its_own():
+    acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (entry(32768, "deny", "::/0"),))
+    inbound, _ = firewall.network_acls([ENI], [acl], [NET6])
+    assert "by rule *" in inbound.what
+    assert "--ipv6-cidr-block fd00:192::/64" in inbound.remedy
 
 
 def test_network_acl_is_judged_both_ways():
@@ -245,6 +305,12 @@ def test_ranges(range_, occupied, wanted):
     assert ids(ranges.ranges([ip_network(range_)], [VPC], subnets, there, "vpc-1")) == wanted
 
 
+def test_a_subnet_of_ipv6_alone_is_made_as_such():
+    block = ip_network("2001:db8:77::/56")
+    (found,) = ranges.ranges([ip_network("2001:db8:77:5::/64")], [VPC, block], [], {}, "vpc-1")
+    assert "--vpc-id vpc-1 --ipv6-native --ipv6-cidr-block 2001:db8:77:5::/64;" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
@@ -258,8 +324,6 @@ def test_ranges(range_, occupied, wanted):
     ids=str,
 )
 def test_links(changes, wanted):
-    from dataclasses import replace
-
     link = replace(LINK, **changes)
     assert ids(interfaces.links([link])) == wanted
     if wanted == ["link-missing"]:
@@ -298,8 +362,6 @@ def test_rp_filter_is_the_larger_of_both(values, wanted):
 
 
 def test_forwarding_matters_where_floating_ips_are():
-    from dataclasses import replace
-
     values = {("ipv4", "eth1"): "1", ("ipv6", "eth1"): "1"}
     assert not list(interfaces.forwarding([LINK], values))
     found = list(interfaces.forwarding([replace(LINK, in_use=True)], values))
@@ -318,6 +380,9 @@ def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:
     [
         ({}, ["snat"]),
         ({"AWS_VPC_K8S_CNI_EXTERNALSNAT": "true"}, []),
+        ({"AWS_VPC_K8S_CNI_EXTERNALSNAT": "false", "ENABLE_IPv4": "true", "ENABLE_IPv6": "false"}, ["snat"]),
+        ({"ENABLE_IPv4": "false", "ENABLE_IPv6": "true"}, []),
+        ({"ENABLE_IPv4": "true", "ENABLE_IPv6": "true"}, ["snat"]),
         ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.0.0/16"}, []),
         ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "10.1.0.0/16, 192.168.0.0/24"}, []),
         ({"AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.0.0/25"}, ["snat"]),
@@ -410,7 +475,10 @@ def test_what_the_agent_tells(document, wanted):
     [(0.0, []), (-59.0, []), (61.0, ["clock-skew"]), (-301.0, ["clock-skew"]), (None, ["not-checked"])],
 )
 def test_clock(ahead, wanted):
-    assert ids(node.clock(Answered("https://ec2", 0.1, ahead))) == wanted
+    found = list(node.clock(Answered("https://ec2", 0.1, ahead)))
+    assert ids(found) == wanted
+    if ahead and wanted:
+        assert found[0].what == f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} EC2's"
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [(0.1, []), (0.6, ["endpoint-slow"])])
@@ -428,12 +496,15 @@ def test_identity(how, wanted):
 def test_dry_runs():
     asked = [
         Asked("CreateRoute", "arn:rtb-1", allowed=True),
-        Asked("CreateRoute", "arn:rtb-2", allowed=False, said="not authorized"),
+        Asked(
+            "CreateRoute", "arn:rtb-2", False, "not authorized. Encoded authorization failure message: 2x8"
+        ),
         Asked("DeleteRoute", "arn:rtb-1", allowed=None, said="throttled"),
         Asked("DeleteRoute", "arn:rtb-2", allowed=None, said="throttled"),
     ]
     denied, unclear = node.permissions(asked, "arn:role")
     assert '"Resource": "arn:rtb-2"' in denied.remedy
+    assert denied.what.endswith("not authorized."), "a page of base64 tells nobody anything"
     assert "ec2:CreateRoute" in denied.remedy
     assert "arn:role" in denied.remedy
     assert (unclear.id, "arn:rtb-1, arn:rtb-2" in unclear.what) == ("not-checked", True)
@@ -468,9 +539,34 @@ def test_partitions(region, start):
     assert node.eni_arn(region, "1", "eni-1") == f"{start}ec2:{region}:1:network-interface/eni-1"
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "out_of_reach"),
+    [
+        (Ec2Fault.NOT_SENT, "", True),
+        (Ec2Fault.UNANSWERED, "", True),
+        (Ec2Fault.REFUSED, "", True),  # a certificate that is not AWS's
+        (Ec2Fault.UNANSWERED, "Unavailable", False),
+        (Ec2Fault.DENIED, "", False),  # no credentials
+        (Ec2Fault.DENIED, "AuthFailure", False),
+    ],
+)
+def test_what_is_out_of_reach(fault, code, out_of_reach):
+    assert is_out_of_reach(Ec2Error(fault, "DescribeRouteTables", code, "")) is out_of_reach
+
+
+def test_an_endpoint_that_gives_no_answer_is_named_also_if_it_is_stss():
+    refused = Ec2Error(Ec2Fault.NOT_SENT, "DescribeRouteTables", "", "no way")
+    assert whom(refused, "https://ec2/") == "https://ec2"
+    refused.__cause__ = EndpointConnectionError(endpoint_url="https://sts.eu-central-1.amazonaws.com/")
+    assert whom(refused, "https://ec2") == "https://sts.eu-central-1.amazonaws.com"
+
+
 def test_policy_that_allows_nothing():
     found = list(node.policy("/etc/floatip/config.json", NodeConf()))
     assert [finding.subject for finding in found] == ["allowedDestinations", "allowedRouteTables"]
+    for chosen in (AllowedRouteTables(ids=frozenset({"rtb-1"})), AllowedRouteTables(tags={"floatip": "*"})):
+        (found,) = node.policy("x", NodeConf(allowed_route_tables=chosen))
+        assert found.subject == "allowedDestinations"
 
 
 @pytest.mark.parametrize(
@@ -492,8 +588,9 @@ def test_client_by_its_text(text, wanted):
     [
         (ENI, False),
         (Interface("e", 1, "s", (), True, "aws-K8S-i-0123"), True),
-        (Interface("e", 1, "s", (), True, tags={"eks:eni:owner": "amazon-vpc-cni"}), True),
-        (Interface("e", 1, "s", (), True, tags={"node.k8s.amazonaws.com/instance_id": "i-1"}), True),
+        (Interface("e", 1, "s", (), True, "aws-k8s-trunk-eni"), True),
+        (Interface("e", 1, "s", (), True, tags={"eks:eni:owner": "eks-vpc-resource-controller"}), True),
+        (Interface("e", 1, "s", (), True, tags=TAKEN), False),
     ],
 )
 def test_whose_an_eni_is(eni, cni):
@@ -507,6 +604,13 @@ def test_enis_without_the_tag():
         "eni-2", 2, "subnet-1", (), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "false"}
     )
     assert ids(interfaces.enis([ENI, bare], "i-1")) == ["eni-managed"]
+
+
+def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag():
+    """At its start VPC CNI tags whatever it may manage; nobody takes its tags away afterwards."""
+    (taken,) = interfaces.enis([replace(ENI, tags=TAKEN)], "i-1")
+    assert (taken.id, "has taken it" in taken.what) == ("eni-managed", True)
+    assert not list(interfaces.enis([replace(ENI, tags={**ENI.tags, **TAKEN})], "i-1"))
 
 
 def test_router_advertisements():
@@ -529,6 +633,10 @@ def test_every_kind_says_what_to_do(kind: Kind):
     assert filled
     for words in commands_of_ours(filled):
         cli.parser().parse_args(words)
+    for command in re.findall(r"\b(?:aws|kubectl|helm) [a-z0-9-]+ [^;()]*", filled):
+        assert not complaints(command.replace("'", "")), command
+    for value in re.findall(r"chart: ([a-z]\w*\.[\w.]+)", filled):
+        assert not list(chart_value(value)), value
 
 
 def commands_of_ours(text: str) -> list[list[str]]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import resource
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +22,7 @@ import pytest
 from cni_floatip.doctor import host, looks
 from cni_floatip.doctor.audit import Audit
 from cni_floatip.doctor.catalog import KINDS
+from cni_floatip.doctor.checks import aws as checks_aws
 from cni_floatip.doctor.checks import node as checks_node
 from cni_floatip.doctor.finding import Severity
 from cni_floatip.doctor.judge import node as judge_node
@@ -205,6 +211,15 @@ def nobody_at_the_endpoint(scene: Scene) -> Iterator[str]:
         yield "http://127.0.0.1:9"
 
 
+@trouble("endpoint-unreachable")
+def a_name_that_nobody_resolves(scene: Scene) -> Iterator[str]:
+    """The resolver does not answer, and asking it has no bound."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks_aws, "ANSWER_SECONDS", 0.1)
+        patch.setattr(Audit, "answered", lambda _: time.sleep(1))
+        yield os.environ["AWS_ENDPOINT_URL_EC2"]
+
+
 @trouble("endpoint-slow")
 def slow_answers(scene: Scene) -> Iterator[str]:
     scene.lab.ec2.faults.latency(0.15, "DescribeRouteTables")
@@ -341,7 +356,7 @@ def attachment_that_uses_another_table_now(scene: Scene) -> Iterator[str]:
 @trouble("no-floating-eni")
 def every_eni_is_vpc_cnis(scene: Scene) -> Iterator[str]:
     ours = [scene.eth1.id, scene.ens7.id]
-    tag = {"Key": "node.k8s.amazonaws.com/instance_id", "Value": scene.node.instance_id}
+    tag = {"Key": "eks:eni:owner", "Value": "eks-vpc-resource-controller"}
     scene.ec2.create_tags(Resources=ours, Tags=[tag])
     yield scene.node.instance_id
     scene.ec2.delete_tags(Resources=ours, Tags=[tag])
@@ -353,6 +368,17 @@ def no_tag_no_manage(scene: Scene) -> Iterator[str]:
     scene.ec2.delete_tags(Resources=[scene.ens7.id], Tags=[tag])
     yield scene.ens7.id
     scene.ec2.create_tags(Resources=[scene.ens7.id], Tags=[tag])
+
+
+@trouble("eni-managed")
+def eni_that_vpc_cni_has_taken(scene: Scene) -> Iterator[str]:
+    """It was attached without the tag when VPC CNI started."""
+    tag = {"Key": "node.k8s.amazonaws.com/instance_id", "Value": scene.node.instance_id}
+    scene.ec2.create_tags(Resources=[scene.ens7.id], Tags=[tag])
+    with no_tag_no_manage(scene):
+        yield f"create-tags --resources {scene.ens7.id}"
+    assert not scene.complaints("enis"), "what the remedy says is enough"
+    scene.ec2.delete_tags(Resources=[scene.ens7.id], Tags=[tag])
 
 
 @trouble("link-missing")
@@ -591,8 +617,11 @@ def test_metadata_through_an_eni_with_an_address_of_its_own(scene: Scene) -> Non
         scene.ip(f"addr del {address}")
 
 
-def test_metadata_from_a_floating_address_that_is_routed_there(scene: Scene) -> None:
+def test_metadata_from_a_floating_address_that_is_routed_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pod with NET_ADMIN removed its unreachable route: what is bound to the address gets through."""
+    monkeypatch.setattr(host, "TRY_SECONDS", 0.4)
     barred = "unreachable 169.254.0.0/16 table 100 proto 241"
 
     def answers() -> str:
@@ -603,8 +632,48 @@ def test_metadata_from_a_floating_address_that_is_routed_there(scene: Scene) -> 
         netns.ip(scene.pod.ns, [f"route del {barred}"])
         try:
             assert answers() == "169.254.169.254"
+            for kind in ("blackhole", "prohibit"):  # what an administrator may have put there
+                netns.ip(scene.pod.ns, [f"route add {kind} 169.254.0.0/16 table 100"])
+                assert answers() == ""
+                netns.ip(scene.pod.ns, [f"route del {kind} 169.254.0.0/16 table 100"])
         finally:
             netns.ip(scene.pod.ns, [f"route add {barred}"])
+
+
+def test_metadata_is_tried_without_ipv6_and_with_many_files_open(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel with ipv6.disable=1; and pods with so many addresses that select() would not do."""
+    real = socket.socket
+
+    def without_ipv6(family: int, *more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *more)
+
+    monkeypatch.setattr(host, "TRY_SECONDS", 0.2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as opened:
+        for _ in range(1100):
+            opened.enter_context(open(os.devnull))  # noqa: PTH123 (a descriptor, no more)
+        monkeypatch.setattr(host.socket, "socket", without_ipv6)
+        try:
+            assert netns.inside(scene.pod.ns, host.metadata_answers, "net1", [OWN[0], OWN[1]]) == ""
+        finally:
+            monkeypatch.undo()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_link_that_a_pod_has_taken_is_not_missing(scene: Scene) -> None:
+    """host-device, and no floating IP on it: the agent knows nothing of that pod."""
+    pod = netns.path(scene.pod.ns).name
+    scene.ip(f"link set ens7 netns {pod}")
+    try:
+        assert not scene.complaints("links")
+    finally:
+        netns.ip(pod, [f"link set ens7 netns {scene.node.ns}"])
+        scene.ip("link set ens7 up")
 
 
 def test_permissions_are_tried_while_sts_is_away(scene: Scene) -> None:
@@ -668,7 +737,8 @@ def test_settings_that_cannot_be_read_are_not_fine(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(host, "_SYSCTL", tmp_path)
-    assert [each.severity for each in scene.findings("rp-filter")["rp-filter"]] == [Severity.UNCHECKED]
+    found = scene.findings("rp-filter", "forwarding")
+    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 2
 
 
 def test_doctor_changes_nothing(scene: Scene) -> None:
@@ -692,6 +762,20 @@ def test_what_may_not_be_read_is_said_with_what_allows_it(scene: Scene) -> None:
     for (finding,) in found.values():
         assert finding.severity is Severity.UNCHECKED
         assert "allow ec2:Describe" in finding.remedy
+
+
+def test_an_authority_without_key_ids_is_enough(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of EKS clusters that were made before 1.17: Python 3.13 would refuse them."""
+    made = ssl.create_default_context
+
+    def strict(**more: str) -> ssl.SSLContext:
+        context = made(**more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    found = scene.findings("snat", "multus")
+    assert [each.severity for findings in found.values() for each in findings] == [Severity.OK] * 2
 
 
 @pytest.mark.parametrize("how", ["forbidden", "no token", "another authority", "nobody there"])

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
 
 from ...errors import Ec2Error
-from ..audit import is_out_of_reach
+from ..audit import is_out_of_reach, whom
 from ..catalog import found
 from ..facts import Asked
 from ..finding import Finding, fine, listed, not_checked
 from ..judge import node
 from ..looks import Looks
 
+T = TypeVar("T")
+
+ANSWER_SECONDS = 15.0
+"""Less than all checks have together: an endpoint whose name nobody resolves is a finding, not "too late"."""
 TABLES_TRIED = 10
 """On how many tables permissions are tried: dry runs count against the account's request rate as well."""
 
 
 def endpoint(looks: Looks) -> Iterable[Finding]:
     try:
-        answered = looks.answered
+        answered = _within(ANSWER_SECONDS, lambda: looks.answered)
     except Ec2Error as e:
         if not is_out_of_reach(e):
             raise
-        where = looks.audit.endpoint()
+        where = whom(e, looks.audit.endpoint())
         return [found("endpoint-unreachable", where, str(e), endpoint=where)]
+    except TimeoutError:
+        where = looks.audit.endpoint()
+        what = f"no answer in {ANSWER_SECONDS:g} s: is its name resolved?"
+        return [found("endpoint-unreachable", where, what, endpoint=where)]
     region = looks.region
     said = fine(answered.endpoint, f"answers in {answered.seconds * 1000:.0f} ms")
     return list(node.endpoint(answered, region)) or [said]
+
+
+def _within(seconds: float, look: Callable[[], T]) -> T:
+    """Return what a look sees. Raises TimeoutError: to look a name up has no bound of its own."""
+    seen: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            seen.set_result(look())
+        except Exception as e:  # noqa: BLE001 (raised again, where it is waited for)
+            seen.set_exception(e)
+
+    threading.Thread(target=run, daemon=True, name="within").start()
+    return seen.result(seconds)
 
 
 def identity(looks: Looks) -> Iterable[Finding]:

@@ -22,9 +22,10 @@ def enis(looks: Looks) -> Iterable[Finding]:
 
 def links(looks: Looks) -> Iterable[Finding]:
     seen = looks.links
-    in_pods = frozenset(claim.eni for claim in looks.claims_if_told)
+    taken = host.taken_by_pods({link.mac for link in seen if not link.name})
+    in_pods = {claim.eni for claim in looks.claims_if_told} | {each.eni for each in seen if each.mac in taken}
     said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)
-    return list(interfaces.links(seen, in_pods)) or [fine("", said or "none on the host")]
+    return list(interfaces.links(seen, frozenset(in_pods))) or [fine("", said or "none on the host")]
 
 
 def source_dest_check(looks: Looks) -> Iterable[Finding]:
@@ -110,6 +111,8 @@ def forwarding(looks: Looks) -> Iterable[Finding]:
         for family in ("ipv4", "ipv6")
         if link.name
     }
+    if any(family == "ipv4" and not value for (family, _), value in values.items()):  # IPv6 there may not be
+        return [not_checked("", "cannot be read below /proc/sys/net", "run: sysctl -a | grep forwarding")]
     said = fine("", "off on every ENI with floating IPs")
     return list(interfaces.forwarding(looks.links, values)) or [said]
 

@@ -24,8 +24,8 @@ def snat(aws_node: Mapping[str, Any], outside: Sequence[Network]) -> Iterator[Fi
         for container in _containers(aws_node)
         for each in container.get("env", ())
     }
-    if variables.get(EXTERNAL, "").lower() == "true":
-        return
+    if _on(variables, EXTERNAL) or (_on(variables, "ENABLE_IPv6") and not _on(variables, "ENABLE_IPv4")):
+        return  # pods of an IPv6 cluster have no IPv4 address of their own to keep
     said = variables.get(EXCLUDED, "")
     excluded = [ip_network(text.strip(), strict=False) for text in said.split(",") if _is_network(text)]
     rewritten = [
@@ -36,6 +36,11 @@ def snat(aws_node: Mapping[str, Any], outside: Sequence[Network]) -> Iterator[Fi
     if rewritten:  # one finding: the setting is one list, and a second command would undo the first
         what = f"{EXCLUDED} is {said!r}" if said else f"{EXCLUDED} is not set"
         yield found("snat", ", ".join(rewritten), what, ranges=",".join(filter(None, (said, *rewritten))))
+
+
+def _on(variables: Mapping[str, str], name: str) -> bool:
+    """Whether a setting of VPC CNI is on, as Go's ParseBool reads it."""
+    return variables.get(name, "") in ("1", "t", "T", "true", "TRUE", "True")
 
 
 def multus(daemonset: Mapping[str, Any]) -> Iterator[Finding]:

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from ... import cidr
 from ...model import Network
 from ..catalog import found
-from ..facts import AclEntry, Interface, NetworkAcl, Rules, SecurityGroup
+from ..facts import Interface, NetworkAcl, Rules, SecurityGroup
 from ..finding import Finding
+
+LAST_RULE = 32767
+"""The number of the rule that is shown as "*"; IPv6 has one of its own, the next."""
 
 
 def security_groups(
@@ -78,18 +81,26 @@ def network_acls(
 
 def _denied(acl: NetworkAcl, range_: Network, *, outbound: bool) -> str:
     """Return the number of the rule that denies (part of) the range to all protocols; "": none does."""
+    left = [range_]  # what no rule has decided
     for entry in acl.entries:
-        if entry.outbound != outbound or not _touches(entry, range_):
+        if entry.outbound != outbound or not any(_touch(entry.network, net) for net in left):
             continue
-        if entry.allow and cidr.within(range_, entry.network):
-            return ""
-        if not entry.allow and entry.all_protocols:
-            return "*" if entry.number == 32767 else str(entry.number)
-    return "*"
+        if entry.allow:
+            left = [rest for net in left for rest in _without(net, entry.network)]
+        elif entry.all_protocols:
+            return "*" if entry.number >= LAST_RULE else str(entry.number)
+    return "*" if left else ""
 
 
-def _touches(entry: AclEntry, range_: Network) -> bool:
-    return cidr.within(entry.network, range_) or cidr.within(range_, entry.network)
+def _touch(one: Network, other: Network) -> bool:
+    return cidr.within(one, other) or cidr.within(other, one)
+
+
+def _without(net: Network, taken: Network) -> list[Network]:
+    """Return what is left of ``net``."""
+    if cidr.within(net, taken):
+        return []
+    return list(net.address_exclude(taken)) if cidr.within(taken, net) else [net]  # type: ignore[arg-type]
 
 
 def _closed(

@@ -19,7 +19,8 @@ def enis(floating: Sequence[Interface], instance: str) -> Iterator[Finding]:
         )
     for eni in floating:
         if not eni.is_unmanaged:
-            what = f"device {eni.device} has no tag node.k8s.amazonaws.com/no_manage=true"
+            taken = ", and VPC CNI's own tag: it has taken it" if eni.is_taken else ""
+            what = f"device {eni.device} has no tag node.k8s.amazonaws.com/no_manage=true{taken}"
             yield found("eni-managed", eni.id, what, eni=eni.id)
 
 

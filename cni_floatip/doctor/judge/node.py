@@ -87,7 +87,8 @@ def permissions(asked: Iterable[Asked], identity: str) -> Iterator[Finding]:
     unclear: dict[str, list[str]] = {}
     for each in asked:
         if each.allowed is False:
-            what = f"denied on {each.resource}: {each.said}"
+            said = each.said.partition(" Encoded authorization failure message:")[0]  # a page of base64
+            what = f"denied on {each.resource}: {said}"
             names = {"action": each.action, "resource": each.resource, "identity": identity}
             yield found("action-denied", f"ec2:{each.action}", what, **names)
         elif each.allowed is None:

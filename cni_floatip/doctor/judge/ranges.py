@@ -40,6 +40,6 @@ def _inside(
             what = f"{net} is {subnet.id}, where {occupants[subnet.id]} lives"
             yield found("range-populated", str(range_), what, range=range_, subnet=subnet.id)
     if not any(cidr.within(net, range_) for _, net in near):
-        option = "--cidr-block" if range_.version == 4 else "--ipv6-cidr-block"
+        option = "--cidr-block" if range_.version == 4 else "--ipv6-native --ipv6-cidr-block"
         what = f"no subnet of {vpc} lies in it"
         yield found("range-without-subnet", str(range_), what, vpc=vpc, option=option, range=range_)
