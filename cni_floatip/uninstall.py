@@ -134,7 +134,7 @@ def _who(claim: Claim) -> str:
 
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
-    """Take the metadata guards off this host's interfaces."""
+    """Take the metadata guards off this host's interfaces, and the table that they had in common."""
     from . import podnet
     from .podnet import guard
 
@@ -147,6 +147,13 @@ def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
                 yield f"{did} the metadata guard of {name}"
         except CniError as e:
             yield f"left the metadata guard of {name}, if it has one: {e}"
+    try:
+        if guard.has_table():
+            if not dry_run:
+                guard.remove_table()
+            yield f"{did} the nftables table netdev floatip"
+    except CniError as e:
+        yield f"left the nftables table netdev floatip: {e}"
 
 
 def _remove(path: Path, did: str, *, dry_run: bool, whole: bool) -> str:

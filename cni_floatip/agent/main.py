@@ -149,6 +149,8 @@ class Agent:
         self.metrics.before_page(self._gauge)
         ended = end_abandoned(self.world)
         self.attend()
+        for record in self.claims.all()[1]:
+            self.log(f"a claim file that nothing is done about: {record}", "warning")
         self.spool.prepare()
         self.spool.work_off()
         server = Server(

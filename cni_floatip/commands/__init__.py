@@ -39,6 +39,13 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plugin_directory(said: str) -> Path:
+    """Return the directory as the host names it: absolute, and no link followed. A type for argparse."""
+    if not said:
+        raise argparse.ArgumentTypeError("no directory is named")
+    return Path(os.path.abspath(said))  # noqa: PTH100 (Path.resolve follows links)
+
+
 def see_through(directory: str) -> None:
     """Raise IoFailure for claims that only others may read: the directory would look empty."""
     claims = Path(directory, "claims")

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import command
+from . import command, plugin_directory
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--bin-dir",
+        type=plugin_directory,
         metavar="DIR",
         help="the runtime's plugin directory: keep the client there in repair, as install-client leaves it",
     )
@@ -41,6 +42,6 @@ def _agent(options: argparse.Namespace) -> int:
 
     return agent.run(
         options.config or direct.policy_path(os.environ),
-        Path(os.path.abspath(options.bin_dir)) if options.bin_dir else None,  # noqa: PTH100 (follows no link)
+        options.bin_dir,
         Path(options.bundle) if options.bundle else None,
     )

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import command
+from . import command, plugin_directory
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +23,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "nothing would change, nothing is written. Safe to run again, and beside other installers."
         ),
     )
-    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
+    parser.add_argument(
+        "--bin-dir",
+        type=plugin_directory,
+        required=True,
+        metavar="DIR",
+        help="the runtime's plugin directory",
+    )
     parser.add_argument(
         "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
     )
@@ -50,6 +56,6 @@ def _install_client(options: argparse.Namespace) -> int:
     bundle = Path(options.bundle) if options.bundle else None
     if not options.interpreter:
         bundle = bundle or installer.default_bundle()
-    path = installer.install_client(Path(options.bin_dir), policy, options.interpreter, bundle=bundle)
+    path = installer.install_client(options.bin_dir, policy, options.interpreter, bundle=bundle)
     sys.stdout.write(f"{path}\n")
     return 0

@@ -8,10 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import command, see_through
+from . import command, plugin_directory, see_through
 
 if TYPE_CHECKING:
     from ..uninstall import Here
@@ -32,7 +31,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "on each node after the DaemonSet has been deleted. Safe to run again."
         ),
     )
-    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="the runtime's plugin directory")
+    parser.add_argument(
+        "--bin-dir",
+        type=plugin_directory,
+        required=True,
+        metavar="DIR",
+        help="the runtime's plugin directory",
+    )
     parser.add_argument(
         "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
     )
@@ -56,7 +61,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     policy = direct.forgiving_policy(environ)
     see_through(policy.data_dir)
     world = replace(direct.world(policy, environ), log=lambda _: None)  # what is left is told below
-    here = uninstall.Here(policy, world, Path(os.path.abspath(options.bin_dir)))  # noqa: PTH100 (follows no link)
+    here = uninstall.Here(policy, world, options.bin_dir)
     told: list[str] = []
     if not options.dry_run:
         told = uninstall.finish(here)

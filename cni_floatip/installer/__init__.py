@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import IoFailure
+from ..errors import CniError, IoFailure
 from ..nodeconf import NodeConf
 from . import disk, interpreters
 from .disk import NAME
@@ -56,13 +56,12 @@ def install_client(
     bundle: Path | None = None,
     only_unsound: bool = False,
 ) -> Path:
-    """Install the client in ``bin_dir`` and return its path; twice is once. Raises CniError.
+    """Install the client in ``bin_dir``, an absolute path; return its own. Twice is once. Raises CniError.
 
     It runs with the interpreter of ``bundle``, which is put there too, or else with ``interpreter`` where
     that is. What is there stays until the new one has answered a VERSION; ``only_unsound``: it stays unless
     it cannot be used.
     """
-    bin_dir = Path(os.path.abspath(bin_dir))  # noqa: PTH100 (the same path on the host: no link is followed)
     path = bin_dir / NAME
     try:
         with disk.alone_in(bin_dir):
@@ -140,15 +139,14 @@ def _switch(new: Path, path: Path) -> None:
     try:
         new.replace(path)
         disk.sync(path.parent)
-        try:
-            try_out(path)
-        except IoFailure:
-            if former:
-                former.replace(path)
-            else:
-                path.unlink()
-            disk.sync(path.parent)
-            raise
+        try_out(path)
+    except (OSError, CniError):
+        if former:
+            former.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+        disk.sync(path.parent)
+        raise
     finally:
         if former:
             with contextlib.suppress(OSError):

@@ -40,7 +40,8 @@ def alone_in(bin_dir: Path, seconds: float = ALONE_SECONDS) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise TryAgain(
-                        f"{bin_dir}: another installer has been at work here for {seconds:.0f} s"
+                        f"{bin_dir}: another installer has been at work here for {seconds:.0f} s: wait for "
+                        "it, or end it (lslocks shows which process it is)"
                     ) from None
                 time.sleep(_PAUSE)
         yield
@@ -123,11 +124,12 @@ def sync(directory: Path) -> None:
         os.close(fd)
 
 
-def failure(path: Path, error: OSError) -> IoFailure:
+def failure(path: Path, error: OSError, what: str = "install") -> IoFailure:
     """Return the sentence for what the disk refused: what failed, where, and what to do."""
     remedy = _REMEDIES.get(error.errno or 0, "")
-    where = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
-    return IoFailure(f"cannot install {path}: {error.strerror or error}{where}{remedy and f': {remedy}'}")
+    place = error.filename2 or error.filename  # of a rename, where it was to lead
+    where = f" ({place})" if place and str(place) != str(path) else ""
+    return IoFailure(f"cannot {what} {path}: {error.strerror or error}{where}{remedy and f': {remedy}'}")
 
 
 def refuse_read_only(bin_dir: Path) -> None:
@@ -146,10 +148,12 @@ _KEPT = "what was there is as it was"
 _REMEDIES = {
     errno.ENOENT: "make the directory first",
     errno.ENOTDIR: "--bin-dir is to be a directory",
+    errno.EEXIST: "move away what is there, and try again",
+    errno.EISDIR: "move away what is there, and try again",
     errno.ENOSPC: f"free some space and install again; {_KEPT}",
     errno.EDQUOT: f"free some space and install again; {_KEPT}",
     errno.EROFS: "mount it writable (in a pod: the volume without readOnly)",
-    errno.EACCES: "install as root",
-    errno.EPERM: "install as root, and look for an immutable flag (lsattr)",
-    errno.EIO: f"the disk may be failing; {_KEPT}",
+    errno.EACCES: "be root; what root may not do, SELinux may forbid (ausearch -m avc)",
+    errno.EPERM: "be root, and look for an immutable flag (lsattr)",
+    errno.EIO: "the disk may be failing",
 }

@@ -10,12 +10,13 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
-from ..errors import IoFailure
+from ..errors import CniError, IoFailure
 from . import disk
 
 BUNDLE = Path("/usr/libexec/floatip")
@@ -26,21 +27,24 @@ SUPERSEDED_SECONDS = 600.0
 
 @contextlib.contextmanager
 def placed(path: Path, bundle: Path) -> Iterator[None]:
-    """Have the bundle's interpreter at ``path``, and keep it there only if what follows succeeds.
+    """Have the bundle's interpreter at ``path``, and keep it there unless what follows is refused.
 
+    Who is interrupted has done what one has who is killed: the client in its place may need it already.
     Raises OSError, IoFailure.
     """
-    made = [each for each in (path.parent.parent, path.parent) if not each.is_dir()]
+    directories = (path.parent.parent, path.parent)
+    made = [each for each in directories if not each.is_dir()]
     try:
-        for each in made:
-            each.mkdir(mode=disk.MODE)
-            each.chmod(disk.MODE)  # whatever the umask took away
+        for each in directories:
+            each.mkdir(exist_ok=True)
+            if stat.S_IMODE(each.stat().st_mode) != disk.MODE:  # whatever the umask took away
+                each.chmod(disk.MODE)
         if not _is_whole(path, bundle):
             disk.write(path, _read(bundle))
-            for each in (path.parent, path.parent.parent, path.parent.parent.parent):
-                disk.sync(each)
+        for each in (*reversed(directories), path.parent.parent.parent):
+            disk.sync(each)
         yield
-    except BaseException:
+    except (OSError, CniError):
         for each in reversed(made):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -50,8 +54,8 @@ def placed(path: Path, bundle: Path) -> Iterator[None]:
 
 def _is_whole(path: Path, bundle: Path) -> bool:
     try:
-        mode = path.stat().st_mode & 0o777
-        return mode == disk.MODE and disk.digest(path) == disk.digest(bundle / PYTHON)
+        mode = path.lstat().st_mode  # a link leads elsewhere on the host than in our container
+        return mode == stat.S_IFREG | disk.MODE and disk.digest(path) == disk.digest(bundle / PYTHON)
     except OSError:
         return False
 

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import IoFailure
 from . import disk
 from .standing import Anothers, Unsound, look
 
@@ -32,7 +31,7 @@ def remove_client(bin_dir: Path, *, dry_run: bool = False) -> list[str]:
                 disk.sync(bin_dir)
             return gone
     except OSError as e:
-        raise IoFailure(f"cannot remove the client from {bin_dir}: {e.filename}: {e.strerror}") from e
+        raise disk.failure(bin_dir / disk.NAME, e, "remove") from e
 
 
 def _ours(bin_dir: Path) -> Iterator[Path]:

@@ -47,7 +47,7 @@ _LAST_LINE = re.compile(
     rb"\n# floatip (?P<release>\S+) made from (?P<recipe>[0-9a-f]{64}), (?P<whole>[0-9a-f]{64})\n\Z"
 )
 _BEGINNING = b'"""``floatip`` on a node'
-_MARKS = (_BEGINNING, f"/{VERSIONS}/".encode(), b"cni_floatip", b"CNI plugin floatip")
+_MARKS = (_BEGINNING, f"/{VERSIONS}/".encode(), b"cni_floatip", b"floatipctl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ def read_label(content: bytes) -> Label | None:
 def is_anothers(content: bytes) -> bool:
     """Whether this is a program that somebody else gave the name ``floatip``.
 
-    What cannot run at all is nobody's program, and what shows a sign of us is a client that was damaged.
+    What cannot run at all is nobody's program, and a script with a sign of us is a client that was damaged.
     """
-    if content[:4] != b"\x7fELF" and content[:2] != b"#!":
-        return False
+    if content[:2] != b"#!":
+        return content[:4] == b"\x7fELF"
     second = content.partition(b"\n")[2][: len(_BEGINNING)]
     return not _BEGINNING.startswith(second) and not any(mark in content for mark in _MARKS)
 

@@ -69,7 +69,7 @@ def look(bin_dir: Path) -> Installed:
 def _see_interpreter(found: Installed) -> None:
     path = found.interpreter
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode if found.version else path.stat().st_mode
         if not stat.S_ISREG(mode) or mode & RUNNABLE != RUNNABLE:
             raise Unsound(f"the interpreter {path} is nothing that everybody may run")
         if found.version and not disk.digest(path).startswith(found.version.rpartition("-")[2]):

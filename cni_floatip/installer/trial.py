@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -47,14 +48,13 @@ def run(command: list[str], stdin: bytes, env: dict[str, str]) -> subprocess.Com
             if e.errno == errno.ETXTBSY and time.monotonic() < until:
                 time.sleep(_PAUSE)
                 continue
-            raise IoFailure(f"cannot run {command[0]}: {e.strerror}{_noexec(command[0], e)}") from e
+            raise IoFailure(f"cannot run {command[0]}: {e.strerror}{_remedy(command[0], e)}") from e
 
 
-def _noexec(program: str, error: OSError) -> str:
+def _remedy(program: str, error: OSError) -> str:
     if error.errno != errno.EACCES:
         return ""
-    try:
-        flags = os.statvfs(Path(program).parent).f_flag
-    except OSError:
-        return ""
-    return ": its file system is mounted noexec: mount it with exec" if flags & os.ST_NOEXEC else ""
+    with contextlib.suppress(OSError):
+        if os.statvfs(Path(program).parent).f_flag & os.ST_NOEXEC:
+            return ": its file system is mounted noexec: mount it with exec"
+    return ": if its mode allows it, SELinux may forbid it (ausearch -m avc)"

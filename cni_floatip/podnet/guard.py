@@ -91,6 +91,20 @@ def remove(link: Link, netns: str = "") -> None:
             nftables.remove(link.index, netns)
 
 
+def has_table(netns: str = "") -> bool:
+    """Whether there is a table of ours, even an empty one."""
+    try:
+        return nftables.has_table(netns)
+    except Refused:
+        return False
+
+
+def remove_table(netns: str = "") -> None:
+    """Remove the table that the guards of all links had in common, with any that is left."""
+    with reported("remove the nftables table netdev floatip"):
+        nftables.remove_table(netns)
+
+
 def _chains(netns: str) -> Mapping[int, str]:
     try:
         return nftables.guarded(netns)

@@ -27,7 +27,8 @@ TAG: Final = b"floatip metadata guard 1\0"
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _NETLINK_NETFILTER, _NFTABLES, _BATCH_BEGIN, _BATCH_END = 12, 10, 16, 17
-_NEWTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE, _DELRULE = 0, 3, 4, 5, 6, 7, 8
+_NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
+_NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE, _DELRULE = 3, 4, 5, 6, 7, 8
 _REQUEST, _ACK, _DUMP, _CREATE, _APPEND = 0x1, 0x4, 0x300, 0x400, 0x800
 _ERROR, _DONE = 2, 3
 _NETDEV, _EGRESS = 5, 1  # NFPROTO_NETDEV, NF_NETDEV_EGRESS
@@ -95,6 +96,25 @@ def remove(index: int, netns: str = "") -> None:
                 (_DELRULE, 0, packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, name)),
                 (_DELCHAIN, 0, packed(_CHAIN_TABLE, TABLE) + packed(_CHAIN_NAME, name)),
             )
+        except Refused as refused:
+            if refused.errno != errno.ENOENT:
+                raise
+
+
+def has_table(netns: str = "") -> bool:
+    """Whether our table is there, with chains or without. Raises ``Refused``."""
+    with _conversation(netns) as kernel:
+        return any(table.get(_TABLE_NAME) == TABLE for table in kernel.list(_GETTABLE, b""))
+
+
+def remove_table(netns: str = "") -> None:
+    """Remove our table with all that is in it: for good, when nobody guards here any more.
+
+    Raises ``Refused``.
+    """
+    with _conversation(netns) as kernel:
+        try:
+            kernel.commit((_DELTABLE, 0, packed(_TABLE_NAME, TABLE)))
         except Refused as refused:
             if refused.errno != errno.ENOENT:
                 raise

@@ -35,3 +35,12 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     for source in copied:
         assert (ROOT / source).exists(), source
         assert any(source == each or source.startswith(f"{each}/") for each in wanted), source
+
+
+def test_python_packages_are_the_locked_ones_by_hash() -> None:
+    commands = DOCKERFILE.replace("\\\n", " ")
+    installs = re.findall(r"\bpip\b[^&\n]* install ([^&\n]*)", commands)
+    assert [each.split()[-3:] for each in installs] == [
+        ["--require-hashes", "-r", "/src/install/requirements.txt"]
+    ]
+    assert not re.search(r"(?m)^ADD |curl|wget|git clone", commands)

@@ -143,6 +143,12 @@ def test_twice_is_once_and_gone_is_gone(wire):
         assert egress(wire) == []
         assert "drop" not in ruleset(wire)
         assert not wire.on_node(guard.present, link)
+    ensured(wire)
+    assert wire.on_node(guard.has_table)
+    for _ in range(2):  # where nobody is to guard any more
+        wire.on_node(guard.remove_table)
+        assert ruleset(wire) == ""
+    assert not wire.on_node(guard.has_table)
 
 
 def test_one_with_another_program_is_replaced(wire):

@@ -1,15 +1,18 @@
-"""Installers that are killed right before a chosen change of their directory.
+"""Installers that are killed, or refused, right before a chosen change of their directory.
 
     doomed_installer.py BIN_DIR BUNDLE RELEASE CONFIG
 
-Orders come as lines with a number N and are answered by one line of JSON: an installer has run that was to be
-killed before its N-th change (0: never), with its exit status and what it was about to do. Each is a fork of
-this process, so it takes no time to start. The changes are what CPython's audit events report.
+Orders come as lines, a fate and a number N, and are answered by one line of JSON: an installer has run that
+met its fate at its N-th change (0: never), with its exit status and what it was about to do. ``killed``: it
+is no more; ``refused``: the disk fails this once; ``broken``: and ever after; ``seen``: it goes on, and all
+its changes are told, a line each. Each is a fork of this process, so it takes no time to start. The changes
+are what CPython's audit events report, and fsync.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -33,13 +36,21 @@ CHANGES = (
     "os.rmdir",
     "os.chmod",
     "os.utime",
+    "os.fsync",
     "subprocess.Popen",
 )
+fsync = os.fsync
 
 
-def live(doomed: int, told: int) -> int:
+def audited_fsync(fd: int) -> None:
+    sys.audit("os.fsync", os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115 (a descriptor)
+    fsync(fd)
+
+
+def live(fate: str, doomed: int, told: int) -> int:
     """Be an installer."""
     count = 0
+    os.fsync = audited_fsync
 
     def notice(event: str, args: tuple[object, ...]) -> None:
         nonlocal count
@@ -48,12 +59,16 @@ def live(doomed: int, told: int) -> int:
         )
         if event in CHANGES or written:
             count += 1
-            if count == doomed:
-                os.write(told, f"{event} {' '.join(map(str, args[:2]))}".encode())
-                os.kill(os.getpid(), signal.SIGKILL)
+            if count == doomed or fate == "seen":
+                os.write(told, f"{event} {' '.join(map(str, args[:2]))}\n".encode())
+                if fate == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            if fate != "seen" and (count == doomed or (fate == "broken" and count > doomed > 0)):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(args[0]))
 
     sys.addaudithook(notice)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(null := os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(null, 2)
     return cli.main(["install-client", "--bin-dir", BIN_DIR, "--bundle", BUNDLE, "--config", CONFIG])
 
 
@@ -62,11 +77,12 @@ def main() -> None:
     assert Path(BIN_DIR).is_dir()
     assert disk
     for line in sys.stdin:
+        fate, number = line.split()
         hear, tell = os.pipe()
         if not (pid := os.fork()):
             status = 99
             with contextlib.suppress(SystemExit):
-                status = live(int(line), tell)
+                status = live(fate, int(number), tell)
             os._exit(status)
         os.close(tell)
         with open(hear) as heard:  # noqa: PTH123 (a descriptor)

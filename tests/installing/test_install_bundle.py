@@ -182,17 +182,22 @@ def test_a_client_with_an_interpreter_elsewhere_needs_no_versions(bin_dir, bundl
 # -- what is there already -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["script", "program", "link", "directory"])
+ABOUT = "CNI plugin floatip 1.0"  # what a plugin of that name would say, whoever made it
+
+
+@pytest.mark.parametrize("kind", ["script", "program", "program that says so", "link", "directory"])
 def test_anothers_program_of_that_name_is_left_alone(bin_dir, bundles, kind, capsys):
     path = bin_dir / "floatip"
     if kind == "directory":
         path.mkdir()
     elif kind == "script":
-        path.write_text("#!/bin/sh\necho I am of another vendor\n")
+        path.write_text(f"#!/bin/sh\necho {ABOUT}, of another vendor\n")
     elif kind == "link":
         path.symlink_to("/bin/true")
     else:
         shutil.copy("/bin/true", path)
+        with path.open("a") as file:
+            file.write(ABOUT * (kind == "program that says so"))
     before = tree(bin_dir)
     argv = ["--bin-dir", str(bin_dir), "--config", str(config(bin_dir.parent))]
     assert cli.main(["install-client", *argv, "--bundle", str(bundles[0])]) == 1
@@ -237,6 +242,24 @@ def test_a_client_that_fails_in_its_place_gives_way_to_the_former_one(bin_dir, t
     assert tree(bin_dir) == {}
 
 
+@pytest.mark.parametrize("nth", [1, 2], ids=["interpreter", "client"])
+def test_a_disk_that_gives_back_something_else(bin_dir, bundles, monkeypatch, nth):
+    """Damage that shows only once the file has left the page cache."""
+    count = 0
+
+    def lose(fd: int, *_: int) -> None:
+        nonlocal count
+        count += 1
+        if count == nth:
+            os.pwrite(fd, b"?", os.fstat(fd).st_size - 1)
+
+    monkeypatch.setattr(os, "posix_fadvise", lose)
+    with pytest.raises(IoFailure, match=r"/bin/.*: what was written is not what is read back: the disk may"):
+        installer.install_client(bin_dir, POLICY, bundle=bundles[0])
+    assert count == nth
+    assert tree(bin_dir) == {}
+
+
 # -- where it cannot be --------------------------------------------------------------------------------------
 
 
@@ -273,9 +296,54 @@ def test_an_installer_that_hangs_is_not_waited_for_without_end(bin_dir):
 
 def test_the_directory_may_be_said_relative(bin_dir, bundles, monkeypatch):
     monkeypatch.chdir(bin_dir.parent)
-    installer.install_client(Path("bin"), POLICY, bundle=bundles[0])
+    said = config(bin_dir.parent)
+    argv = ["install-client", "--bin-dir", "bin", "--bundle", str(bundles[0]), "--config", str(said)]
+    assert cli.main(argv) == 0
     assert installer.look(bin_dir).interpreter.name == interpreters.PYTHON
     assert installer.look(bin_dir).interpreter.is_absolute()
+
+
+def test_no_directory_is_not_the_one_at_hand(bin_dir, bundles, monkeypatch, capsys):
+    """A variable that is not set, in somebody's script."""
+    monkeypatch.chdir(bin_dir)
+    for verb in ("install-client", "uninstall", "agent"):
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--bin-dir", ""])
+        assert "argument --bin-dir: no directory is named" in capsys.readouterr().err
+    assert tree(bin_dir) == {}
+
+
+@pytest.mark.parametrize("where", [".", "version", "version/python"])
+def test_something_else_in_the_place_of_the_interpreter_is_named_and_left(bin_dir, bundles, where):
+    interpreter = interpreters.path_of(bin_dir, bundles[0])
+    path = {".": interpreter.parent.parent, "version": interpreter.parent}.get(where, interpreter)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if path == interpreter else path.write_text("a file")
+    before = tree(bin_dir)
+    with pytest.raises(IoFailure, match=rf"\({path}\): move away what is there"):
+        installer.install_client(bin_dir, POLICY, bundle=bundles[0])
+    assert tree(bin_dir).keys() == before.keys()
+
+
+def test_a_link_to_the_interpreter_is_not_the_interpreter(bin_dir, bundles):
+    """It may lead to it in this container, and nowhere on the host."""
+    client = installer.install_client(bin_dir, POLICY, bundle=bundles[0])
+    path = version(bin_dir) / "python"
+    path.unlink()
+    path.symlink_to(bundles[0] / "python")
+    with pytest.raises(installer.Unsound, match="the interpreter"):
+        installer.look(bin_dir)
+    assert installer.install_client(bin_dir, POLICY, bundle=bundles[0]) == client
+    assert not path.is_symlink()
+    assert release(bin_dir) == __version__
+
+
+def test_what_a_strange_umask_and_a_kill_left_is_opened(bin_dir, bundles):
+    directories = [bin_dir / ".floatip", interpreters.path_of(bin_dir, bundles[0]).parent]
+    for directory in directories:
+        directory.mkdir(mode=0o700)
+    installer.install_client(bin_dir, POLICY, bundle=bundles[0])
+    assert {stat.S_IMODE(each.stat().st_mode) for each in directories} == {0o755}
 
 
 def test_every_refusal_is_a_sentence(bin_dir):

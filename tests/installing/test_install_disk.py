@@ -91,6 +91,17 @@ def test_a_directory_that_is_read_only(mounts, bin_dir, bundles):
     assert tree(bin_dir) == {}
 
 
+def test_uninstalling_from_a_directory_that_is_read_only(mounts, bin_dir, bundles):
+    mounts.mount("--bind", bin_dir, bin_dir)
+    assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0
+    before = tree(bin_dir)
+    mounts.mount("-o", "remount,bind,ro", bin_dir)
+    done = mounts.run(command("uninstall", bin_dir, "--config", bin_dir.parent / "config.json"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot remove {bin_dir}/floatip: Read-only file system: mount it writable" in done.stderr
+    assert tree(bin_dir) == before
+
+
 def test_what_is_there_already_needs_no_writable_directory(mounts, bin_dir, bundles):
     mounts.mount("--bind", bin_dir, bin_dir)
     assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0

@@ -1,8 +1,12 @@
-"""An installer that is killed at any moment leaves the former client or the new one; the next tidies up."""
+"""An installer that is killed, or refused by the disk, at any step leaves the former client or the new one.
+
+What was refused has left nothing; the next installer tidies up after the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -33,42 +37,78 @@ def installers(bin_dir: Path, bundle: Path, number: str) -> Iterator[subprocess.
         process.communicate(timeout=20)
 
 
-def run(process: subprocess.Popen[str], doomed: int) -> tuple[int, str]:
+def run(process: subprocess.Popen[str], fate: str = "killed", doomed: int = 0) -> tuple[int, str]:
     assert process.stdin
     assert process.stdout
-    process.stdin.write(f"{doomed}\n")
+    process.stdin.write(f"{fate} {doomed}\n")
     process.stdin.flush()
     answer = json.loads(process.stdout.readline())
     return answer["status"], answer["event"]
 
 
-@pytest.mark.parametrize("upgrade", [False, True], ids=["first", "upgrade"])
-def test_killed_at_each_step(bin_dir, bundles, tmp_path, upgrade):
+@pytest.mark.parametrize(
+    ("upgrade", "fate"),
+    [(False, "killed"), (True, "killed"), (False, "refused"), (True, "refused"), (True, "broken")],
+)
+def test_at_each_step(bin_dir, bundles, tmp_path, upgrade, fate):
     former = tmp_path / "former"
     if upgrade:
         said = config(tmp_path)
         argv = command("install-client", bin_dir, "--bundle", bundles[0], "--config", said, release=OLDER)
         subprocess.run(argv, check=True, capture_output=True)
     shutil.copytree(bin_dir, former)
+    before = tree(bin_dir)
     events, releases = [], []
     with installers(bin_dir, bundles[1], NEWER) as process:
-        assert run(process, 0) == (0, "")
+        assert run(process) == (0, "")
         whole = tree(bin_dir)
         while True:
             shutil.rmtree(bin_dir)
             shutil.copytree(former, bin_dir)
-            status, event = run(process, len(events) + 1)
-            if status == 0:
+            status, event = run(process, fate, len(events) + 1)
+            if not event:
                 break
-            assert (status, bool(event)) == (KILLED, True)
             events.append(event)
+            assert status == KILLED if fate == "killed" else status in (0, 1), event
             if upgrade or (bin_dir / "floatip").exists():
                 releases.append(release(bin_dir))
-            assert run(process, 0) == (0, "")
+            if fate == "refused" and not event.startswith("os.remove"):
+                assert tree(bin_dir) == (before if status else whole), event
+            assert run(process) == (0, "")
             assert tree(bin_dir) == whole, event
             assert release(bin_dir) == NEWER
     kinds = {event.split()[0] for event in events}
-    assert kinds >= {"open", "os.rename", "os.remove", "os.chmod", "subprocess.Popen"}, events
+    assert kinds >= {"open", "os.rename", "os.remove", "os.chmod", "os.fsync", "subprocess.Popen"}, events
     assert len(events) > 8
-    assert releases == sorted(releases)
-    assert set(releases) == ({OLDER, NEWER} if upgrade else {NEWER})
+    if fate == "killed":
+        assert releases == sorted(releases)
+        assert set(releases) == ({OLDER, NEWER} if upgrade else {NEWER})
+
+
+ORDER = """\
+open .floatip/VERSION/.python.NEW
+os.fsync .floatip/VERSION/.python.NEW
+os.rename .floatip/VERSION/.python.NEW .floatip/VERSION/python
+os.fsync .floatip/VERSION
+os.fsync .floatip
+os.fsync .
+open .floatip.NEW
+os.fsync .floatip.NEW
+subprocess.Popen .floatip.NEW
+os.rename .floatip.NEW floatip
+os.fsync .
+subprocess.Popen floatip
+"""
+
+
+def test_what_is_on_the_disk_before_what(bin_dir, bundles):
+    """What a power cut leaves: a name only of what is whole, has been tried out, and will still be there."""
+    with installers(bin_dir, bundles[1], NEWER) as process:
+        status, told = run(process, "seen", 1)
+    assert status == 0
+    told = told.replace(f"{bin_dir}/", "").replace(str(bin_dir), ".")
+    told = re.sub(r"\.[0-9a-f]{12}\.new", ".NEW", told)
+    told = re.sub(rf"{NEWER}-[0-9a-f]{{12}}", "VERSION", told)
+    steps = re.findall(r"(?m)^(?:open|os.fsync|subprocess.Popen) \S+|^os.rename .*", told)
+    compiling = "subprocess.Popen .floatip/VERSION/python"
+    assert [step for step in steps if step != compiling] == ORDER.splitlines()

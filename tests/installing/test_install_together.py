@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 from tests.installing.places import NEWER, OLDER, command, config, release, tree
 
@@ -18,8 +19,11 @@ def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
         number: command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)
         for number, bundle in zip((OLDER, NEWER), bundles, strict=True)
     }
-    subprocess.run(ways[OLDER], check=True, capture_output=True)
-    with Runtime(bin_dir / "floatip") as runtime:
+    client, sizes = bin_dir / "floatip", set()
+    for way in (ways[NEWER], ways[OLDER]):
+        subprocess.run(way, check=True, capture_output=True)
+        sizes.add(client.stat().st_size)
+    with Runtime(client) as runtime, Eye(client) as eye:
         for _ in range(ROUNDS):
             running = [
                 subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -31,30 +35,54 @@ def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
             assert release(bin_dir) in ways
     assert runtime.wrong == []
     assert runtime.calls > ROUNDS
+    assert eye.sizes <= sizes  # never none, never a part
     names = [name for name in tree(bin_dir) if not name.startswith(".floatip/")]
     assert names == [".floatip", "floatip"]
     assert len(list((bin_dir / ".floatip").iterdir())) == 2
 
 
-class Runtime:
-    """Calls VERSION without a pause, as long as it is entered."""
+class Companion(threading.Thread):
+    """Does something with the client without a pause, as long as it is entered."""
 
     def __init__(self, client: Path) -> None:
+        super().__init__()
         self._client = client
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.calls = 0
-        self.wrong: list[str] = []
 
-    def __enter__(self) -> Runtime:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        self.join()
 
-    def _run(self) -> None:
+
+class Eye(Companion):
+    """Sees moments that no call is short enough to meet."""
+
+    def __init__(self, client: Path) -> None:
+        super().__init__(client)
+        self.sizes: set[int | None] = set()
+        """``None``: that of a file which is not there."""
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.sizes.add(self._client.stat().st_size)
+            except FileNotFoundError:
+                self.sizes.add(None)
+
+
+class Runtime(Companion):
+    """Calls VERSION."""
+
+    def __init__(self, client: Path) -> None:
+        super().__init__(client)
+        self.calls = 0
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
         while not self._over.is_set():
             try:
                 done = subprocess.run(

@@ -68,6 +68,12 @@ class Node:
         except installer.Unsound as e:
             return str(e)
 
+    def records(self) -> dict[str, bytes]:
+        """Return the claim files that the newer release wrote."""
+        paths = (self.place.data / "claims").glob("*.json")
+        found = {path.name: path.read_bytes() for path in paths}
+        return {name: record for name, record in found.items() if b'"version": 2' in record}
+
     def repairs(self) -> float:
         return self.node.agent.metrics()["floatip_client_repairs_total"]
 
@@ -195,15 +201,19 @@ def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(node: N
     node.start_agent(NEWER)
     pod = node.scene.attach(node.place, "192.168.0.100/24", tables=("a",))
     assert pod.add().code == 0
+    assert (written := node.records())
     node.node.agent.kill()
     node.install(__version__)
     node.start_agent(__version__)
+    said = [line["msg"] for line in node.node.agent.said() if line.get("level") == "warning"]
+    assert any("written by a newer release (version 2)" in sentence for sentence in said)
     shown = node.node.run([str(PROGRAM), "status"])
     assert "written by a newer release (version 2)" in shown.stdout
     assert pod.delete().code == 0
     assert "a1 eth1" in node.scene.routes("192.168.0.100/32")["a"]
     assert pod.again().add().code == 0
     node.node.agent.kill()
+    assert written.items() <= node.records().items()
     node.start_agent(NEWER)
     assert node.node.agent.is_ready
 
