@@ -12,7 +12,7 @@ FROM ${BASE} AS python
 RUN --mount=type=secret,id=apt.conf,target=/run/apt.conf \
     if [ -s /run/apt.conf ]; then export APT_CONFIG=/run/apt.conf; fi; export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q && apt-get install -q -y --no-install-recommends python3 \
- && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/debconf/*-old
+ && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache
 
 FROM python AS build
 RUN --mount=type=secret,id=apt.conf,target=/run/apt.conf \
@@ -41,6 +41,7 @@ RUN /src/install/image/finish.sh "$VERSION"
 FROM python
 COPY --from=build /usr/libexec/floatip /usr/libexec/floatip
 COPY --from=build /opt/floatip /opt/floatip
+COPY --from=build /usr/share/doc/cni-floatip /usr/share/doc/cni-floatip
 COPY LICENSE install/bundle/NOTICE /usr/share/doc/cni-floatip/
 ENV PATH=/opt/floatip/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ENTRYPOINT ["floatipctl"]

@@ -35,6 +35,7 @@ buildah                     buildah
 mmdebstrap                  mmdebstrap
 /usr/share/containers/seccomp.json golang-github-containers-common
 /usr/share/doc/musl         musl
+/usr/share/doc/mksh         mksh
 curl                        curl
 flock                       util-linux
 systemd-analyze             systemd

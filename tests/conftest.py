@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def program(name: str) -> str | None:
 def missing(need: str) -> str | None:
     """Say what is missing for a need, or nothing.
 
-    A need is ``root``, a program, ``<name>-plugin`` (CNI), ``reference-plugins``, or
+    A need is ``root``, a program, a file (a pattern), ``<name>-plugin`` (CNI), ``reference-plugins``, or
     ``reference-plugins-1.1.0`` (those that speak CNI 1.1.0; Debian's do not).
     """
     if need == "root":
@@ -68,6 +69,8 @@ def missing(need: str) -> str | None:
             if find_plugin(name)
             else f"no CNI plugin {name}: apt-get install containernetworking-plugins"
         )
+    if need.startswith("/"):
+        return None if glob(need) else f"no {need}: {HINTS.get(need, 'see lab/bootstrap.sh')}"  # noqa: PTH207
     return None if program(need) else f"no {need}: {HINTS.get(need, 'not found in PATH')}"
 
 

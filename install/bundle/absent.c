@@ -32,13 +32,22 @@ ABSENT(int, getnameinfo,
         socklen_t services, int flags),
        EAI_FAIL)
 ABSENT(const char *, gai_strerror, (int code), "there is no name service here")
-ABSENT(int, gethostbyname_r,
-       (const char *name, struct hostent *found, char *buffer, size_t size, struct hostent **result, int *why), -1)
-ABSENT(int, gethostbyaddr_r,
-       (const void *address, socklen_t length, int family, struct hostent *found, char *buffer, size_t size,
-        struct hostent **result, int *why),
-       -1)
 ABSENT(struct protoent *, getprotobyname, (const char *name), NULL)
 ABSENT(struct servent *, getservbyname, (const char *name, const char *protocol), NULL)
 ABSENT(struct servent *, getservbyport, (int port, const char *protocol), NULL)
 void freeaddrinfo(struct addrinfo *found) {}
+
+/* CPython reads these two's result, not what they return. */
+int gethostbyname_r(const char *name, struct hostent *found, char *buffer, size_t size, struct hostent **result,
+                    int *why)
+{
+    *result = NULL, *why = NO_RECOVERY;
+    return ENOSYS;
+}
+
+int gethostbyaddr_r(const void *address, socklen_t length, int family, struct hostent *found, char *buffer, size_t size,
+                    struct hostent **result, int *why)
+{
+    *result = NULL, *why = NO_RECOVERY;
+    return ENOSYS;
+}

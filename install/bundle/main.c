@@ -70,6 +70,11 @@ static char *contents(const char *path)
     return text;
 }
 
+static int nibble(char letter)
+{
+    return letter <= '9' ? letter - '0' : letter - 'a' + 10;
+}
+
 /* In an installed client (cni_floatip/installer/rendering.py): what the installer writes, the program's source, and
  * the same compiled for one release of CPython. Of 60 KiB the parser is given the first tenth, if that release is ours.
  * Return the compiled program and end the text before the source, or NULL: then the whole is source like any other. */
@@ -77,7 +82,7 @@ static PyObject *compiled_part(char *text)
 {
     static const char end_of_head[] = "\n# End of what the installer writes.\n", begin[] = "bytes.fromhex(\"";
     char release[64];
-    sprintf(release, "\nif sys.hexversion == %d:\n", PY_VERSION_HEX);
+    snprintf(release, sizeof release, "\nif sys.hexversion == %d:\n", PY_VERSION_HEX);
     char *head = strstr(text, end_of_head), *found = head ? strstr(head, release) : NULL;
     found = found ? strstr(found, begin) : NULL;
     if (!found)
@@ -86,11 +91,13 @@ static PyObject *compiled_part(char *text)
     size_t digits = strspn(found, "0123456789abcdef"), size = digits / 2;
     if (found[digits] != '"' || digits % 2)
         return NULL;
-    for (size_t i = 0; i < size; i++) {
-        char pair[3] = {found[2 * i], found[2 * i + 1], '\0'};
-        found[i] = (char)strtol(pair, NULL, 16);
-    }
+    for (size_t i = 0; i < size; i++)
+        found[i] = (char)(nibble(found[2 * i]) << 4 | nibble(found[2 * i + 1]));
     PyObject *program = PyMarshal_ReadObjectFromString(found, (Py_ssize_t)size);
+    if (program && !PyCode_Check(program)) {
+        Py_CLEAR(program);
+        PyErr_SetString(PyExc_ValueError, "what the installer compiled is no program");
+    }
     head[1] = '\0';
     return program;
 }

@@ -32,9 +32,17 @@ rm -rf "$site"/boto3 "$site"/boto3-*.dist-info "$site"/s3transfer "$site"/s3tran
 find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
 rm -f "$site/botocore/data/endpoints.json"
 # For shells and for people at a keyboard, and leftovers of the build.
-rm -rf "$home"/bin/[Aa]ctivate* "$home"/bin/jp.py "$home"/bin/jsonschema "$home"/bin/pyroute2-* "$home"/bin/ss2 \
-  "$home/include"
+find "$home/bin" -type f ! -name floatipctl -delete
+rm -rf "$home/include"
 find "$site" \( -name __pycache__ -o -name tests -o -name '*.pyi' \) -prune -exec rm -rf {} +
+
+# What the node bundle is linked from, by Debian's source packages: their sources belong to it (NOTICE).
+archive=$(python3 -c 'import sysconfig; print("{LIBPL}/{LIBRARY}".format_map(sysconfig.get_config_vars()))')
+mkdir -p /usr/share/doc/cni-floatip
+for linked in "$archive" "$(gcc -print-file-name=libc.a)" "$(gcc -print-libgcc-file-name)"; do
+  dpkg-query --search "$(realpath "$linked")" | cut -d: -f1 |
+    xargs -r dpkg-query --show --showformat='${source:Package} ${source:Version}\n'
+done >/usr/share/doc/cni-floatip/SOURCES
 
 # A root file system that nobody can write to cannot be given compiled files later. By content, for a layer may not
 # keep the time of a file to the second.

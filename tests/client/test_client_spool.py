@@ -89,13 +89,17 @@ def test_a_disk_that_is_full(node):
     assert node.spooled() == []
 
 
-def test_many_at_once(node):
-    processes = [
-        node.start("DEL", env=node.environment("DEL", CNI_CONTAINERID=f"c{number % 10}"))
-        for number in range(20)
-    ]
+def test_many_at_once(node, tmp_path):
+    """Each has its input at once: a client with little patience makes another DEL of what comes late."""
+    config = tmp_path / "config"
+    config.write_bytes(b"{}")
+    processes = []
+    for number in range(20):
+        env = node.environment("DEL", CNI_CONTAINERID=f"c{number % 10}")
+        with config.open("rb") as stdin:
+            processes.append(node.start("DEL", env=env, stdin=stdin))
     for process in processes:
-        process.communicate(b"{}", 60)
+        process.communicate(timeout=60)
     assert [process.returncode for process in processes] == [0] * 20
     assert len(node.spooled()) == 10
     assert all(wire.read_body(path.read_bytes()).stdin == b"{}" for path in node.spooled())

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,9 @@ RELEASE = (
     os.environ.get("FLOATIP_DEBIAN")
     or re.findall(r"(?m)^ARG BASE=debian:(\w+)-slim$", DOCKERFILE.read_text())[0]
 )
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SLOW = 900.0
+KEPT = 6
+"""So many former builds are left for the next one to continue."""
 
 # What the slim images of Debian leave out (https://github.com/debuerreotype/debuerreotype).
 LEFT_OUT = ("doc", "groff", "info", "linda", "lintian", "locale", "man")
@@ -99,6 +102,7 @@ def build() -> Image:
                 *("build", "--isolation", "chroot", "--pull-never", "--layers", "--tag", NAME, *secrets),
                 *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}", str(ROOT)),
             )
+        _forget_old_builds()
         found = json.loads(_buildah("inspect", "--type", "image", NAME))
         size = json.loads(_buildah("images", "--json", base))[0]["size"]
         return Image(
@@ -106,11 +110,28 @@ def build() -> Image:
         )
 
 
+def _forget_old_builds() -> None:
+    former = [each for each in json.loads(_buildah("images", "--json")) if not each["names"]]
+    for each in sorted(former, key=lambda each: int(each["created"]))[:-KEPT]:
+        _buildah("rmi", each["id"])
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
+    """Be the only one who builds; what an interrupted build has mounted goes, whoever interrupts it."""
     with (STORE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            _remove_containers()
+            yield
+        finally:
+            _remove_containers()
+
+
+def _remove_containers() -> None:
+    _buildah("rm", "--all")
+    shutil.rmtree(STORE / "work", ignore_errors=True)
+    (STORE / "work").mkdir()
 
 
 def _base() -> str:
@@ -118,16 +139,13 @@ def _base() -> str:
     name = f"{NAME}-base:{RELEASE}-{made_from}"
     if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
         return name
-    with tempfile.TemporaryDirectory(dir=STORE) as work:
+    with tempfile.TemporaryDirectory(dir=STORE / "work") as work:
         tar = f"{work}/base.tar"
         command = ["mmdebstrap", "--variant=minbase", "--mode=root", *SLIM, RELEASE, tar, *_sources()]
         _run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
         container = _buildah("from", "scratch").strip()
-        try:
-            _buildah("add", "--quiet", container, tar, "/")
-            _buildah("commit", "--quiet", container, name)
-        finally:
-            _buildah("rm", container)
+        _buildah("add", "--quiet", container, tar, "/")
+        _buildah("commit", "--quiet", container, name)
     return name
 
 
@@ -174,12 +192,9 @@ def _unpacked(image: str) -> Path:
     shutil.rmtree(place.parent, ignore_errors=True)
     place.parent.mkdir()
     container = _buildah("from", "--pull-never", NAME).strip()
-    try:
-        mounted = _buildah("mount", container).strip()
-        _run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
-        place.with_suffix(".new").rename(place)
-    finally:
-        _buildah("rm", container)
+    mounted = _buildah("mount", container).strip()
+    _run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
+    place.with_suffix(".new").rename(place)
     return place
 
 
@@ -192,22 +207,42 @@ def _buildah(*arguments: str) -> str:
         "--storage-driver",
         "overlay",
     ]
-    return _run(["nice", "buildah", *storage, *arguments])
+    return _run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
 
 
 def _run(command: list[str], env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
+    process = subprocess.Popen(
         command,
         env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=900,
-        check=False,
+        start_new_session=True,
     )
-    if done.returncode:
-        raise AssertionError(f"{' '.join(command[:6])}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout
+    failed = ""
+    try:
+        said, complained = process.communicate(timeout=SLOW)
+    except subprocess.TimeoutExpired:
+        failed = f" is not done after {SLOW:.0f} s; is what it fetches from slow?"
+        _end(process)
+        said, complained = process.communicate()
+    except BaseException:
+        _end(process)
+        raise
+    if failed or process.returncode:
+        raise AssertionError(f"{' '.join(command)}{failed}: {said[-3000:]}{complained[-3000:]}")
+    return said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a build with all that it runs."""
+    os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _bytes(shown: str) -> int:

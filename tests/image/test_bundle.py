@@ -19,14 +19,16 @@ from bench import rows_cell
 from bench.cell import cell
 from bench.scene import Scene
 from cni_floatip.versions import SUPPORTED
-from tests.image.images import ROOT, Image
+from tests.image.images import NEEDS, ROOT, Image
 from tests.runtimes import private
 
-pytestmark = pytest.mark.needs("root", "ip", "buildah", "mmdebstrap", "runc")
+pytestmark = pytest.mark.needs("ip", *NEEDS)
 BIN = "/opt/cni/bin"
 SPOOL = "var/lib/cni/floatip/spool"
 CONFIG = b'{"cniVersion": "1.1.0", "name": "floating", "type": "floatip"}'
 ATTACHMENT = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_NETNS": "", "CNI_PATH": BIN}
+MUSL = "/usr/lib/*-linux-musl"
+"""Debian has musl, and a shell that is linked with it."""
 FLOATIPCTL = str(Path(sys.executable).with_name("floatipctl"))
 
 
@@ -127,6 +129,27 @@ def test_a_del_is_kept(root: Root) -> None:
     assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+def test_its_digests_are_sha_256(image: Image) -> None:
+    """Of every length about the ends of its blocks: another name, and a DEL would be kept twice."""
+    program = "import _sha2\nfor n in range(260): print(_sha2.sha256(b'x' * n).hexdigest())"
+    done = subprocess.run(
+        [str(image.bundle / "python"), "-IS", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [hashlib.sha256(b"x" * n).hexdigest() for n in range(260)]
+
+
+def test_a_client_that_was_damaged_fails_as_programs_do(root: Root) -> None:
+    """A runtime is told of a failure; it is not left with a signal."""
+    client = root.path / "opt/cni/bin/floatip"
+    text = client.read_text()
+    for written in ("4e", "00ff", "", "63"):  # None, nothing, no end, half of one
+        client.write_text(re.sub(r'bytes\.fromhex\("[0-9a-f]*', f'bytes.fromhex("{written}', text))
+        assert root.call("VERSION").returncode == 1
+    for length in (len(text) // 8, len(text) // 2):
+        client.write_text(text[:length])
+        assert root.call("ADD").returncode == 1
+
+
 def test_a_mistake_of_ours_is_an_answer_too(root: Root) -> None:
     client = root.path / "opt/cni/bin/floatip"
     client.write_text(re.sub(r"(?m)^SPOOL = .*", "SPOOL = None", client.read_text(), count=1))
@@ -169,22 +192,26 @@ def test_nothing_in_the_environment_misleads_it(root: Root) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.needs("/bin/busybox", f"{MUSL}/libc.so", f"{MUSL}/bin/mksh")
 def test_beside_busybox_and_musl(root: Root) -> None:
-    """A host with another C library: what is there takes no part in it."""
-    musl = next(Path("/lib").glob("ld-musl-*.so.1")).resolve()
-    (root.path / "bin").mkdir()
-    (root.path / "lib").mkdir()
+    """A host with another C library: its shell starts the client, and its library takes no part in it."""
+    loader = next(Path("/lib").glob("ld-musl-*.so.1"))
+    for place in ("bin", "lib"):
+        (root.path / place).mkdir()
     shutil.copy("/bin/busybox", root.path / "bin")
-    (root.path / "bin/sh").symlink_to("busybox")
-    shutil.copy(musl, root.path / "lib/libc.so")
-    said = subprocess.run(
-        ["/usr/sbin/chroot", str(root.path), "/lib/libc.so"], capture_output=True, text=True, check=False
-    )
+    shutil.copy(loader.resolve().parent / "bin/mksh", root.path / "bin/sh")
+    shutil.copy(loader.resolve(), root.path / "lib" / loader.name)
+    chroot = ["/usr/sbin/chroot", str(root.path)]
+    said = subprocess.run([*chroot, f"/lib/{loader.name}"], capture_output=True, text=True, check=False)
     assert "musl libc" in said.stderr, "the root is musl's"
-    through = ("/bin/sh", "-c", 'exec "$0"')
-    assert root.versions(through=through) == list(SUPPORTED)
-    assert root.call("DEL", through=through).returncode == 0
-    assert len(list((root.path / SPOOL).iterdir())) == 1
+    env = {"LD_LIBRARY_PATH": "/lib", "LD_PRELOAD": f"/lib/{loader.name}"}
+    for shell in (["/bin/sh"], ["/bin/busybox", "sh"]):
+        through = (*shell, "-c", '"$0"; exit $?')
+        assert root.versions(through=through, env=env) == list(SUPPORTED)
+        assert root.call("DEL", through=through, env=env).returncode == 0
+        kept = list((root.path / SPOOL).iterdir())
+        assert len(kept) == 1
+        kept[0].unlink()
 
 
 def test_in_a_cgroup_of_50_mib(root: Root) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import __version__
-from tests.image.images import DOCKERFILE, ROOT, Image
+from tests.image.images import DOCKERFILE, NEEDS, ROOT, Image
 
-pytestmark = pytest.mark.needs("root", "buildah", "mmdebstrap", "runc")
+pytestmark = pytest.mark.needs(*NEEDS)
 BUILD_TOOLS = ("gcc", "cc", "ld", "as", "make", "g++", "pip", "pip3", "git", "patchelf", "go", "rustc")
 PROGRAMS = ("bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "opt/floatip/bin")
 LIBRARIES = "opt/floatip/lib"
@@ -54,6 +54,8 @@ def test_nothing_of_the_build_is_left(image: Image) -> None:
     }
     assert left == set()
     assert "floatipctl" in found, "or this looks in the wrong places"
+    programs = {path.name for path in (image.rootfs / "opt/floatip/bin").iterdir() if not path.is_symlink()}
+    assert programs == {"floatipctl"}
     assert not [*image.rootfs.rglob("libpython*.a"), *image.rootfs.rglob("Python.h")]
     assert not (image.rootfs / "src").exists()
     assert not list((image.rootfs / "var/lib/apt/lists").glob("*Packages*"))
@@ -68,6 +70,19 @@ def test_nothing_of_the_machine_that_built_it_is_left(image: Image) -> None:
     ]
     assert ours
     assert not [path for path in ours if str(ROOT) in path.read_text(errors="replace")]
+
+
+def test_licences_and_sources_are_named(image: Image) -> None:
+    """The node bundle is linked with libraries whose licence asks for both."""
+    doc = image.rootfs / "usr/share/doc"
+    notice = (doc / "cni-floatip/NOTICE").read_text()
+    for pattern in re.findall(r"/usr/share/([^\s,;)]*copyright|common-licenses/[\w.-]+)", notice):
+        assert list((image.rootfs / "usr/share").glob(pattern)), pattern
+    assert (doc / "cni-floatip/LICENSE").read_text().strip().startswith("Apache License")
+    sources = (doc / "cni-floatip/SOURCES").read_text().splitlines()
+    assert [re.sub(r"[\d.-]* \d\S+$", "", line) for line in sources] == ["python", "glibc", "gcc"], sources
+    for each in image.rootfs.glob(f"{LIBRARIES}/python3*/site-packages/*.dist-info"):
+        assert [*each.rglob("*LICEN*"), *each.rglob("COPYING*")], each.name
 
 
 def test_packages_are_the_locked_ones_that_are_imported(image: Image) -> None:

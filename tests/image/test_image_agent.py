@@ -15,12 +15,12 @@ from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 from tests.conftest import require
-from tests.image.images import Image
+from tests.image.images import NEEDS, Image
 from tests.image.on_lab import PodOnNode
-from tests.image.pods import daemon_set
+from tests.image.pods import SECCOMP, daemon_set
 from tests.runtimes.on_lab import NOWHERE, only, targets
 
-pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "buildah", "mmdebstrap", "runc")
+pytestmark = pytest.mark.needs("ip", "macvlan-plugin", *NEEDS, str(SECCOMP))
 VIP, VIP6 = IPv4Address("192.168.0.2"), IPv6Address("fd00:192:168::2")
 DESTINATION = f"{VIP}/32"
 
