@@ -4,7 +4,7 @@ PY := .venv/bin/python
 UV := .cache/lock/bin/uv
 ARGS :=
 # Test processes side by side: a file is run by one of them. 0: one after another in one process.
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile)
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -16,10 +16,11 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _secrets() -> Iterator[list[str]]:
     """Yield the options that hand this machine's configuration of apt, pip and TLS to the build."""
     with tempfile.TemporaryDirectory() as directory:
         pip, apt = Path(directory, "pip.conf"), Path(directory, "apt.conf")
-        listed = _run(["pip", "config", "list"]) if shutil.which("pip") else ""
+        listed = _run([sys.executable, "-m", "pip", "config", "list"])
         options = re.findall(r"(?m)^(?:global|:env:)\.(index-url|extra-index-url|proxy)='(.*)'$", listed)
         pip.write_text("".join(["[global]\n", *(f"{name} = {value}\n" for name, value in options)]))
         apt.write_text(_run(["apt-config", "dump", "Acquire"]) if shutil.which("apt-config") else "")
@@ -205,9 +206,16 @@ def _buildah(*arguments: str) -> str:
         "--runroot",
         str(STORE / "run"),
         "--storage-driver",
-        "overlay",
+        _driver(),
     ]
     return _run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
+
+
+@cache
+def _driver() -> str:
+    """Layers are overlays, where the checkout is not on one itself: there they are copies."""
+    on = _run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
+    return "vfs" if on == "overlayfs" else "overlay"
 
 
 def _run(command: list[str], env: Mapping[str, str] | None = None) -> str:
