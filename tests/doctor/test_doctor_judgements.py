@@ -119,7 +119,7 @@ def test_quota_is_near_whichever_it_may_be(used, wanted):
         (AllowedRouteTables(ids=frozenset({"rtb-1", "rtb-2"})), ["table-missing"]),
         (AllowedRouteTables(ids=frozenset({"rtb-2"})), ["table-missing", "no-tables"]),
     ],
-    ids=str,
+    ids=["tag", "no table has it", "id", "one is not there", "none is there"],
 )
 def test_tables_of_policy(policy, wanted):
     there = [table(tags={"floatip": "a"})]
