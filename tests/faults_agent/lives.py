@@ -54,8 +54,8 @@ class Served(Place):
         self._edit({"VERSION": f"VERSION, OLDEST = {version}, {oldest}"})
 
     def _edit(self, lines: Mapping[str, str]) -> None:
-        text = self.plugin.read_text()
-        text = re.sub(r'fromhex\("[0-9a-f]{8}"\)', 'fromhex("")', text)  # what is compiled is of no use then
+        text, compiled = re.subn(r"(sys\.hexversion ==) \w+", r"\1 0", self.plugin.read_text(), count=1)
+        assert compiled, "it would run on as it was compiled"
         for name, line in lines.items():
             text, found = re.subn(rf"(?m)^{name}(, OLDEST| = OLDEST)? = .*$", line, text, count=1)
             assert found, name
