@@ -2,6 +2,7 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/cni-floatip:VERSION --push .
 #
+# SOURCE, REVISION and CREATED (--build-arg) go into labels: where the sources are, their commit, the time (RFC 3339).
 # BASE is any Debian from bookworm (12) on, by digest where a build must be repeatable. Python packages are those of
 # install/requirements.txt, by hash. A build behind a proxy or a mirror hands its own configuration in as secrets,
 # none of which stays in the image: `--secret id=pip.conf,src=...`, `apt.conf`, `ca-certificates`.
@@ -54,7 +55,7 @@ ARG CREATED=
 LABEL org.opencontainers.image.title="cni-floatip" \
       org.opencontainers.image.description="Floating IPs for pods on Amazon EKS: node agent and installer of the CNI plugin" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.version="${VERSION}"

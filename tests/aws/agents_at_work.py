@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab import netns
+from lab.agent import PROGRAM
 from lab.demo.story import claim_states
 from lab.ec2.journal import Call
 from lab.node import Node
@@ -28,19 +29,24 @@ MOVES = "192.168.0.7"
 
 @dataclass(frozen=True)
 class Played:
-    """What was called, by whom, and what it was about."""
+    """What was called, by whom, and what it was about: by agents, and by ``sweep`` and ``doctor``."""
 
     lab: Lab
     cloud: Cloud
     calls: tuple[Call, ...]
+    swept: tuple[Call, ...]
+    diagnosed: tuple[Call, ...]
 
     @property
     def owner(self) -> str:
         return self.lab.ec2.account
 
-    def needs(self, node: str, account: str, *, pod_identity: bool = True) -> list[Request]:
-        """Return what ``node`` needed when it called in the name of ``account``."""
-        mine = [call for call in self.calls if (call.caller, call.account) == (node, account)]
+    def needs(
+        self, node: str, account: str, *, pod_identity: bool = True, calls: tuple[Call, ...] | None = None
+    ) -> list[Request]:
+        """Return what ``node`` needed when it called in the name of ``account``; ``calls``: of these."""
+        heard = self.calls if calls is None else calls
+        mine = [call for call in heard if (call.caller, call.account) == (node, account)]
         return [need for call in mine for need in self.cloud.needs(call, pod_identity=pod_identity)]
 
     def fill(self, name: str, account: str) -> Policy:
@@ -72,7 +78,12 @@ def playing() -> Iterator[Played]:
             node.agent.wait_ready()
         _play(lab)
         calls = tuple(lab.ec2.journal)
-        yield Played(lab, Cloud.of(lab.ec2.region, lab.ec2.view()), calls)
+        for node in lab.nodes.values():  # so that what is heard next is nobody else's
+            node.stop_agent()
+            node.mend_network()
+        swept = _heard(lab, "sweep", "--range", "192.168.0.0/24")
+        diagnosed = _heard(lab, "doctor", "--json")
+        yield Played(lab, Cloud.of(lab.ec2.region, lab.ec2.view()), calls, swept, diagnosed)
 
 
 def _account(lab: Lab, node: Node) -> str:
@@ -113,6 +124,31 @@ def _play(lab: Lab) -> None:
     b_inside = _added(b, inside)
     b.delete(b_inside, inside)
     _eventually(lambda: claim_states(b) <= {"gone"}, b)
+
+
+def _heard(lab: Lab, *command: str) -> tuple[Call, ...]:
+    """Run a command on each node, where a node that has died left something; return what it called."""
+    heard = []
+    for node in lab.nodes.values():
+        _dead(lab, "192.168.0.9/32")
+        lab.ec2.journal.clear()
+        done = node.run([str(PROGRAM), *command], timeout=30)
+        assert done.returncode in (0, 1), done.stderr
+        heard += list(lab.ec2.journal)
+    return tuple(heard)
+
+
+def _dead(lab: Lab, destination: str) -> None:
+    """Leave a route to an interface that is gone, unless it is there already."""
+    ec2 = lab.ec2.client()
+    eni = ec2.create_network_interface(SubnetId=lab.vpc.subnets["client"].id)["NetworkInterface"]
+    if destination not in lab.ec2.truth(lab.tables["a"]):
+        ec2.create_route(
+            RouteTableId=lab.tables["a"],
+            DestinationCidrBlock=destination,
+            NetworkInterfaceId=eni["NetworkInterfaceId"],
+        )
+    ec2.delete_network_interface(NetworkInterfaceId=eni["NetworkInterfaceId"])
 
 
 def _added(node: Node, chain: dict[str, object]) -> Pod:

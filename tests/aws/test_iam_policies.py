@@ -41,10 +41,10 @@ CASES = {
 """Policy -> who has it: a node, in its own name or in the name of the owner of the VPC."""
 
 
-def _needed(played: Played, name: str) -> tuple[Policy, list[Request]]:
+def _needed(played: Played, name: str, calls: tuple[Call, ...] | None = None) -> tuple[Policy, list[Request]]:
     node, as_owner = CASES[name]
     own = GUEST if node == "b1" else played.owner
-    return played.fill(name, own), played.needs(node, played.owner if as_owner else own)
+    return played.fill(name, own), played.needs(node, played.owner if as_owner else own, calls=calls)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,6 +60,30 @@ def test_nothing_is_unused(played: Played, name: str) -> None:
     policy, needed = _needed(played, name)
     idle = [what for what, less in policy.smaller() if all(less.allows(need) for need in needed)]
     assert idle == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_sweep_needs_no_more(played: Played, name: str) -> None:
+    policy, needed = _needed(played, name, played.swept)
+    assert [str(need) for need in needed if not policy.allows(need)] == []
+    deletes = [need for need in needed if need.action == "ec2:DeleteRoute"]
+    assert bool(deletes) == (name != "agent-in-shared-vpc")
+
+
+BEYOND = {
+    "agent-by-tag": {"SecurityGroups", "NetworkAcls", "TransitGatewayVpcAttachments"},
+    "agent-in-shared-vpc": {"SecurityGroups", "NetworkAcls"},
+    "owner-role": {"TransitGatewayVpcAttachments"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_doctor_needs_its_own_policy_beside_the_agents(played: Played, name: str) -> None:
+    """In a shared VPC both roles: what is attached to the VPC only its owner sees."""
+    policy, needed = _needed(played, name, played.diagnosed)
+    beyond = [need for need in needed if not policy.allows(need)]
+    assert [str(need) for need in beyond if not read("doctor").allows(need)] == []
+    assert {need.action for need in beyond} == {f"ec2:Describe{what}" for what in BEYOND[name]}
 
 
 def test_by_arn(played: Played) -> None:

@@ -41,7 +41,8 @@ def confined(capabilities):
 
 def restart(node, capabilities):
     """Give the node's agent these capabilities and no others, from its first instruction on."""
-    node.stop_agent()
+    if node.agent.is_running:
+        node.stop_agent()
     node.agent.command = [*confined(capabilities), *node.agent.command[-2:]]
     node.start_agent()
 
@@ -96,7 +97,7 @@ def test_the_installer_needs_none(node, tmp_path):
 
 
 def test_the_uninstaller_cleans_the_node_with_them(world, node):
-    """Last in this file: afterwards nothing of the product is on the node."""
+    """Afterwards nothing of the product is on the node."""
     rights = manifest("uninstall.yaml").container("uninstall")["securityContext"]["capabilities"]["add"]
     uninstall = [*confined(rights), PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
     restart(node, MAY)
@@ -113,3 +114,15 @@ def test_the_uninstaller_cleans_the_node_with_them(world, node):
     assert "removed the nftables table netdev floatip\n" in done.stdout
     assert "floatip" not in node.run(["nft", "list", "ruleset"]).stdout
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
+
+
+def test_by_force_the_guard_stays_while_a_pod_is_there(world, node):
+    """Else the pod would reach instance metadata from then on, and nobody would put it back."""
+    node.install_client()
+    restart(node, MAY)
+    node.add(node.pod("web"), world.conflist())
+    node.stop_agent()
+    done = node.run([PROGRAM, "uninstall", "--force", "--bin-dir", str(node.bin_dir)])
+    assert done.returncode == 0, done.stderr
+    assert not (node.bin_dir / "floatip").exists()
+    assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout

@@ -7,14 +7,15 @@ from functools import cache
 
 import kubernetes_validate
 import pytest
+import yaml
 from kubernetes_validate.utils import all_versions
 
-from tests.chart.rendered import LEAST, having, manifest, render
+from tests.chart.rendered import CHART, LEAST, having, manifest, render
 
 pytestmark = pytest.mark.needs("helm")
 
-OLDEST = (1, 33)
-"""The oldest that EKS supports."""
+OLDEST = (1, 30)
+"""The oldest that the chart may be installed on."""
 VERSIONS = sorted(
     {(int(major), int(minor)) for major, minor, *_ in (version.split(".") for version in all_versions())}
 )
@@ -91,9 +92,18 @@ COMBINATIONS = {
 }
 
 
+def test_irsa_is_said_on_the_service_account_of_the_pod():
+    objects = render(COMBINATIONS["IRSA, a digest, a pull secret"])
+    account = objects.one("ServiceAccount")["metadata"]
+    assert account["annotations"] == ACCOUNT
+    assert account["name"] == objects.pod["serviceAccountName"]
+    assert "annotations" not in render(LEAST).one("ServiceAccount")["metadata"], "Pod Identity needs none"
+
+
 def test_the_schemas_at_hand_reach_from_the_oldest_supported_on():
-    assert SUPPORTED[0] == "1.33"
-    assert len(SUPPORTED) >= 5
+    said = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert said == f">={SUPPORTED[0]}.0-0"
+    assert len(SUPPORTED) >= 8
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)

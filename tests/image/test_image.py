@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import __version__
-from tests.image.images import DOCKERFILE, NEEDS, ROOT, Image
+from tests.image.images import BUILT_FROM, DOCKERFILE, NEEDS, ROOT, Image
 
 pytestmark = pytest.mark.needs(*NEEDS)
 BUILD_TOOLS = ("gcc", "cc", "ld", "as", "make", "g++", "pip", "pip3", "git", "patchelf", "go", "rustc")
@@ -42,7 +42,8 @@ def test_labels(image: Image) -> None:
         "licenses": "Apache-2.0",
         "version": __version__,
     }
-    assert {"description", "source", "revision", "created"} <= set(said)
+    assert {name.upper(): said[name] for name in ("source", "revision", "created")} == BUILT_FROM
+    assert said["description"]
 
 
 def test_nothing_of_the_build_is_left(image: Image) -> None:

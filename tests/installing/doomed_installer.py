@@ -6,7 +6,7 @@ Orders come as lines, a fate and a number N, and are answered by one line of JSO
 met its fate at its N-th change (0: never), with its exit status and what it was about to do. ``killed``: it
 is no more; ``refused``: the disk fails this once; ``broken``: and ever after; ``seen``: it goes on, and all
 its changes are told, a line each. Each is a fork of this process, so it takes no time to start. The changes
-are what CPython's audit events report, and fsync.
+are what CPython's audit events report, in whatever directory, and fsync.
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ def audited_fsync(fd: int) -> None:
     fsync(fd)
 
 
+def is_written(path: object, _: object, flags: object) -> bool:
+    """Whether a file, wherever it is, is opened to be changed; nothing of Python's own."""
+    if not isinstance(path, str | bytes | os.PathLike) or not int(str(flags)) & (os.O_WRONLY | os.O_RDWR):
+        return False
+    return "__pycache__" not in str(path) and str(path) != os.devnull
+
+
 def live(fate: str, doomed: int, told: int) -> int:
     """Be an installer."""
     count = 0
@@ -54,10 +61,7 @@ def live(fate: str, doomed: int, told: int) -> int:
 
     def notice(event: str, args: tuple[object, ...]) -> None:
         nonlocal count
-        written = (
-            event == "open" and BIN_DIR in str(args[0]) and int(str(args[2])) & (os.O_WRONLY | os.O_RDWR)
-        )
-        if event in CHANGES or written:
+        if event in CHANGES or (event == "open" and is_written(*args)):
             count += 1
             if count == doomed or fate == "seen":
                 os.write(told, f"{event} {' '.join(map(str, args[:2]))}\n".encode())

@@ -102,7 +102,10 @@ subprocess.Popen floatip
 
 
 def test_what_is_on_the_disk_before_what(bin_dir, bundles):
-    """What a power cut leaves: a name only of what is whole, has been tried out, and will still be there."""
+    """What a power cut leaves: a name only of what is whole, has been tried out, and will still be there.
+
+    And it is all that is written, wherever: the runtime's configuration in /etc/cni/net.d is not ours.
+    """
     with installers(bin_dir, bundles[1], NEWER) as process:
         status, told = run(process, "seen", 1)
     assert status == 0

@@ -34,7 +34,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "floatip.image" -}}
-{{- $repository := required "set image.repository: where you pushed the image (install/README.md, \"Build and push the image\")" .Values.image.repository -}}
+{{- $repository := required "set image.repository: where you pushed the image (install/README.md, \"The image\")" .Values.image.repository -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
