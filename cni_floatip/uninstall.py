@@ -21,6 +21,7 @@ from .agent.counts import NoCounts
 from .agent.spool import SUFFIX, Spool
 from .claims import Claim
 from .errors import CniError, TryAgain
+from .model import Link
 from .nodeconf import NodeConf
 from .world import World
 
@@ -62,6 +63,12 @@ def finish(here: Here) -> list[str]:
 
 def obstacles(here: Here) -> list[str]:
     """Say what speaks against removing anything, a sentence each."""
+    if not here.data.is_dir():
+        return [
+            f"{link.name} has a metadata guard, so pods may have addresses here, but there is no "
+            f"{here.data}: run this with the configuration that the agent had"
+            for link in _guarded()
+        ]
     claims, problems = here.world.claims.all()
     found = []
     for claim in claims:
@@ -77,11 +84,16 @@ def obstacles(here: Here) -> list[str]:
 
 
 def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
-    """Remove everything; yield what has gone and what had to stay, a line each. Raises CniError."""
+    """Remove everything; yield what has gone and what had to stay, a line each. Raises CniError.
+
+    ``guards``: also those before instance metadata, which a pod needs as long as it is there.
+    """
     did = "would remove" if dry_run else "removed"
     yield from (f"{did} {path}" for path in installer.remove_client(here.bin_dir, dry_run=dry_run))
     if guards:
         yield from _remove_guards(did, dry_run=dry_run)
+    else:
+        yield from (f"left the metadata guard of {link.name}: a pod may be behind it" for link in _guarded())
     door = Path(here.policy.socket_path)
     spooled = [
         path for path in _entries(here.spool) if path.suffix in (SUFFIX, ".new") or path.name == "corrupt"
@@ -133,20 +145,28 @@ def _who(claim: Claim) -> str:
     return f"{name} ({claim.attachment.ifname} {addresses or 'no address'})"
 
 
-def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
-    """Take the metadata guards off this host's interfaces, and the table that they had in common."""
+def _guarded() -> Iterator[Link]:
+    """Yield this host's interfaces that have a metadata guard."""
     from . import podnet
     from .podnet import guard
 
-    for index, name in socket.if_nameindex():
+    for index, _ in socket.if_nameindex():
+        with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
+            if guard.present(link := podnet.host_link(index)):
+                yield link
+
+
+def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
+    """Take the metadata guards off this host's interfaces, and the table that they had in common."""
+    from .podnet import guard
+
+    for link in _guarded():
         try:
-            link = podnet.host_link(index)
-            if guard.present(link):
-                if not dry_run:
-                    guard.remove(link)
-                yield f"{did} the metadata guard of {name}"
+            if not dry_run:
+                guard.remove(link)
+            yield f"{did} the metadata guard of {link.name}"
         except CniError as e:
-            yield f"left the metadata guard of {name}, if it has one: {e}"
+            yield f"left the metadata guard of {link.name}: {e}"
     try:
         if guard.has_table():
             if not dry_run:

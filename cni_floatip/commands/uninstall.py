@@ -44,7 +44,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="also while pods need it, and with routes left: nobody will take those back",
+        help="also while pods need it, and with routes left: nobody will take those back. The guards stay",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.set_defaults(command=_uninstall)
@@ -65,17 +65,14 @@ def _uninstall(options: argparse.Namespace) -> int:
     told: list[str] = []
     if not options.dry_run:
         told = uninstall.finish(here)
-    if not here.data.is_dir():
-        _tell(uninstall.remove(here, dry_run=options.dry_run))
-        return 0
-    with _alone(here):
+    with _alone(here) if here.data.is_dir() else contextlib.nullcontext():
         against = uninstall.obstacles(here)
         if against:
             sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
         if against and not options.force:
             sys.stderr.write("floatipctl: nothing is removed (--force removes it all the same)\n")
             return 1
-        _tell(uninstall.remove(here, dry_run=options.dry_run, guards=not against))
+        _tell(uninstall.remove(here, dry_run=options.dry_run, guards=not options.force))
     return 0
 
 

@@ -5,6 +5,7 @@ The agent of a lab node runs with exactly these, with ``no_new_privs`` as the da
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,13 +117,24 @@ def test_the_uninstaller_cleans_the_node_with_them(world, node):
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
 
 
-def test_by_force_the_guard_stays_while_a_pod_is_there(world, node):
+def test_by_force_the_guard_stays_while_a_pod_is_there(world, node, tmp_path):
     """Else the pod would reach instance metadata from then on, and nobody would put it back."""
     node.install_client()
     restart(node, MAY)
     node.add(node.pod("web"), world.conflist())
     node.stop_agent()
-    done = node.run([PROGRAM, "uninstall", "--force", "--bin-dir", str(node.bin_dir)])
-    assert done.returncode == 0, done.stderr
-    assert not (node.bin_dir / "floatip").exists()
-    assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+    uninstall = [PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
+    policy = json.loads(Path(node.env["FLOATIP_CONFIG"]).read_text())
+    elsewhere = tmp_path / "config.json"
+    elsewhere.write_text(json.dumps({**policy, "dataDir": str(tmp_path / "none")}))
+    done = node.run([*uninstall, "--config", str(elsewhere)])
+    assert done.returncode == 1, done.stdout
+    assert "eth1 has a metadata guard" in done.stderr
+    assert f"there is no {tmp_path / 'none'}" in done.stderr
+    assert (node.bin_dir / "floatip").exists()
+    for _ in range(2):  # the second time without any records, as a pod does that is made anew
+        done = node.run([*uninstall, "--force"])
+        assert done.returncode == 0, done.stderr
+        assert "left the metadata guard of eth1" in done.stdout
+        assert not (node.bin_dir / "floatip").exists()
+        assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
