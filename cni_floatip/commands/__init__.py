@@ -39,6 +39,26 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names another node configuration."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
+    )
+
+
+def add_bin_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where the runtime's plugins are."""
+    parser.add_argument(
+        "--bin-dir",
+        type=plugin_directory,
+        required=True,
+        metavar="DIR",
+        help="the runtime's plugin directory",
+    )
+
+
 def plugin_directory(said: str) -> Path:
     """Return the directory as the host names it: absolute, and no link followed. A type for argparse."""
     if not said:

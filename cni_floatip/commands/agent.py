@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import command, plugin_directory
+from . import add_config, command, plugin_directory
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,11 +19,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "node; the node configuration says everything else."
         ),
     )
-    parser.add_argument(
-        "--config",
-        metavar="PATH",
-        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
-    )
+    add_config(parser)
     parser.add_argument(
         "--bin-dir",
         type=plugin_directory,

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from . import EPILOG, command
+from . import EPILOG, add_config, command
 
 MORE = """\
 
@@ -31,12 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.epilog = EPILOG + MORE
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default="",
-        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
-    )
+    add_config(parser)
     parser.add_argument(
         "--bin-dir",
         metavar="DIR",
@@ -60,7 +55,7 @@ def _doctor(options: argparse.Namespace) -> int:
             sys.stderr.write(f"\r{done} of {len(CHECKS)} checks done ")
             sys.stderr.flush()
 
-    looks = Looks(os.environ, config=options.config, bin_dir=options.bin_dir)
+    looks = Looks(os.environ, config=options.config or "", bin_dir=options.bin_dir)
     report = examine(looks, CHECKS, progress=progress)
     if shown:
         sys.stderr.write("\r\x1b[K")

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import command, plugin_directory
+from . import add_bin_dir, add_config, command
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,16 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "nothing would change, nothing is written. Safe to run again, and beside other installers."
         ),
     )
-    parser.add_argument(
-        "--bin-dir",
-        type=plugin_directory,
-        required=True,
-        metavar="DIR",
-        help="the runtime's plugin directory",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
-    )
+    add_bin_dir(parser)
+    add_config(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--bundle",

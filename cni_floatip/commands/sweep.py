@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from . import command, see_through
+from . import add_config, command, see_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
-    parser.add_argument(
-        "--config",
-        metavar="PATH",
-        help="the node configuration; default: FLOATIP_CONFIG, or /etc/floatip/config.json",
-    )
+    add_config(parser)
     parser.set_defaults(command=_sweep, parser=parser)
 
 

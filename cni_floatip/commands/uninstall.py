@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import command, plugin_directory, see_through
+from . import add_bin_dir, add_config, command, see_through
 
 if TYPE_CHECKING:
     from ..uninstall import Here
@@ -31,16 +31,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "on each node after the DaemonSet has been deleted. Safe to run again."
         ),
     )
-    parser.add_argument(
-        "--bin-dir",
-        type=plugin_directory,
-        required=True,
-        metavar="DIR",
-        help="the runtime's plugin directory",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="the node configuration; default: FLOATIP_CONFIG, or its usual place"
-    )
+    add_bin_dir(parser)
+    add_config(parser)
     parser.add_argument(
         "--force",
         action="store_true",
