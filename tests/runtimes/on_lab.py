@@ -63,8 +63,12 @@ def plugin_directory(directory: Path, floatip: Path = FLOATIP) -> Path:
 
 
 def targets(lab: Lab, destination: str) -> set[str | None]:
-    """Return where the lab's route tables send a destination; ``None`` is a table without a route."""
-    routes = (lab.ec2.truth(table).get(destination) for table in lab.tables.values())
+    """Return where the lab's route tables send a destination; ``None`` is a table without a route.
+
+    By then the router has them too: a packet that is sent next goes there.
+    """
+    routes = [lab.ec2.truth(table).get(destination) for table in lab.tables.values()]
+    lab.follow()  # what was read may be of a change that the router is only being told of
     return {route.target if route else None for route in routes}
 
 
