@@ -68,16 +68,15 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
     return done.stdout
 
 
-def render(values: dict[str, Any], kubernetes: str = "1.35.0") -> Objects:
-    """Render the chart with these values as release ``cni-floatip`` in ``kube-system``."""
-    return Objects(
-        [found for found in yaml.safe_load_all(_rendered(json.dumps(values), kubernetes)) if found]
-    )
+def render(values: dict[str, Any], kubernetes: str = "1.35.0", *, namespace: str = "kube-system") -> Objects:
+    """Render the chart with these values as release ``cni-floatip``."""
+    text = _rendered(json.dumps(values), kubernetes, namespace)
+    return Objects([found for found in yaml.safe_load_all(text) if found])
 
 
 @cache
-def _rendered(values: str, kubernetes: str) -> str:
-    where = ["template", "cni-floatip", str(CHART), "--namespace", "kube-system"]
+def _rendered(values: str, kubernetes: str, namespace: str) -> str:
+    where = ["template", "cni-floatip", str(CHART), "--namespace", namespace]
     return helm(*where, "--kube-version", kubernetes, "-f", "-", values=json.loads(values))
 
 

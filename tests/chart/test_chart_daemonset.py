@@ -174,6 +174,24 @@ def test_a_token_of_kubernetes_only_for_doctor(least):
     assert not without.of("RoleBinding")
 
 
+def test_a_release_in_another_namespace_has_a_role_of_its_own(least):
+    """All of these Roles lie in kube-system, whatever the release's namespace."""
+    other = render(LEAST, namespace="floating")
+    for kind in ("Role", "RoleBinding"):
+        mine, theirs = least.one(kind)["metadata"], other.one(kind)["metadata"]
+        assert mine["namespace"] == theirs["namespace"] == "kube-system"
+        assert mine["name"] != theirs["name"], kind
+    assert other.one("RoleBinding")["roleRef"]["name"] == other.one("Role")["metadata"]["name"]
+    assert other.one("RoleBinding")["subjects"][0]["namespace"] == "floating"
+
+
+def test_the_cluster_autoscaler_evicts_it_no_earlier_than_its_pods(least):
+    """What an administrator adds does not take this away."""
+    for objects in (least, render(having("podAnnotations", {"a": "b"}))):
+        annotations = objects.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["cluster-autoscaler.kubernetes.io/enable-ds-eviction"] == "false"
+
+
 def test_a_change_of_the_node_configuration_rolls_the_pods(least):
     def marks(objects):
         return objects.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]

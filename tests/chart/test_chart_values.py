@@ -9,6 +9,7 @@ import shutil
 import pytest
 import yaml
 
+from cni_floatip import cidr
 from tests.chart.rendered import CHART, LEAST, Refused, having, helm, render, without
 
 pytestmark = pytest.mark.needs("helm")
@@ -87,6 +88,27 @@ def test_refused(name):
     with pytest.raises(Refused) as e:
         render(having(path, value))
     assert said in str(e.value)
+
+
+RANGES = [
+    *("192.168.0.0/24", "192.168.0.7/32", "10.0.0.0/8", "10.128.0.0/9", "255.255.255.254/31", "0.0.0.0/0"),
+    *("192.168.0.1/24", "10.64.0.0/9", "192.168.0.2/23", "255.255.255.255/31", "0.0.0.1/0", "128.0.0.0/0"),
+    *("192.168.0.0", "192.168.0.0/33", "192.168.0.0/024", "192.168.0/24", "192.168.0.256/32", "010.0.0.0/8"),
+    *("192.168.0.0/255.255.255.0", "192.168.0.0-192.168.0.9", "banana", "", "/24", " 10.0.0.0/8"),
+    *("2001:db8::/64", "2001:db8::5/128", "::/0", "64:ff9b::10.0.0.0/104", "2001:db8::/129", "fe80::%a/64"),
+]
+
+
+@pytest.mark.parametrize("text", RANGES)
+def test_a_range_renders_if_the_agent_takes_it(text):
+    values = having("config.allowedDestinations", [{"cidr": "192.168.0.0/24"}, {"cidr": text}])
+    try:
+        cidr.read(text)
+    except ValueError:
+        with pytest.raises(Refused, match=re.escape(f"config.allowedDestinations[1].cidr: {text}")):
+            render(values)
+    else:
+        assert render(values).all
 
 
 def test_a_pod_monitor_without_metrics_is_refused():

@@ -11,7 +11,7 @@ import yaml
 from cni_floatip import validate
 from cni_floatip.cidr import read
 from cni_floatip.nodeconf import NodeConf
-from tests.chart.rendered import ROOT, render
+from tests.chart.rendered import ROOT, helm, render
 
 README = (ROOT / "install/README.md").read_text()
 TEMPLATE = ROOT / "install/cloudformation/floatip-nodes.yaml"
@@ -75,6 +75,22 @@ def test_the_first_address_is_sound_and_its_policy_allows_it():
     assert (
         deployment["spec"]["template"]["spec"]["nodeSelector"].items() <= objects.pod["nodeSelector"].items()
     )
+
+
+@pytest.mark.needs("helm")
+def test_a_node_configuration_is_judged_before_the_upgrade(tmp_path):
+    """With any helm: the release that it was built for does not count."""
+    (line,) = re.findall(r"(?m)^(helm template .*) \| floatipctl validate -$", README)
+    values = tmp_path / "values.yaml"
+    said = []
+    for cidr in ("2001:db8::/64", "2001:db8::5/64"):
+        first = merged(examples()[0], {"config": {"allowedDestinations": [{"cidr": cidr}]}})
+        values.write_text(yaml.safe_dump(first))
+        command = line.replace("install/helm", f"{ROOT}/install/helm").replace("values.yaml", str(values))
+        report = validate.examine("", helm(*command.split()[1:]).encode())
+        said.append([str(finding) for finding in report.findings])
+    assert said[0] == []
+    assert "2001:db8::5/64 has host bits set" in said[1][0]
 
 
 def test_the_nodes_of_the_template_are_those_of_the_first_address(stack):

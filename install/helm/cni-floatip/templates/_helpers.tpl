@@ -141,9 +141,30 @@ capabilities:
 {{- if not (hasPrefix (printf "%s/" (clean .Values.config.dataDir)) (clean .Values.config.spoolDir)) -}}yes{{- end -}}
 {{- end -}}
 
+{{- /* Refuse what is no CIDR, and an IPv4 one with host bits: no agent would start with it. The agent looks at IPv6's too. */ -}}
+{{- define "floatip.cidr" -}}
+{{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" -}}
+{{- $v4 := printf "^(%s\\.){3}%s/(3[0-2]|[12]?[0-9])$" $octet $octet -}}
+{{- $v6 := "^[0-9A-Fa-f]*:[0-9A-Fa-f:.]+/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$" -}}
+{{- if regexMatch $v4 .text -}}
+{{- $bits := 0 -}}
+{{- range $part := regexFind "^[^/]+" .text | splitList "." -}}{{- $bits = add (mul $bits 256) (int $part) -}}{{- end -}}
+{{- $size := 1 -}}
+{{- range until (sub 32 (regexFind "[0-9]+$" .text | int) | int) -}}{{- $size = mul $size 2 -}}{{- end -}}
+{{- if mod $bits $size -}}
+{{- fail (printf "%s: %s has host bits set; write the network's first address" .at .text) -}}
+{{- end -}}
+{{- else if not (regexMatch $v6 .text) -}}
+{{- fail (printf "%s: %s is not a CIDR; write address/prefix length, for example 192.168.0.0/24" .at .text) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Refuse directories that the pod cannot have: one twice, or one that is far more than ours; and one port twice. */ -}}
 {{- define "floatip.checked" -}}
 {{- $config := .Values.config -}}
+{{- range $index, $entry := $config.allowedDestinations -}}
+{{- include "floatip.cidr" (dict "at" (printf "config.allowedDestinations[%d].cidr" $index) "text" $entry.cidr) -}}
+{{- end -}}
 {{- $dirs := concat (list .Values.cniBinDir (dir $config.socketPath) $config.dataDir .Values.netnsDir) (default list .Values.extraNetnsDirs) -}}
 {{- if include "floatip.ownSpool" . -}}{{- $dirs = append $dirs $config.spoolDir -}}{{- end -}}
 {{- $seen := list "/etc/floatip" "/host/proc/sys/net" -}}
