@@ -14,7 +14,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 comma := ,
 empty :=
 CORE := $(subst $(empty) $(empty),$(comma),$(patsubst %,cni_floatip/%.py,chain cidr claims decide documents errors ipam \
-	keeping manifests model netconf nodeconf podplan request result validate versions))
+	keeping kinds manifests model netconf nodeconf podplan policing request result validate versions))
 
 # cnitool, where lab/bootstrap.sh builds it.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)

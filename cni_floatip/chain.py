@@ -12,7 +12,7 @@ from typing import Any
 
 from . import ipam, netconf
 from .documents import Complaint, Step, show
-from .model import Network
+from .model import Address, Network
 from .netconf import NetConf
 from .versions import SUPPORTED, at_least
 
@@ -128,20 +128,20 @@ def _addresses(
         yield from _families(plugins, at, conf, families)
 
 
-def _in_vpc(one: ipam.Given, conf: NetConf, vpc_cidrs: Sequence[Network]) -> bool | None:
+def in_vpc(address: Address, conf: NetConf, vpc_cidrs: Sequence[Network]) -> bool | None:
     """Whether it is pattern 2; None where neither the reader nor the configuration says."""
     if vpc_cidrs:
-        return any(one.first.ip in vpc for vpc in vpc_cidrs)
+        return any(address in vpc for vpc in vpc_cidrs)
     return {"address": False, "subnet": True}.get(conf.destination)
 
 
 def _prefix(one: ipam.Given, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Iterator[Remark]:
     length, longest = one.first.network.prefixlen, one.first.max_prefixlen
-    in_vpc = _in_vpc(one, conf, vpc_cidrs)
-    if length == longest or in_vpc:
+    inside = in_vpc(one.first.ip, conf, vpc_cidrs)
+    if length == longest or inside:
         return
-    condition = "if this is outside every VPC CIDR, " if in_vpc is None else ""
-    hint = " (--vpc-cidr tells)" if in_vpc is None else ""
+    condition = "if this is outside every VPC CIDR, " if inside is None else ""
+    hint = " (--vpc-cidr tells)" if inside is None else ""
     text = (
         f"{one.first}: {condition}write /{longest}{hint}; the VPC knows no /{length} around the address, "
         "and ADD removes its connected route"
@@ -150,11 +150,11 @@ def _prefix(one: ipam.Given, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Ite
 
 
 def _destination(one: ipam.Given, at: int, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Iterator[Remark]:
-    in_vpc, path = _in_vpc(one, conf, vpc_cidrs), ("plugins", at, "destination")
-    if conf.destination == "address" and in_vpc:
+    inside, path = in_vpc(one.first.ip, conf, vpc_cidrs), ("plugins", at, "destination")
+    if conf.destination == "address" and inside:
         text = f"{one.first.ip} is inside the VPC: whole subnets only; use auto"
         yield Remark(path, text)
-    if conf.destination == "subnet" and in_vpc is False:
+    if conf.destination == "subnet" and inside is False:
         yield Remark(path, f"{one.first.ip} is in no subnet of the VPC; use auto")
 
 

@@ -109,17 +109,25 @@ def refuse_destinations(
     complaints = [
         f"{want.because}: {reason}"
         for want in wants
-        if (reason := _objection(want, eni, policy, namespace, occupants))
+        if (reason := objection(want, eni.vpc_cidrs, policy, namespace, occupants))
     ]
     if complaints:
         raise PolicyRefused(" | ".join(complaints))
 
 
-def _objection(want: Want, eni: Eni, policy: NodeConf, namespace: str, occupants: Mapping[str, str]) -> str:
+def objection(
+    want: Want,
+    vpc_cidrs: Sequence[Network],
+    policy: NodeConf,
+    namespace: str,
+    occupants: Mapping[str, str],
+    who: str = "",
+) -> str:
+    """Return why ``want`` may not be claimed, or an empty string; ``who`` are the pods in other words."""
     network = want.destination
     if reason := cidr.never(network):
         return f"{reason}: never a destination"
-    if inside(network, eni.vpc_cidrs):
+    if inside(network, vpc_cidrs):
         if want.subnet is None:
             return f"{network} is inside the VPC and not a whole subnet: EC2 routes whole subnets only"
         if want.subnet.id in occupants:
@@ -129,9 +137,9 @@ def _objection(want: Want, eni: Eni, policy: NodeConf, namespace: str, occupants
             )
     entry = policy.entry_for(network, namespace)
     if entry is None:
-        who = f"namespace {namespace}" if namespace else "a pod without a namespace"
+        who = who or (f"namespace {namespace}" if namespace else "a pod without a namespace")
         return f"{network} is not allowed for {who}: add it to allowedDestinations of the node configuration"
-    if needs_exact_entry(network, eni.vpc_cidrs) and not entry.exact(network):
+    if needs_exact_entry(network, vpc_cidrs) and not entry.exact(network):
         return (
             f"{network} is so wide (it contains the VPC, or is shorter than /16, IPv6 /48) that"
             f" allowedDestinations must name exactly {network}; {entry.cidr} is not enough"

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from .documents import Step
-from .model import Interface
+from .model import Interface, Network
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Addresses from one place of the configuration: the first with its prefix, and how many there are."""
+    """Addresses from one place of the configuration: the first with its prefix, and how many there are.
+
+    ``left_out``: those of them that no pod gets.
+    """
 
     path: tuple[Step, ...]
     first: Interface
     count: int = 1
+    left_out: tuple[Network, ...] = ()
 
 
 def given(plugin: Mapping[str, Any], path: tuple[Step, ...]) -> list[Given]:
@@ -70,8 +74,11 @@ def _whereabouts_range(item: Mapping[str, Any], path: tuple[Step, ...]) -> Given
     """``192.168.2.0/24``, or ``192.168.2.5-192.168.2.9/24`` with the first address before the dash."""
     first, dash, rest = item["range"].partition("-")
     if dash:
-        return _range(rest, first, rest.partition("/")[0], path)
-    return _range(first, item.get("range_start"), item.get("range_end"), path)
+        found = _range(rest, first, rest.partition("/")[0], path)
+    else:
+        found = _range(first, item.get("range_start"), item.get("range_end"), path)
+    left_out = tuple(ip_network(text, strict=False) for text in item.get("exclude") or ())
+    return replace(found, left_out=left_out)
 
 
 def _range(subnet: str, start: str | None, end: str | None, path: tuple[Step, ...]) -> Given:

@@ -1,23 +1,23 @@
 """What is wrong with a file, before anybody's pod finds out: every complaint with its place.
 
 Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, single plugin
-entries and node configurations, in JSON or YAML, several documents to a file.
+entries and node configurations, in JSON or YAML, several documents to a file. With a node configuration to
+hold them against, it says of each network what that would refuse (``policing``).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from . import chain, netconf, nodeconf
+from . import chain, kinds, netconf, nodeconf, policing
 from .chain import Remark
 from .documents import Step, load_json, place
 from .errors import DecodeFailure
+from .kinds import Configured, Kind, kind_of, label_of
 from .model import Network
-
-Kind = Literal["nad", "conflist", "plugin", "node"]
+from .nodeconf import NodeConf
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Report:
         """How many findings are not mere warnings."""
         return sum(not finding.warning for finding in self.findings)
 
-    def add(self, document: str, remarks: Iterator[Remark]) -> None:
+    def add(self, document: str, remarks: Iterable[Remark]) -> None:
         """Enter what was said about ``document``."""
         self.judged.append(document)
         found = [Finding(self.file, document, place(one.path), one.text, one.warning) for one in remarks]
@@ -63,12 +63,49 @@ class Report:
         self.findings.append(Finding(self.file, document, "", text, warning=False))
 
 
-def examine(file: str, text: bytes, kind: Kind | None = None, vpc_cidrs: Sequence[Network] = ()) -> Report:
-    """Judge ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own."""
-    report = Report(file)
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told besides the files: the VPC's CIDRs, the policy of the nodes, the namespace of the pods."""
+
+    vpc_cidrs: tuple[Network, ...] = ()
+    policy: NodeConf | None = None
+    namespace: str | None = None
+
+    def chain(self, document: Mapping[str, Any], name: str) -> Iterator[Remark]:
+        """Yield all there is to say about a conflist."""
+        yield from chain.of(document, name, self.vpc_cidrs)
+        if self.policy:
+            yield from policing.of_chain(document, self._policy(self.policy))
+
+    def plugin(self, document: Mapping[str, Any]) -> Iterator[Remark]:
+        """Yield all there is to say about an entry that stands alone."""
+        yield from (Remark(one.path, one.text) for one in netconf.examine(document)[1])
+        yield from chain.entry(document)
+        if "cniVersion" in document:
+            yield from chain.version(document)
+        if self.policy:
+            yield from policing.of_entry(document, self._policy(self.policy))
+
+    def _policy(self, conf: NodeConf) -> policing.Policy:
+        return policing.Policy(conf, self.namespace, self.vpc_cidrs)
+
+
+def examine(
+    file: str,
+    text: bytes,
+    kind: Kind | None = None,
+    vpc_cidrs: Sequence[Network] = (),
+    policy: NodeConf | None = None,
+    namespace: str | None = None,
+) -> Report:
+    """Judge ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own.
+
+    Networks are held against ``policy``, as if their pods were in ``namespace``; None: each in its own.
+    """
+    report, told = Report(file), Told(tuple(vpc_cidrs), policy, namespace)
     try:
-        for document in _documents(text):
-            _judge(report, document, kind or kind_of(document), vpc_cidrs)
+        for document in kinds.documents(text):
+            _judge(report, document, kind or kind_of(document), told)
     except DecodeFailure as e:
         report.refuse("", e.msg)
     if not report.judged and not report.ignored:
@@ -76,31 +113,23 @@ def examine(file: str, text: bytes, kind: Kind | None = None, vpc_cidrs: Sequenc
     return report
 
 
-def kind_of(document: Any) -> str | None:
-    """Return what ``document`` is, None when nothing tells."""
-    if not isinstance(document, dict):
-        return None
-    if isinstance(document.get("kind"), str) and "apiVersion" in document:
-        kinds = {"NetworkAttachmentDefinition": "nad", "ConfigMap": "configmap"}
-        return kinds.get(document["kind"], "list" if isinstance(document.get("items"), list) else "other")
-    if "plugins" in document:
-        return "conflist"
-    if "type" in document or "routeTables" in document:
-        return "plugin"
-    return "node" if any(key in nodeconf.FIELDS for key in document) else None
+def node_conf(file: str, text: bytes) -> tuple[Report, NodeConf | None]:
+    """Judge the one node configuration in ``text``, and return it where nothing is wrong with it."""
+    report = Report(file)
+    try:
+        found = [each for document in kinds.documents(text) for each in kinds.node_confs(document)]
+    except DecodeFailure as e:
+        report.refuse("", e.msg)
+        return report, None
+    if len(found) != 1:
+        report.refuse("", f"{_counted(found)} in it: name a file with one, plain or in a ConfigMap")
+        return report, None
+    _judge_configurations(report, found)
+    sound = [document for _, document in found if not isinstance(document, DecodeFailure)]
+    return report, NodeConf.parse(sound[0]) if sound and not report.errors else None
 
 
-def _documents(text: bytes) -> Iterator[Any]:
-    if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        yield load_json(text, "the file")
-        return
-    from .manifests import load_yaml
-
-    for document in load_yaml(text):
-        yield load_json(json.dumps(document, default=str).encode(), "the file")  # dates and .nan are not JSON
-
-
-def _judge(report: Report, document: Any, kind: Any, vpc_cidrs: Sequence[Network]) -> None:
+def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
     if document is None:
         return  # nothing between two ---
     if not isinstance(document, dict) or kind is None:
@@ -111,29 +140,23 @@ def _judge(report: Report, document: Any, kind: Any, vpc_cidrs: Sequence[Network
         )
     elif kind == "list":
         for item in document["items"]:
-            _judge(report, item, kind_of(item), vpc_cidrs)
+            _judge(report, item, kind_of(item), told)
     elif kind == "nad":
-        _judge_nad(report, document, vpc_cidrs)
+        _judge_nad(report, document, told)
     elif kind == "configmap":
         _judge_configmap(report, document)
     elif kind == "conflist":
-        _judge_chain(report, "", document, "", vpc_cidrs)
+        _judge_chain(report, "", document, "", told)
     elif kind == "plugin":
-        _judge_plugin(report, document)
+        _judge_plugin(report, document, told)
     elif kind == "node":
         report.add("", _node(document))
     else:
-        report.ignored.append(_label(document))
+        report.ignored.append(label_of(document))
 
 
-def _label(document: Mapping[str, Any]) -> str:
-    metadata = document.get("metadata")
-    names = [metadata.get(key) for key in ("namespace", "name")] if isinstance(metadata, dict) else []
-    return f"{document.get('kind')} {'/'.join(str(name) for name in names if name)}".strip()
-
-
-def _judge_nad(report: Report, document: Mapping[str, Any], vpc_cidrs: Sequence[Network]) -> None:
-    label = _label(document)
+def _judge_nad(report: Report, document: Mapping[str, Any], told: Told) -> None:
+    label = label_of(document)
     spec, metadata = document.get("spec"), document.get("metadata")
     text = spec.get("config") if isinstance(spec, dict) else None
     if not text:
@@ -149,58 +172,56 @@ def _judge_nad(report: Report, document: Mapping[str, Any], vpc_cidrs: Sequence[
     if not isinstance(config, dict):
         report.refuse(label, "spec.config: not a JSON object in a string")
         return
-    name = (
-        str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
-    )  # Multus takes it for the network's
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = str(metadata.get("name", ""))  # Multus takes it for the network's
+    if told.namespace is None and metadata.get("namespace"):
+        told = replace(told, namespace=str(metadata["namespace"]))
     if chain.is_floatip(config):
-        report.add(label, iter([ALONE, *_plugin({"name": name} | config)]))
+        report.add(label, [ALONE, *told.plugin({"name": name} | config)])
     else:
-        _judge_chain(report, label, config if "plugins" in config else {"plugins": []}, name, vpc_cidrs)
+        _judge_chain(report, label, config if "plugins" in config else {"plugins": []}, name, told)
 
 
-def _judge_chain(
-    report: Report, label: str, document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network]
-) -> None:
+def _judge_chain(report: Report, label: str, document: Mapping[str, Any], name: str, told: Told) -> None:
     plugins = document.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
-        report.add(label, iter([Remark(("plugins",), "not a list of objects")]))
+        report.add(label, [Remark(("plugins",), "not a list of objects")])
     elif any(chain.is_floatip(plugin) for plugin in plugins):
-        report.add(label, chain.of(document, name, vpc_cidrs))
+        report.add(label, told.chain(document, name))
     else:
         report.ignored.append(f"{label or 'a conflist'} (without floatip)")
 
 
-def _judge_plugin(report: Report, document: Mapping[str, Any]) -> None:
+def _judge_plugin(report: Report, document: Mapping[str, Any], told: Told) -> None:
     if document.get("type", "floatip") != "floatip":
         report.ignored.append(f"a plugin entry of type {document['type']}")
         return
-    report.add("", _plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
+    report.add("", told.plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
 
 
 ALONE = Remark((), "floatip needs a plugin before it that makes the interface: write a chain with plugins")
 
 
-def _plugin(document: Mapping[str, Any]) -> Iterator[Remark]:
-    yield from (Remark(one.path, one.text) for one in netconf.examine(document)[1])
-    yield from chain.entry(document)
-    if "cniVersion" in document:
-        yield from chain.version(document)
+def _counted(found: Sequence[tuple[str, Configured]]) -> str:
+    if not found:
+        return "no node configuration"
+    labels = ", ".join(label for label, _ in found if label)
+    return f"{len(found)} node configurations{f' ({labels})' if labels else ''}"
 
 
 def _judge_configmap(report: Report, document: Mapping[str, Any]) -> None:
-    """A ConfigMap is ours when one of its values is a node configuration."""
-    label, data = _label(document), document.get("data")
-    for key, text in data.items() if isinstance(data, dict) else ():
-        try:
-            found = load_json(str(text).encode(errors="surrogatepass"), f"data[{json.dumps(key)}]")
-        except DecodeFailure as e:
-            if any(f'"{ours}"' in str(text) for ours in nodeconf.FIELDS):
-                report.refuse(label, e.msg)
-            continue
-        if kind_of(found) == "node":
-            report.add(f"{label} {key}", _node(found))
-    if not any(judged.startswith(label) for judged in report.judged):
-        report.ignored.append(label)
+    found = list(kinds.configured(document))
+    _judge_configurations(report, found)
+    if not found:
+        report.ignored.append(label_of(document))
+
+
+def _judge_configurations(report: Report, found: Iterable[tuple[str, Configured]]) -> None:
+    for label, document in found:
+        if isinstance(document, DecodeFailure):
+            report.refuse(label, document.msg)
+        else:
+            report.add(label, _node(document))
 
 
 SAFE_RECONCILE = 51

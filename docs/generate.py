@@ -21,7 +21,8 @@ HEAD = (
     " (`cni_floatip/schemas/`). Do not edit: change the schema and run `make docs`.\n\n"
     "Two documents: the [network configuration](#network-configuration-of-floatip) asks, the"
     " [node configuration](#node-configuration-of-floatip) decides. `floatipctl validate` judges both and"
-    " names the place of every complaint. Unknown keys are errors. Examples for every case stand in"
+    " names the place of every complaint; with `--node-config FILE` it says what the nodes would refuse of a"
+    " network. Unknown keys are errors. Examples for every case stand in"
     " [`netconf-examples/`](../netconf-examples/README.md).\n"
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "Judge NetworkAttachmentDefinitions (with the configuration inside), plugin chains, "
             "single plugin entries and node configurations, in JSON or YAML. Other Kubernetes objects are "
             "passed over. Every complaint names its place; a warning is something that works otherwise "
-            "than it looks."
+            "than it looks.\n\n"
+            "With --node-config, networks are also held against the policy of the nodes: what an agent is "
+            "sure to refuse is an error, what it may refuse a warning. What only EC2 tells is left to the "
+            "agent and to doctor: which subnets there are and what is in them, tags of route tables, their "
+            "owner (roles) and source/dest checks."
         ),
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="file to judge; - is standard input")
@@ -40,6 +44,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="CIDR",
         help="a CIDR of the VPC (once for each): tells addresses of the VPC from others",
     )
+    parser.add_argument(
+        "--node-config",
+        metavar="FILE",
+        help="hold networks against this node configuration: plain, or a ConfigMap among other objects",
+    )
+    parser.add_argument(
+        "--namespace",
+        metavar="NAME",
+        help="the pods' namespace; default: that of their NetworkAttachmentDefinition",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(command=_validate, parser=parser)
 
@@ -51,8 +65,25 @@ def _validate(options: argparse.Namespace) -> int:
         vpc_cidrs = [cidr.read(text) for text in options.vpc_cidr]
     except ValueError as e:
         options.parser.error(f"--vpc-cidr: {e}")
-    reports = []
-    for name in options.files:
+    if options.namespace is not None and options.node_config is None:
+        options.parser.error("--namespace: says something only with --node-config")
+    reports: list[validate.Report] = []
+    policy = None
+    for file, text in _texts([options.node_config] if options.node_config is not None else [], reports):
+        report, policy = validate.node_conf(file, text)
+        reports.append(report)
+    for file, text in _texts(options.files, reports):
+        report = validate.examine(file, text, options.kind, vpc_cidrs, policy, options.namespace)
+        reports.append(report)
+    sys.stdout.write(_as_json(reports) if options.json else "".join(_as_text(report) for report in reports))
+    return 1 if any(report.errors for report in reports) else 0
+
+
+def _texts(names: Sequence[str], reports: list[validate.Report]) -> Iterator[tuple[str, bytes]]:
+    """Yield each file with what is in it; one that cannot be read gets its report."""
+    from .. import validate
+
+    for name in names:
         file = "standard input" if name == "-" else name
         try:
             text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
@@ -60,9 +91,7 @@ def _validate(options: argparse.Namespace) -> int:
             reports.append(validate.Report(file))
             reports[-1].refuse("", f"cannot be read: {e.strerror}")
         else:
-            reports.append(validate.examine(file, text, options.kind, vpc_cidrs))
-    sys.stdout.write(_as_json(reports) if options.json else "".join(_as_text(report) for report in reports))
-    return 1 if any(report.errors for report in reports) else 0
+            yield file, text
 
 
 def _as_text(report: validate.Report) -> str:

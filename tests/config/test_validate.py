@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_floatip import cli
-from cni_floatip.validate import examine
+from cni_floatip.nodeconf import NodeConf
+from cni_floatip.validate import examine, node_conf
 
 IPVLAN: dict[str, Any] = {
     "type": "ipvlan",
@@ -597,6 +598,11 @@ ANY = st.recursive(
 )
 
 
+POLICY = NodeConf.parse(
+    {"allowedDestinations": [{"cidr": "192.168.0.0/24"}], "allowedRouteTables": {"ids": ["rtb-1"]}}
+)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(ANY, max_size=3),
@@ -604,16 +610,18 @@ ANY = st.recursive(
     st.sampled_from(["cniVersion", "name", "spec", "metadata", "data", "kind"]),
 )
 def test_anything_is_judged_without_an_exception(plugins: list[Any], value: Any, key: str) -> None:
-    examine("f", json.dumps(conflist(*plugins, FLOATIP) | {key: value}).encode())
-    examine(
-        "f", json.dumps(conflist(*plugins, FLOATIP | {"podRoutes": value, "routeTables": value})).encode()
-    )
+    examine("f", json.dumps(conflist(*plugins, FLOATIP) | {key: value}).encode(), policy=POLICY)
+    anywhere = dict.fromkeys(("podRoutes", "routeTables", "destination", "watchAddresses"), value)
+    examine("f", json.dumps(conflist(*plugins, FLOATIP | anywhere)).encode(), policy=POLICY)
     for kind in ("NetworkAttachmentDefinition", "ConfigMap", "List"):
         document = {"apiVersion": "v1", "kind": kind, "spec": {"config": json.dumps(value)}, key: value}
-        examine("f", json.dumps(document | ({"kind": kind} if key == "kind" else {})).encode())
+        text = json.dumps(document | ({"kind": kind} if key == "kind" else {})).encode()
+        examine("f", text, policy=POLICY)
+        node_conf("f", text)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_judged_without_an_exception(text: str) -> None:
     examine("f", text.encode(errors="replace"))
+    node_conf("f", text.encode(errors="replace"))

@@ -1,0 +1,74 @@
+"""What a file holds: documents in JSON or YAML, each of a kind, and node configurations in ConfigMaps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from . import nodeconf
+from .documents import load_json
+from .errors import DecodeFailure
+
+Kind = Literal["nad", "conflist", "plugin", "node"]
+
+Configured = Mapping[str, Any] | DecodeFailure
+"""A node configuration, or why it cannot be read."""
+
+
+def documents(text: bytes) -> Iterator[Any]:
+    """Yield the documents in ``text``. Raises DecodeFailure."""
+    if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        yield load_json(text, "the file")
+        return
+    from .manifests import load_yaml
+
+    for document in load_yaml(text):
+        yield load_json(json.dumps(document, default=str).encode(), "the file")  # dates and .nan are not JSON
+
+
+def kind_of(document: Any) -> str | None:
+    """Return what ``document`` is, None when nothing tells."""
+    if not isinstance(document, dict):
+        return None
+    if isinstance(document.get("kind"), str) and "apiVersion" in document:
+        kinds = {"NetworkAttachmentDefinition": "nad", "ConfigMap": "configmap"}
+        return kinds.get(document["kind"], "list" if isinstance(document.get("items"), list) else "other")
+    if "plugins" in document:
+        return "conflist"
+    if "type" in document or "routeTables" in document:
+        return "plugin"
+    return "node" if any(key in nodeconf.FIELDS for key in document) else None
+
+
+def label_of(document: Mapping[str, Any]) -> str:
+    """Return what people call a Kubernetes object: its kind, namespace and name."""
+    metadata = document.get("metadata")
+    names = [metadata.get(key) for key in ("namespace", "name")] if isinstance(metadata, dict) else []
+    return f"{document.get('kind')} {'/'.join(str(name) for name in names if name)}".strip()
+
+
+def node_confs(document: Any) -> Iterator[tuple[str, Configured]]:
+    """Yield the node configurations in ``document``, each with its label, whatever else is there."""
+    kind = kind_of(document)
+    if kind == "list":
+        for item in document["items"]:
+            yield from node_confs(item)
+    elif kind == "configmap":
+        yield from configured(document)
+    elif isinstance(document, dict) and kind in ("node", None):  # of unknown keys only: its faults are told
+        yield "", document
+
+
+def configured(document: Mapping[str, Any]) -> Iterator[tuple[str, Configured]]:
+    """A ConfigMap is ours when one of its values is a node configuration."""
+    label, data = label_of(document), document.get("data")
+    for key, text in data.items() if isinstance(data, dict) else ():
+        try:
+            found = load_json(str(text).encode(errors="surrogatepass"), f"data[{json.dumps(key)}]")
+        except DecodeFailure as e:
+            if any(f'"{ours}"' in str(text) for ours in nodeconf.FIELDS):
+                yield label, e
+            continue
+        if kind_of(found) == "node":
+            yield f"{label} {key}", found
