@@ -17,6 +17,7 @@ import pytest
 
 from lab import netns
 from lab.node import Node
+from lab.pod import Pod
 from lab.world import Lab
 from tests.aws.template import SHIPPED
 from tests.conftest import require
@@ -225,8 +226,8 @@ def test_systemd_is_told(worker: Worker) -> None:
         assert sorted(said.read_text().splitlines()) == sorted(["networkctl reload"] * 2 + stopped)
 
 
-def test_address_by_dhcp_is_taken_off(worker: Worker) -> None:
-    """An interface that was there when nodeadm first ran has an address and a default route of its own."""
+def test_what_networkd_has_given_is_taken_off(worker: Worker) -> None:
+    """An interface that was there when nodeadm first ran is up, and has addresses and default routes."""
     eni = worker.node.enis[2]
     netns.ip(
         worker.node.ns,
@@ -234,38 +235,66 @@ def test_address_by_dhcp_is_taken_off(worker: Worker) -> None:
             "link set ens7 up",
             "addr add 10.10.1.77/24 dev ens7",
             "route add default via 10.10.1.1 dev ens7 metric 600",
+            "addr add 2001:db8:77::7/128 dev ens7 nodad",
+            "route add 2001:db8:77::/64 dev ens7 proto ra metric 600",
+            "route add default via fe80:ec2::1 dev ens7 proto ra metric 600",
+            "route add default via fe80:ec2::1 dev ens7 proto ra table 10002",
         ],
     )
     assert worker.run().returncode == 0
     link = worker.links()[eni.mac]
     assert [a["local"] for a in link["addr_info"] if a["scope"] == "global"] == []
-    routes = subprocess.run(
-        ["ip", "-n", worker.node.ns, "route", "show", "default"], capture_output=True, text=True
-    )
-    assert "floatip2" not in routes.stdout
-    assert "eth0" in routes.stdout
+    left = {family: _routes(worker, family) for family in ("-4", "-6")}
+    for routes in left.values():
+        assert any(route.startswith("default ") and " dev eth0 " in route for route in routes)
+    ours = [route for routes in left.values() for route in routes if f" dev {link['ifname']} " in route]
+    assert {route.split()[0] for route in ours if " table local " not in route} <= {"fe80::/64"}
 
 
-def test_link_that_pods_stand_on(worker: Worker) -> None:
-    """What stands on it has its MAC address too. The one below is meant, and not taken down for a name."""
-    stands = ["link set ens7 up", "link add link ens7 name a7 type macvlan mode passthru", "link set a7 up"]
-    netns.ip(worker.node.ns, stands)
+def _routes(worker: Worker, family: str) -> list[str]:
+    asked = ["ip", "-n", worker.node.ns, family, "route", "show", "table", "all"]
+    return [f"{line} " for line in subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()]
+
+
+@pytest.mark.needs("macvlan-plugin", "static-plugin")
+def test_link_that_pods_stand_on(lab: Lab, worker: Worker) -> None:
+    """It is up and has the kernel's name. What the pod has of it is not to be seen from the node: the pod
+    loses no packet, no address and no route, and who knows the link as ens7 still finds it."""
+    chain = lab.conflist(["192.168.0.9/32", "fd00:192:168::9/128"], eth="ens7")
+    pod = worker.node.pod("stands")
+    worker.node.add(pod, chain)
     try:
-        before = _flapped(worker, "a7")
-        assert worker.run().returncode == 0
-        assert worker.run().returncode == 0
-        names = subprocess.run(["ip", "-n", worker.node.ns, "link"], capture_output=True, text=True).stdout
-        assert "altname floatip2" in names
-        assert "a7@ens7" in names
-        assert _flapped(worker, "a7") == before
+        before = _network_of(pod)
+        assert "fd00:192:168::9" in before
+        for _ in range(2):
+            assert worker.run().returncode == 0
+            assert _network_of(pod) == before
+            link = worker.links()[worker.node.enis[2].mac]
+            assert (link["ifname"], link.get("altnames"), link["mtu"]) == ("ens7", ["floatip2"], 9001)
+        assert lab.clients["vpc"].ask("192.168.0.9") == pod.name
+        assert lab.clients["vpc"].ask("fd00:192:168::9") == pod.name
     finally:
-        netns.ip(worker.node.ns, ["link del a7"])
+        worker.node.delete(pod, chain)
+        worker.node.remove_pod(pod)
 
 
-def _flapped(worker: Worker, link: str) -> str:
-    """Return how often a link has gone down."""
-    argv = ["ip", "netns", "exec", worker.node.ns, "cat", f"/sys/class/net/{link}/carrier_down_count"]
+def _network_of(pod: Pod) -> str:
+    """Return how often the pod's interface has lost its carrier, its addresses and all routes."""
+    look = "cat /sys/class/net/net1/carrier_down_count; ip -o addr show dev net1; ip route show table all"
+    argv = ["ip", "netns", "exec", pod.ns, "sh", "-ec", f"{look}; ip -6 route show table all"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_second_name_of_a_link_that_has_gone_down(worker: Worker) -> None:
+    """The kernel does not take one's second name for the first."""
+    eni = worker.node.enis[2]
+    netns.ip(worker.node.ns, ["link set ens7 up"])
+    assert worker.run().returncode == 0
+    netns.ip(worker.node.ns, ["link set ens7 down"])
+    done = worker.run()
+    assert done.returncode == 0, done.stderr
+    link = worker.links()[eni.mac]
+    assert (link["ifname"], link.get("altnames"), "UP" in link["flags"]) == ("ens7", ["floatip2"], True)
 
 
 @pytest.mark.needs("macvlan-plugin", "static-plugin")
