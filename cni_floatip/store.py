@@ -65,7 +65,7 @@ class Store:
         """Write ``claim``; when this returns it survives a power cut. Raises IoFailure."""
         path = self._path(claim.attachment)
         try:
-            self._make_directories()
+            self._make_directories(self._root, self._claims)
             write_whole(path, json.dumps(claim.document()).encode())
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
@@ -172,8 +172,8 @@ class Store:
             return False
         return True
 
-    def _make_directories(self) -> None:
-        for directory in (self._root, self._claims):
+    def _make_directories(self, *directories: Path) -> None:
+        for directory in directories:
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 directory.chmod(0o700)  # whatever the umask took away
@@ -207,7 +207,7 @@ class Store:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            self._make_directories()
+            self._make_directories(self._root)  # without claims: nothing is recorded by looking
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(fd, 0o600)
         except OSError as e:

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from . import installer, operations, request, wire
 from .agent.appearances import NAME as APPEARANCES
 from .agent.counts import NoCounts
 from .agent.spool import SUFFIX, Spool
-from .claims import Claim
-from .errors import CniError, TryAgain
-from .model import Link
+from .claims import Claim, State
+from .errors import CniError, IoFailure, TryAgain
+from .model import Attachment, Link
 from .nodeconf import NodeConf
 from .world import World
 
@@ -47,40 +47,86 @@ class Here:
 
 
 def finish(here: Here) -> list[str]:
-    """Do what is under way; return what is left, a sentence each. Raises TryAgain while an agent is here."""
+    """Do what is under way; return what is left, a sentence each. Raises TryAgain while an agent is here.
+
+    A full disk keeps it from that, and is not to keep anybody from making room.
+    """
     if not here.world.claims.exists():
         return []
     with here.world.claims.own(alone=False) as shared:
         if not shared:
             raise agent_is_here(here)
-        _work_off_spool(here)
+        _spool(here).work_off()
         claims, _ = here.world.claims.all()
+        failed = []
         for claim in claims:
             if not claim.live and any(route.after for route in claim.routes):
-                here.world.claims.change(claim.attachment, _without_grace)
-        return operations.collect(here.world) if claims else []
+                try:
+                    here.world.claims.change(claim.attachment, _without_grace)
+                except IoFailure as e:
+                    failed.append(str(e))
+        return failed + (operations.collect(here.world) if claims else [])
 
 
-def obstacles(here: Here) -> list[str]:
-    """Say what speaks against removing anything, a sentence each."""
-    if not here.data.is_dir():
-        return [
-            f"{link.name} has a metadata guard, so pods may have addresses here, but there is no "
-            f"{here.data}: run this with the configuration that the agent had"
+def under_way(here: Here) -> list[str]:
+    """Say what ``finish`` would do, a sentence each."""
+    claims, _ = here.world.claims.all()
+    ended = _will_end(here, claims)
+    deserted = [claim for claim in claims if claim.attachment in ended or claim.state is State.RELEASING]
+    return [
+        *(f"would do the DEL that waits in {path}" for path in _spooled(here)),
+        *(f"would release what {_who(claim)} left" for claim in deserted),
+    ]
+
+
+def obstacles(here: Here, *, finished: bool = True) -> list[str]:
+    """Say what speaks against removing anything, a sentence each.
+
+    Unless ``finished``, what ``finish`` would do counts as done.
+    """
+    claims, problems = here.world.claims.all()
+    found = [str(problem) for problem in problems if not problem.moved]  # what was moved comes next
+    found += [
+        f"{path}: a record that cannot be read: a pod may be behind it. If no pod on this node has a "
+        "floating IP, remove the file"
+        for path in _lost(here)
+    ]
+    if not here.world.claims.exists():
+        return found + [
+            f"{link.name} has a metadata guard, so pods may have addresses here, but {here.data} has no "
+            "record of any: run this with the configuration that the agent had"
             for link in _guarded()
         ]
-    claims, problems = here.world.claims.all()
-    found = []
+    ended = set() if finished else _will_end(here, claims)
     for claim in claims:
-        if claim.live or claim.standby:
+        if (claim.live or claim.standby) and claim.attachment not in ended:
             found.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
-        elif claim.state == "releasing":
+        elif finished and claim.state is State.RELEASING:
             where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
             found.append(f"{_who(claim)} has ended and is still to be released ({where}): floatipctl gc")
-    found += [str(problem) for problem in problems]
-    if spooled := len(_spooled(here)):
+    if finished and (spooled := len(_spooled(here))):
         found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool} cannot be done")
     return found
+
+
+def _lost(here: Here) -> list[Path]:
+    """Return the records that were set aside and have no other in their place: a DEL that came left one."""
+    return [
+        path
+        for path in _entries(here.data / "corrupt")
+        if not (here.data / "claims" / f"{path.name.partition('.')[0]}.json").exists()
+    ]
+
+
+def _will_end(here: Here, claims: Sequence[Claim]) -> set[Attachment]:
+    """Return what has not ended and is going to: its DEL waits, or its pod is shown to be gone."""
+    evidence, deleted = operations.evidence_among(claims, here.world), _spool(here).owners()
+    return {
+        claim.attachment
+        for claim in claims
+        if claim.live or claim.standby
+        if evidence(claim) or (claim.attachment.container, claim.attachment.ifname) in deleted
+    }
 
 
 def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
@@ -116,7 +162,7 @@ def _without_grace(claim: Claim) -> Claim:
     return replace(claim, routes=tuple(replace(route, after=0.0) for route in claim.routes))
 
 
-def _work_off_spool(here: Here) -> None:
+def _spool(here: Here) -> Spool:
     def deliver(call: wire.Call) -> bool:
         asked = request.parse(call.env, call.stdin)
         operations.delete(asked, here.world)
@@ -126,7 +172,7 @@ def _work_off_spool(here: Here) -> None:
     def log(sentence: str, *_: object, **__: object) -> None:
         here.world.log(sentence)
 
-    Spool(str(here.spool), deliver, NoCounts(), log).work_off()  # type: ignore[arg-type]
+    return Spool(str(here.spool), deliver, NoCounts(), log)  # type: ignore[arg-type]
 
 
 def _spooled(here: Here) -> list[Path]:

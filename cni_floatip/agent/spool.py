@@ -101,6 +101,10 @@ class Spool:
         """Return how many DELs wait."""
         return len(self._names())
 
+    def owners(self) -> set[Owner]:
+        """Return whose DELs wait, as far as anybody understands them."""
+        return {owner for name in self._names() if (owner := self._owner(name))}
+
     def _names(self) -> list[str]:
         """Return the files that are whole, in an order that is always the same."""
         try:

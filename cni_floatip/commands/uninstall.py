@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -46,25 +47,28 @@ def _uninstall(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from .. import direct, uninstall
+    from ..nodeconf import NodeConf
 
     environ = dict(os.environ)
     if options.config:
         environ["FLOATIP_CONFIG"] = options.config
-    policy = direct.forgiving_policy(environ)
+    named = environ.get("FLOATIP_CONFIG")  # of another one pods may be here that we would not see
+    policy = NodeConf.load(named) if named and not options.force else direct.forgiving_policy(environ)
     see_through(policy.data_dir)
-    world = replace(direct.world(policy, environ), log=lambda _: None)  # what is left is told below
+    # What is left is told below; and it is an agent's work that is done here, a DEL's default is an agent's.
+    world = replace(direct.world(policy, environ), log=lambda _: None, on_delete="release")
     here = uninstall.Here(policy, world, options.bin_dir)
-    told: list[str] = []
-    if not options.dry_run:
-        told = uninstall.finish(here)
+    told = [] if options.dry_run else uninstall.finish(here)
     with _alone(here) if here.data.is_dir() else contextlib.nullcontext():
-        against = uninstall.obstacles(here)
+        against = uninstall.obstacles(here, finished=not options.dry_run)
         if against:
             sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
         if against and not options.force:
             sys.stderr.write("floatipctl: nothing is removed (--force removes it all the same)\n")
             return 1
-        _tell(uninstall.remove(here, dry_run=options.dry_run, guards=not options.force))
+        first = uninstall.under_way(here) if options.dry_run else []
+        removed = uninstall.remove(here, dry_run=options.dry_run, guards=not options.force)
+        _tell(itertools.chain(first, removed))
     return 0
 
 

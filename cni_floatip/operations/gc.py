@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..claims import Claim
@@ -61,21 +61,16 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
 def collect(world: World, *, dry_run: bool = False) -> list[str]:
     """End the claims of pods that are gone without a DEL, on evidence; do what earlier calls could not.
 
-    Evidence is another boot, or a namespace path that is absent while another one beside it is there
-    (else the whole mount may be invisible from here). Returns one sentence for each thing done or left.
+    Returns one sentence for each thing done or left.
     """
     if not dry_run:
         world.claims.sweep()
     claims, _ = world.claims.all()
-    visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
+    evidence = evidence_among(claims, world)
     told: list[str] = []
 
     def stale(claim: Claim) -> str:
-        why = ""
-        if claim.live and claim.boot != world.boot():
-            why = "the node was rebooted since"
-        elif claim.live and not world.inode(claim.netns) and str(Path(claim.netns).parent) in visible:
-            why = f"its namespace {claim.netns} is gone"
+        why = evidence(claim)
         if why:
             told.append(f"{claim.attachment}: ended: {why}")
         return "" if dry_run else why
@@ -83,6 +78,26 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
     errors = _end_all(world, stale)
     told += [str(error) for error in errors]
     return told if dry_run else told + work_off(world, world.clock() + GC_SECONDS)
+
+
+def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str]:
+    """Return what says why the pod of a claim that has not ended must be gone; "" where nothing shows it.
+
+    Evidence is another boot, or a namespace path that is absent while another one beside it is there
+    (else the whole mount may be invisible from here).
+    """
+    visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
+
+    def evidence(claim: Claim) -> str:
+        if not (claim.live or claim.standby):
+            return ""
+        if claim.boot != world.boot():
+            return "the node was rebooted since"
+        if not world.inode(claim.netns) and str(Path(claim.netns).parent) in visible:
+            return f"its namespace {claim.netns} is gone"
+        return ""
+
+    return evidence
 
 
 def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:
