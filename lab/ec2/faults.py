@@ -148,6 +148,11 @@ class Faults:
         self._let_go()
         self._changed()
 
+    def spent(self, kind: str) -> bool:
+        """Say whether calls have met every fault of a kind that was armed for a number of them."""
+        with self._lock:
+            return not any(armed.left for armed in self._armed if armed.kind == kind)
+
     # What the server asks.
 
     def cut_off(self, caller: str) -> bool:

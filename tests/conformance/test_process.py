@@ -172,14 +172,13 @@ def test_P13_killed_and_its_last_write_lands_after_del(bench: Bench) -> None:
     """EC2 may apply a write when its caller is long gone: the record outlives DEL, the next call looks."""
     pod = bench.sandbox(VIP)
     tables = {"routeTables": {"ids": [bench.lab.tables["a"]]}}
-    bench.lab.ec2.faults.hang("CreateRoute", 1.5, late=True)
+    bench.lab.ec2.faults.hang("CreateRoute", 3, late=True)
     process = bench.start(bench.environment("ADD", pod))
     assert process.stdin is not None
     process.stdin.write(json.dumps(bench.config(prevResult=pod.prev(), **tables)).encode())
     process.stdin.close()
     process.stdin = None
-    wait_for(bench.claims)
-    time.sleep(0.3)
+    wait_for(lambda: bench.lab.ec2.faults.spent("hang"))
     process.kill()
     process.communicate()
 

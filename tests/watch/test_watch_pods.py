@@ -92,7 +92,7 @@ def test_an_address_is_followed_there_and_back(pod: Pod, node: Node) -> None:
         pod.ip(f"addr del {VIP}/32 dev net1")
         until(lambda: node.place.states(who)[f"{VIP}/32"] == "releasing")
         assert f"from {VIP} lookup 100" not in pod.ip("rule")
-        assert node.counts.seen == ["appeared", "vanished"]
+        until(lambda: node.counts.seen == ["appeared", "vanished"])
 
 
 def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, node: Node) -> None:
