@@ -66,7 +66,7 @@ def test_who_asks_while_a_read_is_under_way_shares_the_next(flights, reader):
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(20)]
-    time.sleep(0.05)
+    time.sleep(0.3)  # they have all asked by then
     reader.free.set()
     for thread in (first, *later):
         thread.join()
@@ -91,7 +91,7 @@ def test_failure_is_everybodys_and_each_has_its_own(flights, reader):
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(3)]
-    time.sleep(0.05)
+    time.sleep(0.3)  # they have all asked by then
     reader.free.set()
     for thread in (first, *later):
         thread.join()
@@ -114,7 +114,7 @@ def test_who_gives_up_leaves_the_flight_to_another(flights, reader):
     first = going(flights, reader, turn=turn_that_ends)
     waits.wait(10)
     others = [going(flights, reader) for _ in range(3)]
-    time.sleep(0.05)
+    time.sleep(0.3)  # they have all asked by then
     over.set()
     for thread in (first, *others):
         thread.join()
@@ -148,9 +148,9 @@ def test_who_waits_for_others_is_told_to_stop(flights, reader):
     until(lambda: len(reader.began) == 2)  # the second hangs too, and is the one to join no more
     over = threading.Event()
     blocked = going(flights, reader, turn=lambda: over.wait(10))
-    time.sleep(0.05)
+    time.sleep(0.3)  # they have all asked by then
     third = going(flights, reader, stop=lambda: "over" if over.is_set() else "")
-    time.sleep(0.05)
+    time.sleep(0.3)  # they have all asked by then
     over.set()
     flights.wake()
     third.join(10)
