@@ -159,6 +159,10 @@ class Agent:
         """Return what ``/readyz`` answers: status and text. Status 0: nobody listens there."""
         return self._get(HEALTH, "/readyz")
 
+    def liveness(self) -> tuple[int, str]:
+        """Return what ``/healthz`` answers: status and text. Status 0: nobody listens there."""
+        return self._get(HEALTH, "/healthz")
+
     def metrics(self) -> dict[str, float]:
         """Return the samples that ``/metrics`` shows, by name and labels as they are written there."""
         _, text = self._get(METRICS, "/metrics")

@@ -4,6 +4,10 @@ Once a second it looks whether the files are still the ones that it has found wh
 When they are not, it reads them, and repairs what cannot be used. It leaves alone what can, of whatever
 release: an installer of another one has been here, and the agent that belongs to it comes, or has come, too.
 Only at its start an agent sees to it that the client is its own. One that is ending repairs nothing.
+
+One failure is deadly: where the directory was removed on the host, and maybe made again, a container goes on
+seeing the removed one until it is started again. All others pass, or are an operator's to mend, and a restart
+would help nobody.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import CniError
-from ..installer import NAME, Installed, Unsound, look, signature, try_out
+from ..installer import NAME, DeadMount, Installed, Unsound, look, signature, try_out
 from .counts import Counts
 from .logs import Log
 
@@ -54,10 +58,15 @@ class ClientFiles:
         self._again_at = 0.0
         self._pause = FIRST_PAUSE
         self._problem = f"the client in {bin_dir} has not been looked at yet"
+        self._dead = False
 
     def problem(self) -> str:
         """Return why the runtime cannot run the client, or nothing."""
         return self._problem
+
+    def deadly(self) -> str:
+        """Return the problem if only a start of the agent's container mends it, else nothing."""
+        return self._problem if self._dead else ""
 
     def run(self, stop: threading.Event) -> None:
         """Make the client this agent's own, then look again and again; the body of a thread."""
@@ -88,7 +97,7 @@ class ClientFiles:
             return
         found = self._read()
         if isinstance(found, Installed) and self._whole is not None and not thorough:
-            self._judge(found, "")
+            self._judge(found, None)
             return
         error = self._try(only_unsound=True)  # also removes what nobody runs any more
         after = self._read()
@@ -97,7 +106,7 @@ class ClientFiles:
             self._log(f"{found}: repaired, release {after.release}", "warning")
         self._judge(after, error)
 
-    def _judge(self, found: Installed | Unsound, error: str) -> None:
+    def _judge(self, found: Installed | Unsound, error: CniError | None) -> None:
         """Remember what was seen, and say what is wrong: once, until it is something else."""
         before = self._problem
         if error and isinstance(found, Installed):
@@ -107,6 +116,7 @@ class ClientFiles:
                 found = Unsound(str(e))
         if isinstance(found, Unsound):
             self._whole, self._problem = None, f"the client cannot be used: {error or found}"
+            self._dead = isinstance(error, DeadMount)
             self._again_at = self._clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if self._problem != before:
@@ -118,14 +128,14 @@ class ClientFiles:
             self._log("the client can be used again")
         self._whole, self._problem, self._pause = found, "", FIRST_PAUSE
 
-    def _try(self, *, only_unsound: bool) -> str:
+    def _try(self, *, only_unsound: bool) -> CniError | None:
         try:
             self._install(only_unsound=only_unsound)
         except CniError as e:
-            return str(e)
+            return e
         finally:
             self._thorough_at = self._clock() + THOROUGH_SECONDS
-        return ""
+        return None
 
     def _read(self) -> Installed | Unsound:
         """Look at the files as they are now, not as they were when they have changed meanwhile."""

@@ -68,7 +68,7 @@ class Health:
 
     def problems(self) -> list[str]:
         """Why the agent is not of use yet, or no more: what is deadly first."""
-        return _told([*self.alive, *self.ready])
+        return list(dict.fromkeys(_told([*self.alive, *self.ready])))  # some problems are in both
 
     def healthz(self) -> Answer:
         """Return the page of the liveness probe."""

@@ -139,6 +139,7 @@ class Agent:
         bundle = bundle or installer.default_bundle()
         install = functools.partial(installer.install_client, bin_dir, self.policy, bundle=bundle)
         self._client = ClientFiles(bin_dir, install, self.metrics, self.log)
+        self.health.alive.append(self._client.deadly)
         self.health.ready.append(self._client.problem)
 
     def run(self) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import CniError, IoFailure
 from ..nodeconf import NodeConf
 from . import disk, interpreters
-from .disk import NAME
+from .disk import NAME, DeadMount
 from .removal import remove_client
 from .rendering import first_line, recipe, render
 from .standing import Anothers, Installed, Unsound, look, signature
@@ -25,6 +25,7 @@ from .trial import try_out
 __all__ = [
     "NAME",
     "Anothers",
+    "DeadMount",
     "Installed",
     "Unsound",
     "default_bundle",

@@ -27,6 +27,13 @@ _PAUSE = 0.05
 _TEMPORARY = (f".{NAME}.*.new", f".{NAME}.*.former", f"{VERSIONS}/*/.*.new", f"{VERSIONS}/.*.new")
 
 
+class DeadMount(IoFailure):
+    """A volume shows a directory that was removed on the host: nothing can be made in it any more.
+
+    If the host has another one at that path by now, only a container that starts after it sees that.
+    """
+
+
 @contextlib.contextmanager
 def alone_in(bin_dir: Path, seconds: float = ALONE_SECONDS) -> Iterator[None]:
     """Be the only installer in ``bin_dir``, in whatever container. Raises TryAgain, OSError."""
@@ -126,10 +133,23 @@ def sync(directory: Path) -> None:
 
 def failure(path: Path, error: OSError, what: str = "install") -> IoFailure:
     """Return the sentence for what the disk refused: what failed, where, and what to do."""
+    if error.errno == errno.ENOENT and _is_dead(path.parent):
+        return DeadMount(
+            f"cannot {what} {path}: the directory that is mounted here was removed on the host, and one made "
+            "there since is not seen from here: this container has to be started again"
+        )
     remedy = _REMEDIES.get(error.errno or 0, "")
     place = error.filename2 or error.filename  # of a rename, where it was to lead
     where = f" ({place})" if place and str(place) != str(path) else ""
     return IoFailure(f"cannot {what} {path}: {error.strerror or error}{where}{remedy and f': {remedy}'}")
+
+
+def _is_dead(directory: Path) -> bool:
+    """Whether the path leads to a directory that has no name any more: what is mounted there was removed."""
+    try:
+        return directory.stat().st_nlink == 0
+    except OSError:
+        return False
 
 
 def refuse_read_only(bin_dir: Path) -> None:

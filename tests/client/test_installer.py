@@ -130,6 +130,16 @@ def test_a_client_that_does_not_answer_never_takes_its_place(tmp_path, tmp_path_
     assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
 
 
+def test_a_file_that_somebody_still_holds_is_waited_for(tmp_path):
+    """A process that another thread has forked meanwhile: until it executes something, it has our files."""
+    client = installer.install_client(tmp_path, POLICY)
+    hold = ["sh", "-c", 'exec 9>>"$1"; echo held; sleep 0.5', "sh", client]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        installer.try_out(client)
+
+
 def test_an_interpreter_of_another_release_runs_the_source(tmp_path):
     """The installed file outlives the interpreter that it was compiled for."""
     client = installer.install_client(tmp_path, POLICY)

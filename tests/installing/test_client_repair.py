@@ -155,3 +155,43 @@ def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(agent, bin
     assert agent.files.problem() == ""
     assert agent.repairs == 1
     assert agent.said[-1] == "info: the client can be used again"
+
+
+@pytest.fixture
+def hopeless(tmp_path: Path) -> Path:
+    """A bundle whose interpreter runs nothing: no client of it is ever installed."""
+    path = tmp_path / "hopeless" / "python"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\nexit 7\n")
+    path.chmod(0o755)
+    return path.parent
+
+
+def test_a_client_that_cannot_be_replaced_and_works_can_be_used(bin_dir, bundles, hopeless):
+    newer_release(bin_dir, bundles[1])
+    agent = Agent(bin_dir, hopeless)
+    agent.files.begin()
+    (said,) = agent.said
+    assert said.startswith(f"warning: the client of release {NEWER} stays: ")
+    assert "exit status 7" in said
+    assert agent.files.problem() == ""
+    assert release(bin_dir) == NEWER
+
+
+def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(bin_dir, tmp_path, hopeless):
+    """It looks whole: what its first line names is on the node, and runs nothing any more."""
+    interpreter = tmp_path / "python"
+    interpreter.symlink_to(installer.default_interpreter())
+    installer.install_client(bin_dir, POLICY, str(interpreter))
+    interpreter.unlink()
+    interpreter.write_text("#!/bin/sh\nexit 9\n")
+    interpreter.chmod(0o755)
+    assert installer.look(bin_dir)
+    agent = Agent(bin_dir, hopeless)
+    agent.files.begin()
+    assert agent.files.problem().startswith("the client cannot be used: ")
+    assert agent.said[-1] == f"error: {agent.files.problem()}"
+    interpreter.unlink()
+    interpreter.symlink_to(installer.default_interpreter())
+    agent.pass_time(LONGEST_PAUSE)
+    assert agent.files.problem() == ""
