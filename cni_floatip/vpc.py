@@ -45,6 +45,8 @@ FAULTS: Mapping[str, Ec2Fault] = {
 }
 """EC2 API reference, "Error codes". Any other is REFUSED, with a status of 5xx UNANSWERED."""
 
+PROPAGATED = frozenset({"EnableVgwRoutePropagation", "Advertisement"})
+"""Origins (EC2 API reference, Route) that mean propagated: by a gateway; by a VPC Route Server, to an ENI."""
 MAX_VALUES = 200
 """How many values the filters of one request may have."""
 
@@ -274,7 +276,7 @@ def _routes(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, Targe
                 id=eni or next(others, "an unknown target"),
                 is_eni=eni is not None,
                 active=route.get("State") != "blackhole",
-                propagated=route.get("Origin") == "EnableVgwRoutePropagation",
+                propagated=route.get("Origin") in PROPAGATED,
             ),
         )
 

@@ -224,8 +224,10 @@ class _Judge:
 
     def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str:
         target, place = blackhole.target, blackhole.place
-        if not target.is_eni or target.propagated:
+        if not target.is_eni:
             return "it does not lead to a network interface"
+        if target.propagated:
+            return "it is propagated"
         if target.id in self._own:
             return "an interface of this node: its agent looks after it"
         for claim in self._world.claims.at(place):

@@ -75,8 +75,10 @@ class LabRoute(route_tables.Route):
 
     @property
     def origin(self) -> str:
-        """How the route came about."""
-        return "EnableVgwRoutePropagation" if self.propagated else str(super().origin)
+        """How the route came about (RouteOrigin, "Amazon EC2 API Reference")."""
+        if self.propagated:
+            return "Advertisement" if self.interface else "EnableVgwRoutePropagation"
+        return str(super().origin)
 
 
 def is_running(instance: Any) -> bool:

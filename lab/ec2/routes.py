@@ -84,15 +84,18 @@ def delete(cloud: Cloud, account: str, params: Parameters) -> None:
     del table._routes[present.id]
 
 
-def propagate(cloud: Cloud, table_id: str, cidr: str, gateway_id: str) -> None:
-    """Plant a route as a virtual private gateway would propagate it; no API call can."""
+def propagate(cloud: Cloud, table_id: str, cidr: str, target: str) -> None:
+    """Plant a route as a virtual private gateway, or to an ENI a VPC Route Server would; no API call can."""
     _, table = cloud.table(table_id)
     where = ip_network(cidr)
     route = make_route(table, *_families(where))
     route.propagated = True
-    route.vpc_endpoint_id = gateway_id  # what LabRoute reports as GatewayId without a gateway object
+    if target.startswith("eni-"):
+        route.eni_backend, route.interface = cloud.interface(target)
+    else:
+        route.vpc_endpoint_id = target  # what LabRoute reports as GatewayId without a gateway object
+        table.__dict__.setdefault("gateways", set()).add(target)
     table.__dict__.setdefault("propagated", {})[str(where)] = route
-    table.__dict__.setdefault("gateways", set()).add(gateway_id)
 
 
 def writable(cloud: Cloud, account: str, params: Parameters) -> tuple[Any, Any]:

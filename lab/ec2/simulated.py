@@ -84,10 +84,10 @@ class SimulatedEC2:
             self._cloud.share(vpc, account)
         self._applied()
 
-    def propagate(self, table_id: str, cidr: str, gateway_id: str = "vgw-0123456789abcdef0") -> None:
-        """Plant a route of Origin EnableVgwRoutePropagation, which no API call can make."""
+    def propagate(self, table_id: str, cidr: str, target: str = "vgw-0123456789abcdef0") -> None:
+        """Plant a route that no API call can make: a gateway propagates it, to an ENI a VPC Route Server."""
         with self._lock:
-            routes.propagate(self._cloud, table_id, cidr, gateway_id)
+            routes.propagate(self._cloud, table_id, cidr, target)
         self._applied()
 
     def truth(self, table_id: str) -> dict[str, RouteView]:

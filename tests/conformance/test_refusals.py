@@ -235,16 +235,18 @@ def test_a_route_to_something_else_is_never_replaced(
     nothing_happened(bench, pod, before)
 
 
-def test_a_propagated_route_is_never_replaced(bench: Bench) -> None:
+@pytest.mark.parametrize("by", ["gateway", "route server"])
+def test_a_propagated_route_is_never_replaced(bench: Bench, by: str) -> None:
     lab, ec2 = bench.lab, bench.lab.ec2.client()
     tags = [{"Key": "floatip", "Value": "lab"}]
     made = ec2.create_route_table(
         VpcId=lab.vpc.id, TagSpecifications=[{"ResourceType": "route-table", "Tags": tags}]
     )["RouteTable"]["RouteTableId"]
     bench.after.append(lambda: ec2.delete_route_table(RouteTableId=made))
-    lab.ec2.propagate(made, VIP)
+    target = {"gateway": "vgw-0123456789abcdef0", "route server": lab.nodes["b1"].enis[1].id}[by]
+    lab.ec2.propagate(made, VIP, target)
     pod, before = bench.sandbox(VIP), tables(bench)
-    bench.add(pod).refused(101, made, VIP, "propagated", "vgw-", "remove it")
+    bench.add(pod).refused(101, made, VIP, "propagated", target, "remove it")
     nothing_happened(bench, pod, before)
 
 

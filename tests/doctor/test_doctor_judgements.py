@@ -22,6 +22,7 @@ from cni_floatip.doctor.facts import (
     Answered,
     Asked,
     Attachment,
+    Choice,
     Claimed,
     FloatingLink,
     Identity,
@@ -69,6 +70,7 @@ PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
         ({"192.168.0.7/32": ENI_ROUTE}, []),
         ({"192.168.0.7/32": TGW}, ["route-conflict"]),
         ({"192.168.0.7/32": PROPAGATED}, ["route-conflict"]),
+        ({"192.168.0.7/32": replace(ENI_ROUTE, propagated=True)}, ["route-conflict"]),
         ({"192.168.0.7/32": DEAD}, ["route-blackhole"]),
         ({"192.168.0.0/24": TGW}, ["route-conflict"]),
         ({"192.168.0.0/25": TGW}, []),
@@ -597,8 +599,51 @@ def test_whose_an_eni_is(eni, cni):
     assert eni.is_vpc_cni is cni
 
 
+@pytest.mark.parametrize(
+    ("eni", "why"),
+    [
+        (ENI, ""),
+        (replace(ENI, type="efa"), ""),
+        (replace(ENI, type="efa-only"), "EFA-only"),
+        (replace(ENI, tags=TAKEN), ""),
+        (replace(ENI, description="aws-K8S-i-0123"), "VPC CNI's own"),
+    ],
+)
+def test_what_floating_ips_can_never_use(eni, why):
+    """EFA with ENA has a link like any other; what VPC CNI took may have been meant for us."""
+    assert bool(eni.never) is bool(why)
+    assert eni.never.startswith(why)
+
+
+OURS = Choice("eni-1", 1, frozenset({"eni-1", "ens6", "floatip1"}))
+OTHER = Choice("eni-2", 2, frozenset({"eni-2", "ens7"}))
+BUSY = Choice("eni-3", 3, frozenset({"eni-3", "ens8"}), in_use=True)
+THEIRS = Choice("eni-4", 4, frozenset({"eni-4", "ens9"}), never="VPC CNI's own", in_use=True)
+
+
+@pytest.mark.parametrize(
+    ("only", "judged", "out", "wrong"),
+    [
+        ((), ["eni-1", "eni-2", "eni-3"], [], []),
+        (("floatip1",), ["eni-1", "eni-3"], ["eni-2"], []),
+        (("eni-2", "ens6"), ["eni-1", "eni-2", "eni-3"], [], []),
+        (("ens8",), ["eni-3"], ["eni-1", "eni-2"], []),
+        (("ens9",), ["eni-3"], ["eni-1", "eni-2"], ["ens9"]),
+        (("ens6", "nsx"), ["eni-1", "eni-3"], ["eni-2"], ["nsx"]),
+        (("",), ["eni-3"], ["eni-1", "eni-2"], [""]),
+    ],
+    ids=["all", "altname", "id and link", "busy", "VPC CNI's", "mistyped", "empty"],
+)
+def test_which_enis_are_judged(only, judged, out, wrong):
+    choices = [OURS, OTHER, BUSY, THEIRS]
+    assert [each.eni for each in choices if each.is_judged(only)] == judged
+    assert [each.subject for each in interfaces.left_out(choices, only)] == out
+    assert [each.subject for each in interfaces.unknown(choices, only)] == wrong
+
+
 def test_enis_without_the_tag():
     assert ids(interfaces.enis([], "i-1")) == ["no-floating-eni"]
+    assert ids(interfaces.enis([], "i-1", others=1)) == [], "there is one, and it was not asked for"
     assert ids(interfaces.enis([ENI], "i-1")) == []
     bare = Interface(
         "eni-2", 2, "subnet-1", (), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "false"}

@@ -51,6 +51,7 @@ def test_a_table_as_it_is(ec2, world, edge):
         RouteTableId=a, DestinationCidrBlock="0.0.0.0/0", GatewayId=world.internet_gateway
     )
     ec2.propagate(a, "172.31.0.0/16")
+    ec2.propagate(a, "172.30.0.0/16", world.enis["b"])
     ec2.client().stop_instances(InstanceIds=[world.instances["a"]])
     (table,) = edge.route_tables({"route-table-id": [a]})
     assert table.vpc == world.vpc
@@ -62,6 +63,7 @@ def test_a_table_as_it_is(ec2, world, edge):
     assert table.routes[VIP] == Target(world.enis["a"], is_eni=True, active=False)
     assert table.routes[ip_network("0.0.0.0/0")] == Target(world.internet_gateway, is_eni=False)
     assert table.routes[ip_network("172.31.0.0/16")].propagated
+    assert table.routes[ip_network("172.30.0.0/16")] == Target(world.enis["b"], is_eni=True, propagated=True)
     assert table.routes[ip_network("10.10.0.0/16")] == Target("local", is_eni=False)
 
 

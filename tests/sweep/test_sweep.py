@@ -258,6 +258,17 @@ def test_an_interface_that_was_detached(here: Here) -> None:
     assert here.sweep()[1][-1] == "1 removed"
 
 
+def test_a_propagated_route(here: Here) -> None:
+    """A VPC Route Server's lead to network interfaces, too, and are not ours, whatever their state."""
+    _, eni = here.node()
+    here.ec2.propagate(here.a, VIP.format(1), eni)
+    here.aws.detach_network_interface(AttachmentId=here._attachment, Force=True)
+    status, said = here.sweep()
+    assert (status, said[-1]) == (0, "1 kept")
+    assert said[0] == "rtb-a 192.168.0.1/32 -> eni-1 (blackhole): kept: it is propagated"
+    assert here.deletes() == 0
+
+
 def test_this_nodes_own_interfaces_and_live_claims(here: Here) -> None:
     eni = here.vpc.enis["a"]
     here.route(here.a, VIP.format(1), eni)

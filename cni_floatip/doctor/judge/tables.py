@@ -56,7 +56,7 @@ def conflicts(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterat
             range_ = next((each for each in ranges if cidr.within(net, each)), None)
             if range_ is None or target.id == "local":
                 continue
-            if not target.is_eni:
+            if not target.is_eni or target.propagated:
                 if _could_be_claimed(net, ranges):
                     yield _conflict(table, net, target)
             elif not target.active:
