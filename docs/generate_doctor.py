@@ -41,10 +41,18 @@ texts may change.
 `not checked` is no verdict. The reason stands beside it: a look that failed for another check's finding,
 an action that IAM does not allow (the three in [`install/iam/doctor.json`](../install/iam/doctor.json)
 are for the doctor alone), a pod that may not read the two daemonsets (`doctor.readDaemonSets` of the
-chart).
+chart), an ENI that `--interface` does not name.
 
-Which ENIs are meant for floating IPs nobody tells it: every one is judged that is neither primary nor VPC
-CNI's.
+Which ENIs are meant for floating IPs nobody tells it: every one is judged that is neither primary nor made
+by VPC CNI nor EFA-only. Where nodes have others too, for storage say, or one that you gave to VPC CNI, name
+those that floating IPs use, by link (also by a second name) or by id; what then is not judged is listed as
+`not checked`, and an ENI with live claims is judged whatever is named:
+
+<!-- commands: cluster -->
+```sh
+kubectl -n kube-system exec ds/cni-floatip -c agent -- \\
+  floatipctl doctor --interface floatip1 --interface floatip2
+```
 
 What it cannot see: other nodes (names and settings are judged on this one), whether the container runtime
 looks for plugins where the client is, networks that no pod uses yet (which route tables they select), route

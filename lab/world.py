@@ -53,15 +53,17 @@ class Lab:
         guests: Mapping[str, str] | None = None,
         agents: bool = False,
         policy: Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
         """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
 
         ``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
         ``agents``: every node runs the agent, and its runtime the client; else plugins run in direct mode.
-        ``policy``: more keys of every node's configuration.
+        ``policy``: more keys of every node's configuration. ``seed``: ids and MAC addresses follow from it.
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self.fast_dad = fast_dad
+        self._seed = seed
         self.nodes: dict[str, Node] = {}
         self.azs: dict[str, Az] = {}
         self.clients: dict[str, Client] = {}
@@ -96,7 +98,7 @@ class Lab:
         leftovers.sweep()
         self.state = leftovers.register(self.prefix, self._owner)
         self._things_to_close.callback(leftovers.remove, self.prefix)
-        self.ec2 = SimulatedEC2()
+        self.ec2 = SimulatedEC2(seed=self._seed)
         self._things_to_close.callback(self.ec2.reset)
         self._things_to_close.callback(self.ec2.close)
         azs, per_az = self._shape

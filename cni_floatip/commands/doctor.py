@@ -31,6 +31,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.epilog = EPILOG + MORE
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--interface",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=(
+            "judge this ENI and no other without live claims: the name of its link (or a second name of it), "
+            "or its id; may be repeated. Default: all but the primary ENI, VPC CNI's own and EFA-only ones"
+        ),
+    )
     add_config(parser)
     parser.add_argument(
         "--bin-dir",
@@ -55,7 +65,7 @@ def _doctor(options: argparse.Namespace) -> int:
             sys.stderr.write(f"\r{done} of {len(CHECKS)} checks done ")
             sys.stderr.flush()
 
-    looks = Looks(os.environ, config=options.config or "", bin_dir=options.bin_dir)
+    looks = Looks(os.environ, config=options.config or "", bin_dir=options.bin_dir, only=options.interface)
     report = examine(looks, CHECKS, progress=progress)
     if shown:
         sys.stderr.write("\r\x1b[K")

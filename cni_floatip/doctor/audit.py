@@ -170,6 +170,7 @@ def _interface(found: Mapping[str, Any]) -> Interface:
         checked=bool(found.get("SourceDestCheck")),
         description=found.get("Description") or "",
         tags={tag["Key"]: tag["Value"] for tag in found.get("TagSet", ())},
+        type=found.get("InterfaceType") or "interface",
     )
 
 

@@ -299,7 +299,8 @@ _KINDS = (
         "no-floating-eni",
         ERROR,
         "The instance has no ENI for floating IPs",
-        "The primary ENI and those of VPC CNI cannot be used: no pod can have a floating IP here.",
+        "The primary ENI, those of VPC CNI and EFA-only ones cannot be used: no pod can have a floating IP"
+        " here.",
         "attach a second ENI with the tag node.k8s.amazonaws.com/no_manage=true (install/cloudformation):"
         " aws ec2 attach-network-interface --instance-id {instance} --device-index 1 ...",
     ),
@@ -310,7 +311,16 @@ _KINDS = (
         "VPC CNI may take the ENI for its own pods",
         "Without the tag its ipamd gives the ENI's addresses to pods; its rules send their traffic there.",
         "run: aws ec2 create-tags --resources {eni} --tags Key=node.k8s.amazonaws.com/no_manage,Value=true;"
-        " then restart aws-node on this node",
+        " then restart aws-node on this node; where VPC CNI is to have it, name the others instead:"
+        " floatipctl doctor --interface NAME",
+    ),
+    Kind(
+        "enis",
+        "interface-unknown",
+        ERROR,
+        "--interface names no ENI that floating IPs can use",
+        "What was named is not judged; and a network with that master cannot be attached here.",
+        "run: ip link; name the ENI by its link (an altname will do), or by its id if a pod has the link",
     ),
     Kind(
         "links",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..model import Network
@@ -31,6 +31,14 @@ class Interface:
     checked: bool
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    type: str = "interface"
+
+    @property
+    def never(self) -> str:
+        """Why floating IPs can never use it; "": they can, for all that EC2 tells."""
+        if self.is_vpc_cni:
+            return "VPC CNI's own"
+        return "EFA-only, which has no IP" if self.type == "efa-only" else ""
 
     @property
     def is_vpc_cni(self) -> bool:
@@ -50,6 +58,25 @@ class Interface:
     def is_unmanaged(self) -> bool:
         """Whether it has the tag that VPC CNI respects."""
         return self.tags.get(NO_MANAGE, "").lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An ENI of this node, as administrators choose by name what is judged.
+
+    ``names``: what it goes by. ``never``: why floating IPs cannot use it. ``in_use``: a live claim does,
+    which nobody can choose away.
+    """
+
+    eni: str
+    device: int
+    names: frozenset[str]
+    never: str = ""
+    in_use: bool = False
+
+    def is_judged(self, only: Collection[str]) -> bool:
+        """Whether it is judged where only these names are to be (none: whatever floating IPs can use)."""
+        return not self.never and (not only or self.in_use or not self.names.isdisjoint(only))
 
 
 @dataclass(frozen=True, slots=True)

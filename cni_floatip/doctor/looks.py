@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -22,7 +22,7 @@ from ..nodeconf import NodeConf
 from ..podnet import link_by_mac, link_names
 from . import host, kubernetes
 from .audit import Audit
-from .facts import Answered, Claimed, FloatingLink, Identity, Interface
+from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ METADATA_SECONDS = 3.0
 AGENT_SECONDS = 5.0
 _BY_INDEX = re.compile(r"(?:floatip(?:\d+-)?|eth|device-number-)(\d+)(?:\.\d+)?")
 """Names by device index (and network card): our node template's, older drivers', amazon-ec2-net-utils'."""
+PRIMARY = "device index 0 (the primary ENI)"
 LIVE = ("held", "superseded", "claiming")
 
 
@@ -49,7 +50,10 @@ class once(Generic[T]):  # noqa: N801 (a decorator)
 
 
 class Looks:
-    """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error."""
+    """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error.
+
+    ``only``: names of the ENIs that are meant for floating IPs, where an administrator gave any.
+    """
 
     def __init__(
         self,
@@ -57,11 +61,13 @@ class Looks:
         *,
         config: str = "",
         bin_dir: str = "",
+        only: Collection[str] = (),
         service_account: Path = kubernetes.SERVICE_ACCOUNT,
     ) -> None:
         self.environ = environ
         self.policy_path = config or direct.policy_path(environ)
         self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
+        self.only = tuple(dict.fromkeys(only))
         self.service_account = service_account
         self._lock = threading.Lock()
         self._seen: dict[str, Future[Any]] = {}
@@ -158,12 +164,35 @@ class Looks:
         return self.enis[0].vpc_cidrs
 
     @once
+    def choices(self) -> tuple[Choice, ...]:
+        """Every ENI that metadata describes, and what is known of its use."""
+        never: dict[str, str] = {}
+        with contextlib.suppress(Ec2Error):  # not allowed to see: then floating IPs may use it
+            never = {eni.id: eni.never for eni in self.interfaces}
+        in_use = {claim.eni for claim in self.claims_if_told} if self.only else frozenset()
+        return tuple(
+            Choice(
+                eni.id,
+                eni.device_number,
+                self._names(eni) if self.only else frozenset(),
+                never.get(eni.id, "") if eni.device_number else PRIMARY,
+                eni.id in in_use,
+            )
+            for eni in self.enis
+        )
+
+    def _names(self, eni: Eni) -> frozenset[str]:
+        link = link_by_mac(eni.mac)
+        if link:
+            return frozenset({eni.id, *link_names(link.index)})
+        # A pod has taken it (host-device), or it is missing: its device index says which one was meant.
+        return frozenset({eni.id, *(name for name in self.only if named_by_index(name, eni.device_number))})
+
+    @once
     def floating(self) -> tuple[Eni, ...]:
-        """The ENIs that floating IPs can use: not the primary one, none that VPC CNI made for its pods."""
-        theirs: set[str] = set()
-        with contextlib.suppress(Ec2Error):  # not allowed to see: then all of them
-            theirs = {eni.id for eni in self.interfaces if eni.is_vpc_cni}
-        return tuple(eni for eni in self.enis if eni.device_number and eni.id not in theirs)
+        """The ENIs that are judged: those that floating IPs can use, as far as they were chosen."""
+        judged = {choice.eni for choice in self.choices if choice.is_judged(self.only)}
+        return tuple(eni for eni in self.enis if eni.id in judged)
 
     @once
     def links(self) -> tuple[FloatingLink, ...]:

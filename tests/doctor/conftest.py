@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     from lab.world import Lab
 
     directory: Path = tmp_path_factory.mktemp("cluster")
+    # The doctor looks for an ENI in every pod of the machine: other labs must not have the same MAC.
     with (
-        Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as lab,
+        Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, seed=os.getpid()) as lab,
         running(lab.nodes["a1"].ns, directory) as cluster,
         pytest.MonkeyPatch.context() as env,
     ):

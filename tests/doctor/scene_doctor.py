@@ -36,6 +36,7 @@ class Scene:
         self.eth1, self.ens7 = self.node.eni("eth1"), self.node.eni("ens7")
         self.config = Path(self.node.env["FLOATIP_CONFIG"])
         self.bin_dir = self.node.bin_dir
+        self.only: tuple[str, ...] = ()
         self.pod: Pod
         self.group = self.interface(self.eth1.id)["Groups"][0]["GroupId"]
         self.prepare()
@@ -90,11 +91,25 @@ class Scene:
                 env.delenv(key) if value is None else env.setenv(key, value)
             yield
 
+    @contextlib.contextmanager
+    def asked_for(self, *names: str) -> Iterator[None]:
+        """The doctor is called with these as ``--interface`` for a while."""
+        self.only = names
+        try:
+            yield
+        finally:
+            self.only = ()
+
     def sysctl(self, **values: object) -> None:
         netns.sysctl(self.node.ns, {key.replace("__", "/"): str(value) for key, value in values.items()})
 
     def looks(self) -> Looks:
-        return Looks(dict(os.environ), bin_dir=str(self.bin_dir), service_account=self.cluster.account)
+        return Looks(
+            dict(os.environ),
+            bin_dir=str(self.bin_dir),
+            only=self.only,
+            service_account=self.cluster.account,
+        )
 
     def findings(self, *checks: str) -> dict[str, Sequence[Finding]]:
         """Run these checks (none named: all) on the node, and return what each found."""

@@ -140,6 +140,19 @@ class TestOnANode:
         assert {each["check"] for each in document["findings"]} == set(BY_ID)
         assert {each["id"] for each in document["findings"]} <= {"ok", "not-checked", *KINDS}
 
+    def test_only_the_enis_that_are_named(self, scene: Scene):
+        def said(*names: str) -> tuple[int, list[tuple[str, str]]]:
+            done = self.doctor(scene, "--json", *(word for name in names for word in ("--interface", name)))
+            enis = [each for each in json.loads(done.stdout)["findings"] if each["check"] == "enis"]
+            return done.returncode, [(each["id"], each["subject"]) for each in enis]
+
+        assert said("eth1") == (0, [("ok", ""), ("not-checked", scene.ens7.id)])
+        assert said("eth1", "floatip2") == (0, [("ok", "")])
+        assert said("eth1", "floatip3") == (
+            1,
+            [("interface-unknown", "floatip3"), ("not-checked", scene.ens7.id)],
+        )
+
     def test_configuration_of_another_place(self, scene: Scene, tmp_path: Path):
         path = tmp_path / "config.json"
         path.write_text(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from cni_floatip.errors import PodNetworkFailure, TryAgain
 from cni_floatip.imds import Metadata
 from cni_floatip.model import Eni, Link
 from cni_floatip.podnet import guard, link_by_mac
+from cni_floatip.vpc import Vpc
 from lab import netns
 from lab.vpc import FLOATING
 from tests.doctor.scene_doctor import OWN, Scene
@@ -381,6 +383,18 @@ def eni_that_vpc_cni_has_taken(scene: Scene) -> Iterator[str]:
     scene.ec2.delete_tags(Resources=[scene.ens7.id], Tags=[tag])
 
 
+@trouble("interface-unknown", "ens9")
+def a_name_that_no_link_has(scene: Scene) -> Iterator[str]:
+    with scene.asked_for("eth1", "ens9"):
+        yield "ip link"
+
+
+@trouble("interface-unknown", "eth0")
+def the_primary_eni_is_named(scene: Scene) -> Iterator[None]:
+    with scene.asked_for("eth0"):
+        yield None
+
+
 @trouble("link-missing")
 def no_link_with_the_macs_address(scene: Scene) -> Iterator[str]:
     scene.ip("link set ens7 address 02:00:00:00:ff:01")
@@ -683,11 +697,146 @@ def test_permissions_are_tried_while_sts_is_away(scene: Scene) -> None:
     assert [each.severity for each in found["permissions"]] == [Severity.OK]
 
 
+ABOUT_ENIS = ("permissions", "enis", "links", "source-dest-check", "security-groups", "rp-filter")
+
+
+@contextlib.contextmanager
+def for_storage(scene: Scene) -> Iterator[None]:
+    """ens7 is there for something else: what is right for that is wrong for floating IPs."""
+    vpc, eni = scene.lab.vpc.id, {"NetworkInterfaceId": scene.ens7.id}
+    group = scene.ec2.create_security_group(GroupName="nfs", Description="nfs", VpcId=vpc)["GroupId"]
+    scene.ec2.modify_network_interface_attribute(**eni, Groups=[group])
+    scene.ec2.modify_network_interface_attribute(**eni, SourceDestCheck={"Value": True})
+    try:
+        with (
+            no_tag_no_manage(scene),
+            mtu_1500(scene),
+            named_by_its_slot(scene),
+            strict_filtering(scene),
+            scene.policy(sourceDestCheck="require"),
+        ):
+            yield
+    finally:
+        scene.ec2.modify_network_interface_attribute(**eni, SourceDestCheck={"Value": False})
+        scene.ec2.modify_network_interface_attribute(**eni, Groups=[scene.group])
+        scene.ec2.delete_security_group(GroupId=group)
+
+
+def test_eni_for_something_else(scene: Scene) -> None:
+    """Nobody tells that it is: it is judged. With the others named it is not, and that is said once."""
+    with for_storage(scene):
+        judged = scene.findings(*ABOUT_ENIS)
+        with scene.asked_for("eth1"):
+            found = scene.findings(*ABOUT_ENIS)
+    assert [each.id for check in ABOUT_ENIS for each in judged[check]] == [
+        "ok",
+        "eni-managed",
+        *("mtu-small", "link-name"),
+        "check-on",
+        "security-group-inbound",
+        "rp-filter-strict",
+    ]
+    ours, other = found.pop("enis")
+    assert (ours.severity, scene.eth1.id in ours.what) == (Severity.OK, True)
+    assert (other.severity, other.subject) == (Severity.UNCHECKED, scene.ens7.id)
+    assert [each.severity for findings in found.values() for each in findings] == [Severity.OK] * 5
+
+
+@contextlib.contextmanager
+def made_by_vpc_cni(scene: Scene) -> Iterator[None]:
+    """Its tag alone says less: it puts that on ENIs of others too."""
+    eni = {"NetworkInterfaceId": scene.ens7.id}
+    scene.ec2.modify_network_interface_attribute(**eni, Description={"Value": "aws-K8S-i-0123"})
+    yield
+    scene.ec2.modify_network_interface_attribute(**eni, Description={"Value": "for floating IPs"})
+
+
+@contextlib.contextmanager
+def efa_only(scene: Scene) -> Iterator[None]:
+    """Metadata describes such an ENI like any other, and the kernel has no link for it."""
+    answered = Vpc.pages
+
+    def pages(vpc: Vpc, *asked: Any) -> Iterator[dict[str, Any]]:
+        for each in answered(vpc, *asked):
+            kind = {"InterfaceType": "efa-only"} if each.get("NetworkInterfaceId") == scene.ens7.id else {}
+            yield {**each, **kind}
+
+    with pytest.MonkeyPatch.context() as patch, no_link_with_the_macs_address(scene):
+        patch.setattr(Vpc, "pages", pages)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("never", "why"),
+    [(made_by_vpc_cni, "VPC CNI's own"), (efa_only, "EFA-only, which has no IP")],
+    ids=["made by VPC CNI", "EFA-only"],
+)
+def test_what_floating_ips_can_never_use_is_named_and_not_judged(
+    scene: Scene, never: Callable[[Scene], AbstractContextManager[None]], why: str
+) -> None:
+    with for_storage(scene), never(scene):
+        found = scene.findings(*ABOUT_ENIS)
+        with scene.asked_for(scene.ens7.id):
+            complaints = scene.complaints("enis")
+    assert not [each for findings in found.values() for each in findings if each.severity is not Severity.OK]
+    assert f"{scene.ens7.id}: {why}" in found["enis"][0].what
+    (named,) = complaints
+    assert (named.id, named.what) == ("interface-unknown", f"is {scene.ens7.id}: {why}")
+
+
+@pytest.mark.parametrize("by", ["link", "second name", "id"])
+def test_named_eni_is_judged(scene: Scene, by: str) -> None:
+    name = {"link": "ens7", "second name": "floatip2", "id": scene.ens7.id}[by]
+    with mtu_1500(scene), scene.asked_for(name):
+        found = scene.findings("enis", "links")
+    assert [each.id for each in found["links"]] == ["mtu-small"]
+    assert [each.id for each in found["enis"]] == ["ok"], "eth1 has live claims: it is not left out"
+
+
+def test_named_by_its_device_index_while_its_link_is_away(scene: Scene) -> None:
+    with no_link_with_the_macs_address(scene), scene.asked_for("floatip2"):
+        found = scene.findings("enis", "links")
+    assert [each.id for each in (*found["enis"], *found["links"])] == ["ok", "link-missing"]
+
+
+def test_eni_with_claims_is_judged_whatever_is_named(scene: Scene) -> None:
+    with scene.asked_for("ens7"), somebody_turned_the_check_on_again(scene), no_guard(scene):
+        found = scene.findings("source-dest-check", "metadata-guard")
+    assert [each.subject for each in found["source-dest-check"]] == [scene.eth1.id]
+    assert "guard-missing" in [each.id for each in found["metadata-guard"]]
+
+
+def test_right_to_turn_the_check_off_is_tried_where_it_is_wanted(scene: Scene) -> None:
+    """IAM grants it by a tag that an ENI for something else does not have."""
+
+    def tried(*named: str) -> list[str]:
+        scene.lab.ec2.journal.clear()
+        with scene.asked_for(*named):
+            scene.findings("permissions")
+        calls = scene.lab.ec2.journal.of("ModifyNetworkInterfaceAttribute")
+        return sorted(call.params["NetworkInterfaceId"] for call in calls)
+
+    assert tried() == sorted([scene.eth1.id, scene.ens7.id])
+    assert tried("eth1") == [scene.eth1.id]
+
+
+def test_enis_that_may_not_be_seen_are_judged(scene: Scene) -> None:
+    """Whose they are EC2 does not tell; which were named is still respected, and said."""
+    scene.lab.ec2.faults.error("DescribeNetworkInterfaces", "UnauthorizedOperation", times=None)
+    with mtu_1500(scene):
+        every = scene.findings("links")
+        with scene.asked_for("eth1"):
+            found = scene.findings("enis", "links")
+    assert [each.id for each in (*every["links"], *found["links"])] == ["mtu-small", "ok"]
+    assert [each.subject for each in found["enis"]] == ["", scene.ens7.id]
+    assert {each.severity for each in found["enis"]} == {Severity.UNCHECKED}
+
+
 def test_what_was_not_looked_at_is_not_fine(scene: Scene) -> None:
-    """No ENI for floating IPs: nothing can be said of checks, groups and ACLs."""
+    """No ENI for floating IPs: nothing can be said of links, checks, groups and ACLs."""
     with every_eni_is_vpc_cnis(scene):
-        found = scene.findings("source-dest-check", "security-groups", "network-acls")
-    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 3
+        found = scene.findings("links", "source-dest-check", "security-groups", "network-acls")
+    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 4
 
 
 def test_what_ec2_keeps_to_itself_is_not_fine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,17 +11,26 @@ from ..finding import Finding, fine, not_checked, not_read
 from ..judge import firewall, interfaces
 from ..looks import Looks
 
-NONE = not_checked("", "there is no ENI for floating IPs")
+NONE = not_checked("", "there is no ENI to judge")
 
 
 def enis(looks: Looks) -> Iterable[Finding]:
-    floating = _floating(looks)
-    said = ", ".join(f"{eni.id} (device {eni.device})" for eni in floating)
-    return list(interfaces.enis(floating, looks.node.instance)) or [fine("", f"left to us: {said}")]
+    wrong = list(interfaces.unknown(looks.choices, looks.only))
+    left_out = list(interfaces.left_out(looks.choices, looks.only))
+    try:
+        floating = _floating(looks)
+    except Ec2Error as e:
+        return [*wrong, not_checked("", str(e)), *left_out]
+    wrong += interfaces.enis(floating, looks.node.instance, len(left_out))
+    ours = ", ".join(f"{eni.id} (device {eni.device})" for eni in floating)
+    theirs = "".join(f"; {eni.id}: {eni.never}" for eni in looks.interfaces if eni.never)
+    return [*(wrong or [fine("", f"left to us: {ours}{theirs}") if floating else NONE]), *left_out]
 
 
 def links(looks: Looks) -> Iterable[Finding]:
     seen = looks.links
+    if not seen:
+        return [NONE]
     taken = host.taken_by_pods({link.mac for link in seen if not link.name})
     in_pods = {claim.eni for claim in looks.claims_if_told} | {each.eni for each in seen if each.mac in taken}
     said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)

@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..catalog import found
-from ..facts import Claimed, FloatingLink, Interface
-from ..finding import Finding
+from ..facts import Choice, Claimed, FloatingLink, Interface
+from ..finding import Finding, not_checked
 
 MTU = 9001
 
 
-def enis(floating: Sequence[Interface], instance: str) -> Iterator[Finding]:
-    """Judge what there is for floating IPs, and who else wants it."""
-    if not floating:
-        yield found(
-            "no-floating-eni", instance, "every ENI is the primary one or VPC CNI's", instance=instance
-        )
+def unknown(choices: Sequence[Choice], only: Sequence[str]) -> Iterator[Finding]:
+    """Judge the names that were given: a mistyped one must not look as if all were well."""
+    for name in only:
+        having = [each for each in choices if name in each.names]
+        if not having:
+            yield found("interface-unknown", name, "no ENI of this node has this name")
+        elif all(each.never for each in having):
+            yield found("interface-unknown", name, f"is {having[0].eni}: {having[0].never}")
+
+
+def left_out(choices: Sequence[Choice], only: Sequence[str]) -> Iterator[Finding]:
+    """Say which ENIs no check is about because others were named."""
+    for each in choices:
+        if not each.never and not each.is_judged(only):
+            yield not_checked(each.eni, f"device {each.device} is not among those that --interface names")
+
+
+def enis(floating: Sequence[Interface], instance: str, others: int = 0) -> Iterator[Finding]:
+    """Judge what there is for floating IPs, and who else wants it. ``others``: how many were left out."""
+    if not floating and not others:
+        what = "every ENI is the primary one, VPC CNI's or EFA-only"
+        yield found("no-floating-eni", instance, what, instance=instance)
     for eni in floating:
         if not eni.is_unmanaged:
             taken = ", and VPC CNI's own tag: it has taken it" if eni.is_taken else ""
