@@ -12,6 +12,8 @@ from .errors import DecodeFailure
 
 Kind = Literal["nad", "conflist", "plugin", "node"]
 
+_POLICY = frozenset({"allowedDestinations", "allowedRouteTables"})
+
 Configured = Mapping[str, Any] | DecodeFailure
 """A node configuration, or why it cannot be read."""
 
@@ -24,7 +26,11 @@ def documents(text: bytes) -> Iterator[Any]:
     from .manifests import load_yaml
 
     for document in load_yaml(text):
-        yield load_json(json.dumps(document, default=str).encode(), "the file")  # dates and .nan are not JSON
+        try:
+            as_json = json.dumps(document, default=str).encode()  # a date as a value is no matter
+        except (TypeError, ValueError, RecursionError) as e:
+            raise DecodeFailure(f"the file: YAML that JSON has no words for: {e}") from e
+        yield load_json(as_json, "the file")
 
 
 def kind_of(document: Any) -> str | None:
@@ -61,14 +67,14 @@ def node_confs(document: Any) -> Iterator[tuple[str, Configured]]:
 
 
 def configured(document: Mapping[str, Any]) -> Iterator[tuple[str, Configured]]:
-    """A ConfigMap is ours when one of its values is a node configuration."""
+    """A ConfigMap is ours when one of its values says what is allowed; the other keys many programs have."""
     label, data = label_of(document), document.get("data")
     for key, text in data.items() if isinstance(data, dict) else ():
         try:
             found = load_json(str(text).encode(errors="surrogatepass"), f"data[{json.dumps(key)}]")
         except DecodeFailure as e:
-            if any(f'"{ours}"' in str(text) for ours in nodeconf.FIELDS):
+            if any(f'"{ours}"' in str(text) for ours in _POLICY):
                 yield label, e
             continue
-        if kind_of(found) == "node":
+        if kind_of(found) == "node" and not _POLICY.isdisjoint(found):
             yield f"{label} {key}", found

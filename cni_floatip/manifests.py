@@ -16,11 +16,14 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            name = (
+                key.value if isinstance(key, yaml.ScalarNode) else id(key)
+            )  # whether it can be one, super says
+            if name in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value} is there more than once", problem_mark=key.start_mark
+                    problem=f"the key {name} is there more than once", problem_mark=key.start_mark
                 )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 

@@ -139,6 +139,8 @@ def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
             f"no NetworkAttachmentDefinition, conflist, plugin entry or node configuration: {what}",
         )
     elif kind == "list":
+        if not document["items"]:
+            report.ignored.append("an empty list")
         for item in document["items"]:
             _judge(report, item, kind_of(item), told)
     elif kind == "nad":

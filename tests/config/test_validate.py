@@ -130,6 +130,26 @@ ERRORS = [
         ],
         id="not-yaml",
     ),
+    pytest.param(
+        b"metadata:\n  name: {{ .Release.Name }}\n",
+        ["f: the file: line 2 column 10: not YAML: found unhashable key"],
+        id="a-template-of-helm",
+    ),
+    pytest.param(
+        b"2024-01-01: a\n",
+        [
+            (
+                "f: the file: YAML that JSON has no words for: "
+                "keys must be str, int, float, bool or None, not datetime.date"
+            )
+        ],
+        id="yaml-with-a-date-for-a-key",
+    ),
+    pytest.param(
+        b"&a [*a]\n",
+        ["f: the file: YAML that JSON has no words for: Circular reference detected"],
+        id="yaml-that-holds-itself",
+    ),
     pytest.param(b"a: \xff", ["f: the file: not UTF-8"], id="C14-yaml-in-latin-1"),
     pytest.param(b"a: \x01", [CONTROL_CHARACTER], id="yaml-with-a-control-character"),
     pytest.param(b"", ["f: the file is empty"], id="empty"),
@@ -506,6 +526,25 @@ def test_the_network_is_named_after_the_definition() -> None:
         "spec": {"config": json.dumps({"cniVersion": "1.0.0", "plugins": [IPVLAN, FLOATIP]})},
     }
     assert said_about(nad) == []
+
+
+OTHERS = {
+    "app.json": json.dumps({"logLevel": "debug", "port": 8080, "roles": ["admin"]}),
+    "torn.json": '{"logLevel": "debug", ',
+}
+
+
+def test_another_programs_configuration_is_not_ours() -> None:
+    """Level of the log, roles, a directory for data: such keys others have as well."""
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app"}, "data": OTHERS}
+    report = examine("f", json.dumps(config).encode())
+    assert (report.findings, report.ignored) == ([], ["ConfigMap app"])
+
+
+def test_a_list_may_be_empty() -> None:
+    """``kubectl get net-attach-def -A -o yaml`` on a cluster without any."""
+    report = examine("f", b"apiVersion: v1\nitems: []\nkind: List\n")
+    assert (report.findings, report.ignored) == ([], ["an empty list"])
 
 
 def run(capsys: Any, *argv: str) -> tuple[int, str]:
