@@ -52,7 +52,7 @@ class Store:
         self._clock = clock
 
     def exists(self) -> bool:
-        """Whether anything was ever recorded here."""
+        """Whether anything was ever recorded here, or a call that may do so has begun."""
         return self._claims.is_dir()
 
     def has_lost_records(self) -> bool:
@@ -65,7 +65,7 @@ class Store:
         """Write ``claim``; when this returns it survives a power cut. Raises IoFailure."""
         path = self._path(claim.attachment)
         try:
-            self._make_directories(self._root, self._claims)
+            self._make_directories()
             write_whole(path, json.dumps(claim.document()).encode())
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
@@ -172,8 +172,8 @@ class Store:
             return False
         return True
 
-    def _make_directories(self, *directories: Path) -> None:
-        for directory in directories:
+    def _make_directories(self, *, claims: bool = True) -> None:
+        for directory in (self._root, self._claims) if claims else (self._root,):
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 directory.chmod(0o700)  # whatever the umask took away
@@ -181,8 +181,11 @@ class Store:
     # -- locks ----------------------------------------------------------------------------------------
 
     def own(self, *, alone: bool) -> contextlib.AbstractContextManager[bool]:
-        """Hold the directory: calls in direct mode share it, an agent has it alone. False: it is taken."""
-        return self._hold(_OWNER, seconds=0, shared=not alone)
+        """Hold the directory: calls in direct mode share it, an agent has it alone. False: it is taken.
+
+        To have it alone begins no call, so ``exists`` says afterwards what it said before.
+        """
+        return self._hold(_OWNER, seconds=0, shared=not alone, claims=not alone)
 
     def lock(self, what: str, seconds: float) -> contextlib.AbstractContextManager[bool]:
         """Hold ``what`` among the processes of this node; false when it was not free in ``seconds``."""
@@ -196,18 +199,18 @@ class Store:
         return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager
-    def _hold(self, offset: int, seconds: float, *, shared: bool) -> Iterator[bool]:
+    def _hold(self, offset: int, seconds: float, *, shared: bool, claims: bool = True) -> Iterator[bool]:
         request = _FLOCK.pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
         until = self._clock() + seconds
-        with self._opened() as fd:
+        with self._opened(claims=claims) as fd:
             while not (held := _try_lock(fd, request)) and self._clock() < until:
                 self._sleep(_WAIT)
             yield held
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _opened(self, *, claims: bool = True) -> Iterator[int]:
         try:
-            self._make_directories(self._root)  # without claims: nothing is recorded by looking
+            self._make_directories(claims=claims)
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(fd, 0o600)
         except OSError as e:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.scene import TABLES, Attachment, Calling, Place, Scene, ours_in
+from tests.faults.scene import TABLES, Attachment, Calling, Place, Scene, ours_in, wait
 
 ADDRESS = "192.168.0.2/32"
 
@@ -34,9 +34,9 @@ SLOW = {
 }
 
 
-def begin(scene: Scene, attachment: Attachment, when: str) -> Calling:
-    """Start an ADD and return when it has come as far as ``when``, where it stays for a while."""
-    scene.lab.ec2.faults.latency(1.5, SLOW[when])
+def begin(scene: Scene, attachment: Attachment, when: str, seconds: float = 1.5) -> Calling:
+    """Start an ADD and return when it has come as far as ``when``, where it stays for so long."""
+    scene.lab.ec2.faults.latency(seconds, SLOW[when])
     adding = Calling(attachment)
     if when == "before it is recorded":
         adding.until_begun()
@@ -53,8 +53,11 @@ def test_del_cancels_the_add_that_is_running(
     scene: Scene, place: Place, attachment: Attachment, when: str, on_delete: str
 ) -> None:
     attachment.on_delete = on_delete
-    adding = begin(scene, attachment, when)
-    deleted = attachment.delete()
+    adding = begin(scene, attachment, when, 4)
+    deleting = Calling(attachment, "DEL")
+    wait(lambda: (claim := attachment.claim()) and claim.deleted)
+    scene.lab.ec2.faults.clear()
+    deleted = deleting.answer()
     assert deleted.code == 0
     assert deleted.seconds < 10
     answer = adding.answer()
