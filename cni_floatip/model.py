@@ -127,12 +127,16 @@ class RouteTable:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet of the VPC; ``account`` owns it and with it the VPC's route tables."""
+    """A subnet of the VPC; ``account`` owns it and with it the VPC's route tables.
+
+    ``zone``: the id of its Availability Zone, which is the same in every account, as names are not.
+    """
 
     id: str
     vpc: str
     account: str
     cidrs: tuple[Network, ...]
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

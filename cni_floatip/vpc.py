@@ -295,5 +295,9 @@ def _subnet(found: Mapping[str, Any]) -> Subnet:
     ]
     v4 = [found["CidrBlock"]] if found.get("CidrBlock") else []
     return Subnet(
-        found["SubnetId"], found["VpcId"], found.get("OwnerId", ""), tuple(map(ip_network, [*v4, *v6]))
+        found["SubnetId"],
+        found["VpcId"],
+        found.get("OwnerId", ""),
+        tuple(map(ip_network, [*v4, *v6])),
+        found.get("AvailabilityZoneId", ""),
     )

@@ -56,9 +56,13 @@ kubectl -n kube-system exec ds/cni-floatip -c agent -- \\
 
 What it cannot see: other nodes (names and settings are judged on this one), whether the container runtime
 looks for plugins where the client is, networks that no pod uses yet (which route tables they select), route
-quotas (AWS tells them by another API; the remedy names it), ports in security groups (which an application
-needs is its own business), the tables, groups and ACLs of clients ([reachability](reachability.md)),
-`NetworkPolicy` (which does not see floating interfaces at all).
+quotas (AWS tells them by another API; the remedy names it), ports in security groups and network ACLs
+(which an application needs is its own business), the tables, groups and ACLs of clients
+([reachability](reachability.md)), `NetworkPolicy` (which does not see floating interfaces at all). Of transit
+gateways it sees where they are attached to this VPC, not their own route tables (the static route for the
+range), nor zones where it does not run: ask one node in each zone. Whether floating IPs are to be found from
+the ENIs' own subnets it does not know either: that policy does not allow their table is said in the line of
+what is fine, and is no finding.
 
 `--json` prints one document: `{"version": 1, "release", "errors", "warnings", "notChecked", "findings":
 [{"check", "group", "id", "severity", "subject", "what", "why", "remedy"}]}`. Every check has at least

@@ -293,6 +293,18 @@ _KINDS = (
         "if clients come from there, select {table} too in routeTables of the network that {pods} use; it"
         " counts from the pod's next start",
     ),
+    Kind(
+        "transit",
+        "transit-zone",
+        WARNING,
+        "A transit gateway has no attachment subnet in the zone of this node",
+        "A zone without one does not reach the gateway: clients behind it (other VPCs, on premises) get no"
+        " answer from floating IPs that are on this node, or move to it.",
+        "if clients come from there, run: aws ec2 modify-transit-gateway-vpc-attachment"
+        " --transit-gateway-attachment-id {attachment} --add-subnet-ids subnet-..., one whose table is"
+        " allowed; those of the zone: aws ec2 describe-subnets --filters"
+        " Name=availability-zone-id,Values={zone}",
+    ),
     # -- network interfaces -----------------------------------------------------------------------------
     Kind(
         "enis",

@@ -154,6 +154,36 @@ def test_attachment_table_in_which_a_claim_has_no_route():
 
 
 @pytest.mark.parametrize(
+    ("here", "attached", "wanted"),
+    [
+        ("euc1-az1", ["euc1-az1", "euc1-az2"], ""),
+        ("euc1-az3", ["euc1-az1", "euc1-az2"], "transit-zone"),
+        ("euc1-az3", ["euc1-az1", ""], "not-checked"),
+        ("euc1-az1", ["euc1-az1", ""], ""),
+        ("", ["euc1-az1"], "not-checked"),
+        ("usw2-lax1-az1", ["usw2-az1"], "not-checked"),
+    ],
+    ids=["one is here", "none is here", "one not shown", "here, one not shown", "ours not shown", "local"],
+)
+def test_zone_in_which_a_transit_gateway_is_not_attached(here, attached, wanted):
+    zones = {"subnet-node": here} | {f"subnet-{number}": zone for number, zone in enumerate(attached)}
+    there = [Subnet(id_, "vpc-1", "1", (), zone) for id_, zone in zones.items() if zone]
+    to = Attachment("tgw-attach-1", "tgw-1", tuple(id_ for id_ in zones if id_ != "subnet-node"))
+    found = list(tables.zones([to], there, "subnet-node"))
+    assert ids(found) == ([wanted] if wanted else [])
+    if wanted == "transit-zone":
+        assert "in euc1-az1, euc1-az2, and this node is in euc1-az3" in found[0].what
+
+
+def test_each_transit_gateway_is_attached_somewhere_of_its_own():
+    there = [Subnet(f"subnet-{n}", "vpc-1", "1", (), f"euc1-az{n}") for n in (1, 2)]
+    to = [Attachment(f"tgw-attach-{n}", f"tgw-{n}", (f"subnet-{n}",)) for n in (1, 2)]
+    (found,) = tables.zones(to, there, "subnet-1")
+    assert found.subject == "tgw-attach-2"
+    assert "--transit-gateway-attachment-id tgw-attach-2 --add-subnet-ids" in found.remedy
+
+
+@pytest.mark.parametrize(
     ("name", "named"),
     [
         ("floatip1", True),
@@ -275,6 +305,14 @@ def test_the_last_rule_of_ipv6_has_a_number_of_its_own():
     inbound, _ = firewall.network_acls([ENI], [acl], [NET6])
     assert "by rule *" in inbound.what
     assert "--ipv6-cidr-block fd00:192::/64" in inbound.remedy
+
+
+def test_option_and_range_of_the_command_belong_together():
+    acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), ())
+    for first, *others in ([NET6, NET], [NET, NET6]):
+        for found in firewall.network_acls([ENI], [acl], [first, *others]):
+            option = "--cidr-block" if first.version == 4 else "--ipv6-cidr-block"
+            assert f"allow {option} {first}," in found.remedy
 
 
 def test_network_acl_is_judged_both_ways():
@@ -403,6 +441,14 @@ def test_one_command_excludes_every_range_from_snat():
         daemonset({"name": "aws-node", "env": env}), [NET, NET6, ip_network("198.18.0.0/24")]
     )
     assert "=172.16.0.0/16,192.168.0.0/24,198.18.0.0/24 " in found.remedy
+
+
+@pytest.mark.parametrize("said", ["10.0.0.0/8, 172.16.0.0/12", " 10.0.0.0/8 ,x y,,172.16.0.0/12, "])
+def test_what_is_excluded_already_is_one_word_of_the_command(said):
+    """VPC CNI takes spaces around a range, and passes over what is none; a shell would split there."""
+    env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": said}]
+    (found,) = cluster.snat(daemonset({"name": "aws-node", "env": env}), [NET])
+    assert "CIDRS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/24 (" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,24 @@ def attachment_that_uses_another_table_now(scene: Scene) -> Iterator[str]:
         scene.ec2.delete_route_table(RouteTableId=made)
 
 
+@trouble("transit-zone")
+def attachment_in_another_zone_alone(scene: Scene) -> Iterator[str]:
+    attached = scene.ec2.describe_transit_gateway_vpc_attachments(
+        Filters=[{"Name": "vpc-id", "Values": [scene.lab.vpc.id]}]
+    )["TransitGatewayVpcAttachments"][0]
+    other = scene.ec2.create_subnet(
+        VpcId=scene.lab.vpc.id, CidrBlock="10.10.200.16/28", AvailabilityZone=scene.lab.vpc.zone("b")
+    )["Subnet"]["SubnetId"]
+    which, here = attached["TransitGatewayAttachmentId"], attached["SubnetIds"]
+    modify = scene.ec2.modify_transit_gateway_vpc_attachment
+    modify(TransitGatewayAttachmentId=which, AddSubnetIds=[other], RemoveSubnetIds=here)
+    try:
+        yield f"--transit-gateway-attachment-id {which} --add-subnet-ids"
+    finally:
+        modify(TransitGatewayAttachmentId=which, AddSubnetIds=here, RemoveSubnetIds=[other])
+        scene.ec2.delete_subnet(SubnetId=other)
+
+
 # -- network interfaces -------------------------------------------------------------------------------------
 
 
@@ -911,6 +929,43 @@ def test_what_may_not_be_read_is_said_with_what_allows_it(scene: Scene) -> None:
     for (finding,) in found.values():
         assert finding.severity is Severity.UNCHECKED
         assert "allow ec2:Describe" in finding.remedy
+
+
+def test_zones_that_are_not_told_are_not_fine(scene: Scene) -> None:
+    """The tables are judged all the same."""
+    scene.lab.ec2.faults.error("DescribeSubnets", "UnauthorizedOperation", times=None)
+    with attachment_whose_table_is_not_ours(scene):
+        table, zone = scene.findings("transit")["transit"]
+    assert table.id == "transit-table"
+    assert (zone.severity, "DescribeSubnets" in zone.what) == (Severity.UNCHECKED, True)
+
+
+def test_table_of_the_enis_own_subnet(scene: Scene) -> None:
+    """Many want no calls from one floating IP to another: that there can be none is said, and not blamed."""
+    own = scene.lab.tables["a"]
+    (every,) = scene.findings("tables")["tables"]
+    with scene.policy(allowedRouteTables={"ids": [scene.lab.tables["tgw"], scene.lab.tables["client"]]}):
+        (found,) = scene.findings("tables")["tables"]
+    assert {every.severity, found.severity} == {Severity.OK}
+    assert f"not {own} of the ENIs' own subnets" in found.what
+    assert "own subnets" not in every.what
+
+
+def test_no_more_is_said_of_network_acls_than_was_judged(scene: Scene) -> None:
+    """One that opens a single port is an administrator's own choice: no finding, and not "every range"."""
+    of_eni = [{"Name": "association.subnet-id", "Values": [scene.eth1.subnet.id]}]
+    acl = scene.ec2.describe_network_acls(Filters=of_eni)["NetworkAcls"][0]["NetworkAclId"]
+    rule = {"NetworkAclId": acl, "RuleNumber": 100, "Egress": False, "RuleAction": "allow"}
+    ssh = {"Protocol": "6", "PortRange": {"From": 22, "To": 22}}
+    scene.ec2.replace_network_acl_entry(**rule, **ssh, CidrBlock="0.0.0.0/0")
+    try:
+        (found,) = scene.findings("network-acls")["network-acls"]
+    finally:
+        scene.ec2.replace_network_acl_entry(**rule, Protocol="-1", CidrBlock="0.0.0.0/0")
+    assert (found.severity, found.what) == (
+        Severity.OK,
+        f"no rule of {acl} denies a range, in or out (ports are not judged)",
+    )
 
 
 def test_an_authority_without_key_ids_is_enough(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

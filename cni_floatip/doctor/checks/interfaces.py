@@ -75,7 +75,7 @@ def network_acls(looks: Looks) -> Iterable[Finding]:
         acls = looks.audit.network_acls(subnets)
     except Ec2Error as e:
         return [not_read("network ACLs", e, "ec2:DescribeNetworkAcls")]
-    said = f"{', '.join(acl.id for acl in acls)} allow every range, in and out"
+    said = f"no rule of {', '.join(acl.id for acl in acls)} denies a range, in or out (ports are not judged)"
     wrong = [
         *firewall.network_acls(floating, acls, looks.ranges),
         *_not_shown("network ACLs", subnets, [subnet for acl in acls for subnet in acl.subnets]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...errors import Ec2Error
-from ..finding import Finding, fine, listed, not_read
+from ..finding import Finding, fine, listed, not_checked, not_read
 from ..judge import ranges, tables
 from ..looks import Looks
 
@@ -15,6 +15,10 @@ def allowed_tables(looks: Looks) -> Iterable[Finding]:
     wrong = list(tables.allowed(looks.tables, looks.policy.allowed_route_tables, chosen, looks.vpc))
     names = listed([table.id for table in chosen])
     said = f"{len(chosen)} of {len(looks.tables)} may be written: {names}"
+    # No finding: whether pods here are to call floating IPs is for those who run them to say.
+    own = [eni.subnet for eni in looks.floating]
+    if others := tables.not_written(own, looks.tables, looks.policy.allowed_route_tables):
+        said += f"; not {listed(others)} of the ENIs' own subnets: pods there find no floating IP through it"
     return wrong or [fine(looks.vpc, said)]
 
 
@@ -34,10 +38,16 @@ def transit(looks: Looks) -> Iterable[Finding]:
         attachments = looks.audit.attachments(looks.vpc, looks.owner)
     except Ec2Error as e:
         return [not_read("transit gateways", e, "ec2:DescribeTransitGatewayVpcAttachments")]
+    if not attachments:
+        return [fine("", "none attached to this VPC")]
     wrong = list(
         tables.transit(attachments, looks.tables, looks.policy.allowed_route_tables, looks.claims_if_told)
     )
-    said = "the attachments' subnets use allowed tables" if attachments else "none attached to this VPC"
+    try:
+        wrong += tables.zones(attachments, looks.subnets, looks.enis[0].subnet)
+    except Ec2Error as e:  # the permissions' finding
+        wrong.append(not_checked("zones of the attachments", str(e)))
+    said = "the attachments' subnets use allowed tables, and one of each is in this node's zone"
     return wrong or [fine(", ".join(each.gateway for each in attachments), said)]
 
 

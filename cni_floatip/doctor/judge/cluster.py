@@ -35,7 +35,7 @@ def snat(aws_node: Mapping[str, Any], outside: Sequence[Network]) -> Iterator[Fi
     ]
     if rewritten:  # one finding: the setting is one list, and a second command would undo the first
         what = f"{EXCLUDED} is {said!r}" if said else f"{EXCLUDED} is not set"
-        yield found("snat", ", ".join(rewritten), what, ranges=",".join(filter(None, (said, *rewritten))))
+        yield found("snat", ", ".join(rewritten), what, ranges=",".join([*map(str, excluded), *rewritten]))
 
 
 def _on(variables: Mapping[str, str], name: str) -> bool:

@@ -80,7 +80,10 @@ def network_acls(
 
 
 def _denied(acl: NetworkAcl, range_: Network, *, outbound: bool) -> str:
-    """Return the number of the rule that denies (part of) the range to all protocols; "": none does."""
+    """Return the number of the rule that denies (part of) the range to all protocols; "": none does.
+
+    Ports are not judged: a rule that allows some of them decides, like one that allows all.
+    """
     left = [range_]  # what no rule has decided
     for entry in acl.entries:
         if entry.outbound != outbound or not any(_touch(entry.network, net) for net in left):
@@ -107,11 +110,12 @@ def _closed(
     acl: NetworkAcl, subnets: Sequence[str], denied: Mapping[Network, str], *, outbound: bool
 ) -> Finding:
     rules = ", ".join(f"{range_} by rule {rule}" for range_, rule in denied.items())
+    first = next(iter(denied))
     names = {
         "acl": acl.id,
         "direction": "--egress" if outbound else "--ingress",
-        "option": "--cidr-block" if any(range_.version == 4 for range_ in denied) else "--ipv6-cidr-block",
-        "range": next(iter(denied)),
+        "option": "--cidr-block" if first.version == 4 else "--ipv6-cidr-block",
+        "range": first,
     }
     what = f"denies {rules}, {'outbound' if outbound else 'inbound'} ({', '.join(subnets)})"
     return found("network-acl-denies", acl.id, what, **names)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ... import cidr
-from ...model import Network, RouteTable, Target
+from ...model import Network, RouteTable, Subnet, Target
 from ...nodeconf import AllowedRouteTables
 from ..catalog import found
 from ..facts import Attachment, Claimed
-from ..finding import Finding, listed
+from ..finding import Finding, listed, not_checked
 from .node import tag_arguments
 
 QUOTAS = (50, 500, 1000)
 """Routes per table and family: the older default, the one since June 2025, the most there is."""
 NEAR = 0.9
+_OF_THE_REGION = re.compile(r"[^-]+-az\d+")
+"""Ids of Availability Zones; those of Local and Wavelength Zones have more parts (usw2-lax1-az1)."""
 
 
 def allowed(
@@ -87,11 +90,10 @@ def transit(
     claims: Sequence[Claimed] = (),
 ) -> Iterator[Finding]:
     """Judge whether the tables that a transit gateway's packets meet may be written, and are."""
-    main = next((table for table in tables if table.main), None)
     seen: set[str] = set()
     for attachment in attachments:
         for subnet in attachment.subnets:
-            table = next((table for table in tables if subnet in table.subnets), main)
+            table = _serving(tables, subnet)
             if table is None or table.id in seen:
                 continue
             seen.add(table.id)
@@ -104,3 +106,41 @@ def transit(
             ):
                 what = f"{serves}, and no route there leads to {listed(pods)}"
                 yield found("transit-unselected", table.id, what, table=table.id, pods=listed(pods))
+
+
+def zones(attachments: Sequence[Attachment], subnets: Sequence[Subnet], ours: str) -> Iterator[Finding]:
+    """Judge whether each transit gateway is attached in the zone of the node's own subnet.
+
+    "Any resources in Availability Zones where there is no transit gateway attachment cannot reach the
+    transit gateway" (Amazon VPC attachments in AWS Transit Gateway, limits).
+    """
+    zone_of = {subnet.id: subnet.zone for subnet in subnets}
+    here = zone_of.get(ours, "")
+    if not _OF_THE_REGION.fullmatch(here):
+        what = f"is {here}, where no gateway can be attached" if here else "is not shown to this account"
+        yield not_checked("", f"the zone of {ours} {what}: whether it reaches one is not known")
+        return
+    for attachment in attachments:
+        there = {zone_of.get(subnet, "") for subnet in attachment.subnets}
+        if here in there:
+            continue
+        if "" in there:
+            said = f"EC2 does not show the zones of {listed(attachment.subnets)} to this account"
+            yield not_checked(attachment.id, said)
+            continue
+        what = f"attaches {attachment.gateway} in {', '.join(sorted(there))}, and this node is in {here}"
+        yield found("transit-zone", attachment.id, what, attachment=attachment.id, zone=here)
+
+
+def not_written(
+    subnets: Sequence[str], tables: Sequence[RouteTable], of_policy: AllowedRouteTables
+) -> list[str]:
+    """Return the tables of these subnets that policy does not allow."""
+    served = {table.id: table for subnet in subnets if (table := _serving(tables, subnet))}
+    return sorted(id_ for id_, table in served.items() if not of_policy.allows(table))
+
+
+def _serving(tables: Sequence[RouteTable], subnet: str) -> RouteTable | None:
+    """Return the table that routes what leaves a subnet: its own or else the main one."""
+    main = next((table for table in tables if table.main), None)
+    return next((table for table in tables if subnet in table.subnets), main)
