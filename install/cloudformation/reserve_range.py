@@ -7,6 +7,7 @@ import json
 import urllib.request
 
 import boto3
+from botocore.exceptions import ClientError
 
 
 def handler(event, _context, ec2=None):
@@ -34,8 +35,17 @@ def act(ec2, event, known):
             Description="floating addresses; no network interface",
         )
         return made["SubnetCidrReservation"]["SubnetCidrReservationId"]
-    there = ec2.get_subnet_cidr_reservations(SubnetId=wanted["SubnetId"])
+    try:
+        give_back(ec2, wanted["SubnetId"], known)
+    except ClientError as e:  # somebody has deleted the subnet, and the reservation with it
+        if not e.response["Error"]["Code"].endswith(".NotFound"):
+            raise
+    return known
+
+
+def give_back(ec2, subnet, known):
+    """Delete the reservation, if the subnet still has it."""
+    there = ec2.get_subnet_cidr_reservations(SubnetId=subnet)
     both = there["SubnetIpv4CidrReservations"] + there["SubnetIpv6CidrReservations"]
     if known in [each["SubnetCidrReservationId"] for each in both]:
         ec2.delete_subnet_cidr_reservation(SubnetCidrReservationId=known)
-    return known

@@ -43,6 +43,7 @@ GIVEN = {
 THIRD_ZONE = {"ZoneC": "eu-central-1c", "NodeSubnetC": "subnet-0c"}
 TRANSIT = {
     "TransitGateway": "tgw-0a",
+    "ClientCidr": "10.0.0.0/8",
     "TransitGatewayRouteTable": "tgw-rtb-0a",
     "TransitGatewaySubnetCidrs": "10.10.9.0/28,10.10.9.16/28,10.10.9.32/28",
 }
@@ -86,6 +87,16 @@ class Stack:
         message = message_from_string(self.user_data())
         assert message.is_multipart()
         return {part.get_content_type(): part.get_payload() for part in message.get_payload()}
+
+    def refusals(self) -> list[str]:
+        """Return why CloudFormation refuses the parameters, before it makes anything."""
+        asserted = [
+            each
+            for rule in self.document["Rules"].values()
+            if self.value(rule.get("RuleCondition", True))
+            for each in rule["Assertions"]
+        ]
+        return [each["AssertDescription"] for each in asserted if not self.value(each["Assert"])]
 
     def holds(self, condition: str) -> bool:
         return bool(self.value(self.document["Conditions"][condition]))
@@ -141,6 +152,9 @@ class Stack:
 
     def _and(self, said: list[Any]) -> bool:
         return all(self.value(each) for each in said)
+
+    def _or(self, said: list[Any]) -> bool:
+        return any(self.value(each) for each in said)
 
     def _join(self, said: list[Any]) -> str:
         return str(said[0]).join(self.value(said[1]))

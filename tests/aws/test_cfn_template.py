@@ -35,6 +35,7 @@ SHAPES = {
     "three zones": THIRD_ZONE,
     "transit": TRANSIT,
     "attached already": {**TRANSIT, "TransitGatewayAttachment": "tgw-attach-0a"},
+    "IPv6 clients alone": {**EVERYTHING, "ClientCidr": ""},
 }
 NODE = SHIPPED / "node"
 REGIONS = ("us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1")
@@ -81,8 +82,8 @@ def test_sizes(full: Stack) -> None:
     assert len(full.user_data().encode()) <= 16_384
 
 
-def test_every_parameter_is_checked(full: Stack) -> None:
-    for name, parameter in full.document["Parameters"].items():
+def test_every_parameter_is_checked(stack: Stack) -> None:
+    for name, parameter in stack.document["Parameters"].items():
         assert parameter["Description"].endswith("."), name
         if parameter["Type"] == "Number":
             assert {"MinValue", "MaxValue"} <= set(parameter), name
@@ -90,12 +91,43 @@ def test_every_parameter_is_checked(full: Stack) -> None:
             pattern = parameter["AllowedPattern"]
             assert pattern.startswith("^"), name
             assert pattern.endswith("$"), name
-            for value in full.parameters[name].split(","):
+            for value in stack.parameters[name].split(","):
                 assert re.search(pattern, value), (name, value)
             assert not re.search(pattern, "a b"), name
-    groups = full.document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    groups = stack.document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     shown = [name for group in groups for name in group["Parameters"]]
-    assert sorted(shown) == sorted(full.document["Parameters"])
+    assert sorted(shown) == sorted(stack.document["Parameters"])
+
+
+# -- the rules ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_accepted(stack: Stack) -> None:
+    assert stack.refusals() == []
+
+
+IPV6 = {"VpcIpv6Cidr": "2001:db8::/56", "FloatingIpv6Cidr": "fd00:192:168::/64"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"ZoneC": "eu-central-1c"}, "A third zone needs NodeSubnetC"),
+        ({"TransitGatewayRouteTable": "tgw-rtb-0a"}, "TransitGatewayRouteTable needs TransitGateway"),
+        ({"TransitGatewayAttachment": "tgw-attach-0a"}, "TransitGatewayAttachment needs TransitGateway"),
+        ({**TRANSIT, "ClientCidr": ""}, "TransitGateway needs ClientCidr or ClientIpv6Cidr"),
+        ({"ClientCidr": "10.10.0.0/16"}, "let in anyway; leave ClientCidr empty"),
+        ({"ClientCidr": "192.168.0.0/24"}, "let in anyway; leave ClientCidr empty"),
+        ({"FloatingCidr": "10.10.0.0/16"}, "FloatingCidr lies outside the VPC"),
+        ({**IPV6, "ClientIpv6Cidr": "2001:db8::/56"}, "let in anyway; leave ClientIpv6Cidr empty"),
+        ({**IPV6, "ClientIpv6Cidr": "fd00:192:168::/64"}, "let in anyway; leave ClientIpv6Cidr empty"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, dict) else "",
+)
+def test_what_is_refused(parameters: dict[str, str], said: str) -> None:
+    """Of equal ranges EC2 makes one permission: it refuses the second, and one that is taken back is both."""
+    (refusal,) = Stack(**parameters).refusals()
+    assert said in refusal
 
 
 # -- the network -------------------------------------------------------------------------------------------
@@ -150,7 +182,7 @@ def test_routes_through_the_transit_gateway_both_ways(stack: Stack) -> None:
     assert stack.outputs()["TransitAttachment"] == through
     assert {(r["RouteTableId"], r["TransitGatewayId"]) for r in back} == {("[RouteTable]", "tgw-0a")}
     clients = [r.get("DestinationCidrBlock", r.get("DestinationIpv6CidrBlock")) for r in back]
-    assert set(clients) == {"10.0.0.0/8", given["ClientIpv6Cidr"]} - {""}
+    assert set(clients) == {given["ClientCidr"], given["ClientIpv6Cidr"]} - {""}
 
 
 def test_transit_route_tables_of_another_account_are_left_to_it() -> None:
@@ -173,10 +205,17 @@ def test_dummy_subnet_is_reserved_whole(ipv6: str) -> None:
 
 
 def test_floating_ranges_are_let_in_as_ranges(stack: Stack) -> None:
-    group = stack.of("AWS::EC2::SecurityGroup")["EniSecurityGroup"]
-    let_in = {rule.get("CidrIp", rule.get("CidrIpv6")) for rule in group["SecurityGroupIngress"]}
     wanted = [f"{whose}{family}Cidr" for whose in ("Floating", "Vpc", "Client") for family in ("", "Ipv6")]
-    assert let_in == {stack.parameters[name] for name in wanted} - {""}
+    assert sorted(_let_in(stack)) == sorted({stack.parameters[name] for name in wanted} - {""})
+
+
+def test_nobody_beyond_the_vpc_is_let_in_unasked() -> None:
+    assert _let_in(Stack()) == ["192.168.0.0/24", GIVEN["VpcCidr"]]
+
+
+def _let_in(stack: Stack) -> list[str]:
+    group = stack.of("AWS::EC2::SecurityGroup")["EniSecurityGroup"]
+    return [rule.get("CidrIp", rule.get("CidrIpv6")) for rule in group["SecurityGroupIngress"]]
 
 
 def test_endpoints(full: Stack) -> None:

@@ -189,6 +189,24 @@ def test_without_metadata(lab: Lab, worker: Worker) -> None:
     assert worker.named()["ens7"] == "ens7"
 
 
+@pytest.mark.parametrize("answer", ["exit 28", "exit 0"], ids=["timed out", "empty"])
+@pytest.mark.parametrize("misses", [2, 3], ids=["late", "never"])
+def test_list_of_interfaces_that_does_not_come(worker: Worker, answer: str, misses: int) -> None:
+    """It is asked for as often as the configuration says; then systemd tries again later."""
+    worker.programs.mkdir()
+    asked, curl = worker.programs / "asked", worker.programs / "curl"
+    miss = f"echo once more >> {asked}; test $(wc -l < {asked}) -gt {misses} || {answer}"
+    curl.write_text(f'#!/bin/sh\ncase "$*" in */macs/) {miss} ;; esac\nexec /usr/bin/curl "$@"\n')
+    curl.chmod(0o755)
+    done = worker.run()
+    assert len(asked.read_text().splitlines()) == 3
+    if misses == 2:
+        assert (done.returncode, worker.named()["ens7"]) == (0, "floatip2")
+    else:
+        assert (done.returncode, worker.named()["ens7"]) == (1, "ens7")
+        assert "metadata does not know an interface" in done.stderr
+
+
 def test_interfaces_of_vpc_cni_are_left_alone(lab: Lab, worker: Worker) -> None:
     """They are in other subnets."""
     text = worker.config.read_text().replace(lab.vpc.subnets["a"].id, lab.vpc.subnets["client"].id)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.aws import policies
 from tests.aws.policies import Request
@@ -24,10 +25,11 @@ class Reservations:
     def __init__(self) -> None:
         self.held: dict[str, str] = {}
         self.called: list[str] = []
+        self.refuses: dict[str, str] = {}  # error codes, by action
         self._made = 0
 
     def create_subnet_cidr_reservation(self, *, SubnetId: str, Cidr: str, **said: str) -> Any:  # noqa: N803
-        self.called.append("CreateSubnetCidrReservation")
+        self._call("CreateSubnetCidrReservation")
         assert said["ReservationType"] == "explicit"
         if Cidr in self.held.values():
             raise ValueError(f"{Cidr} is reserved")
@@ -36,15 +38,20 @@ class Reservations:
         return {"SubnetCidrReservation": {"SubnetCidrReservationId": f"scr-{self._made}"}}
 
     def get_subnet_cidr_reservations(self, *, SubnetId: str) -> Any:  # noqa: N803
-        self.called.append("GetSubnetCidrReservations")
+        self._call("GetSubnetCidrReservations")
         families: dict[bool, list[dict[str, str]]] = {False: [], True: []}
         for name, cidr in self.held.items():
             families[":" in cidr].append({"SubnetCidrReservationId": name})
         return {"SubnetIpv4CidrReservations": families[False], "SubnetIpv6CidrReservations": families[True]}
 
     def delete_subnet_cidr_reservation(self, *, SubnetCidrReservationId: str) -> None:  # noqa: N803
-        self.called.append("DeleteSubnetCidrReservation")
+        self._call("DeleteSubnetCidrReservation")
         del self.held[SubnetCidrReservationId]
+
+    def _call(self, action: str) -> None:
+        self.called.append(action)
+        if action in self.refuses:
+            raise ClientError({"Error": {"Code": self.refuses[action], "Message": ""}}, action)
 
 
 class CloudFormation:
@@ -132,6 +139,31 @@ def test_failure_is_told_and_can_be_rolled_back(call: Any) -> None:
     assert "is reserved" in told["Reason"]
     assert call(ec2, "Delete", "10.10.254.0/28", "none")["Status"] == "SUCCESS"
     assert ec2.held == {"scr-0": "10.10.254.0/28"}
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "status"),
+    [
+        ("GetSubnetCidrReservations", "InvalidSubnetID.NotFound", "SUCCESS"),
+        ("DeleteSubnetCidrReservation", "InvalidSubnetCidrReservationID.NotFound", "SUCCESS"),
+        ("GetSubnetCidrReservations", "UnauthorizedOperation", "FAILED"),
+        ("DeleteSubnetCidrReservation", "UnauthorizedOperation", "FAILED"),
+    ],
+    ids=lambda each: each.rpartition(".")[2],
+)
+def test_what_is_gone_is_given_back(call: Any, action: str, code: str, status: str) -> None:
+    """Somebody has deleted the subnet by hand, before the call or in the middle of it."""
+    ec2 = Reservations()
+    call(ec2, "Create", "10.10.254.0/28")
+    ec2.refuses[action] = code
+    told = call(ec2, "Delete", "10.10.254.0/28", "scr-1")
+    assert (told["Status"], told["PhysicalResourceId"]) == (status, "scr-1")
+
+
+def test_nothing_is_reserved_in_a_subnet_that_is_gone(call: Any) -> None:
+    ec2 = Reservations()
+    ec2.refuses["CreateSubnetCidrReservation"] = "InvalidSubnetID.NotFound"
+    assert call(ec2, "Create", "10.10.254.0/28")["Status"] == "FAILED"
 
 
 def test_its_policy(call: Any) -> None:

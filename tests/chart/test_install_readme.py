@@ -11,6 +11,7 @@ import yaml
 from cni_floatip import validate
 from cni_floatip.cidr import read
 from cni_floatip.nodeconf import NodeConf
+from tests.aws.template import Stack
 from tests.chart.rendered import ROOT, helm, render
 
 README = (ROOT / "install/README.md").read_text()
@@ -100,11 +101,12 @@ def test_the_nodes_of_the_template_are_those_of_the_first_address(stack):
 
 
 def test_the_parameters_are_the_templates(stack):
-    (said,) = [json.loads(text) for text in blocks("json")]
-    given = dict(each.split("=", 1) for each in said)
-    assert given.keys() <= stack["Parameters"].keys()
+    first, transit = (dict(each.split("=", 1) for each in json.loads(text)) for text in blocks("json"))
     needed = {name for name, parameter in stack["Parameters"].items() if "Default" not in parameter}
-    assert needed <= given.keys()
+    assert needed <= first.keys()
+    given = first | transit
+    assert given.keys() <= stack["Parameters"].keys()
+    assert (Stack(**first).refusals(), Stack(**given).refusals()) == ([], [])
     for name, value in given.items():
         pattern = stack["Parameters"][name].get("AllowedPattern", "")
         each = value.split(",") if "List" in stack["Parameters"][name]["Type"] else [value]
