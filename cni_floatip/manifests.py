@@ -16,9 +16,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            name = (
-                key.value if isinstance(key, yaml.ScalarNode) else id(key)
-            )  # whether it can be one, super says
+            # Whether anything but a scalar can be a key is said below, with its place.
+            name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
             if name in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {name} is there more than once", problem_mark=key.start_mark

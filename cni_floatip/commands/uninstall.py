@@ -28,8 +28,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             "Remove the client and its interpreters from DIR, the metadata guards from the node's "
             "interfaces, and socket, spool and data directory. First does what is still to be done "
             "(DELs in the spool, routes to release). Refuses while an agent runs here, and while a pod has "
-            "an address that was claimed here: it could not be removed without the client. To be run "
-            "on each node after the DaemonSet has been deleted. Safe to run again."
+            "an address that was claimed here, or may have one (a record that cannot be read): it could not "
+            "be removed without the client. To be run on each node after the DaemonSet has been deleted. "
+            "Safe to run again."
         ),
     )
     add_bin_dir(parser)

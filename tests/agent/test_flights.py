@@ -148,9 +148,9 @@ def test_who_waits_for_others_is_told_to_stop(flights, reader):
     until(lambda: len(reader.began) == 2)  # the second hangs too, and is the one to join no more
     over = threading.Event()
     blocked = going(flights, reader, turn=lambda: over.wait(10))
-    time.sleep(0.3)  # they have all asked by then
+    time.sleep(0.3)  # it has asked by then
     third = going(flights, reader, stop=lambda: "over" if over.is_set() else "")
-    time.sleep(0.3)  # they have all asked by then
+    time.sleep(0.3)  # and this one waits for it
     over.set()
     flights.wake()
     third.join(10)
