@@ -84,7 +84,7 @@ def test_P08_P10_P12_one_document_or_nothing_and_the_status_that_goes_with_it(be
         "ADD": bench.add(pod),
         "CHECK": bench.check(pod),
         "GC": bench.call("GC", bench.config(**valid)),
-        "STATUS": bench.call("STATUS", bench.config()),
+        "STATUS": bench.status(),
         "DEL": bench.delete(pod),
     }
     assert {verb: answer.status for verb, answer in printed.items()} == dict.fromkeys(printed, 0)

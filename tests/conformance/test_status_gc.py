@@ -29,7 +29,7 @@ def test_S01_status_before_there_was_one(bench: Bench, version: str) -> None:
 
 
 def test_S02_ready(bench: Bench) -> None:
-    answer = bench.call("STATUS", bench.config())
+    answer = bench.status()
     answer.ok()
     assert answer.stdout == b""
     assert bench.asked() == []
@@ -71,9 +71,9 @@ def test_S03_metadata_is_away(bench: Bench, metadata: Metadata) -> None:
 
 def test_S03_there_are_no_credentials(bench: Bench, metadata: Metadata) -> None:
     metadata.missing = "iam/"
-    bench.call("STATUS", bench.config(), **metadata.environ).refused(50, "credentials")
+    bench.status(**metadata.environ).refused(50, "credentials")
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
-    bench.call("STATUS", bench.config(), **metadata.environ, **keys).ok()
+    bench.status(**metadata.environ, **keys).ok()
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"allowedDestinations": 1}'], ids=["absent", "broken", "wrong"])
@@ -95,7 +95,7 @@ def test_S03_everything_that_is_missing_is_named(bench: Bench, metadata: Metadat
     (tmp_path / "file").touch()
     bench.policy(dataDir=str(tmp_path / "file"))
     metadata.missing = "iam/"
-    said = bench.call("STATUS", bench.config(), **metadata.environ).refused(50)
+    said = bench.status(**metadata.environ).refused(50)
     assert "credentials" in said
     assert str(tmp_path / "file") in said
 
@@ -106,9 +106,8 @@ def test_S04_status_is_cheap(bench: Bench, metadata: Metadata) -> None:
         "import sys; from cni_floatip.plugin import main; status = main();"
         "print('loaded', *sys.modules, file=sys.stderr); sys.exit(status)"
     )
-    answer = Bench(bench.lab, (sys.executable, "-I", "-c", script)).call(
-        "STATUS", bench.config(), **metadata.environ
-    )
+    asking = Bench(bench.lab, (sys.executable, "-I", "-c", script))
+    answer = asking.status(metadata.asked, **metadata.environ)
     answer.ok()
     loaded = {name.split(".")[0] for name in answer.stderr.rsplit("loaded ", 1)[1].split()}
     assert not loaded & {"boto3", "botocore", "urllib3", "pyroute2", "jsonschema", "yaml"}
@@ -119,7 +118,7 @@ def test_S04_status_is_cheap(bench: Bench, metadata: Metadata) -> None:
 
 def test_S05_status_has_no_attachment(bench: Bench) -> None:
     none = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"), None)
-    bench.call("STATUS", bench.config(), **none).ok()
+    bench.status(**none).ok()
 
 
 # -- GC -----------------------------------------------------------------------------------------------------
