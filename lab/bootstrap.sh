@@ -127,7 +127,7 @@ create_venv() {
 # pip compiles what it installs, also where PYTHONDONTWRITEBYTECODE is set: start-up is measured as it is in use.
 install_python() {
   say "installing $(grep -c '^[a-z].*==' $LOCK) locked Python packages into .venv"
-  .venv/bin/pip install -q --disable-pip-version-check --require-hashes -r $LOCK
+  .venv/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $LOCK
   say "installing cni-floatip itself (editable)"
   .venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
   # A runtime hands its own environment down: PYTHONPATH, PYTHONHOME and the like must not reach the plugin.

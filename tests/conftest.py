@@ -1,7 +1,10 @@
-"""What tests share: what a machine must have for them, and a running lab.
+"""What tests share: what a machine must have for them, how thorough a run is, and a running lab.
 
 A test says what it cannot do without: ``@pytest.mark.needs("root", "ip", "macvlan-plugin")``. A laptop that
 lacks it skips the test and says why; with ``CI=true`` that is a failure: nothing goes untested unseen.
+
+A test that is long because it is thorough says which test stands for it in ``make test``, where it does not
+run: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2.create 1]")``. ``make test-all`` runs all.
 """
 
 from __future__ import annotations
@@ -105,6 +108,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*what): what the machine must have: root, a program, <name>-plugin"
     )
+    config.addinivalue_line(
+        "markers",
+        "thorough(sample): long because it is thorough; `sample`, a test of the same file or"
+        " 'FILE::TEST', stands for it in `make test`",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """See that every thorough test has a sample, and that the sample is there and is not thorough itself."""
+    quick = {item.nodeid for item in items if item.get_closest_marker("thorough") is None}
+    files = {item.nodeid.partition("::")[0] for item in items}
+    for item in items:
+        if mark := item.get_closest_marker("thorough"):
+            sample = _sample(item, mark)
+            narrowed = config.option.keyword or any("::" in each for each in config.args)
+            if sample.partition("::")[0] in files and sample not in quick and not narrowed:
+                raise pytest.UsageError(f"{item.nodeid}: its sample {sample} is no test of `make test`")
+
+
+def _sample(item: pytest.Item, mark: pytest.Mark) -> str:
+    """Return the node id of the test that stands for a thorough one."""
+    sample = str(mark.kwargs["sample"])
+    return sample if sample.startswith("tests/") else f"{item.nodeid.partition('::')[0]}::{sample}"
 
 
 @pytest.hookimpl(tryfirst=True)
