@@ -3,8 +3,8 @@
 A test says what it cannot do without: ``@pytest.mark.needs("root", "ip", "macvlan-plugin")``. A laptop that
 lacks it skips the test and says why; with ``CI=true`` that is a failure: nothing goes untested unseen.
 
-A test that is long because it is thorough says which test stands for it in ``make test``, where it does not
-run: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2.create 1]")``. ``make test-all`` runs all.
+A test that is long because it is thorough names the one that stands for it in ``make test``, which leaves it
+out: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2 1]")``. ``make test-all`` runs all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each test costs, in wall and in CPU seconds: where the cores are shared, CPU is what counts.
 
-A pytest plugin. The CPU of a test is that of the process that runs it and of the processes that it has reaped.
+A pytest plugin. The CPU of a test is that of the process that runs it and of what it has reaped.
 A worker's own start, with its imports, is in the total alone, which is everything that this run has reaped.
 """
 
