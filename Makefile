@@ -5,7 +5,7 @@ UV := .cache/lock/bin/uv
 ARGS :=
 # Test processes side by side: a file is run by one of them. 0: one after another in one process.
 WORKERS ?= 3
-PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile)
+PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --no-emit-package colorama --no-emit-package pywin32 --no-emit-package win-inet-pton
