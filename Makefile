@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup root demo test check format format-check lint types test-image bench docs manifests coverage lock clean
+.PHONY: help setup root demo test test-all check format format-check lint types test-image bench docs manifests coverage lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,10 +38,13 @@ demo: root ## watch a floating IP move between two availability zones
 	@lab/bootstrap.sh demo
 	@$(PY) -m lab demo $(ARGS)
 
-test: setup ## all tests (ARGS="tests/lab -k route" some, WORKERS=0 one after another)
-	$(PYTEST) $(ARGS)
+test: setup ## the tests, in minutes (ARGS="tests/lab -k route" some, WORKERS=0 one after another)
+	$(PYTEST) -m "not thorough" $(ARGS)
 
-check: format-check lint types test ## what CI runs: format, lint, strict types, tests
+test-all: root test ## the tests, and what is long because it is thorough: crash points, image, bare roots
+	$(PYTEST) -m thorough $(ARGS)
+
+check: format-check lint types test ## format, lint, strict types, tests: before each commit
 
 format: setup ## rewrite the sources in the project's format
 	$(PY) -m ruff format
@@ -56,7 +59,7 @@ lint: setup ## ruff's rules (pyproject.toml)
 types: setup ## mypy, strict (setup.cfg)
 	$(PY) -m mypy
 
-test-image: root setup ## build the image, and run it and its node bundle (ARGS="-k bundle" some)
+test-image: root setup ## of test-all: build the image, and run it and its node bundle (ARGS="-k bundle" some)
 	$(PYTEST) tests/image $(ARGS)
 
 bench: root setup ## what a call costs: direct mode's start-up, then the agent, its client, the node bundle (ARGS=--json)

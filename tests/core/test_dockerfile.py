@@ -1,4 +1,4 @@
-"""What can be said of the Dockerfile without building it (``make test-image`` does that)."""
+"""What can be said of the Dockerfile without building it (``make test-all`` does that)."""
 
 from __future__ import annotations
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import require
 from tests.image import images
+
+SAMPLE = "tests/core/test_dockerfile.py::test_what_is_copied_is_there_and_not_ignored"
+"""What can be said without a build; the build takes minutes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.thorough(sample=SAMPLE))
 
 
 @pytest.fixture(scope="module")
