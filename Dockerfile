@@ -4,8 +4,8 @@
 #
 # SOURCE, REVISION and CREATED (--build-arg) go into labels: where the sources are, their commit, the time (RFC 3339).
 # BASE is any Debian from bookworm (12) on, by digest where a build must be repeatable. Python packages are those of
-# install/requirements.txt, by hash. A build behind a proxy or a mirror hands its own configuration in as secrets,
-# none of which stays in the image: `--secret id=pip.conf,src=...`, `apt.conf`, `ca-certificates`.
+# install/requirements.txt, by hash, and nothing else. A build behind a proxy or a mirror hands its own configuration
+# in as secrets, none of which stays in the image: `--secret id=pip.conf,src=...`, `apt.conf`, `ca-certificates`.
 ARG BASE=debian:bookworm-slim
 
 # What is built is run by the same Python that builds it.
@@ -31,8 +31,9 @@ RUN --mount=type=secret,id=pip.conf,target=/run/pip.conf \
     export PIP_CONFIG_FILE=/run/pip.conf PIP_DISABLE_PIP_VERSION_CHECK=1 \
  && if [ -s /run/ca-certificates.crt ]; then export PIP_CERT=/run/ca-certificates.crt; fi \
  && python3 -m venv /pip && python3 -m venv --without-pip /opt/floatip \
- && /pip/bin/pip --python /opt/floatip/bin/python install --no-compile --only-binary :all: \
-      --require-hashes -r /src/install/requirements.txt
+ && /pip/bin/pip --python /opt/floatip/bin/python install --no-compile --no-deps \
+      --only-binary :all: --require-hashes -r /src/install/requirements.txt \
+ && /pip/bin/pip --python /opt/floatip/bin/python check
 
 COPY cni_floatip /src/cni_floatip
 COPY install/image /src/install/image

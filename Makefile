@@ -1,14 +1,10 @@
 # Every target prepares what it needs (lab/bootstrap.sh) and may be the first command in a fresh clone.
 
 PY := .venv/bin/python
-UV := .cache/lock/bin/uv
 ARGS :=
 # Test processes side by side: a file is run by one of them. 0: one after another in one process.
 WORKERS ?= 3
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
-
-LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	--custom-compile-command "make lock" --no-emit-package colorama --no-emit-package pywin32 --no-emit-package win-inet-pton
 
 # The modules that decide and do nothing: no edge, no entry.
 comma := ,
@@ -79,10 +75,8 @@ coverage: setup ## branch coverage of the pure core by its own tests
 	$(PYTEST) -q --cov --cov-report= tests/core tests/config
 	$(PY) -m coverage report --show-missing --include="$(CORE)" $(ARGS)
 
-lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.11 on
-	@[ -x $(UV) ] || { python3 -m venv .cache/lock && .cache/lock/bin/pip install -q uv; }
-	$(UV) pip compile $(LOCK_OPTIONS) setup.cfg -o install/requirements.txt
-	$(UV) pip compile $(LOCK_OPTIONS) setup.cfg --extra dev -c install/requirements.txt -o install/requirements-dev.txt
+lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.11 on (ARGS=--no-upgrade keeps pins)
+	@install/lock.sh $(ARGS)
 
 clean: ## remove everything that was made here, .venv included
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist *.egg-info
