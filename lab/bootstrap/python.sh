@@ -31,10 +31,10 @@ stamped() { grep -qsxF "$1" $STAMP; }
 state_of_venv() {
   if ! [ -e $STAMP ] || ! grep -qsx "place $PWD" $STAMP || ! imports; then
     echo none
+  elif [ "${CI:-}" = true ] && grep -q '^newest ' $STAMP; then
+    echo other
   elif ! stamped "$(packages_line $FOR)" && ! { [ $FOR = demo ] && stamped "$(packages_line all)"; }; then
     echo other
-  elif [ "${CI:-}" = true ] && grep -q '^newest ' $STAMP; then
-    echo none
   elif ! stamped "$(itself_line)"; then
     echo itself
   else

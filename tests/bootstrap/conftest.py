@@ -159,4 +159,8 @@ def checkout(first: tuple[Checkout, subprocess.CompletedProcess[str]]) -> Iterat
 
 
 def _copy(source: Path, target: Path) -> None:
-    subprocess.run(["cp", "-a", source, target], check=True)
+    """Copy a checkout; its .venv, where files are replaced and never written into, by hard links."""
+    target.mkdir()
+    others = [each for each in source.iterdir() if each.name != ".venv"]
+    subprocess.run(["cp", "-a", *others, target], check=True)
+    subprocess.run(["cp", "-al", source / ".venv", target], check=True)

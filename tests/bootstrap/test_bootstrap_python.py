@@ -49,6 +49,7 @@ def test_a_second_start_needs_no_network_and_says_nothing(checkout: Checkout):
     assert checkout.index.asked == []
 
 
+@pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
 def test_setup_cfg_changes_without_a_network(checkout: Checkout):
     """Only this checkout is installed anew."""
     with (checkout.path / "setup.cfg").open("a") as setup:
@@ -59,6 +60,7 @@ def test_setup_cfg_changes_without_a_network(checkout: Checkout):
     assert checkout.runs()
 
 
+@pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
 def test_the_tests_complete_what_the_demo_has(checkout: Checkout):
     more = checkout.bootstrap()
     assert (more.returncode, more.stderr) == (0, "")
@@ -84,7 +86,13 @@ def _withdraw(checkout: Checkout, how: str) -> str:
     return GONE
 
 
-@pytest.mark.parametrize("how", ["404", "another file", "not named"])
+THOROUGH = pytest.mark.thorough(sample="test_a_locked_file_is_gone_and_ci_stops[404]")
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["404", pytest.param("another file", marks=THOROUGH), pytest.param("not named", marks=THOROUGH)],
+)
 def test_a_locked_file_is_gone_and_ci_stops(checkout: Checkout, how: str):
     said = _withdraw(checkout, how)
     before = checkout.stamp.read_text()
@@ -119,6 +127,7 @@ def test_a_locked_file_is_gone_and_the_demo_goes_on(checkout: Checkout):
     assert GONE in in_ci.stderr
 
 
+@THOROUGH
 def test_the_index_cannot_be_reached(checkout: Checkout):
     """No other release would do, and what was installed stays."""
     _withdraw(checkout, "404")
@@ -184,6 +193,7 @@ def test_what_was_killed_half_way_is_not_taken_for_whole(checkout: Checkout):
     assert {name: checkout.versions()[name.lower()] for name in LOCKED} == LOCKED
 
 
+@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
 def test_two_at_once(checkout: Checkout):
     """The second waits for the first, and finds nothing to do."""
     replace(checkout.path / "setup.cfg", r"\Z", "# changed\n")
@@ -199,6 +209,7 @@ def test_two_at_once(checkout: Checkout):
     assert (one.returncode, other.returncode) == (0, 0)
 
 
+@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
 def test_the_checkout_was_moved(checkout: Checkout):
     """The programs of a .venv name its place, so it is made anew."""
     moved = Checkout(checkout.path.with_name("moved"), checkout.index)
@@ -212,6 +223,7 @@ def test_the_checkout_was_moved(checkout: Checkout):
         moved.path.rename(checkout.path)
 
 
+@pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
 def test_a_terminal_shows_pip_s_progress(checkout: Checkout, tmp_path: Path):
     pin_anew(checkout)
     shown = tmp_path / "shown"
