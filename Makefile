@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-setup: ## .venv, Debian packages, cnitool: whatever is missing
+setup: ## .venv, Debian packages, Go programs: whatever is missing
 	@lab/bootstrap.sh
 
 root:

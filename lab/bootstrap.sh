@@ -21,6 +21,13 @@ stop() {
   exit 1
 }
 
+# run COMMAND: leaves what it complains of in COMPLAINT: in memory, because the disk may be full.
+run() {
+  local status=0
+  { COMPLAINT=$("$@" 2>&1 >&3 3>&-) || status=$?; } 3>&1
+  return $status
+}
+
 root() { [ "$(id -u)" = 0 ]; }
 
 # One at a time in a checkout. What apt and Go run does not inherit the lock (9>&-): they have their own, and a service
@@ -48,13 +55,14 @@ can_make_networks() {
 
 announce() {
   local parts=() time="about a minute"
+  [ "$FOR" = demo ] || time="about two minutes"
   [ -z "$packages" ] || ! can_install_packages ||
     parts+=("$(wc -w <<<"$packages") Debian packages (up to $(megabytes_of_packages) MB)")
   [[ $python != other && $python != none ]] ||
     parts+=("$(count_locked) Python packages ($(megabytes_of_lock) MB)")
   if [ -n "$programs" ] && command -v go >/dev/null; then
-    parts+=("Go modules for $programs (200 MB)")
-    time="about three minutes"
+    parts+=("the Go modules of $programs")
+    time="about four minutes"
   fi
   [ ${#parts[@]} -eq 0 ] || say "fetches$(printf ', %s' "${parts[@]}" | sed 's/^,//'): $time"
 }

@@ -31,7 +31,6 @@ systemd-analyze             systemd
 DEMO_MB=10
 TEST_MB=92
 
-APT_LOG=.cache/apt.log
 UNAVAILABLE=.cache/unavailable
 
 present() {
@@ -80,19 +79,19 @@ remember_unavailable() {
   echo "$1" >>$UNAVAILABLE
 }
 
-# On a terminal apt shows its progress, unless pip does.
+# On a terminal apt shows its progress, unless pip does. COMPLAINT holds what it says otherwise.
 apt() {
   local options=(-o DPkg::Lock::Timeout=300 -o APT::Update::Error-Mode=any)
   export DEBIAN_FRONTEND=noninteractive
   if [ -t 1 ] && [ -z "${BESIDE:-}" ]; then
-    apt-get -o Dpkg::Progress-Fancy=1 "${options[@]}" "$@" 2>$APT_LOG
+    run apt-get -o Dpkg::Progress-Fancy=1 "${options[@]}" "$@"
   else
-    apt-get -qq "${options[@]}" "$@" >$APT_LOG 2>&1
+    COMPLAINT=$(apt-get -qq "${options[@]}" "$@" 2>&1)
   fi
 }
 
 # apt's first complaint says what happened, its last what it thinks of it.
-why_apt() { sed -n 's/^[EW]: *//p' $APT_LOG | head -n1; }
+why_apt() { [[ ! $COMPLAINT =~ (^|$'\n')[EW]:\ *([^$'\n']*) ]] || echo "${BASH_REMATCH[2]}"; }
 
 CANNOT_HAVE='dependencies|held broken|no installation candidate|trying to overwrite'
 
@@ -138,9 +137,9 @@ install_known() {
   local package
   say "apt-get install $*"
   if ! apt install -y --no-install-recommends "$@"; then
-    if grep -q 'Failed to fetch' $APT_LOG && update_lists && apt install -y --no-install-recommends "$@"; then
+    if [[ $COMPLAINT == *"Failed to fetch"* ]] && update_lists && apt install -y --no-install-recommends "$@"; then
       : # the lists named what the mirror no longer has
-    elif ! grep -qE "$CANNOT_HAVE" $APT_LOG; then
+    elif [[ ! $COMPLAINT =~ $CANNOT_HAVE ]]; then
       say "apt-get install failed: $(why_apt)"
     else
       # One that cannot be installed beside what is there keeps no other away.

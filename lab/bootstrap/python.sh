@@ -10,7 +10,6 @@
 
 STAMP=.venv/locked
 WHEELS=.cache/wheels
-PIP_LOG=.cache/pip.log
 
 lock_of() { [ "$1" = demo ] && echo install/requirements-lab.txt || echo install/requirements-dev.txt; }
 
@@ -79,12 +78,13 @@ create_venv() {
   python=$(find_python) || stop "$NO_PYTHON"
   say "creating .venv with $("$python" --version)"
   rm -rf .venv
-  "$python" -m venv .venv >$PIP_LOG 2>&1 || stop "cannot create .venv: $(tail -n1 $PIP_LOG)"
+  run "$python" -m venv --without-pip .venv && run .venv/bin/python -Im ensurepip --default-pip >/dev/null ||
+    stop "cannot create .venv: $(why_pip)"
 }
 
 # --- packages ---
 
-pip() { .venv/bin/python -I -m pip --disable-pip-version-check "$@"; }
+pip() { run .venv/bin/python -I -m pip --disable-pip-version-check "$@"; }
 
 # On a terminal pip shows its progress.
 QUIET=-q
@@ -92,35 +92,33 @@ QUIET=-q
 
 fetch_locked() {
   rm -rf $WHEELS
-  pip download $QUIET --no-deps --require-hashes --only-binary :all: -d $WHEELS -r "$(lock_of $FOR)" 2>$PIP_LOG
+  pip download $QUIET --no-deps --require-hashes --only-binary :all: -d $WHEELS -r "$(lock_of $FOR)"
 }
 
 install_locked() {
   pip install -q --no-index --find-links $WHEELS --no-deps --require-hashes --only-binary :all: --no-compile \
-    -r "$(lock_of $FOR)" 2>$PIP_LOG
+    -r "$(lock_of $FOR)"
 }
 
 install_newest() {
   pip install $QUIET --upgrade --upgrade-strategy eager --prefer-binary --no-compile \
-    -e ".[$([ $FOR = demo ] && echo lab || echo dev)]" 2>$PIP_LOG
+    -e ".[$([ $FOR = demo ] && echo lab || echo dev)]"
 }
 
 # The first package that pip complains of, as NAME==VERSION.
-complained_of() { grep -oE '[A-Za-z0-9._-]+(\[[a-z0-9,_-]*\])?==[A-Za-z0-9.!+]+' $PIP_LOG | head -n1; }
+complained_of() {
+  [[ ! $COMPLAINT =~ [A-Za-z0-9._-]+(\[[a-z0-9,_-]*\])?==[A-Za-z0-9.!+]+ ]] || echo "${BASH_REMATCH[0]}"
+}
 
 # What pip failed of: disk, network, hash, gone, or other.
 kind_of_failure() {
-  if grep -q 'No space left on device' $PIP_LOG; then
-    echo disk
-  elif grep -qE 'Retry\(total=0|Max retries exceeded|confirming the ssl certificate' $PIP_LOG; then
-    echo network
-  elif grep -q 'DO NOT MATCH THE HASHES' $PIP_LOG; then
-    echo hash
-  elif [ -n "$(complained_of)" ]; then
-    echo gone
-  else
-    echo other
-  fi
+  case $COMPLAINT in
+    *"No space left on device"*) echo disk ;;
+    *"Retry(total=0"* | *"Max retries exceeded"* | *"confirming the ssl certificate"*) echo network ;;
+    *"DO NOT MATCH THE HASHES"*) echo hash ;;
+    *==*) echo gone ;;
+    *) echo other ;;
+  esac
 }
 
 why_pip() {
@@ -129,7 +127,7 @@ why_pip() {
     network) echo "the package index cannot be reached" ;;
     hash) echo "what the package index offers as $(complained_of) is not the locked file (another hash)" ;;
     gone) echo "the package index does not have the locked file of $(complained_of)" ;;
-    other) echo "$(sed -n 's/^ERROR: //p' $PIP_LOG | head -n1) (more in $PIP_LOG)" ;;
+    other) echo "${COMPLAINT##*$'\n'}" ;;
   esac
 }
 
@@ -165,11 +163,12 @@ prepare_venv() {
   fi
   rm -f $STAMP
   say "installing cni-floatip itself (editable)"
-  pip install -q --no-deps --no-index --no-build-isolation --no-compile -e . 2>$PIP_LOG ||
+  pip install -q --no-deps --no-index --no-build-isolation --no-compile -e . ||
     stop "cannot install this checkout: $(why_pip)"
   # A runtime hands its own environment down: PYTHONPATH, PYTHONHOME and the like must not reach the plugin.
   sed -i '1{/ -I$/!s/$/ -I/}' .venv/bin/floatip .venv/bin/floatipctl
-  pip check >$PIP_LOG 2>&1 || stop "the installed Python packages do not fit together: $(head -n1 $PIP_LOG)"
+  local unfit
+  unfit=$(pip check) || stop "the installed Python packages do not fit together: ${unfit%%$'\n'*}"
   compile
   write_stamp "$newest"
 }
@@ -179,5 +178,5 @@ prepare_venv() {
 compile() {
   local leave=()
   [ $FOR != demo ] || leave=(-x '/(moto|pip|setuptools|pygments|_distutils_hack)/')
-  .venv/bin/python -m compileall -q -j0 "${leave[@]}" .venv/lib cni_floatip >$PIP_LOG 2>&1 || true
+  .venv/bin/python -m compileall -q -j0 "${leave[@]}" .venv/lib cni_floatip >/dev/null 2>&1 || true
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -191,6 +192,42 @@ def test_what_was_killed_half_way_is_not_taken_for_whole(checkout: Checkout):
     assert checkout.runs()
     assert (site / "boto3/__init__.py").exists()
     assert {name: checkout.versions()[name.lower()] for name in LOCKED} == LOCKED
+
+
+FULL = """\
+mount -t tmpfs -o size=$2 none /mnt
+cp -a "$1" /mnt/checkout
+cd /mnt/checkout
+lab/bootstrap.sh demo && exit 3
+mount -o remount,size=500m /mnt
+echo enough
+lab/bootstrap.sh demo && .venv/bin/floatipctl --help >/dev/null
+"""
+
+
+@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
+@pytest.mark.parametrize(
+    ("size", "failed"),
+    [("8m", "cannot create .venv: "), ("30m", "cannot install the locked Python packages: ")],
+)
+def test_a_disk_is_full(checkout: Checkout, size: str, failed: str):
+    """One sentence says so, and with more space the next start completes what there is."""
+    shutil.rmtree(checkout.path / ".venv")
+    shutil.rmtree(checkout.path / ".cache")
+    went = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", FULL, "sh", checkout.path, size],
+        env=checkout.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    before, _, after = went.stdout.partition("enough\n")
+    assert went.returncode == 0, went.stdout
+    said = before.splitlines()[-1]
+    assert said.startswith(f"bootstrap: {failed}")
+    assert "no space left on" in said.lower()
+    assert "Traceback" not in before
+    assert "error" not in after.lower()
 
 
 @pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
