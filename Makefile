@@ -79,5 +79,7 @@ lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.
 	@install/lock.sh $(ARGS)
 
 clean: ## remove everything that was made here, .venv included
+# The stamp first: a .venv with it counts as whole.
+	rm -f .venv/locked
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,14 +44,9 @@ state_of_venv() {
 # Not so where the system's Python has become another.
 imports() { .venv/bin/python -I -c 'import cni_floatip, pip' 2>/dev/null; }
 
+# write_stamp LINES: what is installed of packages, and the rest.
 write_stamp() {
-  {
-    echo "place $PWD"
-    packages_line demo
-    [ $FOR = demo ] || packages_line all
-    itself_line
-    [ -z "${1:-}" ] || echo "newest $1"
-  } >$STAMP.new
+  printf '%s\n' "place $PWD" "$1" "$(itself_line)" >$STAMP.new
   mv $STAMP.new $STAMP
 }
 
@@ -77,6 +72,7 @@ create_venv() {
   local python
   python=$(find_python) || stop "$NO_PYTHON"
   say "creating .venv with $("$python" --version)"
+  rm -f $STAMP
   rm -rf .venv
   run "$python" -m venv --without-pip .venv && run .venv/bin/python -Im ensurepip --default-pip >/dev/null ||
     stop "cannot create .venv: $(why_pip)"
@@ -148,7 +144,7 @@ fetch_locked_or_else() {
 }
 
 prepare_venv() {
-  local newest=
+  local newest= packages
   [ "$python" != none ] || create_venv
   if [ "$python" != itself ]; then
     fetch_locked_or_else
@@ -160,8 +156,13 @@ prepare_venv() {
     else
       install_newest || stop "cannot install the newest releases: $(why_pip)"
     fi
+    packages=$(packages_line demo)
+    [ $FOR = demo ] || packages+=$'\n'$(packages_line all)
+    [ -z "$newest" ] || packages+=$'\n'"newest $newest"
+  else
+    packages=$(grep -E '^(demo|all|newest) ' $STAMP)
+    rm -f $STAMP
   fi
-  rm -f $STAMP
   say "installing cni-floatip itself (editable)"
   pip install -q --no-deps --no-index --no-build-isolation --no-compile -e . ||
     stop "cannot install this checkout: $(why_pip)"
@@ -170,7 +171,7 @@ prepare_venv() {
   local unfit
   unfit=$(pip check) || stop "the installed Python packages do not fit together: ${unfit%%$'\n'*}"
   compile
-  write_stamp "$newest"
+  write_stamp "$packages"
 }
 
 # Also where PYTHONDONTWRITEBYTECODE is set: start-up is measured as it is in use. Of these the demo imports little,

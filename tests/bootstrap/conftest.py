@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,7 @@ class Checkout:
 
     path: Path
     index: Index
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def env(self) -> dict[str, str]:
@@ -52,7 +53,7 @@ class Checkout:
         }
 
     def start(self, *words: str, around: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*around, "lab/bootstrap.sh", *words],
             cwd=self.path,
             env=self.env | env,
@@ -62,16 +63,22 @@ class Checkout:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a test that failed has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        self.started.clear()
 
     def bootstrap(
         self, *words: str, around: Sequence[str] = (), **env: str
     ) -> subprocess.CompletedProcess[str]:
         process = self.start(*words, around=around, **env)
-        try:
-            out, err = process.communicate(timeout=240)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     @property
@@ -152,6 +159,7 @@ def checkout(first: tuple[Checkout, subprocess.CompletedProcess[str]]) -> Iterat
     files, asked = dict(prepared.index.files), list(prepared.index.asked)
     prepared.index.asked.clear()
     yield prepared
+    prepared.end()
     prepared.index.files, prepared.index.asked = files, asked
     prepared.index.gone.clear()
     shutil.rmtree(prepared.path)
