@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -145,7 +146,8 @@ class Probe:
         process = self._process
         if process is not None and process.stdin is not None:
             with self._lock:
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it has ended already
+                    process.stdin.close()
                 process.stdin = None
                 self._ended = time.monotonic()
 
@@ -168,7 +170,8 @@ class Probe:
         assert process is not None, "the probe is not running"
         assert process.stdin is not None
         assert process.stdout is not None
-        with self._lock:
+        line = ""
+        with self._lock, contextlib.suppress(BrokenPipeError):
             process.stdin.write("\n")
             process.stdin.flush()
             line = process.stdout.readline()

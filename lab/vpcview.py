@@ -89,9 +89,10 @@ def _eni(document: Mapping[str, Any]) -> EniView:
 
 def _transit(ec2: SimulatedEC2, vpc: str, table: str) -> dict[Network, str | None]:
     """Return where the transit gateway enters the VPC, for every prefix that it knows."""
-    backend = ec2._cloud.backend(ec2.account)
-    static = [parse_network(cidr) for cidr in backend.transit_gateways_route_tables[table].routes]
-    hops = {net: ec2.transit(table, str(net[0])) for net in (*static, *vpc_networks(backend, vpc))}
+    with ec2._lock:  # another caller may be changing these routes
+        backend = ec2._cloud.backend(ec2.account)
+        static = [parse_network(cidr) for cidr in backend.transit_gateways_route_tables[table].routes]
+        hops = {net: ec2.transit(table, str(net[0])) for net in (*static, *vpc_networks(backend, vpc))}
     return {
         net: hop.subnets[0] if hop else None for net, hop in hops.items() if hop is None or hop.vpc == vpc
     }

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     stage.title()
     policy = {} if args.direct else {"releaseGraceSeconds": GRACE}
     with Lab(fast_dad=args.fast_dad, agents=not args.direct, policy=policy) as lab:
-        stage.world(lab)
+        stage.world(list(show.world_lines(lab)))
         patterns = [p for p in story.patterns(lab) if args.pattern in (None, p.number)]
         outcomes = [story.play(lab, pattern, stage) for pattern in patterns]
     stage.end(outcomes)

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.demo.story import Observation, Outcome, Pattern, Spent
-from lab.demo.watch import SAMPLE, WIDTH, Watch
+from lab.demo.watch import SAMPLE, WIDTH, Lines, Watch
 
 if TYPE_CHECKING:
     from lab.world import Lab
@@ -79,8 +79,8 @@ class Plain:
     def title(self) -> None:
         self._say(TITLE)
 
-    def world(self, lab: Lab) -> None:
-        for line in world_lines(lab):
+    def world(self, lines: Sequence[str]) -> None:
+        for line in lines:
             self._say(line)
 
     def scene(self, pattern: Pattern) -> None:
@@ -120,16 +120,16 @@ class Plain:
 class Terminal:
     """A live display: who answers each client now and in the last seconds, below what has happened so far."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False)
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
         self._now = ""
 
     def title(self) -> None:
         self._console.print(Panel(Text(TITLE, "bold", justify="center"), border_style="blue"))
         self._console.print("building a VPC out of network namespaces ...", style="dim")
 
-    def world(self, lab: Lab) -> None:
-        for line in world_lines(lab):
+    def world(self, lines: Sequence[str]) -> None:
+        for line in lines:
             self._console.print(line, style="dim")
 
     def scene(self, pattern: Pattern) -> None:
@@ -161,7 +161,7 @@ class Terminal:
         with (
             watch.sampling(),
             Live(
-                get_renderable=lambda: _timeline(watch, self._now),
+                get_renderable=lambda: timeline(watch.lines, self._now),
                 console=self._console,
                 refresh_per_second=10,
                 transient=True,
@@ -191,13 +191,13 @@ def _colour(where: str) -> str:
     return COLOURS.get(f"web-{where.partition(' ')[0]}", "dim")
 
 
-def _timeline(watch: Watch, now: str) -> RenderableType:
+def timeline(lines: Lines, now: str) -> RenderableType:
     """Draw who answered each client, one mark per sample, the newest at the right."""
     grid = Table.grid(padding=(0, 1))
-    for watched, line in watch.lines.items():
-        marks = [Text(FULL, COLOURS.get(who, "white")) if who else Text(EMPTY, "red") for who in line.who]
+    for watched, line in lines.items():
+        marks = [Text(FULL, COLOURS.get(who, "white")) if who else Text(EMPTY, "red") for who in line]
         bar = Text.assemble(" " * (WIDTH - len(marks)), *marks)
-        who = line.who[-1] if line.who else None
+        who = line[-1] if line else None
         answering = Text(who, COLOURS.get(who, "white")) if who else Text("no answer", "bold red")
         grid.add_row(str(watched), bar, answering)
     caption = f"who answers, each {SAMPLE:g} s of the last {WIDTH * SAMPLE:g} s"
@@ -214,7 +214,7 @@ class Document:
     def title(self) -> None:
         pass
 
-    def world(self, lab: Lab) -> None:
+    def world(self, lines: Sequence[str]) -> None:
         pass
 
     def scene(self, _pattern: Pattern) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cni_floatip.model import Address
-from lab.client import Report
+from lab.client import Probe, Report
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -34,19 +33,20 @@ class Watched:
         return f"{self.client} client, IPv{self.address.version}"
 
 
-@dataclass
-class Line:
-    """Who answered a probe in each of the last samples."""
-
-    who: deque[str | None] = field(default_factory=lambda: deque(maxlen=WIDTH))
+Lines = Mapping[Watched, tuple[str | None, ...]]
+"""Who answered each probe in its last samples, the newest last."""
 
 
 class Watch:
-    """All probes. ``reports`` are there when it ends."""
+    """All probes. ``reports`` are there when it ends.
+
+    ``lines`` is never changed, only replaced: the display reads it while the sampler's thread goes on.
+    """
 
     def __init__(self, lab: Lab, addresses: Sequence[Address]) -> None:
-        self.lines = {Watched(c, a): Line() for c in lab.clients for a in addresses}
-        self.probes = {w: lab.clients[w.client].probe(w.address, interval=INTERVAL) for w in self.lines}
+        watched = [Watched(c, a) for c in lab.clients for a in addresses]
+        self.lines: Lines = dict.fromkeys(watched, ())
+        self.probes = {w: lab.clients[w.client].probe(w.address, interval=INTERVAL) for w in watched}
         self.reports: dict[Watched, Report] = {}
         self._running = contextlib.ExitStack()
 
@@ -106,8 +106,12 @@ class Watch:
             thread.join()
 
     def _sample(self, over: threading.Event) -> None:
-        while not over.wait(SAMPLE):
-            for watched, probe in self.probes.items():
-                last = probe.look()["last"]
-                heard = last and last[0] > time.monotonic() - SAMPLE
-                self.lines[watched].who.append(last[1] if heard else None)
+        with contextlib.suppress(LabError):  # a probe has ended: the play meets that too, and says it
+            while not over.wait(SAMPLE):
+                self.lines = {w: (*self.lines[w], _heard(p))[-WIDTH:] for w, p in self.probes.items()}
+
+
+def _heard(probe: Probe) -> str | None:
+    """Return who has answered a probe within the last sample."""
+    last = probe.look()["last"]
+    return str(last[1]) if last and last[0] > time.monotonic() - SAMPLE else None

@@ -3,8 +3,12 @@
 Source: Amazon EC2 API Reference, CreateTransitGatewayRoute and following; "Quotas for your transit gateways".
 """
 
+import threading
+from ipaddress import ip_network
+
 import pytest
 
+from lab import vpcview
 from lab.ec2.transit import Hop
 
 
@@ -85,3 +89,32 @@ def test_what_ec2_refuses(aws, tgw, refused):
     aws.create_transit_gateway_route(**where, TransitGatewayAttachmentId=attachment)
     with refused("RouteAlreadyExists"):
         aws.create_transit_gateway_route(**where, TransitGatewayAttachmentId=attachment)
+
+
+def test_the_router_reads_while_a_route_is_written(ec2, vpc, aws, tgw):
+    """The write comes in the middle of the read, and waits for its end."""
+    table, attachment = tgw
+    where = {"TransitGatewayRouteTableId": table, "TransitGatewayAttachmentId": attachment}
+    aws.create_transit_gateway_route(**where, DestinationCidrBlock="192.168.0.0/24")
+
+    class WrittenMeanwhile(dict):
+        def __iter__(self):
+            for key in super().__iter__():
+                writer = threading.Thread(
+                    target=aws.create_transit_gateway_route,
+                    kwargs={**where, "DestinationCidrBlock": "192.168.1.0/24"},
+                )
+                writer.start()
+                writer.join(0.5)
+                writers.append(writer)
+                yield key
+
+    writers = []
+    held = ec2._cloud.backend(ec2.account).transit_gateways_route_tables[table]
+    held.routes = WrittenMeanwhile(held.routes)
+    view = vpcview.look(ec2, vpc.vpc, table)
+    held.routes = dict(held.routes.items())
+    for writer in writers:
+        writer.join(10)
+    assert ip_network("192.168.0.0/24") in view.transit
+    assert "192.168.1.0/24" in ec2.transit_routes(table)
