@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import lab.ec2.cli
-from lab import demo, imds, up
+from lab import cmdline, demo, imds, up
 from lab.errors import LabError
 
 DESCRIPTION = """\
@@ -14,11 +14,19 @@ A VPC on one machine: worker nodes in two Availability Zones, clients, a router 
 EC2 and instance metadata. Everything lives in network namespaces that the lab makes and removes.
 """
 
+EPILOG = """\
+`demo` plays a failover and ends. `up` starts a lab that stays and prints what to type in it; `ask`, `routes`,
+`fail` and `recover` are for that lab, and `down` ends it. `ec2` and `imds` serve one part of it alone.
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(
-        prog="python -m lab", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=cmdline.PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo.add_parser(commands)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
+from lab import cmdline
 from lab.node import PATH, Node
 from lab.world import Lab
 
@@ -18,6 +20,10 @@ ENTER = """\
 #!/bin/sh
 # {what}: a shell there, or one command. CNI's cache and results stay in the node's own directory.
 {exports}
+if [ $# -gt 0 ] && ! command -v "$1" >/dev/null; then
+  echo "{what}: no program $1 here" >&2
+  exit 127
+fi
 exec ip netns exec {ns} sh -c '
   [ -d /var/lib/cni ] || {{ mount -t tmpfs lab /var/lib && mkdir /var/lib/cni; }}
   mount --bind {cache} /var/lib/cni && exec "$@"' lab "${{@:-bash}}"
@@ -41,8 +47,10 @@ def prepare(lab: Lab) -> None:
 
 
 def _variables(lab: Lab, node: Node) -> dict[str, str]:
+    client = {"FLOATIP_BIN_DIR": str(node.bin_dir)} if lab.agents else {}
     return {
         **node.env,
+        **client,
         "CNI_PATH": os.pathsep.join(map(str, node.plugin_path())),
         "NETCONFPATH": str(lab.state / "net.d"),
         "CNI_IFNAME": "net1",
@@ -58,6 +66,12 @@ def conflists(lab: Lab) -> list[dict[str, object]]:
         lab.conflist(["192.168.0.3/32", "fd00:192:168::3/128"], name="floating-dual"),
         lab.conflist([f"{two.cidr[5]}/28", f"{two.cidr6[5]}/64"], name="floating-subnet"),
     ]
+
+
+def _without_cnitool() -> str:
+    if shutil.which("cnitool", path=f"{_programs()}:{PATH}"):
+        return ""
+    return f"(cnitool is not here: Go builds it; install golang, then `{cmdline.SETUP}`)\n"
 
 
 def _programs() -> str:
@@ -77,8 +91,7 @@ def guide(lab: Lab, at: Path) -> str:
     """Return what ``lab up`` prints."""
     tables = "  ".join(f"{name} {table}" for name, table in lab.tables.items())
     clients = "  ".join(f"{name} {c.addresses[0]}" for name, c in lab.clients.items())
-    zones = list(lab.azs.values())
-    first, second = zones[0].nodes[0], zones[-1].nodes[0]
+    first = next(iter(lab.nodes.values()))
     exports = "\n".join(f"  export {name}={value}" for name, value in _variables(lab, first).items())
     return f"""\
 The lab is up: VPC {lab.vpc_cidr}, {lab.vpc_cidr6}. EC2 and instance metadata are simulated, packets are real.
@@ -91,18 +104,29 @@ networks      {", ".join(str(c["name"]) for c in conflists(lab))} (in {at}/net.d
 A shell on a node, or one command:
   {at}/on-{first.name}
   {at}/on-{first.name} cnitool add floating {at}/web-{first.name}
-which is "ip netns exec {first.ns}", a directory of the node's own as /var/lib/cni, and
+{_without_cnitool()}which is "ip netns exec {first.ns}", a directory of the node's own as /var/lib/cni, and
 {exports}
 
-{_agents(first, at) if lab.agents else ""}Who answers, what EC2 holds, and how an Availability Zone fails:
-  python -m lab ask {lab.floating[2]}
-  python -m lab routes
-  python -m lab fail {first.az}
-  {at}/on-{second.name} cnitool add floating {at}/web-{second.name}
-  python -m lab recover {first.az}
-  {at}/on-{first.name} cnitool del floating {at}/web-{first.name}
-  python -m lab down
-"""
+{_agents(first, at) if lab.agents else ""}{_failover(lab, first, at)}"""
+
+
+def _failover(lab: Lab, first: Node, at: Path) -> str:
+    """Tell how the address moves from the first node to one of another zone, or else of its own."""
+    others = [node for node in lab.nodes.values() if node is not first]
+    second = next((node for node in others if node.az != first.az), others[0] if others else None)
+    command = cmdline.lab
+    lines = ["Who answers, what EC2 holds", command("ask", str(lab.floating[2])), command("routes")]
+    if second is not None:
+        lost = first.name if second.az == first.az else first.az
+        lines[0] += f", and how {'a node' if lost == first.name else 'an Availability Zone'} fails"
+        lines += [
+            command("fail", lost),
+            f"{at}/on-{second.name} cnitool add floating {at}/web-{second.name}",
+            command("recover", lost),
+            f"{at}/on-{first.name} cnitool del floating {at}/web-{first.name}",
+        ]
+    lines[0] += ":"
+    return "\n  ".join([*lines, command("down")]) + "\n"
 
 
 def _agents(node: Node, at: Path) -> str:

@@ -20,16 +20,26 @@ from pathlib import Path
 
 from lab import netns
 
+EXPECTED = Path("/run/floatip-lab")
+
 
 def _place() -> Path:
     """Return where labs keep their state: where programs may be, which Debian's /run is not (noexec)."""
     here = os.environ.get("FLOATIP_LAB")
     noexec = Path("/run").is_dir() and os.statvfs("/run").f_flag & os.ST_NOEXEC
-    return Path(here or ("/var/tmp/floatip-lab" if noexec else "/run/floatip-lab"))  # noqa: S108 (root's)
+    return Path(here or ("/var/tmp/floatip-lab" if noexec else EXPECTED))  # noqa: S108 (root's)
 
 
 STATE = _place()
 """Where labs keep their state. With another directory in ``FLOATIP_LAB``, another ``lab up`` can run."""
+
+
+def show_place() -> None:
+    """Let the place that documents name lead to the state, where that had to be elsewhere."""
+    if not os.environ.get("FLOATIP_LAB") and STATE != EXPECTED and not EXPECTED.exists():
+        EXPECTED.unlink(missing_ok=True)
+        EXPECTED.symlink_to(STATE)
+
 
 AGENT = "agent.json"
 """Notes the process of a node's agent, in the node's directory."""

@@ -89,10 +89,20 @@ class Node:
             },
         )
 
+    def finish(self, role: str) -> None:
+        """Name the ENIs as install/cloudformation/node/floatip-links does, and give the agent a role of its
+        own as IRSA does: by a token of its service account."""
+        names = ((eni.ifname, f"floatip{eni.device}") for eni in self.enis[1:])
+        netns.ip(self.ns, [f"link property add dev {ifname} altname {name}" for ifname, name in names])
+        token = self.state / "token"
+        token.write_text("header.claims.signature")
+        self.env |= {"AWS_ROLE_ARN": role, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
+
     def boot_lines(self) -> Iterator[str]:
-        """Configure eth0 as DHCP does, bring eth1 up as a node template does, leave the third ENI alone."""
+        """Configure eth0 as DHCP does, bring eth1 up as a node template does. Unless the lab is prepared,
+        leave the third ENI alone: AL2023 leaves a hot-plugged one down."""
         yield "link set lo up"
-        for eni in self.enis[:2]:
+        for eni in self.enis if self._lab.prepared else self.enis[:2]:
             yield f"link set {eni.ifname} up"
         v4, v6 = self.primary.addresses
         yield f"addr replace {v4}/{self.primary.subnet.cidr.prefixlen} dev eth0"

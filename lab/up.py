@@ -16,16 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any
 
-from lab import leftovers
+from lab import cmdline, leftovers, needs
 from lab.client import ask
 from lab.errors import LabError
 from lab.leftovers import Owner
 
 CURRENT = leftovers.STATE / "current"
 ENDED_WITHIN = 30
+LONGEST_WAIT = 60
 
 Commands = argparse._SubParsersAction
 
@@ -37,8 +39,9 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         help="start a lab that stays, and print how to use it",
         description="Start a lab in the background and return when it is ready. One at a time.",
     )
-    up.add_argument("--azs", type=int, default=2, help="Availability Zones (default %(default)s)")
-    up.add_argument("--nodes", type=int, default=2, help="worker nodes per zone (default %(default)s)")
+    for option, most, what in (("--azs", 6, "Availability Zones"), ("--nodes", 4, "worker nodes per zone")):
+        meaning = f"{what}, 1 to {most} (default %(default)s)"
+        up.add_argument(option, type=int, choices=range(1, most + 1), default=2, metavar="N", help=meaning)
     up.add_argument("--direct", action="store_true", help="without agents on the nodes: direct mode")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C ends the lab")
     up.add_argument("--ready", type=int, help=argparse.SUPPRESS)
@@ -55,13 +58,35 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         help="ask at an address who answers",
         description="Send a datagram from each client; say which pod answers. Exit status 1: some get none.",
     )
-    asking.add_argument("address", help="an address of a pod")
-    asking.add_argument("--timeout", type=float, default=1.0, help="seconds (default %(default)s)")
+    asking.add_argument("address", type=_address, help="an address of a pod, such as 192.168.0.2")
+    asking.add_argument("--timeout", type=_seconds, default=1.0, help="seconds (default %(default)s)")
     asking.set_defaults(run=_ask)
     _add(commands, "routes", "show what the route tables hold", lambda _: print(_order("routes")["text"]))
-    for verb, meaning in (("fail", "lose an Availability Zone or a node"), ("recover", "bring it back")):
-        parser = _add(commands, verb, meaning, lambda args, verb=verb: _order(verb, args.what))
+    meanings = {
+        "fail": "lose an Availability Zone or a node",
+        "recover": "bring back an Availability Zone or a node that failed",
+    }
+    for verb, meaning in meanings.items():
+        parser = _add(commands, verb, meaning, lambda args, verb=verb: print(_order(verb, args.what)["text"]))
         parser.add_argument("what", help="a zone (a) or a node (a1)")
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        message = f"{text!r} is not an IP address; a pod's is meant, such as 192.168.0.2"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_WAIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time of up to {LONGEST_WAIT} s")
+    return seconds
 
 
 def _add(
@@ -81,9 +106,10 @@ def _add(
 
 
 def _up(args: argparse.Namespace) -> int:
+    needs.require()
     running = _current()
     if running:
-        raise LabError(f"a lab is up already ({running.name}); `python -m lab down` ends it")
+        raise LabError(f"a lab is up already ({running.name}); `{cmdline.lab('down')}` ends it")
     if args.foreground:
         return _stay(args)
     # The lab writes to a file from its first moment, as do the processes it starts: whoever called us may
@@ -132,13 +158,17 @@ def _stay(args: argparse.Namespace) -> int:
     from lab.world import Lab
 
     signal.signal(signal.SIGTERM, _end)
-    with Lab(args.azs, args.nodes, agents=not args.direct) as lab, contextlib.ExitStack() as stack:
+    with (
+        Lab(args.azs, args.nodes, agents=not args.direct, prepared=True) as lab,
+        contextlib.ExitStack() as stack,
+    ):
         byhand.prepare(lab)
         orders = _listen(lab.state / "orders")
         stack.callback(orders.close)
         CURRENT.unlink(missing_ok=True)
         CURRENT.symlink_to(lab.state.name)
         stack.callback(CURRENT.unlink, missing_ok=True)
+        leftovers.show_place()
         text = byhand.guide(lab, CURRENT)
         if args.ready is None:
             print(text, flush=True)
@@ -164,7 +194,17 @@ def _current() -> Path | None:
     return state if owner and owner.alive else None
 
 
+def _the_lab() -> Path:
+    """Return the state directory of the lab that is up; there must be one, and we must be root to use it."""
+    needs.require_root()
+    state = _current()
+    if state is None:
+        raise LabError(f"no lab is up: `{cmdline.lab('up')}` starts one")
+    return state
+
+
 def _down(_: argparse.Namespace) -> int:
+    needs.require_root()
     state = _current()
     if state:
         told = json.loads((state / "owner.json").read_text())
@@ -205,7 +245,7 @@ def _take_orders(lab: Any, orders: socket.socket) -> None:
             connection.settimeout(5)
             try:
                 answer = _carry_out(lab, line)
-            except (LabError, ValueError, KeyError, OSError) as e:
+            except Exception as e:  # noqa: BLE001 (whatever an order meets, the lab goes on)
                 answer = {"error": f"{type(e).__name__}: {e}"}
             with contextlib.suppress(OSError):
                 line.write(json.dumps(answer) + "\n")
@@ -216,44 +256,61 @@ def _carry_out(lab: Any, line: IO[str]) -> dict[str, Any]:
     verb, what = json.loads(line.readline())
     if verb == "routes":
         return {"text": routes(lab)}
-    found = lab.azs.get(what) or lab.nodes.get(what)
-    if found is None or verb not in ("fail", "recover"):
+    if verb not in ("fail", "recover") or what not in {*lab.azs, *lab.nodes}:
         known = ", ".join([*lab.azs, *lab.nodes])
         raise LabError(f"no zone or node {what!r}; there are {known}")
-    getattr(found, verb)()
-    return {}
+    return {"text": change(lab, what, fails=verb == "fail")}
+
+
+def change(lab: Any, what: str, *, fails: bool) -> str:
+    """Fail or recover a zone or a node, and say what that did."""
+    place = lab.azs.get(what) or lab.nodes[what]
+    nodes = place.nodes if what in lab.azs else (place,)
+    label = f"Availability Zone {what}" if what in lab.azs else f"node {what}"
+    changed = ", ".join(node.name for node in nodes if node.is_up == fails)
+    if not changed:
+        return f"{label} {'has failed' if fails else 'is up'} already"
+    if fails:
+        place.fail()
+        return (
+            f"{label} has failed ({changed}): no packets, no way to EC2, where it is stopped; its pods go on"
+        )
+    place.recover()
+    return f"{label} is back ({changed}): packets, EC2, and the pods that it had"
 
 
 def routes(lab: Any) -> str:
     """Return what the route tables hold, as text."""
+    names = {eni.id: f" ({node} {eni.ifname})" for node in lab.nodes.values() for eni in node.enis}
     lines = []
     for name, table in lab.tables.items():
         lines.append(f"{name} ({table})")
-        lines += [f"  {cidr} -> {route}" for cidr, route in lab.ec2.truth(table).items()]
+        truth = lab.ec2.truth(table)
+        lines += [f"  {cidr} -> {route}{names.get(route.target, '')}" for cidr, route in truth.items()]
     return "\n".join(lines)
 
 
 def _order(verb: str, what: str = "") -> dict[str, Any]:
     """Have the lab's process do something."""
-    state = _current()
-    if state is None:
-        raise LabError("no lab is up: `python -m lab up` starts one")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(60)
-        sock.connect(str(state / "orders"))
-        with sock.makefile("rw") as line:
-            line.write(json.dumps([verb, what]) + "\n")
-            line.flush()
-            answer: dict[str, Any] = json.loads(line.readline())
+    state = _the_lab()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(60)
+            sock.connect(str(state / "orders"))
+            with sock.makefile("rw") as line:
+                line.write(json.dumps([verb, what]) + "\n")
+                line.flush()
+                answer: dict[str, Any] = json.loads(line.readline())
+    except (OSError, ValueError) as e:
+        message = f"{state.name} does not answer ({e}); see {state}/log, or end it: `{cmdline.lab('down')}`"
+        raise LabError(message) from e
     if "error" in answer:
         raise LabError(answer["error"].removeprefix("LabError: "))
     return answer
 
 
 def _ask(args: argparse.Namespace) -> int:
-    state = _current()
-    if state is None:
-        raise LabError("no lab is up: `python -m lab up` starts one")
+    state = _the_lab()
     answers = {
         name: ask(f"{state.name}-{namespace}", args.address, args.timeout)
         for name, namespace in (("vpc", "client"), ("tgw", "remote"))

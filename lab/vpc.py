@@ -15,7 +15,7 @@ IPv6 likewise: 2001:db8:10:N::/64 where IPv4 has 10.10.N.0, fd00:192:168::/64 fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -185,6 +185,18 @@ class Vpc:
         """Create a route, as an administrator would by hand."""
         key = "DestinationCidrBlock" if destination.version == 4 else "DestinationIpv6CidrBlock"
         self.ec2.create_route(RouteTableId=table, **{key: str(destination)}, **target)
+
+    def let_in(self, ranges: Iterable[str]) -> None:
+        """Let these ranges into the ENIs: a rule that names a group as its source matches no floating IP."""
+        filters = [{"Name": "vpc-id", "Values": [self.id]}, {"Name": "group-name", "Values": ["default"]}]
+        (group,) = self.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        cidrs = list(ranges)
+        permission = {
+            "IpProtocol": "-1",
+            "IpRanges": [{"CidrIp": cidr} for cidr in cidrs if ":" not in cidr],
+            "Ipv6Ranges": [{"CidrIpv6": cidr} for cidr in cidrs if ":" in cidr],
+        }
+        self.ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[permission])
 
     def eni(
         self, subnet: Subnet, host: int, ifname: str, device: int, owner: str, ec2: Any | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import string
@@ -21,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from cni_floatip.model import Address
-from lab import leftovers, netns, vpcview
+from lab import leftovers, needs, netns, vpcview
 from lab.client import Client
 from lab.ec2 import SimulatedEC2
 from lab.errors import LabError
@@ -53,6 +52,7 @@ class Lab:
         guests: Mapping[str, str] | None = None,
         agents: bool = False,
         policy: Mapping[str, Any] | None = None,
+        prepared: bool = False,
         seed: int = 0,
     ) -> None:
         """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
@@ -60,6 +60,8 @@ class Lab:
         ``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
         ``agents``: every node runs the agent, and its runtime the client; else plugins run in direct mode.
         ``policy``: more keys of every node's configuration. ``seed``: ids and MAC addresses follow from it.
+        ``prepared``: a node template and an administrator have done what install/ says; otherwise an ENI is
+        down and named by its slot, no security group lets floating IPs in, agents act in the node's name.
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self.fast_dad = fast_dad
@@ -73,6 +75,7 @@ class Lab:
         self._guests = dict(guests or {})
         self.agents = agents
         self._policy = dict(policy or {})
+        self.prepared = prepared
         self._things_to_close = contextlib.ExitStack()
 
     def __enter__(self) -> Lab:
@@ -92,9 +95,7 @@ class Lab:
         self._remove()
 
     def _build(self) -> None:
-        missing = [tool for tool in ("ip",) if shutil.which(tool) is None]
-        if missing or os.geteuid() != 0:
-            raise LabError("the lab needs root" if not missing else f"not found: {', '.join(missing)}")
+        needs.require()
         leftovers.sweep()
         self.state = leftovers.register(self.prefix, self._owner)
         self._things_to_close.callback(leftovers.remove, self.prefix)
@@ -109,6 +110,10 @@ class Lab:
         self._build_network(per_az)
         for node in self.nodes.values():
             node.write_config(self.node_config())
+        if self.prepared:
+            self.vpc.let_in(entry["cidr"] for entry in self.node_config()["allowedDestinations"])
+            for node in self.nodes.values():
+                node.finish(f"arn:aws:iam::{self.ec2.account}:role/cni-floatip")
         if self.agents:
             self._start_agents()
 

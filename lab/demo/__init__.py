@@ -7,8 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from lab.chain import find_plugin
-from lab.errors import LabError
+from lab import needs
 
 DESCRIPTION = """\
 For both address patterns and both IP families: a pod on node a1 answers; Availability Zone a fails; the pod's
@@ -52,9 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Play the demo; return 0 if everything that it shows was observed."""
-    for plugin in ("floatip", "static"):
-        if find_plugin(plugin) is None:
-            raise LabError(f"no CNI plugin {plugin!r}: `make setup` installs what the demo needs")
+    needs.require(plugins=("floatip", "static"))
     # Here, because moto takes two seconds to import and --help need not wait for it.
     from lab.demo import show, story
     from lab.world import Lab

@@ -1,5 +1,6 @@
 """``python -m lab up``: what it prints can be typed, and works; ``down`` leaves nothing."""
 
+import json
 import os
 import re
 import signal
@@ -15,35 +16,54 @@ from lab import leftovers, netns
 
 pytestmark = pytest.mark.needs("root", "ip", "floatip", "macvlan-plugin", "static-plugin")
 
-REPOSITORY = Path(__file__).parents[2]
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def state():
     """A state directory of our own: a lab that is up already is not ours to end."""
     with tempfile.TemporaryDirectory(prefix="lab-") as directory:
         yield Path(directory)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lab(state):
     """Run one command of the lab."""
 
-    def run(*arguments):
-        argv = [sys.executable, "-m", "lab", *arguments]
+    def run(*arguments, within=()):
+        argv = [*within, sys.executable, "-m", "lab", *arguments]
         env = {**os.environ, "FLOATIP_LAB": str(state)}
-        return subprocess.run(argv, capture_output=True, text=True, cwd=REPOSITORY, timeout=120, env=env)
+        return subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=120, env=env)
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def guide(lab):
-    """A lab that is up; yields what ``up`` printed."""
+    """A lab that is up; yields what ``up`` printed. Only one of these is up at a time: see ``small``."""
     done = lab("up")
     assert done.returncode == 0, done.stderr
     yield done.stdout
     lab("down")
+
+
+@pytest.fixture
+def small():
+    """A lab of one node without an agent, in a place of its own: its state directory, and what it printed."""
+    with tempfile.TemporaryDirectory(prefix="lab-") as directory:
+        done = typed(f"{sys.executable} -m lab up --azs 1 --nodes 1 --direct", {"FLOATIP_LAB": directory})
+        assert done.returncode == 0, done.stderr
+        yield Path(directory), done.stdout
+        typed(command(done.stdout, "down"))
+
+
+def typed(line, variables=()):
+    """Type a line into a shell that knows nothing of this one, in another directory."""
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **dict(variables)}
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd="/", timeout=120, env=env)
+
+
+def command(guide, words):
+    """Return the line of a guide that holds these words."""
+    return next(line for line in guide.splitlines() if re.search(rf"^  .* {words}( |$)", line))
 
 
 def prefix(guide):
@@ -54,50 +74,41 @@ def process(guide):
     return int(re.search(r"\(process (\d+)\)", guide)[1])
 
 
+def doctor(state, node):
+    done = typed(f"{state}/current/on-{node} floatipctl doctor --json")
+    findings = json.loads(done.stdout)["findings"]
+    return done.returncode, [each for each in findings if each["severity"] in ("error", "warning")]
+
+
+@pytest.mark.parametrize("node", ["a1", "a2", "b1", "b2"])
+def test_a_node_is_healthy(guide, state, node):
+    assert doctor(state, node) == (0, [])
+
+
 @pytest.mark.needs("cnitool")
-def test_what_it_prints_works_as_it_stands(lab, guide, state):
-    def typed(start):
-        line = next(line.strip() for line in guide.splitlines() if line.strip().startswith(start))
-        if line.startswith("python -m lab "):
-            return lab(*line.removeprefix("python -m lab ").split())
-        return subprocess.run(line.split(), capture_output=True, text=True, timeout=60, check=False)
+def test_what_it_prints_works_as_it_stands(guide, state):
+    def printed(words):
+        done = typed(command(guide, words))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def answers():
-        return re.findall(r": (.*)", typed("python -m lab ask").stdout)
+        return re.findall(r": (.*)", typed(command(guide, "ask")).stdout)
 
-    at = state / "current"
     assert answers() == ["no answer"] * 2
-    assert typed(f"{at}/on-a1 cnitool add").returncode == 0
+    printed("cnitool add floating .*web-a1")
     assert answers() == ["web-a1"] * 2
-    assert typed("python -m lab fail").returncode == 0
+    lost = printed("fail")
+    assert lost.startswith("Availability Zone a has failed (a1, a2): ")
     assert answers() == ["no answer"] * 2
-    assert typed(f"{at}/on-b1 cnitool add").returncode == 0
+    printed("cnitool add floating .*web-b1")
     assert answers() == ["web-b1"] * 2
-    assert typed("python -m lab recover").returncode == 0
-    assert "192.168.0.2/32" in typed(f"{at}/on-a1 floatipctl status").stdout
-    assert typed(f"{at}/on-a1 cnitool del").returncode == 0
+    assert printed("recover").startswith("Availability Zone a is back (a1, a2): ")
+    assert "192.168.0.2/32" in printed("floatipctl status")
+    printed("cnitool del")
     assert answers() == ["web-b1"] * 2
-    assert typed("python -m lab routes").stdout.count("192.168.0.2/32 -> eni-") == 5
-    assert typed("python -m lab down").returncode == 0
-
-
-def test_down_leaves_nothing(lab, guide, state):
-    assert netns.existing(prefix(guide))
-    done = lab("down")
-    assert (done.returncode, done.stdout) == (0, f"{prefix(guide).rstrip('-')} is down\n")
-    assert netns.existing(prefix(guide)) == []
-    assert list(state.iterdir()) == []
-    assert lab("down").returncode == 0
-
-
-def test_down_clears_away_after_a_kill(lab, guide):
-    os.kill(process(guide), signal.SIGKILL)
-    until = time.monotonic() + 10
-    while (leftovers.Owner.of(process(guide))).started and time.monotonic() < until:
-        time.sleep(0.05)
-    assert netns.existing(prefix(guide))
-    assert lab("down").returncode == 0
-    assert netns.existing(prefix(guide)) == []
+    assert len(re.findall(r"192.168.0.2/32 -> eni-\w+ \(b1 eth1\)", printed("routes"))) == 5
+    assert doctor(state, "a1") == doctor(state, "b1") == (0, [])
 
 
 def test_one_at_a_time(lab, guide):
@@ -106,16 +117,101 @@ def test_one_at_a_time(lab, guide):
     assert "up already" in done.stderr
 
 
-def test_an_order_that_makes_no_sense(lab, guide):
-    done = lab("fail", "z")
-    assert (done.returncode, done.stderr) == (1, "lab: no zone or node 'z'; there are a, b, a1, a2, b1, b2\n")
+def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(lab, guide):
+    def said(*words):
+        done = lab(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.partition(":")[0].strip()
+
+    assert said("recover", "b2") == "node b2 is up already"
+    assert said("fail", "b2") == "node b2 has failed (b2)"
+    assert said("fail", "b2") == "node b2 has failed already"
+    assert said("fail", "b") == "Availability Zone b has failed (b1)"
+    assert said("recover", "b") == "Availability Zone b is back (b1, b2)"
 
 
-def test_without_a_lab_that_is_up(lab):
-    for command in (["routes"], ["ask", "192.168.0.2"], ["fail", "a"]):
-        done = lab(*command)
-        assert done.returncode == 1
-        assert "`python -m lab up` starts one" in done.stderr
+def test_a_program_that_a_node_has_not(guide, state):
+    done = typed(f"{state}/current/on-a1 cnitol add floating")
+    assert (done.returncode, done.stderr) == (127, "Node a1: no program cnitol here\n")
+
+
+WRONG = {
+    "no zone": (["fail", "z"], 1, "lab: no zone or node 'z'; there are a, b, a1, a2, b1, b2"),
+    "no address": (
+        ["ask", "bogus"],
+        2,
+        "'bogus' is not an IP address; a pod's is meant, such as 192.168.0.2",
+    ),
+    "a network": (["ask", "192.168.0.2/32"], 2, "'192.168.0.2/32' is not an IP address"),
+    "no time": (["ask", "192.168.0.2", "--timeout", "nan"], 2, "'nan' is not a time of up to 60 s"),
+    "no zones": (["up", "--azs", "0"], 2, "invalid choice: 0"),
+    "no command": (["bogus"], 2, "invalid choice: 'bogus'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "said"), WRONG.values(), ids=WRONG)
+def test_an_order_that_makes_no_sense(lab, guide, arguments, status, said):
+    done = lab(*arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_down_leaves_nothing(small):
+    state, guide = small
+    assert netns.existing(prefix(guide))
+    done = typed(command(guide, "down"))
+    # What killed labs of others left is cleared away in passing.
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"{prefix(guide).rstrip('-')} is down")
+    assert netns.existing(prefix(guide)) == []
+    assert list(state.iterdir()) == []
+    assert typed(command(guide, "down")).returncode == 0
+
+
+def test_down_clears_away_after_a_kill(small):
+    state, guide = small
+    os.kill(process(guide), signal.SIGKILL)
+    until = time.monotonic() + 10
+    while (leftovers.Owner.of(process(guide))).started and time.monotonic() < until:
+        time.sleep(0.05)
+    assert list(state.iterdir())  # its namespaces may go earlier: every lab that starts clears those away
+    assert typed(command(guide, "down")).returncode == 0
+    assert netns.existing(prefix(guide)) == []
+    assert list(state.iterdir()) == []
+
+
+ORDERS = [["routes"], ["ask", "192.168.0.2"], ["fail", "a"]]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=[order[0] for order in ORDERS])
+def test_without_a_lab_that_is_up(order, tmp_path):
+    done = typed(f"{sys.executable} -m lab {' '.join(order)}", {"FLOATIP_LAB": str(tmp_path)})
+    starts = f"`FLOATIP_LAB={tmp_path} {sys.executable} -m lab up`"
+    assert (done.returncode, done.stderr) == (1, f"lab: no lab is up: {starts} starts one\n")
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+CONFINED = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
+
+
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("order", [["up"], ["demo"], ["down"], *ORDERS], ids=lambda order: order[0])
+def test_for_root_alone(order, guide, lab):
+    done = lab(*order, within=NOBODY)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "lab: the lab makes network namespaces: run this as root\n",
+    )
+
+
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("order", ["up", "demo"])
+def test_where_no_namespace_can_be_made(order, lab):
+    done = lab(order, within=CONFINED)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"lab: no network namespaces can be made here \(.*\); a container must be privileged\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize("command", ["demo", "up", "down", "ask", "routes", "fail", "recover", "ec2", "imds"])
