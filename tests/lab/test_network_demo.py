@@ -251,7 +251,10 @@ def has_a_pod_to_start(process):
     assert any(ACTS[0] in line for line in process.stdout)
 
 
-@pytest.mark.parametrize("when", [has_begun_to_build, has_a_pod_to_start])
+LONG = pytest.mark.thorough(sample="test_ctrl_c_leaves_nothing[has_a_pod_to_start]")
+
+
+@pytest.mark.parametrize("when", [pytest.param(has_begun_to_build, marks=LONG), has_a_pod_to_start])
 def test_ctrl_c_leaves_nothing(when):
     """Ctrl-C reaches everything that runs in the terminal, plugins included."""
     process = subprocess.Popen(

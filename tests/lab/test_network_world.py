@@ -77,25 +77,20 @@ def test_one_process_runs_one_lab():
         Lab(azs=1, nodes_per_az=1).__enter__()
 
 
-def test_ctrl_c_clears_away(another):
+def test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away(another):
     process, prefix = another
-    assert left(prefix)
+    leftovers.sweep()
+    assert f"{prefix}a1" in left(prefix)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert left(prefix) == []
 
 
-def test_a_living_lab_is_left_alone(another):
-    _, prefix = another
-    leftovers.sweep()
-    assert f"{prefix}a1" in left(prefix)
-
-
 def test_what_a_killed_lab_left_is_swept(another):
     process, prefix = another
+    assert left(prefix)
     process.kill()
     process.wait(timeout=10)
-    assert left(prefix)
     with Lab(azs=1, nodes_per_az=1):
         assert left(prefix) == []
 
