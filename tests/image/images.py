@@ -14,9 +14,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cni_floatip import __version__
+from tests import reach
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".cache" / "image"
@@ -41,7 +40,6 @@ BUILT_FROM = {
     "CREATED": "2026-01-01T00:00:00Z",
 }
 """What a builder says for the labels; always the same, so that layers are found again."""
-SLOW = 900.0
 KEPT = 6
 """So many former builds are left for the next one to continue."""
 
@@ -144,26 +142,26 @@ def _remove_containers() -> None:
 
 
 def _base() -> str:
-    made_from = hashlib.sha256(repr((SLIM, _sources())).encode()).hexdigest()[:12]
+    made_from = hashlib.sha256(repr((SLIM, reach.debian_sources(RELEASE))).encode()).hexdigest()[:12]
     name = f"{NAME}-base:{RELEASE}-{made_from}"
     if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
         return name
     with tempfile.TemporaryDirectory(dir=STORE / "work") as work:
         tar = f"{work}/base.tar"
-        command = ["mmdebstrap", "--variant=minbase", "--mode=root", *SLIM, RELEASE, tar, *_sources()]
-        _run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
+        command = [
+            "mmdebstrap",
+            "--variant=minbase",
+            "--mode=root",
+            *SLIM,
+            RELEASE,
+            tar,
+            *reach.debian_sources(RELEASE),
+        ]
+        reach.run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
         container = _buildah("from", "scratch").strip()
         _buildah("add", "--quiet", container, tar, "/")
         _buildah("commit", "--quiet", container, name)
     return name
-
-
-def _sources() -> list[str]:
-    """Return where this machine has Debian from, if that is the release which is wanted."""
-    for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
-        if path.exists() and RELEASE in (text := path.read_text()) and "deb" in text:
-            return [str(path)]
-    return []
 
 
 @contextlib.contextmanager
@@ -171,26 +169,15 @@ def _secrets() -> Iterator[list[str]]:
     """Yield the options that hand this machine's configuration of apt, pip and TLS to the build."""
     with tempfile.TemporaryDirectory() as directory:
         pip, apt = Path(directory, "pip.conf"), Path(directory, "apt.conf")
-        listed = _run([sys.executable, "-m", "pip", "config", "list"])
-        options = re.findall(r"(?m)^(?:global|:env:)\.(index-url|extra-index-url|proxy)='(.*)'$", listed)
-        pip.write_text("".join(["[global]\n", *(f"{name} = {value}\n" for name, value in options)]))
-        apt.write_text(_run(["apt-config", "dump", "Acquire"]) if shutil.which("apt-config") else "")
-        files = {"pip.conf": pip, "apt.conf": apt, "ca-certificates": _certificates()}
+        pip.write_text(reach.pip_configuration())
+        apt.write_text(reach.apt_configuration())
+        files = {"pip.conf": pip, "apt.conf": apt, "ca-certificates": reach.certificates()}
         yield [
             word
             for id_, path in files.items()
             if path and path.stat().st_size
             for word in ("--secret", f"id={id_},src={path}")
         ]
-
-
-def _certificates() -> Path | None:
-    named = (
-        os.environ.get("PIP_CERT"),
-        os.environ.get("SSL_CERT_FILE"),
-        "/etc/ssl/certs/ca-certificates.crt",
-    )
-    return next((Path(each) for each in named if each and Path(each).is_file()), None)
 
 
 def _unpacked(image: str) -> Path:
@@ -202,7 +189,7 @@ def _unpacked(image: str) -> Path:
     place.parent.mkdir()
     container = _buildah("from", "--pull-never", NAME).strip()
     mounted = _buildah("mount", container).strip()
-    _run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
+    reach.run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
     place.with_suffix(".new").rename(place)
     return place
 
@@ -216,49 +203,14 @@ def _buildah(*arguments: str) -> str:
         "--storage-driver",
         _driver(),
     ]
-    return _run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
+    return reach.run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
 
 
 @cache
 def _driver() -> str:
     """Layers are overlays, where the checkout is not on one itself: there they are copies."""
-    on = _run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
+    on = reach.run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
     return "vfs" if on == "overlayfs" else "overlay"
-
-
-def _run(command: list[str], env: Mapping[str, str] | None = None) -> str:
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    failed = ""
-    try:
-        said, complained = process.communicate(timeout=SLOW)
-    except subprocess.TimeoutExpired:
-        failed = f" is not done after {SLOW:.0f} s; is what it fetches from slow?"
-        _end(process)
-        said, complained = process.communicate()
-    except BaseException:
-        _end(process)
-        raise
-    if failed or process.returncode:
-        raise AssertionError(f"{' '.join(command)}{failed}: {said[-3000:]}{complained[-3000:]}")
-    return said
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a build with all that it runs."""
-    os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _bytes(shown: str) -> int:
