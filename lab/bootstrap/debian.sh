@@ -4,6 +4,7 @@
 DEMO_NEEDS="
 ip                          iproute2
 nft                         nftables
+mount                       mount
 /usr/lib/cni/static         containernetworking-plugins
 "
 TEST_NEEDS="
@@ -27,7 +28,8 @@ curl                        curl
 flock                       util-linux
 systemd-analyze             systemd
 "
-# To download where nothing of it is there, dependencies included.
+# To download where nothing of it is there, dependencies included; PYTHON_MB with apt's lists, which are missing then too.
+PYTHON_MB=25
 DEMO_MB=10
 TEST_MB=92
 
@@ -63,7 +65,12 @@ missing_packages() {
   [ "$python" != none ] || find_python >/dev/null || printf '%s\n' python3 python3-venv
 }
 
-megabytes_of_packages() { [ "$FOR" = demo ] && echo $DEMO_MB || echo $((DEMO_MB + TEST_MB)); }
+megabytes_of_packages() {
+  local python=$PYTHON_MB tests=$TEST_MB
+  [[ $packages = *python3* ]] || python=0
+  [ "$FOR" != demo ] || tests=0
+  echo $((DEMO_MB + python + tests))
+}
 
 # A package that this system does not have, or cannot install beside what is there, is not asked for at every start; it
 # is again when apt's lists, sources or preferences have changed since, and after a week.
@@ -97,7 +104,8 @@ CANNOT_HAVE='dependencies|held broken|no installation candidate|trying to overwr
 
 can_install_packages() { root && command -v apt-get >/dev/null; }
 
-known() { apt-cache show "$1" 2>/dev/null | grep -q '^Package:'; }
+# Read to the end: apt-cache that is cut short fails, and so would the whole (pipefail).
+known() { [ -n "$(apt-cache show "$1" 2>/dev/null | sed -n '/^Package:/p')" ]; }
 
 # Once a start, and only if the lists at hand do not do.
 update_lists() {
