@@ -19,12 +19,11 @@ from lab.world import Lab
 ENTER = """\
 #!/bin/sh
 # {what}: a shell there, or one command. CNI's cache and results stay in the node's own directory.
-{exports}
-if [ $# -gt 0 ] && ! command -v "$1" >/dev/null; then
-  echo "{what}: no program $1 here" >&2
-  exit 127
-fi
-exec ip netns exec {ns} sh -c '
+# The environment is the node's, too: a proxy or an AWS profile of yours leads nowhere there.
+exec env -i HOME="$HOME" TERM="${{TERM:-dumb}}" LANG=C.UTF-8 PATH="$PATH" \\
+  {variables} \\
+  ip netns exec {ns} sh -c '
+  command -v "$1" >/dev/null || {{ echo "{what}: no program $1 here" >&2; exit 127; }}
   [ -d /var/lib/cni ] || {{ mount -t tmpfs lab /var/lib && mkdir /var/lib/cni; }}
   mount --bind {cache} /var/lib/cni && exec "$@"' lab "${{@:-bash}}"
 """
@@ -82,8 +81,8 @@ def _programs() -> str:
 
 def _script(path: Path, what: str, ns: str, variables: dict[str, str], cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-    path.write_text(ENTER.format(what=what, exports=exports, ns=ns, cache=shlex.quote(str(cache))))
+    assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    path.write_text(ENTER.format(what=what, variables=assigned, ns=ns, cache=shlex.quote(str(cache))))
     path.chmod(0o755)
 
 

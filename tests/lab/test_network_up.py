@@ -74,8 +74,8 @@ def process(guide):
     return int(re.search(r"\(process (\d+)\)", guide)[1])
 
 
-def doctor(state, node):
-    done = typed(f"{state}/current/on-{node} floatipctl doctor --json")
+def doctor(state, node, variables=()):
+    done = typed(f"{state}/current/on-{node} floatipctl doctor --json", variables)
     findings = json.loads(done.stdout)["findings"]
     return done.returncode, [each for each in findings if each["severity"] in ("error", "warning")]
 
@@ -83,6 +83,12 @@ def doctor(state, node):
 @pytest.mark.parametrize("node", ["a1", "a2", "b1", "b2"])
 def test_a_node_is_healthy(guide, state, node):
     assert doctor(state, node) == (0, [])
+
+
+def test_what_a_person_has_in_the_environment_means_nothing_on_a_node(guide, state):
+    mine = {"https_proxy": "http://127.0.0.1:9", "AWS_PROFILE": "mine", "AWS_ACCESS_KEY_ID": "AKIAMINE"}
+    mine["http_proxy"] = mine["https_proxy"]
+    assert doctor(state, "a1", mine) == (0, [])
 
 
 @pytest.mark.needs("cnitool")
