@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import agent, netns
 from lab.chain import Document, Runtime, plugin_path
+from lab.forkserver import run_to_end
 from lab.pod import Pod
 from lab.router import VPC_ROUTER
 from lab.vpc import Eni, Instance
@@ -118,20 +119,24 @@ class Node:
         input: str | None = None,  # noqa: A002 - named as in subprocess.run
         env: Mapping[str, str] | None = None,
         timeout: float = 60,
+        start: Callable[..., subprocess.Popen[str]] = subprocess.Popen,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program on this node: in its namespace, with a clean environment and where to find AWS."""
-        return netns.inside(
+        """Run a program on this node: in its namespace, with a clean environment and where to find AWS.
+
+        ``start`` says how: ``lab.direct.start`` makes a call in direct mode by a fork.
+        """
+        process = netns.inside(
             self.ns,
-            subprocess.run,
+            start,
             list(argv),
-            input=input if input is not None else "",
             env={**self._basics, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
             cwd="/",
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
+        return run_to_end(process, input or "", timeout)
 
     @property
     def _basics(self) -> dict[str, str]:

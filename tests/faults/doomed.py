@@ -4,6 +4,7 @@
     doomed.py before KIND NUMBER    be killed right before the NUMBER-th event of KIND
     doomed.py after KIND NUMBER     be killed right after it
     doomed.py full                  find the disk full: no file can grow
+    doomed.py loads FILE            run to the end; write the names of the modules that it loaded to FILE
     doomed.py collect               do what ``floatipctl gc`` does; print what it tells, as JSON
 
 An event is a call to EC2, a change of the disk or a change of the pod's network. They are counted where the
@@ -84,19 +85,34 @@ def collect() -> int:
     return 0
 
 
+def loads(path: str) -> int:
+    before = set(sys.modules)
+    status = plugin.main()
+    with open(path, "w") as file:  # noqa: PTH123 (pathlib may be what is loaded)
+        file.write("\n".join(sorted(set(sys.modules) - before)))
+    return status
+
+
 _count: Counter[str] = Counter()
 _counting = threading.Lock()
 
-if __name__ == "__main__":
+
+def main() -> int:
     match sys.argv[1:]:
         case ["collect"]:
-            sys.exit(collect())
+            return collect()
         case ["full"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        case ["loads", file]:
+            return loads(file)
         case ["record", file]:
             watch_everything(recorder(file))
         case ["before" | "after" as when, kind, number]:
             watch_everything(killer(when, kind, int(number)))
         case _:
             sys.exit(__doc__)
-    sys.exit(plugin.main())
+    return plugin.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from cni_floatip.claims import Claim
 from cni_floatip.model import ROUTE_PROTO
 from cni_floatip.model import Attachment as Named
 from cni_floatip.store import Store
-from lab import netns
+from lab import direct, netns
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 
-DOOMED = Path(__file__).with_name("doomed.py")
-FLOATIP = Path(sys.executable).with_name("floatip")
+DOOMED = "tests.faults.doomed:main"
 TABLES = ("a", "client")
 _numbers = itertools.count(1)
 
@@ -57,7 +56,8 @@ class Place:
     node: Node
     name: str
     data: Path = field(init=False)
-    plugin: Path = field(init=False, default=FLOATIP)
+    plugin: Path | None = field(init=False, default=None)
+    """What is executed; ``None``: direct mode, by a fork (``lab.direct``)."""
 
     def __post_init__(self) -> None:
         self.data = self.node.state / f"claims-of-{self.name}"
@@ -65,12 +65,13 @@ class Place:
         self.config.write_text(json.dumps({**self.lab.node_config(), "dataDir": str(self.data)}))
         self.store = Store(str(self.data), sleep=time.sleep, clock=time.monotonic)
 
-    def run(
-        self, argv: Iterable[str | Path], stdin: str = "", **env: str
-    ) -> subprocess.CompletedProcess[str]:
-        return self.node.run(
-            [str(a) for a in argv], input=stdin, env={"FLOATIP_CONFIG": str(self.config), **env}
-        )
+    def run(self, *doom: object, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the plugin, doomed where ``doom`` says so (see ``doomed.py``)."""
+        start = subprocess.Popen if self.plugin and not doom else direct.start
+        argv = [str(each) for each in (self.plugin or direct.SCRIPT, *doom)]
+        if doom:
+            start = partial(direct.start, entry=DOOMED)
+        return self.node.run(argv, input=stdin, env={"FLOATIP_CONFIG": str(self.config), **env}, start=start)
 
     def policy(self, **keys: Any) -> None:
         """Add to the node configuration."""
@@ -85,7 +86,7 @@ class Place:
 
     def collect(self) -> list[str]:
         """Do what ``floatipctl gc`` does."""
-        done = self.run([sys.executable, DOOMED, "collect"])
+        done = self.run("collect")
         assert done.returncode == 0, done.stderr
         told: list[str] = json.loads(done.stdout)
         return told
@@ -142,11 +143,10 @@ class Attachment:
 
     def call(self, verb: str, *doom: object, prev: bool = True, netns: str | None = None) -> Answer:
         """Run one call, doomed where ``doom`` says so (see ``doomed.py``)."""
-        argv = [sys.executable, DOOMED, *doom] if doom else [self.place.plugin]
         began = time.monotonic()
         done = self.place.run(
-            [str(each) for each in argv],
-            json.dumps(self.config(prev=prev)),
+            *doom,
+            stdin=json.dumps(self.config(prev=prev)),
             CNI_COMMAND=verb,
             CNI_CONTAINERID=self.container,
             CNI_NETNS=self.pod.netns if netns is None else netns,

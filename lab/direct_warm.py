@@ -1,0 +1,21 @@
+"""What a call in direct mode loads, loaded: the one module that the fork server of ``lab.direct`` imports.
+
+The product loads a library when it first needs it, and the libraries fill caches at their first use. Both is
+done here once with throw-away objects; nothing of the product is changed.
+"""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401 (of a host's name)
+from datetime import datetime
+
+import botocore.session  # noqa: F401
+import jsonschema  # noqa: F401
+
+from cni_floatip import direct, imds, operations, plugin, podnet, request, sdk, vpc  # noqa: F401
+from cni_floatip.podnet import rtnetlink
+
+datetime.strptime("", "")  # noqa: DTZ007 (loads what reads a date)
+for subject in rtnetlink._SUBJECTS:
+    rtnetlink._message_class(subject)
+sdk.Sdk({}).client("eu-central-1", "", lambda ask: ask())

@@ -1,0 +1,124 @@
+"""Direct mode by a fork and by its script: the same call, the same answer, the same traces.
+
+Most tests make a call by a fork of a warm process (``lab.direct``). Here each verb also runs the installed
+script, and what comes of both is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from lab import direct
+from tests.faults.scene import Attachment, Place, Scene, connected_in, ours_in
+
+VIP, VIP6 = "192.168.0.2/28", "fd00:192:168::2/124"
+STARTS = {"script": subprocess.Popen, "fork": direct.start}
+
+
+@pytest.fixture
+def place(scene: Scene) -> Place:
+    found = scene.place("a1", "both")
+    found.forget()
+    scene.clear("192.168.0.2/32")
+    return found
+
+
+def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: Any) -> dict[str, Any]:
+    """Make a call by script or by fork; return all that can be seen of it."""
+    journal = place.lab.ec2.journal
+    journal.clear()
+    config = {**attachment.config(), "cniVersion": "1.1.0", **changes}
+    environ = {
+        "FLOATIP_CONFIG": str(place.config),
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": attachment.container,
+        "CNI_NETNS": attachment.pod.netns,
+        "CNI_IFNAME": attachment.ifname,
+        "CNI_PATH": "/nowhere",
+    }
+    done = place.node.run([str(direct.SCRIPT)], input=json.dumps(config), env=environ, start=STARTS[how])
+    return {
+        "status": done.returncode,
+        "answer": json.loads(done.stdout) if done.stdout else None,
+        "stderr": done.stderr,
+        "asked of EC2": sorted(map(str, journal.of(caller=place.node.name))),
+        "in the pod": ours_in(attachment.pod),
+        "connected": connected_in(attachment.pod),
+        "claims": place.alive(),
+    }
+
+
+@pytest.mark.parametrize("verb", ["ADD", "CHECK", "DEL", "GC", "STATUS"])
+def test_each_verb(scene: Scene, place: Place, verb: str) -> None:
+    attachment = scene.attach(place, VIP, container="both")
+    found = {}
+    for how in STARTS:
+        call(place, "fork", "DEL", attachment)  # start over: in the pod, on the disk, in the VPC
+        place.forget()
+        scene.clear("192.168.0.2/32")
+        scene.source_check(attachment.eni)
+        if verb not in ("ADD", "STATUS"):
+            assert call(place, "fork", "ADD", attachment)["status"] == 0
+        found[how] = call(place, how, verb, attachment, **{"cni.dev/valid-attachments": []})
+    assert found["fork"] == found["script"]
+    assert found["fork"]["status"] == 0
+    assert bool(found["fork"]["asked of EC2"]) == (verb != "STATUS")
+
+
+@pytest.mark.parametrize(
+    ("verb", "changes"),
+    [
+        ("ADD", {"nonsense": 1}),
+        ("ADD", {"prevResult": None}),
+        ("ADD", {"routeTables": {"ids": ["rtb-00000000"]}}),
+        ("CHECK", {"routeTables": {"ids": []}}),
+        ("DEL", {"nonsense": 1}),
+        ("ADD", {"cniVersion": "9.9.9"}),
+        ("BOGUS", {}),
+    ],
+    ids=str,
+)
+def test_a_refusal(scene: Scene, place: Place, verb: str, changes: dict[str, Any]) -> None:
+    attachment = scene.attach(place, VIP, container="both")
+    found = {how: call(place, how, verb, attachment, **changes) for how in STARTS}
+    assert found["fork"] == found["script"]
+
+
+@pytest.mark.parametrize("sent", ["", '{"cniVersion": "0.4.0"}', "no JSON"])
+def test_version(sent: str) -> None:
+    """VERSION takes the input that is there and waits for none: a pipe that is full before it starts."""
+    found = {}
+    for how, start in STARTS.items():
+        reader, writer = os.pipe()
+        os.write(writer, sent.encode())
+        os.close(writer)
+        environ = {"CNI_COMMAND": "VERSION"}
+        process = start([str(direct.SCRIPT)], stdin=reader, stdout=-1, stderr=-1, env=environ, text=True)
+        found[how] = (*process.communicate(), process.returncode)
+        os.close(reader)
+    assert found["fork"] == found["script"]
+    assert json.loads(found["script"][0])["cniVersion"] == ("0.4.0" if "0.4.0" in sent else "1.1.0")
+
+
+def test_without_a_command() -> None:
+    found = {}
+    for how, start in STARTS.items():
+        process = start([str(direct.SCRIPT)], stdin=-3, stdout=-1, stderr=-1, env={}, text=True)
+        found[how] = (*process.communicate(), process.returncode)
+    assert found["fork"] == found["script"]
+
+
+@pytest.mark.parametrize("verb", ["ADD", "CHECK", "DEL"])
+def test_a_fork_has_nothing_left_to_load(scene: Scene, place: Place, verb: str) -> None:
+    """Each fork would pay for it again: what the product comes to load belongs into ``direct_warm``."""
+    attachment = scene.attach(place, VIP)
+    if verb != "ADD":
+        assert attachment.add().code == 0
+    file = place.node.state / "loaded"
+    assert attachment.call(verb, "loads", file).code == 0
+    assert file.read_text() == ""
