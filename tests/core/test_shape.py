@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,9 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
 def modules() -> dict[str, set[str]]:
+    """Return what each module imports, a package's as one."""
     found: dict[str, set[str]] = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = path.relative_to(ROOT).with_suffix("").parts[0]

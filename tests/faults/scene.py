@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cni_floatip.claims import Claim
 from cni_floatip.model import ROUTE_PROTO
@@ -29,6 +32,28 @@ from lab.world import Lab
 DOOMED = "tests.faults.doomed:main"
 TABLES = ("a", "client")
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Right before or right after the n-th event of a kind."""
+
+    when: str
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.when} {self.kind} {self.number}"
+
+    @property
+    def doom(self) -> tuple[str, str, int]:
+        return self.when, self.kind, self.number
+
+
+def read_moments(file: Path) -> list[Moment]:
+    """Return both sides of every event that was recorded, in the order in which they came."""
+    events = [line.rsplit(" ", 1) for line in file.read_text().splitlines()]
+    return [Moment(when, kind, int(number)) for kind, number in events for when in ("before", "after")]
 
 
 @dataclass(frozen=True)
@@ -237,22 +262,43 @@ class Scene:
 def ours_in(pod: Pod) -> list[str]:
     """Return the routes and rules in a pod that carry our mark."""
     found = []
-    for argv in (
-        ["-4", "route", "show", "table", "all", "proto", str(ROUTE_PROTO)],
-        ["-6", "route", "show", "table", "all", "proto", str(ROUTE_PROTO)],
-        ["-4", "rule"],
-        ["-6", "rule"],
-    ):
-        done = subprocess.run(["ip", "-n", pod.ns, *argv], capture_output=True, text=True, check=False)
-        lines = [line.strip() for line in done.stdout.splitlines()]
-        found += [line for line in lines if argv[1] == "route" or f"proto {ROUTE_PROTO}" in line]
-    return found
+    for family in ("-4", "-6"):
+        found += _lines(pod, family, f"route show table all proto {ROUTE_PROTO}", "rule")
+    return [line for line in found if not re.match(r"\d+:\s", line) or f"proto {ROUTE_PROTO}" in line]
 
 
 def connected_in(pod: Pod) -> str:
     """Return the kernel's own routes through the interface, which ADD removes and DEL restores."""
-    argv = ["ip", "-n", pod.ns, "route", "show", "dev", "net1", "proto", "kernel"]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    return "\n".join(_lines(pod, "-4", "route show dev net1 proto kernel"))
+
+
+def _lines(pod: Pod, family: str, *commands: str) -> list[str]:
+    """Return what ``ip`` prints in a pod, all by one process."""
+    argv = ["ip", family, "-n", pod.ns, "-force", "-batch", "-"]
+    done = subprocess.run(argv, input="\n".join(commands) + "\n", capture_output=True, text=True)
+    return [line.strip() for line in done.stdout.splitlines()]
+
+
+def in_parts(test: str, rest: int) -> pytest.MarkDecorator:
+    """Give a test that plays many moments a ``part``: the sample of ``make test``, or one of the ``rest``."""
+    thorough = pytest.mark.thorough(sample=f"{test}[sample]")
+    numbers = [pytest.param((n, rest), marks=thorough, id=f"rest {n + 1} of {rest}") for n in range(rest)]
+    return pytest.mark.parametrize("part", [pytest.param(None, id="sample"), *numbers])
+
+
+def first(moment: Moment) -> bool:
+    """Say whether this belongs to the sample: the first of each kind, before and after it."""
+    return moment.number == 1
+
+
+def part_of(
+    moments: Sequence[Moment], part: tuple[int, int] | None, sample: Callable[[Moment], bool] = first
+) -> list[Moment]:
+    """Return the sample, or a part of the others."""
+    if part is None:
+        return [moment for moment in moments if sample(moment)]
+    number, parts = part
+    return [moment for moment in moments if not sample(moment)][number::parts]
 
 
 def everywhere(stages: list[Any], cases: Iterable[Any], play: Callable[[Any, Any], None]) -> None:

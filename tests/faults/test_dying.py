@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.faults.scene import Attachment, Place, Scene, connected_in, everywhere, ours_in
+from tests.faults.scene import (
+    Attachment,
+    Moment,
+    Place,
+    Scene,
+    connected_in,
+    everywhere,
+    in_parts,
+    ours_in,
+    part_of,
+    read_moments,
+)
 
 KILLED = -9
 BYSTANDER = "192.168.0.200/32"
@@ -81,22 +92,6 @@ def stages(scene: Scene) -> list[Stage]:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Right before or right after the n-th event of a kind."""
-
-    when: str
-    kind: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.when} {self.kind} {self.number}"
-
-    @property
-    def doom(self) -> tuple[str, str, int]:
-        return self.when, self.kind, self.number
-
-
-@dataclass(frozen=True)
 class Loss:
     """The first ``times`` calls of an action are lost: applied with no answer, or never applied."""
 
@@ -117,8 +112,7 @@ def moments(stage: Stage, verb: str) -> list[Moment]:
     file = stage.place.node.state / f"{verb}.moments"
     file.unlink(missing_ok=True)
     assert stage.attachment.call(verb, "record", file).code == 0
-    events = [line.split() for line in file.read_text().splitlines()]
-    return [Moment(when, kind, int(n)) for kind, n in events for when in ("before", "after")]
+    return read_moments(file)
 
 
 def losses(stage: Stage, verb: str) -> list[Loss]:
@@ -135,7 +129,10 @@ def losses(stage: Stage, verb: str) -> list[Loss]:
     ]
 
 
-def test_an_add_that_is_killed_anywhere_is_cleaned_up(stages: list[Stage]) -> None:
+@in_parts("test_an_add_that_is_killed_anywhere_is_cleaned_up", rest=4)
+def test_an_add_that_is_killed_anywhere_is_cleaned_up(
+    stages: list[Stage], part: tuple[int, int] | None
+) -> None:
     stages[0].reset()
     found = moments(stages[0], "ADD")
     assert {"ec2.create", "ec2.replace", "disk.fsync", "disk.replace", "pod.create"} <= {
@@ -160,10 +157,11 @@ def test_an_add_that_is_killed_anywhere_is_cleaned_up(stages: list[Stage]) -> No
             assert attachment.delete().code == 0
         stage.assert_clean(foreign)
 
-    everywhere(stages, found, play)
+    everywhere(stages, part_of(found, part), play)
 
 
-def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage]) -> None:
+@in_parts("test_a_del_that_is_killed_anywhere_is_finished", rest=4)
+def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage], part: tuple[int, int] | None) -> None:
     stages[0].reset()
     assert stages[0].attachment.add().code == 0
     found = moments(stages[0], "DEL")
@@ -183,7 +181,7 @@ def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage]) -> None:
         assert attachment.delete(prev=moment.when == "before").code == 0  # the runtime tries again
         stage.assert_clean(foreign)
 
-    everywhere(stages, found, play)
+    everywhere(stages, part_of(found, part), play)
 
 
 def test_an_add_whose_calls_are_lost_writes_again(stages: list[Stage]) -> None:
@@ -218,3 +216,10 @@ def test_a_del_whose_calls_are_lost_deletes_again(stages: list[Stage]) -> None:
         stage.assert_clean({})
 
     everywhere(stages, found, play)
+
+
+def test_the_parts_are_the_whole() -> None:
+    found = [Moment(when, kind, n) for n in (1, 2, 3) for kind in "ab" for when in ("before", "after")]
+    sample, *rest = (part_of(found, part) for part in (None, (0, 2), (1, 2)))
+    assert [str(moment) for moment in sample] == ["before a 1", "after a 1", "before b 1", "after b 1"]
+    assert sorted(map(str, found)) == sorted(str(moment) for part in (sample, *rest) for moment in part)

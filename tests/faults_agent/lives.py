@@ -1,7 +1,7 @@
 """A node whose calls go to its agent, and an agent that dies when a test says so.
 
 The client is the installed one, in a process of its own for each call; the agent is ``floatipctl agent``,
-forked by a ``nursery`` in the node's namespace.
+forked in the node's namespace (``nursery``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from typing import Any
 from cni_floatip.claims import Claim
 from cni_floatip.store import Store
 from lab import netns
-from tests.faults.scene import Answer, Attachment, Calling, Place, Scene, connected_in, ours_in
+from lab.forkserver import Forked, ForkServer
+from tests.faults.scene import Answer, Attachment, Calling, Moment, Place, Scene, connected_in, ours_in
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = "tests.faults_agent.nursery"
 KILLED = -signal.SIGKILL
 BYSTANDER = "192.168.0.200/32"
 Doom = Sequence[Any] | None
@@ -62,6 +63,12 @@ class Served(Place):
         self.plugin.write_text(text)
 
 
+@cache
+def nursery() -> ForkServer:
+    """Return the one server that forks agents, of every node."""
+    return ForkServer([NURSERY])
+
+
 class Lives:
     """The agents of one node, one after the other."""
 
@@ -69,31 +76,31 @@ class Lives:
         node = place.node
         self._agent = node.agent
         self._doom = node.state / "doom"
-        self._pid = 0
+        self._process: Forked | None = None
         self.deaths = 0
         """How many died of their doom since a test said so."""
         self.log = node.agent.log_file
-        self._nursery: subprocess.Popen[str] = netns.inside(
-            node.ns,
-            subprocess.Popen,
-            [sys.executable, str(NURSERY), str(self.log), json.dumps(constants or {})],
-            env={**node.env, "PATH": os.environ["PATH"], "FLOATIP_DOOM": str(self._doom)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._node = node
+        self._constants = json.dumps(constants or {})
 
     def close(self) -> None:
-        """End the nursery; it ends its agents."""
-        assert self._nursery.stdin
-        assert self._nursery.stdout
-        self._nursery.stdin.close()
-        self._nursery.wait(10)
-        self._nursery.stdout.close()
+        """End the agent."""
+        self.kill()
 
     def start(self, doom: Doom = None, *, wait: bool = True) -> None:
         """Start the next agent. ``doom`` holds from its birth on."""
-        self._pid = self._order({"start": doom})
+        with self.log.open("ab") as log:
+            self._process = netns.inside(
+                self._node.ns,
+                Forked,
+                nursery(),
+                f"{NURSERY}:main",
+                ["agent", json.dumps(doom), self._constants],
+                env={**self._node.env, "PATH": os.environ["PATH"], "FLOATIP_DOOM": str(self._doom)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         if wait:
             self.wait()
 
@@ -110,7 +117,7 @@ class Lives:
     def arm(self, doom: Doom) -> None:
         """Tell the agent what is to happen from now on."""
         self._doom.write_text(json.dumps(doom))
-        os.kill(self._pid, signal.SIGUSR1)
+        self.signal(signal.SIGUSR1)
         until = time.monotonic() + 10
         while self._doom.exists():
             assert time.monotonic() < until, f"it does not hear\n{self}"
@@ -118,9 +125,7 @@ class Lives:
 
     @property
     def alive(self) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(self._pid) and Path(f"/proc/{self._pid}/stat").read_text().split(") ")[1][0] != "Z"
-        return False
+        return self._process is not None and self._process.poll() is None
 
     def dies(self, seconds: float) -> bool:
         """Whether it has died, or does within so long."""
@@ -130,25 +135,20 @@ class Lives:
         return not self.alive
 
     def kill(self) -> None:
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so still its number
+        if self._process:
+            self._process.kill()
             self.buried()
 
     def signal(self, number: int) -> None:
-        os.kill(self._pid, number)
+        assert self._process
+        self._process.send_signal(number)
 
     def buried(self) -> int:
         """Wait for its end; return what it died of."""
-        status = self._order({"wait": self._pid})
-        self._pid = 0
+        assert self._process
+        status = self._process.wait(30)
+        self._process = None
         return status
-
-    def _order(self, order: Mapping[str, Any]) -> int:
-        assert self._nursery.stdin
-        assert self._nursery.stdout
-        self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
 
     def __str__(self) -> str:
         return "\n".join(self.log.read_text().splitlines()[-25:])
@@ -267,7 +267,7 @@ class Stage:
                 self.revive()
             elif good or time.monotonic() > until:
                 return seen
-            time.sleep(0.04)
+            time.sleep(0.1)
 
     def revive(self) -> None:
         """Bury the agent, which died of its doom, and start the next."""
@@ -291,28 +291,6 @@ class Stage:
 
     def claim(self) -> Claim | None:
         return self.attachment.claim()
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Right before or right after the n-th event of a kind."""
-
-    when: str
-    kind: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.when} {self.kind} {self.number}"
-
-    @property
-    def doom(self) -> tuple[str, str, int]:
-        return self.when, self.kind, self.number
-
-
-def read_moments(file: Path) -> list[Moment]:
-    """Return both sides of every event that an agent has recorded, in the order in which they came."""
-    events = [line.rsplit(" ", 1) for line in file.read_text().splitlines()]
-    return [Moment(when, kind, int(number)) for kind, number in events for when in ("before", "after")]
 
 
 def representatives(found: Sequence[Moment]) -> list[Moment]:
@@ -340,7 +318,7 @@ def recording(stage: Stage) -> Path:
 def lives_of(
     places: Sequence[Served], constants: Mapping[str, object] | None = None
 ) -> Iterator[list[Lives]]:
-    """Open a nursery on each node for the length of a ``with`` block."""
+    """Have agents on each node for the length of a ``with`` block."""
     with contextlib.ExitStack() as stack:
         found = []
         for place in places:

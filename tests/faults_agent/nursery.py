@@ -1,27 +1,21 @@
-"""Where the agents of one node are born, to be killed at a chosen moment or to write their moments down.
+"""An agent that is killed at a chosen moment, or that writes its moments down.
 
-    nursery.py LOG CONSTANTS
+    main DOOM CONSTANTS
 
-Orders come as lines of JSON and are answered by one line each::
-
-    {"start": DOOM}   start ``floatipctl agent``; its process id
-    {"wait": PID}     wait for its end; minus the signal that it died of, or its exit status
-
-An agent is a fork of this process, which has imported everything: a life costs a fraction of a second, and is
-otherwise that of ``floatipctl agent``. ``DOOM`` is ``null`` or what the agent also takes later, from the file
-that it is named in ``FLOATIP_DOOM``, at SIGUSR1 (it removes the file when it has read it)::
+It is a fork of a server (``lab.forkserver``) that has imported everything, so that a life costs a fraction of
+a second, and is otherwise that of ``floatipctl agent``. ``DOOM`` is ``null`` or what the agent also takes
+later, from the file that it is named in ``FLOATIP_DOOM``, at SIGUSR1 (it removes the file when it has read
+it)::
 
     ["record", FILE]              append each moment from now on to FILE as "KIND NUMBER"
     ["before", KIND, NUMBER]      be killed right before the NUMBER-th event of KIND from now on
     ["after", KIND, NUMBER]       be killed right after it
 
-``CONSTANTS`` ({"module.NAME": value}) hastens what takes half a minute. When the orders end, so do the
-agents.
+``CONSTANTS`` ({"module.NAME": value}) hastens what takes half a minute.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -30,20 +24,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import boto3  # noqa: F401 (so that no agent has to)
 
+import lab.direct_warm  # noqa: F401 (likewise)
 from cni_floatip import cli, vpc
 from cni_floatip.agent import calls
-from cni_floatip.agent import main as agent
+from cni_floatip.agent import main as agent  # noqa: F401 (what the command loads)
 from cni_floatip.podnet import rtnetlink
-
-# The same events as in direct mode.
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-import doomed
+from tests.faults import doomed  # the same events as in direct mode
 
 
 class Doom:
@@ -107,12 +99,9 @@ def watch_everything(doom: Doom) -> None:
 WRITES = ("disable_source_dest_check", "create", "replace", "delete")
 
 
-def live(doom: Sequence[Any] | None, log: str) -> int:
-    """Be the agent."""
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for standard in (1, 2):
-        os.dup2(fd, standard)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def main() -> int:
+    doom, constants = map(json.loads, sys.argv[1:])
+    change(constants)
     told = Doom()
     told.take(doom or ())
     named, remove = Path(os.environ["FLOATIP_DOOM"]), os.unlink
@@ -126,8 +115,8 @@ def live(doom: Sequence[Any] | None, log: str) -> int:
     return cli.main(["agent"])
 
 
-def main(log: str, constants: str) -> None:
-    for name, value in json.loads(constants).items():
+def change(constants: Mapping[str, Any]) -> None:
+    for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         found = importlib.import_module(module)
         if constant == "GREETING":  # what the agent says of itself: defaults of a function
@@ -136,29 +125,3 @@ def main(log: str, constants: str) -> None:
         else:
             assert hasattr(found, constant), name
             setattr(found, constant, value)
-    assert agent.run
-    children: set[int] = set()
-    for line in sys.stdin:
-        match json.loads(line):
-            case {"start": doom}:
-                if not (pid := os.fork()):
-                    status = 99
-                    try:
-                        status = live(doom, log)
-                    finally:
-                        os._exit(status)
-                children.add(pid)
-                answer = pid
-            case {"wait": pid}:
-                answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                children.discard(pid)
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

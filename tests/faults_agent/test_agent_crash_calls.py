@@ -11,13 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.scene import everywhere, wait
+from tests.faults.scene import Moment, everywhere, in_parts, part_of, read_moments, wait
 from tests.faults_agent.lives import (
     KILLED,
-    Moment,
     Picture,
     Stage,
-    read_moments,
     recording,
     representatives,
     telling,
@@ -34,8 +32,21 @@ def released(seen: Picture) -> bool:
     return not (states - {"gone"} or seen.spooled or seen.pod) and seen.connected
 
 
+def after_first(moment: Moment) -> bool:
+    """Say whether this belongs to the sample: after the first event of each kind."""
+    return moment.when == "after" and moment.number == 1
+
+
+def after_first_write(moment: Moment) -> bool:
+    """Likewise of what others get to see: EC2, the disk, the answer."""
+    seen = moment.kind.startswith("ec2.") or moment.kind in ("disk.replace", "disk.unlink", "call.answer")
+    return after_first(moment) and seen
+
+
 def assert_few(missed: list[Moment], found: list[Moment]) -> None:
-    assert len(missed) <= 0.1 * len(found), f"{len(missed)} of {len(found)}: {[str(each) for each in missed]}"
+    assert len(missed) <= max(2, 0.1 * len(found)), (
+        f"{len(missed)} of {len(found)}: {[str(each) for each in missed]}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +77,9 @@ def impatient(stages: list[Stage]) -> Iterator[None]:
         stage.place.set(RETRIED=("ADD", "CHECK"))
 
 
+@in_parts("test_an_add_whose_agent_is_killed_is_done_by_the_next", rest=1)
 def test_an_add_whose_agent_is_killed_is_done_by_the_next(
-    stages: list[Stage], added: tuple[list[Moment], Picture]
+    stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     found, held = added
     missed = []
@@ -81,13 +93,14 @@ def test_an_add_whose_agent_is_killed_is_done_by_the_next(
         if not died:
             missed.append(moment)
 
-    everywhere(stages, found, play)
-    assert_few(missed, found)
+    everywhere(stages, part_of(found, part, after_first), play)
+    assert_few(missed, part_of(found, part, after_first))
 
 
+@in_parts("test_an_add_whose_agent_and_client_are_killed_leaves_nothing", rest=1)
 @pytest.mark.usefixtures("impatient")
 def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
-    stages: list[Stage], added: tuple[list[Moment], Picture]
+    stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     """The runtime gives up and calls DEL, as it does for a pod that cannot be started.
 
@@ -112,8 +125,8 @@ def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
         assert released(seen), f"{seen}\n{stage.lives}"
         assert stage.routes() == foreign, f"{seen}\n{stage.lives}"
 
-    everywhere(stages, found, play)
-    assert_few(missed, found)
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))
 
 
 # -- DEL ----------------------------------------------------------------------------------------------------
@@ -138,8 +151,9 @@ def deleted(stages: list[Stage]) -> tuple[list[Moment], Picture]:
     return found, gone
 
 
+@in_parts("test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished", rest=1)
 def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
-    stages: list[Stage], deleted: tuple[list[Moment], Picture]
+    stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     """Its client leaves it in the spool, and the runtime never hears of it."""
     found, gone = deleted
@@ -156,12 +170,13 @@ def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
         if not stage.lives.deaths:
             missed.append(moment)
 
-    everywhere(stages, found, play)
-    assert_few(missed, found)
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))
 
 
+@in_parts("test_another_nodes_route_survives_a_del_whose_agent_is_killed", rest=1)
 def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
-    stages: list[Stage], deleted: tuple[list[Moment], Picture]
+    stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     """One table is taken over before the DEL, the other while nobody looks after ours."""
     found = [
@@ -181,7 +196,7 @@ def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
         assert released(seen), f"{seen}\n{stage.lives}"
         assert stage.routes() == {"a": stage.other, "client": stage.other}
 
-    everywhere(stages, found, play)
+    everywhere(stages, part_of(found, part, after_first_write), play)
 
 
 # -- the start of an agent ----------------------------------------------------------------------------------
@@ -198,8 +213,11 @@ def leave_behind(stage: Stage) -> None:
     assert stage.picture().spooled == 1
 
 
+@in_parts("test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts", rest=1)
 @pytest.mark.usefixtures("impatient")
-def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(stages: list[Stage]) -> None:
+def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(
+    stages: list[Stage], part: tuple[int, int] | None
+) -> None:
     """What an agent finds (a claim of an ADD that answered nobody, a spooled DEL) is found again."""
     leave_behind(stages[0])
     file = recording(stages[0])
@@ -222,5 +240,5 @@ def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(sta
         if not stage.lives.deaths:
             missed.append(moment)
 
-    everywhere(stages, found, play)
-    assert_few(missed, found)
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))

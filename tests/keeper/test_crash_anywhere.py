@@ -1,7 +1,8 @@
 """Whatever an agent did when it died, or when an answer of EC2's was lost: it ends as if nothing had been.
 
 Each story is told once undisturbed, which gives its end and every event of every node's agent. Then it is
-told again for each event: killed before it, killed after it, its answer lost, its request lost.
+told again for each event: killed before it, killed after it, its answer lost, its request lost. ``make test``
+tells a story for a sample of them.
 """
 
 from __future__ import annotations
@@ -216,16 +217,21 @@ def every_fate(record: Fate) -> Iterator[Fate]:
                 yield Fate(what, at)
 
 
-def tell_all(story: Callable[[WholeCluster], None], directory: Path, stale: float, twice: bool) -> None:
+SAMPLE = 9
+"""``make test`` tells a story for every so many fates: odd, so that it meets each of the four."""
+
+
+def tell_all(
+    story: Callable[[WholeCluster], None], directory: Path, stale: float, *, twice: bool, every: int
+) -> None:
     records = {node: Fate(recording=True) for node in "ab"}
     expected = told(story, directory / "undisturbed", 0.0, **records)[0]
     chance = random.Random(3)  # noqa: S311 (a test that can be repeated)
     wrong: list[str] = []
     met = number = 0
     for node, record in records.items():
-        for fate in every_fate(record):
-            if twice and fate.what not in DEATHS:
-                continue
+        fates = [fate for fate in every_fate(record) if fate.what in DEATHS or not twice]
+        for fate in fates[::every]:
             if twice:
                 fate.then = Fate(chance.choice(DEATHS), chance.randint(1, 12))
             number += 1
@@ -239,19 +245,28 @@ def tell_all(story: Callable[[WholeCluster], None], directory: Path, stale: floa
     assert met > (0.5 if stale else 0.9) * number
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_it_ends_as_it_would_have(tmp_path: Path, name: str) -> None:
-    tell_all(STORIES[name], tmp_path, 0.0, twice=False)
+def stories(test: str) -> pytest.MarkDecorator:
+    """Give a test every story, with a sample of its fates and with all."""
+    cases = [pytest.param(name, SAMPLE, id=f"sample: {name}") for name in STORIES]
+    for name in STORIES:
+        thorough = pytest.mark.thorough(sample=f"{test}[sample: {name}]")
+        cases.append(pytest.param(name, 1, id=name, marks=thorough))
+    return pytest.mark.parametrize(("name", "every"), cases)
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_also_when_the_next_agent_dies_as_well(tmp_path: Path, name: str) -> None:
-    tell_all(STORIES[name], tmp_path, 0.0, twice=True)
+@stories("test_it_ends_as_it_would_have")
+def test_it_ends_as_it_would_have(tmp_path: Path, name: str, every: int) -> None:
+    tell_all(STORIES[name], tmp_path, 0.0, twice=False, every=every)
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_also_when_what_is_read_is_old(tmp_path: Path, name: str) -> None:
-    tell_all(STORIES[name], tmp_path, 14.0, twice=False)
+@stories("test_also_when_the_next_agent_dies_as_well")
+def test_also_when_the_next_agent_dies_as_well(tmp_path: Path, name: str, every: int) -> None:
+    tell_all(STORIES[name], tmp_path, 0.0, twice=True, every=every)
+
+
+@stories("test_also_when_what_is_read_is_old")
+def test_also_when_what_is_read_is_old(tmp_path: Path, name: str, every: int) -> None:
+    tell_all(STORIES[name], tmp_path, 14.0, twice=False, every=every)
 
 
 @pytest.mark.parametrize("what", DEATHS)

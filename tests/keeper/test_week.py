@@ -335,22 +335,29 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "days"),
+    [
+        pytest.param(2, 1, id="a day"),
+        pytest.param(1, 7, id="a week", marks=pytest.mark.thorough(sample="test_a_week[a day]")),
+    ],
+)
+def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days: int) -> None:
     in_order(monkeypatch)
     cluster = WholeCluster(tmp_path, "abc", ("rtb-1", "rtb-2"))
     week = Week(cluster, random.Random(seed))  # noqa: S311 (a test that can be repeated)
     threads, fds = threading.active_count(), descriptors()
-    week.live(DAY)
+    first = DAY * days / 7
+    week.live(first)
     week.come_to_rest()
     gc.collect()
     objects = len(gc.get_objects())
 
-    week.live(6 * DAY)
+    week.live(days * DAY - first)
     week.come_to_rest()
     gc.collect()
 
-    assert week.checked > 1000, week.happened
+    assert week.checked > 150 * days, week.happened
     assert cluster.ec2.now() == {table: {} for table in cluster.ec2.tables}
     assert cluster.claims() == []
     assert files(week) == []
