@@ -18,11 +18,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lab import leftovers, netns
 from lab.errors import LabError
+from lab.forkserver import Forked, ForkServer
 
 PROGRAM = Path(sys.executable).with_name("floatipctl")
 LONGEST_SOCKET_PATH = 107  # unix(7): sun_path holds 108 bytes with the one that ends it
@@ -40,6 +42,12 @@ DETACHED = "mount --make-rprivate /"
 was at the start (a volume without mount propagation: namespaces made later are empty files)."""
 
 
+@cache
+def server() -> ForkServer:
+    """Return the one server of this process that forks agents."""
+    return ForkServer(["lab.agent_warm"])
+
+
 class Agent:
     """One process at a time; ``start`` after ``stop`` or ``kill`` is a restart."""
 
@@ -51,6 +59,9 @@ class Agent:
         self._closed = False
         self.command = [str(PROGRAM), "agent"]
         """What is started; a test may add options, or let it be another release."""
+        self.forked = False
+        """Whether a fork of a process that has loaded ``PROGRAM`` runs it: for tests that start many agents
+        and are not about the start. One that needs mounts is started all the same."""
         self.socket = state / "agent.sock"
         self.spool = state / "spool"
         self.log_file = state / "agent.log"
@@ -70,16 +81,20 @@ class Agent:
         with self._starting, self.log_file.open("ab") as log:
             if self.is_running or self._closed:
                 raise LabError(f"the agent of {self._ns} runs already, or is never to run again")
+            mounts = _with_mounts(sees, self._state / "boot_id")
+            options: dict[str, Any] = {
+                "env": dict(env),
+                "cwd": "/",
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": log,
+            }
             # In a session of its own: Ctrl-C is for the lab, which then ends this.
-            self._process = subprocess.Popen(
-                [*_with_mounts(sees, self._state / "boot_id"), *self.command],
-                env=dict(env),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            if self.forked and not mounts and self.command[0] == str(PROGRAM):
+                self._process = Forked(server(), "lab.agent_warm:main", self.command, **options)
+            else:
+                argv = [*mounts, *self.command]
+                self._process = subprocess.Popen(argv, start_new_session=True, **options)
             leftovers.note_process(self._state / leftovers.AGENT, self._process.pid)
 
     def wait(self, seconds: float = STARTS_WITHIN) -> None:

@@ -162,6 +162,11 @@ class Forked(subprocess.Popen[Any]):
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined] # what the child has of them
 
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        """Do what the method of this name does, but for taking a process that is not there for one that did
+        well: ``ChildProcessError`` if somebody else has waited for it."""
+        return os.waitpid(self.pid, wait_flags)
+
 
 def run_to_end(
     process: subprocess.Popen[str], stdin: str = "", timeout: float = 60

@@ -18,6 +18,8 @@ DEFAULT_QUOTA = 50
 
 
 SILENCE = 60.0
+HELD_SECONDS = 600.0
+"""A call that nobody lets go."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Faults:
         self._changed = changed
         self._random = random.Random(seed)  # noqa: S311 - which read is stale is no secret
         self._wake = threading.Event()
+        self._waiting = 0
         self._armed: list[Armed] = []
         self._cut: dict[str, bool] = {}
         self.switches = Switches()
@@ -100,6 +103,16 @@ class Faults:
                 a for a in self._armed if (a.kind, a.action, a.caller) != ("latency", action, caller)
             ]
             self._armed[:0] = [Armed("latency", action, caller, None, seconds)] if seconds else []
+
+    def hold(self, action: str = "*", *, caller: str | None = None) -> None:
+        """Keep calls waiting until ``clear``; then they are carried out."""
+        self.latency(HELD_SECONDS, action, caller=caller)
+
+    @property
+    def held(self) -> int:
+        """How many calls wait now: for the end of a latency, of a hang, or of being held."""
+        with self._lock:
+            return self._waiting
 
     def error(
         self,
@@ -175,9 +188,14 @@ class Faults:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not past ``clear`` or ``heal``."""
-        self._wake.wait(seconds)
+        with self._lock:
+            wake = self._wake
+            self._waiting += 1
+        wake.wait(seconds)
+        with self._lock:
+            self._waiting -= 1
 
-    def hold(self, caller: str) -> None:
+    def wait_while_cut(self, caller: str) -> None:
         """Keep a call waiting while its caller is cut off in silence, for a minute at most."""
         until = time.monotonic() + SILENCE
         while self._cut.get(caller) and time.monotonic() < until:
@@ -205,7 +223,8 @@ class Faults:
 
     def _let_go(self) -> None:
         """Wake every call that waits."""
-        held, self._wake = self._wake, threading.Event()
+        with self._lock:
+            held, self._wake = self._wake, threading.Event()
         held.set()
 
     def _switch(self, **changes: Any) -> None:

@@ -191,7 +191,7 @@ class SimulatedEC2:
         return answer
 
     def _stop_if_cut(self, caller: str) -> None:
-        self.faults.hold(caller)
+        self.faults.wait_while_cut(caller)
         if self.faults.cut_off(caller):
             raise Lost("cut off")
 

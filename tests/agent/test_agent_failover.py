@@ -36,6 +36,8 @@ def shared() -> Iterator[Lab]:
     require("root", "ip")
     policy = {"releaseGraceSeconds": GRACE, "reconcileSeconds": RECONCILE}
     with Lab(azs=2, nodes_per_az=1, fast_dad=True, agents=True, policy=policy) as running:
+        for node in running.nodes.values():
+            node.agent.forked = True  # from its second life on: most tests kill one, and each has new ones
         yield running
 
 
@@ -67,7 +69,7 @@ def added(node: Node, chain: dict[str, Any], name: str = "") -> Pod:
     return pod
 
 
-def eventually(so: Callable[[], bool], *nodes: Node, within: float = 30) -> None:
+def eventually(so: Callable[[], bool], *nodes: Node, within: float = 60) -> None:
     """Wait until something is so; what the agents said is part of the failure."""
     until = time.monotonic() + within
     while not so():
@@ -132,6 +134,7 @@ def test_a_pod_is_rescheduled_and_its_route_is_never_absent(
     assert writes(lab) == ["b1 ReplaceRoute ok"] * len(lab.tables)
 
 
+@pytest.mark.thorough(sample="test_a_zone_is_lost_and_comes_back")
 def test_a_del_while_the_zone_is_lost_is_done_when_it_is_back(
     lab: Lab, a: Node, b: Node, chain: dict[str, Any]
 ) -> None:
@@ -187,6 +190,7 @@ def test_the_agent_is_restarted_while_its_pod_lives(
     eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
 
 
+@pytest.mark.thorough(sample="test_the_agent_is_restarted_while_its_pod_lives[KILL]")
 def test_the_agent_dies_in_the_grace(lab: Lab, a: Node, chain: dict[str, Any]) -> None:
     pod = added(a, chain)
     a.delete(pod, chain)
@@ -216,10 +220,10 @@ def test_the_pod_has_moved_while_the_agent_was_away(
 def test_the_agent_dies_while_an_add_waits_for_ec2(lab: Lab, a: Node, chain: dict[str, Any]) -> None:
     """The client asks the next one, which does it all."""
     pod = a.pod("web-a1")
-    lab.ec2.faults.latency(1.0, "CreateRoute")
+    lab.ec2.faults.hold("CreateRoute")
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(a.add, pod, chain)
-        eventually(lambda: claim_states(a) == {"claiming"}, a)
+        eventually(lambda: lab.ec2.faults.held > 0 and claim_states(a) == {"claiming"}, a)
         a.agent.kill()
         lab.ec2.faults.clear()
         a.start_agent()
@@ -239,6 +243,7 @@ def test_the_node_loses_power_and_boots(lab: Lab, a: Node, chain: dict[str, Any]
     eventually(let_go(a), a)
 
 
+@pytest.mark.thorough(sample="test_the_node_loses_power_and_boots")
 def test_the_node_boots_when_the_pod_is_elsewhere(lab: Lab, a: Node, b: Node, chain: dict[str, Any]) -> None:
     added(a, chain)
     a.crash()
@@ -274,6 +279,7 @@ def test_an_agent_without_run_netns_releases_nothing_and_is_not_ready(
     assert claim_states(a) == {"held"}
 
 
+@pytest.mark.thorough(sample="test_an_agent_without_run_netns_releases_nothing_and_is_not_ready")
 def test_a_mount_that_does_not_follow_the_host_ends_no_pod(lab: Lab, a: Node, chain: dict[str, Any]) -> None:
     """/run/netns without mount propagation: of a namespace made later only an empty file is to be seen."""
     a.agent.kill()
@@ -307,13 +313,14 @@ def test_del_ends_an_add_that_is_throttled(lab: Lab, a: Node, chain: dict[str, A
         a.runtime.delete(pod, {**chain, "plugins": chain["plugins"][1:]}, "net1")
         assert time.monotonic() - began < 10
         with pytest.raises(PluginError) as refused:
-            adding.result(timeout=15)
+            adding.result(timeout=60)
     assert refused.value.code == 11
     lab.ec2.faults.clear()
     eventually(let_go(a), a)
     assert targets(lab, ROUTE) == NOWHERE
 
 
+@pytest.mark.thorough(sample="test_a_zone_is_lost_and_comes_back")
 def test_an_endpoint_address_of_a_dead_zone(lab: Lab, a: Node, b: Node, chain: dict[str, Any]) -> None:
     """The first connections of the surviving node lead into nowhere, as DNS still names them."""
     added(a, chain)

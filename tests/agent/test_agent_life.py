@@ -51,6 +51,7 @@ def node(lab: Lab) -> Iterator[Node]:
     yield found
     lab.ec2.faults.clear()
     found.agent.kill()
+    found.agent.forked = True  # the first one was really started
 
 
 @pytest.fixture
@@ -94,6 +95,11 @@ def claims(node: Node) -> dict[str, Claim]:
         claim = Claim.parse(json.loads(path.read_text()))
         found[claim.attachment.container] = claim
     return found
+
+
+def endings(node: Node) -> int:
+    """Return how often an agent of this node has said that it is ending."""
+    return [line.get("msg") for line in node.agent.said()].count("ending: no new calls")
 
 
 def spool(node: Node, pod: Attachment) -> Path:
@@ -161,15 +167,19 @@ def test_who_finds_the_directory_taken_waits_and_then_says_so(
 def test_an_agent_follows_one_that_is_ending(node: Node, lab: Lab) -> None:
     node.start_agent()
     os.kill(node.agent.pid, signal.SIGSTOP)
-    second = threading.Thread(target=lambda: started.append(node.run([str(FLOATIPCTL), "agent"], timeout=30)))
+    second = threading.Thread(
+        target=lambda: started.append(node.run([str(FLOATIPCTL), "agent"], timeout=120))
+    )
     started: list[subprocess.CompletedProcess[str]] = []
+    lock = node.data_dir / "lock"
+    before = lock.stat().st_ctime_ns
     second.start()
-    time.sleep(1)
+    wait(lambda: lock.stat().st_ctime_ns > before)  # who tries for the lock sets its mode
     node.agent.kill()
     wait(node.agent.accepts)
     document = json.loads(ask(node.agent.socket, {"FIP_COMMAND": "status"}).stdout)
     os.kill(document["agent"]["pid"], signal.SIGTERM)
-    second.join(30)
+    second.join(120)
     assert started[0].returncode == 0, started[0].stderr
 
 
@@ -293,9 +303,13 @@ def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
         == 0
     )
     assert scene.routes(other.address), "its grace is ten minutes"
-    lab.ec2.faults.latency(1, "DescribeRouteTables")
+    lab.ec2.faults.hold("DescribeRouteTables")
+    before = endings(node)
     with begin(node, pod, "ADD") as adding:
-        threading.Timer(0.2, lambda: os.kill(node.agent.pid, signal.SIGTERM)).start()
+        wait(lambda: lab.ec2.faults.held)
+        os.kill(node.agent.pid, signal.SIGTERM)
+        wait(lambda: endings(node) > before)
+        lab.ec2.faults.clear()
         heard = adding.answer()
     assert heard.status == 0, heard.stdout
     wait(lambda: not node.agent.is_running, 28)
@@ -309,13 +323,14 @@ def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
 
 def test_a_second_sigterm_ends_it_sooner(node: Node, pod: Attachment, lab: Lab) -> None:
     node.start_agent()
-    lab.ec2.faults.latency(3, "DescribeRouteTables")
+    lab.ec2.faults.hold("DescribeRouteTables")
+    before = endings(node)
     with begin(node, pod, "ADD") as adding:
-        began = time.monotonic()
+        wait(lambda: lab.ec2.faults.held)
         os.kill(node.agent.pid, signal.SIGINT)
-        time.sleep(0.3)
-        assert node.agent.stop(15) == 0
-        assert time.monotonic() - began < 8
+        wait(lambda: endings(node) > before)
+        assert node.agent.stop(60) == 0
+        assert lab.ec2.faults.held, "it waited for no answer"
         heard = adding.answer()
     assert heard.status in (1, None)
 

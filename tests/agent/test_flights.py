@@ -22,7 +22,7 @@ class Reader:
         with self._lock:
             began = time.monotonic()
             self.began.append(began)
-        self.free.wait(10)
+        self.free.wait(60)
         if self.error:
             raise self.error
         return began
@@ -40,6 +40,12 @@ def reader():
     return Reader()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Who asks later has all the time to do so."""
+    monkeypatch.setattr("cni_floatip.agent.flights.GATHER_SECONDS", 60)
+
+
 def going(flights, reader, urgency=0, stop=lambda: "", turn=lambda: None):
     """Ask in a thread; return it, with what came of it in ``.asked`` and ``.answer``."""
 
@@ -55,18 +61,25 @@ def going(flights, reader, urgency=0, stop=lambda: "", turn=lambda: None):
     return thread
 
 
+def aboard(flights):
+    """Return how many have asked and have no answer yet."""
+    route = flights._routes["question"]
+    return sum(flight.aboard for flight in (*route.gathering, *route.under_way))
+
+
 def until(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.002)
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_asks_while_a_read_is_under_way_shares_the_next(flights, reader):
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(20)]
-    time.sleep(0.3)  # they have all asked by then
+    until(lambda: aboard(flights) == 21)
     reader.free.set()
     for thread in (first, *later):
         thread.join()
@@ -86,12 +99,13 @@ def test_read_that_hangs_is_not_waited_for(flights, reader):
     second.join()
 
 
+@pytest.mark.usefixtures("patient")
 def test_failure_is_everybodys_and_each_has_its_own(flights, reader):
     reader.error = Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "UnauthorizedOperation", "no")
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(3)]
-    time.sleep(0.3)  # they have all asked by then
+    until(lambda: aboard(flights) == 4)
     reader.free.set()
     for thread in (first, *later):
         thread.join()
@@ -108,13 +122,13 @@ def test_who_gives_up_leaves_the_flight_to_another(flights, reader):
 
     def turn_that_ends() -> None:
         waits.set()
-        over.wait(10)
+        over.wait(60)
         raise TryAgain("stopped: gone")
 
     first = going(flights, reader, turn=turn_that_ends)
-    waits.wait(10)
+    waits.wait(60)
     others = [going(flights, reader) for _ in range(3)]
-    time.sleep(0.3)  # they have all asked by then
+    until(lambda: aboard(flights) == 4)
     over.set()
     for thread in (first, *others):
         thread.join()
@@ -129,12 +143,12 @@ def test_urgent_one_does_not_wait_with_those_who_have_time(flights, reader):
 
     def slow_turn() -> None:
         waits.set()
-        patient.wait(10)
+        patient.wait(60)
 
     keeper = going(flights, reader, urgency=1, turn=slow_turn)
-    waits.wait(10)
+    waits.wait(60)
     add = going(flights, reader, urgency=0)
-    add.join(10)
+    add.join(60)
     assert add.answer == reader.began[0]
     patient.set()
     keeper.join()
@@ -147,13 +161,13 @@ def test_who_waits_for_others_is_told_to_stop(flights, reader):
     second = going(flights, reader)
     until(lambda: len(reader.began) == 2)  # the second hangs too, and is the one to join no more
     over = threading.Event()
-    blocked = going(flights, reader, turn=lambda: over.wait(10))
-    time.sleep(0.3)  # it has asked by then
+    blocked = going(flights, reader, turn=lambda: over.wait(60))
+    until(lambda: aboard(flights) == 3)
     third = going(flights, reader, stop=lambda: "over" if over.is_set() else "")
-    time.sleep(0.3)  # and this one waits for it
+    until(lambda: aboard(flights) == 4)
     over.set()
     flights.wake()
-    third.join(10)
+    third.join(60)
     assert isinstance(third.answer, TryAgain)
     reader.free.set()
     for thread in (first, second, blocked):

@@ -12,6 +12,9 @@ from tests.conftest import require
 from tests.doctor.cluster import running
 from tests.doctor.scene_doctor import Scene
 
+RESTING = {"reconcileSeconds": 3600}
+"""The agent does not come by and mend what a test has planted."""
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
@@ -21,7 +24,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory: Path = tmp_path_factory.mktemp("cluster")
     # The doctor looks for an ENI in every pod of the machine: other labs must not have the same MAC.
     with (
-        Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, seed=os.getpid()) as lab,
+        Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, seed=os.getpid(), policy=RESTING) as lab,
         running(lab.nodes["a1"].ns, directory) as cluster,
         pytest.MonkeyPatch.context() as env,
     ):

@@ -282,7 +282,7 @@ def _lines(pod: Pod, family: str, *commands: str) -> list[str]:
 def in_parts(test: str, rest: int) -> pytest.MarkDecorator:
     """Give a test that plays many moments a ``part``: the sample of ``make test``, or one of the ``rest``."""
     thorough = pytest.mark.thorough(sample=f"{test}[sample]")
-    numbers = [pytest.param((n, rest), marks=thorough, id=f"rest {n + 1} of {rest}") for n in range(rest)]
+    numbers = [pytest.param((n, rest), marks=thorough, id=f"part {n + 1} of {rest}") for n in range(rest)]
     return pytest.mark.parametrize("part", [pytest.param(None, id="sample"), *numbers])
 
 
@@ -356,7 +356,7 @@ class Calling(threading.Thread):
         wait(self._attachment.claim)
 
 
-def wait(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

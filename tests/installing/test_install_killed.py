@@ -46,11 +46,24 @@ def run(process: subprocess.Popen[str], fate: str = "killed", doomed: int = 0) -
     return answer["status"], answer["event"]
 
 
-@pytest.mark.parametrize(
-    ("upgrade", "fate"),
-    [(False, "killed"), (True, "killed"), (False, "refused"), (True, "refused"), (True, "broken")],
-)
-def test_at_each_step(bin_dir, bundles, tmp_path, upgrade, fate):
+FATES = {
+    "installation killed": (False, "killed"),
+    "upgrade killed": (True, "killed"),
+    "installation refused": (False, "refused"),
+    "upgrade refused": (True, "refused"),
+    "upgrade broken": (True, "broken"),
+}
+STEPS = [pytest.param(name, 5, id=f"sample: {name}") for name in FATES]
+"""``make test`` plays each fate at every so many steps."""
+STEPS += [
+    pytest.param(name, 1, id=name, marks=pytest.mark.thorough(sample=f"test_at_each_step[sample: {name}]"))
+    for name in FATES
+]
+
+
+@pytest.mark.parametrize(("name", "every"), STEPS)
+def test_at_each_step(bin_dir, bundles, tmp_path, name, every):
+    upgrade, fate = FATES[name]
     former = tmp_path / "former"
     if upgrade:
         said = config(tmp_path)
@@ -65,7 +78,7 @@ def test_at_each_step(bin_dir, bundles, tmp_path, upgrade, fate):
         while True:
             shutil.rmtree(bin_dir)
             shutil.copytree(former, bin_dir)
-            status, event = run(process, fate, len(events) + 1)
+            status, event = run(process, fate, 1 + every * len(events))
             if not event:
                 break
             events.append(event)
@@ -77,11 +90,14 @@ def test_at_each_step(bin_dir, bundles, tmp_path, upgrade, fate):
             assert run(process) == (0, "")
             assert tree(bin_dir) == whole, event
             assert release(bin_dir) == NEWER
+    if fate == "killed":
+        assert releases == sorted(releases)
+    if every > 1:
+        return
     kinds = {event.split()[0] for event in events}
     assert kinds >= {"open", "os.rename", "os.remove", "os.chmod", "os.fsync", "subprocess.Popen"}, events
     assert len(events) > 8
     if fate == "killed":
-        assert releases == sorted(releases)
         assert set(releases) == ({OLDER, NEWER} if upgrade else {NEWER})
 
 

@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from tests.installing.places import NEWER, OLDER, command, config, release, tree
 
-ROUNDS = 4
 
-
-def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
+@pytest.mark.parametrize(
+    "rounds",
+    [1, pytest.param(4, marks=pytest.mark.thorough(sample="test_installers_of_two_releases_at_once[1]"))],
+)
+def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path, rounds):
     said = config(tmp_path)
     ways = {
         number: command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)
@@ -24,7 +28,7 @@ def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
         subprocess.run(way, check=True, capture_output=True)
         sizes.add(client.stat().st_size)
     with Runtime(client) as runtime, Eye(client) as eye:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             running = [
                 subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
                 for each in ways.values()
@@ -34,7 +38,7 @@ def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path):
                 assert (process.returncode, out, err) == (0, f"{bin_dir}/floatip\n", "")
             assert release(bin_dir) in ways
     assert runtime.wrong == []
-    assert runtime.calls > ROUNDS
+    assert runtime.calls > rounds
     assert eye.sizes <= sizes  # never none, never a part
     names = [name for name in tree(bin_dir) if not name.startswith(".floatip/")]
     assert names == [".floatip", "floatip"]

@@ -98,15 +98,19 @@ class TestLatency:
         ec2.faults.latency(0, "CreateRoute")
         assert took(create, "192.168.0.3/32") < 0.5
 
-    def test_slow_calls_do_not_wait_for_each_other(self, ec2, create, held):
-        ec2.faults.latency(0.5)
+    def test_calls_that_are_held_wait_side_by_side_until_they_are_let_go(self, ec2, aws, create, held):
+        ec2.faults.hold("CreateRoute")
         threads = [threading.Thread(target=create, args=(f"192.168.0.{n}/32", f"n{n}")) for n in range(6)]
-        started = time.monotonic()
         for thread in threads:
             thread.start()
+        while ec2.faults.held < 6:
+            time.sleep(0.01)
+        aws.describe_route_tables()
+        assert not any(held(f"192.168.0.{n}/32") for n in range(6))
+        ec2.faults.clear()
         for thread in threads:
             thread.join()
-        assert time.monotonic() - started < 2.5
+        assert ec2.faults.held == 0
         assert all(held(f"192.168.0.{n}/32") for n in range(6))
 
 

@@ -27,7 +27,7 @@ def fresh_number() -> int:
 class Pod:
     """A pod with one interface, ``net1``, on a link of its own of the node ``host``."""
 
-    def __init__(self, host: str, parent: str = "") -> None:
+    def __init__(self, host: str, parent: str = "", *, plugged: bool = True) -> None:
         number = fresh_number()
         self.host = host
         self.name = f"{PREFIX}-p{number}"
@@ -42,7 +42,8 @@ class Pod:
             ip("link", "set", f"r{number}", "up", netns=host)
             ip("link", "set", self.parent, "up", netns=host)
         ip("netns", "add", self.name)
-        self.plug()
+        if plugged:
+            self.plug()
 
     def plug(self) -> None:
         """Make net1, as the plugin before us does."""

@@ -182,7 +182,7 @@ class Place:
         return {destination: "/".join(sorted(states)) for destination, states in found.items()}
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():
@@ -200,5 +200,5 @@ def running(body: Callable[[threading.Event], object]) -> Any:
         yield
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
