@@ -34,6 +34,7 @@ REGION = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
 def shared() -> Iterator[Lab]:
     require("root", "ip")
     with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
+        running.nodes["a1"].agent.forked = True  # from its second life on
         yield running
 
 

@@ -19,7 +19,9 @@ import pytest
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.model import Attachment, Place, PodIdentity
 from cni_floatip.store import Store
+from lab.agent import server
 from lab.ec2 import SimulatedEC2, sample
+from lab.forkserver import Forked, run_to_end
 from lab.imds import Imds
 from lab.webserver import open_socket
 from tests.installing.places import command, config, tree
@@ -62,8 +64,14 @@ class Here:
             door.bind(os.path.relpath(root / "run" / "agent.sock"))
 
     def run(self, verb: str, *options: object) -> tuple[int, str, str]:
-        argv = command(verb, self.bin_dir, "--config", self.config, *options)
-        done = subprocess.run(argv, env=self.environ, capture_output=True, text=True, timeout=60)
+        """Run ``floatipctl``, by a fork of a process that has loaded it."""
+        said = command(verb, self.bin_dir, "--config", self.config, *options)
+        argv = ["floatipctl", *said[said.index(verb) :]]
+        pipe = subprocess.PIPE
+        process = Forked(
+            server(), "cni_floatip.cli:main", argv, env=self.environ, text=True, stdout=pipe, stderr=pipe
+        )
+        done = run_to_end(process)
         return done.returncode, done.stdout, done.stderr
 
     def claim(self, state: State, **said: Any) -> None:
