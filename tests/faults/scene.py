@@ -352,9 +352,6 @@ class Calling(threading.Thread):
         lock = f"attachment floating/{self._attachment.container}/{self._attachment.ifname}"
         wait(lambda: self._attachment.place.store.is_locked(lock))
 
-    def until_recorded(self) -> None:
-        wait(self._attachment.claim)
-
 
 def wait(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.scene import Attachment, Calling, Scene, ours_in
+from tests.faults.scene import Attachment, Calling, Scene, ours_in, wait
 
 ADDRESS = "192.168.0.2/32"
 THREE = ("a", "client", "b")
@@ -106,10 +106,11 @@ def test_gateway_route_that_appears_after_the_read_is_not_replaced(
 ) -> None:
     """CreateRoute finds it, the look that follows shows what it is."""
     scene.source_check(attachment.eni)
-    scene.lab.ec2.faults.latency(1.5, "ModifyNetworkInterfaceAttribute")
+    scene.lab.ec2.faults.hold("ModifyNetworkInterfaceAttribute", caller=attachment.place.node.name)
     adding = Calling(attachment)
-    adding.until("DescribeRouteTables")
+    wait(lambda: scene.lab.ec2.faults.held)
     to_gateway(scene, "client")
+    scene.lab.ec2.faults.clear()
     answer = adding.answer()
     assert answer.code == 101
     assert scene.lab.tables["client"] in answer.msg

@@ -34,16 +34,11 @@ SLOW = {
 }
 
 
-def begin(scene: Scene, attachment: Attachment, when: str, seconds: float = 1.5) -> Calling:
-    """Start an ADD and return when it has come as far as ``when``, where it stays for so long."""
-    scene.lab.ec2.faults.latency(seconds, SLOW[when])
+def begin(scene: Scene, attachment: Attachment, when: str) -> Calling:
+    """Start an ADD and return once it is as far as ``when``, where it stays until faults are cleared."""
+    scene.lab.ec2.faults.hold(SLOW[when], caller=attachment.place.node.name)
     adding = Calling(attachment)
-    if when == "before it is recorded":
-        adding.until_begun()
-    elif when == "before the first write":
-        adding.until_recorded()
-    else:
-        adding.until("ModifyNetworkInterfaceAttribute")
+    wait(lambda: scene.lab.ec2.faults.held)
     return adding
 
 
@@ -53,7 +48,7 @@ def test_del_cancels_the_add_that_is_running(
     scene: Scene, place: Place, attachment: Attachment, when: str, on_delete: str
 ) -> None:
     attachment.on_delete = on_delete
-    adding = begin(scene, attachment, when, 4)
+    adding = begin(scene, attachment, when)
     deleting = Calling(attachment, "DEL")
     wait(lambda: (claim := attachment.claim()) and claim.deleted)
     scene.lab.ec2.faults.clear()
@@ -89,6 +84,7 @@ def test_namespace_that_vanishes_stops_the_add(
 ) -> None:
     adding = begin(scene, attachment, when)
     place.node.remove_pod(attachment.pod)
+    scene.lab.ec2.faults.clear()
     answer = adding.answer()
     assert answer.code == 103
     assert "gone" in answer.msg
