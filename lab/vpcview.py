@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from cni_floatip.model import Address, Network, Target
 from lab.ec2 import SimulatedEC2
-from lab.ec2.transit import vpc_networks
-
-parse_network = lru_cache(maxsize=4096)(ip_network)
-parse_address = lru_cache(maxsize=4096)(ip_address)
+from lab.ec2.transit import longest_match, parse_address, parse_network, vpc_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,8 @@ def _transit(ec2: SimulatedEC2, vpc: str, table: str) -> dict[Network, str | Non
     with ec2._lock:  # another caller may be changing these routes
         backend = ec2._cloud.backend(ec2.account)
         static = [parse_network(cidr) for cidr in backend.transit_gateways_route_tables[table].routes]
-        hops = {net: ec2.transit(table, str(net[0])) for net in (*static, *vpc_networks(backend, vpc))}
+        known = ec2.transit_routes(table)
+        hops = {net: longest_match(known, str(net[0])) for net in (*static, *vpc_networks(backend, vpc))}
     return {
         net: hop.subnets[0] if hop else None for net, hop in hops.items() if hop is None or hop.vpc == vpc
     }

@@ -6,13 +6,18 @@ error, and forgets to list the attachment in its answers ("TransitGatewayRoute",
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from lab.ec2.refusal import Refusal, invalid_value
 
 Route = dict[str, Any]
+
+parse_network = lru_cache(maxsize=4096)(ip_network)
+parse_address = lru_cache(maxsize=4096)(ip_address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +78,21 @@ def routes(backend: Any, table: str) -> dict[str, Hop | None]:
 
 def look_up(backend: Any, table: str, address: str) -> Hop | None:
     """Say where a packet goes: by the longest prefix; nowhere if there is none, or a blackhole."""
-    where = ip_address(address)
-    found = {ip_network(cidr): hop for cidr, hop in routes(backend, table).items()}
-    matching = [net for net in found if where in net]
-    return found[max(matching, key=lambda net: net.prefixlen)] if matching else None
+    return longest_match(routes(backend, table), address)
+
+
+def longest_match(found: Mapping[str, Hop | None], address: str) -> Hop | None:
+    """Return what the longest prefix with the address leads to."""
+    where = parse_address(address)
+    matching = [cidr for cidr in found if where in parse_network(cidr)]
+    return found[max(matching, key=lambda cidr: parse_network(cidr).prefixlen)] if matching else None
 
 
 def vpc_networks(backend: Any, vpc: str) -> list[Any]:
     """Return the CIDR blocks of a VPC, both families."""
     owner = backend.get_vpc(vpc)
     both = owner.get_cidr_block_association_set() + owner.get_cidr_block_association_set(ipv6=True)
-    return [ip_network(each["cidr_block"], strict=False) for each in both]
+    return [parse_network(each["cidr_block"], strict=False) for each in both]
 
 
 def _hop(attachment: Any) -> Hop | None:

@@ -84,7 +84,9 @@ def route_view(route: Any) -> RouteView:
 
 
 def _tags(resource: Any) -> list[Document]:
-    return [{"Key": tag["key"], "Value": tag["value"]} for tag in resource.get_tags()]
+    """Return a resource's tags. moto's ``get_tags`` compiles a pattern and tries it on every tag there is."""
+    tags = resource.ec2_backend.tags.get(resource.id, {})
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def _route(route: Any) -> Document:
