@@ -28,6 +28,9 @@ from lab.forkserver import Forked, ForkServer
 
 PROGRAM = Path(sys.executable).with_name("floatipctl")
 LONGEST_SOCKET_PATH = 107  # unix(7): sun_path holds 108 bytes with the one that ends it
+HASTENED = "LAB_HASTENED"
+"""In the environment of an agent that is forked: {"module.CONSTANT": value}, for what takes long."""
+
 HEALTH = ("127.0.0.1", 9819)
 METRICS = ("127.0.0.1", 9818)
 """The product's defaults. Each node has a loopback interface of its own, so all nodes have the same."""
@@ -228,6 +231,16 @@ class Agent:
             if time.monotonic() > until:
                 raise LabError(f"the agent of {self._ns} {otherwise} after {seconds:g} s:\n{self}")
             time.sleep(0.02)
+
+
+def start_program(argv: Sequence[str], **options: Any) -> Forked:
+    """Start ``floatipctl`` by a fork, in the network namespace of this thread (``options``: of ``Popen``)."""
+    return Forked(server(), "lab.agent_warm:main", argv, **options)
+
+
+def start_client(argv: Sequence[str], **options: Any) -> Forked:
+    """Start an installed client by a fork, in the network namespace of this thread."""
+    return Forked(server(), "lab.agent_warm:client", argv, **options)
 
 
 def _with_mounts(sees: Sequence[str], boot_id: Path) -> list[str]:

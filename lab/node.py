@@ -14,15 +14,17 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import agent, netns
+from lab import agent, direct, netns
 from lab.chain import Document, Runtime, plugin_path
 from lab.forkserver import run_to_end
-from lab.pod import Pod
+from lab.pod import Pod, make_pods, remove_pods
 from lab.router import VPC_ROUTER
 from lab.vpc import Eni, Instance
 
 if TYPE_CHECKING:
     from lab.world import Lab
+
+Starter = Callable[..., subprocess.Popen[Any]]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 EC2_ENDPOINT = "http://127.0.0.1:8000"
@@ -54,11 +56,13 @@ class Node:
             "FLOATIP_CONFIG": str(state / "config.json"),
         }
         self.agent = agent.Agent(self.ns, state)
+        self.agent.forked = lab.warm
         self.bin_dir = state / "bin"
         self.runtime = Runtime(self._execute, self.plugin_path)
         self._lab = lab
         self._numbers = itertools.count()
         self._first_pod = FIRST_POD + 40 * (number - 1)
+        self._ahead: list[Pod] = []
         self.data_dir.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -119,15 +123,15 @@ class Node:
         input: str | None = None,  # noqa: A002 - named as in subprocess.run
         env: Mapping[str, str] | None = None,
         timeout: float = 60,
-        start: Callable[..., subprocess.Popen[str]] = subprocess.Popen,
+        start: Starter | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on this node: in its namespace, with a clean environment and where to find AWS.
 
-        ``start`` says how: ``lab.direct.start`` makes a call in direct mode by a fork.
+        ``start`` says how, else ``starter``: ``lab.direct.start`` makes a call in direct mode by a fork.
         """
         process = netns.inside(
             self.ns,
-            start,
+            start or self.starter(argv[0]),
             list(argv),
             env={**self._basics, **(env or {})},
             cwd="/",
@@ -137,6 +141,15 @@ class Node:
             stderr=subprocess.PIPE,
         )
         return run_to_end(process, input or "", timeout)
+
+    def starter(self, program: str) -> Starter:
+        """Say how a program is started: in a warm lab one of ours by a fork (``lab.forkserver``)."""
+        forks: dict[str, Starter] = {
+            str(direct.SCRIPT): direct.start,
+            str(agent.PROGRAM): agent.start_program,
+            str(self.bin_dir / "floatip"): agent.start_client,
+        }
+        return forks.get(str(program), subprocess.Popen) if self._lab.warm else subprocess.Popen
 
     @property
     def _basics(self) -> dict[str, str]:
@@ -177,9 +190,27 @@ class Node:
         self, name: str, *, namespace: str = "default", serve: bool = True, fast_dad: bool | None = None
     ) -> Pod:
         """Make a pod sandbox with its cluster interface. ``serve``: it answers datagrams with its name."""
-        number = next(self._numbers)
         fast = self._lab.fast_dad if fast_dad is None else fast_dad
-        pod = Pod(
+        if self._ahead and fast == self._lab.fast_dad:
+            pod = self._ahead.pop(0)
+            pod.name, pod.namespace = name, namespace
+        else:
+            pod = self._new_pod(name, namespace)
+            make_pods([pod], fast_dad=fast)
+        self.pods.append(pod)
+        if serve:
+            pod.serve()
+        return pod
+
+    def pods_ahead(self, count: int) -> None:
+        """Make sandboxes for ``pod`` side by side, cheaper than one by one; none while one is left."""
+        if not self._ahead:
+            self._ahead = [self._new_pod("ahead", "default") for _ in range(count)]
+            make_pods(self._ahead, fast_dad=self._lab.fast_dad)
+
+    def _new_pod(self, name: str, namespace: str) -> Pod:
+        number = next(self._numbers)
+        return Pod(
             name=name,
             namespace=namespace,
             container_id=hashlib.sha256(f"{self.ns} {name} {number}".encode()).hexdigest(),
@@ -188,19 +219,15 @@ class Node:
             host_link=f"pod{number}",
             address=self._pod_address(number),
         )
-        self.pods.append(pod)
-        pod.make(fast_dad=fast)
-        if serve:
-            pod.serve()
-        return pod
 
     def _pod_address(self, number: int) -> IPv4Address:
         return self.primary.subnet.cidr[self._first_pod + number % 40]
 
-    def remove_pod(self, pod: Pod) -> None:
-        """End a pod and its sandbox, with no word to any plugin."""
-        pod.remove()
-        self.pods.remove(pod)
+    def remove_pod(self, *pods: Pod) -> None:
+        """End pods and their sandboxes, with no word to any plugin."""
+        remove_pods(pods)
+        for pod in pods:
+            self.pods.remove(pod)
 
     def add(self, pod: Pod, conflist: Document, ifname: str = "net1", **options: Any) -> dict[str, Any]:
         """Attach: run the chain, return its result or raise ``PluginError``."""

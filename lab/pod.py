@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -31,32 +32,6 @@ class Pod:
         """The path that a runtime hands to a plugin as ``CNI_NETNS``."""
         return str(netns.path(self.ns))
 
-    def make(self, *, fast_dad: bool) -> None:
-        """Create the namespace and its cluster interface as VPC CNI does: a /32, a gateway on no subnet."""
-        netns.make([self.ns])
-        # The kernel skips duplicate address detection only if "all" and the interface's own value say so.
-        netns.sysctl(self.ns, NO_DAD if fast_dad else {})
-        mac = f"02:aa:{self.address.packed.hex(':')}"
-        netns.ip(
-            self.host_ns,
-            [
-                f"link add {self.host_link} address {mac} type veth peer name eth0 netns {self.ns}",
-                f"link set {self.host_link} up",
-                f"route add {self.address}/32 dev {self.host_link}",
-            ],
-        )
-        netns.ip(
-            self.ns,
-            [
-                "link set lo up",
-                f"addr add {self.address}/32 dev eth0",
-                "link set eth0 up",
-                "route add 169.254.1.1/32 dev eth0 scope link",
-                "route add 0.0.0.0/0 via 169.254.1.1 dev eth0",
-                f"neigh replace 169.254.1.1 lladdr {mac} dev eth0 nud permanent",
-            ],
-        )
-
     def serve(self) -> None:
         """Start the process that answers datagrams on every address of the pod. Twice is once."""
         if self._answerer is None:
@@ -80,8 +55,45 @@ class Pod:
 
     def remove(self) -> None:
         """End the process and remove the namespace with all its interfaces. Twice is once."""
-        self.stop()
-        netns.remove([self.ns])
+        remove_pods([self])
 
     def __str__(self) -> str:
         return self.name
+
+
+def make_pods(pods: Sequence[Pod], *, fast_dad: bool) -> None:
+    """Create namespaces of one node, each with its cluster interface as VPC CNI makes it: a /32, a gateway on
+    no subnet."""
+    netns.make(pod.ns for pod in pods)
+    for pod in pods if fast_dad else ():
+        # The kernel skips duplicate address detection only if "all" and the interface's own value say so.
+        netns.sysctl(pod.ns, NO_DAD)
+    for host in {pod.host_ns for pod in pods}:
+        netns.ip(host, [line for pod in pods if pod.host_ns == host for line in _host_lines(pod)])
+    netns.ip_each({pod.ns: _pod_lines(pod) for pod in pods})
+
+
+def remove_pods(pods: Sequence[Pod]) -> None:
+    """End the processes and remove the namespaces with all their interfaces. Twice is once."""
+    for pod in pods:
+        pod.stop()
+    netns.remove(pod.ns for pod in pods)
+
+
+def _mac(pod: Pod) -> str:
+    return f"02:aa:{pod.address.packed.hex(':')}"
+
+
+def _host_lines(pod: Pod) -> Iterator[str]:
+    yield f"link add {pod.host_link} address {_mac(pod)} type veth peer name eth0 netns {pod.ns}"
+    yield f"link set {pod.host_link} up"
+    yield f"route add {pod.address}/32 dev {pod.host_link}"
+
+
+def _pod_lines(pod: Pod) -> Iterator[str]:
+    yield "link set lo up"
+    yield f"addr add {pod.address}/32 dev eth0"
+    yield "link set eth0 up"
+    yield "route add 169.254.1.1/32 dev eth0 scope link"
+    yield "route add 0.0.0.0/0 via 169.254.1.1 dev eth0"
+    yield f"neigh replace 169.254.1.1 lladdr {_mac(pod)} dev eth0 nud permanent"

@@ -54,6 +54,8 @@ class Lab:
         policy: Mapping[str, Any] | None = None,
         prepared: bool = False,
         seed: int = 0,
+        packets: bool = True,
+        warm: bool = False,
     ) -> None:
         """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
 
@@ -62,10 +64,14 @@ class Lab:
         ``policy``: more keys of every node's configuration. ``seed``: ids and MAC addresses follow from it.
         ``prepared``: a node template and an administrator have done what install/ says; otherwise an ENI is
         down and named by its slot, no security group lets floating IPs in, agents act in the node's name.
+        ``packets``: the router does what EC2 says after each write, which is most of what a write costs;
+        False where no VPC packet is sent. ``warm``: our own programs run by forks (``Node.starter``).
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self.fast_dad = fast_dad
         self._seed = seed
+        self._packets = packets
+        self.warm = warm
         self.nodes: dict[str, Node] = {}
         self.azs: dict[str, Az] = {}
         self.clients: dict[str, Client] = {}
@@ -153,7 +159,8 @@ class Lab:
             {node.ns: node.boot_lines() for node in self.nodes.values()}
             | {c.namespace: _client_lines(c) for c in self.clients.values()}
         )
-        self.ec2.subscribe(self.follow)
+        if self._packets:
+            self.ec2.subscribe(self.follow)
         self.follow()
         self._serve()
 
