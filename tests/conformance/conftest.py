@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +9,19 @@ import pytest
 
 from lab.world import Lab
 
-from .harness import Bench
+from .harness import SCRIPT, Bench
 from .through import DIRECT_ONLY, Agents
 
-SCRIPT = (str(Path(sys.executable).with_name("floatip")),)
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "executed: every call of the test executes the program's own file")
 
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     """Two Availability Zones with a node each; pods skip duplicate address detection; DEL has no grace."""
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 0}) as running:
+    policy = {"releaseGraceSeconds": 0}
+    with Lab(azs=2, nodes_per_az=1, fast_dad=True, policy=policy, packets=False, warm=True) as running:
         yield running
 
 
@@ -49,8 +51,11 @@ def routes(lab: Lab) -> dict[str, set[str]]:
 
 
 @pytest.fixture
-def bench(lab: Lab, plugin: Agents | None, routes: dict[str, set[str]]) -> Iterator[Bench]:
-    made = Bench(lab, SCRIPT, plugin)
+def bench(
+    request: pytest.FixtureRequest, lab: Lab, plugin: Agents | None, routes: dict[str, set[str]]
+) -> Iterator[Bench]:
+    executed = request.node.get_closest_marker("executed") is not None
+    made = Bench(lab, SCRIPT, plugin, executed)
     lab.ec2.journal.clear()
     try:
         yield made

@@ -13,23 +13,29 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
-from lab import netns
+from lab import direct, netns
+from lab.errors import LabError
+from lab.forkserver import Forked
 from lab.node import PATH, Node
 from lab.pod import Pod
 from lab.vpc import TAG
 from lab.world import Lab
 
 from .through import Agents
+from .waiting import wait_for as wait_for
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]
 NETWORK = "floating"
+SCRIPT = (str(direct.SCRIPT),)
+AHEAD = 8
+"""Pods are made so many at a time."""
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute")
 PROTO = "241"
 """What our routes and rules in a pod are marked with."""
@@ -46,6 +52,8 @@ class Answer:
     stdout: bytes
     stderr: str
     seconds: float
+    forked: bool = False
+    """Whether a warm process forked to run the program, or the file itself was executed (``Bench.start``)."""
 
     def __post_init__(self) -> None:
         document = self.document
@@ -127,27 +135,40 @@ class Sandbox:
 
     def network(self) -> list[str]:
         """Return what we put into the pod, one line each."""
-        routes = self._both("route", "show", "table", "all", "proto", PROTO)
-        rules = [(f, each) for f, each in self._both("rule", "show") if str(each.get("protocol")) == PROTO]
-        return sorted(_line(family, each) for family, each in [*routes, *rules])
+        asked = f"route show table all proto {PROTO}", "rule show"
+        found = [
+            _line(family, each)
+            for family, (routes, rules) in self._both(*asked)
+            for each in [*routes, *(rule for rule in rules if str(rule.get("protocol")) == PROTO)]
+        ]
+        return sorted(found)
 
     def main_routes(self) -> list[str]:
         """Return the destinations that the main table sends through the interface."""
-        found = [each for _, each in self._both("route", "show")]
+        found = [route for _, (routes,) in self._both("route show") for route in routes]
         return sorted(
             each["dst"]
             for each in found
             if each.get("dev") == self.ifname and not each["dst"].startswith(("fe80", "ff"))
         )
 
-    def _both(self, *arguments: str) -> list[tuple[str, Config]]:
-        """Ask ``ip`` about both families; numbers instead of names."""
-        found: list[tuple[str, Config]] = []
+    def _both(self, *lines: str) -> Iterator[tuple[str, list[list[Config]]]]:
+        """Ask ``ip`` about both families, each by one process; numbers instead of names."""
         for family in ("-4", "-6"):
-            argv = ["ip", "-n", self.pod.ns, "-N", "-j", "-d", family, *arguments]
-            done = subprocess.run(argv, capture_output=True, text=True, check=True)
-            found += [(family, each) for each in json.loads(done.stdout or "[]")]
-        return found
+            argv = ["ip", "-n", self.pod.ns, "-N", "-j", "-d", family, "-batch", "-"]
+            done = subprocess.run(argv, input="\n".join(lines), capture_output=True, text=True, check=True)
+            answers = list(_documents(done.stdout))
+            assert len(answers) == len(lines), done
+            yield family, answers
+
+
+def _documents(text: str) -> Iterator[list[Config]]:
+    """Yield the JSON documents of ``ip -batch``, one after the other."""
+    decoder, text = json.JSONDecoder(), text.lstrip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:].lstrip()
 
 
 def _line(family: str, found: Config) -> str:
@@ -179,6 +200,8 @@ class Bench:
     lab: Lab
     argv: tuple[str, ...]
     agents: Agents | None = None
+    executed: bool = False
+    """Whether every call executes the program's file."""
     sandboxes: list[Sandbox] = field(default_factory=list)
     after: list[Callable[[], object]] = field(default_factory=list)
 
@@ -207,20 +230,27 @@ class Bench:
     def start(
         self, environ: Mapping[str, str], *, node: Node | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start the executable on a node with pipes; whoever starts it also ends it."""
+        """Start the executable on a node with pipes; whoever starts it also ends it.
+
+        Nine tenths of a call are the start of the interpreter. So a warm process forks to run the program
+        (``lab.forkserver``), except where the file itself is to be executed: see ``forks``.
+        """
         node = node or self.lab.nodes["a1"]
         argv = self.argv
         if self.agents:
             self.agents.prepare(node, environ)
             argv = (str(self.agents.client(node)),)
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        given: dict[str, Any] = {"env": dict(environ), "cwd": "/"}
+        given |= dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        if self.forks(environ, options):
+            return netns.inside(node.ns, node.starter(argv[0]), argv, **given)
         prefix = options.pop("prefix", ())
-        return netns.inside(
-            node.ns,
-            subprocess.Popen,
-            [*prefix, *argv],
-            **{"env": dict(environ), "cwd": "/", **pipes, **options},
-        )
+        return netns.inside(node.ns, subprocess.Popen, [*prefix, *argv], **given | options)
+
+    def forks(self, environ: Mapping[str, str], options: Mapping[str, Any]) -> bool:
+        """Say whether a fork does as well: for what has nothing to do with how the process began."""
+        odd = any(name.startswith(("PYTHON", "LD_")) for name in environ)
+        return not (self.executed or self.argv != SCRIPT or options or odd)
 
     def run(
         self,
@@ -229,9 +259,10 @@ class Bench:
         *,
         node: Node | None = None,
         timeout: float = 60,
+        settle: bool = True,
         **options: Any,
     ) -> Answer:
-        """Run the executable with exactly this environment and input."""
+        """Run the executable with exactly this environment and input; then ``settle``."""
         process = self.start(environ, node=node, **options)
         began = time.monotonic()
         try:
@@ -240,9 +271,10 @@ class Bench:
             process.kill()
         took = time.monotonic() - began
         verb = environ.get("CNI_COMMAND", "")
-        if verb in ("DEL", "GC") or (verb == "ADD" and process.returncode):
+        if settle and (verb in ("DEL", "GC") or (verb == "ADD" and process.returncode)):
             self.settle(node)
-        return Answer(verb, process.returncode, stdout, stderr.decode(errors="replace"), took)
+        said = stderr.decode(errors="replace")
+        return Answer(verb, process.returncode, stdout, said, took, isinstance(process, Forked))
 
     def settle(self, node: Node | None = None) -> None:
         """Let what a call leaves to the agent be done; in direct mode a call does it before it answers."""
@@ -323,26 +355,29 @@ class Bench:
     ) -> Sandbox:
         """Make a pod whose net1 has the addresses, as a plugin before us leaves it."""
         node = self.lab.nodes[on]
+        node.pods_ahead(AHEAD)
         pod = node.pod(name, namespace=namespace, serve=False, fast_dad=fast_dad)
         made = Sandbox(pod, node, eth, addresses)
         self.sandboxes.append(made)
-        mac, host = node.eni(eth).mac, f"v{len(node.pods)}{pod.host_link}"
+        mac, host = node.eni(eth).mac, f"v{pod.host_link}"
         how = {
             "macvlan": f"link add link {eth} name net1 netns {pod.ns} type macvlan mode passthru",
             "veth": f"link add {host} type veth peer name net1 address {mac} netns {pod.ns}",
         }
-        netns.ip(node.ns, [how[kind], *([f"link set {host} up"] if kind == "veth" else [])])
+        _plug(node, [how[kind], *([f"link set {host} up"] if kind == "veth" else [])])
         made.ip(*(f"addr add {each} dev net1" for each in addresses), "link set net1 up")
         return made
 
-    def remove(self, sandbox: Sandbox) -> None:
-        """End a pod without a word to any plugin. Its interface goes first, so that the ENI is free again."""
-        self.sandboxes.remove(sandbox)
-        if Path(sandbox.netns).exists():
-            subprocess.run(
-                ["ip", "-n", sandbox.pod.ns, "link", "del", "net1"], capture_output=True, check=False
-            )
-        sandbox.node.remove_pod(sandbox.pod)
+    def remove(self, sandboxes: Sequence[Sandbox]) -> None:
+        """End pods without a word to any plugin. Their interfaces go first, so that the ENIs are free."""
+        for sandbox in sandboxes:
+            self.sandboxes.remove(sandbox)
+            if Path(sandbox.netns).exists():
+                subprocess.run(
+                    ["ip", "-n", sandbox.pod.ns, "link", "del", "net1"], capture_output=True, check=False
+                )
+        for node in {sandbox.node for sandbox in sandboxes}:
+            node.remove_pod(*(sandbox.pod for sandbox in sandboxes if sandbox.node is node))
 
     def vpc(self, destination: str, *, state: bool = False) -> dict[str, str]:
         """Return where each of the lab's tables really sends a destination now; no entry is no route."""
@@ -422,8 +457,7 @@ class Bench:
         for node in self.lab.nodes.values():
             if self.agents:
                 self.agents.forget(node)  # first: the keeper would mend what is taken away below
-        for sandbox in list(self.sandboxes):
-            self.remove(sandbox)
+        self.remove(list(self.sandboxes))
         for name, table in self.lab.tables.items():
             for destination in set(self.lab.ec2.truth(table)) - routes[name]:
                 self.unpoint(destination, name)
@@ -433,6 +467,18 @@ class Bench:
                 shutil.rmtree(node.data_dir, ignore_errors=True)
                 node.data_dir.mkdir()
         self.lab.ec2.journal.clear()
+
+
+def _plug(node: Node, lines: list[str]) -> None:
+    """Make an interface. The kernel takes its time to free an ENI whose pod's namespace has been removed."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return netns.ip(node.ns, lines)
+        except LabError as e:
+            if "Invalid argument" not in str(e) or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def arguments(pod: Pod, **more: str) -> str:
@@ -449,14 +495,6 @@ def arguments(pod: Pod, **more: str) -> str:
 
 def _cell(destination: str) -> dict[str, str]:
     return {"DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock": destination}
-
-
-def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 def missing(path: str | Path) -> bool:

@@ -13,6 +13,8 @@ import pytest
 
 from .harness import NEWEST, VERSIONS, Answer, Bench, missing, wait_for
 
+pytestmark = pytest.mark.executed
+
 VIP = "192.168.0.2/32"
 
 
@@ -87,6 +89,7 @@ def test_P08_P10_P12_one_document_or_nothing_and_the_status_that_goes_with_it(be
         "STATUS": bench.status(),
         "DEL": bench.delete(pod),
     }
+    assert not any(answer.forked for answer in printed.values())
     assert {verb: answer.status for verb, answer in printed.items()} == dict.fromkeys(printed, 0)
     assert {verb for verb, answer in printed.items() if answer.stdout} == {"ADD"}
     assert printed["ADD"].document["ips"] == pod.prev()["ips"]

@@ -96,6 +96,7 @@ def _chain(bench: Bench, version: str) -> None:
         result = node.add(pod, conflist)
         assert (result["cniVersion"], [ip["address"] for ip in result["ips"]]) == (version, [VIP, VIP6])
         assert bench.vpc(VIP) == bench.vpc(VIP6) == bench.everywhere(node.eni("eth1").id)
+        bench.lab.follow()  # the one packet of the suite
         assert bench.lab.clients["vpc"].ping(VIP.split("/")[0], 1) == 1
         node.delete(pod, conflist)
         bench.settle(node)

@@ -14,15 +14,24 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lab import agent
 from lab.errors import LabError
 from lab.node import Node
 from lab.world import Lab
 
-READY_WITHIN = 1.5
-"""How long an agent may take from its start until it has seen credentials, where there are any."""
+from .waiting import wait_for
 
-KEEPER_WITHIN = 3.0
-"""How long the keeper may take for what it can do at once; what is left then is left for a reason."""
+NOT_NOW = ("not released yet", "cannot look at the route tables", "cannot release")
+"""What the agent says of a release that is left for later."""
+
+HASTENED = {
+    "cni_floatip.agent.keeper.SPACING_SECONDS": 0.1,  # between two looks; most tests would wait for it
+    "cni_floatip.agent.keeper.LOOKS_AFTER_ADD": [],  # so that no look comes between a change and CHECK
+}
+"""What differs from the product: when the keeper looks, which ``tests/keeper`` is about."""
+
+PATIENCE = 60.0
+"""Seconds for what is sure to come: an agent that says how it is, a look of the keeper."""
 
 DIRECT_ONLY = {
     # Direct mode as such.
@@ -88,22 +97,22 @@ class Agents:
         node.agent.kill()
         self._started_with[node.name] = (text, aws)
         with contextlib.suppress(LabError):  # it refuses its configuration: the client finds nobody
-            node.start_agent(env=aws)
-            node.agent.wait_ready(READY_WITHIN)  # or never: there are no credentials, say
+            node.start_agent(env=aws | {agent.HASTENED: json.dumps(HASTENED)})
+            wait_for(lambda: node.agent.is_ready or "no AWS credentials" in self.told(node), PATIENCE)
 
     def rest(self, node: Node, environ: Mapping[str, str]) -> None:
         """Start the agent and wait for its first look: the next one comes in most of a minute."""
         node.agent.kill()
         began = time.time()
         self.prepare(node, environ)
-        until = time.monotonic() + KEEPER_WITHIN
-        wanted = {"DescribeRouteTables", "DescribeNetworkInterfaces"}  # the latter for source/dest check
-        while time.monotonic() < until:
-            looks = [call for call in self.lab.ec2.journal.of(caller=node.name) if call.at > began]
-            if wanted <= {call.action for call in looks if call.outcome == "ok"}:
-                time.sleep(0.1)
-                return
-            time.sleep(0.02)
+
+        def has_looked() -> bool:
+            calls = self.lab.ec2.journal.of(caller=node.name)
+            actions = [call.action for call in calls if call.at > began and call.outcome == "ok"]
+            _, routes, after = "\n".join(actions).partition("DescribeRouteTables")
+            return routes and "DescribeNetworkInterfaces" in after  # source/dest checks come last
+
+        wait_for(has_looked, PATIENCE)
 
     def told(self, node: Node) -> str:
         """Return what the agent has written since it was last prepared for a call."""
@@ -116,10 +125,13 @@ class Agents:
         yield
 
     def settle(self, node: Node) -> None:
-        """Give the keeper its time for what is to be released."""
-        until = time.monotonic() + KEEPER_WITHIN
-        while node.agent.is_running and _releasing(node) and time.monotonic() < until:
-            time.sleep(0.02)
+        """Let the keeper release what is to be released, or say why it cannot."""
+
+        def has_settled() -> bool:
+            told = self.told(node)
+            return not (node.agent.is_running and _releasing(node)) or any(why in told for why in NOT_NOW)
+
+        wait_for(has_settled, PATIENCE)
 
     def forget(self, node: Node) -> None:
         """Make the node's disk new. An agent that knows of no claim goes on: to start one takes a while."""
