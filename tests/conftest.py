@@ -5,6 +5,7 @@ lacks it skips the test and says why; with ``CI=true`` that is a failure: nothin
 
 A test that is long because it is thorough names the one that stands for it in ``make test``, which leaves it
 out: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2 1]")``. ``make test-all`` runs all.
+Property tests try 300 examples there, and 20 in ``make test``.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def require(*needs: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _choose_examples("sample" if "not thorough" in config.option.markexpr else "thorough")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A job in the background has Ctrl-C ignored, and so would every process that a test sends it to.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,6 +115,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "thorough(sample): long because it is thorough; `sample`, a test of the same file or"
         " 'FILE::TEST', stands for it in `make test`",
     )
+
+
+def _choose_examples(profile: str) -> None:
+    """Let property tests try as many examples as a thorough run has time for, or a sample of them."""
+    from hypothesis import settings
+
+    settings.register_profile("sample", deadline=None, max_examples=20)
+    settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)
+    settings.load_profile(profile)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from documents_like import like
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip import cidr, schemas
@@ -447,7 +447,6 @@ def test_tags(wanted: dict[str, str], found: dict[str, str], answer: bool) -> No
     assert tags_match(wanted, found) is answer
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_what_was_parsed_and_written_out_parses_to_the_same(data: st.DataObject) -> None:
     try:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip import cli, decide
@@ -328,7 +328,6 @@ def refused(address: str, policy: NodeConf) -> bool:
     return False
 
 
-@settings(max_examples=60, deadline=None)
 @given(ENTRIES, BITS, BITS)
 def test_a_range_is_judged_as_each_of_its_addresses_would_be(entries: list[str], one: int, two: int) -> None:
     policy = node(*entries)

@@ -107,7 +107,6 @@ def test_what_the_node_schema_calls_default_is_the_default() -> None:
     assert limits == said["watchLimits"]
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.data(), st.sampled_from(NAMES))
 def test_the_walker_and_jsonschema_agree(data: st.DataObject, name: Any) -> None:
     schema = schemas.load(name)
@@ -158,7 +157,6 @@ def test_the_documents_drawn_are_of_both_kinds() -> None:
     assert 0.2 < sum(judged) / len(judged) < 0.8
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(NAMES))
 def test_a_refused_shape_has_a_complaint_and_an_accepted_one_has_none(data: st.DataObject, name: Any) -> None:
     document = data.draw(like(schemas.load(name), odd=5))
@@ -167,7 +165,6 @@ def test_a_refused_shape_has_a_complaint_and_an_accepted_one_has_none(data: st.D
     assert complaints or sound is document
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_any_document_is_judged_without_an_exception(data: st.DataObject) -> None:
     netconf.examine(data.draw(like(NET, odd=4)))

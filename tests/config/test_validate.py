@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip import cli
@@ -642,7 +642,6 @@ POLICY = NodeConf.parse(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(ANY, max_size=3),
     ANY,
@@ -659,7 +658,6 @@ def test_anything_is_judged_without_an_exception(plugins: list[Any], value: Any,
         node_conf("f", text)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_judged_without_an_exception(text: str) -> None:
     examine("f", text.encode(errors="replace"))
