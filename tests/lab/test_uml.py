@@ -14,6 +14,7 @@ import pytest
 from lab import uml
 
 ROOT = Path(__file__).resolve().parents[2]
+another_boot = pytest.mark.thorough(sample="test_a_command_runs_and_the_machine_stays_as_it_was")
 
 pytestmark = pytest.mark.needs("root", "linux.uml")
 
@@ -75,6 +76,7 @@ def test_a_command_runs_and_the_machine_stays_as_it_was(tmp_path: Path, private_
     assert list(private_tmp.iterdir()) == []
 
 
+@another_boot
 def test_what_takes_too_long_is_stopped_and_leaves_nothing(private_tmp: Path) -> None:
     with uml.Uml(["sh", "-c", "echo begun; sleep 60 & sleep 60"], timeout=6) as guest:
         assert next(iter(guest)) == "begun"
@@ -85,6 +87,7 @@ def test_what_takes_too_long_is_stopped_and_leaves_nothing(private_tmp: Path) ->
     assert list(private_tmp.iterdir()) == []
 
 
+@another_boot
 def test_a_crash_of_the_guest_is_told_with_its_last_words() -> None:
     with (
         uml.Uml(["sh", "-c", "echo c >/proc/sysrq-trigger"], timeout=60) as guest,
@@ -93,6 +96,7 @@ def test_a_crash_of_the_guest_is_told_with_its_last_words() -> None:
         guest.wait()
 
 
+@another_boot
 def test_a_killed_run_takes_its_guest_with_it(private_tmp: Path) -> None:
     argv = [sys.executable, "-m", "lab.uml", "--", "sh", "-c", "echo begun; sleep 60"]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
@@ -106,6 +110,7 @@ def test_a_killed_run_takes_its_guest_with_it(private_tmp: Path) -> None:
     assert list(private_tmp.iterdir()) == []  # the next run has swept up
 
 
+@another_boot
 def test_the_command_line_passes_the_exit_status_on() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lab.uml", "--timeout", "60", "--", "sh", "-c", "echo hello; exit 3"],

@@ -9,7 +9,13 @@ from tests.uml.ipvlan_scenarios import SCENARIOS
 pytestmark = pytest.mark.needs("root", "linux.uml")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+SAMPLE = "an-address-moves-to-another-zone"
+REST = pytest.mark.thorough(sample=f"test_scenario[{SAMPLE}]")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == SAMPLE else pytest.param(name, marks=REST) for name in SCENARIOS]
+)
 def test_scenario(name: str, guest, record_property) -> None:
     outcome = guest.outcome(name)
     record_property("seconds_in_guest", outcome.seconds)
