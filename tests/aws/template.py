@@ -11,10 +11,9 @@ import json
 import re
 from dataclasses import dataclass
 from email import message_from_string
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-from cfnlint.decode import decode
 
 SHIPPED = Path(__file__).parents[2] / "install" / "cloudformation"
 NODES, DUMMY = SHIPPED / "floatip-nodes.yaml", SHIPPED / "floatip-dummy-subnet.yaml"
@@ -50,6 +49,16 @@ TRANSIT = {
 NOTHING = object()
 
 
+@cache
+def _decoded(template: Path) -> Any:
+    """Read a template as cfn-lint does: once, and by nobody changed. To import it takes a second."""
+    from cfnlint.decode import decode
+
+    document, problems = decode(str(template))
+    assert not problems
+    return document
+
+
 @dataclass
 class Stack:
     """What one set of parameters makes of the template."""
@@ -58,8 +67,7 @@ class Stack:
     parameters: dict[str, str]
 
     def __init__(self, template: Path = NODES, **parameters: str) -> None:
-        self.document, problems = decode(str(template))
-        assert not problems
+        self.document = _decoded(template)
         declared = self.document["Parameters"]
         assert set(parameters) <= set(declared)
         defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}

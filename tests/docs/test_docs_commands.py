@@ -141,7 +141,7 @@ def terminate(lab: Lab, node: Node) -> None:
 @pytest.fixture(scope="module")
 def node():
     """A lab's node with an agent and a pod that has 192.168.0.2; a node that is gone left blackholes."""
-    with Lab(nodes_per_az=1, fast_dad=True, agents=True) as lab:
+    with Lab(nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
         here, lost = lab.nodes["a1"], lab.nodes["b1"]
         lost.add(lost.pod("gone"), lab.conflist(["192.168.0.9/32"]))
         lost.crash()

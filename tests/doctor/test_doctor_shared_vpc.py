@@ -23,7 +23,7 @@ ASKED = ("roles", "permissions", "tables", "quota", "conflicts", "transit", "ran
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, guests={"a1": GUEST}) as running:
+    with Lab(azs=1, nodes_per_az=1, guests={"a1": GUEST}, warm=True) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.needs(
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     guests = {"b1": on_lab.PARTICIPANT}
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests=guests) as running:
+    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests=guests, warm=True) as running:
         yield running
 
 

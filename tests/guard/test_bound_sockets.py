@@ -31,7 +31,7 @@ SOON = 1.0
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     require("root", "ip", "tc")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, warm=True) as running:
         yield running
 
 

@@ -26,9 +26,8 @@ SOON = 0.7
 @pytest.fixture(scope="module")
 def lab():
     require("root", "ip", "tc")
-    with Lab(
-        azs=1, nodes_per_az=1, fast_dad=True, agents=True, policy={"reconcileSeconds": 5, "logFormat": "json"}
-    ) as running:
+    policy = {"reconcileSeconds": 5, "logFormat": "json"}
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, policy=policy, warm=True) as running:
         yield running
 
 
