@@ -64,8 +64,13 @@ def make(names: Iterable[str]) -> None:
 
 
 def remove(names: Iterable[str]) -> None:
-    """Remove those of the namespaces that exist."""
-    _ip(["-force"], [f"netns del {name}" for name in names if path(name).exists()])
+    """Remove those of the namespaces that exist. Another process may do the same: two labs that sweep."""
+    there = [name for name in names if path(name).exists()]
+    try:
+        _ip(["-force"], [f"netns del {name}" for name in there])
+    except LabError:
+        if any(path(name).exists() for name in there):
+            raise
 
 
 def existing(prefix: str) -> list[str]:
