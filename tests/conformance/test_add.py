@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_interface
 from typing import Any
@@ -305,15 +304,14 @@ def test_A11_the_address_is_not_on_the_interface(bench: Bench) -> None:
 
 def test_A11_the_namespace_goes_while_add_is_at_work(bench: Bench) -> None:
     pod = bench.sandbox(VIP)
-    bench.lab.ec2.faults.latency(2.0, "DescribeRouteTables")
+    bench.add(bench.sandbox("192.168.0.70/32", eth="ens7")).ok()  # warm: an agent has read its all
+    bench.lab.ec2.journal.clear()
+    bench.lab.ec2.faults.hold("DescribeRouteTables")
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(bench.add, pod)
-        if bench.agents:
-            time.sleep(1.0)  # it remembers what does not change: the tables may be all that it asks for
-        else:
-            # The reads go side by side: when this one is answered, the tables are asked for.
-            wait_for(lambda: bench.lab.ec2.journal.of(action="DescribeNetworkInterfaces"))
+        wait_for(lambda: bench.lab.ec2.faults.held)
         netns.remove([pod.pod.ns])
+        bench.lab.ec2.faults.clear()
         answer = adding.result()
         # The agent may notice while it waits for EC2: whatever is stopped there may be tried again.
         answer.refused(11 if bench.agents and answer.code == 11 else 103, pod.netns)

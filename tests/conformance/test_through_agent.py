@@ -30,14 +30,14 @@ def started(bench: Bench, pod: Sandbox, **keys: Any) -> subprocess.Popen[bytes]:
 def test_an_add_whose_client_is_killed_is_taken_back(bench: Bench, number: signal.Signals) -> None:
     """With no DEL, and without waiting for one: nobody will hear that it succeeded."""
     pod = bench.sandbox(VIP)
-    bench.lab.ec2.faults.latency(0.5, "CreateRoute")
+    bench.lab.ec2.faults.hold("CreateRoute")
     process = started(bench, pod)
-    wait_for(bench.claims)
-    time.sleep(0.25)
+    wait_for(lambda: bench.lab.ec2.faults.held)
     process.send_signal(number)
     process.communicate()
     assert process.returncode == -number
-    wait_for(lambda: bench.states() == [{"gone"}], 15)
+    bench.lab.ec2.faults.clear()
+    wait_for(lambda: bench.states() == [{"gone"}])
     assert (bench.vpc(VIP), pod.network()) == ({}, [])
     bench.delete(pod).ok()
 
@@ -45,14 +45,15 @@ def test_an_add_whose_client_is_killed_is_taken_back(bench: Bench, number: signa
 def test_a_write_that_lands_after_its_client_and_after_del_is_taken_back(bench: Bench) -> None:
     bench.policy(releaseGraceSeconds=0, reconcileSeconds=2)
     pod = bench.sandbox(VIP)
-    bench.lab.ec2.faults.hang("CreateRoute", 5.5, late=True)
+    bench.lab.ec2.faults.hold("CreateRoute")
     process = started(bench, pod, routeTables={"ids": [bench.lab.tables["a"]]})
-    wait_for(lambda: bench.lab.ec2.faults.spent("hang"))
+    wait_for(lambda: bench.lab.ec2.faults.held)
     process.kill()
     process.communicate()
     bench.delete(pod).ok()
     assert bench.vpc(VIP) == {}
-    wait_for(lambda: bench.vpc(VIP), 15)
+    bench.lab.ec2.faults.clear()
+    wait_for(lambda: bench.written("CreateRoute", outcome="ok"))
     wait_for(lambda: not bench.vpc(VIP), 75)
 
 
@@ -76,13 +77,12 @@ def test_the_route_stays_for_the_grace(bench: Bench) -> None:
     bench.add(pod).ok()
     config = json.dumps(bench.config()).encode()
     process = bench.start(bench.environment("DEL", pod))
-    began = time.monotonic()
-    process.communicate(config, 20)
+    began = time.time()
+    process.communicate(config, 60)
     assert process.returncode == 0
-    assert bench.vpc(VIP) == bench.everywhere(pod.eni)
     assert pod.network() == []
-    wait_for(lambda: not bench.vpc(VIP), 15)
-    assert time.monotonic() - began > 1.5
+    wait_for(lambda: not bench.vpc(VIP))
+    assert min(call.at for call in bench.lab.ec2.journal.of(action="DeleteRoute")) - began > 1.9
 
 
 def test_ec2_is_out_of_reach_and_the_keeper_catches_up(bench: Bench) -> None:
