@@ -190,7 +190,8 @@ def serve(modules: Sequence[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         with open(f"/proc/{os.getppid()}/ns/net") as owners:  # noqa: PTH123
             _enter(owners.fileno())  # the thread that asked may be in another, which must be free to go
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which then closes the socket
+        for number in (signal.SIGINT, signal.SIGTERM):  # for the owner, whose end then closes the socket
+            signal.signal(number, signal.SIG_IGN)
         for name in modules:
             importlib.import_module(name)
         gc.collect()
@@ -277,6 +278,7 @@ def _take_place(order: Order, namespace: int, standard: Sequence[int]) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # the server's, too
     sys.stdin, sys.stdout, sys.stderr = (_stream(fd, mode) for fd, mode in enumerate("rww"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(order.cwd)
     os.environb.clear()
     os.environb.update(order.environ)

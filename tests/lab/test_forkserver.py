@@ -56,6 +56,12 @@ def hang() -> int:
     return 0
 
 
+def hang_apart() -> int:
+    """In a session of its own, as an agent: what the owner's group is sent does not come here."""
+    os.setsid()
+    return hang()
+
+
 def leave() -> int:
     raise SystemExit("told why")
 
@@ -76,7 +82,7 @@ def finish_in_a_thread() -> int:
 def own() -> int:
     """Own a fork server, with one process that hangs; tell their ids and wait to be killed."""
     server = ForkServer([HERE])
-    hanging = Forked(server, f"{HERE}:hang", ["x"], stdout=subprocess.PIPE)
+    hanging = Forked(server, f"{HERE}:hang_apart", ["x"], stdout=subprocess.PIPE)
     assert hanging.stdout
     assert hanging.stdout.readline() == b"hanging\n"
     os.write(1, f"{server.pid} {hanging.pid}\n".encode())
@@ -224,13 +230,19 @@ def test_a_server_with_two_threads_forks_nothing() -> None:
     assert "another thread may hold a lock" in done.stderr
 
 
-def test_it_ends_with_its_owner_and_so_does_what_it_forked() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_its_owner_and_so_does_what_it_forked(number: signal.Signals) -> None:
     code = f"import {HERE} as t; t.own()"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, process_group=0
+    ) as owner:
         assert owner.stdout
         pids = [int(pid) for pid in owner.stdout.readline().split()]
         assert len(pids) == 2
-        owner.kill()
+        if number == signal.SIGKILL:
+            owner.kill()
+        else:
+            os.killpg(owner.pid, number)  # as from a terminal, or from timeout(1)
     wait(lambda: all(map(ended, pids)))
 
 
