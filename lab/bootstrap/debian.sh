@@ -105,7 +105,7 @@ CANNOT_HAVE='dependencies|held broken|no installation candidate|trying to overwr
 can_install_packages() { root && command -v apt-get >/dev/null; }
 
 # Read to the end: apt-cache that is cut short fails, and so would the whole (pipefail).
-known() { [ -n "$(apt-cache show "$1" 2>/dev/null | sed -n '/^Package:/p')" ]; }
+known() { [[ $(apt-cache show "$1" 2>/dev/null) == *Package:* ]]; }
 
 # Once a start, and only if the lists at hand do not do.
 update_lists() {
@@ -157,7 +157,7 @@ install_known() {
     fi
   fi
   for package in $(missing "$DEMO_NEEDS$TEST_NEEDS"); do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || continue
+    [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == *" installed" ]] || continue
     grep -qsxF "$package" $UNAVAILABLE || remember_unavailable "$package" "it is installed, but not what is looked for"
   done
 }
