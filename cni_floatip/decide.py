@@ -6,7 +6,7 @@ but a network interface is a conflict, never a difference. And only ADD replaces
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -251,22 +251,37 @@ class Release(Enum):
     HAND_OVER = "delete it and create it for another claim of this node"
 
 
-def release(target: Target | None, claim: Claim, place: Place, others: Iterable[Claim]) -> Release:
+def release(
+    target: Target | None,
+    claim: Claim,
+    place: Place,
+    others: Iterable[Claim],
+    here: Callable[[Claim], bool],
+    able: Callable[[Claim], bool],
+) -> Release:
     """Return what to do with the route at ``place``, last read as ``target``, now that ``claim`` has ended.
 
-    ``others`` are the other live claims of this node. What leads elsewhere by now is somebody else's.
+    ``others`` are the other live claims of this node; ``able`` says which of them may be given the route,
+    ``here`` whether a claim's ENI is still on this node. What leads elsewhere by now is somebody else's, and
+    so is what works through an ENI that another node has by now.
     """
-    heirs = [other for other in others if other.wants(place)]
-    if target is None or not target.is_eni or target.id != claim.eni:
+    if target is None or not replaceable(target) or target.id != claim.eni:
         return Release.LEAVE
+    if target.active and not here(claim):
+        return Release.LEAVE
+    heirs = [other for other in others if other.wants(place)]
     if any(heir.eni == claim.eni for heir in heirs):
         return Release.LEAVE
-    return Release.HAND_OVER if heirs else Release.DELETE
+    return Release.HAND_OVER if any(able(heir) for heir in heirs) else Release.DELETE
 
 
-def heir(claim: Claim, place: Place, others: Iterable[Claim]) -> Claim | None:
-    """Return the newest other claim that wants ``place``: whose route it becomes."""
-    wanting = [other for other in others if other.wants(place) and other.attachment != claim.attachment]
+def heir(claim: Claim, place: Place, others: Iterable[Claim], able: Callable[[Claim], bool]) -> Claim | None:
+    """Return the newest other claim that wants ``place`` and is ``able`` to have it: it gets the route."""
+    wanting = [
+        other
+        for other in others
+        if other.wants(place) and other.attachment != claim.attachment and able(other)
+    ]
     return max(wanting, key=lambda other: other.created, default=None)
 
 

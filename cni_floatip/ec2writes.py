@@ -67,12 +67,12 @@ def repeated(world: Waits, deadline: float, call: Callable[[], T]) -> T:
                 raise
 
 
-def route_at(vpc: Vpc, place: Place, account: str) -> Target | None:
-    """Read where ``place`` leads now; None for nowhere. Raises Ec2Error, NO_TABLE when there is no table."""
+def table_at(vpc: Vpc, place: Place, account: str) -> RouteTable:
+    """Read the table of ``place``. Raises Ec2Error, NO_TABLE when there is none."""
     table = table_now(vpc, place.table, account)
     if table is None:
         raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"{place.table} does not exist")
-    return table.routes.get(place.destination)
+    return table
 
 
 def table_now(vpc: Vpc, table: str, account: str) -> RouteTable | None:
@@ -144,4 +144,5 @@ def take(
 
 def _look(world: Waits, vpc: Vpc, place: Place, account: str, deadline: float) -> Seen:
     at = world.clock()
-    return Seen(repeated(world, deadline, lambda: route_at(vpc, place, account)), at)
+    table = repeated(world, deadline, lambda: table_at(vpc, place, account))
+    return Seen(table.routes.get(place.destination), at)

@@ -19,18 +19,22 @@ gains a route by Create and by nothing else, and the whole protocol follows from
   destination absent, is the newest, and creates it within seconds.
 * A claim that has ended deletes the route only if it was seen to be its own, and then stays on disk as
   ``gone``: a request that timed out may be applied minutes later, and somebody must know whose that is.
+  While another claim of the same ENI has its grace, the route stays for all of them.
+* A claim whose ENI is not on this node any more is cut off: it writes nothing, because a route that it
+  created would be a blackhole, and one that leads to that ENI and works is another node's. Neither does a
+  claim to which policy does not give the destination or the table any more.
 
 One look reads all route tables of a VPC in one call, and judges every claim by that. Before a write the same
 judgement is made again, with the place locked, the claims as they are then, and a fresh read of its table.
 
 docs/protocol.md holds the table, and what goes wrong without each rule. Keep when tuning: the largest gap of
-``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read < ``HELD_PATIENCE``; the gap between looks + 30 s +
-staleness < twice ``reconcileSeconds``.
+``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read (15 s) <= ``HELD_PATIENCE``; the longest gap between the
+looks of a node that holds a route + ``HELD_PATIENCE`` + staleness <= the patience of a superseded claim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -43,6 +47,11 @@ FRESH_SECONDS = 60.0
 """How long after its own ADD a claim mends at once."""
 HELD_PATIENCE = 30.0
 """How long an older claim that holds its route sees it broken before it mends."""
+STALE_SECONDS = 15.0
+"""How old the answers of EC2 may be."""
+LONGEST_GAP = 1.1
+"""How many times ``reconcileSeconds`` may lie between two ordinary looks."""
+CUT_OFF = "cut off: the ENI is not attached to this node: delete the pod, or attach it again"
 
 
 class Sight(Enum):
@@ -51,9 +60,13 @@ class Sight(Enum):
     ABSENT = "there is no route"
     OURS = "our ENI, active"
     OURS_BLACKHOLE = "our present ENI, blackhole"
-    DEAD = "our former ENI or another's, blackhole"
+    DEAD = "another ENI, blackhole"
     OTHER = "another ENI, active"
     NOT_ENI = "not an ENI"
+    CUT_OFF = "absent or another ENI's blackhole, our ENI not on this node"
+    FORMER = "our ENI, blackhole, not on this node"
+    TAKEN = "an ENI, active, ours not on this node"
+    NOT_GIVEN = "absent or a blackhole, and policy does not give it any more"
 
 
 class Act(Enum):
@@ -83,17 +96,27 @@ TABLE: Mapping[Sight, Row] = {
     Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING),
     Sight.OTHER: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING),
     Sight.NOT_ENI: Row(Act.NOTHING, None, Act.NOTHING, "a route that is not ours to replace is in its place"),
+    Sight.CUT_OFF: Row(Act.NOTHING, None, Act.NOTHING, CUT_OFF),
+    Sight.FORMER: Row(Act.NOTHING, None, Act.RELEASE, CUT_OFF),
+    Sight.TAKEN: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, CUT_OFF),
+    Sight.NOT_GIVEN: Row(Act.NOTHING, None, Act.NOTHING, "policy does not give it any more: not mended"),
 }
 """What ``ended`` has no act for is ``gone``."""
 
 
 def sight(target: Target | None, eni: str, present: Collection[str]) -> Sight:
     """Return what ``target`` is to a claim through ``eni``. ``present``: the ENIs that this node has now."""
+    if target is not None and (not target.is_eni or target.propagated):
+        return Sight.NOT_ENI
+    if eni not in present:
+        if target is None:
+            return Sight.CUT_OFF
+        if target.active:  # where it leads to ``eni``, another node has that now
+            return Sight.TAKEN
+        return Sight.FORMER if target.id == eni else Sight.CUT_OFF
     if target is None:
         return Sight.ABSENT
-    if not target.is_eni or target.propagated:
-        return Sight.NOT_ENI
-    if target.id == eni and (target.active or eni in present):
+    if target.id == eni:
         return Sight.OURS if target.active else Sight.OURS_BLACKHOLE
     return Sight.OTHER if target.active else Sight.DEAD
 
@@ -141,21 +164,31 @@ class Stake:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done about a place, by whom, and what the claims are to it from now on."""
+    """What is to be done about a place, by whom, and what the claims are to it from now on.
+
+    ``due``: when there will be something to do if the place stays as it is (on the clock of sightings).
+    """
 
     act: Act = Act.NOTHING
     by: Stake | None = None
     states: Mapping[Attachment, State] = field(default_factory=dict)
     reports: Mapping[Attachment, str] = field(default_factory=dict)
+    due: float | None = None
 
 
 def judge(
-    stakes: Sequence[Stake], seen: Sighting, present: Collection[str], now: float, reconcile: float
+    stakes: Sequence[Stake],
+    seen: Sighting,
+    present: Collection[str],
+    now: float,
+    reconcile: float,
+    given: Callable[[Claim], bool],
 ) -> Verdict:
     """Return what DESIGN 6 says about one place.
 
-    ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. An ADD that is under
-    way decides for itself, so nothing is done beside it.
+    ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. ``given`` says whether
+    policy still gives a claim this destination in this table. An ADD that is under way decides for itself,
+    so nothing is done beside it.
     """
     if any(stake.route.state is State.CLAIMING for stake in stakes):
         return Verdict()
@@ -163,28 +196,34 @@ def judge(
     ended = [stake for stake in stakes if not stake.live]
     if not live:
         return _for_ended(ended, seen, present, now)
+    able = [stake for stake in live if stake.claim.eni in present and given(stake.claim)]
     states: dict[Attachment, State] = {}
     reports: dict[Attachment, str] = {}
     elsewhere = _our_other_eni(live, seen.target, present)
     for stake in live:
-        row = TABLE[sight(seen.target, stake.claim.eni, present)]
+        what = sight(seen.target, stake.claim.eni, present)
+        if TABLE[what].live is not Act.NOTHING and stake not in able:
+            what = Sight.NOT_GIVEN
+        row = TABLE[what]
         if row.becomes and not elsewhere:
             states[stake.claim.attachment] = row.becomes
         if row.report:
             reports[stake.claim.attachment] = row.report
+    act, by, due = Act.NOTHING, None, None
     if elsewhere:
-        act, by = _take_over(live, ended, elsewhere, now, reconcile)
-    else:
-        by = _first(live, now, reconcile)
+        act, by = _take_over(able, ended, elsewhere, now, reconcile)
+    elif able:
+        by = _first(able, now, reconcile)
         act = TABLE[sight(seen.target, by.claim.eni, present)].live
-        if not _patient(by, seen, now, reconcile):
-            act = Act.NOTHING
+        if act is not Act.NOTHING and seen.broken is not None:
+            due = seen.broken + patience(by.route, now, reconcile)
+            act, due = (act, None) if seen.at >= due else (Act.NOTHING, due)
     states |= {
         stake.claim.attachment: State.GONE
         for stake in ended
         if stake.route.after <= now and stake.claim.eni != elsewhere
     }
-    return Verdict(act, None if act is Act.NOTHING else by, states, reports)
+    return Verdict(act, None if act is Act.NOTHING else by, states, reports, due)
 
 
 def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collection[str]) -> str:
@@ -195,14 +234,15 @@ def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collec
 
 
 def _take_over(
-    live: Sequence[Stake], ended: Sequence[Stake], eni: str, now: float, reconcile: float
-) -> tuple[Act, Stake]:
+    able: Sequence[Stake], ended: Sequence[Stake], eni: str, now: float, reconcile: float
+) -> tuple[Act, Stake | None]:
     """Inside one node: who releases through ``eni`` hands over; what nobody claimed there is moved."""
     past = [stake for stake in ended if stake.claim.eni == eni]
-    if not past:
-        return Act.MOVE, _first(live, now, reconcile)
-    due = [stake for stake in past if stake.route.after <= now]
-    return (Act.RELEASE, due[0]) if due else (Act.NOTHING, past[0])
+    if any(stake.route.after > now for stake in past):
+        return Act.NOTHING, None
+    if past:
+        return Act.RELEASE, past[0]
+    return (Act.MOVE, _first(able, now, reconcile)) if able else (Act.NOTHING, None)
 
 
 def _first(live: Sequence[Stake], now: float, reconcile: float) -> Stake:
@@ -212,26 +252,27 @@ def _first(live: Sequence[Stake], now: float, reconcile: float) -> Stake:
 
 def _for_ended(ended: Sequence[Stake], seen: Sighting, present: Collection[str], now: float) -> Verdict:
     states: dict[Attachment, State] = {}
+    waiting = {stake.claim.eni for stake in ended if stake.route.after > now}
     for stake in ended:
         if stake.route.after > now:
             continue
-        what = sight(seen.target, stake.claim.eni, present)
-        former = what is Sight.DEAD and seen.target is not None and seen.target.id == stake.claim.eni
-        if TABLE[what].ended is Act.RELEASE or former:
+        if TABLE[sight(seen.target, stake.claim.eni, present)].ended is not Act.RELEASE:
+            states[stake.claim.attachment] = State.GONE
+        elif stake.claim.eni not in waiting:
             return Verdict(Act.RELEASE, stake, states)
-        states[stake.claim.attachment] = State.GONE
     return Verdict(states=states)
 
 
 def patience(route: ClaimedRoute, now: float, reconcile: float) -> float:
-    """Return for how many seconds a place must have been seen broken before ``route`` is mended."""
+    """Return for how many seconds a place must have been seen broken before ``route`` is mended.
+
+    A superseded claim waits until one that holds the route must have seen it broken and mended it.
+    """
     if 0 <= now - route.since < FRESH_SECONDS:
         return 0.0
-    return 2 * reconcile if route.state is State.SUPERSEDED else HELD_PATIENCE
-
-
-def _patient(stake: Stake, seen: Sighting, now: float, reconcile: float) -> bool:
-    return seen.broken is not None and seen.at - seen.broken >= patience(stake.route, now, reconcile)
+    if route.state is not State.SUPERSEDED:
+        return HELD_PATIENCE
+    return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)
 
 
 def stakes_of(claims: Iterable[Claim]) -> dict[Place, list[Stake]]:

@@ -131,11 +131,16 @@ def _rows(claim: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             *first,
             route.get("table", "-"),
             route.get("destination", "-"),
-            route.get("state", "-"),
+            _state(claim, route),
             _target(seen, claim.get("eni", "")),
             seen.get("since") or "-",
             route.get("error", ""),
         )
+
+
+def _state(claim: Mapping[str, Any], route: Mapping[str, Any]) -> str:
+    state: str = route.get("state", "-")
+    return "cut off" if claim.get("cutOff") and state in ("held", "superseded") else state
 
 
 def _target(seen: Mapping[str, Any], eni: str) -> str:

@@ -226,11 +226,6 @@ def _judge_configurations(report: Report, found: Iterable[tuple[str, Configured]
             report.add(label, _node(document))
 
 
-SAFE_RECONCILE = 51
-"""Below it, 2 x reconcileSeconds (the patience of a superseded claim) is less than one look (+10 %), 30 s and
-15 s of staleness: an older owner would act before the newest (DESIGN 6, "Patience")."""
-
-
 def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
     conf, complaints = nodeconf.examine(document)
     yield from (Remark(one.path, one.text) for one in complaints)
@@ -244,6 +239,3 @@ def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
         if entry.cidr.prefixlen == 0:
             text = f"{entry.cidr} allows every address of the family, also others' ones on-premises"
             yield Remark((*paths["allowed_destinations"], index, "cidr"), text, warning=True)
-    if conf.reconcile_seconds < SAFE_RECONCILE:
-        text = f"below {SAFE_RECONCILE} an older owner may take a route before the newest one mends it"
-        yield Remark(paths["reconcile_seconds"], text, warning=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..claims import LATE_SECONDS, Claim, State
 from ..errors import CniError, Ec2Error
-from ..keeping import LOOKS_AFTER_ADD
+from ..keeping import LONGEST_GAP, LOOKS_AFTER_ADD
 from ..model import Attachment, Place
 from ..operations.delete import end
 from ..operations.leftovers import resolve
@@ -27,9 +27,10 @@ from .mending import Mender, groups_of
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
 FAILED_SECONDS = 2.0
-"""When it looks again after a look that failed; doubles up to the ordinary gap."""
+"""When it looks again after a look that failed; then after half the time that looks have failed for, up to
+the ordinary gap: a node that holds a route must not be blind for long (``keeping``)."""
 LONGEST_STRETCH = 8.0
-"""How much rarer looks become while EC2 throttles them."""
+"""How much rarer looks become while EC2 throttles them, on a node that holds no route."""
 EVIDENCE_SECONDS = 60.0
 """Without a DEL at most one claim is released in this time."""
 END_SECONDS = 5.0
@@ -66,7 +67,7 @@ class Keeper:
         self._mender = Mender(world, counts, present, urgent)
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
-        self._failures = 0
+        self._failing = math.inf
         self._in_vain = 0
         self._again = math.inf
         self._due: set[float] = set()
@@ -118,6 +119,10 @@ class Keeper:
         unseen = errors.keys() - found.keys()
         return found | {place: Seen("", 0.0, 0.0, errors[place]) for place in unseen}
 
+    def cut_off(self) -> Collection[Attachment]:
+        """Return the claims whose ENI this node did not have at the last look."""
+        return self._mender.cut_off
+
     def ready_problem(self) -> str:
         """Return why this node should get no more pods, "" for nothing."""
         return self._blind
@@ -155,7 +160,7 @@ class Keeper:
         again = self._world.clock() + self._gap()
         if ordinary:
             self._next = again
-        elif self._failures:  # sooner, never later: what comes with an ordinary look must come
+        elif self._failing < math.inf:  # sooner, never later: what comes with an ordinary look must come
             self._next = min(self._next, again)
         self._count()
         return self._pause(self._world.clock())
@@ -167,19 +172,27 @@ class Keeper:
 
     def _gap(self) -> float:
         """The seconds to the next ordinary look: +-10 %, longer under throttling, shorter after a failure."""
-        gap = self._reconcile * self._stretch * (0.9 + 0.2 * self._world.jitter())
-        if self._failures:
-            gap = min(gap, FAILED_SECONDS * 2 ** min(self._failures - 1, 16))
+        stretch = 1.0 if self._holds() else self._stretch
+        gap = self._reconcile * stretch * (2 - LONGEST_GAP + 2 * (LONGEST_GAP - 1) * self._world.jitter())
+        if self._failing < math.inf:
+            gap = min(gap, max(FAILED_SECONDS, (self._world.clock() - self._failing) / 2))
         return gap
+
+    def _holds(self) -> bool:
+        """Whether a pod here holds a route: were its looks rarer, an older owner would mend first."""
+        claims = self._world.claims.all()[0]
+        return any(route.state is State.HELD for claim in claims for route in claim.routes)
 
     def _look(self) -> None:
         if unwritten := self._world.claims.write_again():
             self._world.log(unwritten)
         self._resolve_lost_records()
         seen_all = self._mender.look(self._reconcile * self._stretch)
-        self._failures = 0 if seen_all else self._failures + 1
+        self._failing = math.inf if seen_all else min(self._failing, self._world.clock())
         longer = min(self._stretch * 2, LONGEST_STRETCH)
         self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
+        with self._lock:
+            self._due |= {_step(at) for at in self._mender.due}
         self._erase_what_cannot_matter()
         if self._mender.progress or not self._mender.pending:
             self._in_vain = 0
@@ -222,6 +235,8 @@ class Keeper:
     def _erase_what_cannot_matter(self) -> None:
         """Forget claims that want nothing, once no request of ours can land any more."""
         world = self._world
+        if not self._mender.knows_interfaces:
+            return  # what leads to an ENI of a claim may be this node's
         for claim in world.claims.all()[0]:
             if claim.state is not State.GONE or claim.attachment in self._mender.pending:
                 continue

@@ -98,7 +98,6 @@ class Agent:
         self.life = Life(log)
         self.is_quiet = True
         self._seldom = logs.Seldom(log)
-        self._enis: Collection[str] = ()
         self._node: Node | None = None
         self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
@@ -292,16 +291,14 @@ class Agent:
         return ", ".join(found[:SHOWN]) + more
 
     def _present(self) -> Collection[str]:
-        """Return the ENIs that this node has; while nobody can say, those that its claims speak of."""
+        """Return the ENIs that this node has. Raises CniError."""
         metadata = self.metadata(direct.clock() + METADATA_SECONDS)
-        try:
-            self._enis = frozenset(metadata.eni(mac).id for mac in metadata.macs())
-        except CniError as e:
-            self._seldom(f"which ENIs this node has cannot be seen now: {e}", "warning")
-        return self._enis or {claim.eni for claim in self.claims.all()[0] if claim.live}
+        return frozenset(metadata.eni(mac).id for mac in metadata.macs())
 
     def _gauge(self) -> None:
-        self.metrics.claims(status.by_state(self.claims.all()[0]))
+        claims = self.claims.all()[0]
+        self.metrics.claims(status.by_state(claims))
+        self.metrics.routes(status.routes_by_state(claims, self.keeper.cut_off()))
         self.metrics.unguarded(len(self.guard.problems))
 
     def _status(self) -> Mapping[str, Any]:
@@ -317,7 +314,8 @@ class Agent:
             spooled=self.spool.length(),
         )
         now = self.world.now()
-        return status.document(facts, claims, records, self.keeper.sightings(), now=now, clock=now)
+        seen, cut_off = self.keeper.sightings(), self.keeper.cut_off()
+        return status.document(facts, claims, records, seen, cut_off, now=now, clock=now)
 
 
 def _connect(deadline: float) -> imds.Metadata:

@@ -13,11 +13,11 @@ from itertools import zip_longest
 from typing import Any
 
 from ..claims import Claim, ClaimedRoute, State
-from ..ec2writes import FRESH_SECONDS, route_at
+from ..ec2writes import FRESH_SECONDS, table_at
 from ..errors import CniError, Ec2Error, Ec2Fault
+from ..keeping import CUT_OFF, STALE_SECONDS, Act, Sighting, Stake, Verdict, judge, stakes_of
 from ..keeping import FRESH_SECONDS as NEW_SECONDS
-from ..keeping import Act, Sighting, Stake, Verdict, judge, stakes_of
-from ..model import Attachment, Place, Target
+from ..model import Attachment, Place, RouteTable, Target
 from ..operations.release import abandoned, attachment_lock, place_lock, release
 from ..world import Vpc, World
 from . import joining
@@ -37,9 +37,11 @@ Group = tuple[str, str, str]
 class Mender:
     """Looks at routes and mends them. Used by one thread; ``sightings`` and ``errors`` may be read by others.
 
-    ``present`` returns the ids of the network interfaces that this node has now; ``urgent`` EC2 in a region
-    for reads that must not wait. Of the last look: ``seen`` is what could be read, ``pending`` whose routes
-    are there still although they have ended, ``progress`` how much was mended or released.
+    ``present`` returns the ids of the network interfaces that this node has now, or raises CniError;
+    ``urgent`` EC2 in a region for reads that must not wait. Of the last look: ``seen`` is what could be
+    read, ``pending`` whose routes are there still although they have ended, ``progress`` how much was mended
+    or released, ``due`` when what was seen broken is to be mended, ``cut_off`` the claims whose ENI this
+    node does not have.
     """
 
     def __init__(
@@ -55,13 +57,17 @@ class Mender:
         self.progress = 0
         self.pending: set[Attachment] = set()
         self.seen: set[Group] = set()
+        self.due: set[float] = set()
+        self.cut_off: Collection[Attachment] = frozenset()
         self._world = world
         self._counts = counts
         self._present = present
         self._urgent = urgent or world.vpc
-        self._enis: Collection[str] = ()
+        self._enis: frozenset[str] = frozenset()
+        self._enis_at = 0.0
         self._joining = Joining(world)
         self._told: dict[tuple[Attachment, Place], str] = {}
+        self._doubtful: set[tuple[Attachment, Place]] = set()
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
 
@@ -72,13 +78,10 @@ class Mender:
         """
         self.throttled, self.progress = False, 0
         self.pending = set()
-        self.seen = set()
+        self.seen, self.due = set(), set()
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
         self._forget(claims)
-        try:
-            self._enis = self._present() if claims else ()
-        except CniError as e:
-            self._world.log(f"cannot see which network interfaces this node has: {e}")
+        self._see_interfaces(claims)
         self._gap = GAP * reconcile
         deadline = self._world.clock() + ACT_SECONDS
         groups = _groups(claims)
@@ -92,6 +95,33 @@ class Mender:
                 for claim in groups[group]:
                     self.errors |= {route.place: str(e) for route in claim.routes}
         return len(self.seen) == len(groups)
+
+    def _see_interfaces(self, claims: Sequence[Claim]) -> None:
+        """Look which ENIs this node has, and say once which live claims are cut off.
+
+        While that cannot be seen, the last answer counts, and the ENIs of those that were added since.
+        """
+        live = [claim for claim in claims if claim.live and claim.state is not State.CLAIMING]
+        now = self._world.now()
+        try:
+            if claims:
+                self._enis, self._enis_at = frozenset(self._present()), now
+        except CniError as e:
+            self._world.log(f"cannot see which network interfaces this node has: {e}")
+            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
+        cut_off = {claim.attachment: claim.eni for claim in live if claim.eni not in self._enis}
+        for attachment, eni in cut_off.items():
+            if attachment not in self.cut_off:
+                self._world.log(f"{attachment}: {eni}: {CUT_OFF}")
+        for claim in live:
+            if claim.attachment in self.cut_off and claim.attachment not in cut_off:
+                self._world.log(f"{claim.attachment}: {claim.eni} is attached to this node again")
+        self.cut_off = frozenset(cut_off)
+
+    @property
+    def knows_interfaces(self) -> bool:
+        """Whether it was ever seen which network interfaces this node has."""
+        return self._enis_at > 0
 
     def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> None:
         region, account, vpc = group
@@ -114,9 +144,11 @@ class Mender:
             self._unseen.pop(place.table, None) if table else None
             stakes = self._stakes(place)
             sighting = self._sight(place, table.routes.get(place.destination) if table else None, at)
-            verdict = judge(stakes, sighting, self._enis, self._world.now(), reconcile)
-            self._settle(place, verdict)
+            verdict = self._judge(stakes, sighting, place, table, reconcile)
+            self._settle(place, stakes, verdict)
             self._report(place, stakes, verdict)
+            if verdict.due is not None:
+                self.due.add(verdict.due)
             if verdict.act is Act.RELEASE and verdict.by:
                 claim = verdict.by.claim
                 releases[claim.attachment] = partial(self._release, region, claim, deadline)
@@ -148,10 +180,47 @@ class Mender:
         self.sightings[place] = found
         return found
 
-    def _settle(self, place: Place, verdict: Verdict) -> None:
+    def _judge(
+        self,
+        stakes: Sequence[Stake],
+        sighting: Sighting,
+        place: Place,
+        table: RouteTable | None,
+        reconcile: float,
+    ) -> Verdict:
+        policy = self._world.policy
+
+        def given(claim: Claim) -> bool:
+            allowed = policy.allows_destination(place.destination, claim.pod.namespace)
+            return allowed and table is not None and policy.allows_table(table)
+
+        return judge(stakes, sighting, self._enis, self._world.now(), reconcile, given)
+
+    def _settle(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
         """Record what the claims are now. One whose own call is at work is left to that."""
         for attachment, state in verdict.states.items():
             self._change(attachment, lambda claim, state=state: _with_state(claim, place, state))  # type: ignore[misc]
+        for stake in stakes:
+            self._tell_superseded(place, stake, verdict.states.get(stake.claim.attachment))
+
+    def _tell_superseded(self, place: Place, stake: Stake, state: State | None) -> None:
+        """Say and count once that another writer has the route, when that is certain.
+
+        An answer right after our own write may be older than that, and so may the next one.
+        """
+        key = (stake.claim.attachment, place)
+        if state is not State.SUPERSEDED:
+            self._doubtful.discard(key)
+            return
+        if stake.route.state is State.SUPERSEDED and key not in self._doubtful:
+            return  # said before
+        if self._world.now() - stake.claim.written < STALE_SECONDS:
+            self._doubtful.add(key)
+            return
+        self._doubtful.discard(key)
+        self._counts.superseded_live()
+        target = self.sightings[place].target
+        self._world.log(f"{stake.claim.attachment}: superseded: {place} leads to {target}")
 
     def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
@@ -171,14 +240,6 @@ class Mender:
             except CniError as e:
                 self._world.log(str(e))
                 return False
-        before = {route.place for route in now.routes if route.state is State.SUPERSEDED}
-        for route in changed.routes:
-            if route.state is State.SUPERSEDED and route.place not in before:
-                self._counts.superseded_live()
-                target = self.sightings.get(route.place)
-                self._world.log(
-                    f"{attachment}: superseded: {route.place} leads to {target.target if target else '?'}"
-                )
         return True
 
     def _report(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
@@ -188,7 +249,8 @@ class Mender:
             report = verdict.reports.get(stake.claim.attachment, "")
             if report:
                 self.errors[place] = f"{report}: {self.sightings[place].target}"
-            if report and self._told.get(key) != report:
+            said = stake.claim.attachment in self.cut_off or self._told.get(key) == report
+            if report and not said:
                 self._world.log(f"{stake.claim.attachment}: {place} {report}: {self.sightings[place].target}")
             if report:
                 self._told[key] = report
@@ -210,12 +272,12 @@ class Mender:
                 if not free:
                     return  # a call on this node is writing it
                 at = world.clock()
-                sighting = self._sight(place, route_at(ec2, place, account), at)
-                verdict = judge(self._stakes(place), sighting, self._enis, world.now(), reconcile)
+                table = table_at(ec2, place, account)
+                sighting = self._sight(place, table.routes.get(place.destination), at)
+                verdict = self._judge(self._stakes(place), sighting, place, table, reconcile)
                 if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:
                     return
-                if act is Act.DELETE or self._allowed(place, verdict.by):
-                    self._write(ec2, place, account, act, verdict.by)
+                self._write(ec2, place, account, act, verdict.by)
         except Ec2Error as e:
             self.throttled |= e.fault is Ec2Fault.THROTTLED
             if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
@@ -249,13 +311,6 @@ class Mender:
         self.progress += 1
         self._counts.repaired(act.name.lower())
 
-    def _allowed(self, place: Place, by: Stake) -> bool:
-        """Whether policy, which may have changed since the ADD, still gives the destination."""
-        allowed = self._world.policy.allows_destination(place.destination, by.claim.pod.namespace)
-        if not allowed:
-            self.errors[place] = f"{place.destination} is not in allowedDestinations any more: not mended"
-        return allowed
-
     def _release(self, region: str, claim: Claim, deadline: float) -> None:
         world = self._world
         if world.clock() >= deadline:
@@ -269,7 +324,7 @@ class Mender:
                 if begun:  # who had begun them has died
                     now = now.with_state(State.RELEASING, begun)
                     world.claims.put(now)
-                release(world, self._ec2(region), now, deadline)
+                release(world, self._ec2(region), now, deadline, self._enis)
                 self.pending.discard(claim.attachment)
                 self.progress += 1
             except CniError as e:
@@ -280,7 +335,9 @@ class Mender:
 
     def release_all(self, deadline: float) -> None:
         """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
-        todo = [claim for claim in self._world.claims.all()[0] if _has_ended_routes(claim)]
+        claims = self._world.claims.all()[0]
+        self._see_interfaces(claims)
+        todo = [claim for claim in claims if _has_ended_routes(claim)]
         self._world.together(
             *(partial(self._release_at_once, claim, deadline) for claim in todo), at_once=AT_ONCE
         )
@@ -306,6 +363,7 @@ class Mender:
         self._joining.forget(places, attachments)
         for table in self._unseen.keys() - {place.table for place in places}:
             del self._unseen[table]
+        self._doubtful = {key for key in self._doubtful if key[0] in attachments and key[1] in places}
         for key in [key for key in self._told if key[0] not in attachments or key[1] not in places]:
             del self._told[key]
 

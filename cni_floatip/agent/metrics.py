@@ -23,6 +23,7 @@ from prometheus_client.exposition import generate_latest
 
 from ..claims import State
 from .pages import Answer
+from .status import CUT_OFF
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every scraper reads; no name here needs a newer one."""
@@ -98,6 +99,12 @@ class Metrics:
             registry=registry,
         )
         self._claims = Gauge("floatip_claims", "Claims of this node.", ("state",), registry=registry)
+        self._routes = Gauge(
+            "floatip_routes",
+            "VPC routes of this node's claims; cut off: the ENI is not attached to this node.",
+            ("state",),
+            registry=registry,
+        )
         self._repairs = Counter(
             "floatip_repairs", "What the keeper has put right.", ("what",), registry=registry
         )
@@ -135,6 +142,7 @@ class Metrics:
     def _begin(self) -> None:
         """Show zeros from the start: a rate over a series that has just appeared misses its first event."""
         self.claims({})
+        self.routes({})
         for verb in VERBS:
             self._requests.labels(verb, "ok")
         for what in WATCHED:
@@ -190,6 +198,11 @@ class Metrics:
         """Show how many claims are in each state."""
         for state in State:
             self._claims.labels(state.value).set(by_state.get(state.value, 0))
+
+    def routes(self, by_state: Mapping[str, int]) -> None:
+        """Show how many routes are in each state, "cut off" too."""
+        for state in (*State, CUT_OFF):
+            self._routes.labels(str(state)).set(by_state.get(str(state), 0))
 
     # -- the page -------------------------------------------------------------------------------------
 

@@ -6,17 +6,19 @@ One JSON document, made from memory: nobody is asked for it, neither EC2 nor the
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ..claims import Claim, ClaimedRoute
-from ..model import Node, Place
+from ..model import Attachment, Node, Place
 from ..store import Problem
 
 VERSION = 1
 """The format of the document. A reader takes what it knows of a newer one."""
+CUT_OFF = "cut off"
+"""What a live route is whose ENI this node does not have."""
 
 
 class Sighting(Protocol):
@@ -57,14 +59,16 @@ def document(
     claims: Sequence[Claim],
     records: Sequence[Problem],
     sightings: Mapping[Place, Sighting],
+    cut_off: Collection[Attachment],
     *,
     now: float,
     clock: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``records`` are claim files that cannot be read. ``now`` (since the epoch) and ``clock`` are one moment:
-    sightings are dated by ``clock``, which does not jump when the date is set.
+    ``cut_off`` are the claims whose ENI this node does not have; ``records`` are claim files that cannot be
+    read. ``now`` (since the epoch) and ``clock`` are one moment: sightings are dated by ``clock``, which
+    does not jump when the date is set.
     """
     offset = now - clock
     return {
@@ -81,7 +85,7 @@ def document(
             "warnings": list(facts.warnings),
             "spooled": facts.spooled,
         },
-        "claims": [_claim(claim, sightings, offset) for claim in claims],
+        "claims": [_claim(claim, sightings, cut_off, offset) for claim in claims],
         "records": [
             {"path": str(problem.path), "reason": problem.reason, "moved": problem.moved}
             for problem in records
@@ -94,7 +98,18 @@ def by_state(claims: Iterable[Claim]) -> Mapping[str, int]:
     return collections.Counter(claim.state.value for claim in claims)
 
 
-def _claim(claim: Claim, sightings: Mapping[Place, Sighting], offset: float) -> dict[str, Any]:
+def routes_by_state(claims: Iterable[Claim], cut_off: Collection[Attachment]) -> Mapping[str, int]:
+    """Return how many routes are in each state, and how many ``cut off``, for ``Metrics.routes``."""
+    return collections.Counter(
+        CUT_OFF if claim.attachment in cut_off and route.state.live else route.state.value
+        for claim in claims
+        for route in claim.routes
+    )
+
+
+def _claim(
+    claim: Claim, sightings: Mapping[Place, Sighting], cut_off: Collection[Attachment], offset: float
+) -> dict[str, Any]:
     return {
         "network": claim.attachment.network,
         "containerId": claim.attachment.container,
@@ -104,6 +119,7 @@ def _claim(claim: Claim, sightings: Mapping[Place, Sighting], offset: float) -> 
         "region": claim.region,
         "netns": claim.netns,
         "state": claim.state.value,
+        "cutOff": claim.attachment in cut_off,
         "created": _date(claim.created),
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],

@@ -266,6 +266,15 @@ _KINDS = (
     ),
     Kind(
         "conflicts",
+        "address-cut-off",
+        ERROR,
+        "The ENI of a running pod is not attached to its node",
+        "Its addresses are dead: nothing is sent to an ENI that is not attached, and the agent writes nothing"
+        " through one.",
+        "delete the pod ({pod}), or attach {eni} again",
+    ),
+    Kind(
+        "conflicts",
         "route-blackhole",
         WARNING,
         "A blackhole stands in an allowed range",

@@ -8,15 +8,16 @@ write that timed out may be applied minutes later, and somebody must know whose 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
 from .. import decide
 from ..claims import Claim, ClaimedRoute, State
-from ..ec2writes import FRESH_SECONDS, Patience, route_at
+from ..ec2writes import FRESH_SECONDS, Patience, table_at
 from ..errors import Ec2Error, Ec2Fault, TryAgain, raise_any
-from ..model import Attachment, Place
+from ..model import Attachment, Place, RouteTable
+from ..nodeconf import NodeConf
 from ..world import Vpc, World
 
 AT_ONCE = 8
@@ -56,10 +57,13 @@ def abandoned(world: World, claim: Claim) -> bool:
     return claim.state is State.CLAIMING and not world.claims.is_locked(attachment_lock(claim.attachment))
 
 
-def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
+def release(
+    world: World, vpc: Vpc, claim: Claim, deadline: float, present: Collection[str] | None = None
+) -> Claim:
     """Take back every ``releasing`` or ``gone`` route of ``claim`` that is due; record how far that came.
 
-    Raises CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
+    ``present`` are the ENIs of this node, where the caller knows them; else metadata is asked. Raises
+    CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
     """
     now = world.now()
     todo = [route for route in claim.routes if not route.state.live and route.after <= now]
@@ -67,7 +71,7 @@ def release(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Claim:
     results: list[ClaimedRoute] = []
 
     def end(route: ClaimedRoute) -> None:
-        results.append(_release_route(world, vpc, record, route, deadline))
+        results.append(_release_route(world, vpc, record, route, deadline, present))
 
     errors = world.together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
     record.put(results, written=True)
@@ -109,11 +113,17 @@ def _as_released(route: ClaimedRoute, released: ClaimedRoute | None) -> ClaimedR
 
 
 def _release_route(
-    world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float
+    world: World,
+    vpc: Vpc,
+    record: _Record,
+    route: ClaimedRoute,
+    deadline: float,
+    present: Collection[str] | None,
 ) -> ClaimedRoute:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
     claim, place, patience = record.claim, route.place, Patience(world, deadline)
     gone = replace(route, state=State.GONE, successor="")
+    here = partial(_is_here, world, present, deadline)
 
     def in_time() -> None:
         if world.clock() >= deadline:
@@ -128,26 +138,28 @@ def _release_route(
             others = live_claims(world, besides=claim.attachment, place=place)
             try:
                 read_at = world.clock()
-                target = route_at(vpc, place, route.account)
+                table = table_at(vpc, place, route.account)
+                target = table.routes.get(place.destination)
+                able = partial(_is_able, world.policy, table, place, here)
+                if target is None and route.successor:
+                    return _hand_over(vpc, route, decide.heir(claim, place, others, able))
+                what = decide.release(target, claim, place, others, here, able)
+                if what is decide.Release.LEAVE or _is_kept(world, claim, place):
+                    return gone
+                heir = decide.heir(claim, place, others, able)
                 in_time()
                 if world.clock() - read_at > FRESH_SECONDS:
                     raise TryAgain(f"{place}: what was read is too old to act on")
-                if target is None and route.successor:
-                    return _hand_over(vpc, claim, route, others)
-                what = decide.release(target, claim, place, others)
-                if what is decide.Release.LEAVE:
-                    return gone
                 if not queued:  # never waited for with the place locked: an ADD may want it
                     vpc.turn("DeleteRoute", place, route.account, world.clock())
                 if what is decide.Release.HAND_OVER:
-                    heir = decide.heir(claim, place, others)
                     route = replace(route, successor=heir.eni if heir else "")
                     record.put([route])  # before the delete: a crash must not leave the heir without
                 vpc.delete(place, route.account)
                 if not route.successor:
                     return gone
                 in_time()  # else the next call creates it: the successor is recorded
-                return _hand_over(vpc, claim, route, others)
+                return _hand_over(vpc, route, heir)
             except Ec2Error as e:
                 if e.fault in (Ec2Fault.NO_TABLE, Ec2Fault.NO_ROUTE):
                     return gone
@@ -166,9 +178,8 @@ def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:
         raise e.answer(f"cannot release {route.place}") from e
 
 
-def _hand_over(vpc: Vpc, claim: Claim, route: ClaimedRoute, others: list[Claim]) -> ClaimedRoute:
+def _hand_over(vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRoute:
     """Create the route, now absent, for the other claim of this node that wants it through another ENI."""
-    heir = decide.heir(claim, route.place, others)
     if heir:
         try:
             vpc.create(route.place, heir.eni, route.account)
@@ -176,3 +187,35 @@ def _hand_over(vpc: Vpc, claim: Claim, route: ClaimedRoute, others: list[Claim])
             if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
                 raise
     return replace(route, state=State.GONE, successor="")
+
+
+def _is_here(world: World, present: Collection[str] | None, deadline: float, claim: Claim) -> bool:
+    """Whether the claim's ENI is on this node. Raises CniError when that cannot be seen."""
+    if present is not None:
+        return claim.eni in present
+    if not claim.mac:
+        return True  # a record of a release that did not say
+    metadata = world.metadata(deadline)
+    try:
+        return metadata.knows(claim.mac)
+    finally:
+        metadata.close()
+
+
+def _is_able(
+    policy: NodeConf, table: RouteTable, place: Place, here: Callable[[Claim], bool], claim: Claim
+) -> bool:
+    """Whether ``claim`` may be given the route at ``place``: policy gives it, and its ENI is here."""
+    given = policy.allows_table(table) and policy.allows_destination(place.destination, claim.pod.namespace)
+    return given and here(claim)
+
+
+def _is_kept(world: World, claim: Claim, place: Place) -> bool:
+    """Whether another claim that has ended keeps the route of ``claim``: its grace is not over."""
+    now = world.now()
+    return any(
+        route.place == place and not route.state.live and route.after > now
+        for other in world.claims.at(place)
+        if other.eni == claim.eni and other.attachment != claim.attachment
+        for route in other.routes
+    )

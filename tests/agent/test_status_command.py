@@ -84,6 +84,7 @@ def document(problems: tuple[str, ...] = (), error: str = "", **said: Any) -> di
             place("rtb-c"): Seen(None, error=error),
             place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
         },
+        (),
         now=NOON,
         clock=CLOCK,
     )
@@ -125,7 +126,7 @@ def test_what_wants_a_person_comes_first_and_counts():
 
 def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
-    found = status.document(facts, [], [], {}, now=NOON, clock=CLOCK)
+    found = status.document(facts, [], [], {}, (), now=NOON, clock=CLOCK)
     shown = statusview.text(found)
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
     assert statusview.wrong(found)
@@ -133,7 +134,7 @@ def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
 
 
 def test_a_node_without_claims():
-    found = status.document(status.Facts("1", 1, NOON), [], [], {}, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [], [], {}, (), now=NOON, clock=CLOCK)
     assert statusview.text(found).endswith(": ready\n\nno claims\n")
 
 
@@ -157,7 +158,7 @@ def test_the_document_is_json_and_says_all():
 def test_bad_records_and_lost_ones_are_shown():
     lost = claim(unresolved={"type": "floatip"})
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
-    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, (), now=NOON, clock=CLOCK)
     assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
     assert "routes unknown (its record was lost)\n" in statusview.text(found)
 
@@ -169,7 +170,7 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
 
 def test_names_do_not_steer_the_terminal():
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
-    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, (), now=NOON, clock=CLOCK)
     assert "core/?]0;x??" in statusview.text(found)
 
 

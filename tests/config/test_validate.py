@@ -323,16 +323,6 @@ WARNINGS = [
         "0.0.0.0/0 allows every address of the family, also others' ones on-premises",
         id="node-everything-allowed",
     ),
-    pytest.param(
-        {
-            "allowedDestinations": [{"cidr": "10.0.0.0/8"}],
-            "allowedRouteTables": {"ids": ["rtb-1"]},
-            "reconcileSeconds": 30,
-        },
-        "$.reconcileSeconds",
-        "below 51 an older owner may take a route before the newest one mends it",
-        id="node-short-reconcile",
-    ),
 ]
 
 

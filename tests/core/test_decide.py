@@ -330,6 +330,7 @@ def claim(container: str, eni: str, state: State = State.HELD, created: float = 
         pytest.param(Target("eni-1", is_eni=True, active=False), [], Release.DELETE, id="ours, blackhole"),
         pytest.param(Target("eni-9", is_eni=True), [], Release.LEAVE, id="another node's"),
         pytest.param(Target("igw-1", is_eni=False), [], Release.LEAVE, id="not a network interface"),
+        pytest.param(Target("eni-1", is_eni=True, propagated=True), [], Release.LEAVE, id="propagated"),
         pytest.param(
             Target("eni-1", is_eni=True), [claim("b", "eni-1")], Release.LEAVE, id="second pod, same ENI"
         ),
@@ -348,12 +349,39 @@ def claim(container: str, eni: str, state: State = State.HELD, created: float = 
     ],
 )
 def test_release(target, others, what):
-    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others) is what
+    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always) is what
+
+
+def always(claim: Claim) -> bool:
+    return True
+
+
+def never(claim: Claim) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        pytest.param(Target("eni-1", is_eni=True), Release.LEAVE, id="works: another node has it"),
+        pytest.param(Target("eni-1", is_eni=True, active=False), Release.DELETE, id="blackhole: ours"),
+    ],
+)
+def test_release_through_an_eni_that_is_not_here(target, what):
+    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always) is what
+
+
+def test_what_no_other_claim_may_have_is_not_handed_over():
+    ended, other = claim("a", "eni-1", State.RELEASING), claim("b", "eni-2")
+    target = Target("eni-1", is_eni=True)
+    assert decide.release(target, ended, PLACE, [other], always, never) is Release.DELETE
+    assert decide.heir(ended, PLACE, [other], never) is None
 
 
 def test_the_newest_heir_inherits():
     old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
-    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old]) is new
+    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new
+    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old], lambda each: each is old) is old
 
 
 enis = st.sampled_from(["eni-1", "eni-2", "eni-3"])
@@ -367,12 +395,12 @@ def test_release_never_takes_a_route_from_a_live_claim(route, others):
     """After the decision is applied, a live claim that had the route has it, and what we end has not."""
     ended = claim("ended", "eni-1", State.RELEASING)
     rest = [claim(str(n), eni, state, created=n) for n, (eni, state) in enumerate(others)]
-    what = decide.release(Target(route, is_eni=True) if route else None, ended, PLACE, rest)
+    what = decide.release(Target(route, is_eni=True) if route else None, ended, PLACE, rest, always, always)
     after = route
     if what is Release.DELETE:
         after = None
     elif what is Release.HAND_OVER:
-        after = decide.heir(ended, PLACE, rest).eni
+        after = decide.heir(ended, PLACE, rest, always).eni
     holders = {each.eni for each in rest if each.wants(PLACE)}
     if route in holders:
         assert after == route

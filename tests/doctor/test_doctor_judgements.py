@@ -85,6 +85,14 @@ def test_routes_in_the_way(routes, wanted):
     assert ids(tables.conflicts([table(routes)], [NET, NET6, DUMMY])) == wanted
 
 
+def test_a_pod_whose_eni_left_is_cut_off_and_its_blackhole_is_not_for_the_sweep():
+    claims = [Claimed("default/db", "net1", "/run/netns/x", eni, ()) for eni in (DEAD.id, "eni-here")]
+    found = list(tables.cut_off(claims, {"eni-here"}))
+    assert ids(found) == ["address-cut-off"]
+    assert "delete the pod (default/db), or attach" in found[0].remedy
+    assert ids(tables.conflicts([table({"192.168.0.7/32": DEAD})], [NET], {DEAD.id})) == []
+
+
 @pytest.mark.parametrize(
     ("destination", "stands", "option"),
     [

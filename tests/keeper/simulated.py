@@ -17,7 +17,7 @@ from cni_floatip.agent.keeper import Keeper
 from cni_floatip.agent.memory import Memory
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.ec2writes import Seen, take
-from cni_floatip.errors import CniError, Ec2Error, Ec2Fault
+from cni_floatip.errors import CniError, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model import Attachment, Network, Place, PodIdentity, RouteTable, Subnet, Target
 from cni_floatip.nodeconf import NodeConf
 from cni_floatip.operations.delete import end
@@ -165,6 +165,8 @@ class SimulatedNode:
         self.said: list[str] = []
         self.repaired: list[str] = []
         self.netns: dict[str, int] = {}
+        self.interfaces_hidden = False
+        self.superseded = 0
         self.boot_id = "boot"
         self._directory = directory
         self._policy = policy
@@ -184,6 +186,9 @@ class SimulatedNode:
                 node.repaired.append(what)
                 del node.repaired[:-100]
 
+            def superseded_live(self) -> None:
+                node.superseded += 1
+
         self.world = World(
             policy=self._policy,
             on_delete="release",
@@ -202,7 +207,7 @@ class SimulatedNode:
             later=lambda: None,
             spawn=self.spawn,
         )
-        self.keeper = Keeper(self.world, Counts(), present=lambda: self.enis)
+        self.keeper = Keeper(self.world, Counts(), present=self.interfaces)
         self.claims.listen(self.keeper.changed)
         self.due = clock()
 
@@ -214,6 +219,12 @@ class SimulatedNode:
 
     def metadata(self, deadline: float) -> Metadata:
         raise AssertionError("not asked for in this test")
+
+    def interfaces(self) -> tuple[str, ...]:
+        """Return the ENIs that are on this node."""
+        if self.interfaces_hidden:
+            raise TryAgain("instance metadata does not answer")
+        return self.enis
 
     def sleep(self, seconds: float) -> None:
         """Take no time."""

@@ -13,6 +13,7 @@ from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.keeping import (
     HELD_PATIENCE,
     LOOKS_AFTER_ADD,
+    STALE_SECONDS,
     Act,
     Sight,
     Sighting,
@@ -29,6 +30,10 @@ NOW = 1_000_000.0
 RECONCILE = 60.0
 MINE, ALSO_MINE, FORMER, OTHER = "eni-mine", "eni-also-mine", "eni-former", "eni-other"
 PRESENT = frozenset({MINE, ALSO_MINE})
+
+
+def GIVEN(claim: Claim) -> bool:  # noqa: N802 (a constant, as the others)
+    return True
 
 
 def stake(state: State, eni: str = MINE, age: float = 3600, after: float = 0, who: str = "c1") -> Stake:
@@ -76,7 +81,7 @@ LIVE = {  # observed: (act, what a held claim becomes, whether it is reported)
     "absent": (Act.CREATE, State.HELD, False),
     "our ENI, active": (Act.NOTHING, State.HELD, False),
     "our present ENI, blackhole": (Act.NOTHING, State.HELD, True),
-    "our former ENI, blackhole": (Act.DELETE, State.HELD, False),
+    "our former ENI, blackhole": (Act.NOTHING, State.HELD, True),
     "another's, blackhole": (Act.DELETE, State.HELD, False),
     "other ENI, active": (Act.NOTHING, State.SUPERSEDED, False),
     "not an ENI": (Act.NOTHING, State.HELD, True),
@@ -98,18 +103,112 @@ ENDED = {  # observed: (act, what a releasing claim becomes)
 @pytest.mark.parametrize("what", OBSERVED)
 def test_a_live_claim(what):
     owner = stake(State.HELD, eni=FORMER if "former" in what else MINE)
-    verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     act, becomes, reported = LIVE[what]
     assert verdict.act is act
     assert verdict.states.get(owner.claim.attachment, State.HELD) is becomes
     assert bool(verdict.reports) is reported
 
 
+CUT_OFF = {  # observed by a live claim whose ENI is not on this node: what it becomes
+    "absent": State.HELD,
+    "our former ENI, active": State.SUPERSEDED,  # another node has it
+    "our former ENI, blackhole": State.HELD,
+    "another's, blackhole": State.HELD,
+    "other ENI, active": State.SUPERSEDED,
+    "not an ENI": State.HELD,
+}
+LEFT = eni(FORMER)
+"""What another node's route through the ENI that was ours looks like."""
+
+
+@pytest.mark.parametrize("what", CUT_OFF)
+@pytest.mark.parametrize("age", [5, 3600])
+def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what, age):
+    owner = stake(State.HELD, eni=FORMER, age=age)
+    target = LEFT if what == "our former ENI, active" else OBSERVED[what]
+    verdict = judge([owner], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
+    assert (verdict.act, verdict.due) == (Act.NOTHING, None)
+    assert verdict.states.get(owner.claim.attachment, State.HELD) is CUT_OFF[what]
+    report = verdict.reports[owner.claim.attachment]
+    assert what == "not an ENI" or "delete the pod, or attach it again" in report
+
+
+def test_a_route_through_what_was_our_eni_and_works_is_another_nodes():
+    past = stake(State.RELEASING, eni=FORMER)
+    verdict = judge([past], seen(LEFT), PRESENT, NOW, RECONCILE, GIVEN)
+    assert (verdict.act, verdict.states) == (Act.NOTHING, {past.claim.attachment: State.GONE})
+
+
+def test_one_that_is_cut_off_leaves_the_mending_to_one_that_is_not():
+    cut_off, other = stake(State.HELD, eni=FORMER, age=5), stake(State.HELD, who="other")
+    verdict = judge([cut_off, other], seen(eni(FORMER, active=False)), PRESENT, NOW, RECONCILE, GIVEN)
+    assert (verdict.act, verdict.by) == (Act.DELETE, other)
+
+
+NOT_GIVEN = {  # observed by a live claim whose place policy does not give: what it becomes, if it is reported
+    "absent": (State.HELD, True),
+    "our ENI, active": (State.HELD, False),
+    "our present ENI, blackhole": (State.HELD, True),
+    "another's, blackhole": (State.HELD, True),
+    "other ENI, active": (State.SUPERSEDED, False),
+    "not an ENI": (State.HELD, True),
+}
+
+
+@pytest.mark.parametrize("what", NOT_GIVEN)
+@pytest.mark.parametrize("age", [5, 3600])
+def test_what_policy_does_not_give_any_more_is_not_written(what, age):
+    owner = stake(State.HELD, age=age)
+    verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, lambda _: False)
+    becomes, reported = NOT_GIVEN[what]
+    assert (verdict.act, verdict.due) == (Act.NOTHING, None)
+    assert verdict.states.get(owner.claim.attachment, State.HELD) is becomes
+    assert bool(verdict.reports) is reported
+
+
+def test_policy_is_asked_for_each_claim():
+    """A destination may be given to the pods of one namespace alone."""
+    no, yes = stake(State.HELD, age=5, who="no"), stake(State.HELD, who="yes")
+    verdict = judge([no, yes], seen(None), PRESENT, NOW, RECONCILE, lambda claim: claim is yes.claim)
+    assert (verdict.act, verdict.by) == (Act.CREATE, yes)
+    assert list(verdict.reports) == [no.claim.attachment]
+
+
+def test_what_has_ended_is_released_whatever_policy_says_now():
+    past = stake(State.RELEASING)
+    verdict = judge([past], seen(eni(MINE)), PRESENT, NOW, RECONCILE, lambda _: False)
+    assert (verdict.act, verdict.by) == (Act.RELEASE, past)
+
+
+class TestAGraceThatIsNotOver:
+    """The route stays for all ended claims of the same ENI."""
+
+    RECENT = stake(State.RELEASING, who="recent", after=NOW + 5)
+
+    @pytest.mark.parametrize("target", [eni(MINE), eni(MINE, active=False)], ids=["active", "blackhole"])
+    @pytest.mark.parametrize("state", [State.RELEASING, State.GONE])
+    def test_holds_for_an_older_claim(self, state, target):
+        older = stake(state, who="older")
+        verdict = judge([older, self.RECENT], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
+        assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+
+    def test_of_another_eni_is_nothing_to_it(self):
+        older = stake(State.RELEASING, eni=ALSO_MINE, who="older")
+        verdict = judge([older, self.RECENT], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
+        assert (verdict.act, verdict.by) == (Act.RELEASE, older)
+
+    def test_holds_against_a_live_claim_through_another_eni(self):
+        older, owner = stake(State.GONE, who="older"), stake(State.HELD, eni=ALSO_MINE, who="owner")
+        verdict = judge([older, self.RECENT, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
+        assert verdict.act is Act.NOTHING
+
+
 @pytest.mark.parametrize("what", OBSERVED)
 @pytest.mark.parametrize("state", [State.RELEASING, State.GONE])
 def test_a_claim_that_has_ended(what, state):
     past = stake(state, eni=FORMER if "former" in what else MINE)
-    verdict = judge([past], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    verdict = judge([past], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     act, becomes = ENDED[what]
     assert verdict.act is act
     if becomes is State.GONE:
@@ -119,14 +218,14 @@ def test_a_claim_that_has_ended(what, state):
 @pytest.mark.parametrize("what", OBSERVED)
 def test_nothing_is_done_for_a_claim_within_its_grace(what):
     leaving = stake(State.RELEASING, after=NOW + 1)
-    verdict = judge([leaving], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    verdict = judge([leaving], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.states) == (Act.NOTHING, {})
 
 
 @pytest.mark.parametrize("what", OBSERVED)
 def test_an_add_under_way_decides_for_itself(what):
     stakes = [stake(State.CLAIMING), stake(State.HELD, who="c2"), stake(State.GONE, who="c3")]
-    verdict = judge(stakes, seen(OBSERVED[what]), PRESENT, NOW, RECONCILE)
+    verdict = judge(stakes, seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.states) == (Act.NOTHING, {})
 
 
@@ -147,29 +246,30 @@ def test_patience(who, target):
     waiting = stake(state, age=age)
     assert patience(waiting.route, NOW, RECONCILE) == seconds
     act = Act.CREATE if target is None else Act.DELETE
-    assert judge([waiting], seen(target, seconds), PRESENT, NOW, RECONCILE).act is act
+    assert judge([waiting], seen(target, seconds), PRESENT, NOW, RECONCILE, GIVEN).act is act
     if seconds:
-        early = judge([waiting], seen(target, seconds - 0.1), PRESENT, NOW, RECONCILE)
+        early = judge([waiting], seen(target, seconds - 0.1), PRESENT, NOW, RECONCILE, GIVEN)
         assert early.act is Act.NOTHING
+        assert early.due == pytest.approx(50_000.1), "then its time has come"
 
 
 def test_the_newest_of_those_who_need_not_wait_mends():
     stakes = [stake(State.HELD, age=900, who="old"), stake(State.HELD, age=5, who="new")]
     stakes.append(stake(State.SUPERSEDED, age=8, who="robbed"))
-    verdict = judge(stakes, seen(None, 0), PRESENT, NOW, RECONCILE)
+    verdict = judge(stakes, seen(None, 0), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.act is Act.CREATE
     assert verdict.by is stakes[1]
 
 
 def test_a_superseded_claim_holds_again_when_the_route_is_ours():
     robbed = stake(State.SUPERSEDED)
-    verdict = judge([robbed], seen(eni(MINE)), PRESENT, NOW, RECONCILE)
+    verdict = judge([robbed], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.states == {robbed.claim.attachment: State.HELD}
 
 
 def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_eni():
     past, owner = stake(State.RELEASING, who="past"), stake(State.HELD, who="owner")
-    verdict = judge([past, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE)
+    verdict = judge([past, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.act is Act.NOTHING
     assert verdict.states == {past.claim.attachment: State.GONE, owner.claim.attachment: State.HELD}
 
@@ -179,22 +279,22 @@ class TestTwoEnisOfOneNode:
 
     def test_the_route_stays_where_another_live_claim_holds_it(self):
         holder = stake(State.HELD, eni=ALSO_MINE, who="holder")
-        verdict = judge([self.OWNER, holder], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        verdict = judge([self.OWNER, holder], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
         assert verdict.states[self.OWNER.claim.attachment] is State.SUPERSEDED
 
     def test_who_has_ended_there_releases_and_so_hands_over(self):
         past = stake(State.RELEASING, eni=ALSO_MINE, who="past")
-        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.by) == (Act.RELEASE, past)
 
     def test_not_before_its_grace_is_over(self):
         past = stake(State.RELEASING, eni=ALSO_MINE, who="past", after=NOW + 5)
-        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
 
     def test_what_nobody_claimed_there_is_moved(self):
-        verdict = judge([self.OWNER], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE)
+        verdict = judge([self.OWNER], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.by) == (Act.MOVE, self.OWNER)
 
 
@@ -231,9 +331,15 @@ class TestHowLongARouteWasBroken:
 
 def test_the_schedule_keeps_the_invariants_of_the_exploration():
     gaps = [b - a for a, b in zip((0.0, *LOOKS_AFTER_ADD), LOOKS_AFTER_ADD, strict=False)]
-    staleness = 15
-    assert max(gaps) + staleness <= HELD_PATIENCE
-    assert RECONCILE * 1.1 + HELD_PATIENCE + staleness < 2 * RECONCILE
+    assert STALE_SECONDS == 15
+    assert max(gaps) + STALE_SECONDS <= HELD_PATIENCE
+
+
+@pytest.mark.parametrize("reconcile", [1, 5, 10, 20, 30, 50, 60, 300, 3600])
+def test_a_superseded_claim_waits_longer_than_one_that_holds_the_route_needs(reconcile):
+    robbed = patience(stake(State.SUPERSEDED).route, NOW, reconcile)
+    assert robbed >= 1.1 * reconcile + HELD_PATIENCE + STALE_SECONDS
+    assert robbed >= 2 * reconcile
 
 
 states = st.sampled_from(list(State))
@@ -251,7 +357,7 @@ def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched
         stake(state, through, age, after if state is State.RELEASING else 0, who=f"c{i}")
         for i, (state, through, age, after) in enumerate(drawn)
     ]
-    verdict = judge(stakes, seen(target, broken_for), PRESENT, NOW, RECONCILE)
+    verdict = judge(stakes, seen(target, broken_for), PRESENT, NOW, RECONCILE, GIVEN)
     if verdict.act is Act.CREATE:
         assert target is None
     if verdict.act in (Act.DELETE, Act.RELEASE, Act.MOVE):
@@ -261,6 +367,9 @@ def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched
         live = [s for s in stakes if s.live]
         assert not (target.active and target.id not in {s.claim.eni for s in stakes} | PRESENT)
         assert not any(s.claim.eni == target.id and target.active for s in live)
+        assert not (target.active and target.id not in PRESENT), "it is another node's"
+    if verdict.act is not Act.NOTHING and verdict.by and verdict.by.live:
+        assert verdict.by.claim.eni in PRESENT
     for stake_ in stakes:
         if stake_.live:
             assert verdict.states.get(stake_.claim.attachment, State.HELD).live
@@ -288,4 +397,14 @@ def test_sight_of_every_row():
         Sight.NOT_ENI,
     ]
     assert [sight(target, MINE, PRESENT) for target in OBSERVED.values()] == expected
-    assert sight(eni(FORMER, active=False), FORMER, PRESENT) is Sight.DEAD
+    assert [sight(target, FORMER, PRESENT) for target in (*OBSERVED.values(), LEFT)] == [
+        Sight.CUT_OFF,
+        Sight.TAKEN,
+        Sight.CUT_OFF,
+        Sight.FORMER,
+        Sight.CUT_OFF,
+        Sight.TAKEN,
+        Sight.NOT_ENI,
+        Sight.NOT_ENI,
+        Sight.TAKEN,
+    ]

@@ -29,7 +29,12 @@ def quota(looks: Looks) -> Iterable[Finding]:
 
 
 def conflicts(looks: Looks) -> Iterable[Finding]:
-    wrong = list(tables.conflicts(looks.allowed, looks.ranges))
+    here = {eni.id for eni in looks.enis}
+    away = {claim.eni for claim in looks.claims_if_told} - here
+    wrong = [
+        *tables.cut_off(looks.claims_if_told, here),
+        *tables.conflicts(looks.allowed, looks.ranges, away),
+    ]
     return wrong or [fine("", "nothing in the way, and no blackhole, in the allowed ranges")]
 
 

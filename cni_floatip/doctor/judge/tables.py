@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from ... import cidr
 from ...model import Network, RouteTable, Subnet, Target
@@ -52,8 +52,10 @@ def counted(table: RouteTable, version: int) -> int:
     return sum(net.version == version and not target.propagated for net, target in table.routes.items())
 
 
-def conflicts(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterator[Finding]:
-    """Judge the routes inside the allowed ranges."""
+def conflicts(
+    tables: Sequence[RouteTable], ranges: Sequence[Network], cut_off: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Judge the routes inside the allowed ranges. What leads to the ENIs ``cut_off`` is judged by these."""
     for table in tables:
         for net, target in table.routes.items():
             range_ = next((each for each in ranges if cidr.within(net, each)), None)
@@ -62,9 +64,17 @@ def conflicts(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterat
             if not target.is_eni or target.propagated:
                 if _could_be_claimed(net, ranges):
                     yield _conflict(table, net, target)
-            elif not target.active:
+            elif not target.active and target.id not in cut_off:
                 what = f"{net} -> {target}"
                 yield found("route-blackhole", table.id, what, range=range_)
+
+
+def cut_off(claims: Sequence[Claimed], enis: Collection[str]) -> Iterator[Finding]:
+    """Judge whether the ENI of each live claim is among those of this node."""
+    for claim in claims:
+        if claim.eni not in enis:
+            what = f"its ENI {claim.eni} is not attached to this node"
+            yield found("address-cut-off", f"{claim.pod} {claim.ifname}", what, eni=claim.eni, pod=claim.pod)
 
 
 def _could_be_claimed(net: Network, ranges: Sequence[Network]) -> bool:
