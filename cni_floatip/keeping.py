@@ -35,7 +35,7 @@ looks of a node that holds a route + ``HELD_PATIENCE`` + staleness <= the patien
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from .claims import Claim, ClaimedRoute, State
@@ -218,6 +218,9 @@ def judge(
         if act is not Act.NOTHING and seen.broken is not None:
             due = seen.broken + patience(by.route, now, reconcile)
             act, due = (act, None) if seen.at >= due else (Act.NOTHING, due)
+    elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):
+        past = _for_ended(ended, seen, present, now)  # nobody who could mend it wants what is there
+        return replace(past, states={**states, **past.states}, reports=reports)
     states |= {
         stake.claim.attachment: State.GONE
         for stake in ended

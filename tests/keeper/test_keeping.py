@@ -146,6 +146,13 @@ def test_one_that_is_cut_off_leaves_the_mending_to_one_that_is_not():
     assert (verdict.act, verdict.by) == (Act.DELETE, other)
 
 
+def test_nor_does_it_keep_a_blackhole_that_an_ended_claim_left():
+    cut_off, past = stake(State.HELD, eni=FORMER), stake(State.RELEASING, eni=OTHER, who="past")
+    verdict = judge([cut_off, past], seen(eni(OTHER, active=False)), PRESENT, NOW, RECONCILE, GIVEN)
+    assert (verdict.act, verdict.by) == (Act.RELEASE, past)
+    assert list(verdict.reports) == [cut_off.claim.attachment]
+
+
 NOT_GIVEN = {  # observed by a live claim whose place policy does not give: what it becomes, if it is reported
     "absent": (State.HELD, True),
     "our ENI, active": (State.HELD, False),
