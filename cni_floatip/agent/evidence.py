@@ -61,7 +61,10 @@ def _holds_a_namespace(directory: str) -> bool:
         own = os.stat("/proc/self/ns/net")  # noqa: PTH116 (follows the link)
         with os.scandir(directory) as entries:
             for entry in itertools.islice(entries, ENTRIES):
-                found = entry.stat()
+                try:
+                    found = entry.stat()
+                except OSError:  # a link that leads nowhere, a name that has vanished since
+                    continue
                 if found.st_dev == own.st_dev and found.st_ino != own.st_ino:
                     return True
     except OSError:

@@ -7,13 +7,14 @@ AWS does not answer, looks become rarer and nothing is forgotten: all that is to
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..claims import LATE_SECONDS, Claim, State
-from ..errors import CniError, Ec2Error
+from ..errors import CniError, Ec2Error, IoFailure
 from ..keeping import LONGEST_GAP, LOOKS_AFTER_ADD
 from ..model import Attachment, Place
 from ..operations.delete import end
@@ -238,17 +239,33 @@ class Keeper:
         if not self._mender.knows_interfaces:
             return  # what leads to an ENI of a claim may be this node's
         for claim in world.claims.all()[0]:
+            if claim.live and self._may_forget(claim):
+                self._forget_what_it_left(claim)
             if claim.state is not State.GONE or claim.attachment in self._mender.pending:
                 continue
             if claim.standby:
                 continue  # its pod is there, and may put an address back
-            if not groups_of(claim) <= self._mender.seen:
-                continue  # it has not been looked at
-            if claim.routes and world.now() < claim.written + LATE_SECONDS:
+            if claim.routes and not self._may_forget(claim):
                 continue
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 if free and world.claims.get(claim.attachment) == claim:
                     world.claims.erase(claim.attachment)
+
+    def _may_forget(self, claim: Claim) -> bool:
+        """Whether it has been looked at, and no request of ours for it can land any more."""
+        if claim.attachment in self._mender.pending or not groups_of(claim) <= self._mender.seen:
+            return False
+        return self._world.now() >= claim.written + LATE_SECONDS
+
+    def _forget_what_it_left(self, claim: Claim) -> None:
+        """Take the ``gone`` routes out of a live claim: those of tables that it has left, for good."""
+        routes = tuple(route for route in claim.routes if route.state is not State.GONE)
+        if routes == claim.routes:
+            return
+        with self._world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+            if free and self._world.claims.get(claim.attachment) == claim:
+                with contextlib.suppress(IoFailure):  # a full disk: later
+                    self._world.claims.put(replace(claim, routes=routes))
 
     # -- pods and interfaces --------------------------------------------------------------------------
 

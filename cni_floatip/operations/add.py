@@ -80,8 +80,8 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
         if before:
             _clear(pod, before)
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-    if before and before.eni != claim.eni:  # the interface was given another ENI, with no DEL between
-        _release_now(world, before.with_state(State.RELEASING))
+    if before and before.eni and before.eni != claim.eni:
+        _leave(world, before)
     world.claims.put(claim)
     vanished: set[Place] = set()
     try:
@@ -221,6 +221,20 @@ def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     if not isinstance(now, Claim) or now.deleted:
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     return held
+
+
+def _leave(world: World, before: Claim) -> None:
+    """Release what this attachment has through another ENI, with no DEL between. Raises TryAgain.
+
+    A record knows one ENI: while the old routes may be there, it is not written over.
+    """
+    routes = (replace(route, state=State.RELEASING, after=0.0) for route in before.routes)
+    ended = replace(before, routes=tuple(routes))
+    world.claims.put(ended)
+    _release_now(world, ended)
+    left = world.claims.get(before.attachment)
+    if isinstance(left, Claim) and left.state is not State.GONE:
+        raise TryAgain(f"the routes of {before.attachment} through {before.eni} are not released yet")
 
 
 def _release_now(world: World, claim: Claim) -> None:

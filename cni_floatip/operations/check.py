@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..claims import Claim, State
+from ..claims import Claim
 from ..ec2writes import repeated
 from ..errors import CniError, Ec2Error, NotAsClaimed
 from ..model import Place, RouteTable
@@ -38,8 +38,8 @@ def check(request: Request, world: World) -> None:
 
 
 def _states(claim: Claim, prev: PrevResult) -> Iterator[str]:
-    for route in claim.routes:
-        if not route.state.live and not claim.watches:
+    for route in () if claim.live or claim.watches else claim.routes:  # a live one may have left a table
+        if not route.state.live:
             yield f"{route.place}: recorded as {route.state}"
     for address in prev.addresses:
         if address.ip not in {each.ip for each in claim.addresses}:
@@ -97,12 +97,12 @@ def _vpc_differences(world: World, claim: Claim, deadline: float) -> list[str]:
 
 def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str]:
     tables: dict[str, RouteTable] = {}
-    for account in {route.account for route in claim.routes}:
-        ids = sorted({route.place.table for route in claim.routes if route.account == account})
+    wanted = [route for route in claim.routes if route.state.live]
+    for account in {route.account for route in wanted}:
+        ids = sorted({route.place.table for route in wanted if route.account == account})
         tables |= {table.id: table for table in _tables(world, vpc, ids, account, deadline)}
-    for route in claim.routes:
-        if route.state.live if claim.watches else route.state is not State.GONE:
-            yield from _difference(route.place, claim.eni, tables)
+    for route in wanted:
+        yield from _difference(route.place, claim.eni, tables)
     if claim.source_dest_check != "ignore" and repeated(
         world, deadline, lambda: vpc.source_dest_check(claim.eni)
     ):

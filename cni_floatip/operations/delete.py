@@ -172,10 +172,13 @@ def _let_stay(world: World, claim: Claim, places: Collection[Place]) -> None:
             routes = tuple(route for route in now.routes if route.state.live or route.place not in places)
             if routes == now.routes:
                 continue
-            if routes:
-                world.claims.put(replace(now, routes=routes))
-            else:
-                world.claims.erase(now.attachment)
+            try:
+                if routes:
+                    world.claims.put(replace(now, routes=routes))
+                else:
+                    world.claims.erase(now.attachment)
+            except IoFailure as e:  # the DEL itself is yet to be recorded
+                world.log(f"{now.attachment}: {e}")
 
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.errors import IoFailure
 from cni_floatip.model import Attachment, Place, PodIdentity, PodRoute, PodRule
-from cni_floatip.store import Problem, Store
+from cni_floatip.store import Problem, Store, write_whole
 
 CLAIM = Claim(
     attachment=Attachment("net", "c1", "net1"),
@@ -218,3 +218,18 @@ def test_two_attachments_never_share_a_file(a, b):
     plain = "\0" not in "".join((*a, *b))  # CNI names hold no NUL
     if plain:
         assert (a == b) == (store._path(Attachment(*a)) == store._path(Attachment(*b)))
+
+
+def test_a_record_is_on_disk_with_its_name(tmp_path, monkeypatch):
+    """A rename survives a power cut only when its directory was synced after it."""
+    path, events = tmp_path / "claim.json", []
+    sync = os.fsync
+
+    def fsync(fd: int) -> None:
+        what = "directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"
+        events.append((what, path.exists()))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(path, b"{}")
+    assert events == [("file", False), ("directory", True)]

@@ -14,7 +14,7 @@ from cni_floatip.nodeconf import NodeConf
 from .simulated import FLOATING, Cluster, SimulatedNode
 
 GRACE = 60
-SEEDS = 20
+SEEDS = 10
 
 
 def policy(**keys: Any) -> NodeConf:
