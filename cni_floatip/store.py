@@ -187,9 +187,14 @@ class Store:
         """
         return self._hold(_OWNER, seconds=0, shared=not alone, claims=not alone)
 
-    def lock(self, what: str, seconds: float) -> contextlib.AbstractContextManager[bool]:
-        """Hold ``what`` among the processes of this node; false when it was not free in ``seconds``."""
-        return self._hold(_offset(what), seconds, shared=False)
+    def lock(
+        self, what: str, seconds: float, go_on: Callable[[], object] = lambda: None
+    ) -> contextlib.AbstractContextManager[bool]:
+        """Hold ``what`` among the processes of this node; false when it was not free in ``seconds``.
+
+        Raises what ``go_on`` raises meanwhile.
+        """
+        return self._hold(_offset(what), seconds, go_on, shared=False)
 
     def is_locked(self, what: str) -> bool:
         """Whether some call (also of this process) holds ``what`` now. Takes nothing, so disturbs nobody."""
@@ -199,11 +204,20 @@ class Store:
         return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager
-    def _hold(self, offset: int, seconds: float, *, shared: bool, claims: bool = True) -> Iterator[bool]:
+    def _hold(
+        self,
+        offset: int,
+        seconds: float,
+        go_on: Callable[[], object] = lambda: None,
+        *,
+        shared: bool,
+        claims: bool = True,
+    ) -> Iterator[bool]:
         request = _FLOCK.pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
         until = self._clock() + seconds
         with self._opened(claims=claims) as fd:
             while not (held := _try_lock(fd, request)) and self._clock() < until:
+                go_on()
                 self._sleep(_WAIT)
             yield held
 

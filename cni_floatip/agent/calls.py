@@ -26,8 +26,9 @@ from ..netconf import TIMEOUT_SECONDS
 from ..plugin import encoded, error_document
 from ..request import Request
 from ..versions import SUPPORTED
+from ..waiting import pause, unless
 from ..wire import Call
-from ..world import Vpc, World
+from ..world import Metadata, Vpc, World
 from .counts import Counts
 from .ends import Ends
 from .handed import Handed
@@ -55,12 +56,14 @@ class Ways:
     """What calls need besides the world of operations.
 
     ``view`` is EC2 in a region for one call: what stops it is asked while it waits its turn, and it waits
-    until a time of the world's clock at most. ``ready`` says why an ADD would fail now and ``broken`` which
+    until a time of the world's clock at most. ``metadata`` is instance metadata, until a deadline; what it is
+    given raises once the call is over. ``ready`` says why an ADD would fail now and ``broken`` which
     routes of pods that are here lead nowhere, "" for none; ``status`` is the node's document for
     ``floatipctl status``; ``spooled`` does the DELs of an attachment that wait, and says if none is left.
     """
 
     view: Callable[[str, Request, Callable[[], str], float], View]
+    metadata: Callable[[float, Callable[[], object]], Metadata]
     ready: Callable[[], str]
     broken: Callable[[], str]
     status: Callable[[], Mapping[str, Any]]
@@ -177,7 +180,13 @@ class Calls:
         world = replace(world, kernel=handed.kernel, inode=handed.inode)
         if asked.verb in ("ADD", "CHECK"):
             stop = Ends(asked, talk.stop, world).why
-        return replace(world, stop=stop)
+        go_on = unless(stop)
+        return replace(
+            world,
+            stop=stop,
+            sleep=lambda seconds: pause(seconds, self._world.sleep, go_on),
+            metadata=lambda deadline: self._ways.metadata(deadline, go_on),
+        )
 
     def _delete(self, asked: Request, world: World, log: Log) -> None:
         """DEL always completes: what goes wrong is for the operator to read, not for the runtime."""

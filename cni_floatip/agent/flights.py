@@ -12,12 +12,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import Ec2Error, TryAgain
+from .. import waiting
+from ..errors import Ec2Error
 
 GATHER_SECONDS = 0.5
 """A read that takes longer is not waited for: it may hang, with a connection that an AZ took along."""
-POLL_SECONDS = 1.0
-"""How often one who waits asks whether to give up, if nobody wakes it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +54,7 @@ class Flights:
         stop: Callable[[], str],
         turn: Callable[[], Any],
         read: Callable[[Any], Any],
-        left: Callable[[], float] = lambda: POLL_SECONDS,
+        left: Callable[[], float] = lambda: waiting.STEP_SECONDS,
     ) -> Any:
         """Return what ``read`` returns to this caller or to another who asked the same in time.
 
@@ -65,20 +64,20 @@ class Flights:
         """
         with self._lock:
             flight = self._join(question, urgency)
+
+        def attempt() -> bool | waiting.Later:
+            """Say whether the flight has landed; else become its pilot, unless it has one."""
+            if flight.landed:
+                return True
+            if flight.has_pilot:
+                return waiting.Later()
+            flight.has_pilot = True
+            return False
+
         try:
-            while True:
-                if why := stop():  # outside of the lock: it is somebody else's code
-                    raise TryAgain(f"stopped: {why}")
-                with self._lock:
-                    if flight.landed:
-                        return _landed(flight)
-                    if flight.has_pilot:
-                        if (seconds := left()) <= 0:
-                            raise TimeoutError
-                        flight.changed.wait(min(seconds, POLL_SECONDS))
-                        continue
-                    flight.has_pilot = True
-                return self._fly(question, flight, turn, read)
+            if waiting.wait_for(flight.changed, attempt, left, waiting.unless(stop)):
+                return _landed(flight)
+            return self._fly(question, flight, turn, read)
         finally:
             with self._lock:
                 self._leave(question, flight)

@@ -121,7 +121,9 @@ class Agent:
         self.watch = Watch(
             replace(self.world, log=log), self.metrics, known, vpc=self._watched, beat=followed.beat
         )
-        ways = Ways(self._view, self._not_ready, self._broken, self._status, self._work_off_spool)
+        ways = Ways(
+            self._view, self.metadata, self._not_ready, self._broken, self._status, self._work_off_spool
+        )
         self.calls = Calls(self.world, ways, self.metrics, log)
         self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log)
         self.accepting = health.Once("the socket does not accept calls yet")

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from .. import waiting
 from ..claims import Claim, State
 from ..errors import IoFailure
 from ..model import Attachment, Place
@@ -193,9 +194,9 @@ class Memory:
         yield True
 
     @contextlib.contextmanager
-    def lock(self, what: str, seconds: float) -> Iterator[bool]:
-        """Hold ``what``; false when it was not free in ``seconds``."""
-        held = self._take(what, seconds)
+    def lock(self, what: str, seconds: float, go_on: Callable[[], object] = waiting.always) -> Iterator[bool]:
+        """Hold ``what``; false when it was not free in ``seconds``. Raises what ``go_on`` raises."""
+        held = self._take(what, seconds, go_on)
         try:
             yield held
         finally:
@@ -208,17 +209,19 @@ class Memory:
         """Whether some call holds ``what`` now."""
         return what in self._held
 
-    def _take(self, what: str, seconds: float) -> bool:
+    def _take(self, what: str, seconds: float, go_on: Callable[[], object]) -> bool:
         until = time.monotonic() + seconds
-        with self._freed:
-            while what in self._held:
-                left = until - time.monotonic()
-                if left <= 0 or not self._freed.wait(left):
-                    if what not in self._held:
-                        break
-                    return False
+
+        def attempt() -> bool | waiting.Later:
+            if what in self._held:
+                return waiting.Later()
             self._held.add(what)
             return True
+
+        try:
+            return waiting.wait_for(self._freed, attempt, lambda: until - time.monotonic(), go_on)
+        except TimeoutError:
+            return False
 
 
 def _only_ends(claim: Claim, known: Claim | None) -> bool:

@@ -7,10 +7,12 @@ unknown. The service limits its callers: what several want to know at once is as
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from .. import waiting
 from ..errors import TryAgain
 from ..model import Eni, Node
 from ..world import Metadata
@@ -41,11 +43,12 @@ class Remembered:
         self._clock = clock
         self._known: dict[Hashable, _Read[Any]] = {}
         self._reads = 0
-        self._asking = threading.Lock()
+        self._asking = False
+        self._asked = threading.Condition()
 
-    def __call__(self, deadline: float) -> View:
-        """Return what one call sees; every method raises TryAgain at ``deadline``."""
-        return View(self, deadline)
+    def __call__(self, deadline: float, go_on: Callable[[], object] = waiting.always) -> View:
+        """Return what one call sees. Its methods raise TryAgain at ``deadline``, or what ``go_on`` raises."""
+        return View(self, deadline, go_on)
 
     def ask(
         self,
@@ -53,6 +56,7 @@ class Remembered:
         seconds: float,
         deadline: float,
         read: Callable[[Metadata], T],
+        go_on: Callable[[], object],
         is_answer: Callable[[T], bool] = lambda _: True,
     ) -> T:
         """Return what was read in the last ``seconds``, else read it now; at most one reads at a time.
@@ -63,8 +67,7 @@ class Remembered:
         known: _Read[T] | None = self._known.get(question)
         if known and known.at > since and is_answer(known.answer):
             return known.answer
-        if not self._asking.acquire(timeout=max(0.0, deadline - self._clock())):
-            raise TryAgain("instance metadata does not answer: others wait for it too")
+        self._take_turn(deadline, go_on)
         try:
             known = self._known.get(question)
             if known and (known.number > reads or (known.at > since and is_answer(known.answer))):
@@ -79,7 +82,23 @@ class Remembered:
             self._known[question] = _Read(found, at, number)
             return found
         finally:
-            self._asking.release()
+            with self._asked:
+                self._asking = False
+                self._asked.notify()
+
+    def _take_turn(self, deadline: float, go_on: Callable[[], object]) -> None:
+        until = time.monotonic() + deadline - self._clock()
+
+        def attempt() -> bool | waiting.Later:
+            if self._asking:
+                return waiting.Later()
+            self._asking = True
+            return True
+
+        try:
+            waiting.wait_for(self._asked, attempt, lambda: until - time.monotonic(), go_on)
+        except TimeoutError as e:
+            raise TryAgain("instance metadata does not answer: others wait for it too") from e
 
     def keep_only(self, macs: tuple[str, ...]) -> None:
         """Forget the ENIs that are not plugged in any more."""
@@ -91,38 +110,44 @@ class Remembered:
 class View:
     """Instance metadata for one call: ``world.Metadata``."""
 
-    def __init__(self, remembered: Remembered, deadline: float) -> None:
+    def __init__(self, remembered: Remembered, deadline: float, go_on: Callable[[], object]) -> None:
         self._remembered = remembered
         self._deadline = deadline
+        self._go_on = go_on
+
+    def _ask(
+        self,
+        question: Hashable,
+        seconds: float,
+        read: Callable[[Metadata], T],
+        is_answer: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        return self._remembered.ask(question, seconds, self._deadline, read, self._go_on, is_answer)
 
     def node(self) -> Node:
         """Return this instance."""
-        return self._remembered.ask("node", FOREVER, self._deadline, lambda service: service.node())
+        return self._ask("node", FOREVER, lambda service: service.node())
 
     def macs(self) -> tuple[str, ...]:
         """Return the MAC addresses of this instance's network interfaces as they are now."""
-        return self._remembered.ask("macs", 0, self._deadline, self._read_macs)
+        return self._ask("macs", 0, self._read_macs)
 
     def knows(self, mac: str) -> bool:
         """Return whether ``mac`` is that of an interface of this instance; asked again before it is not."""
-        found = self._remembered.ask(
-            "macs", ENI_SECONDS, self._deadline, self._read_macs, lambda macs: mac in macs
-        )
+        found = self._ask("macs", ENI_SECONDS, self._read_macs, lambda macs: mac in macs)
         return mac in found
 
     def primary_mac(self) -> str:
         """Return the MAC address of the primary network interface (device 0)."""
-        return self._remembered.ask("primary", FOREVER, self._deadline, lambda service: service.primary_mac())
+        return self._ask("primary", FOREVER, lambda service: service.primary_mac())
 
     def role(self) -> str:
         """Return the name of the instance profile's role, "" when there is none."""
-        return self._remembered.ask("role", ENI_SECONDS, self._deadline, lambda service: service.role())
+        return self._ask("role", ENI_SECONDS, lambda service: service.role())
 
     def eni(self, mac: str) -> Eni:
         """Return the network interface with ``mac``, as it was at most a minute ago."""
-        return self._remembered.ask(
-            ("eni", mac), ENI_SECONDS, self._deadline, lambda service: service.eni(mac)
-        )
+        return self._ask(("eni", mac), ENI_SECONDS, lambda service: service.eni(mac))
 
     def close(self) -> None:
         """Nothing of one call's own is open."""

@@ -11,11 +11,9 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from ..errors import Ec2Error, Ec2Fault, TryAgain
+from .. import waiting
+from ..errors import Ec2Error, Ec2Fault
 from .buckets import PUBLISHED, Arrivals, Line, Priority, Token
-
-POLL_SECONDS = 1.0
-"""How often one who waits asks whether to give up, if nobody wakes it."""
 
 
 class Action(NamedTuple):
@@ -60,23 +58,23 @@ class Turns:
         with self._lock:
             line, now = self._line(action), self._clock()
             since = now if key is None else self._arrivals.since(key, now)
-            waiting = line.join(priority, since, condition.notify)
+            place = line.join(priority, since, condition.notify)
+
+        def attempt() -> Token | waiting.Later:
+            now = self._clock()
+            due = line.due(place, now)
+            return line.take(now) if due == 0 else waiting.Later(due or waiting.STEP_SECONDS)
+
         try:
-            while True:
-                if why := stop():  # outside of the lock: it is somebody else's code
-                    raise TryAgain(f"stopped: {why}")
-                with self._lock:
-                    now = self._clock()
-                    due = line.due(waiting, now)
-                    if due == 0:
-                        return line.take(now)
-                    if now >= deadline:
-                        text = f"no turn came in time ({len(line)} in line): the request rate is used up"
-                        raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text)
-                    self._wait(condition, min(due or POLL_SECONDS, deadline - now, POLL_SECONDS))
+            return waiting.wait_for(
+                condition, attempt, lambda: deadline - self._clock(), waiting.unless(stop), self._wait
+            )
+        except TimeoutError as e:
+            text = f"no turn came in time ({len(line)} in line): the request rate is used up"
+            raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         finally:
             with self._lock:
-                line.leave(waiting)
+                line.leave(place)
 
     def at_once(self, action: Action) -> Token:
         """Take a token without waiting, where the request goes out in any case."""

@@ -26,6 +26,7 @@ from ..errors import (
 from ..model import Place, PodRoute, PodRule
 from ..netconf import NetConf
 from ..request import Request
+from ..waiting import unless
 from ..world import PodNet, Vpc, World
 from .leftovers import work_off
 from .plan import Asked, plan
@@ -50,7 +51,9 @@ def add(request: Request, world: World) -> dict[str, Any]:
     netns, ifname = request.netns, request.attachment.ifname
     with (
         world.kernel().open_pod(netns, ifname, override=request.netns_override) as pod,
-        world.claims.lock(attachment_lock(request.attachment), deadline - world.clock()) as mine,
+        world.claims.lock(
+            attachment_lock(request.attachment), deadline - world.clock(), unless(world.stop)
+        ) as mine,
     ):
         if not mine:
             raise TryAgain(f"another call for {request.attachment} is still at work")
@@ -159,7 +162,7 @@ def point(
     go_on: Callable[[], None],
 ) -> bool:
     """Make one place lead to ``eni``; false: its table, which no id names, is gone since it was selected."""
-    with world.claims.lock(place_lock(place), deadline - world.clock()) as free:
+    with world.claims.lock(place_lock(place), deadline - world.clock(), go_on) as free:
         if not free:
             raise TryAgain(f"{place}: another call on this node is writing it")
         try:

@@ -75,6 +75,7 @@ class Agent:
         }
         ways = Ways(
             view=lambda *_: None,  # type: ignore[arg-type,return-value]
+            metadata=lambda deadline, _: known["metadata"](deadline),
             ready=lambda: self.ready,
             broken=lambda: self.broken,
             status=lambda: {"claims": []},

@@ -43,6 +43,7 @@ class Node:
         self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.cluster.ec2)
         ways = Ways(
             view=lambda region, _, stop, until: self.warm.view(region, Priority.ADD, stop, until=until),
+            metadata=lambda deadline, _: self.node.metadata(deadline),
             ready=lambda: "",
             broken=lambda: "",
             status=dict,

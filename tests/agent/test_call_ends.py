@@ -109,7 +109,7 @@ def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(scene: Scene)
 
 
 def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("cni_floatip.agent.turns.POLL_SECONDS", 60.0)
+    monkeypatch.setattr("cni_floatip.waiting.STEP_SECONDS", 60.0)
     policy = NodeConf.parse({"dataDir": str(tmp_path / "data"), "spoolDir": str(tmp_path / "spool")})
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     agent = Agent(policy, logs.Log({}, logs.Lines("error", "json", Nowhere())), store)

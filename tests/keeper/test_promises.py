@@ -1,4 +1,4 @@
-"""Promises of the keeper and of calls that no other test would miss: each fails when its rule is taken away."""
+"""Promises of the keeper and of calls: each test fails when its rule is taken away (``tests/mutants.py``)."""
 
 from __future__ import annotations
 
