@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup root demo test test-all check format format-check lint types test-image bench docs manifests coverage lock clean
+.PHONY: help setup root demo test test-all mutants check format format-check lint types test-image bench docs manifests coverage lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,6 +39,9 @@ test: setup ## the tests, in minutes (ARGS="tests/lab -k route" some, WORKERS=0 
 
 test-all: root test ## the tests, and what is long because it is thorough: crash points, image, bare roots
 	$(PYTEST) -m thorough $(ARGS)
+
+mutants: setup ## plant known mistakes in a copy: a test must notice each (ARGS="-k keeping" some)
+	$(PY) tests/mutants.py $(ARGS)
 
 check: format-check lint types test ## format, lint, strict types, tests: before each commit
 

@@ -286,7 +286,7 @@ class SimulatedNode:
                 ended = replace(claim.with_state(State.RELEASING), written=self.cluster.now())
                 self.claims.put(ended)
                 try:
-                    release(self.world, self.ec2(), ended, self.cluster.clock() + 5)
+                    release(self.world, self.ec2(), ended, self.cluster.clock() + 5, self.interfaces())
                 except (CniError, Ec2Error) as late:
                     self.log(str(late))
                 raise TimeoutError(str(e)) from e

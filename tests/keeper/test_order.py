@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Target
+from cni_floatip.model import Place, Target
 from cni_floatip.nodeconf import NodeConf
 
 from .simulated import FLOATING, Cluster, SimulatedNode
@@ -205,6 +205,29 @@ class TestGrace:
         assert cluster.leads() == "eni-a2"
         cluster.pass_time(6)
         assert (cluster.leads(), a.state(stays)) == ("eni-a", "held")
+
+    def test_holds_against_an_add_that_fails(self, tmp_path, monkeypatch):
+        """It takes back at once what it wrote, but not what another pod's grace keeps."""
+        cluster = Cluster(tmp_path, "a", ("rtb-1", "rtb-2"))
+        a = cluster.nodes["a"]
+        first = a.add()
+        cluster.pass_time(100)
+        a.delete(first)
+        cluster.pass_time(2)
+        real = cluster.ec2.replace
+
+        def replace(place: Place, eni: str, account: str = "") -> None:
+            if place.table == "rtb-2":
+                raise Ec2Error(Ec2Fault.DENIED, "ReplaceRoute", "UnauthorizedOperation", "planted")
+            real(place, eni, account)
+
+        monkeypatch.setattr(cluster.ec2, "replace", replace)
+        with pytest.raises(TimeoutError):
+            a.add()
+        cluster.pass_time(GRACE - 5)
+        assert [cluster.leads(table) for table in ("rtb-1", "rtb-2")] == ["eni-a", "eni-a"]
+        cluster.pass_time(10)
+        assert [cluster.leads(table) for table in ("rtb-1", "rtb-2")] == ["", ""]
 
     def test_ends_with_sigterm_for_all(self, tmp_path):
         cluster = cluster_of(tmp_path, 1)

@@ -287,10 +287,11 @@ def test_a_claimed_address_that_is_probed_again_stays_claimed(pod: Pod) -> None:
     assert pod.states == {"192.168.0.2/32": "held"}
 
 
-def test_an_old_address_takes_no_route_that_works_elsewhere(pod: Pod) -> None:
+@pytest.mark.parametrize("dealt", [None, {ip_address(VIP): 5.0}], ids=["nobody knows", "dealt with"])
+def test_an_old_address_takes_no_route_that_works_elsewhere(pod: Pod, dealt: Any) -> None:
     pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
     pod.put(f"{VIP}/32")
-    pod.dealt = {ip_address(VIP): 5.0}
+    pod.dealt = dealt
     found = pod.look()
     assert names(found.elsewhere) == [VIP]
     assert not found.appeared

@@ -1,0 +1,533 @@
+"""Mistakes that a test must notice: ``make mutants`` plants each in a copy and runs the tests named for it.
+
+A row is data: the module, the text that is there exactly once, what it becomes, what that breaks, and where
+it should be noticed. A row whose text is not found exactly once is an error: bring the row up to date. Exit
+status 0 means that no mistake survived.
+
+    python tests/mutants.py [-k TEXT]        those whose name or module contains TEXT
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 300
+"""A run that takes longer hangs: that is noticed, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake. ``tests`` are what pytest is called with."""
+
+    name: str
+    module: str
+    there: str
+    becomes: str
+    breaks: str
+    tests: str
+
+
+KEEPING = "tests/keeper/test_keeping.py"
+KEEPER = "tests/keeper/test_keeper.py"
+CUT_OFF = "tests/keeper/test_cut_off.py"
+ORDER = "tests/keeper/test_order.py"
+PROMISES = "tests/keeper/test_promises.py"
+DELETED = "tests/keeper/test_deleted_for_good.py"
+WAITING = "tests/agent/test_waiting.py"
+
+MUTANTS = (
+    Mutant(
+        "detached",
+        "keeping",
+        "if stake.claim.eni in present and given(stake.claim)]",
+        "if given(stake.claim)]",
+        "the keeper writes through an ENI that is not here",
+        f"{KEEPING} {CUT_OFF}",
+    ),
+    Mutant(
+        "policy",
+        "keeping",
+        "if stake.claim.eni in present and given(stake.claim)]",
+        "if stake.claim.eni in present]",
+        "the keeper writes what policy gives no more",
+        f"{KEEPING} {ORDER}",
+    ),
+    Mutant(
+        "policy-destination",
+        "agent/mending",
+        "return allowed and table is not None and policy.allows_table(table)",
+        "return table is not None and policy.allows_table(table)",
+        "the keeper writes a destination that policy gives no more",
+        ORDER,
+    ),
+    Mutant(
+        "policy-table",
+        "agent/mending",
+        "return allowed and table is not None and policy.allows_table(table)",
+        "return allowed",
+        "the keeper writes a table that policy gives no more",
+        ORDER,
+    ),
+    Mutant(
+        "policy-hand-over",
+        "operations/release",
+        "return given and here(claim)",
+        "return here(claim)",
+        "a route is handed over in a table that policy gives no more",
+        ORDER,
+    ),
+    Mutant(
+        "hand-over-detached",
+        "operations/release",
+        "return given and here(claim)",
+        "return given",
+        "a route is handed over to a claim whose ENI is not here",
+        CUT_OFF,
+    ),
+    Mutant(
+        "moved",
+        "keeping",
+        "        if target.active:  # where it leads to",
+        "        if target.active and target.id != eni:  # where it leads to",
+        "the working route of the node that has the ENI now is deleted",
+        KEEPING,
+    ),
+    Mutant(
+        "moved-release",
+        "decide",
+        "    if target.active and not here(claim):",
+        "    if False:",
+        "a release deletes the working route of the node that has the ENI now",
+        f"tests/core/test_decide.py {CUT_OFF}",
+    ),
+    Mutant(
+        "propagated-release",
+        "decide",
+        "if target is None or not replaceable(target) or target.id != claim.eni:",
+        "if target is None or not target.is_eni or target.id != claim.eni:",
+        "a release asks EC2 to delete a propagated route",
+        "tests/core/test_decide.py",
+    ),
+    Mutant(
+        "grace-of-another",
+        "keeping",
+        "elif stake.claim.eni not in waiting:",
+        "else:",
+        "an older claim of the ENI releases the route within the grace of a newer one",
+        KEEPING,
+    ),
+    Mutant(
+        "grace-of-another-release",
+        "operations/release",
+        "if what is decide.Release.LEAVE or _is_kept(world, claim, place):",
+        "if what is decide.Release.LEAVE:",
+        "a failed ADD releases the route within the grace of another claim",
+        ORDER,
+    ),
+    Mutant(
+        "grace-take-over",
+        "keeping",
+        "if any(stake.route.after > now for stake in past):",
+        "if False:",
+        "a route is handed over within its grace",
+        f"{KEEPING} {ORDER}",
+    ),
+    Mutant(
+        "patience-superseded",
+        "keeping",
+        "return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)",
+        "return 2 * reconcile",
+        "with a short reconcileSeconds the older owner mends first",
+        f"{KEEPING} {ORDER}",
+    ),
+    Mutant(
+        "patience-held",
+        "keeping",
+        "        return HELD_PATIENCE\n",
+        "        return 0.0\n",
+        "an older claim mends at once",
+        KEEPING,
+    ),
+    Mutant(
+        "patience-due",
+        "agent/keeper",
+        "            self._due |= {_step(at) for at in self._mender.due}",
+        "            pass",
+        "a lost route is mended a look later than patience ends",
+        ORDER,
+    ),
+    Mutant(
+        "stretched",
+        "agent/keeper",
+        "stretch = 1.0 if self._holds() else self._stretch",
+        "stretch = self._stretch",
+        "throttled looks let the older owner mend first",
+        f"{ORDER} {KEEPER}",
+    ),
+    Mutant(
+        "superseded-at-once",
+        "agent/mending",
+        "if self._world.now() - stake.claim.written < STALE_SECONDS:",
+        "if False:",
+        "a stale read after an ordinary move counts as two owners",
+        ORDER,
+    ),
+    Mutant(
+        "seen-by-nobody",
+        "keeping",
+        "same = same and before is not None and at - before.at <= gap",
+        "same = same and before is not None",
+        "what nobody looked at counts as seen broken",
+        f"{KEEPING} {KEEPER}",
+    ),
+    Mutant(
+        "unlocked",
+        "agent/mending",
+        "                if not free:\n                    return  # a call on this node is writing it",
+        "                if False:\n                    return  # a call on this node is writing it",
+        "the keeper writes a place that a call is writing",
+        PROMISES,
+    ),
+    Mutant(
+        "judged-once",
+        "agent/mending",
+        "if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:",
+        "if verdict.by is None and not (verdict := self._judge(self._stakes(place), Sighting(None, at, 0.0,"
+        " -1e9), place, table, reconcile)).by:",
+        "no second judgement before the write: it hits the new owner",
+        PROMISES,
+    ),
+    Mutant(
+        "replaces",
+        "agent/mending",
+        "                ec2.create(place, by.claim.eni, account)\n",
+        "                try:\n                    ec2.create(place, by.claim.eni, account)\n"
+        "                except Ec2Error:\n                    ec2.replace(place, by.claim.eni, account)\n",
+        "the keeper answers RouteAlreadyExists by Replace",
+        PROMISES,
+    ),
+    Mutant(
+        "unrecorded",
+        "agent/mending",
+        "        if act is not Act.DELETE and not self._change(",
+        "        if False and not self._change(",
+        "a Create whose answer never comes is nobody's",
+        PROMISES,
+    ),
+    Mutant(
+        "no-table-at-all",
+        "agent/mending",
+        "        if not tables:  # no VPC",
+        "        if False:  # no VPC",
+        "an answer without any table ends claims",
+        PROMISES,
+    ),
+    Mutant(
+        "left-on-one-read",
+        "agent/joining",
+        "elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:",
+        "else:",
+        "a table is left on one stale read of tags",
+        PROMISES,
+    ),
+    Mutant(
+        "grace-from-del",
+        "operations/delete",
+        "return max(world.now(), claim.written) + world.policy.release_grace_seconds",
+        "return world.now() + world.policy.release_grace_seconds",
+        "grace does not wait for the end of the last write",
+        PROMISES,
+    ),
+    Mutant(
+        "no-grace",
+        "operations/delete",
+        "return max(world.now(), claim.written) + world.policy.release_grace_seconds",
+        "return 0.0",
+        "the route goes with the pod",
+        KEEPER,
+    ),
+    Mutant(
+        "evidence-path",
+        "agent/evidence",
+        "return [claim for claim in absent if _beside(claim.netns, seen)]",
+        "return absent",
+        "an absent path alone ends a claim",
+        PROMISES,
+    ),
+    Mutant(
+        "evidence-dangling",
+        "agent/evidence",
+        "                    continue\n",
+        "                    return False\n",
+        "a link that leads nowhere hides every namespace",
+        PROMISES,
+    ),
+    Mutant(
+        "client-gone",
+        "operations/add",
+        '        if why := world.stop():\n            raise TryAgain(f"stopped: {why}")\n        now =',
+        "        now =",
+        "an ADD succeeds for a client that has gone",
+        PROMISES,
+    ),
+    Mutant(
+        "keep-read-only",
+        "operations/delete",
+        "            except IoFailure as e:  # the DEL itself is yet to be recorded",
+        "            except ZeroDivisionError as e:",
+        "an older record that cannot be written stops a DEL",
+        PROMISES,
+    ),
+    Mutant(
+        "other-eni-overwritten",
+        "operations/add",
+        "    if isinstance(left, Claim) and left.state is not State.GONE:\n        raise",
+        "    if False:\n        raise",
+        "routes through an attachment's former ENI are forgotten",
+        PROMISES,
+    ),
+    Mutant(
+        "check-left-table",
+        "operations/check",
+        "for route in () if claim.live or claim.watches else claim.routes:",
+        "for route in claim.routes:",
+        "CHECK fails for ever after a table was left",
+        PROMISES,
+    ),
+    Mutant(
+        "left-for-ever",
+        "agent/keeper",
+        "                self._forget_what_it_left(claim)",
+        "                pass",
+        "the routes of tables that were left stay in live claims for ever",
+        PROMISES,
+    ),
+    Mutant(
+        "gone-erased",
+        "agent/keeper",
+        "return self._world.now() >= claim.written + LATE_SECONDS",
+        "return True",
+        "a write that lands late is nobody's",
+        KEEPER,
+    ),
+    Mutant(
+        "directory-unsynced",
+        "store",
+        "    _sync_directory(path.parent)",
+        "    pass",
+        "a power cut loses a record that was written",
+        "tests/core/test_store.py",
+    ),
+    Mutant(
+        "always-replace",
+        "ec2writes",
+        "(vpc.replace if exists else vpc.create)(place, eni, account)",
+        "vpc.replace(place, eni, account)",
+        "an ADD cannot create",
+        "tests/core/test_ec2writes.py",
+    ),
+    Mutant(
+        "old-decision",
+        "ec2writes",
+        "        if world.clock() - seen.at > FRESH_SECONDS:",
+        "        if False:",
+        "an ADD writes by what it read long ago",
+        "tests/core/test_ec2writes.py",
+    ),
+    Mutant(
+        "any-table",
+        "decide",
+        "forbidden = [table.id for table in tables if not policy.allows_table(table)]",
+        "forbidden: list[str] = []",
+        "an ADD writes tables that policy does not give",
+        "tests/core/test_decide.py",
+    ),
+    Mutant(
+        "superseded-as-held",
+        "keeping",
+        "return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)",
+        "return HELD_PATIENCE",
+        "a superseded claim is not last in line",
+        KEEPING,
+    ),
+    Mutant(
+        "blackhole-beside-cut-off",
+        "keeping",
+        "elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):",
+        "elif False:",
+        "an ended claim leaves its blackhole beside a claim that is cut off",
+        KEEPING,
+    ),
+    Mutant(
+        "others-ignored",
+        "operations/release",
+        "            others = live_claims(world, besides=claim.attachment, place=place)",
+        "            others: list[Claim] = []",
+        "a release takes the route of another claim of the node",
+        KEEPER,
+    ),
+    Mutant(
+        "not-undone",
+        "operations/add",
+        '        "take the VPC routes back": lambda: release(world, vpc, ended, until),\n',
+        "",
+        "the routes of a failed ADD stay until the keeper looks",
+        PROMISES,
+    ),
+    Mutant(
+        "deleted-in-the-last-moment",
+        "operations/add",
+        "    if not isinstance(now, Claim) or now.deleted:\n",
+        "    if False:\n",
+        "an ADD succeeds though a DEL came as it ended",
+        DELETED,
+    ),
+    Mutant(
+        "brought-back",
+        "agent/memory",
+        "            claim = claim.over(known)",
+        "            pass",
+        "an older copy brings a claim back that a DEL has ended",
+        DELETED,
+    ),
+    Mutant(
+        "memory-alone",
+        "agent/memory",
+        "            if not _only_ends(claim, known):",
+        "            if False:",
+        "a full disk: what is new counts in memory",
+        DELETED,
+    ),
+    Mutant(
+        "all-at-once",
+        "agent/keeper",
+        "for claim in evidence.gone(live, world.inode)[:1]:",
+        "for claim in evidence.gone(live, world.inode):",
+        "many claims end in one round without a DEL",
+        KEEPER,
+    ),
+    Mutant(
+        "joins-under-way",
+        "agent/flights",
+        "for flight in route.gathering if flight.urgency <= urgency)",
+        "for flight in [*route.under_way, *route.gathering] if flight.urgency <= urgency)",
+        "an ADD rests on a read that began before it",
+        "tests/agent/test_flights.py",
+    ),
+    Mutant(
+        "older-beside-newer",
+        "agent/wishes",
+        "if claim.created > own.created and claim.eni != own.eni:",
+        "if claim.created < own.created and claim.eni != own.eni:",
+        "an older ADD writes beside a newer one, which gives way",
+        "tests/agent/test_superseded.py",
+    ),
+    Mutant(
+        "unknown-believed",
+        "agent/metadata",
+        "        if known and known.at > since and is_answer(known.answer):",
+        "        if known and known.at > since:",
+        "an ENI that was just plugged in is unknown for a minute",
+        "tests/agent/test_remembered_metadata.py",
+    ),
+    Mutant(
+        "waits-unasked",
+        "waiting",
+        "        go_on()  # outside of the lock: it is somebody else's code",
+        "        pass",
+        "nobody who waits for a condition can be ended",
+        WAITING,
+    ),
+    Mutant(
+        "pauses-unasked",
+        "waiting",
+        "    while True:\n        go_on()\n        if seconds <= 0:",
+        "    while True:\n        if seconds <= 0:",
+        "a pause between attempts cannot be ended",
+        WAITING,
+    ),
+    Mutant(
+        "place-unasked",
+        "operations/add",
+        "with world.claims.lock(place_lock(place), deadline - world.clock(), go_on) as free:",
+        "with world.claims.lock(place_lock(place), deadline - world.clock()) as free:",
+        "an ADD that waits for a place keeps its pod's address busy",
+        WAITING,
+    ),
+    Mutant(
+        "undo-waits",
+        "operations/release",
+        "seconds, go_on = (0.0, always) if world.stop() else (deadline - world.clock(), unless(world.stop))",
+        "seconds, go_on = deadline - world.clock(), always",
+        "an ADD that was stopped waits for a place to take back what it never wrote",
+        WAITING,
+    ),
+    Mutant(
+        "restart-appears",
+        "operations/addresses",
+        "    return dealt is not None and dated != each.made",
+        "    return dated != each.made",
+        "a restart with no dates known takes working routes",
+        "tests/watch/test_watch_addresses.py",
+    ),
+)
+
+
+def planted(mutant: Mutant, copy: Path) -> str:
+    """Return what becomes of ``mutant`` in ``copy``: "killed", "survived", or why it could not be planted."""
+    source = copy / "cni_floatip" / f"{mutant.module}.py"
+    text = source.read_text()
+    if (times := text.count(mutant.there)) != 1:
+        return f"its place is there {times} times"
+    source.write_text(text.replace(mutant.there, mutant.becomes))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not thorough", *mutant.tests.split()]
+    try:
+        run = subprocess.run(
+            command,
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            timeout=SECONDS,
+            text=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "killed"
+    finally:
+        source.write_text(text)
+    if run.returncode not in (0, 1):  # no test was run: that notices nothing
+        return f"pytest could not run: {run.stdout[-500:]}{run.stderr[-500:]}"
+    return "killed" if run.returncode else "survived"
+
+
+def main() -> int:
+    """Plant them all, or those that were named; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("-k", default="", metavar="TEXT", help="those whose name or module contains it")
+    only = parser.parse_args().k
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name or only in mutant.module]
+    wrong = 0
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        for name in ("cni_floatip", "tests", "lab"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("setup.cfg", "pyproject.toml"):
+            shutil.copy(ROOT / name, copy)
+        for mutant in chosen:
+            outcome = planted(mutant, copy)
+            wrong += outcome != "killed"
+            print(f"{outcome:8}  {mutant.name:24}  {mutant.module}: {mutant.breaks}", flush=True)
+    print(f"{len(chosen)} planted, {wrong} not killed")
+    return int(bool(wrong) or not chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
