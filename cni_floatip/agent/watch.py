@@ -250,6 +250,9 @@ class Watch:
             if self._world.inode(each.netns) != each.inode:
                 self._world.log(f"{each.attachment}: {each.netns} is gone: its addresses are not followed")
                 self._drop(each.attachment)
+                claim = self._world.claims.get(each.attachment)
+                if isinstance(claim, Claim) and claim.watches:  # it may be back before the pod's end is told
+                    self._unseen[each.attachment] = (claim, True, now + UNSEEN_SECONDS)
         for claim, earlier, again in list(self._unseen.values()):
             if now >= again:
                 self._begin(claim, earlier=earlier)

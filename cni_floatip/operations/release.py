@@ -70,9 +70,10 @@ def release(
     todo = [route for route in claim.routes if not route.state.live and route.after <= now]
     record = _Record(world, claim)
     results: list[ClaimedRoute] = []
+    here = _Here(world, present, deadline)
 
     def end(route: ClaimedRoute) -> None:
-        results.append(_release_route(world, vpc, record, route, deadline, present))
+        results.append(_release_route(world, vpc, record, route, deadline, here))
 
     errors = world.together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
     record.put(results, written=True)
@@ -119,12 +120,11 @@ def _release_route(
     record: _Record,
     route: ClaimedRoute,
     deadline: float,
-    present: Collection[str] | None,
+    here: _Here,
 ) -> ClaimedRoute:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
     claim, place, patience = record.claim, route.place, Patience(world, deadline)
     gone = replace(route, state=State.GONE, successor="")
-    here = partial(_is_here, world, present, deadline)
 
     def in_time() -> None:
         if world.clock() >= deadline:
@@ -192,17 +192,28 @@ def _hand_over(vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRout
     return replace(route, state=State.GONE, successor="")
 
 
-def _is_here(world: World, present: Collection[str] | None, deadline: float, claim: Claim) -> bool:
-    """Whether the claim's ENI is on this node. Raises CniError when that cannot be seen."""
-    if present is not None:
-        return claim.eni in present
-    if not claim.mac:
-        return True  # a record of a release that did not say
-    metadata = world.metadata(deadline)
-    try:
-        return metadata.knows(claim.mac)
-    finally:
-        metadata.close()
+class _Here:
+    """Which claims' ENIs are on this node: as the caller knows, else as metadata says, asked once each."""
+
+    def __init__(self, world: World, present: Collection[str] | None, deadline: float) -> None:
+        self._world, self._present, self._deadline = world, present, deadline
+        self._known: dict[str, bool] = {}
+        self._asking = threading.Lock()
+
+    def __call__(self, claim: Claim) -> bool:
+        """Return whether the claim's ENI is here. Raises CniError when that cannot be seen."""
+        if self._present is not None:
+            return claim.eni in self._present
+        if not claim.mac:
+            return True  # a record of a release that did not say
+        with self._asking:
+            if claim.mac not in self._known:
+                metadata = self._world.metadata(self._deadline)
+                try:
+                    self._known[claim.mac] = metadata.knows(claim.mac)
+                finally:
+                    metadata.close()
+            return self._known[claim.mac]
 
 
 def _is_able(

@@ -335,3 +335,40 @@ def test_nothing_is_left_open(pod: Pod, node: Node) -> None:
         node.add(pod)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert ip("link", "show", netns=pod.name)
+
+
+@pytest.fixture
+def hidden() -> set[str]:
+    """Paths that cannot be seen for a while."""
+    return set()
+
+
+def test_a_namespace_that_cannot_be_seen_is_left_and_followed_again(
+    pod: Pod, tmp_path: Path, hidden: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is closed, because it would keep the pod's address busy; what is there has not appeared."""
+    monkeypatch.setattr("cni_floatip.agent.watch.UNSEEN_SECONDS", 0.5)
+    node = Node(tmp_path)
+    node.place.inode = lambda path: 0 if path in hidden else direct.inode(path)
+    opened: list[Events] = []
+
+    def listen_in(netns: str, inode: int) -> Events:
+        opened.append(open_events(netns, inode))
+        return opened[-1]
+
+    with node.agent(listen_in) as watch:
+        who = node.add(pod)
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        until(lambda: node.counts.seen == ["appeared"])
+        hidden.add(pod.path)
+        until(lambda: who not in watch.watching())
+        until(lambda: opened[0].fileno() == -1)
+        node.ec2.point(f"{VIP}/32", "eni-elsewhere")
+        writes = node.writes(f"{VIP}/32")
+        hidden.clear()
+        until(lambda: who in watch.watching())
+        rounds = node.rounds
+        until(lambda: node.rounds > rounds + 3)
+        assert node.writes(f"{VIP}/32") == writes
+        assert node.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]
