@@ -478,6 +478,38 @@ MUTANTS = (
         "a restart with no dates known takes working routes",
         "tests/watch/test_watch_addresses.py",
     ),
+    Mutant(
+        "not-the-kernel",
+        "podnet/rtnetlink",
+        "            if sender[0]:\n",
+        "            if False:\n",
+        "a pod's process passes for the kernel on our sockets",
+        "tests/podnet/test_rtnetlink.py",
+    ),
+    Mutant(
+        "torn-list",
+        "podnet/rtnetlink",
+        "torn = torn or bool(flags & _DUMP_INTERRUPTED)",
+        "torn = False",
+        "a list that changed while it was read is taken for whole",
+        "tests/podnet/test_rtnetlink.py",
+    ),
+    Mutant(
+        "spool-unsynced",
+        "client",
+        "        posix.fsync(file)\n",
+        "",
+        "a power cut loses a DEL that was answered",
+        "tests/client/test_client_spool.py",
+    ),
+    Mutant(
+        "path-gone",
+        "agent/watch",
+        "            if self._world.inode(each.netns) != each.inode:\n",
+        "            if False:\n",
+        "the watch's socket keeps the address of a pod busy that has ended",
+        "tests/watch/test_watch_pods.py",
+    ),
 )
 
 

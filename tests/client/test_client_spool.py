@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import stat
 
 from scripted_agent import CONFIG
 
-from cni_floatip import wire
+from cni_floatip import client, wire
 
 
 def test_what_is_kept_is_the_call(node):
@@ -103,3 +104,19 @@ def test_many_at_once(node, tmp_path):
     assert [process.returncode for process in processes] == [0] * 20
     assert len(node.spooled()) == 10
     assert all(wire.read_body(path.read_bytes()).stdin == b"{}" for path in node.spooled())
+
+
+def test_a_spooled_del_is_on_disk_with_its_name(tmp_path, monkeypatch):
+    """A rename survives a power cut only when the file was synced before it, and its directory after it."""
+    path, events = tmp_path / "del.json", []
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(file).st_mode) else "file"
+        events.append((kind, path.exists()))
+        sync(file)
+
+    monkeypatch.setattr(client.posix, "fsync", fsync)
+    client.write_whole(str(path), b"{}")
+    assert events == [("file", False), ("directory", True)]
+    assert path.read_bytes() == b"{}"

@@ -169,3 +169,14 @@ print(*sorted(found))
 """
     pyroute2s = ["fibmsg", "ifaddrmsg", "ifinfmsg", "nsidmsg", "rtmsg"]
     assert fresh(code) == sorted([*pyroute2s, "LinkSettings", "TrafficControl", "TrafficControl"] * 2)
+
+
+@pytest.mark.needs("root")
+def test_what_another_process_sends_to_the_socket_is_not_the_kernels_word(conversation):
+    """Who administers a namespace can write to every netlink socket in it: here the end of a list."""
+    line, rtnl = conversation(lambda _, data: data)
+    done = struct.pack("IHHIIi", 20, 3, 0, 1, 0, 0)  # NLMSG_DONE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as other:
+        other.bind((0, 0))
+        other.sendto(done, line.real.getsockname())
+    assert "lo" in names(rtnl.dump("link"))
