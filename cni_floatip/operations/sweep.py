@@ -231,8 +231,11 @@ class _Judge:
         if target.id in self._own:
             return "an interface of this node: its agent looks after it"
         for claim in self._world.claims.at(place):
-            if claim.wants(place):
+            if claim.wants(place) and claim.eni in self._own:
                 return f"claimed here by {claim.attachment}: the agent mends it"
+            if claim.wants(place):
+                todo = f"delete the pod, or attach {claim.eni} again"
+                return f"claimed here by {claim.attachment}, which is cut off: {todo}"
         if attached.get(target.id) and not self._stopped:
             return f"attached to {attached[target.id]}: works again when that starts (--stopped removes it)"
         return ""

@@ -8,7 +8,8 @@ import pytest
 
 from cni_floatip.agent import status
 from cni_floatip.agent.metrics import Metrics
-from cni_floatip.model import Attachment, Place
+from cni_floatip.model import Attachment, Place, Target
+from cni_floatip.operations import sweep
 from cni_floatip.statusview import text, wrong
 
 from .simulated import FLOATING, Cluster, SimulatedNode
@@ -50,6 +51,20 @@ def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster, after):
     assert cluster.ec2.writes == []
     assert cluster.leads() == "eni-a (blackhole)"
     assert sum(WORDS in said for said in a.said) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [(("eni-a",), "the agent mends it"), (("eni-a2",), "delete the pod, or attach eni-a again")],
+)
+def test_a_sweep_says_the_same(cluster, own, said):
+    a, _ = held(cluster)
+    around = sweep._Around("vpc-1", "r", "", ())
+    judge = sweep._Judge(a.world, cluster.ec2, around, [FLOATING], own, stopped=False)  # type: ignore[arg-type]
+    blackhole = sweep.Blackhole(
+        Place("rtb-1", FLOATING), Target("eni-dead", is_eni=True, active=False), "r", ""
+    )
+    assert said in judge._of_target(blackhole, {})
 
 
 def test_it_is_created_when_the_eni_is_back(cluster):
