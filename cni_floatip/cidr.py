@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address, ip_network
 
+from .errors import short
 from .model import METADATA_NETWORKS, Address, Network, host_route
 
 CIDR = re.compile(r"[0-9A-Fa-f:.]+/(0|[1-9][0-9]{0,2})")
@@ -29,13 +30,13 @@ def read(text: str) -> Network:
     try:
         found: Network = ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f'"{text}" is not a CIDR') from None
+        raise ValueError(f'"{short(text)}" is not a CIDR') from None
     if "%" in text:
-        raise ValueError(f"{text} names an interface; write the network alone")
+        raise ValueError(f"{short(text)} names an interface; write the network alone")
     if "/" not in text:
         raise ValueError(f"{text} has no prefix length; write {found}")
     if not CIDR.fullmatch(text):
-        raise ValueError(f"{text} is not written as address/prefix length; write {found}")
+        raise ValueError(f"{short(text)} is not written as address/prefix length; write {found}")
     if ip_address(text.split("/")[0]) != found.network_address:
         raise ValueError(f"{text} has host bits set; write {found}")
     return found

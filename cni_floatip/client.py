@@ -152,7 +152,9 @@ def call(verb: str, began: float) -> tuple[int, bytes]:
         spool(body, stdin, fault)
         return 0, b""
     if verb not in PATIENCE:
-        return 1, error(4, f"unknown CNI_COMMAND: {verb!r}; known: {', '.join(PATIENCE)}, VERSION", stdin)
+        return 1, error(
+            4, f"unknown CNI_COMMAND: {verb[:40]!r}; known: {', '.join(PATIENCE)}, VERSION", stdin
+        )
     return 1, error(NOT_AVAILABLE if verb == "STATUS" else TRY_AGAIN, fault, stdin)
 
 

@@ -11,12 +11,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from .errors import CniError, DecodeFailure, InvalidConfig, UnsupportedField
+from .errors import CniError, DecodeFailure, InvalidConfig, UnsupportedField, short
 
 Step = str | int
 BOM = b"\xef\xbb\xbf"
+MOST_COMPLAINTS = 50
+"""Complaints that one error holds: with more, the document is none of ours."""
+DEEPEST = 100
+"""Levels of a document; nothing of ours has more than six, and Python ends its recursion at a thousand."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -40,19 +45,21 @@ def place(path: Sequence[Step]) -> str:
 def _step(step: Step) -> str:
     if isinstance(step, int):
         return f"[{step}]"
-    return f".{step}" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", step) else f"[{json.dumps(step)}]"
+    return f".{step}" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", step) else f"[{show(step)}]"
 
 
 def show(value: Any) -> str:
     """Return ``value`` as JSON on one line, cut where it gets long."""
-    text = json.dumps(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return short(json.dumps(value))
 
 
 def refusal(complaints: Sequence[Complaint]) -> CniError:
     """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
     kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig
-    return kind(" | ".join(str(complaint) for complaint in complaints))
+    said = [str(complaint) for complaint in complaints[:MOST_COMPLAINTS]]
+    if len(complaints) > MOST_COMPLAINTS:
+        said.append("and more")
+    return kind(" | ".join(said))
 
 
 def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
@@ -94,8 +101,10 @@ def load_json(text: bytes, what: str = "document") -> Any:
         raise DecodeFailure(f"{what}: nested too deeply") from e
     except ValueError as e:  # a whole number of more than 4300 digits
         raise DecodeFailure(f"{what}: a number is too long") from e
+    if _depth_exceeds(document, DEEPEST):
+        raise DecodeFailure(f"{what}: nested too deeply")
     if rejects:
-        faults = " | ".join(str(complaint) for complaint in _rejected(document, ()))
+        faults = " | ".join(map(str, islice(_rejected(document, ()), MOST_COMPLAINTS)))
         raise DecodeFailure(f"{what}: {faults}")
     return document
 
@@ -120,13 +129,22 @@ class _NoNumber(str):
 
 def _rejected(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
     if isinstance(value, _NoNumber):
-        yield Complaint(path, f"{value} is not a JSON number")
+        yield Complaint(path, f"{short(value)} is not a JSON number")
     seen: set[Step] = set()
     for step, item in _children(value):
         if step in seen:
             yield Complaint((*path, step), "the key is there more than once")
         seen.add(step)
         yield from _rejected(item, (*path, step))
+
+
+def _depth_exceeds(document: Any, most: int) -> bool:
+    level = [document]
+    for _ in range(most + 1):
+        level = [item for each in level for _, item in _children(each) if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _children(value: Any) -> Iterable[tuple[Step, Any]]:

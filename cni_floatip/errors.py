@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
+LONGEST = 8192
+"""Characters of a message: kubelet keeps an event of 1024, and a log line of ours has as many."""
+SHORT = 120
+"""Characters that are shown of what others wrote."""
+
 
 class CniError(Exception):
     """An answer to the runtime that is not a result. Subclasses fix the code."""
@@ -18,8 +23,8 @@ class CniError(Exception):
 
     def __init__(self, msg: str, details: str = "") -> None:
         super().__init__(msg)
-        self.msg = msg
-        self.details = details
+        self.msg = _bounded(msg)
+        self.details = _bounded(details)
 
     def __str__(self) -> str:
         return f"{self.msg} ({self.details})" if self.details else self.msg
@@ -154,6 +159,20 @@ class Ec2Error(Exception):
     def answer(self, what: str) -> CniError:
         """Return what the runtime is told when this ended the work on ``what``."""
         return (TryAgain if self.fault.passes else AwsRefused)(f"{what}: {self}")
+
+
+def short(value: object) -> str:
+    """Return the text of ``value``, which somebody else wrote, cut where it gets long.
+
+    Every message that quotes others goes through here: a text of megabytes explains nothing, and whoever
+    reads or searches the message pays for it.
+    """
+    text = str(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
 def raise_any(errors: Sequence[CniError]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from . import cidr, documents, schemas
 from .documents import Complaint, Step
+from .errors import short
 from .model import METADATA_NETWORKS, Address, Network
 
 Path = tuple[Step, ...]
@@ -219,11 +220,13 @@ def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Add
         try:
             address = ip_address(text)
         except ValueError:
-            complaint = f'"{text}" is neither "auto" nor an IP address'
+            complaint = f'"{short(text)}" is neither "auto" nor an IP address'
         else:
             complaint = _unfit_gateway(address)
             if not complaint and any(other.version == address.version for other in found):
-                complaint = f"{text} is a second IPv{address.version} gateway; at most one for each family"
+                complaint = (
+                    f"{short(text)} is a second IPv{address.version} gateway; at most one for each family"
+                )
             found.append(address)
         if complaint:
             wrong.append(Complaint(path, complaint))
@@ -232,7 +235,7 @@ def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Add
 
 def _unfit_gateway(address: Address) -> str:
     if address.version == 6 and address.is_link_local:
-        return f"{address} names an interface; write the address alone" if address.scope_id else ""
+        return f"{short(address)} names an interface; write the address alone" if address.scope_id else ""
     reason = cidr.never_address(address)
     return f"{reason}: not a gateway" if reason else ""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .documents import load_json
-from .errors import DecodeFailure, IncompatibleVersion, InvalidConfig, InvalidEnvironment
+from .errors import DecodeFailure, IncompatibleVersion, InvalidConfig, InvalidEnvironment, short
 from .model import Attachment, PodIdentity
 from .versions import SUPPORTED, at_least
 
@@ -34,6 +34,10 @@ VERBS: Mapping[str, Verb] = {
     "VERSION": Verb(),
 }
 
+LONGEST_NAME = 253
+"""Characters of a network's name; that of a NetworkAttachmentDefinition has no more."""
+LONGEST_VARIABLES = {"CNI_CONTAINERID": 255, "CNI_NETNS": 4095}
+"""Bytes of what cannot be longer and be true (NAME_MAX, PATH_MAX)."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*\Z")
 
 
@@ -54,15 +58,21 @@ def check_environment(environ: Mapping[str, str]) -> str:
     """Return the verb. Raises InvalidEnvironment that names every variable that is missing or malformed."""
     verb = environ.get("CNI_COMMAND", "")
     if verb not in VERBS:
-        raise InvalidEnvironment(f"unknown CNI_COMMAND: {verb!r}; known: {', '.join(VERBS)}")
+        raise InvalidEnvironment(f"unknown CNI_COMMAND: {_shown(verb)}; known: {', '.join(VERBS)}")
     missing = [name for name in VERBS[verb].required if not environ.get(name)]
     if missing:
         raise InvalidEnvironment(f"required env variables [{','.join(missing)}] missing")
     faults = []
     if "CNI_CONTAINERID" in VERBS[verb].required and not _NAME.match(environ["CNI_CONTAINERID"]):
-        faults.append(f"CNI_CONTAINERID {environ['CNI_CONTAINERID']!r} has invalid characters")
+        faults.append(f"CNI_CONTAINERID {_shown(environ['CNI_CONTAINERID'])} has invalid characters")
     if "CNI_IFNAME" in VERBS[verb].required:
         faults += _ifname_faults(environ["CNI_IFNAME"])
+    if verb in ("ADD", "CHECK"):
+        faults += [
+            f"{name} {_shown(environ[name])} is longer than {most} bytes"
+            for name, most in LONGEST_VARIABLES.items()
+            if len(os.fsencode(environ[name])) > most
+        ]
     if faults:
         raise InvalidEnvironment("; ".join(faults))
     return verb
@@ -71,13 +81,13 @@ def check_environment(environ: Mapping[str, str]) -> str:
 def _ifname_faults(name: str) -> list[str]:
     """The kernel's rules for an interface name (``dev_valid_name``)."""
     if len(os.fsencode(name)) > 15:
-        return [f"CNI_IFNAME {name!r} is longer than 15 bytes"]
+        return [f"CNI_IFNAME {_shown(name)} is longer than 15 bytes"]
     if any("\ud800" <= char <= "\udfff" for char in name):
-        return [f"CNI_IFNAME {name!r} is not UTF-8"]  # it could not be recorded
+        return [f"CNI_IFNAME {_shown(name)} is not UTF-8"]  # it could not be recorded
     if name in (".", ".."):
-        return [f"CNI_IFNAME may not be {name!r}"]
+        return [f"CNI_IFNAME may not be {_shown(name)}"]
     if any(char in "/:" or char.isspace() for char in name):
-        return [f"CNI_IFNAME {name!r} has a slash, a colon or white space"]
+        return [f"CNI_IFNAME {_shown(name)} has a slash, a colon or white space"]
     return []
 
 
@@ -93,8 +103,10 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
     version = _version(verb, config)
     name = config.get("name")
     if not isinstance(name, str) or not _NAME.match(name):
-        fault = "is missing" if name is None else f"{name!r} has invalid characters"
+        fault = "is missing" if name is None else f"{_shown(name)} has invalid characters"
         raise InvalidConfig(f"$.name: {fault}: a network needs a name of letters, digits, '_', '.' and '-'")
+    if verb == "ADD" and len(name) > LONGEST_NAME:  # alone: what is there is checked and deleted as it is
+        raise InvalidConfig(f"$.name: has {len(name)} characters; at most {LONGEST_NAME}")
     attachment = Attachment(name, environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", ""))
     return Request(
         verb=verb,
@@ -107,20 +119,26 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
     )
 
 
+def _shown(value: object) -> str:
+    return short(repr(value))
+
+
 def _version(verb: str, config: Mapping[str, Any]) -> str:
     """Return ``cniVersion``; what is absent or empty is 0.1.0 (libcni ``version.ParseVersion``)."""
     version = config.get("cniVersion") or "0.1.0"
     if not isinstance(version, str):
-        raise DecodeFailure(f"$.cniVersion: expected a string, found {version!r}")
+        raise DecodeFailure(f"$.cniVersion: expected a string, found {_shown(version)}")
     since = VERBS[verb].since
     if since != "0.1.0":
         if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-            raise DecodeFailure(f"$.cniVersion: {version!r} is not a version number")
+            raise DecodeFailure(f"$.cniVersion: {_shown(version)} is not a version number")
         if not at_least(version, since):
-            raise IncompatibleVersion(f"config version {version!r} has no {verb}: it needs {since} or newer")
+            raise IncompatibleVersion(
+                f"config version {_shown(version)} has no {verb}: it needs {since} or newer"
+            )
     if version not in SUPPORTED:
         raise IncompatibleVersion(
-            "incompatible CNI versions", f'config is "{version}", plugin supports {list(SUPPORTED)}'
+            "incompatible CNI versions", f'config is "{short(version)}", plugin supports {list(SUPPORTED)}'
         )
     return version
 
@@ -131,7 +149,7 @@ def _identity(args: str, *, strict: bool) -> PodIdentity:
     for pair in filter(None, args.split(";")):
         key, equals, value = pair.partition("=")
         if not equals and strict:
-            raise InvalidEnvironment(f"CNI_ARGS: {pair!r} is not of the form KEY=VALUE")
+            raise InvalidEnvironment(f"CNI_ARGS: {_shown(pair)} is not of the form KEY=VALUE")
         found[key] = value
     return PodIdentity(
         namespace=found.get("K8S_POD_NAMESPACE", ""),

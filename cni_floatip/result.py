@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
-from .errors import InvalidConfig
+from .errors import InvalidConfig, short
 from .model import MAIN_TABLE, Interface, PodRoute
 from .versions import at_least
 
@@ -72,23 +72,25 @@ def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
     entries = document.get("ips") or document.get("ip") or []
     for key in ("ips", "ip", "interfaces", "routes"):
         if not isinstance(document.get(key) or [], list):
-            raise InvalidConfig(f"$.prevResult.{key}: expected a list, found {document[key]!r}")
+            raise InvalidConfig(f"$.prevResult.{key}: expected a list, found {short(repr(document[key]))}")
     for place, entry in enumerate(entries):
         path = f"$.prevResult.ips[{place}]"
         try:
             index = entry.get("interface")
             if index is not None and index >= len(interfaces):
-                raise InvalidConfig(f"{path}.interface: {index}: there are {len(interfaces)} interfaces")
+                raise InvalidConfig(
+                    f"{path}.interface: {short(index)}: there are {len(interfaces)} interfaces"
+                )
             if index is not None and index >= 0:
                 owner = interfaces[index]
                 if owner.get("name") != ifname or not owner.get("sandbox"):
                     continue
             text = entry["address"]
             if not isinstance(text, str) or "%" in text:
-                raise ValueError(f"{text!r} is not an address with a prefix")
+                raise ValueError(f"{short(repr(text))} is not an address with a prefix")
             yield ip_interface(text)
         except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise InvalidConfig(f"{path}: {entry!r} has no usable address: {e}") from e
+            raise InvalidConfig(f"{path}: {short(repr(entry))} has no usable address: {short(e)}") from e
 
 
 def _route(route: PodRoute, version: str) -> dict[str, Any]:

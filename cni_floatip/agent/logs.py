@@ -27,6 +27,9 @@ LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40
 LONGEST = 8192
 """Characters of one value: more is cut off, since a line has to stay one line for whoever collects it."""
 
+LOOKED_AT = 65536
+"""Characters of one value in which credentials are looked for; what comes after them is dropped unseen."""
+
 DEBUG_ONLY = frozenset({"stdin", "config"})
 """Fields that hold whole documents of others, who may have put anything into them."""
 
@@ -172,7 +175,7 @@ class Seldom:
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
         """Say ``sentence``, unless the same was said a moment ago."""
-        key = (level, _PASSING.sub("~", sentence))
+        key = (level, _PASSING.sub("~", sentence[:LONGEST]))
         now = self._clock()
         with self._counting:
             before = self._said.get(key)
@@ -210,8 +213,12 @@ _PASSING = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 
 
 def _clean(text: str) -> str:
-    text = redact(text)  # first: half a credential has no form
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+    most = len(text)
+    if most > LOOKED_AT:  # between two words: half a credential has no form
+        most = max(text.rfind(" ", LOOKED_AT - LONGEST, LOOKED_AT), LOOKED_AT - LONGEST)
+    shown = redact(text[:most])
+    whole = len(shown) <= LONGEST and most == len(text)
+    return shown if whole else f"{shown[:LONGEST]}... ({len(text)} characters)"
 
 
 def _shown(value: object) -> object:

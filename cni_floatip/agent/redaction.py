@@ -2,21 +2,25 @@
 
 A secret key has no mark of its own, so long mixed runs of base64 are blotted out whatever they are; what an
 operator needs of AWS's refusals (who was refused, and the encoded reason) stays.
+
+A text may be written to be slow, and a pattern holds the interpreter until it is done. So every repetition is
+bounded, or begins only where a run of its characters does (``(?<!...)``): none is read twice.
 """
 
 from __future__ import annotations
 
 import re
 
-_KEEP = r"arn:aws[\w-]*:[^\s\"',]+|Encoded authorization failure message: \S+"
+_KEEP = r"arn:aws[\w-]{0,32}:[^\s\"',]+|Encoded authorization failure message: \S+"
 _SECRETS = re.compile(
     rf"(?P<keep>{_KEEP})"
     # name and value, in JSON, a header, a query, an INI file or a repr
-    r"|(?P<name>(?i:\b(?:(?:aws[_-]?)?secret[_-]?(?:access[_-]?)?key|[\w-]*token|(?:x-amz-)?signature|"
-    r"authorization|x-amz-credential|password))"
-    r"[\\\"']*\s*[:=]\s*(?:b?[\\\"']+)?)(?P<value>(?:(?i:bearer|basic|aws4-hmac-sha256) )?[^\s\"',&;)}\\]+)"
+    r"|(?P<name>(?i:\b(?:(?:aws[_-]?)?secret[_-]?(?:access[_-]?)?key|(?:x-amz-)?signature|"
+    r"authorization|x-amz-credential|password)|(?<![\w-])[\w-]*token)"
+    r"[\\\"']{0,16}\s{0,16}[:=]\s{0,16}(?:b?[\\\"']{1,16})?)"
+    r"(?P<value>(?:(?i:bearer|basic|aws4-hmac-sha256) )?[^\s\"',&;)}\\]+)"
     r"|(?P<id>\bA[KS]IA[A-Z0-9]{12,})"
-    r"|(?P<jwt>\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
+    r"|(?P<jwt>(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
     r"|(?P<long>(?<![\w/+=])[\w/+=]{40,}(?![\w/+=]))"
 )
 """Credentials by name, and by form: access key ids, web identity tokens, and long mixed runs of base64."""

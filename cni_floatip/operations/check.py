@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ..claims import Claim
 from ..ec2writes import repeated
-from ..errors import CniError, Ec2Error, NotAsClaimed
+from ..errors import CniError, Ec2Error, NotAsClaimed, short
 from ..model import Place, RouteTable
 from ..netconf import NetConf
 from ..request import Request
@@ -27,7 +27,9 @@ def check(request: Request, world: World) -> None:
     prev = PrevResult.parse(request.config, request.attachment.ifname)
     claim = world.claims.get(request.attachment)
     if not isinstance(claim, Claim):
-        raise NotAsClaimed(f"no claim of {request.attachment} is recorded on this node: was it added here?")
+        raise NotAsClaimed(
+            f"no claim of {short(request.attachment)} is recorded on this node: was it added here?"
+        )
     found = [
         *_states(claim, prev),
         *_pod_differences(request, world, claim),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..claims import Claim
-from ..errors import CniError, InvalidConfig, raise_any
+from ..errors import CniError, InvalidConfig, raise_any, short
 from ..request import Request
 from ..world import World
 from .delete import end
@@ -45,7 +45,7 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
         return
     if not isinstance(entries, list):
         raise InvalidConfig(
-            f"$[{KEYS[0]!r}]: expected a list of attachments, found {entries!r}: nothing is done"
+            f"$[{KEYS[0]!r}]: expected a list of attachments, found {short(repr(entries))}: nothing is done"
         )
     for entry in entries:
         found = [entry.get(key) for key in ("containerID", "ifname")] if isinstance(entry, dict) else []
@@ -54,7 +54,8 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
                 yield container, ifname
             case _:
                 raise InvalidConfig(
-                    f"$[{KEYS[0]!r}]: {entry!r} is no attachment (containerID, ifname): nothing is done"
+                    f"$[{KEYS[0]!r}]: {short(repr(entry))} is no attachment (containerID, ifname):"
+                    " nothing is done"
                 )
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ..documents import Complaint, Step
+from ..documents import MOST_COMPLAINTS, Complaint, Step
 from .accept import accepts
 
 Name = Literal["netconf", "nodeconf"]
@@ -28,7 +28,8 @@ def load(name: Name) -> dict[str, Any]:
 def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
     """Return every complaint about the shape, and the document with what is refused replaced by ``None``.
 
-    So the meaning of the sound parts can still be examined, and all complaints reported at once.
+    So the meaning of the sound parts can still be examined, and all complaints reported at once. Of a
+    document with more complaints than are shown nothing is sound.
     """
     schema = load(name)
     if accepts(schema, document):
@@ -36,6 +37,8 @@ def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
     from .complain import complaints
 
     found = complaints(schema, document)
+    if len(found) > MOST_COMPLAINTS:
+        return found, None
     sound = deepcopy(document)
     for complaint in found:
         sound = _without(sound, complaint.path)

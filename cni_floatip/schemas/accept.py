@@ -90,6 +90,7 @@ KEYWORDS: dict[str, Callable[[Any, Any, Any], bool]] = {
     "minProperties": lambda least, value, _: not isinstance(value, dict) or len(value) >= least,
     "maxProperties": lambda most, value, _: not isinstance(value, dict) or len(value) <= most,
     "minItems": lambda least, value, _: not isinstance(value, list) or len(value) >= least,
+    "maxItems": lambda most, value, _: not isinstance(value, list) or len(value) <= most,
     "minLength": lambda least, value, _: not isinstance(value, str) or len(value) >= least,
     "maxLength": lambda most, value, _: not isinstance(value, str) or len(value) <= most,
     "pattern": lambda pattern, value, _: not isinstance(value, str) or re.search(pattern, value) is not None,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from ..documents import Complaint, Step, show
+from ..documents import MOST_COMPLAINTS, Complaint, Step, show
+from ..errors import short
 
 WORDS = {"object": "an object", "array": "a list", "string": "a string", "boolean": "true or false"} | {
     "integer": "a whole number",
@@ -19,13 +21,13 @@ WORDS = {"object": "an object", "array": "a list", "string": "a string", "boolea
 
 
 def complaints(schema: Mapping[str, Any], document: Any) -> list[Complaint]:
-    """Return everything that jsonschema has against ``document``, each with its place."""
-    found = [
+    """Return what jsonschema has against ``document``, with places: one more than is shown at most."""
+    found = (
         complaint
         for error in Draft202012Validator(schema).iter_errors(document)
         for complaint in _phrase(error, tuple(error.absolute_path))
-    ]
-    return sorted(set(found), key=str)
+    )
+    return sorted(set(islice(found, MOST_COMPLAINTS + 1)), key=str)
 
 
 def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complaint]:
@@ -55,7 +57,9 @@ def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complain
             options = f"; write one of {_listed(schema)}" if schema.get("maxProperties") == 1 else ""
             yield Complaint(path, f"{show(value)} is empty{options}")
         case "maxProperties":
-            yield Complaint(path, f"has {_and(value)}; write exactly one of {_listed(schema)}")
+            yield Complaint(path, f"has {short(_and(value))}; write exactly one of {_listed(schema)}")
+        case "maxItems":
+            yield Complaint(path, f"has {len(value)} entries; at most {rule}")
         case "maxLength":
             yield Complaint(path, f"has {len(value)} characters; at most {rule}")
         case "minimum":
@@ -63,7 +67,7 @@ def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complain
         case "maximum":
             yield Complaint(path, f"{show(value)} is more than {rule}")
         case _:
-            yield Complaint(path, error.message)
+            yield Complaint(path, short(error.message))
 
 
 def _unknown(

@@ -133,9 +133,7 @@ def test_they_agree_about_every_keyword(keyword: str) -> None:
         "propertyNames": [{"minLength": 1}],
         "required": [["x"], ["x", "ids"]],
         "pattern": ["^rtb-[0-9a-f]+$", "u"],
-        **{
-            key: [0, 1, 2] for key in ("minProperties", "maxProperties", "minItems", "minLength", "maxLength")
-        },
+        **{f"{end}{what}": [0, 1, 2] for end in ("min", "max") for what in ("Properties", "Items", "Length")},
         **{key: [-1, 0, 1, 1.5, 2**32] for key in ("minimum", "maximum")},
     }
     for rule in rules[keyword]:
