@@ -110,7 +110,13 @@ def take(
     exists = seen.target is not None
     switches = 0
     while True:
-        vpc.turn("ReplaceRoute" if exists else "CreateRoute", place, account, deadline)
+        try:
+            vpc.turn("ReplaceRoute" if exists else "CreateRoute", place, account, deadline)
+        except Ec2Error as e:  # no turn until the deadline, or no credentials now
+            if not e.fault.passes or not patience.again():
+                raise
+            go_on()
+            continue
         if world.clock() - seen.at > FRESH_SECONDS:
             seen = _look(world, vpc, place, account, deadline)
             if exists != (seen.target is not None):

@@ -19,9 +19,9 @@ from .errors import Ec2Error, Ec2Fault
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 4.0
 REMEMBER_SECONDS = 2.0
-"""How long a role that could not be assumed is not tried again."""
+"""How long credentials that could not be had are not asked for again."""
 RENEW_SECONDS = 300
-"""A role is assumed again when its credentials have less than this left; one that cannot be is kept."""
+"""Credentials are renewed when they have less than this left; those that cannot be are used on."""
 LAST_SECONDS = 10
 """With less left, a request might come too late: no credentials are better than these."""
 _MODEL = Path(__file__).parent / "ec2model"
@@ -56,64 +56,89 @@ class Sdk:
         self._now = now
         self._clock = clock
         self._loader: Any = None
-        self._sessions: dict[str, Any] = {}
+        self._own: Any = None
+        self._held: dict[str, _Held] = {}
         self._clients: dict[tuple[str, str, str], Any] = {}
-        self._failed: dict[str, tuple[float, Ec2Error]] = {}
         self._making = threading.RLock()
-        self._assuming: dict[str, threading.Lock] = {}
+        self._finding: dict[str, threading.Lock] = {}
+        self._failed: dict[str, _Failed] = {}
 
-    def client(self, region: str, account: str, assumed: Assumed, service: str = "ec2") -> Any:
-        """Return the client that acts for ``account`` ("": our own identity)."""
+    def client(
+        self, region: str, account: str, assumed: Assumed, service: str = "ec2", *, as_it_is: bool = False
+    ) -> Any:
+        """Return the client that acts for ``account`` ("": our own identity), credentials renewed in time.
+
+        ``as_it_is``: nothing is renewed that is still good, because nothing may be waited for.
+        """
         found = self._clients.get((service, region, account))
-        if found is not None:
+        if found is not None and as_it_is:
             return found
-        if account:
-            self._become(region, account, assumed)
-        return self._client(service, region, account)
+        held = self.ready(region, account, assumed)
+        return found if found is not None else self._client(service, region, account, held)
+
+    def ready(self, region: str, account: str, assumed: Assumed) -> _Held:
+        """Have credentials for ``account`` that stay good for a while, if they are to be had.
+
+        Nobody is given a client without: botocore would keep one that never looks for any again.
+        """
+        held = self._held.get(account) or self._find(region, account, assumed)
+        held.renew()
+        return held
 
     def identity(self) -> str:
         """Return how our own credentials were found, "" for none; they are renewed if it is time."""
-        with self._making:
-            found = self._session("").get_credentials()
-        if found is None:
-            return ""
-        found.get_frozen_credentials()
-        return str(found.method)
+        from botocore.exceptions import NoCredentialsError
 
-    def _client(self, service: str, region: str, account: str) -> Any:
+        try:
+            return str(self.ready("", "", lambda call: call()).method)
+        except NoCredentialsError:
+            return ""
+
+    def _client(self, service: str, region: str, account: str, held: _Held) -> Any:
         with self._making:
             found = self._clients.get((service, region, account))
             if found is None:
                 try:
-                    found = self._session(account).create_client(service, region_name=region)
+                    found = self._new_session(held).create_client(service, region_name=region)
                 except ValueError as e:
                     raise _no_url(service, e) from e
                 self._clients[service, region, account] = found
             return found
 
-    def _become(self, region: str, account: str, assumed: Assumed) -> None:
-        """Assume the account's role once. A failure is that of all who wait: they would only repeat it."""
+    def _find(self, region: str, account: str, assumed: Assumed) -> _Held:
+        """Find credentials for the first time. A failure is that of all who wait: they would repeat it."""
+        with self._making:
+            lock = self._finding.setdefault(account, threading.Lock())
+            failed = self._failed.setdefault(account, _Failed(self._clock))
+        with lock:
+            if account not in self._held:
+                found = self._role(region, account, assumed) if account else failed.once(self._our_own)
+                self._held[account] = _Held(found, failed)
+            return self._held[account]
+
+    def _our_own(self) -> Any:
+        """Return what the SDK's chain of providers finds (environment, IRSA, Pod Identity, instance)."""
+        from botocore.exceptions import NoCredentialsError
+
+        if self._own is None:
+            self._own = self._new_session(None)
+        if found := self._own.get_credentials():
+            return found
+        raise NoCredentialsError
+
+    def _role(self, region: str, account: str, assumed: Assumed) -> Any:
         from botocore.credentials import RefreshableCredentials
 
-        with self._making:
-            lock = self._assuming.setdefault(account, threading.Lock())
-        with lock:
-            if account in self._sessions:
-                return
-            first = self._assume(region, account, assumed)
-            credentials = RefreshableCredentials(
-                first["access_key"],
-                first["secret_key"],
-                first["token"],
-                datetime.fromisoformat(first["expiry_time"]),
-                refresh_using=lambda: self._assume(region, account, assumed),
-                method="assume-role",
-                time_fetcher=self._now,
-                advisory_timeout=RENEW_SECONDS,
-                mandatory_timeout=LAST_SECONDS,
-            )
-            with self._making:
-                self._sessions[account] = self._new_session(credentials)
+        first = self._failed[account].once(lambda: self._assume(region, account, assumed))
+        return RefreshableCredentials(
+            first["access_key"],
+            first["secret_key"],
+            first["token"],
+            datetime.fromisoformat(first["expiry_time"]),
+            refresh_using=lambda: self._assume(region, account, assumed),
+            method="assume-role",
+            time_fetcher=self._now,
+        )
 
     def _assume(self, region: str, account: str, assumed: Assumed) -> Mapping[str, str]:
         """Return fresh credentials of the account's role, as botocore wants them. Raises Ec2Error."""
@@ -121,16 +146,11 @@ class Sdk:
         if role is None:
             text = f"no role for account {account}: add it to roles of the node configuration"
             raise Ec2Error(Ec2Fault.DENIED, "AssumeRole", "", text)
-        at, e = self._failed.get(account, (0.0, None))
-        if e and self._clock() - at < REMEMBER_SECONDS:
-            raise Ec2Error(e.fault, e.action, e.code, e.message)  # its own: it carries where it was raised
-        try:
-            answer = assumed(
-                lambda: self._client("sts", region, "").assume_role(RoleArn=role, RoleSessionName="floatip")
+        answer = assumed(
+            lambda: self.client(region, "", assumed, "sts").assume_role(
+                RoleArn=role, RoleSessionName="floatip"
             )
-        except Ec2Error as e:
-            self._failed[account] = self._clock(), e
-            raise
+        )
         found = answer["Credentials"]
         return {
             "access_key": found["AccessKeyId"],
@@ -138,11 +158,6 @@ class Sdk:
             "token": found["SessionToken"],
             "expiry_time": found["Expiration"].isoformat(),
         }
-
-    def _session(self, account: str) -> Any:
-        if account not in self._sessions:
-            self._sessions[account] = self._new_session(None)
-        return self._sessions[account]
 
     def _new_session(self, credentials: Any) -> Any:
         """Return a session with our models (see ``ec2model``): 4 times quicker to make a client."""
@@ -156,6 +171,90 @@ class Sdk:
         if credentials is not None:
             session.register_component("credential_provider", _Given(credentials))
         return session
+
+
+class _Failed:
+    """Remembers for two seconds that credentials could not be had: who asks meanwhile fails at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = -REMEMBER_SECONDS
+        self._why: Exception | None = None
+
+    def recent(self) -> bool:
+        """Say whether they were asked for in vain a moment ago."""
+        return self._why is not None and self._clock() - self._at < REMEMBER_SECONDS
+
+    def once(self, find: Callable[[], Any]) -> Any:
+        """Return what ``find`` does, unless it failed a moment ago."""
+        if self._why is not None and self.recent():
+            raise _again(self._why)
+        try:
+            found = find()
+        except Exception as e:
+            self._at, self._why = self._clock(), e
+            raise
+        self._why = None
+        return found
+
+
+def _again(e: Exception) -> Exception:
+    """Return an exception that says the same: one that is raised twice carries where it was first."""
+    from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+
+    if isinstance(e, Ec2Error):
+        return Ec2Error(e.fault, e.action, e.code, e.message)
+    if isinstance(e, ClientError):
+        return ClientError(e.response, e.operation_name)
+    if isinstance(e, NoCredentialsError):
+        return NoCredentialsError()
+    if isinstance(e, CredentialRetrievalError):
+        return CredentialRetrievalError(**e.kwargs)
+    return CredentialRetrievalError(provider="our own", error_msg=str(e))
+
+
+class _Held:
+    """Credentials of one identity as clients sign with them: renewed by ``renew``, never while one signs.
+
+    The SDK renews its own where a request is signed, after what that does was decided. And in their last ten
+    minutes it does not use those that it cannot renew, and tries to for one caller after the other.
+    """
+
+    def __init__(self, found: Any, failed: _Failed) -> None:
+        self._found = found
+        self._failed = failed
+        self._good: Any = None
+        if self._ends():
+            refresh = found._refresh_using
+            found._refresh_using = lambda: failed.once(refresh)
+            found._advisory_refresh_timeout = RENEW_SECONDS
+            found._mandatory_refresh_timeout = LAST_SECONDS
+
+    @property
+    def method(self) -> str:
+        """How they were found, in the SDK's word."""
+        return str(self._found.method)
+
+    def renew(self) -> None:
+        """Renew what ends soon. What cannot be renewed is kept as long as it is good."""
+        if not (self._good and self._failed.recent() and not self._over()):
+            self._good = self._found.get_frozen_credentials()
+
+    def get_frozen_credentials(self) -> Any:
+        """Return what a request is signed with now."""
+        if self._good is None or self._over():
+            self.renew()
+        return self._good
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """Return how to find one part of them, as the SDK asks."""
+        return lambda: getattr(self.get_frozen_credentials(), name, None)
+
+    def _ends(self) -> bool:
+        return hasattr(self._found, "refresh_needed")
+
+    def _over(self) -> bool:
+        return self._ends() and bool(self._found.refresh_needed(LAST_SECONDS))
 
 
 class _Given:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from ipaddress import ip_network
 from typing import Any
@@ -23,6 +24,7 @@ FAULTS: Mapping[str, Ec2Fault] = {
     "InvalidRouteTableId.NotFound": Ec2Fault.NO_TABLE,
     "InvalidRouteTableId.Malformed": Ec2Fault.NO_TABLE,
     "InvalidNetworkInterfaceID.NotFound": Ec2Fault.NO_ENI,
+    "IDPCommunicationError": Ec2Fault.NOT_SENT,
     "RouteLimitExceeded": Ec2Fault.QUOTA,
     "IncorrectState": Ec2Fault.BUSY,
     "DependencyViolation": Ec2Fault.BUSY,
@@ -83,13 +85,15 @@ class Vpc:
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         """Return the tables that match ``filters`` (DescribeRouteTables), as ``account`` sees them."""
-        found = self.pages("describe_route_tables", "RouteTables", filters, account)
-        return tuple(_table(table) for table in found)
+        with _readable("DescribeRouteTables"):
+            found = self.pages("describe_route_tables", "RouteTables", filters, account)
+            return tuple(_table(table) for table in found)
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters`` (DescribeSubnets), as ``account`` sees them."""
-        found = self.pages("describe_subnets", "Subnets", filters, account)
-        return tuple(_subnet(subnet) for subnet in found)
+        with _readable("DescribeSubnets"):
+            found = self.pages("describe_subnets", "Subnets", filters, account)
+            return tuple(_subnet(subnet) for subnet in found)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any (DescribeNetworkInterfaces).
@@ -97,8 +101,9 @@ class Vpc:
         An account sees its own interfaces only, but the owner of a shared VPC everybody's (VPC guide).
         """
         filters = {"subnet-id": subnets}
-        found = self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
-        return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in found}
+        with _readable("DescribeNetworkInterfaces"):
+            found = self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
+            return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in found}
 
     def attachments(self, enis: Sequence[str], account: str = "") -> dict[str, str]:
         """Return what each of ``enis`` is attached to, "" for nothing; one that does not exist is missing.
@@ -118,15 +123,21 @@ class Vpc:
     def source_dest_check(self, eni: str) -> bool:
         """Return whether EC2 drops what ``eni`` sends or receives for addresses other than its own."""
         filters = {"network-interface-id": [eni]}
-        for found in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
-            return bool(found["SourceDestCheck"])
         action = "DescribeNetworkInterfaces"
+        with _readable(action):
+            for found in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
+                return bool(found["SourceDestCheck"])
         raise Ec2Error(Ec2Fault.NO_ENI, action, "InvalidNetworkInterfaceID.NotFound", f"no {eni}")
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
-        """Wait for nothing: one call alone has no queue to stand in."""
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:  # noqa: ARG002
+        """Have a client with credentials that are good for the write to come, which renews none.
+
+        Nothing else is waited for: one call alone has no queue to stand in.
+        """
+        assumed = partial(self._sorted, "AssumeRole")
+        _attempt(action, lambda: self._sdk.client(self._region, account, assumed), lambda: None)
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off (ModifyNetworkInterfaceAttribute)."""
@@ -137,15 +148,19 @@ class Vpc:
 
     def create(self, place: Place, eni: str, account: str = "") -> None:
         """Make the route ``place -> eni`` where there is none (CreateRoute)."""
-        self.call("create_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+        self._write("create_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
 
     def replace(self, place: Place, eni: str, account: str = "") -> None:
         """Point the existing route at ``place`` to ``eni`` (ReplaceRoute)."""
-        self.call("replace_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+        self._write("replace_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
 
     def delete(self, place: Place, account: str = "") -> None:
         """Remove the route at ``place`` (DeleteRoute)."""
-        self.call("delete_route", _cell(place), account)
+        self._write("delete_route", _cell(place), account)
+
+    def _write(self, operation: str, parameters: Mapping[str, Any], account: str) -> None:
+        """Send what was decided a moment ago, with the credentials that ``turn`` had renewed."""
+        self.call(operation, parameters, account, as_it_is=True)
 
     # -- the SDK --------------------------------------------------------------------------------------
 
@@ -163,7 +178,13 @@ class Vpc:
             parameters["NextToken"] = page["NextToken"]
 
     def call(
-        self, operation: str, parameters: Mapping[str, Any], account: str = "", service: str = "ec2"
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        account: str = "",
+        service: str = "ec2",
+        *,
+        as_it_is: bool = False,
     ) -> Mapping[str, Any]:
         """Return the answer to one request, in the SDK's own shape; for us and for ``audit``."""
         action = "".join(word.capitalize() for word in operation.split("_"))
@@ -176,7 +197,8 @@ class Vpc:
 
         def send() -> Any:
             nonlocal client
-            client = self._sdk.client(self._region, account, partial(self._sorted, "AssumeRole"), service)
+            assumed = partial(self._sorted, "AssumeRole")
+            client = self._sdk.client(self._region, account, assumed, service, as_it_is=as_it_is)
             return getattr(client, operation)(**parameters)
 
         answer: Mapping[str, Any] = self._sorted(action, send, drop_connections)
@@ -197,6 +219,15 @@ class Vpc:
         return answer
 
 
+@contextmanager
+def _readable(action: str) -> Iterator[None]:
+    """Raise Ec2Error where an answer has not the shape that EC2 gives it: asked again it may have."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise Ec2Error(Ec2Fault.UNANSWERED, action, "", f"an answer that cannot be read: {e!r}") from e
+
+
 def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[], None]) -> Any:
     from botocore import exceptions as sdk
     from botocore.parsers import ResponseParserError
@@ -204,17 +235,24 @@ def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[]
     try:
         return _sent(send)
     except sdk.ClientError as e:
-        raise _refusal(e.operation_name, e.response) from e  # AssumeRoleWithWebIdentity may come before it
+        refusal = _refusal(e.operation_name, e.response)
+        if refusal.fault is Ec2Fault.UNANSWERED and e.operation_name != action:
+            refusal.fault = Ec2Fault.NOT_SENT  # AssumeRoleWithWebIdentity came before it
+        raise refusal from e
     except (sdk.ConnectTimeoutError, sdk.ProxyConnectionError, sdk.EndpointConnectionError) as e:
         drop_connections()
         raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e
     except (sdk.HTTPClientError, ResponseParserError) as e:
         drop_connections()
         raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
-    except (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError) as e:
+    except (sdk.NoCredentialsError, sdk.CredentialRetrievalError) as e:
+        raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e  # who gives them may be away for a while
+    except sdk.PartialCredentialsError as e:
         raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
     except RuntimeError as e:  # what the SDK says of credentials that are expired when they come
         raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
+    except OSError as e:  # a file that holds a token is missing, or there are no descriptors
+        raise Ec2Error(Ec2Fault.NOT_SENT, action, "", f"no credentials: {e}") from e
     except (sdk.BotoCoreError, ValueError) as e:
         raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e
 

@@ -56,7 +56,7 @@ class Warm:
         self.kept = Kept()
         self._counts = counts
         self._region = region
-        self._sdk = Sdk(policy.roles, connections=CONNECTIONS)
+        self._sdk = Sdk(policy.roles, connections=CONNECTIONS, clock=clock)
         self._connect = connect or self._ec2
         self._vpcs: dict[str, AnyVpc] = {}
         self._lock = threading.Lock()
@@ -192,6 +192,7 @@ class View:
         self._put_back(place, account)
         where = self._action(action, account)
         last = min(deadline, self._until)
+        self._vpc.turn(action, place, account, last)  # credentials: after the turn they would be waited for
 
         def stop() -> str:
             return self._stop() or (self._dropped(place) if action in CLAIMING else "")

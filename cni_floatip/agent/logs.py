@@ -132,7 +132,7 @@ def take_over(log: Log) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(_FromLibraries(log))
+    root.addHandler(_FromLibraries(Seldom(log)))
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     threading.excepthook = died
@@ -142,7 +142,7 @@ def take_over(log: Log) -> None:
 class _FromLibraries(logging.Handler):
     """The door through which the standard library's ``logging`` reaches our lines."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Seldom) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 

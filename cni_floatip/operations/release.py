@@ -151,10 +151,10 @@ def _release_route(
                     return gone
                 heir = decide.heir(claim, place, others, able)
                 in_time()
-                if world.clock() - read_at > FRESH_SECONDS:
-                    raise TryAgain(f"{place}: what was read is too old to act on")
+                _is_fresh(world, place, read_at)
                 if not queued:  # never waited for with the place locked: an ADD may want it
                     vpc.turn("DeleteRoute", place, route.account, world.clock())
+                    _is_fresh(world, place, read_at)
                 if what is decide.Release.HAND_OVER:
                     route = replace(route, successor=heir.eni if heir else "")
                     record.put([route])  # before the delete: a crash must not leave the heir without
@@ -172,6 +172,11 @@ def _release_route(
         queued = error.fault is Ec2Fault.THROTTLED
         if queued:
             _stand_in_line(vpc, route, deadline)
+
+
+def _is_fresh(world: World, place: Place, read_at: float) -> None:
+    if world.clock() - read_at > FRESH_SECONDS:
+        raise TryAgain(f"{place}: what was read is too old to act on")
 
 
 def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:

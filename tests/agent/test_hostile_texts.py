@@ -57,7 +57,7 @@ UNITS = (
     *("Encoded authorization failure message: ", "0123abcd-", "0123abcd-0123-0123-0123-"),
 )
 """What each pattern is made of: its words, its characters, and what makes it begin and fail."""
-SHORT, GROWTH = 16_384, 4
+SHORT, GROWTH = 4096, 4
 NEARLY_NOTHING = 0.004
 """Seconds of the processor; below that a ratio says nothing."""
 

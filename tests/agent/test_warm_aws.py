@@ -296,7 +296,7 @@ def test_no_credentials(monkeypatch, ec2, warm):
     assert warm.credentials_problem() == "no AWS credentials found"
     with pytest.raises(Ec2Error) as caught:
         warm.warm(ec2.region)
-    assert caught.value.fault is Ec2Fault.DENIED
+    assert caught.value.fault is Ec2Fault.NOT_SENT
 
 
 def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts, clock):
@@ -305,7 +305,8 @@ def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts,
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
     place = Place(world.tables["a"], VIP)
     for _ in range(120):
-        view.turn("CreateRoute", place, ec2.account, clock())
+        with pytest.raises(Ec2Error, match="AssumeRole"):
+            view.turn("CreateRoute", place, ec2.account, clock())
         with pytest.raises(Ec2Error, match="AssumeRole"):
             view.create(place, world.enis["a"], ec2.account)
     assert asked(ec2, "AssumeRole") <= 3  # a failure is remembered for two seconds

@@ -1,0 +1,303 @@
+"""The agent's own credentials, as metadata, Pod Identity and STS give them: late, not at all, again."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from cni_floatip import direct
+from cni_floatip.agent.aws import Warm
+from cni_floatip.agent.counts import NoCounts
+from cni_floatip.errors import Ec2Error, Ec2Fault
+from cni_floatip.model import Place
+from cni_floatip.nodeconf import NodeConf
+
+REGION = "eu-central-1"
+AWAY = "11 NOT_SENT"
+ACCOUNT = "111122223333"
+PLACE = Place("rtb-1", ip_network("192.168.0.2/32"))
+
+
+class Aws:
+    """EC2, STS and both sources of credentials on one port. ``away``: the sources and STS answer 503."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.slow = 0.0
+        self.lasts = timedelta(hours=6)
+        self.given = 0
+        self.asked: list[str] = []
+        self.keys: list[str] = []
+        aws = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_PUT(self) -> None:
+                self.say(*(("", 503) if aws.away else ("token", 200)))
+
+            def do_GET(self) -> None:
+                aws.asked.append("source")
+                time.sleep(aws.slow)
+                if aws.away:
+                    return self.say("{}", 503)
+                if self.path.endswith("security-credentials/"):
+                    return self.say("role")
+                return self.say(json.dumps(aws.credentials()))
+
+            def do_POST(self) -> None:
+                sent = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                action = dict(pair.split("=") for pair in sent.split("&"))["Action"]
+                aws.asked.append(action)
+                if "Authorization" in self.headers:
+                    aws.keys.append(self.headers["Authorization"].split("Credential=")[1].split("/")[0])
+                if not action.startswith("Assume"):
+                    return self.say(f"<{action}Response><routeTableSet/></{action}Response>")
+                time.sleep(aws.slow)
+                if aws.away:
+                    error = "<Error><Code>ServiceUnavailable</Code><Message>later</Message></Error>"
+                    return self.say(f"<ErrorResponse>{error}</ErrorResponse>", 503)
+                found = aws.credentials()
+                said = "".join(
+                    f"<{theirs}>{found[ours]}</{theirs}>"
+                    for theirs, ours in (
+                        ("AccessKeyId", "AccessKeyId"),
+                        ("SecretAccessKey", "SecretAccessKey"),
+                        ("SessionToken", "Token"),
+                        ("Expiration", "Expiration"),
+                    )
+                )
+                result = f"<{action}Result><Credentials>{said}</Credentials></{action}Result>"
+                return self.say(f"<{action}Response>{result}</{action}Response>")
+
+            def say(self, text: str, status: int = 200) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def credentials(self) -> dict[str, str]:
+        self.given += 1
+        return {
+            "Code": "Success",
+            "Type": "AWS-HMAC",
+            "AccessKeyId": f"ASIA{self.given}",
+            "SecretAccessKey": "made-up",
+            "Token": "made-up",
+            "AccountId": ACCOUNT,
+            "LastUpdated": "2026-01-01T00:00:00Z",
+            "Expiration": (datetime.now(UTC) + self.lasts).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    found = Aws()
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", found.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", found.url)
+    yield found
+    found.close()
+
+
+def of_the_node(aws: Aws, monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url)
+
+
+def of_the_pod(aws: Aws, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{aws.url}/v1/credentials")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+
+
+def of_the_service_account(_: Aws, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", f"arn:aws:iam::{ACCOUNT}:role/floatip")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    monkeypatch.setenv("AWS_REGION", REGION)
+
+
+Source = Callable[[Aws, pytest.MonkeyPatch, Path], None]
+ALL = pytest.mark.parametrize("source", [of_the_node, of_the_pod, of_the_service_account])
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    found = tmp_path / "token"
+    found.write_text("made-up")
+    return found
+
+
+class Clock:
+    """Runs as time does, and can be moved on."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return direct.clock() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def warm(aws: Aws, clock: Clock) -> Warm:
+    roles = {ACCOUNT: f"arn:aws:iam::{ACCOUNT}:role/owner"}
+    return Warm(NodeConf(roles=roles), NoCounts(), clock)
+
+
+def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
+    """Read route tables; return the fault's name, "" for none."""
+    try:
+        warm.view(REGION).route_tables({"vpc-id": [vpc]}, account)
+    except Ec2Error as e:
+        return f"{e.answer('x').code} {e.fault.name}"
+    return ""
+
+
+@ALL
+@pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
+def test_who_asked_before_there_were_credentials_is_answered_afterwards(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token, source: Source, account: str
+) -> None:
+    """No client is kept that was made without credentials: botocore's would look for none again."""
+    source(aws, monkeypatch, token)
+    aws.away = True
+    assert read(warm, account) == AWAY
+    assert warm.credentials_problem()
+    aws.away = False
+    clock.ahead += 3
+    assert read(warm, account) == ""
+    assert warm.credentials_problem() == ""
+    assert "DescribeRouteTables" in aws.asked
+
+
+@ALL
+def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token, source: Source
+) -> None:
+    source(aws, monkeypatch, token)
+    aws.lasts = timedelta(minutes=8)
+    assert read(warm) == ""
+    aws.away = True
+    assert {read(warm, vpc=f"vpc-{n}") for n in range(5)} == {""}
+    assert set(aws.keys) == {"ASIA1"}
+
+
+def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+) -> None:
+    of_the_pod(aws, monkeypatch, token)
+    aws.lasts = timedelta(minutes=4)  # less than RENEW_SECONDS: each call would renew
+    assert read(warm) == ""
+    aws.away, aws.slow = True, 0.3
+    aws.asked.clear()
+    took: list[float] = []
+
+    def one(number: int) -> None:
+        began = time.monotonic()
+        assert read(warm, vpc=f"vpc-{number}") == ""
+        took.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(took) == 12, "all were answered"
+    assert aws.asked.count("DescribeRouteTables") == 12
+    tries = aws.asked.count("source")
+    assert tries <= 3, "one renewal, of the SDK's three attempts"
+    began = time.monotonic()
+    assert read(warm, vpc="vpc-13") == ""
+    assert time.monotonic() - began < 5
+    aws.away, aws.slow = False, 0.0
+    aws.lasts = timedelta(hours=6)
+    clock.ahead += 3
+    assert read(warm, vpc="vpc-14") == ""
+    assert aws.keys[-1] not in aws.keys[:-1]
+
+
+def test_first_credentials_that_cannot_be_had_are_a_failure_of_all_who_wait(
+    aws: Aws, warm: Warm, monkeypatch, token
+) -> None:
+    of_the_pod(aws, monkeypatch, token)
+    aws.away, aws.slow = True, 0.3
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}")))  # type: ignore[misc]
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [AWAY] * 12
+    assert aws.asked.count("source") <= 3
+
+
+def test_nothing_is_waited_for_between_a_turn_and_its_write(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+) -> None:
+    """What is decided after the turn is sent as it was decided, and not when a renewal has come or failed."""
+    of_the_pod(aws, monkeypatch, token)
+    aws.lasts = timedelta(minutes=4)
+    view = warm.view(REGION)
+    view.turn("CreateRoute", PLACE, "", clock() + 5)
+    aws.away, aws.slow = True, 0.3
+    clock.ahead += 3  # nothing is remembered
+    aws.asked.clear()
+    view.create(PLACE, "eni-1")
+    assert aws.asked == ["CreateRoute"]
+    view.turn("DeleteRoute", PLACE, "", clock() + 5)
+    assert "source" in aws.asked, "it was renewed before"
+    aws.asked.clear()
+    view.delete(PLACE)
+    assert aws.asked == ["DeleteRoute"]
+
+
+@pytest.mark.parametrize("source", [of_the_pod, of_the_service_account])
+@pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
+def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token: Path, source: Source, account: str
+) -> None:
+    source(aws, monkeypatch, token)
+    token.unlink()
+    assert read(warm, account) == AWAY
+    assert str(token) in warm.credentials_problem()
+    token.write_text("made-up")
+    clock.ahead += 3
+    assert read(warm, account) == ""
+
+
+def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, monkeypatch, token) -> None:
+    of_the_service_account(aws, monkeypatch, token)
+    aws.away = True
+    with pytest.raises(Ec2Error) as caught:
+        warm.view(REGION).turn("CreateRoute", PLACE, "", direct.clock() + 1)
+    assert caught.value.fault is Ec2Fault.NOT_SENT, "STS was asked, EC2 was not"
