@@ -21,10 +21,14 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Literal, Self
 
+from .errors import short
 from .model import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
 
 VERSION = 1
 """The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
+
+LAST_TIME = 1e11
+"""No clock shows more seconds since the epoch: beyond the year 5000 there is no date to write."""
 
 LATE_SECONDS = 20 * 60.0
 """How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
@@ -239,57 +243,119 @@ class Claim:
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Self:
-        """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one."""
+        """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one.
+
+        Every type is looked at: what is wrong with a record is met here, and not where it is used.
+        """
+        record = _Record(found)
+        pod = record.object("pod")
         return cls(
-            attachment=Attachment(found["network"], found["containerId"], found["ifname"]),
-            eni=found["eni"],
-            region=found["region"],
-            netns=found["netns"],
-            netns_inode=found["netnsInode"],
-            boot=found["boot"],
-            pod=PodIdentity(**found["pod"]),
-            on_delete=found["onDelete"],
+            attachment=Attachment(record.text("network"), record.text("containerId"), record.text("ifname")),
+            eni=record.text("eni"),
+            region=record.text("region"),
+            netns=record.text("netns"),
+            netns_inode=record.whole("netnsInode", most=2**64 - 1),
+            boot=record.text("boot"),
+            pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
+            on_delete=record.one_of("onDelete", ("release", "keep")),
             routes=tuple(
                 ClaimedRoute(
-                    Place(route["table"], ip_network(route["destination"])),
-                    State(route["state"]),
-                    route["account"],
-                    route["successor"],
-                    float(route.get("since", 0.0)),
-                    float(route.get("after", 0.0)),
+                    Place(route.text("table"), ip_network(route.text("destination"))),
+                    State(route.text("state")),
+                    route.text("account"),
+                    route.text("successor"),
+                    route.time("since", 0.0),
+                    route.time("after", 0.0),
                 )
-                for route in found["routes"]
+                for route in record.objects("routes")
             ),
             pod_routes=tuple(
                 PodRoute(
-                    ip_network(route["destination"]),
-                    None if route["gateway"] is None else ip_address(route["gateway"]),
-                    route["table"],
-                    route["mtu"],
-                    route["kind"],
+                    ip_network(route.text("destination")),
+                    None if route.is_null("gateway") else ip_address(route.text("gateway")),
+                    route.whole("table"),
+                    None if route.is_null("mtu") else route.whole("mtu"),
+                    route.one_of("kind", ("unicast", "unreachable")),
                 )
-                for route in found["podRoutes"]
+                for route in record.objects("podRoutes")
             ),
             pod_rules=tuple(
                 PodRule(
-                    ip_network(rule["source"]),
-                    rule["table"],
-                    rule.get("oif", ""),
-                    ip_network(barred) if (barred := rule.get("barred")) else None,
+                    ip_network(rule.text("source")),
+                    rule.whole("table"),
+                    rule.text("oif", ""),
+                    None if rule.is_null("barred") else ip_network(rule.text("barred")),
                 )
-                for rule in found["podRules"]
+                for rule in record.objects("podRules")
             ),
-            connected=tuple(map(ip_interface, found["connected"])),
-            addresses=tuple(map(ip_interface, found["addresses"])),
-            table=found["table"],
-            source_dest_check=found["sourceDestCheck"],
-            created=float(found["created"]),
-            written=float(found["written"]),
-            vpc=found.get("vpc", ""),
-            mac=found.get("mac", ""),
-            config=found.get("config"),
-            watched=tuple(map(ip_interface, found.get("watched", ()))),
-            standby=found.get("standby", False),
-            deleted=float(found.get("deleted", 0.0)),
-            unresolved=found["unresolved"],
+            connected=tuple(map(ip_interface, record.texts("connected"))),
+            addresses=tuple(map(ip_interface, record.texts("addresses"))),
+            table=None if record.is_null("table") else record.whole("table"),
+            source_dest_check=record.text("sourceDestCheck"),
+            created=record.time("created"),
+            written=record.time("written"),
+            vpc=record.text("vpc", ""),
+            mac=record.text("mac", ""),
+            config=None if record.is_null("config") else record.object("config").found,
+            watched=tuple(map(ip_interface, record.texts("watched", ()))),
+            standby=record.truth("standby"),
+            deleted=record.time("deleted", 0.0),
+            unresolved=None if record.is_null("unresolved") else record.object("unresolved").found,
         )
+
+
+class _Record:
+    """An object of a record, whose values have the type that they are asked for, or raise ValueError."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        if not isinstance(found, dict):
+            raise ValueError(f"{short(repr(found))} is no object")
+        self.found = found
+
+    def text(self, key: str, default: str | None = None) -> str:
+        found = self._typed(key, default, str)
+        if "\0" in found:
+            raise ValueError(f"{key}: {short(repr(found))} holds a null character")
+        return str(found)
+
+    def one_of(self, key: str, choices: tuple[str, ...]) -> Any:
+        if (found := self.text(key)) not in choices:
+            raise ValueError(f"{key}: {short(repr(found))} is none of {', '.join(choices)}")
+        return found
+
+    def texts(self, key: str, default: Iterable[str] | None = None) -> list[str]:
+        found = self._typed(key, default, list, tuple)
+        return [_Record({key: each}).text(key) for each in found]
+
+    def whole(self, key: str, most: int = 2**32 - 1) -> int:
+        found = self._typed(key, None, int)
+        if not 0 <= found <= most:
+            raise ValueError(f"{key}: {found} is not from 0 to {most}")
+        return int(found)
+
+    def time(self, key: str, default: float | None = None) -> float:
+        found = self._typed(key, default, int, float)
+        if not 0 <= found <= LAST_TIME:
+            raise ValueError(f"{key}: {found} is no time in seconds since the epoch")
+        return float(found)
+
+    def truth(self, key: str) -> bool:
+        found = self.found.get(key, False)
+        if not isinstance(found, bool):
+            raise ValueError(f"{key}: {short(repr(found))} is neither true nor false")
+        return found
+
+    def object(self, key: str) -> _Record:
+        return _Record(self.found[key])
+
+    def objects(self, key: str) -> list[_Record]:
+        return [_Record(each) for each in self._typed(key, None, list)]
+
+    def is_null(self, key: str) -> bool:
+        return self.found.get(key) is None
+
+    def _typed(self, key: str, default: Any, *types: type) -> Any:
+        found = self.found[key] if default is None else self.found.get(key, default)
+        if not isinstance(found, types) or isinstance(found, bool):
+            raise ValueError(f"{key}: {short(repr(found))} is not what it should be")
+        return found

@@ -103,5 +103,5 @@ def inode(netns: str) -> int:
     """The identity of the namespace at a path, 0 when there is none: a path may come to lead to another."""
     try:
         return os.stat(netns).st_ino if netns else 0  # noqa: PTH116 (the path may be /proc/PID/ns/net)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path can be written so
         return 0

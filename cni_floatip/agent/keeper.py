@@ -50,7 +50,8 @@ class Seen:
 class Keeper:
     """Looks after the claims of this node. ``tick`` is one round, ``run`` a thread's body.
 
-    ``chores`` are done with every ordinary look, after it; what they raise is logged.
+    ``chores`` are done with every ordinary look, after it; what they raise is logged. ``failed`` is told of
+    what nobody expected.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Keeper:
         present: Callable[[], Collection[str]],
         urgent: Callable[[str], Vpc] | None = None,
         chores: Sequence[Callable[[], None]] = (),
+        failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
         self._world = world
         self._counts = counts
         self._chores = tuple(chores)
-        self._mender = Mender(world, counts, present, urgent)
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._mender = Mender(world, counts, present, urgent, self._failed)
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
         self._failing = math.inf
@@ -79,6 +82,7 @@ class Keeper:
         self._last_look = -SPACING_SECONDS
         self._last_evidence = -EVIDENCE_SECONDS
         self._blind = ""
+        self._broken = ""
 
     # -- for the rest of the agent --------------------------------------------------------------------
 
@@ -126,7 +130,7 @@ class Keeper:
 
     def ready_problem(self) -> str:
         """Return why this node should get no more pods, "" for nothing."""
-        return self._blind
+        return self._blind or self._broken or self._mender.broken
 
     def drain(self, deadline: float) -> None:
         """Release what has ended, grace or not: the node may be gone seconds from now."""
@@ -155,7 +159,9 @@ class Keeper:
             self._due = {at for at in self._due if at > clock}
         self._again = math.inf
         self._last_look = clock
-        self._look()
+        self._broken = ""
+        if not self._tried(self._look, "a look"):
+            self._failures += 1
         if ordinary:
             self._see_to_the_rest()
         again = self._world.clock() + self._gap()
@@ -204,13 +210,27 @@ class Keeper:
             self._again = self._world.clock() + pause
 
     def _see_to_the_rest(self) -> None:
-        self._look_for_pods_that_are_gone()
-        self._look_at_source_checks()
+        self._tried(self._look_for_pods_that_are_gone, "a look for pods that are gone")
+        self._tried(self._look_at_source_checks, "a look at source/dest checks")
         for chore in self._chores:
-            try:
-                chore()
-            except (CniError, Ec2Error) as e:
-                self._world.log(str(e))
+            self._tried(chore, "a chore")
+
+    def _tried(self, work: Callable[[], None], what: str) -> bool:
+        """Do one part of a round; one that fails does not keep the others from being done.
+
+        What nobody expected makes the node not ready until a round in which it does not happen. That is no
+        reason to end: the cause may be on disk, where the next agent would meet it too.
+        """
+        try:
+            work()
+        except (CniError, Ec2Error) as e:
+            self._world.log(str(e))
+        except Exception as e:  # noqa: BLE001 (whatever it was)
+            self._broken = f"{what} of the keeper failed: {e!r}"
+            self._failed(f"{what} of the keeper failed as nobody expected", e)
+        else:
+            return True
+        return False
 
     # -- records --------------------------------------------------------------------------------------
 

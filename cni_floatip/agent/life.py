@@ -1,6 +1,8 @@
-"""The agent's threads live as long as it does: one that dies takes it along, and Kubernetes starts it again.
+"""The agent's threads live as long as it does: one that fails is begun again, with patience.
 
-A process that has lost its keeper, its socket or its watch looks healthy and is not. Better none than that.
+What nobody expected is said with its traceback, and the agent is not ready meanwhile. It does not end, for
+the cause may be on disk or in the kernel, and would end the next one too: no call would ever be answered.
+A thread that cannot be begun again takes the agent along: without its socket it looks healthy and is not.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from .logs import Log
+
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
+"""How long a thread that failed rests; doubles from the one to the other."""
 
 Body = Callable[[threading.Event], object]
 
@@ -29,17 +34,25 @@ class Life:
         self.hurried = threading.Event()
         self.failed = False
         self._threads: list[threading.Thread] = []
+        self._problems: dict[str, str] = {}
 
     def obey_signals(self) -> None:
         """Take SIGTERM and SIGINT as the wish to end, a second one as the wish to do so now."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_end)
 
-    def start(self, name: str, body: Body, *, last: bool = False) -> threading.Thread:
-        """Run ``body`` in a thread until the agent ends; ``last``: until all others have."""
-        thread = threading.Thread(
-            target=self._live, args=(name, body, self.over if last else self.ending), name=name, daemon=True
-        )
+    def problem(self) -> str:
+        """Return which threads failed and rest, "" for none."""
+        return " | ".join(dict(self._problems).values())
+
+    def start(self, name: str, body: Body, *, last: bool = False, again: bool = True) -> threading.Thread:
+        """Run ``body`` in a thread until the agent ends; ``last``: until all others have.
+
+        ``again``: it may be called once more after it has failed.
+        """
+        stop = self.over if last else self.ending
+        target = self._live_on if again else self._live
+        thread = threading.Thread(target=target, args=(name, body, stop), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
         return thread
@@ -78,6 +91,27 @@ class Life:
             if done.wait(pause) or self.hurried.is_set():
                 break
         return done.is_set()
+
+    def _live_on(self, name: str, body: Body, stop: threading.Event) -> None:
+        def patient(stop: threading.Event) -> None:
+            pause = FIRST_SECONDS
+            while True:
+                began = time.monotonic()
+                try:
+                    body(stop)
+                    return
+                except Exception as e:  # noqa: BLE001 (whatever it was, the other threads go on)
+                    if stop.is_set():
+                        return
+                    if time.monotonic() - began > LONGEST_SECONDS:
+                        pause = FIRST_SECONDS
+                    self._log.failure(f"thread {name} has failed, and begins again in {pause:.0f} s", e)
+                    self._problems[name] = f"thread {name} has failed: {type(e).__name__}: {e}"
+                stop.wait(pause)
+                pause = min(2 * pause, LONGEST_SECONDS)
+                self._problems.pop(name, None)
+
+        self._live(name, patient, stop)
 
     def _live(self, name: str, body: Body, stop: threading.Event) -> None:
         try:

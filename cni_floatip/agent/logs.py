@@ -101,8 +101,7 @@ class Log:
 
     def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
         """Say that ``e``, which nobody expected, happened: with its traceback, in one line."""
-        text = "".join(traceback.format_exception(e))
-        self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=text[-LONGEST:], **fields)
+        self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=_traceback(e), **fields)
 
 
 def configure(
@@ -192,6 +191,10 @@ class Seldom:
         if not fresh:
             self._log(sentence, level, **fields, suppressed=(before and before.suppressed) or None)
 
+    def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
+        """Say that ``e``, which nobody expected, happened: with its traceback, once in a while."""
+        self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=_traceback(e), **fields)
+
     def _overdue(self, now: float, key: tuple[str, str]) -> list[tuple[str, str]]:
         """Return what may be said again; and the oldest, when there is no room to remember ``key``."""
         room = self._most - (key not in self._said)
@@ -210,6 +213,10 @@ class _Repeated:
 
 _PASSING = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[\w/+=-]{200,}")
 """What differs in AWS's answers to the same question: request ids, encoded reasons."""
+
+
+def _traceback(e: BaseException) -> str:
+    return "".join(traceback.format_exception(e))[-LONGEST:]
 
 
 def _clean(text: str) -> str:

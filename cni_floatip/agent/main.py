@@ -115,11 +115,17 @@ class Agent:
             present=self._present,
             urgent=lambda region: self.aws.view(region, Priority.ADD),
             chores=(self.guard.look, rounds.beat),
+            failed=self._seldom.failure,
         )
         known = Appearances(policy.data_dir, self.world.boot())
         followed = health.Heartbeat("the watch", WATCH_SECONDS)
         self.watch = Watch(
-            replace(self.world, log=log), self.metrics, known, vpc=self._watched, beat=followed.beat
+            replace(self.world, log=log),
+            self.metrics,
+            known,
+            vpc=self._watched,
+            beat=followed.beat,
+            failed=self._seldom.failure,
         )
         ways = Ways(
             self._view, self.metadata, self._not_ready, self._broken, self._status, self._work_off_spool
@@ -129,7 +135,14 @@ class Agent:
         self.accepting = health.Once("the socket does not accept calls yet")
         self.credentials = health.Once("no AWS credentials have been seen yet")
         self.health = health.Health(
-            [rounds, followed], [self.accepting, self.credentials, self.keeper.ready_problem]
+            [rounds, followed],
+            [
+                self.accepting,
+                self.credentials,
+                self.keeper.ready_problem,
+                self.watch.problem,
+                self.life.problem,
+            ],
         )
 
     def keep_client(self, bin_dir: Path, bundle: Path | None) -> None:
@@ -158,11 +171,11 @@ class Agent:
         server = Server(
             self.policy.socket_path, self.calls.answer, self.calls.refuse, self.log, woken=self.aws.wake
         )
-        self.life.start("socket", server.run, last=True)
-        self.life.start("pages", pages.run, last=True)
+        self.life.start("socket", server.run, last=True, again=False)
+        self.life.start("pages", pages.run, last=True, again=False)
         self.life.start("spool", self.spool.run)
         self.life.start("keeper", self.keeper.run)
-        self.life.start("watch", self.watch.run)
+        self.life.start("watch", self.watch.run, again=False)
         self.life.start("credentials", self._see_credentials)
         if self._client:
             self.life.start("client", self._client.run)
@@ -254,6 +267,8 @@ class Agent:
             self.aws.warm(self._node.region)
         except (CniError, Ec2Error) as e:
             self.log(f"EC2 does not answer yet: {e}", "warning")
+        except Exception as e:  # noqa: BLE001 (it is only sooner ready for the first ADD)
+            self.log.failure("EC2 could not be prepared", e)
         stop.wait()
 
     # -- what calls ask for ---------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Mender:
     ``urgent`` EC2 in a region for reads that must not wait. Of the last look: ``seen`` is what could be
     read, ``pending`` whose routes are there still although they have ended, ``progress`` how much was mended
     or released, ``due`` when what was seen broken is to be mended, ``cut_off`` the claims whose ENI this
-    node does not have.
+    node does not have, ``broken`` what failed as nobody expected. ``failed`` is told of that, too.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class Mender:
         counts: Counts,
         present: Callable[[], Collection[str]],
         urgent: Callable[[str], Vpc] | None = None,
+        failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
         self.sightings: dict[Place, Sighting] = {}
         self.errors: dict[Place, str] = {}
         self.throttled = False
+        self.broken = ""
         self.progress = 0
         self.pending: set[Attachment] = set()
         self.seen: set[Group] = set()
@@ -63,6 +65,7 @@ class Mender:
         self._counts = counts
         self._present = present
         self._urgent = urgent or world.vpc
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
         self._enis: frozenset[str] = frozenset()
         self._enis_at = 0.0
         self._joining = Joining(world)
@@ -76,7 +79,7 @@ class Mender:
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
-        self.throttled, self.progress = False, 0
+        self.throttled, self.progress, self.broken = False, 0, ""
         self.pending = set()
         self.seen, self.due = set(), set()
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
@@ -94,6 +97,13 @@ class Mender:
                 self._world.log(f"cannot look at the route tables of {group[2] or 'an older claim'}: {e}")
                 for claim in groups[group]:
                     self.errors |= {route.place: str(e) for route in claim.routes}
+            except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
+                self.broken = (
+                    f"the route tables of {group[2] or 'an older claim'} cannot be looked after: {e!r}"
+                )
+                self._failed("a look failed as nobody expected", e)
+                for claim in groups[group]:
+                    self.errors |= {route.place: repr(e) for route in claim.routes}
         return len(self.seen) == len(groups)
 
     def _see_interfaces(self, claims: Sequence[Claim]) -> None:

@@ -71,7 +71,11 @@ class Pages:
         """Answer until told to stop, then close; the body of a thread."""
         try:
             while not stop.is_set():
-                self.turn(_WAKE)
+                try:
+                    self.turn(_WAKE)
+                except Exception as e:  # noqa: BLE001 (one connection's oddity must not end the probes)
+                    self._log(f"a page could not be given: {e!r}")
+                    stop.wait(_WAKE)
         finally:
             self.close()
 

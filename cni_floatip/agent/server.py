@@ -112,12 +112,19 @@ class Server:
         """Hear clients until ``close``, then look after the calls at work until ``stop`` is set."""
         try:
             while self._open:
-                self._hear(self._patience())
+                self._heard(self._patience())
             self._shut_door()
             while not stop.is_set():
-                self._hear(0.1)
+                self._heard(0.1)
         finally:
             self._shut_door()
+
+    def _heard(self, seconds: float) -> None:
+        try:
+            self._hear(seconds)
+        except Exception as e:  # noqa: BLE001 (one client's oddity must not end the calls of all)
+            self._log.failure("a client could not be heard", e)
+            time.sleep(0.1)
 
     def _hear(self, seconds: float) -> None:
         """Take what has come. The door last: a number that is free since may be given to whoever comes in."""

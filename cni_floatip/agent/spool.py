@@ -159,6 +159,9 @@ class Spool:
         except OSError as e:
             self._try_again(name)
             self._log(f"{path}: {e.strerror or e}", "warning")
+        except Exception as e:  # noqa: BLE001 (the others are done all the same)
+            self._try_again(name)
+            self._log.failure(f"{path}: tried again", e)
 
     def _try_again(self, name: str) -> None:
         with self._changed:

@@ -33,6 +33,8 @@ PATHS_SECONDS = 0.5
 """How often it is looked whether each namespace is still where it was."""
 UNSEEN_SECONDS = 30.0
 """When to try again to watch a namespace that could not be seen or entered."""
+FAILED_SECONDS = 1.0
+"""How long a round rests that failed."""
 FLOOD_SECONDS = 0.1
 """How long a namespace that tells more than we read at once is not listened to; the kernel drops the rest."""
 
@@ -67,6 +69,7 @@ class Watch:
         vpc: InTheNameOf | None = None,
         beat: Callable[[], None] = lambda: None,
         listen_in: Callable[[str, int], Events] = open_events,
+        failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
         self._world = world
         self._counts = counts
@@ -74,6 +77,8 @@ class Watch:
         self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
         self._beat = beat
         self._listen_in = listen_in
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._broken = ""
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watched: dict[Attachment, Watched] = {}
         self._namespaces: dict[int, _Namespace] = {}
@@ -109,8 +114,10 @@ class Watch:
         with ThreadPoolExecutor(AT_ONCE, "watch") as pool:
             try:
                 while not stop.is_set():
-                    self._turn(pool, world)
+                    self._broken = self._round(pool, world)
                     self._beat()
+                    if self._broken:
+                        stop.wait(FAILED_SECONDS)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
                 for attachment in list(self._watched):
@@ -120,7 +127,20 @@ class Watch:
                     os.close(self._bell)
                     self._bell = -1
 
+    def problem(self) -> str:
+        """Return what failed as nobody expected in the last round, "" for nothing."""
+        return self._broken
+
     # -- the loop -------------------------------------------------------------------------------------
+
+    def _round(self, pool: ThreadPoolExecutor, world: World) -> str:
+        """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
+        try:
+            self._turn(pool, world)
+        except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
+            self._failed("a round of the watch failed as nobody expected", e)
+            return f"the watch's last round failed: {e!r}"
+        return ""
 
     def _turn(self, pool: ThreadPoolExecutor, world: World) -> None:
         for key, _ in self._selector.select(self._pause()):
@@ -186,6 +206,9 @@ class Watch:
             self._open(claim, now, earlier=earlier)
         except CniError as e:
             self._tell_once(attachment, str(e))
+            return
+        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
+            self._failed(f"{attachment}: its addresses cannot be followed", e)
             return
         del self._unseen[attachment]
         self._told.discard(attachment)

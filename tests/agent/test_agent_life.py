@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from cni_floatip import wire
+from cni_floatip.agent import life as life_module
 from cni_floatip.agent import main
 from cni_floatip.agent.earlier import ended_by_restart
 from cni_floatip.agent.life import Life
@@ -367,13 +368,51 @@ def dies(_: threading.Event) -> None:
 def test_a_thread_that_ends_by_itself_ends_the_agent(body: Any) -> None:
     said = Written()
     life = Life(Log({}, Lines("info", "json", said)))
-    life.start("keeper", body)
+    life.start("socket", body, again=False)
     life.wait()
     assert life.failed
     line = json.loads(said.text)
     assert line["level"] == "error"
-    assert "thread keeper has" in line["msg"]
+    assert "thread socket has" in line["msg"]
     assert ("traceback" in line) is (body is dies)
+
+
+def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent lives on, says what happened, and is not ready until the thread runs again."""
+    monkeypatch.setattr(life_module, "FIRST_SECONDS", 0.05)
+    said = Written()
+    life = Life(Log({}, Lines("info", "json", said)))
+    problems, began, runs = [], threading.Event(), iter(range(10))
+
+    def body(stop: threading.Event) -> None:
+        problems.append(life.problem())
+        if next(runs) < 3:
+            raise OSError("out of luck")
+        began.set()
+        stop.wait(10)
+
+    thread = life.start("keeper", body)
+    assert began.wait(10)
+    assert not life.ending.is_set()
+    assert problems == [""] * 4
+    lines = [json.loads(line) for line in said.text.splitlines()]
+    assert [line["msg"] for line in lines] == [
+        f"thread keeper has failed, and begins again in {pause} s: OSError: out of luck"
+        for pause in (0, 0, 0)
+    ]
+    assert all("in body" in line["traceback"] for line in lines)
+    life.ending.set()
+    thread.join(10)
+    assert not life.failed
+
+
+def test_the_agent_is_not_ready_while_a_failed_thread_rests() -> None:
+    life = Life(Log({}, Lines("info", "json", Written())))
+    thread = life.start("keeper", dies)
+    wait(lambda: bool(life.problem()))
+    assert life.problem() == "thread keeper has failed: OSError: out of luck"
+    life.ending.set()
+    thread.join(10)
 
 
 def test_a_thread_that_ends_because_it_was_told_to_is_no_failure() -> None:

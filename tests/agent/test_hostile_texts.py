@@ -169,10 +169,10 @@ def holds_a_long_piece(said: str, text: str) -> bool:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
-    return Agent(tmp_path, metadata=lambda _: _Nothing())
+    return Agent(tmp_path, metadata=lambda _: Nothing())
 
 
-class _Nothing:
+class Nothing:
     """Metadata that an ADD finds nothing in, so that it ends there."""
 
     def close(self) -> None:

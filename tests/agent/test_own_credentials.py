@@ -301,3 +301,37 @@ def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, m
     with pytest.raises(Ec2Error) as caught:
         warm.view(REGION).turn("CreateRoute", PLACE, "", direct.clock() + 1)
     assert caught.value.fault is Ec2Fault.NOT_SENT, "STS was asked, EC2 was not"
+
+
+def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
+    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+) -> None:
+    of_the_pod(aws, monkeypatch, token)
+    aws.lasts = timedelta(seconds=8)  # less than LAST_SECONDS: not to be used
+    assert read(warm) == ""
+    aws.away, aws.slow = True, 0.3
+    clock.ahead += 3
+    aws.asked.clear()
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}")))  # type: ignore[misc]
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [AWAY] * 12
+    assert aws.asked.count("source") <= 3, "one renewal, of the SDK's three attempts"
+
+
+def test_a_renewal_that_fails_again_and_again_does_not_fill_the_log(
+    aws: Aws, warm: Warm, monkeypatch, token, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_the_pod(aws, monkeypatch, token)
+    aws.lasts = timedelta(minutes=4)
+    assert read(warm) == ""
+    aws.away = True
+    for number in range(20):
+        assert read(warm, vpc=f"vpc-{number}") == ""
+    assert len([each for each in caplog.records if "Refreshing" in each.message]) <= 4

@@ -1,0 +1,76 @@
+"""What nobody expected in a look: it fails, alone, says so with its traceback, and is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent.counts import NoCounts
+from cni_floatip.agent.keeper import Keeper
+from cni_floatip.agent.logs import Lines, Log, Seldom
+
+from .simulated import FLOATING, Cluster
+
+
+class Written:
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def explodes(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("nobody expected this")
+
+
+def failing(
+    cluster: Cluster, node: Any, chores: tuple[Callable[[], None], ...] = ()
+) -> tuple[Keeper, Written]:
+    """Give a node a keeper with a real log."""
+    said = Written()
+    log = Seldom(Log({}, Lines("info", "json", said)), clock=cluster.now)
+    node.keeper = Keeper(node.world, NoCounts(), present=lambda: node.enis, chores=chores, failed=log.failure)
+    return node.keeper, said
+
+
+def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(cluster: Cluster, monkeypatch: Any) -> None:
+    node, done = cluster.nodes["a"], []
+    keeper, said = failing(cluster, node, (explodes, lambda: done.append(1)))
+    node.add()
+    monkeypatch.setattr(node.claims, "write_again", explodes)
+    cluster.pass_time(300)
+    assert "nobody expected this" in keeper.ready_problem()
+    assert said.text.count("in explodes") <= 4, "said with its traceback, and not with each look"
+    assert done, "a chore is done although a look and another chore fail"
+    monkeypatch.undo()
+    del cluster.ec2.tables["rtb-1"][FLOATING]
+    cluster.pass_time(400)
+    assert cluster.leads() == "eni-a"
+
+
+def test_one_group_that_fails_takes_no_other_along(cluster: Cluster, monkeypatch: Any) -> None:
+    node = cluster.nodes["a"]
+    keeper, said = failing(cluster, node)
+    node.add()
+    answer = type(cluster.ec2).route_tables
+    bad = True
+
+    def tables(self: Any, filters: Any, account: str = "") -> Any:
+        return explodes() if bad else answer(self, filters, account)
+
+    monkeypatch.setattr(type(cluster.ec2), "route_tables", tables)
+    cluster.pass_time(200)
+    assert "nobody expected this" in keeper.ready_problem()
+    assert '"level": "error"' in said.text
+    bad = False
+    cluster.pass_time(200)
+    assert keeper.ready_problem() == ""
