@@ -11,10 +11,12 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -30,6 +32,9 @@ LONGEST = 8192
 LOOKED_AT = 65536
 """Characters of one value in which credentials are looked for; what comes after them is dropped unseen."""
 
+WAITING = 1 << 20
+"""Bytes of lines that are kept while nobody reads: some thousands."""
+
 DEBUG_ONLY = frozenset({"stdin", "config"})
 """Fields that hold whole documents of others, who may have put anything into them."""
 
@@ -41,16 +46,69 @@ class Stream(Protocol):
 
 
 class Descriptor:
-    """A file descriptor, with no buffer that could fill while nobody reads. One line is one write."""
+    """A file descriptor for whose reader nobody waits.
 
-    def __init__(self, fd: int = 2) -> None:
+    A line is written at once where that does not block. Else it waits in memory, of bounded size, and a thread
+    writes it when somebody reads on. With no room there it is dropped, and counted.
+    """
+
+    def __init__(self, fd: int = 2, room: int = WAITING) -> None:
         self._fd = fd
+        self._room = room
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._lost = 0
+        self._writer: threading.Thread | None = None
+        self._changed = threading.Condition()
 
     def write(self, text: str) -> None:
-        """Write all of ``text``. Raises OSError."""
-        rest = text.encode(errors="backslashreplace")
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        """Write ``text``, now or later. Raises OSError."""
+        line = text.encode(errors="backslashreplace")
+        with self._changed:
+            rest = line if self._waiting else self._at_once(line)
+            if rest is line and self._size + len(line) > self._room:
+                self._lost += 1
+            elif rest:
+                self._waiting.append(rest)
+                self._size += len(rest)
+                self._changed.notify_all()
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write_on, name="log", daemon=True)
+                    self._writer.start()
+
+    def lost(self) -> int:
+        """Return how many lines were dropped since this was asked, 0 while there is no room to say so."""
+        with self._changed:
+            if self._waiting:
+                return 0
+            lost, self._lost = self._lost, 0
+            return lost
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is written, for ``seconds`` at most; return whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, seconds)
+
+    def _at_once(self, line: bytes) -> bytes:
+        """Write as much as does not block; return the rest."""
+        while line and self._poll.poll(0):
+            line = line[os.write(self._fd, line[: select.PIPE_BUF]) :]
+        return line
+
+    def _write_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                line = rest = self._waiting[0]
+            with contextlib.suppress(OSError):  # nobody will ever read it
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            with self._changed:
+                self._waiting.popleft()
+                self._size -= len(line)
+                self._changed.notify_all()
 
 
 class Lines:
@@ -81,7 +139,17 @@ class Lines:
         }
         line = self._render(_rfc3339(self._now()), level, _clean(sentence), said)
         with self._writing, contextlib.suppress(OSError, ValueError):  # ValueError: a file object, closed
+            if isinstance(self._stream, Descriptor) and (lost := self._stream.lost()):
+                told = f"{lost} lines of the log were dropped, because nobody read standard error"
+                self._stream.write(
+                    self._render(_rfc3339(self._now()), "warning", told, {"lost": lost}) + "\n"
+                )
             self._stream.write(line + "\n")
+
+    def flush(self, seconds: float) -> None:
+        """Wait for what is not written yet, for ``seconds`` at most."""
+        if isinstance(self._stream, Descriptor):
+            self._stream.flush(seconds)
 
 
 class Log:
@@ -94,6 +162,10 @@ class Log:
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
         """Say ``sentence``. Fields that are None or empty are left out."""
         self._lines.write(level, sentence, self._context | fields)
+
+    def flush(self, seconds: float = 1.0) -> None:
+        """Wait for what is not written yet: before this process ends."""
+        self._lines.flush(seconds)
 
     def bind(self, **context: object) -> Log:
         """Return a log that adds ``context`` to what it says."""
@@ -127,6 +199,7 @@ def take_over(log: Log) -> None:
 
     def ended(_: type[BaseException], e: BaseException, __: TracebackType | None) -> None:
         log.failure("the agent has died", e)
+        log.flush()
 
     root = logging.getLogger()
     for handler in list(root.handlers):

@@ -84,6 +84,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
         if bin_dir:
             agent.keep_client(bin_dir, bundle)
         status = agent.run()
+        log.flush()
         if not agent.is_quiet:  # a thread that still writes must not do so once the directory is another's
             os._exit(status)
         return status

@@ -222,6 +222,59 @@ def test_lines_of_many_threads_stay_whole():
     assert [len(json.loads(line)["msg"]) for line in found.splitlines()] == [7000] * 160
 
 
+def test_nobody_waits_for_a_reader_that_does_not_read():
+    """A runtime that is down leaves the pipe open, and full: no call, probe or SIGTERM may wait for it."""
+    reading, writing = os.pipe()
+    log = configure("info", "json", Descriptor(writing, room=200_000))
+    done = threading.Event()
+
+    def many() -> None:
+        for number in range(2000):
+            log("x" * 900, number=number)
+        done.set()
+
+    threading.Thread(target=many, daemon=True).start()
+    assert done.wait(30), "it waits for the reader"
+    found, last = bytearray(), b""
+    while b'"number": 5000' not in last:
+        data = os.read(reading, 65536)
+        found.extend(data)
+        last = bytes(found[-70_000:])
+        if b'"lost"' not in last:
+            log("more", number=5000) if log._lines._stream.flush(0) else None  # type: ignore[union-attr]
+    documents = [json.loads(line) for line in found.splitlines()]
+    lost = [each for each in documents if "lost" in each]
+    assert len(lost) == 1
+    assert lost[0]["level"] == "warning"
+    numbers = [each["number"] for each in documents if each.get("number", 5000) < 5000]
+    assert numbers == sorted(numbers), "in order"
+    assert lost[0]["lost"] == 2000 - len(numbers)
+    assert 200 < len(numbers) < 500, "what the pipe and the room hold"
+    os.close(writing)
+    os.close(reading)
+
+
+def test_what_waits_is_written_before_the_end():
+    reading, writing = os.pipe()
+    log = configure("info", "json", Descriptor(writing))
+    for _ in range(100):
+        log("x" * 1000)
+    assert not log._lines._stream.flush(0)
+    found = bytearray()
+
+    def read() -> None:
+        while data := os.read(reading, 4096):
+            found.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    log.flush(30)
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert len(found.splitlines()) == 100
+
+
 # -- repetition ---------------------------------------------------------------------------------------
 
 
