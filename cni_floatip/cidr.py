@@ -20,6 +20,8 @@ NEVER: tuple[tuple[str, Network], ...] = (
     ("multicast", ip_network("ff00::/8")),
     ("unspecified", ip_network("0.0.0.0/8")),
     ("unspecified", ip_network("::/128")),
+    ("broadcast", ip_network("255.255.255.255/32")),
+    ("the VPC's NAT64", ip_network("64:ff9b::/96")),
     ("IPv4-mapped", ip_network("::ffff:0:0/96")),
 )
 """What is never claimed, whatever policy says (DESIGN 4.7). 169.254.168.0/22 is part of link-local."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
@@ -41,9 +42,7 @@ class AllowedDestination:
 
     def lists(self, namespace: str) -> bool:
         """Return whether ``namespace`` ("" outside Kubernetes) is one of this entry's."""
-        return not self.namespaces or any(
-            namespace and _pattern(glob).fullmatch(namespace) for glob in self.namespaces
-        )
+        return not self.namespaces or any(namespace and _fits(namespace, glob) for glob in self.namespaces)
 
     def exact(self, network: Network) -> bool:
         """Return whether the entry names ``network`` itself, not merely a range around it."""
@@ -60,6 +59,13 @@ class AllowedRouteTables:
     def allows(self, table: RouteTable) -> bool:
         """Return whether ``table`` may be written."""
         return table.id in self.ids or (bool(self.tags) and tags_match(self.tags, table.tags))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one ADD may claim: every destination is a route in each of its tables, which hold 50."""
+
+    destinations: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class NodeConf:
     allowed_route_tables: AllowedRouteTables = AllowedRouteTables()
     roles: Mapping[str, str] = field(default_factory=dict)
     source_dest_check: Literal["disable", "require", "ignore"] = "disable"
+    fixed_addresses: bool = False
+    limits: Limits = Limits()
     release_grace_seconds: float = 60
     reconcile_seconds: float = 60
     watch_limits: WatchLimits = WatchLimits()
@@ -207,11 +215,17 @@ def _roles(said: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, str]:
     return {account: role for account, role in said.items() if role}
 
 
+def _limits(said: Mapping[str, Any], _: list[Complaint]) -> Limits:
+    return Limits(**_fields(Limits, said))
+
+
 def _watch_limits(said: Mapping[str, Any], _: list[Complaint]) -> WatchLimits:
-    names = {camel(name): name for name in WatchLimits.__dataclass_fields__}
-    return WatchLimits(
-        **{names[key]: value for key, value in said.items() if key in names and value is not None}
-    )
+    return WatchLimits(**_fields(WatchLimits, said))
+
+
+def _fields(of: type[Limits | WatchLimits], said: Mapping[str, Any]) -> dict[str, Any]:
+    names = {camel(name): name for name in of.__dataclass_fields__}
+    return {names[key]: value for key, value in said.items() if key in names and value is not None}
 
 
 def _socket_address(key: str, said: str | None, wrong: list[Complaint]) -> SocketAddress | None:
@@ -232,6 +246,7 @@ PARSED: dict[str, Callable[[Any, list[Complaint]], Any]] = {
     "allowed_destinations": _allowed_destinations,
     "allowed_route_tables": _allowed_route_tables,
     "roles": _roles,
+    "limits": _limits,
     "watch_limits": _watch_limits,
     "metrics_address": lambda said, wrong: _socket_address("metricsAddress", said, wrong),
     "health_address": lambda said, wrong: _socket_address("healthAddress", said, wrong),
@@ -244,5 +259,9 @@ def _long_socket_path(path: str) -> list[Complaint]:
     return [Complaint(("socketPath",), text)] if size > 107 else []
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
-    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in glob))
+def _fits(namespace: str, glob: str) -> bool:
+    """Return whether ``glob`` stands for ``namespace``: ``*`` for any characters, ``?`` for one.
+
+    ``fnmatch`` looks for each part once, however many stars there are; brackets mean nothing here.
+    """
+    return fnmatchcase(namespace, glob.replace("[", "[[]"))

@@ -5,6 +5,7 @@ Follows SPEC.md section 2 ("Execution Protocol") and, where that is silent, libc
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ VERBS: Mapping[str, Verb] = {
     "VERSION": Verb(),
 }
 
+LARGEST = 65536
+"""Bytes of a floatip entry beside ``prevResult``; the longest that means anything has some thousands."""
 LONGEST_NAME = 253
 """Characters of a network's name; that of a NetworkAttachmentDefinition has no more."""
 LONGEST_VARIABLES = {"CNI_CONTAINERID": 255, "CNI_NETNS": 4095}
@@ -107,6 +110,8 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
         raise InvalidConfig(f"$.name: {fault}: a network needs a name of letters, digits, '_', '.' and '-'")
     if verb == "ADD" and len(name) > LONGEST_NAME:  # alone: what is there is checked and deleted as it is
         raise InvalidConfig(f"$.name: has {len(name)} characters; at most {LONGEST_NAME}")
+    if verb == "ADD":
+        _refuse_large(config)
     attachment = Attachment(name, environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", ""))
     return Request(
         verb=verb,
@@ -117,6 +122,13 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
         pod=_identity(environ.get("CNI_ARGS", ""), strict=verb in ("ADD", "CHECK")),
         netns_override=environ.get("CNI_NETNS_OVERRIDE", "").upper() in ("1", "TRUE"),
     )
+
+
+def _refuse_large(config: Mapping[str, Any]) -> None:
+    """Raise InvalidConfig for an entry that no network needs: it is read, kept and shown by all who come."""
+    size = len(json.dumps({key: value for key, value in config.items() if key != "prevResult"}))
+    if size > LARGEST:
+        raise InvalidConfig(f"$: the floatip entry has {size} bytes beside prevResult; at most {LARGEST}")
 
 
 def _shown(value: object) -> str:

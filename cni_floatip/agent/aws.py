@@ -69,13 +69,15 @@ class Warm:
         stop: Callable[[], str] = lambda: "",
         *,
         who: str = "",
+        group: str = "",
         fresh: bool = False,
         until: float = math.inf,
         dropped: Callable[[Place], str] = lambda _: "",
     ) -> View:
         """Return EC2 for one call. ``stop`` says why it is over, "" while it is not.
 
-        ``who`` (a pod's uid or name) finds its place in line again when it comes back. ``fresh``: nothing
+        ``who`` (a pod's uid or name) finds its place in line again when it comes back; turns go round the
+        ``group``s (namespaces). ``fresh``: nothing
         that was remembered will do. After ``until`` nothing is waited for any more. ``dropped`` says why a
         route that waits to be written is not wanted any more.
         """
@@ -84,7 +86,9 @@ class Warm:
             if where not in self._vpcs:
                 self._vpcs[where] = self._connect(where)
             vpc = self._vpcs[where]
-        return View(self, vpc, where, priority, stop, who=who, fresh=fresh, until=until, dropped=dropped)
+        return View(
+            self, vpc, where, priority, stop, who=who, group=group, fresh=fresh, until=until, dropped=dropped
+        )
 
     def warm(self, region: str) -> None:
         """Have credentials, clients and connections ready for ``region``, roles too. Raises Ec2Error."""
@@ -131,6 +135,7 @@ class View:
         stop: Callable[[], str],
         *,
         who: str,
+        group: str,
         fresh: bool,
         until: float,
         dropped: Callable[[Place], str],
@@ -141,6 +146,7 @@ class View:
         self._priority = priority
         self._stop = stop
         self._who = who
+        self._group = group
         self._fresh = fresh
         self._until = until
         self._dropped = dropped
@@ -197,7 +203,7 @@ class View:
         def stop() -> str:
             return self._stop() or (self._dropped(place) if action in CLAIMING else "")
 
-        token = self._warm.turns.turn(where, self._priority, last, stop, self._key(place))
+        token = self._warm.turns.turn(where, self._priority, last, stop, self._key(place), self._group)
         with self._lock:
             self._tokens[place, account] = where, token
 
@@ -216,7 +222,7 @@ class View:
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off, when it is this call's turn."""
         action = self._action("ModifyNetworkInterfaceAttribute", "")
-        token = self._warm.turns.turn(action, self._priority, self._patience(), self._stop)
+        token = self._warm.turns.turn(action, self._priority, self._patience(), self._stop, None, self._group)
         self._send(action, token, lambda: self._vpc.disable_source_dest_check(eni))
 
     # -- in turn --------------------------------------------------------------------------------------
@@ -234,7 +240,7 @@ class View:
                 (action, what),
                 self._priority,
                 self._stop,
-                lambda: self._warm.turns.turn(action, self._priority, until, self._stop),
+                lambda: self._warm.turns.turn(action, self._priority, until, self._stop, None, self._group),
                 lambda token: self._send(action, token, call),
                 lambda: until - self._warm.clock(),
             )

@@ -20,6 +20,8 @@ UNSPENT_SECONDS = 6.0
 REMEMBER_SECONDS = 600.0
 """How long a place is kept for who does not stand in it: kubelet repeats a failed ADD within five minutes."""
 MOST_REMEMBERED = 4096
+MOST_GROUPS = 256
+"""Groups that do not wait now and are remembered as served."""
 EPSILON = 1e-6
 """What sums of fractions may lack of a whole token."""
 
@@ -147,27 +149,36 @@ class Arrivals:
 
 @dataclass(slots=True, order=True)
 class Waiting:
-    """One who stands in a line; sorted by whose turn is earlier."""
+    """One who stands in a line; sorted by whose turn is earlier. ``group``: its pod's namespace."""
 
     priority: Priority
     since: float
     number: int
     wake: Callable[[], None] = field(compare=False)
+    group: str = field(default="", compare=False)
 
 
 class Line:
-    """Who waits for one bucket, in order, and the tokens that were given out and not yet spent."""
+    """Who waits for one bucket, in order, and the tokens that were given out and not yet spent.
+
+    Turns go round the groups that wait, so that one that wants much keeps no other waiting; within a group by
+    arrival.
+    """
 
     def __init__(self, published: Rate, now: float) -> None:
         self.bucket = Bucket(published, now)
         self._waiting: list[Waiting] = []
+        self._served: dict[tuple[Priority, str], int] = {}
+        self._serving = 0
         self._unspent: list[Token] = []
         self._number = 0
 
-    def join(self, priority: Priority, since: float, wake: Callable[[], None] = lambda: None) -> Waiting:
+    def join(
+        self, priority: Priority, since: float, wake: Callable[[], None] = lambda: None, group: str = ""
+    ) -> Waiting:
         """Stand in line. ``wake`` is called when it may be this one's turn."""
         self._number += 1
-        waiting = Waiting(priority, since, self._number, wake)
+        waiting = Waiting(priority, since, self._number, wake, group)
         insort(self._waiting, waiting)
         return waiting
 
@@ -178,14 +189,31 @@ class Line:
 
     def due(self, waiting: Waiting, now: float) -> float | None:
         """Return in how many seconds it is this one's turn as things are; None: others are before it."""
-        if self._waiting[0] is not waiting:
+        if self._first() is not waiting:
             return None
         for token in [t for t in self._unspent if now - t.taken > UNSPENT_SECONDS]:
             self.put_back(token)
         return self.bucket.due(now)
 
-    def take(self, now: float) -> Token:
-        """Give out a token."""
+    def _first(self) -> Waiting:
+        """Return whose turn is next: of the group that was served longest ago, who came first."""
+        urgent = self._waiting[0].priority
+        firsts: dict[str, Waiting] = {}
+        for each in self._waiting:
+            if each.priority is not urgent:
+                break
+            firsts.setdefault(each.group, each)
+        served = self._served
+        return min(firsts.values(), key=lambda each: (served.get((urgent, each.group), 0), each))
+
+    def take(self, now: float, waiting: Waiting | None = None) -> Token:
+        """Give out a token, to who stands in line or to who does not."""
+        if waiting:
+            self._serving += 1
+            self._served[waiting.priority, waiting.group] = self._serving
+            there = {(each.priority, each.group) for each in self._waiting}
+            if len(self._served) > len(there) + MOST_GROUPS:
+                self._served = {group: at for group, at in self._served.items() if group in there}
         token = self.bucket.take(now)
         self._unspent.append(token)
         return token
@@ -208,7 +236,7 @@ class Line:
     def call_next(self) -> None:
         """Wake whoever is first now."""
         if self._waiting:
-            self._waiting[0].wake()
+            self._first().wake()
 
     def wake_all(self) -> None:
         """Wake everybody: some may have a reason to give up."""

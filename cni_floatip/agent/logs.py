@@ -48,7 +48,7 @@ class Stream(Protocol):
 class Descriptor:
     """A file descriptor for whose reader nobody waits.
 
-    A line is written at once where that does not block. Else it waits in memory, of bounded size, and a thread
+    A line is written at once where that does not block. Else it waits in bounded memory for a thread that
     writes it when somebody reads on. With no room there it is dropped, and counted.
     """
 

@@ -281,6 +281,7 @@ class Agent:
             urgent,
             stop,
             who=asked.pod.uid or asked.pod.name or asked.attachment.container,
+            group=asked.pod.namespace,
             fresh=asked.verb == "CHECK",
             until=until,
             dropped=lambda place: self.wishes.dropped(asked.attachment, place),

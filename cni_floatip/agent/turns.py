@@ -1,8 +1,9 @@
 """Who may send the next request to EC2: the waiting in line before its token buckets (``buckets``).
 
-ADDs go first, the one that has wanted its route longest before the others: the runtime repeats an ADD that
-failed, and it comes back to the place that it had. After them come the addresses that pods gave themselves,
-then the keeper. A token that is not spent is given back.
+ADDs go first. Their turns go round the namespaces that wait, so that one that wants hundreds of routes keeps
+no other waiting. Within a namespace the one comes first that has wanted its route longest: the runtime
+repeats an ADD that failed, and it comes back to the place that it had. After them come the addresses that
+pods gave themselves, then the keeper. A token that is not spent is given back.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ class Turns:
         deadline: float,
         stop: Callable[[], str] = lambda: "",
         key: Hashable = None,
+        group: str = "",
     ) -> Token:
-        """Wait until ``action`` may be sent once more; ``key`` remembers the place for who comes back.
+        """Wait until ``action`` may be sent once more; ``key`` remembers the place for who comes back,
+        ``group`` says whose turn it is: they go round the groups.
 
         Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``stop`` says why nobody wants it any more.
         A deadline that is now takes a token only if one is free.
@@ -58,12 +61,12 @@ class Turns:
         with self._lock:
             line, now = self._line(action), self._clock()
             since = now if key is None else self._arrivals.since(key, now)
-            place = line.join(priority, since, condition.notify)
+            place = line.join(priority, since, condition.notify, group)
 
         def attempt() -> Token | waiting.Later:
             now = self._clock()
             due = line.due(place, now)
-            return line.take(now) if due == 0 else waiting.Later(due or waiting.STEP_SECONDS)
+            return line.take(now, place) if due == 0 else waiting.Later(due or waiting.STEP_SECONDS)
 
         try:
             return waiting.wait_for(

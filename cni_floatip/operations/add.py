@@ -35,6 +35,8 @@ from .site import View, bring_up, locate, look
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
+FOR_THE_TABLE = (Ec2Fault.QUOTA, Ec2Fault.DENIED)
+"""What is true of every route of a table when it is of one."""
 DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 
@@ -125,7 +127,9 @@ def _point_vpc(
 ) -> None:
     """Write every VPC route of the claim: creates first (they can fail for a quota), then replaces.
 
-    A table that was selected by tag or subnet and does not exist any more goes to ``vanished``.
+    A table that was selected by tag or subnet and does not exist any more goes to ``vanished``. A quota or a
+    missing right is the table's, not the route's: the first create of each table goes alone, and after such a
+    refusal nothing more is asked for there.
     """
     go_on = stop_signal(world, claim, deadline)
     if view.checks_source:
@@ -140,13 +144,28 @@ def _point_vpc(
         for want in view.wants
     }
 
-    def write(place: Place) -> None:
-        last = Seen(seen[place], view.read_at)
-        if not point(world, vpc, conf, place, view.account, claim.eni, last, deadline, go_on):
-            vanished.add(place)
+    refused: set[str] = set()
 
-    for exists in (False, True):
-        places = [place for place, target in seen.items() if (target is not None) is exists]
+    def write(place: Place) -> None:
+        def wanted() -> None:
+            go_on()
+            if place.table in refused:
+                raise TryAgain(f"stopped: EC2 refuses routes in {place.table}")
+
+        last = Seen(seen[place], view.read_at)
+        try:
+            wanted()
+            if not point(world, vpc, conf, place, view.account, claim.eni, last, deadline, wanted):
+                vanished.add(place)
+        except CniError as e:
+            if isinstance(e.__cause__, Ec2Error) and e.__cause__.fault in FOR_THE_TABLE:
+                refused.add(place.table)
+            raise
+
+    new = [place for place, target in seen.items() if target is None]
+    first = list({place.table: place for place in reversed(new)}.values())
+    others = [place for place in new if place not in first]
+    for places in (first, others, [place for place, target in seen.items() if target is not None]):
         raise_any(world.together(*(partial(write, place) for place in places)))
 
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 
 from .. import decide, podplan
 from ..claims import Claim, ClaimedRoute, State
+from ..documents import show
 from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
 from ..model import MAIN_TABLE, Place
-from ..netconf import NetConf
+from ..netconf import OWN_KEYS, NetConf
 from ..request import Request
 from ..result import PrevResult
 from ..world import PodNet, World
 from .site import Site, View
 
-OF_ONE_CALL = ("prevResult", "runtimeConfig", "args", "cni.dev/attachments", "cni.dev/valid-attachments")
-"""Keys of a configuration that say nothing once the call is over."""
+KEPT = ("cniVersion", "type", *OWN_KEYS)
+"""Keys of a configuration that are read after the call is over: what others wrote beside is of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     request, conf, prev = asked.request, asked.conf, asked.prev
     namespace, occupants = request.pod.namespace, view.occupants
     judges: tuple[Callable[[], None], ...] = (
+        lambda: refuse_too_many(world, asked),
+        lambda: refuse_chosen_addresses(world, request),
         lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
         lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
@@ -84,11 +87,37 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         table=given.table,
         vpc=site.eni.vpc,
         mac=site.eni.mac,
-        config={key: value for key, value in request.config.items() if key not in OF_ONE_CALL},
+        config={key: value for key, value in request.config.items() if key in KEPT},
         source_dest_check=world.policy.source_dest_check,
         created=max(world.now(), before.deleted if before else 0.0),  # so that it counts as new
         written=world.now() + conf.timeout_seconds,
     )
+
+
+def refuse_too_many(world: World, asked: Asked) -> None:
+    """Raise PolicyRefused where one interface asks for more than its share of the tables."""
+    most = world.policy.limits.destinations
+    count = len(asked.prev.addresses) + len(asked.conf.extra_destinations)
+    if count > most:
+        raise PolicyRefused(
+            f"{count} destinations (floating addresses and listed CIDRs): the node configuration allows"
+            f" {most} for one interface (limits.destinations)"
+        )
+
+
+def refuse_chosen_addresses(world: World, request: Request) -> None:
+    """Raise PolicyRefused where the pod's author chose the addresses and policy leaves that to networks."""
+    if not world.policy.fixed_addresses:
+        return
+    args = request.config.get("args")
+    of_pod = args.get("cni") if isinstance(args, dict) else None
+    said = {"args.cni.ips": of_pod, "runtimeConfig.ips": request.config.get("runtimeConfig")}
+    for key, found in said.items():
+        if isinstance(found, dict) and found.get("ips"):
+            raise PolicyRefused(
+                f"$.{key}: {show(found['ips'])}: the pod chose its addresses, and the node configuration says"
+                ' "fixedAddresses": true: leave them to the network'
+            )
 
 
 def refuse_source_check(world: World, site: Site, view: View) -> None:

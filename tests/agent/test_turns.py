@@ -36,6 +36,36 @@ def test_we_start_with_what_ec2_publishes():
         assert (published.burst, published.refill) == (real.burst, real.refill)
 
 
+def test_turns_go_round_the_namespaces_that_wait_and_within_one_by_arrival():
+    line = Line(Rate(1, 1), 0.0)
+    waiting = {}
+    for number in range(100):
+        waiting[f"greedy {number}"] = line.join(Priority.ADD, float(number), group="greedy")
+    for number in range(2):
+        waiting[f"modest {number}"] = line.join(Priority.ADD, 200.0 + number, group="modest")
+    waiting["other 0"] = line.join(Priority.ADD, 300.0, group="other")
+    waiting["keeper"] = line.join(Priority.KEEPER, 0.0)
+    order, now = [], 0.0
+    while waiting:
+        now += 2.0
+        (name,) = [name for name, each in waiting.items() if line.due(each, now) == 0]
+        line.spend(line.take(now, waiting[name]))
+        line.leave(waiting.pop(name))
+        order.append(name)
+    assert order[:6] == ["greedy 0", "modest 0", "other 0", "greedy 1", "modest 1", "greedy 2"]
+    assert order[6:-1] == [f"greedy {number}" for number in range(3, 100)]
+    assert order[-1] == "keeper"
+
+
+def test_namespaces_that_were_served_are_remembered_in_bounded_memory():
+    line = Line(Rate(1, 1), 0.0)
+    for number in range(2000):
+        each = line.join(Priority.ADD, float(number), group=f"namespace {number}")
+        line.spend(line.take(float(number), each))
+        line.leave(each)
+    assert len(line._served) < 300
+
+
 # -- many writes at once, in simulated time ---------------------------------------------------------------
 
 

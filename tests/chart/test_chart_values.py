@@ -161,6 +161,8 @@ OTHERWISE = {
     "config.allowedRouteTables": {"ids": ["rtb-1"]},
     "config.roles": {"111122223333": "arn:aws:iam::111122223333:role/floatip"},
     "config.sourceDestCheck": "require",
+    "config.fixedAddresses": True,
+    "config.limits.destinations": 4,
     "config.releaseGraceSeconds": 30,
     "config.reconcileSeconds": 30,
     "config.watchLimits.addresses": 32,

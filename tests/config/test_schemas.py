@@ -85,6 +85,7 @@ def test_keys_of_the_node_configuration_are_the_fields() -> None:
     assert keys(NODE) == camel(nodeconf.NodeConf)
     assert keys(NODE["properties"]["allowedDestinations"]["items"]) == camel(nodeconf.AllowedDestination)
     assert keys(NODE["properties"]["allowedRouteTables"]) == camel(nodeconf.AllowedRouteTables)
+    assert keys(NODE["properties"]["limits"]) == camel(nodeconf.Limits)
     assert keys(NODE["properties"]["watchLimits"]) == camel(nodeconf.WatchLimits)
 
 
@@ -103,8 +104,9 @@ def test_what_the_network_schema_calls_default_is_the_default() -> None:
 def test_what_the_node_schema_calls_default_is_the_default() -> None:
     said = {key: inner["default"] for key, inner in NODE["properties"].items()}
     assert nodeconf.NodeConf.parse(said) == nodeconf.NodeConf.parse({}) == nodeconf.NodeConf()
-    limits = {key: inner["default"] for key, inner in NODE["properties"]["watchLimits"]["properties"].items()}
-    assert limits == said["watchLimits"]
+    for name in ("limits", "watchLimits"):
+        inside = NODE["properties"][name]["properties"]
+        assert {key: inner["default"] for key, inner in inside.items()} == said[name]
 
 
 @given(st.data(), st.sampled_from(NAMES))
