@@ -6,20 +6,27 @@ EC2 user guide, "Instance metadata categories". The service is link-local: no pr
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from .errors import InvalidConfig, TryAgain
+from .errors import InvalidConfig, TryAgain, short
 from .model import Eni, Network, Node
 
 ENDPOINT = "http://169.254.169.254"
 _TOKEN_SECONDS = 21600
 _TIMEOUT = 1.0
+_WHOLE_SECONDS = 2.0
+"""How long one exchange may take, however much of it comes meanwhile."""
+_MOST = 256 * 1024
+"""Bytes of one item; the longest, the list of MAC addresses, has some hundreds."""
 
 
 class Metadata:
@@ -62,9 +69,13 @@ class Metadata:
         text = self._need("dynamic/instance-identity/document")
         try:
             found = json.loads(text)
-            return Node(instance=found["instanceId"], account=found["accountId"], region=found["region"])
-        except (ValueError, KeyError, TypeError) as e:
-            raise TryAgain(f"instance metadata: the identity document cannot be read: {e!r}") from e
+            said = {key: found[key] for key in ("instanceId", "accountId", "region")}
+            if wrong := [key for key, value in said.items() if not isinstance(value, str) or not value]:
+                raise ValueError(f"{', '.join(wrong)}: no text")
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            text = f"instance metadata: the identity document cannot be read: {short(repr(e))}"
+            raise TryAgain(text) from e
+        return Node(instance=said["instanceId"], account=said["accountId"], region=said["region"])
 
     def macs(self) -> tuple[str, ...]:
         """Return the MAC addresses of this instance's network interfaces, lower case."""
@@ -107,11 +118,11 @@ class Metadata:
                 vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
             )
         except ValueError as e:
-            raise TryAgain(f"instance metadata of {mac} cannot be read: {e}") from e
+            raise TryAgain(f"instance metadata of {mac} cannot be read: {short(e)}") from e
 
     def _need(self, path: str) -> str:
         found = self._get(path)
-        if found is None:
+        if not found:
             raise TryAgain(f"instance metadata has no {path}: is this an EC2 instance?")
         return found
 
@@ -131,7 +142,11 @@ class Metadata:
                 fault = f"status {status}"
             except (OSError, http.client.HTTPException) as e:
                 self.close()
-                fault = str(e) or type(e).__name__
+                fault = short(str(e) or type(e).__name__)
+            except ValueError as e:  # what is no text, or no header
+                self.close()
+                self._token = ""
+                fault = short(f"an answer that cannot be read: {e}")
             if self._clock() + pause > self._deadline:
                 raise TryAgain(f"instance metadata at {self._host} does not answer: {path}: {fault}")
             self._sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, not a secret)
@@ -148,8 +163,25 @@ class Metadata:
         if self._connection is None:
             left = max(0.05, min(_TIMEOUT, self._deadline - self._clock()))
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=left)
-        self._connection.request(method, f"/latest/{path}", headers=headers)
-        response = self._connection.getresponse()
-        if response.status == 403:  # to the PUT too
-            raise TryAgain("instance metadata is switched off for this instance (HttpEndpoint)")
-        return response.status, response.read().decode()
+            self._connection.connect()
+        ends = threading.Timer(max(0.05, min(_WHOLE_SECONDS, self._deadline - self._clock())), self._cut)
+        ends.daemon = True
+        ends.start()  # a time-out of the socket begins anew with each byte
+        try:
+            self._connection.request(method, f"/latest/{path}", headers=headers)
+            response = self._connection.getresponse()
+            if response.status == 403:  # to the PUT too
+                raise TryAgain("instance metadata is switched off for this instance (HttpEndpoint)")
+            body = response.read(_MOST + 1)
+        finally:
+            ends.cancel()
+        if len(body) > _MOST or not response.isclosed():
+            raise http.client.HTTPException(f"an answer of more than {_MOST} bytes, or of less than it says")
+        return response.status, body.decode()
+
+    def _cut(self) -> None:
+        """End the exchange that is under way: who reads finds no more."""
+        connection = self._connection
+        if connection is not None and (sock := connection.sock) is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)

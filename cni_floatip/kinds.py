@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from . import nodeconf
 from .documents import load_json
-from .errors import DecodeFailure
+from .errors import DecodeFailure, short
 
 Kind = Literal["nad", "conflist", "plugin", "node"]
+
+LARGEST = 4 << 20
+"""Bytes of a file: an object in Kubernetes has at most 1.5 MiB, and a file may hold several."""
 
 _POLICY = frozenset({"allowedDestinations", "allowedRouteTables"})
 
@@ -20,6 +23,10 @@ Configured = Mapping[str, Any] | DecodeFailure
 
 def documents(text: bytes) -> Iterator[Any]:
     """Yield the documents in ``text``. Raises DecodeFailure."""
+    if len(text) > LARGEST:
+        raise DecodeFailure(
+            f"the file: {len(text)} bytes; at most {LARGEST}, the largest that Kubernetes takes"
+        )
     if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         yield load_json(text, "the file")
         return
@@ -29,7 +36,7 @@ def documents(text: bytes) -> Iterator[Any]:
         try:
             as_json = json.dumps(document, default=str).encode()  # a date as a value is no matter
         except (TypeError, ValueError, RecursionError) as e:
-            raise DecodeFailure(f"the file: YAML that JSON has no words for: {e}") from e
+            raise DecodeFailure(f"the file: YAML that JSON has no words for: {short(e)}") from e
         yield load_json(as_json, "the file")
 
 

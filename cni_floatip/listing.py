@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .claims import LATE_SECONDS, Claim, State
+from .documents import printable
 from .store import Problem
 
 HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
@@ -14,7 +15,7 @@ HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
 
 def table(claims: Sequence[Claim]) -> str:
     """Return the claims in columns, with a head."""
-    rows = [HEAD, *map(_row, claims)]
+    rows = [HEAD, *(tuple(map(printable, _row(claim))) for claim in claims)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -68,9 +68,10 @@ def check_environment(environ: Mapping[str, str]) -> str:
     faults = []
     if "CNI_CONTAINERID" in VERBS[verb].required and not _NAME.match(environ["CNI_CONTAINERID"]):
         faults.append(f"CNI_CONTAINERID {_shown(environ['CNI_CONTAINERID'])} has invalid characters")
-    if "CNI_IFNAME" in VERBS[verb].required:
-        faults += _ifname_faults(environ["CNI_IFNAME"])
     if verb in ("ADD", "CHECK"):
+        faults += ifname_faults(environ["CNI_IFNAME"])
+        if verb == "ADD" and not faults and not environ["CNI_IFNAME"].isprintable():
+            faults.append(f"CNI_IFNAME {_shown(environ['CNI_IFNAME'])} has a control character")
         faults += [
             f"{name} {_shown(environ[name])} is longer than {most} bytes"
             for name, most in LONGEST_VARIABLES.items()
@@ -81,8 +82,11 @@ def check_environment(environ: Mapping[str, str]) -> str:
     return verb
 
 
-def _ifname_faults(name: str) -> list[str]:
-    """The kernel's rules for an interface name (``dev_valid_name``)."""
+def ifname_faults(name: str) -> list[str]:
+    """The kernel's rules for an interface name (``dev_valid_name``).
+
+    A DEL is not held to them: an error would keep the plugins before us from cleaning up.
+    """
     if len(os.fsencode(name)) > 15:
         return [f"CNI_IFNAME {_shown(name)} is longer than 15 bytes"]
     if any("\ud800" <= char <= "\udfff" for char in name):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
+from .documents import printable
 from .errors import CniError
 
 HEAD = (
@@ -33,7 +34,7 @@ def text(document: Mapping[str, Any]) -> str:
     """Return the whole status, with a line at the end of each row."""
     rows = [row for claim in document.get("claims", ()) for row in _rows(claim)]
     table = "".join(f"{line}\n" for line in _columns([HEAD, *rows])) if rows else "no claims\n"
-    return "".join(f"{_printable(line)}\n" for line in _agent(document)) + table
+    return "".join(f"{printable(line)}\n" for line in _agent(document)) + table
 
 
 def wrong(document: Mapping[str, Any]) -> bool:
@@ -86,7 +87,7 @@ def _once(ask: Callable[[], Mapping[str, Any]], *, as_json: bool) -> str:
     except CniError as e:
         if as_json:
             return json.dumps({"error": str(e)}) + "\n"
-        return f"floatipctl: {_printable(str(e))}\n"
+        return f"floatipctl: {printable(str(e))}\n"
     return json.dumps(document) + "\n" if as_json else text(document)
 
 
@@ -151,15 +152,10 @@ def _target(seen: Mapping[str, Any], eni: str) -> str:
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    shown = [[_printable(cell) for cell in row] for row in rows]
+    shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(HEAD))]
     for row in shown:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _printable(cell: str) -> str:
-    """Return ``cell`` without what a terminal would obey: names come from pods."""
-    return "".join(char if char.isprintable() else "?" for char in cell)
 
 
 def write_status(ask: Callable[[], Mapping[str, Any]], seconds: float | None, *, as_json: bool) -> int:

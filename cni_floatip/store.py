@@ -59,6 +59,11 @@ class Store:
         """Whether there ever was a record that could not be read."""
         return any((self._root / "corrupt").glob("*"))
 
+    def close_to_others(self) -> None:
+        """Let nobody but root look into the directory: kubelet makes it for whom it likes."""
+        with contextlib.suppress(OSError):
+            self._root.chmod(0o700)
+
     # -- claims ---------------------------------------------------------------------------------------
 
     def put(self, claim: Claim) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import chain, kinds, netconf, nodeconf, policing
+from . import chain, cidr, kinds, netconf, nodeconf, policing
 from .chain import Remark
 from .documents import Step, load_json, place
 from .errors import DecodeFailure
@@ -239,3 +239,18 @@ def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
         if entry.cidr.prefixlen == 0:
             text = f"{entry.cidr} allows every address of the family, also others' ones on-premises"
             yield Remark((*paths["allowed_destinations"], index, "cidr"), text, warning=True)
+    if not complaints:
+        yield from _shadowed(conf, paths["allowed_destinations"])
+
+
+def _shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:
+    """Warn of entries that keep nobody out, because a wider one lets every namespace in."""
+    open_to_all = [entry for entry in conf.allowed_destinations if not entry.namespaces]
+    for index, entry in enumerate(conf.allowed_destinations):
+        around = next((wide for wide in open_to_all if cidr.within(entry.cidr, wide.cidr)), None)
+        if entry.namespaces and around:
+            text = (
+                f"{entry.cidr} is for {', '.join(entry.namespaces)}, and {around.cidr} around it for every"
+                " namespace: it keeps nobody out; name the namespaces of that entry, too"
+            )
+            yield Remark((*path, index, "namespaces"), text, warning=True)

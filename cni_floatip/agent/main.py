@@ -77,6 +77,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=direct.clock)
     with _alone(store, policy.data_dir):
+        store.close_to_others()
         logs.take_over(log)
         _enough_descriptors()
         _few_arenas()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..documents import printable
 from . import command
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _validate(options: argparse.Namespace) -> int:
     for file, text in _texts(options.files, reports):
         report = validate.examine(file, text, options.kind, vpc_cidrs, policy, options.namespace)
         reports.append(report)
-    sys.stdout.write(_as_json(reports) if options.json else "".join(_as_text(report) for report in reports))
+    sys.stdout.write(_as_json(reports) if options.json else "".join(map(_as_text, reports)))
     return 1 if any(report.errors for report in reports) else 0
 
 
@@ -101,7 +102,7 @@ def _as_text(report: validate.Report) -> str:
     lines += [": ".join(part for part in (report.file, document, "ok") if part) for document in sound]
     if not report.judged:
         lines.append(f"{report.file}: nothing of floatip in it ({', '.join(report.ignored)})")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _as_json(reports: Sequence[validate.Report]) -> str:

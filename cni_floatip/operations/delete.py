@@ -17,7 +17,7 @@ from typing import Literal
 from ..claims import Claim, State
 from ..errors import CniError, IoFailure
 from ..model import Place
-from ..request import Request
+from ..request import Request, ifname_faults
 from ..world import World
 from .leftovers import resolve, work_off
 from .release import attachment_lock, live_claims, release
@@ -36,6 +36,9 @@ def delete(request: Request, world: World) -> None:
     attachment = request.attachment
     if not world.claims.exists():
         return  # nothing was ever claimed here
+    if faults := ifname_faults(attachment.ifname):
+        world.log(f"DEL: {faults[0]}: no ADD was ever made of it, so nothing is to be done")
+        return
     try:
         with world.claims.own(alone=False) as shared:
             if shared:

@@ -82,9 +82,23 @@ def test_E05_E06_E07_E08_E09_E10_names_that_no_interface_can_have(bench: Bench, 
 
 
 @pytest.mark.parametrize("verb", ["DEL", "CHECK"])
-def test_E04_E05_whatever_is_done_with_them(bench: Bench, verb: str) -> None:
+def test_E04_whatever_is_done_with_them(bench: Bench, verb: str) -> None:
     run(bench, verb, CNI_CONTAINERID="a/b").refused(4, "CNI_CONTAINERID")
-    run(bench, verb, CNI_IFNAME="sixteen-bytes-xx").refused(4, "CNI_IFNAME")
+
+
+@pytest.mark.parametrize("name", ["sixteen-bytes-xx", "net:1", "a-" * 4000])
+def test_E05_a_del_of_a_name_that_no_interface_can_have_keeps_no_plugin_from_cleaning_up(
+    bench: Bench, name: str
+) -> None:
+    """Multus passes on what a pod's annotation says; libcni would end at our error."""
+    run(bench, "CHECK", CNI_IFNAME=name).refused(4, "CNI_IFNAME")
+    run(bench, "DEL", CNI_IFNAME=name).ok()
+
+
+def test_E05_control_characters(bench: Bench) -> None:
+    """The kernel takes them; a terminal that shows a list of claims obeys them."""
+    run(bench, "ADD", CNI_IFNAME="\x1b[2K").refused(4, "CNI_IFNAME", "control character")
+    run(bench, "DEL", CNI_IFNAME="\x1b[2K").ok()
 
 
 def test_E05_fifteen_bytes_are_enough(bench: Bench) -> None:

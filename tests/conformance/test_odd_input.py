@@ -29,8 +29,9 @@ def test_an_interface_name_that_is_no_text(bench: Bench) -> None:
     pod = bench.sandbox(VIP, kind="veth")
     odd = os.fsdecode(b"net\xff")
     config = bench.config(prevResult=pod.prev() | {"interfaces": [{"name": odd, "sandbox": pod.netns}]})
-    for verb in ("ADD", "CHECK", "DEL"):
+    for verb in ("ADD", "CHECK"):
         bench.call(verb, config, pod, CNI_IFNAME=odd).refused(4, "CNI_IFNAME", r"\udcff", "UTF-8")
+    bench.call("DEL", config, pod, CNI_IFNAME=odd).ok()
     assert untouched(bench, pod)
 
 

@@ -1,0 +1,98 @@
+"""Files that are made to be expensive or to deceive: ``validate`` reads other people's, in CI."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cni_floatip import validate
+from cni_floatip.errors import DecodeFailure
+from cni_floatip.manifests import load_yaml
+
+FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
+LEVELS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+LAUGHS = f"a0: &a0 [lol]\n{LEVELS}"
+PIECES = {
+    "aliases": LAUGHS,
+    "aliases in a list of objects": "kind: List\napiVersion: v1\nitems:\n- " + LAUGHS.replace("\n", "\n  "),
+    "merge keys": "a: &a {x: 1}\nb: {<<: *a}\n",
+    "an anchor in itself": "a: &a [*a]\n",
+    "sexagesimal": f"routeTables: {'1' + ':59' * 60_000}\n",
+    "sexagesimal, said to be a number": f"routeTables: !!int {'1' + ':59' * 60_000}\n",
+    "nested": "a: " + "[" * 900 + "]" * 900,
+    "nested JSON": '{"routeTables": ' + "[" * 900 + "]" * 900 + "}",
+    "a large file": "# " + "x" * 5_000_000,
+    "many parts": "- a\n" * 150_000,
+}
+
+
+def few_resources() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+
+
+@pytest.mark.parametrize("what", PIECES)
+def test_a_bomb_is_refused(tmp_path: Path, what: str) -> None:
+    """With a gigabyte of memory and a minute of a processor, of which it needs little."""
+    file = tmp_path / "bomb.yaml"
+    file.write_text(PIECES[what])
+    done = subprocess.run(
+        [FLOATIPCTL, "validate", str(file)],
+        capture_output=True,
+        text=True,
+        preexec_fn=few_resources,
+        timeout=120,
+    )
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout) < 5000
+
+
+def test_aliases_that_repeat_little_are_taken() -> None:
+    text = "a: &tags {floatip: core}\nb: *tags\nc: [0, 10, -3, 1.5, 0644, 1:59, 0x1f]\n"
+    (found,) = load_yaml(text.encode())
+    assert found["a"] == found["b"] == {"floatip": "core"}
+    assert found["c"] == [0, 10, -3, 1.5, "0644", "1:59", "0x1f"]
+    with pytest.raises(DecodeFailure, match="line 1 column 11: not YAML: << merges nothing here"):
+        list(load_yaml(b"b: {c: 1, <<: {d: 1}}"))
+
+
+def test_a_thousand_mistakes_are_told_in_part() -> None:
+    entry = {"type": "floatip", "name": "n", "cniVersion": "1.0.0", "routeTables": {"all": True}}
+    text = json.dumps(entry | {f"key{n}": 1 for n in range(30_000)}).encode()
+    began = time.process_time()
+    report = validate.examine("file", text)
+    assert time.process_time() - began < 5
+    assert 40 < report.errors < 60
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(tmp_path: Path) -> None:
+    file = tmp_path / "nad.yaml"
+    file.write_text(
+        "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\n"
+        'metadata: {name: "a\\e[1A\\e[2Kb"}\nspec: {config: "{}"}\n'
+    )
+    done = subprocess.run([FLOATIPCTL, "validate", str(file)], capture_output=True, text=True)
+    assert "a?[1A?[2Kb" in done.stdout
+
+
+def test_an_entry_that_keeps_nobody_out_is_told() -> None:
+    policy = {
+        "allowedDestinations": [
+            {"cidr": "192.168.0.0/16"},
+            {"cidr": "192.168.5.0/24", "namespaces": ["only-me"]},
+            {"cidr": "10.1.0.0/24", "namespaces": ["core"]},
+        ],
+        "allowedRouteTables": {"ids": ["rtb-1"]},
+    }
+    report = validate.examine("file", json.dumps(policy).encode())
+    (finding,) = report.findings
+    assert finding.warning
+    assert finding.path == "$.allowedDestinations[1].namespaces"
+    assert "it keeps nobody out" in finding.text
