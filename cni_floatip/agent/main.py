@@ -330,7 +330,10 @@ class Agent:
             node=self._node,
             name=os.environ.get("NODE_NAME", ""),
             problems=self.health.problems(),
-            warnings=[f"ENI {mac}: {problem}" for mac, problem in self.guard.problems.items()],
+            warnings=[
+                *(f"ENI {mac}: {problem}" for mac, problem in self.guard.problems.items()),
+                *status.beyond_limits(claims, self.policy.limits),
+            ],
             spooled=self.spool.length(),
         )
         now = self.world.now()

@@ -6,13 +6,14 @@ One JSON document, made from memory: nobody is asked for it, neither EC2 nor the
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ..claims import Claim, ClaimedRoute
 from ..model import Attachment, Node, Place
+from ..nodeconf import Limits
 from ..store import Problem
 
 VERSION = 1
@@ -91,6 +92,18 @@ def document(
             for problem in records
         ],
     }
+
+
+def beyond_limits(claims: Iterable[Claim], limits: Limits) -> Iterator[str]:
+    """Say which live claims have more than an ADD may claim by now: they stay until their pods end."""
+    for claim in claims:
+        listed = (claim.config or {}).get("destination")
+        count = len(claim.addresses) + (len(listed) if isinstance(listed, list) else 0)
+        if claim.live and count > limits.destinations:
+            yield (
+                f"{claim.attachment} of {claim.pod} has {count} destinations, and limits.destinations is"
+                f" {limits.destinations}: it stays, and the next ADD of its like is refused"
+            )
 
 
 def by_state(claims: Iterable[Claim]) -> Mapping[str, int]:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from cni_floatip import request
+from cni_floatip.agent import status
+from cni_floatip.claims import State
 from cni_floatip.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
 from cni_floatip.netconf import OWN_KEYS
+from cni_floatip.nodeconf import Limits
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.watch.scene_watched import ENI_MAC, Place
 
@@ -88,6 +91,18 @@ def test_a_limit_is_asked_at_an_add_alone(tmp_path: Path) -> None:
     narrower = node(tmp_path, *ADDRESSES, limits={"destinations": 1})
     narrower.ec2, narrower.kernel = place.ec2, place.kernel
     operations.check(narrower.request("CHECK", NETNS, *ADDRESSES[:3]), narrower.world)
+
+
+def test_a_live_claim_beyond_its_limit_is_named(tmp_path: Path) -> None:
+    """In the agent's status, which doctor tells: it was added before the limit was there."""
+    place = node(tmp_path, *ADDRESSES)
+    place.add(NETNS, *ADDRESSES[:2], destination=POOLS[:3])
+    claims = place.claims.all()[0]
+    (said,) = status.beyond_limits(claims, Limits(destinations=4))
+    assert "floating/c1/net1 of core/web-0 has 5 destinations, and limits.destinations is 4" in said
+    assert not list(status.beyond_limits(claims, Limits(destinations=5)))
+    ended = [claim.with_state(State.RELEASING) for claim in claims]
+    assert not list(status.beyond_limits(ended, Limits(destinations=4)))
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])
