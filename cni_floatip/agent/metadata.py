@@ -20,6 +20,12 @@ from ..world import Metadata
 T = TypeVar("T")
 
 ENI_SECONDS = 60.0
+TURN_SECONDS = 3.0
+"""How long one who asks may wait for the service before the next one may."""
+LEAST_SECONDS = 1.0
+"""What is left of a turn after the wait for it, at least."""
+NEARLY = 1.5
+"""By how much sooner a conversation may give up: it begins no more when its next pause would be too long."""
 FOREVER = float("inf")
 
 
@@ -61,8 +67,28 @@ class Remembered:
     ) -> T:
         """Return what was read in the last ``seconds``, else read it now; at most one reads at a time.
 
-        What was remembered counts only if ``is_answer``; what is read now does in any case.
+        What was remembered counts only if ``is_answer``; what is read now does in any case. While the service
+        does not answer, those who want something take turns: the patience of one is not that of the others.
         """
+        while True:
+            began = self._clock()
+            turn = min(deadline, began + TURN_SECONDS)
+            try:
+                return self._ask(question, seconds, deadline, turn, read, is_answer)
+            except TryAgain:  # at once: it is the answer; when the turn was over: not yet
+                if turn >= deadline or self._clock() < turn - NEARLY:
+                    raise
+            time.sleep(0.02)  # so that who waits has the lock before us
+
+    def _ask(
+        self,
+        question: Hashable,
+        seconds: float,
+        deadline: float,
+        turn: float,
+        read: Callable[[Metadata], T],
+        is_answer: Callable[[T], bool],
+    ) -> T:
         since, reads = self._clock() - seconds, self._reads
         known: _Read[T] | None = self._known.get(question)
         if known and known.at > since and is_answer(known.answer):
@@ -74,7 +100,7 @@ class Remembered:
                 return known.answer  # somebody else has read it since we asked
             self._reads += 1
             number, at = self._reads, self._clock()
-            service = self._connect(deadline)
+            service = self._connect(max(turn, min(deadline, at + LEAST_SECONDS)))
             try:
                 found = read(service)
             finally:
