@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def test_a_full_table_is_asked_once(tmp_path: Path, fault: Ec2Fault) -> None:
     def before_write(what: str) -> None:
         if what.startswith("create rtb-a"):
             place.ec2.calls.append("refused")
+            time.sleep(0.3)  # long enough for all that are sent beside it
             raise Ec2Error(fault, "CreateRoute", "RouteLimitExceeded", "no more")
 
     place.ec2.before_write = before_write

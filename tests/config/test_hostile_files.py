@@ -15,7 +15,7 @@ from cni_floatip import validate
 from cni_floatip.errors import DecodeFailure
 from cni_floatip.manifests import load_yaml
 
-FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
+FLOATIPCTL = (sys.executable, "-c", "import sys; from cni_floatip.cli import main; sys.exit(main())")
 LEVELS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
 LAUGHS = f"a0: &a0 [lol]\n{LEVELS}"
 PIECES = {
@@ -43,7 +43,7 @@ def test_a_bomb_is_refused(tmp_path: Path, what: str) -> None:
     file = tmp_path / "bomb.yaml"
     file.write_text(PIECES[what])
     done = subprocess.run(
-        [FLOATIPCTL, "validate", str(file)],
+        [*FLOATIPCTL, "validate", str(file)],
         capture_output=True,
         text=True,
         preexec_fn=few_resources,
@@ -78,7 +78,7 @@ def test_nothing_that_a_terminal_would_obey_is_printed(tmp_path: Path) -> None:
         "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\n"
         'metadata: {name: "a\\e[1A\\e[2Kb"}\nspec: {config: "{}"}\n'
     )
-    done = subprocess.run([FLOATIPCTL, "validate", str(file)], capture_output=True, text=True)
+    done = subprocess.run([*FLOATIPCTL, "validate", str(file)], capture_output=True, text=True)
     assert "a?[1A?[2Kb" in done.stdout
 
 

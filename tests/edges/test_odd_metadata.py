@@ -17,6 +17,10 @@ DOCUMENT = b'{"instanceId": "i-1", "accountId": "111122223333", "region": "eu-ce
 DEADLINE = 1.5
 
 
+SENT: list[int] = []
+"""64 KiB that a client of ours has taken, each."""
+
+
 def whole(body: bytes, status: bytes = b"200 OK") -> bytes:
     return b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
@@ -85,9 +89,11 @@ def promises_much(sock: socket.socket) -> None:
 
 
 def sends_much(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-    for _ in range(2000):
+    for number in range(2000):
         sock.sendall(b"x" * 65536)
+        SENT.append(number)
 
 
 def says(*bodies: bytes) -> Callable[[socket.socket], None]:
@@ -120,6 +126,13 @@ def test_what_cannot_be_read_passes_and_takes_no_longer_than_it_may(how: str) ->
             metadata.node()
         assert time.monotonic() - began < DEADLINE + 2.5
         assert len(caught.value.msg) < 400
+
+
+def test_of_a_body_without_end_little_is_read() -> None:
+    SENT.clear()
+    with asked(sends_much) as metadata, pytest.raises(TryAgain):
+        metadata.node()
+    assert len(SENT) < 1000, "some hundred KiB for each time that it was asked, and what the kernel holds"
 
 
 @pytest.mark.parametrize("token", [b"a\r\nb", b"\xff", "٣".encode()])
