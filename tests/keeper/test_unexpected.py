@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,28 @@ def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(cluster: Cluster,
     assert cluster.leads() == "eni-a"
 
 
-def test_one_group_that_fails_takes_no_other_along(cluster: Cluster, monkeypatch: Any) -> None:
+def test_the_other_groups_are_looked_after_while_one_fails(cluster: Cluster, monkeypatch: Any) -> None:
+    node, other = cluster.nodes["a"], ip_network("192.168.0.3/32")
+    keeper, _ = failing(cluster, node)
+    node.add()
+    claim = node.claims.get(node.add(other))
+    routes = tuple(replace(route, account="222233334444") for route in claim.routes)
+    node.claims.put(replace(claim, routes=routes))
+    answer = type(cluster.ec2).route_tables
+
+    def tables(self: Any, filters: Any, account: str = "") -> Any:
+        return answer(self, filters, account) if account else explodes()
+
+    monkeypatch.setattr(type(cluster.ec2), "route_tables", tables)
+    del cluster.ec2.tables["rtb-1"][FLOATING]
+    del cluster.ec2.tables["rtb-1"][other]
+    cluster.pass_time(400)
+    assert "nobody expected this" in keeper.ready_problem()
+    assert cluster.leads(destination=other) == "eni-a"
+    assert cluster.leads() == ""
+
+
+def test_a_group_that_failed_is_tried_again(cluster: Cluster, monkeypatch: Any) -> None:
     node = cluster.nodes["a"]
     keeper, said = failing(cluster, node)
     node.add()
