@@ -54,6 +54,13 @@ def of_chain(document: Mapping[str, Any], policy: Policy) -> Iterator[Remark]:
 def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iterator[Remark]:
     """Yield what ``policy`` has against one floatip entry, wherever it stands."""
     conf, _ = netconf.examine(plugin)  # its complaints are told by others
+    listed, most = len(conf.extra_destinations), policy.conf.limits.destinations
+    if listed >= most:
+        text = (
+            f"{listed} CIDRs and the pod's address: the node configuration allows {most} destinations"
+            " for one interface (limits.destinations)"
+        )
+        yield Remark((*path, "destination"), text)
     for index, network in _networks(plugin, "destination"):
         if no := _against(_supposed(network, policy), policy):
             yield Remark((*path, "destination", index), no.text, warning=not no.certain)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import request
+from cni_floatip import request, validate
 from cni_floatip.agent import status
 from cni_floatip.claims import State
 from cni_floatip.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
 from cni_floatip.netconf import OWN_KEYS
-from cni_floatip.nodeconf import Limits
+from cni_floatip.nodeconf import Limits, NodeConf
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.watch.scene_watched import ENI_MAC, Place
 
@@ -76,6 +76,21 @@ def test_destinations_of_one_interface_are_limited(tmp_path: Path) -> None:
     assert place.ec2.calls == []
     place.add(NETNS, *ADDRESSES[:4], destination=POOLS[:12])
     assert len(place.ec2.tables["rtb-a"]) == 16
+
+
+@pytest.mark.parametrize(("listed", "says"), [(3, 0), (4, 1)])
+def test_validate_tells_what_every_add_would_be_refused_for(listed: int, says: int) -> None:
+    entry = {
+        "name": "n",
+        "cniVersion": "1.0.0",
+        "type": "floatip",
+        "routeTables": {"all": True},
+        "destination": POOLS[:listed],
+    }
+    allowed = {"allowedDestinations": [{"cidr": "192.168.0.0/16"}], "limits": {"destinations": 4}}
+    report = validate.examine("file", json.dumps(entry).encode(), policy=NodeConf.parse(allowed))
+    told = [each for each in report.findings if "limits.destinations" in each.text]
+    assert [(each.path, each.warning) for each in told] == [("$.destination", False)] * says
 
 
 def test_the_administrator_says_how_many(tmp_path: Path) -> None:
