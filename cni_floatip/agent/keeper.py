@@ -161,7 +161,7 @@ class Keeper:
         self._last_look = clock
         self._broken = ""
         if not self._tried(self._look, "a look"):
-            self._failures += 1
+            self._failing = min(self._failing, clock)
         if ordinary:
             self._see_to_the_rest()
         again = self._world.clock() + self._gap()

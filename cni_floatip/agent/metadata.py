@@ -74,7 +74,7 @@ class Remembered:
             began = self._clock()
             turn = min(deadline, began + TURN_SECONDS)
             try:
-                return self._ask(question, seconds, deadline, turn, read, is_answer)
+                return self._ask(question, seconds, deadline, turn, read, go_on, is_answer)
             except TryAgain:  # at once: it is the answer; when the turn was over: not yet
                 if turn >= deadline or self._clock() < turn - NEARLY:
                     raise
@@ -87,6 +87,7 @@ class Remembered:
         deadline: float,
         turn: float,
         read: Callable[[Metadata], T],
+        go_on: Callable[[], object],
         is_answer: Callable[[T], bool],
     ) -> T:
         since, reads = self._clock() - seconds, self._reads
