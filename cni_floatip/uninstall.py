@@ -198,7 +198,7 @@ def _guarded() -> Iterator[Link]:
 
     for index, _ in socket.if_nameindex():
         with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
-            if guard.present(link := podnet.host_link(index)):
+            if guard.left(link := podnet.host_link(index)):
                 yield link
 
 

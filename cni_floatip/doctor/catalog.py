@@ -133,14 +133,15 @@ _KINDS = (
         " the node's credentials.",
         "restart the agent, which puts the guard back: kubectl -n {namespace} delete pod"
         " -l app.kubernetes.io/name=cni-floatip --field-selector spec.nodeName={node}; what took it from"
-        " {link}: tc filter show dev LINK egress; nft list ruleset",
+        " {link}: tc filter show dev LINK egress (and ingress); nft list ruleset",
     ),
     Kind(
         "metadata-guard",
         "guard-missing",
         ERROR,
         "An ENI with floating IPs has no metadata guard",
-        "A pod with NET_ADMIN or NET_RAW can reach instance metadata, and gets the node's credentials.",
+        "A pod with NET_ADMIN or NET_RAW can reach instance metadata, and gets the node's credentials;"
+        " through ipvlan also services of the node that are not meant for pods.",
         "see the agent's warnings (floatipctl status): its kernel needs nftables (netdev family) or"
         " sch_ingress and cls_bpf, the agent NET_ADMIN; link {link}",
     ),

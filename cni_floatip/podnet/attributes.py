@@ -1,4 +1,4 @@
-"""Netlink attributes as bytes, for messages that no library knows."""
+"""Netlink attributes as bytes, for messages that no library knows, and what they hold."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def unpacked(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield number & _TYPE, data[_HEAD.size : length]
         data = data[length + 3 & ~3 :]
+
+
+def mac_bytes(mac: str) -> bytes:
+    """Return the six bytes of an Ethernet address; a link that has none is no ENI and gets zeros."""
+    return bytes.fromhex(mac.replace(":", "")).ljust(6, b"\0")[:6]

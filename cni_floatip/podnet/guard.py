@@ -1,24 +1,31 @@
-"""The metadata guard: nothing that leaves through an ENI is for instance metadata.
+"""The metadata guard: through an ENI no pod reaches instance metadata, nor the host that the ENI is on.
 
 A pod with NET_ADMIN can remove its ``unreachable`` routes, one with NET_RAW writes frames past all routes.
-What the children of an ENI (ipvlan, macvlan) send, the kernel sends again as the ENI's own: a filter on the
-ENI's egress sees it, and is out of the pods' reach.
+What the children of an ENI (ipvlan, macvlan) send to the VPC, the kernel sends again as the ENI's own: a
+filter on the ENI's *egress* sees it, and is out of the pods' reach. It drops what is for metadata.
 
-There are two, because what takes one away leaves the other, and either suffices: ``nftables``, which sees
-frames first but which not every kernel has and ``nft flush ruleset`` removes, and ``clsact``, which EKS's
-kernels have, but which is not asked about a frame that another's filter has let pass.
+A frame whose destination MAC is its source MAC does not leave: ipvlan (mode l2) hands it to the host as if
+the ENI had received it, past every egress hook. From there it would reach each service of the node and, where
+the host forwards, metadata through the primary ENI. A filter on the ENI's *ingress* drops each frame whose
+source MAC is the ENI's own or a group address. The VPC delivers none of these, and a frame that comes that
+way and that the host takes in has one of them: as destination it has the same MAC, and the host takes in what
+is for its own MAC or for a group (broadcast).
 
-Both look at the destination in the fixed IPv4 or IPv6 header, whatever options, extension headers, fragment
-or transport follow, also behind a VLAN tag. Not covered: what a router would have to unwrap or rewrite first
-(IP in IP, LLC/SNAP, source route options, NAT64), which EC2 does not do towards metadata; and host-device,
-where the ENI is in the pod: what a pod with NET_ADMIN removes there comes back at the next look, not sooner.
-Against that only the instance's own metadata options help.
+There are two mechanisms, because what takes one away leaves the other, and either suffices: ``nftables``,
+which not every kernel has and ``nft flush ruleset`` removes, and ``clsact``, which EKS's kernels have, but
+which is not asked about a frame that another's filter has let pass.
+
+The egress filters look at the destination in the fixed IPv4 or IPv6 header, whatever options, extension
+headers, fragment or transport follow, also behind a VLAN tag. Not covered: what a router would have to unwrap
+or rewrite first (IP in IP, LLC/SNAP, source route options, NAT64), which EC2 does not do towards metadata;
+what a pod sends to another pod of the same ENI, which ipvlan delivers itself; and host-device, where the ENI
+is in the pod: one with NET_ADMIN can remove the guard there, one with NET_RAW sends past it (AF_XDP). Against
+that only the instance's own metadata options help.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -45,7 +52,7 @@ def ensure(link: Link, netns: str = "") -> Guarded:
     ``PodNetworkFailure`` where this kernel cannot, or the link is gone. What others have there stays.
     """
     with _inside(netns) as kernel, reported(f"guard {link.name} against access to instance metadata"):
-        kernel.get("link", index=link.index)
+        link = link_of(kernel.get("link", index=link.index))
         try:
             _sweep(kernel, netns)
             first, refusal = nftables.ensure(link, netns), None
@@ -62,7 +69,7 @@ def ensure(link: Link, netns: str = "") -> Guarded:
 
 def _sweep(kernel: Rtnetlink, netns: str) -> None:
     """Remove the chains of links that have gone or changed their name: they would find another's."""
-    for index, name in nftables.guarded(netns).items():
+    for index, name in nftables.guarded(netns):
         try:
             if link_of(kernel.get("link", index=index)).name == name:
                 continue
@@ -83,11 +90,17 @@ def present(link: Link, netns: str = "") -> bool:
         return clsact.present(kernel, link)
 
 
+def left(link: Link, netns: str = "") -> bool:
+    """Whether anything of a guard is on ``link``, if only what another release left."""
+    with _inside(netns) as kernel, reported(f"read the filters of {link.name}"):
+        return link.index in _chained(netns) or clsact.left(kernel, link)
+
+
 def remove(link: Link, netns: str = "") -> None:
     """Remove the guard of ``link`` and nothing else."""
     with _inside(netns) as kernel, reported(f"remove the guard of {link.name}"):
         clsact.remove(kernel, link)
-        if link.index in _chains(netns):
+        if link.index in _chained(netns):
             nftables.remove(link.index, netns)
 
 
@@ -105,11 +118,11 @@ def remove_table(netns: str = "") -> None:
         nftables.remove_table(netns)
 
 
-def _chains(netns: str) -> Mapping[int, str]:
+def _chained(netns: str) -> set[int]:
     try:
-        return nftables.guarded(netns)
+        return {index for index, _ in nftables.guarded(netns)}
     except Refused:  # this kernel has no nftables, so none of ours
-        return {}
+        return set()
 
 
 def _inside(netns: str) -> AbstractContextManager[Rtnetlink]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cni_floatip import podnet
 from cni_floatip.errors import PodNetworkFailure
 from cni_floatip.podnet import clsact, forwarding, guard, namespace, nftables
 from cni_floatip.podnet.rtnetlink import Refused
 from lab import netns
-from tests.guard.wire import ARP, IPV4, IPV6, PAYLOAD, ethernet, ipv4, ipv6
+from tests.guard.wire import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, arriving, ethernet, ipv4, ipv6
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 
@@ -54,14 +55,32 @@ PASSING = {
     "a type of its own": ethernet(0x88B6, ipv4(METADATA)),
     "a header cut off": ethernet(IPV4, b"")[:14] + PAYLOAD[:4],
 }
+CONTENT = {
+    "IPv4": ethernet(IPV4, ipv4("192.168.0.2"))[12:],
+    "IPv6": ethernet(IPV6, ipv6("fd00:192:168::2"))[12:],
+    "ARP": ethernet(ARP, PAYLOAD)[12:],
+    "a VLAN tag": ethernet(IPV4, ipv4("192.168.0.2"), tags=(0x8100,))[12:],
+    "a type of its own": ethernet(0x88B6, PAYLOAD)[12:],
+}
+FROM_ITSELF = {
+    **{f"{name} from its own MAC": arriving(each, source=ENI_MAC) for name, each in CONTENT.items()},
+    "IPv6 from a group address": arriving(CONTENT["IPv6"], source="33:33:00:00:00:01"),
+    "IPv4 from broadcast": arriving(CONTENT["IPv4"], source="ff:ff:ff:ff:ff:ff"),
+    "from the smallest group": arriving(CONTENT["IPv4"], source="01:00:00:00:00:00"),
+}
+FROM_OTHERS = {
+    **{f"{name} from the router": arriving(each) for name, each in CONTENT.items()},
+    "a MAC that ends otherwise": arriving(CONTENT["IPv4"], source="02:00:00:00:0e:00"),
+    "a MAC that begins otherwise": arriving(CONTENT["IPv4"], source="02:00:00:01:0e:01"),
+}
 STRANGER = ("protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 4294967295")
 ACCEPTS = ("protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 0")
 DROPS_88B6 = (*STRANGER[:-1], "4,40 0 0 12,21 0 1 34998,6 0 0 2,6 0 0 4294967295")
 
 
-def egress(wire):
-    """Return the filters on eth1's egress in their order: priority, kind and handle."""
-    lines = [line.split() for line in wire.tc("filter", "show", "dev", "eth1", "egress").splitlines()]
+def filters(wire, hook="egress"):
+    """Return the filters at a hook of eth1 in their order: priority and handle."""
+    lines = [line.split() for line in wire.tc("filter", "show", "dev", "eth1", hook).splitlines()]
     return [
         (int(words[words.index("pref") + 1]), int(words[words.index("handle") + 1], 0))
         for words in lines
@@ -109,6 +128,34 @@ def test_every_frame_arrives_without_it_and_those_for_metadata_do_not_with_it(wi
 
 
 @WAYS
+def test_what_has_the_links_own_mac_as_source_does_not_come_in(wire, way):
+    """ipvlan gives such frames of a pod to the host; here the other end of the veth sends them."""
+    wire.attach()
+
+    def come_in(frames):
+        return [name for name, frame in frames.items() if wire.arrives(frame, sender="reth1", at="net1")]
+
+    assert come_in(FROM_ITSELF | FROM_OTHERS) == list(FROM_ITSELF | FROM_OTHERS)
+    ensured(wire, way)
+    assert come_in(FROM_ITSELF) == []
+    assert come_in(FROM_OTHERS) == list(FROM_OTHERS)
+
+
+@WAYS
+def test_a_link_whose_mac_changes_is_guarded_by_its_new_one(wire, way):
+    ensured(wire, way)
+    new = "02:00:00:00:0e:77"
+    netns.ip(wire.node, [f"link set eth1 address {new}"])
+    wire.attach()
+    own, old = (arriving(CONTENT["IPv6"], source=mac, to=new) for mac in (new, ENI_MAC))
+    assert wire.arrives(own, sender="reth1", at="net1")
+    changed = wire.on_node(lambda: way(podnet.link_by_mac(new)))
+    assert getattr(changed, "changed", changed)
+    assert not wire.arrives(own, sender="reth1", at="net1")
+    assert wire.arrives(old, sender="reth1", at="net1")
+
+
+@WAYS
 @pytest.mark.parametrize("said", [ARP, 0x88B6, 0x8100, 1])
 def test_what_a_packet_socket_says_that_a_frame_is_does_not_count(wire, said, way):
     wire.attach()
@@ -132,15 +179,15 @@ def test_twice_is_once_and_gone_is_gone(wire):
     link = wire.eni()
     assert not wire.on_node(guard.present, link)
     assert ensured(wire) == guard.Guarded(changed=True)
-    first = egress(wire), ruleset(wire)
+    first = filters(wire), filters(wire, "ingress"), ruleset(wire)
     assert ensured(wire) == guard.Guarded(changed=False)
-    assert (egress(wire), ruleset(wire)) == first
-    assert egress(wire) == [(1, clsact.HANDLES[0])]
-    assert ruleset(wire).count(" drop\n") == 4
+    assert (filters(wire), filters(wire, "ingress"), ruleset(wire)) == first
+    assert first[:2] == ([(1, clsact.HANDLES[0])], [(1, clsact.HANDLES[0])])
+    assert ruleset(wire).count(" drop\n") == 6
     assert wire.on_node(guard.present, link)
     for _ in range(2):
         wire.on_node(guard.remove, link)
-        assert egress(wire) == []
+        assert filters(wire) == filters(wire, "ingress") == []
         assert "drop" not in ruleset(wire)
         assert not wire.on_node(guard.present, link)
     ensured(wire)
@@ -151,35 +198,83 @@ def test_twice_is_once_and_gone_is_gone(wire):
     assert not wire.on_node(guard.has_table)
 
 
-def test_one_with_another_program_is_replaced(wire):
+HOOKS = pytest.mark.parametrize("hook", ["egress", "ingress"])
+JUDGED = {
+    "egress": (STOPPED["UDP"], {"sender": "net1", "at": "reth1"}),
+    "ingress": (FROM_ITSELF["IPv6 from its own MAC"], {"sender": "reth1", "at": "net1"}),
+}
+
+
+def passes(wire, hook):
+    """Say whether what our filter at this hook drops goes through."""
+    frame, way = JUDGED[hook]
+    return wire.arrives(frame, **way)
+
+
+@HOOKS
+def test_one_with_another_program_is_replaced(wire, hook):
     """As an older release leaves it, or somebody who wants to look like us."""
-    wire.tc("qdisc", "add", "dev", "eth1", "clsact")
-    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", hex(clsact.HANDLES[0]), *ACCEPTS)
+    ensured(wire, by_clsact)
+    ours = hex(clsact.HANDLES[0])
+    wire.tc("filter", "del", "dev", "eth1", hook)
+    wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", ours, *ACCEPTS)
     assert not wire.on_node(guard.present, wire.eni())
+    assert wire.on_node(guard.left, wire.eni())
     assert ensured(wire, by_clsact).changed
-    assert egress(wire) == [(1, clsact.HANDLES[1])]
+    assert filters(wire, hook) == [(1, clsact.HANDLES[1])]
     assert wire.on_node(guard.present, wire.eni())
+
+
+@HOOKS
+@WAYS
+def test_one_direction_alone_is_not_a_guard(wire, way, hook):
+    """As release 0.2 leaves it: it guarded egress alone."""
+    wire.attach()
+    ensured(wire, way)
+    if way is not nftables.ensure:
+        wire.tc("filter", "del", "dev", "eth1", hook)
+    if way is not by_clsact:
+        chain = {"egress": "link", "ingress": "in"}[hook]
+        nft(wire, f"delete chain netdev floatip {chain}-{wire.eni().index}")
+    assert not wire.on_node(guard.present, wire.eni())
+    assert wire.on_node(guard.left, wire.eni())
+    assert passes(wire, hook)
+    ensured(wire, way)
+    assert wire.on_node(guard.present, wire.eni())
+    assert not passes(wire, hook)
+    nft(wire, "flush ruleset")
+    wire.tc("filter", "del", "dev", "eth1", hook) if way is not nftables.ensure else None
+    ensured(wire, way)
+    wire.on_node(guard.remove, wire.eni())
+    assert not wire.on_node(guard.left, wire.eni())
 
 
 def test_two_of_ours_become_one(wire):
     wire.tc("qdisc", "add", "dev", "eth1", "clsact")
     for handle in clsact.HANDLES:
-        wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "3", "handle", hex(handle), *ACCEPTS)
+        for hook in JUDGED:
+            wire.tc("filter", "add", "dev", "eth1", hook, "prio", "3", "handle", hex(handle), *ACCEPTS)
     assert ensured(wire, by_clsact).changed
-    assert [priority for priority, _ in egress(wire)] == [1]
+    assert [[priority for priority, _ in filters(wire, hook)] for hook in JUDGED] == [[1], [1]]
 
 
 @pytest.mark.parametrize(
-    "what", ["flush ruleset", "flush table netdev floatip", "add rule netdev floatip link-{} accept"]
+    "what",
+    [
+        *("flush ruleset", "flush table netdev floatip"),
+        *("add rule netdev floatip link-{} accept", "add rule netdev floatip in-{} accept"),
+        *("delete chain netdev floatip link-{}", "delete chain netdev floatip in-{}"),
+    ],
 )
 def test_what_nft_changes_of_it_is_put_right_and_stops_nothing(wire, what):
     wire.attach()
     ensured(wire)
     before = ruleset(wire)
     nft(wire, what.format(wire.eni().index))
-    assert not wire.arrives(STOPPED["TCP"])
+    assert not passes(wire, "egress")
+    assert not passes(wire, "ingress")
     assert ensured(wire) == guard.Guarded(changed=True)
-    assert ruleset(wire) == before
+    assert sorted(ruleset(wire).splitlines()) == sorted(before.splitlines())
     assert ensured(wire) == guard.Guarded(changed=False)
 
 
@@ -204,7 +299,7 @@ def test_a_link_of_the_same_name_is_not_guarded_in_its_place(wire, fate):
     netns.ip(wire.node, [] if "name" in fate else [f"link add ens9 address {mac} type veth peer name other"])
     ensured(wire)
     assert 'device "eth1"' not in ruleset(wire)
-    assert ruleset(wire).count('device "ens9"') == 1
+    assert ruleset(wire).count('device "ens9"') == 2
     assert wire.arrives(STOPPED["UDP"], sender="eth1", at="reth0")
 
 
@@ -219,54 +314,63 @@ def test_filters_of_others_survive_and_still_see_what_passes(wire):
     other = ruleset(wire)
     wire.tc("qdisc", "add", "dev", "eth1", "clsact")
     wire.tc("filter", "add", "dev", "eth1", "ingress", "prio", "1", "handle", "5", *STRANGER)
+    wire.tc("filter", "add", "dev", "eth1", "ingress", "prio", "9", "handle", "8", *DROPS_88B6)
     wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *STRANGER)
     wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "9", "handle", "7", *DROPS_88B6)
     ensured(wire)
-    assert egress(wire) == [(1, clsact.HANDLES[0]), (1, 6), (9, 7)]
+    assert filters(wire) == [(1, clsact.HANDLES[0]), (1, 6), (9, 7)]
+    assert filters(wire, "ingress") == [(1, clsact.HANDLES[0]), (1, 5), (9, 8)]
     assert other in ruleset(wire)
     assert wire.arrives(PASSING["IPv4"])
     assert not wire.arrives(PASSING["a type of its own"])
+    others = {"sender": "reth1", "at": "net1"}
+    assert wire.arrives(FROM_OTHERS["IPv4 from the router"], **others)
+    assert not wire.arrives(FROM_OTHERS["a type of its own from the router"], **others)
     wire.on_node(guard.remove, wire.eni())
-    assert egress(wire) == [(1, 6), (9, 7)]
-    assert "0x5" in wire.tc("filter", "show", "dev", "eth1", "ingress")
+    assert filters(wire) == [(1, 6), (9, 7)]
+    assert filters(wire, "ingress") == [(1, 5), (9, 8)]
     assert other in ruleset(wire)
 
 
-def test_nftables_comes_before_whatever_accepts_in_traffic_control_or_its_own_tables(wire):
+@HOOKS
+def test_what_accepts_in_traffic_control_or_in_other_tables_does_not_pass_nftables_by(wire, hook):
     wire.attach()
     nft(wire, "add table netdev other")
-    nft(wire, "add chain netdev other c { type filter hook egress device eth1 priority -500 ; }")
+    nft(wire, f"add chain netdev other c {{ type filter hook {hook} device eth1 priority -500 ; }}")
     nft(wire, "add rule netdev other c accept")
     ensured(wire)
-    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *ACCEPTS)
-    assert not wire.arrives(STOPPED["UDP"])
+    wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", "6", *ACCEPTS)
+    assert not passes(wire, hook)
     wire.tc("qdisc", "del", "dev", "eth1", "clsact")
-    assert not wire.arrives(STOPPED["UDP"])
+    assert not passes(wire, hook)
 
 
-def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wire):
+@HOOKS
+def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wire, hook):
     wire.attach()
     ensured(wire, by_clsact)
-    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *ACCEPTS)
-    assert wire.arrives(STOPPED["UDP"])
+    wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", "6", *ACCEPTS)
+    assert passes(wire, hook)
     assert ensured(wire, by_clsact) == clsact.Placed(changed=True)
-    assert egress(wire) == [(1, clsact.HANDLES[1]), (1, 6)]
-    assert not wire.arrives(STOPPED["UDP"])
+    assert filters(wire, hook) == [(1, clsact.HANDLES[1]), (1, 6)]
+    assert not passes(wire, hook)
     assert ensured(wire, by_clsact) == clsact.Placed(changed=False)
 
 
-def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire):
+@HOOKS
+def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire, hook):
     wire.attach()
     wire.tc("qdisc", "add", "dev", "eth1", "clsact")
     only = ("protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 4294967295")
-    wire.tc("filter", "add", "dev", "eth1", "egress", "prio", "1", "handle", "6", *only)
+    wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", "6", *only)
+    behind = f"bpf filter 0x6 of priority 1 on {hook}"
     for changed in (True, False):
-        assert ensured(wire, by_clsact) == clsact.Placed(changed, "bpf filter 0x6 of priority 1")
-    assert not wire.arrives(STOPPED["UDP"])
+        assert ensured(wire, by_clsact) == clsact.Placed(changed, behind)
+    assert not passes(wire, hook)
     assert ensured(wire) == guard.Guarded(changed=True), "nftables is not behind it"
     no_nftables(wire)
-    assert ensured(wire) == guard.Guarded(changed=False, behind="bpf filter 0x6 of priority 1")
-    wire.tc("filter", "del", "dev", "eth1", "egress", "prio", "1")
+    assert ensured(wire) == guard.Guarded(changed=False, behind=behind)
+    wire.tc("filter", "del", "dev", "eth1", hook, "prio", "1")
     assert ensured(wire) == guard.Guarded(changed=False)
 
 

@@ -62,18 +62,20 @@ class Wire:
         return done.stdout.decode()
 
     def arrives(self, frame: bytes, protocol: int = 0, *, sender: str = "net1", at: str = "reth1") -> bool:
-        """Send a frame from ``sender`` and say whether it is seen at the router's link ``at``.
+        """Send a frame from ``sender`` and say whether it is seen at the link ``at``.
 
         ``protocol`` is what the packet socket says that the frame is. A frame that nothing stops is sent
         after it: whoever has not come before that one does not come.
         """
         last = ethernet(SENTINEL, next(_numbers).to_bytes(8, "big") + PAYLOAD)
-        ear = self._socket(self.router, at)
-        places = {"net1": self.pod, "reth1": self.router}
+        places = {"net1": self.pod, "reth0": self.router, "reth1": self.router}
+        ear = self._socket(places[at], at)
         with contextlib.suppress(OSError):  # ENOBUFS: it was dropped
             self._socket(places.get(sender, self.node), sender).sendto(frame, (sender, protocol))
-        # What is to be forwarded comes from the router; the last one goes straight to where that leads.
-        sender = at.removeprefix("r") if sender == "reth1" else sender
+        if at == "net1":
+            last = arriving(last[12:])
+        elif sender == "reth1":  # to be forwarded by the host; the last one goes straight to where that leads
+            sender = at.removeprefix("r")
         self._socket(places.get(sender, self.node), sender).sendto(last, (sender, SENTINEL))
         seen = False
         while (heard := ear.recv(4096)) != last:
@@ -103,6 +105,11 @@ def ethernet(kind: int, payload: bytes, *, tags: tuple[int, ...] = ()) -> bytes:
     """Return a frame from the ENI to the VPC router; ``tags``: the types of its VLAN tags, outer first."""
     macs = bytes.fromhex((ROUTER_MAC + ENI_MAC).replace(":", ""))
     return macs + b"".join(struct.pack("!HH", tag, 7) for tag in tags) + struct.pack("!H", kind) + payload
+
+
+def arriving(content: bytes, *, source: str = ROUTER_MAC, to: str = ENI_MAC) -> bytes:
+    """Return a frame as the ENI receives it; ``content`` begins with its type (or its VLAN tag)."""
+    return bytes.fromhex((to + source).replace(":", "")) + content
 
 
 def ipv4(

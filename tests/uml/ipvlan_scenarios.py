@@ -8,13 +8,17 @@ addresses of its own and leaves no pod behind. Standard output has one line of J
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
+import struct
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv6Address
+from functools import partial
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -226,6 +230,148 @@ def the_guard_keeps_pods_of_an_eni_from_metadata_and_from_nothing_else(lab: Lab)
         reaches(one, "two", "192.168.0.13", source="192.168.0.12")
         on_eni(guard.remove)
         assert reached(two, 13) == [str(address) for address in METADATA]
+
+
+@scenario
+def what_a_pod_sends_to_its_eni_reaches_neither_host_nor_metadata(lab: Lab) -> None:
+    """ipvlan l2 hands a frame whose destination MAC is its source MAC to the host, past every egress hook."""
+    from cni_floatip.podnet import guard, link_by_mac
+    from lab import netns
+    from lab.router import METADATA, VPC_ROUTER
+
+    node = lab.nodes["b1"]
+    eni, own = node.eni("ens7"), [str(address) for address in node.primary.addresses]
+    agent, metadata = ["169.254.170.23", "fd00:ec2::23"], [str(address) for address in METADATA]
+    targets = {**dict.fromkeys(own, KUBELET), **dict.fromkeys([*agent, *metadata], 80)}
+    sources = {4: "192.168.0.15", 6: "fd00:192:168::15"}
+    chain = lab.conflist([f"{sources[4]}/32", f"{sources[6]}/128"], eth="ens7")
+
+    def on_eni(act: Callable[[Any], Any]) -> Any:
+        return netns.inside(node.ns, lambda: act(link_by_mac(eni.mac)))
+
+    with pods(node, "near") as (near,), contextlib.ExitStack() as opened:
+        node.add(near, chain)
+        for address in agent:
+            netns.ip(node.ns, [f"addr add {address} dev lo"])
+            opened.callback(netns.ip, node.ns, [f"addr del {address} dev lo"])
+        netns.sysctl(node.ns, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/ens7/rp_filter": 0})
+        # Who hears what: a socket on each address of the host; on eth0, what is forwarded to metadata.
+        ears = {to: netns.inside(node.ns, packets, "eth0") for to in metadata}
+        ears |= {to: netns.inside(node.ns, hearing, to, targets[to]) for to in own + agent}
+        for ear in ears.values():
+            opened.enter_context(ear)
+
+        def heard(send: Callable[[bytes], object]) -> list[str]:
+            """Send, then have the host send to each target: what has not come before that does not come."""
+            mark = next(MARKS)
+            send(mark)
+            found = []
+            for to, port in targets.items():
+                netns.inside(node.ns, say, to, port, b"last" + mark)
+                while not (got := ears[to].recv(2048)).endswith(b"last" + mark):
+                    if got.endswith(mark) and (to not in metadata or ip_address(to).packed in got):
+                        found.append(to)
+            return found
+
+        def as_net_admin(mark: bytes) -> None:
+            for to, port in targets.items():
+                inside(near, say, to, port, mark, sources[ip_address(to).version])
+
+        def as_net_raw(mac: str, mark: bytes) -> None:
+            packets = [udp(sources[ip_address(to).version], to, port, mark) for to, port in targets.items()]
+            inside(near, send_raw, [ethernet(mac, packet) for packet in packets])
+
+        by_own_mac, by_broadcast = (partial(as_net_raw, mac) for mac in (eni.mac, "ff:ff:ff:ff:ff:ff"))
+        equal(heard(by_own_mac), list(targets))  # the pod's unreachable routes are no hindrance
+        equal(heard(by_broadcast), own + agent)  # which the host takes in, and does not forward
+        assert on_eni(guard.ensure).changed
+        equal(heard(by_own_mac), [])
+        equal(heard(by_broadcast), [])
+        flush = ["route", "flush", "type", "unreachable", "table", "all"]
+        for family, gateway in (("-4", eni.subnet.gateway), ("-6", VPC_ROUTER)):
+            node.run(["ip", "-n", near.ns, family, *flush])
+            netns.ip(near.ns, [f"neigh replace {gateway} lladdr {eni.mac} dev net1 nud permanent"])
+        equal(heard(as_net_admin), [])
+        assert not on_eni(guard.ensure).changed
+        on_eni(guard.remove)
+        equal(heard(as_net_admin), list(targets))
+        node.delete(near, chain)
+
+
+KUBELET = 10250
+MARKS = (f"mark {number}".encode() for number in itertools.count())
+
+
+def equal(got: object, wanted: object) -> None:
+    assert got == wanted, f"{got}, not {wanted}"
+
+
+def hearing(address: str, port: int) -> socket.socket:
+    sock = datagrams(address)
+    sock.bind((address, port))
+    sock.settimeout(4 * PATIENCE)
+    return sock
+
+
+def packets(link: str) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL: what leaves, too
+    sock.bind((link, 3))
+    sock.settimeout(4 * PATIENCE)
+    return sock
+
+
+def say(to: str, port: int, what: bytes, source: str = "") -> None:
+    with datagrams(to) as sock:
+        if source:
+            sock.bind((source, 0))
+        sock.sendto(what, (to, port))
+
+
+def datagrams(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def ethernet(mac: str, packet: bytes) -> bytes:
+    """Return a frame from this MAC to itself."""
+    kind = 0x0800 if packet[0] >> 4 == 4 else 0x86DD
+    return 2 * bytes.fromhex(mac.replace(":", "")) + struct.pack("!H", kind) + packet
+
+
+def udp(source: str, to: str, port: int, payload: bytes) -> bytes:
+    """Return an IP packet with a datagram."""
+    addresses = ip_address(source).packed + ip_address(to).packed
+    length = 8 + len(payload)
+    head = struct.pack("!HHH", 5555, port, length)
+    total = checksum(addresses + struct.pack("!II", length, 17) + head + b"\0\0" + payload)
+    datagram = head + total + payload
+    if len(addresses) == 32:
+        return struct.pack("!IHBB", 6 << 28, length, 17, 64) + addresses + datagram
+    start = struct.pack("!BBHHHBB", 0x45, 0, 20 + length, 1, 0, 64, 17)
+    return start + checksum(start + addresses) + addresses + datagram
+
+
+def checksum(data: bytes) -> bytes:
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
+
+
+RAW = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+    sock.bind(("net1", 0))
+    for frame in sys.argv[1:]:
+        sock.send(bytes.fromhex(frame))
+"""
+
+
+def send_raw(frames: list[bytes]) -> None:
+    """Send from net1 as one who has NET_RAW and nothing else."""
+    caps = [f"--{kind}=-all,+net_raw" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
+    program = [sys.executable, "-ISc", RAW, *(frame.hex() for frame in frames)]
+    subprocess.run(["setpriv", *caps, "--reuid", "1000", "--clear-groups", *program], check=True)
 
 
 def connects(source: str, target: str) -> bool:

@@ -95,7 +95,9 @@ def _guarded(looks: Looks, seen: FloatingLink) -> Iterator[Finding]:
             "metadata-open", link.name, f"{answered} answers the host", link=link.name, **_here(looks)
         )
     elif not present:
-        yield found("guard-missing", link.name, "no filter of ours on its egress", link=link.name)
+        yield found(
+            "guard-missing", link.name, "one of our filters is missing, on egress or ingress", link=link.name
+        )
     else:
         yield fine(link.name, "metadata does not answer, and the guard is there")
 
