@@ -203,8 +203,8 @@ def _guarded() -> Iterator[Link]:
 
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
-    """Take the metadata guards off this host's interfaces, and the table that they had in common."""
-    from .podnet import guard
+    """Take the metadata guards off this host's interfaces, their table, and the rules about forwarding."""
+    from .podnet import forwarding, guard
 
     for link in _guarded():
         try:
@@ -213,6 +213,13 @@ def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
             yield f"{did} the metadata guard of {link.name}"
         except CniError as e:
             yield f"left the metadata guard of {link.name}: {e}"
+    try:
+        for name in sorted(forwarding.names()):
+            if not dry_run:
+                forwarding.resume({name})
+            yield f"{did} the rules that stop forwarding from {name}"
+    except CniError as e:
+        yield f"left the rules that stop forwarding: {e}"
     try:
         if guard.has_table():
             if not dry_run:

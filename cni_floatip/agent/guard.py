@@ -2,7 +2,8 @@
 
 An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it. It
 is looked at again at each of the keeper's rounds, and with a further pod when half a minute has passed. The
-guard stays on an ENI that is no longer used: it costs nothing, and a pod may outlive its DEL.
+guard stays on an ENI that is no longer used: it costs nothing, and a pod may outlive its DEL. That the host
+forwards nothing from an ENI ends with the last claim on it that is not gone: the ENI may be another's then.
 
 What cannot be guarded is logged, once, and is in ``problems``; it stops no ADD: the pods' ``unreachable``
 routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a pod with
@@ -47,6 +48,7 @@ class Guard:
         self._places: dict[str, _Place] = {}
         self._problems: dict[str, str] = {}
         self._covered: dict[str, float] = {}
+        self._unforwarded: dict[str, str] = {}
         self._attentive = True
         self._knowing = threading.Lock()
         self._doing = threading.Lock()
@@ -71,12 +73,15 @@ class Guard:
             known = self._claims.pop(attachment, None)
             if claim is not None and used:
                 self._claims[attachment] = claim
+            in_use = {each.mac for each in self._claims.values()}
         if not self._attentive:
             return
         if claim is not None and used and (known is None or known.netns != claim.netns):
             since = self._covered.get(claim.mac)
             if since is None or self._world.clock() - since > COVERED_SECONDS:
                 self.cover(claim.mac)
+        if known is not None and known.mac not in in_use:
+            self._let_forward(known.mac)
 
     def look(self) -> None:
         """Look at the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
@@ -90,12 +95,15 @@ class Guard:
                 del self._covered[mac]
         for mac in sorted(in_use):
             self.cover(mac)
+        with self._doing:
+            self._stop_forwarding_only_from(in_use)
 
     def cover(self, mac: str) -> str:
         """Guard the ENI with this MAC; return what is wrong with that, or nothing. Twice is once."""
         with self._doing:
             try:
                 place = self._find(mac)
+                self._unforwarded[mac] = place.link.name if place and not place.netns else ""
                 problems = list(self._mend(mac, place)) if place else [self._nowhere(mac)]
             except CniError as error:
                 place, problems = None, [str(error)]
@@ -148,10 +156,33 @@ class Guard:
                 yield f"before the metadata guard of {place.link.name} comes another's {done.behind}"
         if not place.netns:
             try:
-                if forwarding.stop_forwarding(place.link) and again:
+                if forwarding.stop(place.link) and again:
                     self._counts.repaired("forwarding")
             except CniError as error:
                 yield str(error)
+
+    def _stop_forwarding_only_from(self, in_use: set[str]) -> None:
+        """Remove our rules for other names: of an earlier agent, of a link that has another name now."""
+        self._unforwarded = {mac: name for mac, name in self._unforwarded.items() if mac in in_use}
+        if self._unforwarded.keys() != in_use:
+            return  # of one it is not known yet where it is
+        try:
+            forwarding.resume(but=set(self._unforwarded.values()))
+        except CniError as error:
+            self._world.log(str(error))
+
+    def _let_forward(self, mac: str) -> None:
+        """Nobody uses this ENI any more. Where a rule stays, the next look removes it."""
+        with self._doing:
+            self._covered.pop(mac, None)  # first: whoever comes from now on looks
+            with self._knowing:
+                if any(claim.mac == mac for claim in self._claims.values()):
+                    return  # somebody has come meanwhile
+            name = self._unforwarded.pop(mac, "")
+            try:
+                forwarding.resume({name} - set(self._unforwarded.values()))
+            except CniError as error:
+                self._world.log(str(error))
 
     def _nowhere(self, mac: str) -> str:
         """Say that there is no such link, if somebody who is alive has it."""

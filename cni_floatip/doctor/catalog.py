@@ -447,8 +447,8 @@ _KINDS = (
         WARNING,
         "The node forwards what arrives on an ENI with floating IPs",
         "A packet for a pod that has gone is sent on through the primary ENI, back into the VPC.",
-        "run: sysctl -w net.{family}.conf.{link}.forwarding=0 (the agent does, where it may write: mount the"
-        " host's /proc/sys/net at /host/proc/sys/net)",
+        "see the agent's warnings (floatipctl status): it puts a rule of preference 110 there"
+        " (ip {family} rule), unless the table local is looked up later than that; {link}",
     ),
     Kind(
         "router-advertisements",

@@ -1,79 +1,123 @@
-"""Forwarding, off on an ENI that carries floating IPs: its packets are for pods, or for nobody.
+"""The host forwards nothing that comes in through an ENI with floating IPs: it is for pods, or for nobody.
 
-A packet that still arrives for a pod that has gone would be forwarded by the host, out of its primary ENI
-and back into the VPC. The pods behind the ENI are not concerned: what is theirs they take before the host
-looks at it. What everybody forwards (a write to ``net.ipv4.ip_forward`` or ``conf.all``) turns it on again.
+A packet that still arrives for a pod that has gone would be sent on by the host, out of its primary ENI and
+back into the VPC. A rule for each family, ``iif ENI blackhole``, stops that. It is no setting, because Linux
+has none for one link's IPv6 (``conf/all/forwarding`` decides), and because a write to ``net.ipv4.ip_forward``
+sets all links. What is for the host itself is found in the table ``local`` before, and what is for a pod the
+pod takes before the host routes it. Rules name links by name.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
-from pathlib import Path
+import errno
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.model import Link
-from cni_floatip.podnet import namespace
-from cni_floatip.podnet.attributes import packed
+from cni_floatip.model import ROUTE_PROTO, Link
+from cni_floatip.podnet import namespace, routes, tables
 from cni_floatip.podnet.links import reported
+from cni_floatip.podnet.rtnetlink import Message, Refused, Rtnetlink
 
-ROOTS = (Path("/proc/sys/net"), Path("/host/proc/sys/net"))
-"""Where settings are written. The first is read-only in a container that is not privileged; the second is
-there if the pod mounts the host's ``/proc/sys/net``. Both are about the network namespace of who writes."""
+PREFERENCE: Final = 110
+"""After the rule that looks up ``local`` (0; 100 where Cilium has moved it), before VPC CNI's (from 512)."""
 
-_AF_INET, _IFLA_INET_CONF, _FORWARDING = 2, 1, 1  # linux/if_link.h, linux/ip.h
+FAMILIES: Mapping[int, str] = MappingProxyType({4: "IPv4", 6: "IPv6"})
+
+_BLACKHOLE, _TO_TABLE, _INVERTED, _LOCAL_TABLE = 6, 1, 0x2, 255  # linux/fib_rules.h, linux/rtnetlink.h
 
 
-def stop_forwarding(link: Link, roots: Sequence[Path] = ()) -> bool:
-    """Turn IPv4 and IPv6 forwarding off on a link of this process's namespace; say whether it was on.
+def stop(link: Link) -> bool:
+    """Have the host forward nothing that comes in through this link of its own; say whether that is new.
 
-    ``PodNetworkFailure`` if it stays on for one of them; the other is off then.
+    ``PodNetworkFailure`` where a family's rules do not look up ``local`` before ours: it would keep from the
+    host what is its own, so there is none of ours in that family then. The other family has its rule.
     """
-    roots = roots or ROOTS
-    changed = False
-    v4, v6, accept_ra = (
-        f"{where}/conf/{link.name}/{what}"
-        for where, what in (("ipv4", "forwarding"), ("ipv6", "forwarding"), ("ipv6", "accept_ra"))
-    )
-    if _is_on(roots, v4):
-        _stop_ipv4(link)
-        changed = True
-    if _is_on(roots, v6):
-        # Who does not forward listens to router advertisements: without this the node would get a second
-        # default route through the ENI.
-        for setting in (accept_ra, v6):
-            _write_zero(roots, setting, link)
-        changed = True
+    changed, late = False, []
+    with namespace.own() as kernel, reported(f"stop forwarding from {link.name}"):
+        for version, there in _rules(kernel).items():
+            ours = [rule for rule in there if _link_of(rule) == link.name]
+            right = [rule for rule in ours if _preference(rule) == PREFERENCE]
+            finds_local = any(_looks_up_local(rule) for rule in there)
+            for rule in ours:
+                if rule not in right[:1] or not finds_local:
+                    _remove(kernel, rule)
+                    changed = True
+            if there and not finds_local:  # where there is no rule at all there is no such family
+                late.append(FAMILIES[version])
+            elif there and not right:
+                _add(kernel, version, link.name)
+                changed = True
+    if late:
+        raise PodNetworkFailure(
+            f"the host may forward {' and '.join(late)} from {link.name}: it has no rule before {PREFERENCE}"
+            " that looks up the table local for every packet, so a rule of ours would keep from the host what"
+            f" is its own; move that rule to {PREFERENCE - 10} or lower (ip rule)"
+        )
     return changed
 
 
-def _is_on(roots: Sequence[Path], setting: str) -> bool:
+def stopped(name: str) -> frozenset[int]:
+    """Return the families (4, 6) of which rules of ours stop what comes in through the link of this name."""
+    with namespace.own() as kernel, reported("read the rules"):
+        return frozenset(v for v, there in _rules(kernel).items() if any(_link_of(r) == name for r in there))
+
+
+def names() -> frozenset[str]:
+    """Return the names in our rules; there may be no such link any more."""
+    with namespace.own() as kernel, reported("read the rules"):
+        return frozenset(_link_of(rule) for rule in _ours(_rules(kernel)))
+
+
+def resume(which: Collection[str] | None = None, *, but: Collection[str] = ()) -> None:
+    """Remove our rules for these names (None: for all) except ``but``."""
+    with namespace.own() as kernel, reported("remove the rules that stop forwarding"):
+        for rule in _ours(_rules(kernel)):
+            if (which is None or _link_of(rule) in which) and _link_of(rule) not in but:
+                _remove(kernel, rule)
+
+
+def _rules(kernel: Rtnetlink) -> Mapping[int, list[Message]]:
+    return {version: tables.read_rules(kernel, family) for version, family in routes.FAMILIES.items()}
+
+
+def _ours(rules: Mapping[int, Iterable[Message]]) -> Iterator[Message]:
+    return (rule for there in rules.values() for rule in there if _link_of(rule))
+
+
+def _link_of(rule: Message) -> str:
+    """Return the link that a rule of ours names; "" for another's."""
+    ours = rule.get_attr("FRA_PROTOCOL") == ROUTE_PROTO and rule["action"] == _BLACKHOLE
+    return (rule.get_attr("FRA_IIFNAME") or "") if ours else ""
+
+
+def _preference(rule: Message) -> int:
+    return rule.get_attr("FRA_PRIORITY") or 0  # the first one has none
+
+
+def _looks_up_local(rule: Message) -> bool:
+    """Whether the rule looks up ``local`` for every packet, and before ours."""
+    every = not (rule["src_len"] or rule["dst_len"] or rule["flags"] & _INVERTED)
+    every = every and routes.is_plain_rule(rule) and rule.get_attr("FRA_OIFNAME") is None
+    to_local = rule["action"] == _TO_TABLE and routes.table_of(rule, "FRA_TABLE") == _LOCAL_TABLE
+    return bool(every and to_local and _preference(rule) < PREFERENCE)
+
+
+def _add(kernel: Rtnetlink, version: int, name: str) -> None:
+    attrs = [("FRA_IIFNAME", name), ("FRA_PRIORITY", PREFERENCE), ("FRA_PROTOCOL", ROUTE_PROTO)]
     try:
-        return (roots[0] / setting).read_text().strip() != "0"
-    except FileNotFoundError:
-        return False  # no such address family, or the link is gone and forwards nothing
+        kernel.create("rule", attrs, family=routes.FAMILIES[version], action=_BLACKHOLE)
+    except Refused as refused:
+        if refused.errno != errno.EEXIST:
+            raise
 
 
-def _stop_ipv4(link: Link) -> None:
-    """By netlink, which CAP_NET_ADMIN suffices for. IPv6 has no message for it."""
-    off = packed(_FORWARDING, struct.pack("I", 0))
-    settings = packed(_AF_INET, packed(_IFLA_INET_CONF, off))
-    with namespace.own() as kernel, reported(f"turn IPv4 forwarding off on {link.name}"):
-        kernel.change("link settings", [("IFLA_AF_SPEC", settings)], index=link.index)
-
-
-def _write_zero(roots: Sequence[Path], setting: str, link: Link) -> None:
-    refusals = []
-    for root in roots:
-        try:
-            (root / setting).write_text("0\n")
-        except OSError as error:
-            refusals.append(str(error))
-        else:
-            return
-    name = setting.replace(link.name, "*").replace("/", ".").replace("*", link.name)
-    raise PodNetworkFailure(
-        f"the host goes on forwarding IPv6 from {link.name}: net.{name}=0 cannot be set from here;"
-        f" set it on the node, or mount the host's /proc/sys/net at {roots[-1]}",
-        "; ".join(refusals),
-    )
+def _remove(kernel: Rtnetlink, rule: Message) -> None:
+    kept = ("FRA_IIFNAME", "FRA_PRIORITY", "FRA_PROTOCOL")
+    attrs = [(each, rule.get_attr(each)) for each in kept if rule.get_attr(each) is not None]
+    try:
+        kernel.delete("rule", attrs, family=rule["family"], action=_BLACKHOLE)
+    except Refused as refused:
+        if refused.errno != errno.ENOENT:
+            raise

@@ -18,17 +18,3 @@ class TrafficControl(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
         ("info", "I"),
     )
     nla_map = ((1, "TCA_KIND", "asciiz"), (2, "TCA_OPTIONS", "cdata"), (11, "TCA_CHAIN", "uint32"))
-
-
-class LinkSettings(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
-    """A link's settings per address family: pyroute2 reads them, and writes those of IPv6 only."""
-
-    fields = (
-        ("family", "B"),
-        ("pad", "B"),
-        ("type", "H"),
-        ("index", "i"),
-        ("flags", "I"),
-        ("change", "I"),
-    )
-    nla_map = ((26, "IFLA_AF_SPEC", "cdata"),)

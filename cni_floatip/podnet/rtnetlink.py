@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket  # given, not made here: importing it costs 5 ms that a refused call need not pay
     from types import ModuleType
 
-Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid", "link settings"]
+Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid"]
 
 # (module, class, RTM_NEW*); RTM_DEL* and RTM_GET* follow it. linux/rtnetlink.h
 _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
@@ -34,7 +34,6 @@ _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
     "qdisc": ("cni_floatip.podnet.messages", "TrafficControl", 36),
     "filter": ("cni_floatip.podnet.messages", "TrafficControl", 44),
     "nsid": ("pyroute2.netlink.rtnl.nsidmsg", "nsidmsg", 88),
-    "link settings": ("cni_floatip.podnet.messages", "LinkSettings", 16),
 }
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200

@@ -58,8 +58,8 @@ def test_with_them_it_attaches_guards_and_detaches(world, node):
     assert "UP" in node.run(["ip", "-br", "link", "show", "eth1"]).stdout
     assert "169.254.0.0/16" in _routes(node, pod)
     assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
-    for family in ("ipv4", "ipv6"):
-        assert node.run(["cat", f"/proc/sys/net/{family}/conf/eth1/forwarding"]).stdout.strip() == "0"
+    for family in ("-4", "-6"):
+        assert "110:\tfrom all iif eth1 blackhole" in node.run(["ip", family, "rule"]).stdout
     node.delete(pod, chain)
     assert "169.254.0.0/16" not in _routes(node, pod)
 

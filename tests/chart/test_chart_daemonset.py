@@ -70,7 +70,6 @@ def test_what_it_sees_of_the_host(least):
         "/run/netns": ("/run/netns", "HostToContainer"),
         "/run/floatip": ("/run/floatip", None),
         "/var/lib/cni/floatip": ("/var/lib/cni/floatip", None),
-        "/host/proc/sys/net": ("/proc/sys/net", None),
     }
 
 
@@ -81,7 +80,6 @@ def test_all_of_the_host_has_the_same_path_inside():
     objects = render(having("config.socketPath", "/run/e/agent.sock", values))
     host = {v["name"]: v["hostPath"]["path"] for v in objects.pod["volumes"] if "hostPath" in v}
     mounts = {mount["name"]: mount["mountPath"] for mount in objects.container("agent")["volumeMounts"]}
-    assert mounts.pop("proc-sys-net") == "/host" + host.pop("proc-sys-net")
     assert mounts.pop("config") == "/etc/floatip"
     assert mounts == host
     expected = {"/usr/libexec/cni", "/run/e", "/var/lib/a", "/var/spool/b", "/run/netns", "/run/c", "/run/d"}

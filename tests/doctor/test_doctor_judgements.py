@@ -410,13 +410,13 @@ def test_rp_filter_is_the_larger_of_both(values, wanted):
 
 
 def test_forwarding_matters_where_floating_ips_are():
-    values = {("ipv4", "eth1"): "1", ("ipv6", "eth1"): "1"}
-    assert not list(interfaces.forwarding([LINK], values))
-    found = list(interfaces.forwarding([replace(LINK, in_use=True)], values))
-    assert [finding.remedy.split("=")[0] for finding in found] == [
-        "run: sysctl -w net.ipv4.conf.eth1.forwarding",
-        "run: sysctl -w net.ipv6.conf.eth1.forwarding",
-    ]
+    values, used = {(4, "eth1"): "1", (6, "eth1"): "1"}, replace(LINK, in_use=True)
+    assert not list(interfaces.forwarding([LINK], values, {}))
+    assert not list(interfaces.forwarding([used], values, {"eth1": {4, 6}}))
+    assert not list(interfaces.forwarding([used], {**values, (4, "eth1"): "0"}, {"eth1": {6}}))
+    for stopped, wanted in (({}, ["IPv4", "IPv6"]), ({"eth1": {4}}, ["IPv6"])):
+        found = list(interfaces.forwarding([used], values, stopped))
+        assert [finding.what.split()[3].rstrip(",") for finding in found] == wanted
 
 
 def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from cni_floatip.doctor.judge import node as judge_node
 from cni_floatip.errors import PodNetworkFailure, TryAgain
 from cni_floatip.imds import Metadata
 from cni_floatip.model import Eni, Link
-from cni_floatip.podnet import guard, link_by_mac
+from cni_floatip.podnet import forwarding, guard, link_by_mac
 from cni_floatip.vpc import Vpc
 from lab import netns
 from lab.vpc import FLOATING
@@ -511,9 +511,9 @@ def strict_filtering(scene: Scene) -> Iterator[str]:
 
 @trouble("forwarding-on", "eth1")
 def host_forwards(scene: Scene) -> Iterator[str]:
-    scene.sysctl(ipv4__conf__eth1__forwarding=1)
-    yield "net.ipv4.conf.eth1.forwarding=0"
-    scene.sysctl(ipv4__conf__eth1__forwarding=0)
+    netns.inside(scene.node.ns, forwarding.resume)
+    yield "a rule of preference 110 there (ip -4 rule)"
+    netns.inside(scene.node.ns, lambda: forwarding.stop(link_by_mac(scene.node.eni("eth1").mac)))
 
 
 @trouble("ra-default-route", "default/db")

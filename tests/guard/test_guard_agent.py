@@ -15,7 +15,7 @@ from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.model import Attachment, Place, PodIdentity
 from cni_floatip.podnet import forwarding, guard
 from lab import netns
-from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, setting
+from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, stop_forwarding
 from tests.guard.wire import ENI_MAC
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
@@ -85,12 +85,10 @@ def present(wire):
 
 def test_the_first_claim_guards_its_eni_at_once(agent, wire):
     wire.attach()
-    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
     agent.learn(claim(state=State.CLAIMING))
     assert not wire.arrives(STOPPED["TCP"])
     assert wire.arrives(PASSING["IPv4"])
-    assert setting(wire, "ipv4/conf/eth1/forwarding") == "0"
-    assert setting(wire, "ipv6/conf/eth1/forwarding") == "0"
+    assert stopped(wire) == {"eth1": {4, 6}}
     agent.learn(claim())
     assert (agent.said, agent.counts.repairs, agent.problems) == ([], [], {})
 
@@ -132,6 +130,11 @@ def plug_in(wire):
     return mac
 
 
+def stopped(wire):
+    """Return from which links the host forwards nothing, and of which families."""
+    return {name: wire.on_node(forwarding.stopped, name) for name in wire.on_node(forwarding.names)}
+
+
 def remove(wire):
     wire.on_node(guard.remove, wire.eni())
 
@@ -145,10 +148,10 @@ def test_what_somebody_removes_comes_back_at_the_next_look(agent, wire):
     nft(wire, "flush ruleset")
     agent.look()
     assert present(wire)
-    netns.sysctl(wire.node, {"ipv4/conf/eth1/forwarding": 1})
+    netns.ip(wire.node, ["rule del pref 110"])
     agent.look()
     agent.look()
-    assert setting(wire, "ipv4/conf/eth1/forwarding") == "0"
+    assert stopped(wire) == {"eth1": {4, 6}}
     assert agent.counts.repairs == ["guard", "guard", "forwarding"]
     assert agent.problems == {}
 
@@ -253,12 +256,62 @@ def test_one_bad_eni_does_not_hide_the_others(agent, wire):
     assert list(agent.problems) == ["00:00:00:00:00:01"]
 
 
-def test_a_guard_without_a_writable_proc_is_still_a_guard(agent, wire, monkeypatch, tmp_path):
-    netns.sysctl(wire.node, {"ipv6/conf/all/forwarding": 1})
-    monkeypatch.setattr(forwarding, "ROOTS", (tmp_path,))
-    (tmp_path / "ipv6/conf/eth1").mkdir(parents=True)
-    (tmp_path / "ipv6/conf/eth1/forwarding").write_text("1")
-    (tmp_path / "ipv6/conf/eth1/accept_ra").symlink_to("/proc/version")
-    agent.learn(claim())
+def test_the_rules_go_with_the_last_claim_that_is_not_gone(agent, wire):
+    agent.learn(claim("c1"))
+    agent.learn(claim("c2"))
+    agent.forget(claim("c1"))
+    agent.learn(claim("c2", state=State.RELEASING))
+    assert stopped(wire) == {"eth1": {4, 6}}
+    agent.learn(claim("c2", state=State.GONE))
+    assert stopped(wire) == {}
+    agent.learn(claim("c3"))
+    assert stopped(wire) == {"eth1": {4, 6}}
+    agent.forget(claim("c3"))
+    agent.look()
+    assert stopped(wire) == {}
     assert present(wire)
-    assert "goes on forwarding IPv6 from eth1" in agent.problems[ENI_MAC]
+
+
+def test_the_rules_of_one_eni_do_not_go_with_those_of_another(agent, wire):
+    other = plug_in(wire)
+    agent.learn(claim("c1"))
+    agent.learn(claim("c2", mac=other))
+    agent.forget(claim("c2", mac=other))
+    assert stopped(wire) == {"eth1": {4, 6}}
+
+
+def test_rules_follow_the_name_of_the_link(agent, wire):
+    agent.learn(claim())
+    netns.ip(wire.node, ["link set eth1 down", "link set eth1 name ens9"])
+    agent.look()
+    assert stopped(wire) == {"ens9": {4, 6}}
+    netns.ip(wire.node, ["link del ens9", f"link add eth5 address {ENI_MAC} type veth peer name reth5"])
+    agent.look()
+    assert stopped(wire) == {"eth5": {4, 6}}
+    netns.ip(wire.node, ["link del eth5"])
+    agent.look()
+    assert stopped(wire) == {}, "an ENI that was detached: its name may be another's"
+
+
+def test_what_an_agent_left_that_was_killed_is_taken_over_or_goes(agent, wire):
+    stop_forwarding(wire)
+    plug_in(wire)
+    netns.ip(wire.node, ["rule add iif eth7 pref 110 type blackhole protocol 241"])
+    wire.on_node(agent._guard.attend, lambda learn: learn(claim().attachment, claim()))
+    assert stopped(wire) == {"eth1": {4, 6}}
+
+
+def test_without_any_claim_there_are_no_rules(agent, wire):
+    stop_forwarding(wire)
+    wire.on_node(agent._guard.attend, lambda learn: None)
+    assert stopped(wire) == {}
+
+
+def test_where_the_rules_cannot_be_it_is_a_problem_and_the_guard_is_there(agent, wire):
+    netns.ip(wire.node, ["rule add pref 200 lookup local", "rule del pref 0"])
+    agent.learn(claim())
+    agent.look()
+    assert present(wire)
+    assert stopped(wire) == {"eth1": {6}}
+    assert "may forward IPv4 from eth1" in agent.problems[ENI_MAC]
+    assert len(agent.said) == 1

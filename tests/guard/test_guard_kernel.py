@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -440,43 +439,121 @@ def test_the_capability_that_is_needed_is_net_admin_alone(wire):
 # -- forwarding
 
 
-def setting(wire, name):
-    return wire.on_node(Path("/proc/sys/net", name).read_text).strip()
+GATEWAYS = {4: "10.10.0.1", 6: "fd10::1"}
+GONE = {
+    4: arriving(ethernet(IPV4, ipv4("192.168.0.9", source="10.10.9.10"))[12:]),
+    6: arriving(ethernet(IPV6, ipv6("fd00:192:168::9", source="fd10:9::10"))[12:]),
+}
+"""Packets for a pod that has gone."""
 
 
-def forwards(wire):
-    """Say whether what arrives for somebody who is not there leaves through eth0."""
-    netns.ip(wire.node, ["addr replace 10.10.0.10/24 dev eth0", "route replace default via 10.10.0.1"])
-    netns.ip(wire.node, ["neigh replace 10.10.0.1 lladdr 02:00:00:00:0e:09 dev eth0 nud permanent"])
-    netns.sysctl(wire.node, {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/eth1/rp_filter": 0})
-    packet = ipv4("192.168.0.2", source="10.10.9.10")
-    macs = bytes.fromhex(wire.eni().mac.replace(":", "") + "020000000e02")
-    return wire.arrives(macs + ethernet(IPV4, packet)[12:], sender="reth1", at="reth0")
+@pytest.fixture
+def router(wire):
+    """The node as it is under Kubernetes: it forwards both families, by way of eth0."""
+    forwards = {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+    netns.sysctl(wire.node, forwards | {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/eth1/rp_filter": 0})
+    netns.ip(wire.node, ["addr add 10.10.0.10/24 dev eth0", "addr add fd10::10/64 dev eth0 nodad"])
+    for gateway in GATEWAYS.values():
+        lines = [f"neigh add {gateway} lladdr 02:00:00:00:0e:09 dev eth0 nud permanent"]
+        netns.ip(wire.node, [*lines, f"route add default via {gateway} dev eth0"])
+    return wire
 
 
-def test_forwarding_goes_off_on_the_eni_alone(wire):
-    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
-    assert forwards(wire)
-    assert wire.on_node(forwarding.stop_forwarding, wire.eni())
-    assert not forwards(wire)
-    for family in ("ipv4", "ipv6"):
-        assert setting(wire, f"{family}/conf/eth1/forwarding") == "0"
-        assert setting(wire, f"{family}/conf/eth0/forwarding") == "1"
-    assert setting(wire, "ipv6/conf/eth1/accept_ra") == "0"
-    assert not wire.on_node(forwarding.stop_forwarding, wire.eni())
+def forwarded(wire, sender="reth1"):
+    """Return the families of which the node sends on what arrives for nobody who is here."""
+    return {version for version, frame in GONE.items() if wire.arrives(frame, sender=sender, at="reth0")}
 
 
-def test_settings_that_cannot_be_written_are_an_error_that_says_what_to_do(wire, tmp_path):
-    netns.sysctl(wire.node, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
-    read_only, writable = tmp_path / "read-only", tmp_path / "host"
-    where = read_only / "ipv6/conf/eth1"
-    where.mkdir(parents=True)
-    (where / "forwarding").write_text("1")
-    (where / "accept_ra").symlink_to("/proc/version")  # not even root writes this
-    said = r"net\.ipv6\.conf\.eth1\.accept_ra=0 cannot be set .* mount .* at .*/host$"
-    with pytest.raises(PodNetworkFailure) as failed:
-        wire.on_node(forwarding.stop_forwarding, wire.eni(), (read_only, writable))
-    assert re.search(said, failed.value.msg)
-    (writable / "ipv6/conf/eth1").mkdir(parents=True)
-    assert wire.on_node(forwarding.stop_forwarding, wire.eni(), (read_only, writable))
-    assert (writable / "ipv6/conf/eth1/accept_ra").read_text() == "0\n"
+def rules(wire):
+    """Return the rules of both families as ``ip`` shows them."""
+    shown = wire.on_node(
+        lambda: [
+            subprocess.run(["ip", each, "rule"], capture_output=True, text=True) for each in ("-4", "-6")
+        ]
+    )
+    return [line.strip().replace("\t", " ") for each in shown for line in each.stdout.splitlines()]
+
+
+def stop_forwarding(wire):
+    return ensured(wire, forwarding.stop)
+
+
+OUR_RULE = "110: from all iif eth1 blackhole proto 241"
+
+
+def test_what_comes_in_through_the_eni_is_not_sent_on_in_either_family(router):
+    assert forwarded(router) == {4, 6}
+    before = rules(router)
+    assert stop_forwarding(router)
+    assert forwarded(router) == set()
+    assert sorted(rules(router)) == sorted([*before, OUR_RULE, OUR_RULE])
+    assert not stop_forwarding(router)
+    netns.sysctl(router.node, {"ipv4/ip_forward": 0})
+    netns.sysctl(router.node, {"ipv4/ip_forward": 1})
+    assert forwarded(router) == set(), "no write to a setting changes it"
+    assert router.on_node(forwarding.stopped, "eth1") == {4, 6}
+    router.on_node(forwarding.resume, {"eth0"})
+    assert forwarded(router) == set()
+    router.on_node(forwarding.resume, {"eth1"})
+    assert forwarded(router) == {4, 6}
+    assert rules(router) == before
+
+
+def test_what_is_for_the_host_itself_still_comes_in(router):
+    netns.ip(router.node, ["addr add 10.10.1.10/24 dev eth1", "addr add fd10:1::10/64 dev eth1 nodad"])
+    stop_forwarding(router)
+
+    def hears(to):
+        content = ethernet(IPV6, ipv6(to, header=253)) if ":" in to else ethernet(IPV4, ipv4(to, proto=253))
+        with router.on_node(raw_socket, to) as ear:
+            router.arrives(arriving(content[12:]), sender="reth1", at="reth0")
+            return ear.recv(2048).endswith(PAYLOAD)
+
+    assert all(map(hears, ("10.10.0.10", "10.10.1.10", "fd10::10", "fd10:1::10")))
+
+
+def raw_socket(address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_RAW, 253)  # for experiments (RFC 3692)
+    sock.bind((address, 0))
+    sock.settimeout(10)
+    return sock
+
+
+def test_local_where_cilium_puts_it_is_early_enough(router):
+    for family in ("-4", "-6"):
+        for rule in ("add pref 100 lookup local", "del pref 0"):
+            subprocess.run(["ip", "-n", router.node, family, "rule", *rule.split()], check=True)
+    assert stop_forwarding(router)
+    assert forwarded(router) == set()
+
+
+@pytest.mark.parametrize("late", ["pref 110 lookup local", "pref 50 from 10.0.0.0/8 lookup local"])
+def test_where_local_is_looked_up_later_there_is_no_rule_and_it_is_said(router, late):
+    netns.ip(router.node, [f"rule add {late}", "rule add pref 200 lookup local"])
+    assert stop_forwarding(router)
+    netns.ip(router.node, ["rule del pref 0"])
+    for _ in range(2):  # the rule that was there goes
+        with pytest.raises(
+            PodNetworkFailure, match=r"IPv4 from eth1: .* before 110 .* table local .* 100 or"
+        ):
+            stop_forwarding(router)
+        assert forwarded(router) == {4}, "IPv6 has its rule"
+    netns.ip(router.node, ["rule add pref 0 lookup local"])
+    assert stop_forwarding(router)
+    assert forwarded(router) == set()
+
+
+def test_rules_of_others_stay_and_ours_become_one(router):
+    others = ["rule add pref 110 iif eth1 lookup 77", "rule add iif eth1 pref 110 type blackhole"]
+    old = [
+        "rule add iif eth1 pref 9 type blackhole protocol 241",
+        "rule add from 10.1.0.0/16 lookup 9 protocol 241",
+    ]
+    netns.ip(router.node, [*others, *old])
+    before = rules(router)
+    assert stop_forwarding(router)
+    kept = [line for line in before if not line.startswith("9:")]
+    assert sorted(rules(router)) == sorted([*kept, OUR_RULE, OUR_RULE])
+    router.on_node(forwarding.resume)
+    assert rules(router) == kept

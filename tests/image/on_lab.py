@@ -41,7 +41,6 @@ class PodOnNode:
             "/run/floatip": self._run_dir,
             "/var/lib/cni/floatip": self.data,
             "/run/netns": Path("/run/netns"),
-            "/proc/sys/net": Path("/proc/sys/net"),
             "configMap:cni-floatip": self._config,
         }
         env = {name: node.env[name] for name in FORWARDED}

@@ -223,19 +223,20 @@ def the_guard_keeps_pods_of_an_eni_from_metadata_and_from_nothing_else(lab: Lab)
                 node.run(["ip", "-n", pod.ns, family, *flush])
         assert reached(one, 12) == [str(address) for address in METADATA]
         assert on_eni(guard.ensure).changed
-        assert on_eni(forwarding.stop_forwarding)
+        assert on_eni(forwarding.stop)
         assert (reached(one, 12), reached(two, 13)) == ([], [])
         assert not on_eni(guard.ensure).changed
         answers(lab, "one", "192.168.0.12", "fd00:192:168::12")
         reaches(one, "two", "192.168.0.13", source="192.168.0.12")
         on_eni(guard.remove)
+        netns.inside(node.ns, forwarding.resume)
         assert reached(two, 13) == [str(address) for address in METADATA]
 
 
 @scenario
 def what_a_pod_sends_to_its_eni_reaches_neither_host_nor_metadata(lab: Lab) -> None:
     """ipvlan l2 hands a frame whose destination MAC is its source MAC to the host, past every egress hook."""
-    from cni_floatip.podnet import guard, link_by_mac
+    from cni_floatip.podnet import forwarding, guard, link_by_mac
     from lab import netns
     from lab.router import METADATA, VPC_ROUTER
 
@@ -295,6 +296,9 @@ def what_a_pod_sends_to_its_eni_reaches_neither_host_nor_metadata(lab: Lab) -> N
         assert not on_eni(guard.ensure).changed
         on_eni(guard.remove)
         equal(heard(as_net_admin), list(targets))
+        assert on_eni(forwarding.stop)
+        equal(heard(as_net_admin), own + agent)  # what comes in is not sent on to metadata
+        netns.inside(node.ns, forwarding.resume)
         node.delete(near, chain)
 
 

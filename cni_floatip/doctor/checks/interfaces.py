@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import CniError, Ec2Error
+from ...podnet import forwarding as forwarding_rules
 from .. import host
 from ..facts import Interface
 from ..finding import Finding, fine, not_checked, not_read
@@ -114,16 +115,18 @@ def rp_filter(looks: Looks) -> Iterable[Finding]:
 
 
 def forwarding(looks: Looks) -> Iterable[Finding]:
-    values = {
-        (family, link.name): host.setting(f"{family}/conf/{link.name}/forwarding")
-        for link in looks.links
-        for family in ("ipv4", "ipv6")
-        if link.name
-    }
-    if any(family == "ipv4" and not value for (family, _), value in values.items()):  # IPv6 there may not be
+    names = [link.name for link in looks.links if link.name]
+    values = {(4, name): host.setting(f"ipv4/conf/{name}/forwarding") for name in names}
+    if not all(values.values()):
         return [not_checked("", "cannot be read below /proc/sys/net", "run: sysctl -a | grep forwarding")]
-    said = fine("", "off on every ENI with floating IPs")
-    return list(interfaces.forwarding(looks.links, values)) or [said]
+    # Linux has one setting for IPv6 that counts; a kernel without IPv6 has none.
+    values |= {(6, name): host.setting("ipv6/conf/all/forwarding") for name in names}
+    try:
+        stopped = {name: forwarding_rules.stopped(name) for name in names}
+    except CniError as e:
+        return [not_checked("", e.msg, "run: ip rule; ip -6 rule")]
+    said = fine("", "nothing is forwarded from any ENI with floating IPs")
+    return list(interfaces.forwarding(looks.links, values, stopped)) or [said]
 
 
 def router_advertisements(looks: Looks) -> Iterable[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ..catalog import found
 from ..facts import Choice, Claimed, FloatingLink, Interface
@@ -78,13 +78,18 @@ def rp_filter(seen: Sequence[FloatingLink], values: Mapping[str, str]) -> Iterat
             yield found("rp-filter-strict", name, what, link=name)
 
 
-def forwarding(seen: Sequence[FloatingLink], values: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
-    """Judge forwarding on links in use; ``values``: by family ("ipv4", "ipv6") and link."""
+def forwarding(
+    seen: Sequence[FloatingLink],
+    values: Mapping[tuple[int, str], str],
+    stopped: Mapping[str, Collection[int]],
+) -> Iterator[Finding]:
+    """Judge forwarding from links in use: ``values`` by family and link, ``stopped``: by rules of ours."""
     for link in seen:
-        for family in ("ipv4", "ipv6"):
-            if link.in_use and values.get((family, link.name), "") not in ("", "0"):
-                what = f"net.{family}.conf.{link.name}.forwarding is on"
-                yield found("forwarding-on", str(link), what, link=link.name, family=family)
+        for family in (4, 6):
+            forwards = values.get((family, link.name), "") not in ("", "0")
+            if link.in_use and forwards and family not in stopped.get(link.name, ()):
+                what = f"the host forwards IPv{family}, and no rule of ours stops it for {link.name}"
+                yield found("forwarding-on", str(link), what, link=link.name, family=f"-{family}")
 
 
 def router_advertisements(claim: Claimed, hops: Sequence[str]) -> Iterator[Finding]:

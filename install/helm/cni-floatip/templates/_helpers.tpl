@@ -110,7 +110,7 @@ capabilities:
   drop: [ALL]
   add:
     - SYS_ADMIN # setns: enter the network namespace of a pod
-    - NET_ADMIN # links up, routes and rules in pods; on the host the guard before instance metadata, forwarding off
+    - NET_ADMIN # links up, routes and rules in pods; on the host the guard before instance metadata, rules against forwarding
 {{- end -}}
 
 {{- /* The host's directories. The client's first line names its own, so that one has the same path inside; so have
@@ -132,8 +132,6 @@ capabilities:
 {{- range $index, $dir := .Values.extraNetnsDirs }}
 - {name: netns-{{ $index }}, mountPath: {{ $dir | quote }}, mountPropagation: HostToContainer}
 {{- end }}
-# The container's own /proc/sys is read-only, and IPv6 forwarding has no other switch.
-- {name: proc-sys-net, mountPath: /host/proc/sys/net}
 {{- end -}}
 
 {{- /* Not empty if the spool lies outside the data directory and needs a volume of its own. */ -}}
@@ -167,7 +165,7 @@ capabilities:
 {{- end -}}
 {{- $dirs := concat (list .Values.cniBinDir (dir $config.socketPath) $config.dataDir .Values.netnsDir) (default list .Values.extraNetnsDirs) -}}
 {{- if include "floatip.ownSpool" . -}}{{- $dirs = append $dirs $config.spoolDir -}}{{- end -}}
-{{- $seen := list "/etc/floatip" "/host/proc/sys/net" -}}
+{{- $seen := list "/etc/floatip" -}}
 {{- range $dir := $dirs -}}
 {{- $dir = clean $dir -}}
 {{- if regexMatch "^/[^/]*$" $dir -}}
