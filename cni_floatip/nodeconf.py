@@ -98,6 +98,7 @@ class NodeConf:
     source_dest_check: Literal["disable", "require", "ignore"] = "disable"
     fixed_addresses: bool = False
     limits: Limits = Limits()
+    allow_host_device: bool = False
     release_grace_seconds: float = 60
     reconcile_seconds: float = 60
     watch_limits: WatchLimits = WatchLimits()

@@ -44,6 +44,9 @@ def of_chain(document: Mapping[str, Any], policy: Policy) -> Iterator[Remark]:
     plugins = document["plugins"]
     at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
     conf, _ = netconf.examine(plugins[at])
+    if at > 0 and plugins[0].get("type") == "host-device" and not policy.conf.allow_host_device:
+        text = 'refused at ADD: the node configuration has no "allowHostDevice": true'
+        yield Remark(("plugins", 0, "type"), text)
     for one in ipam.given(plugins[0], ("plugins", 0)) if at > 0 else ():
         pod_may_bring_others = ipam.families(plugins[0], [one]) is None
         for remark in _given(one, conf, policy):

@@ -7,7 +7,8 @@ forwards nothing from an ENI ends with the last claim on it that is not gone: th
 
 What cannot be guarded is logged, once, and is in ``problems``; it stops no ADD: the pods' ``unreachable``
 routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a pod with
-NET_ADMIN can remove it, and it comes back at the next look.
+NET_ADMIN can remove it (it comes back at the next look), one with NET_RAW sends past it. Such an ENI never
+counts as guarded.
 """
 
 from __future__ import annotations
@@ -152,6 +153,11 @@ class Guard:
             if again and done.changed:
                 self._counts.repaired("guard")
                 self._world.log(f"the metadata guard of {place.link.name} ({mac}) was gone: it is back")
+            if place.netns:
+                yield (
+                    f"{place.link.name} is itself in a pod (host-device): the pod can reach instance metadata"
+                    " whatever is filtered, so it is trusted with the node's role"
+                )
             if done.behind:
                 yield f"before the metadata guard of {place.link.name} comes another's {done.behind}"
         if not place.netns:

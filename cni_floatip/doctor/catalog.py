@@ -147,6 +147,16 @@ _KINDS = (
     ),
     Kind(
         "metadata-guard",
+        "eni-in-pod",
+        WARNING,
+        "An ENI is itself in a pod (host-device)",
+        "No filter of the node keeps that pod from instance metadata: with NET_RAW alone it gets the node's"
+        " credentials. It is trusted with the node's role.",
+        "use ipvlan; or drop NET_RAW and NET_ADMIN in that pod; or require IMDS to be off on such nodes"
+        " (HttpEndpoint: disabled)",
+    ),
+    Kind(
+        "metadata-guard",
         "guard-impossible",
         ERROR,
         "No metadata guard can be put on a link here",

@@ -51,6 +51,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
         lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
+        lambda: refuse_host_device(world, site),
     )
     errors: list[CniError] = []
     for judge in judges:
@@ -126,6 +127,16 @@ def refuse_source_check(world: World, site: Site, view: View) -> None:
         raise PolicyRefused(
             f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"
             ' configuration says "sourceDestCheck": "require": turn it off, or let us ("disable")'
+        )
+
+
+def refuse_host_device(world: World, site: Site) -> None:
+    """Raise PolicyRefused for an ENI that is itself in the pod, unless policy trusts such pods."""
+    if site.in_pod and not world.policy.allow_host_device:
+        raise PolicyRefused(
+            f"{site.eni} is itself in the pod (host-device), where no filter of the node keeps the pod from"
+            " instance metadata: use ipvlan, or, for pods that are trusted with the node's role, set"
+            ' "allowHostDevice": true in the node configuration'
         )
 
 

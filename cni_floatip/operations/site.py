@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,11 +25,13 @@ class Site:
     """This node, and the ENI through which the pod's interface reaches the VPC.
 
     ``cluster``: the node's primary subnet, where routes of the pod's main table could do harm.
+    ``in_pod``: the ENI is the pod's interface itself (host-device), out of the metadata guard's reach.
     """
 
     node: Node
     eni: Eni
     cluster: tuple[Network, ...] = ()
+    in_pod: bool = False
 
 
 def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
@@ -43,9 +45,9 @@ def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
             f"{link.name} is ipvlan in mode {link.ipvlan_mode or 'unknown'}, which cannot carry a floating"
             ' IP: use "mode": "l2" in the ipvlan configuration'
         )
-    mac = link.mac
+    mac, parent = link.mac, pod.parent()
+    in_pod = not (parent and parent.here)
     if not metadata.knows(mac):
-        parent = pod.parent()
         mac = parent.link.mac if parent and parent.here else ""
         if link.kind == "macvlan" and metadata.knows(mac):
             raise InvalidConfig(
@@ -57,7 +59,7 @@ def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
             f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
             ' "master", or host-device'
         )
-    return site_of(mac, metadata, conf)
+    return replace(site_of(mac, metadata, conf), in_pod=in_pod)
 
 
 def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:

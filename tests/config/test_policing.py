@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,15 @@ def network(*addresses: str, ipam: Any = None, ips: bool = False, **ours: Any) -
 
 def tables(**selector: Any) -> dict[str, Any]:
     return network("192.168.0.2/32", routeTables=selector)
+
+
+def test_an_eni_in_the_pod_is_only_for_nodes_that_trust_it():
+    document = network("192.168.0.2/32")
+    document["plugins"][0] = {**document["plugins"][0], "type": "host-device", "device": "eth2"}
+    policy = node("192.168.0.0/24")
+    refused = '$.plugins[0].type: refused at ADD: the node configuration has no "allowHostDevice": true'
+    assert said(document, policy) == [refused]
+    assert said(document, replace(policy, allow_host_device=True)) == []
 
 
 def said(document: Any, policy: NodeConf, namespace: str | None = "core-a", vpc: Any = ()) -> list[str]:

@@ -509,6 +509,17 @@ def strict_filtering(scene: Scene) -> Iterator[str]:
     scene.sysctl(ipv4__conf__ens7__rp_filter=0)
 
 
+@trouble("eni-in-pod", "")
+def eni_in_a_pod(scene: Scene) -> Iterator[str]:
+    pod = netns.path(scene.pod.ns).name
+    scene.ip(f"link set eth1 netns {pod} name gift")
+    try:
+        yield "drop NET_RAW and NET_ADMIN in that pod"
+    finally:
+        netns.ip(pod, [f"link set gift netns {scene.node.ns} name eth1"])
+        scene.ip("link set eth1 up")
+
+
 @trouble("forwarding-on", "eth1")
 def host_forwards(scene: Scene) -> Iterator[str]:
     netns.inside(scene.node.ns, forwarding.resume)

@@ -55,7 +55,7 @@ SCENARIOS = (
         "dual-stack.yaml", {"net1": ("192.168.0.14/32", "fd00:192:168::14/128")}, policy="node-full.json"
     ),
     Scenario("static-routes.yaml", {"net1": ("192.168.0.15/32",)}),
-    Scenario("host-device.yaml", {"net1": ("192.168.0.16/32",)}),
+    Scenario("host-device.yaml", {"net1": ("192.168.0.16/32",)}, policy="node-full.json"),
     Scenario("watched-vip.yaml", {"net1": ("192.168.0.19/32",)}),
     Scenario(
         "route-tables-by-tag.yaml",

@@ -42,6 +42,11 @@ def _name(manifest: str) -> str:
     return str(files.objects(manifest, "Deployment")[0]["metadata"]["name"])
 
 
+def test_a_pod_that_has_the_eni_to_itself_drops_net_raw() -> None:
+    (container,) = files.workload("host-device.yaml")["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"] == {"capabilities": {"drop": ["NET_RAW"]}}
+
+
 @pytest.mark.parametrize("name", files.MANIFESTS)
 def test_a_manifest_begins_with_what_it_is_for(name: str) -> None:
     lines = files.text(name).splitlines()
@@ -101,9 +106,12 @@ def test_a_deployment_moves_in_seconds_and_never_runs_twice(name: str) -> None:
         "node.kubernetes.io/unreachable": ("Exists", "NoExecute"),
     }
     assert all(0 < toleration["tolerationSeconds"] <= 10 for toleration in pod["tolerations"])
+    # One pod moves addresses, one has an ENI to itself and must not have NET_RAW.
     rights = (
-        {"securityContext"} if "watchAddresses" in files.text(name) else set()
-    )  # whose pod moves addresses
+        {"securityContext"}
+        if "watchAddresses" in files.text(name) or '"host-device"' in files.text(name)
+        else set()
+    )
     assert [set(container) for container in pod["containers"]] == [{"name", "image"} | rights]  # no sidecar
 
 

@@ -140,6 +140,18 @@ def test_host_device_takes_the_eni_and_gives_it_back(scenario: Scenario, lab: La
     assert "ens7" in on_lab.links(at)
 
 
+@pytest.mark.parametrize("scenario", [one("host-device.yaml")], ids=str)
+def test_host_device_is_refused_where_policy_does_not_trust_the_pod(
+    scenario: Scenario, lab: Lab, at: Node
+) -> None:
+    full = files.policy(scenario.policy)
+    on_lab.apply_policy({key: full[key] for key in full if key != "allowHostDevice"}, lab, at)
+    with pytest.raises(PluginError, match=r"code 102.*is itself in the pod .*\"allowHostDevice\": true"):
+        start(scenario, lab, at)
+    assert where(lab, "192.168.0.16/32") == {}
+    assert not list(at.data_dir.rglob("claims/*.json"))
+
+
 @pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-shared-vpc.json")], ids=str)
 def test_shared_vpc_role_for_routes_own_identity_for_interfaces(
     scenario: Scenario, lab: Lab, at: Node

@@ -72,6 +72,7 @@ def metadata(looks: Looks) -> Iterable[Finding]:
 def metadata_guard(looks: Looks) -> Iterable[Finding]:
     """Try it: from the host through each ENI that is in use, and from every pod with a floating IP."""
     tries = [partial(_guarded, looks, link) for link in looks.links if link.in_use and link.name]
+    tries += [partial(_in_a_pod, looks, link) for link in looks.links if link.in_use and not link.name]
     tries += [partial(_closed_to, looks, claim) for claim in looks.claims]
     if not tries:
         if why := host.why_no_guard():
@@ -100,6 +101,13 @@ def _guarded(looks: Looks, seen: FloatingLink) -> Iterator[Finding]:
         )
     else:
         yield fine(link.name, "metadata does not answer, and the guard is there")
+
+
+def _in_a_pod(looks: Looks, seen: FloatingLink) -> Iterator[Finding]:
+    """Name an ENI that is itself in a pod; one that is nowhere is for another check to name."""
+    if host.taken_by_pods({seen.mac}):
+        allowed = "true" if looks.policy.allow_host_device else "false (pods that run stay)"
+        yield found("eni-in-pod", seen.eni, f"is itself in a pod; allowHostDevice is {allowed}")
 
 
 def _closed_to(looks: Looks, claim: Claimed) -> Iterator[Finding]:
