@@ -115,7 +115,9 @@ class Cloud:
                     eni = asked[f"{named}Value.1"]
                     found = (
                         f"<item><networkInterfaceId>{eni}</networkInterfaceId>"
-                        "<sourceDestCheck>false</sourceDestCheck></item>"
+                        "<sourceDestCheck>false</sourceDestCheck>"
+                        "<tagSet><item><key>node.k8s.amazonaws.com/no_manage</key><value>true</value></item>"
+                        "</tagSet></item>"
                     )
                 return f"<networkInterfaceSet>{found}</networkInterfaceSet>"
             case "DescribeSubnets":

@@ -83,6 +83,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """An ENI as EC2 describes it. ``checks_source``: it drops packets of addresses that are not the ENI's."""
+
+    checks_source: bool
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a VPC route points. ``active`` is false for a blackhole."""
 

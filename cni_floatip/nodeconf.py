@@ -16,7 +16,7 @@ from typing import Any, Literal
 from . import cidr, documents, schemas
 from .documents import Complaint
 from .errors import DecodeFailure, InvalidConfig
-from .model import Network, RouteTable
+from .model import Network, NetworkInterface, RouteTable
 from .netconf import tags_match
 
 DEFAULT_PATH = "/etc/floatip/config.json"
@@ -25,6 +25,9 @@ MINIMAL = (
     '{"allowedDestinations": [{"cidr": "192.168.0.0/24", "namespaces": ["core-*"]}], '
     '"allowedRouteTables": {"tags": {"floatip": "*"}}}'
 )
+
+NO_MANAGE = {"node.k8s.amazonaws.com/no_manage": "true"}
+"""VPC CNI leaves ENIs with this tag alone."""
 
 SHORTEST = {4: 16, 6: 48}
 """A destination with a shorter prefix needs an exact entry (DESIGN 4.7)."""
@@ -98,6 +101,7 @@ class NodeConf:
     source_dest_check: Literal["disable", "require", "ignore"] = "disable"
     fixed_addresses: bool = False
     limits: Limits = Limits()
+    allowed_interfaces: Mapping[str, str] = field(default_factory=lambda: dict(NO_MANAGE))
     allow_host_device: bool = False
     release_grace_seconds: float = 60
     reconcile_seconds: float = 60
@@ -145,6 +149,10 @@ class NodeConf:
     def allows_destination(self, network: Network, namespace: str) -> bool:
         """Return whether ``network`` lies inside an entry that lists ``namespace``."""
         return self.entry_for(network, namespace) is not None
+
+    def allows_interface(self, interface: NetworkInterface) -> bool:
+        """Return whether pods may use this ENI: it has all the tags."""
+        return tags_match(self.allowed_interfaces, interface.tags)
 
     def allows_table(self, table: RouteTable) -> bool:
         """Return whether ``table`` may be written at all."""
@@ -246,6 +254,7 @@ def _socket_address(key: str, said: str | None, wrong: list[Complaint]) -> Socke
 PARSED: dict[str, Callable[[Any, list[Complaint]], Any]] = {
     "allowed_destinations": _allowed_destinations,
     "allowed_route_tables": _allowed_route_tables,
+    "allowed_interfaces": lambda said, _: dict(said.get("tags") or {}),
     "roles": _roles,
     "limits": _limits,
     "watch_limits": _watch_limits,

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from .errors import Ec2Error, Ec2Fault
-from .model import Network, Place, RouteTable, Subnet, Target
+from .model import Network, NetworkInterface, Place, RouteTable, Subnet, Target
 from .sdk import Sdk
 
 FAULTS: Mapping[str, Ec2Fault] = {
@@ -120,13 +120,14 @@ class Vpc:
                 found[eni["NetworkInterfaceId"]] = "" if free else to
         return found
 
-    def source_dest_check(self, eni: str) -> bool:
-        """Return whether EC2 drops what ``eni`` sends or receives for addresses other than its own."""
+    def network_interface(self, eni: str) -> NetworkInterface:
+        """Return the source/dest check and the tags of ``eni``."""
         filters = {"network-interface-id": [eni]}
         action = "DescribeNetworkInterfaces"
         with _readable(action):
             for found in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
-                return bool(found["SourceDestCheck"])
+                tags = {tag["Key"]: tag["Value"] for tag in found.get("TagSet", ())}
+                return NetworkInterface(bool(found["SourceDestCheck"]), tags)
         raise Ec2Error(Ec2Fault.NO_ENI, action, "InvalidNetworkInterfaceID.NotFound", f"no {eni}")
 
     # -- writing --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import Ec2Error, Ec2Fault
-from ..model import Place, RouteTable, Subnet
+from ..model import NetworkInterface, Place, RouteTable, Subnet
 from ..nodeconf import NodeConf
 from ..sdk import Sdk
 from ..vpc import FAULTS, Vpc
@@ -181,14 +181,15 @@ class View:
         question = self._action("DescribeNetworkInterfaces", account), ("in", tuple(subnets))
         return dict(self._read(*question, lambda: self._vpc.interfaces_in(subnets, account)))
 
-    def source_dest_check(self, eni: str) -> bool:
-        """Return whether EC2 drops what is not for ``eni`` itself; that it does not is remembered."""
-        question = self._action("DescribeNetworkInterfaces", ""), ("check", eni)
+    def network_interface(self, eni: str) -> NetworkInterface:
+        """Return the source/dest check and the tags of ``eni``; remembered if nothing stands against it."""
+        question = self._action("DescribeNetworkInterfaces", ""), ("interface", eni)
+        policy = self._warm.policy
         return self._remembered(
             question,
-            self._warm.policy.reconcile_seconds,
-            lambda: self._read(*question, lambda: self._vpc.source_dest_check(eni)),
-            worth=lambda checks: not checks,
+            policy.reconcile_seconds,
+            lambda: self._read(*question, lambda: self._vpc.network_interface(eni)),
+            worth=lambda found: not found.checks_source and policy.allows_interface(found),
         )
 
     # -- writing --------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ class Keeper:
 
     def _see_to_the_rest(self) -> None:
         self._tried(self._look_for_pods_that_are_gone, "a look for pods that are gone")
-        self._tried(self._look_at_source_checks, "a look at source/dest checks")
+        self._tried(self._look_at_interfaces, "a look at network interfaces")
         for chore in self._chores:
             self._tried(chore, "a chore")
 
@@ -314,14 +314,19 @@ class Keeper:
                     except CniError as e:
                         world.log(f"{claim.attachment}: {e}")
 
-    def _look_at_source_checks(self) -> None:
-        """Look again at the source/dest check of every ENI in use: somebody may have turned it on."""
+    def _look_at_interfaces(self) -> None:
+        """Look again at every ENI in use: its source/dest check may be on, a tag may be gone."""
         world, wanted = self._world, self._world.policy.source_dest_check
         used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
-        for region, eni in sorted(used) if wanted != "ignore" else ():
+        if wanted == "ignore" and not world.policy.allowed_interfaces:
+            return
+        for region, eni in sorted(used):
             try:
                 ec2 = world.vpc(region)
-                if not ec2.source_dest_check(eni):
+                found = ec2.network_interface(eni)
+                if not world.policy.allows_interface(found):
+                    world.log(f"{eni} has pods and does not have the tags of allowedInterfaces any more")
+                if not found.checks_source or wanted == "ignore":
                     continue
                 if wanted == "disable":
                     ec2.disable_source_dest_check(eni)
@@ -330,7 +335,7 @@ class Keeper:
                 else:
                     world.log(f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs")
             except Ec2Error as e:
-                world.log(f"cannot see to the source/dest check of {eni}: {e}")
+                world.log(f"cannot see to the source/dest check and tags of {eni}: {e}")
 
     def _count(self) -> None:
         by_state = dict.fromkeys((state.value for state in State), 0)

@@ -106,7 +106,7 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
     for route in wanted:
         yield from _difference(route.place, claim.eni, tables)
     if claim.source_dest_check != "ignore" and repeated(
-        world, deadline, lambda: vpc.source_dest_check(claim.eni)
+        world, deadline, lambda: vpc.network_interface(claim.eni).checks_source
     ):
         yield f"source/dest check of {claim.eni} is on: EC2 drops the traffic of the floating IP"
 

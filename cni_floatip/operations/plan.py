@@ -10,7 +10,7 @@ from ..claims import Claim, ClaimedRoute, State
 from ..documents import show
 from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
 from ..model import MAIN_TABLE, Place
-from ..netconf import OWN_KEYS, NetConf
+from ..netconf import OWN_KEYS, NetConf, tags_match
 from ..request import Request
 from ..result import PrevResult
 from ..world import PodNet, World
@@ -52,6 +52,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
         lambda: refuse_host_device(world, site),
+        lambda: refuse_interface(world, site, view),
     )
     errors: list[CniError] = []
     for judge in judges:
@@ -128,6 +129,21 @@ def refuse_source_check(world: World, site: Site, view: View) -> None:
             f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"
             ' configuration says "sourceDestCheck": "require": turn it off, or let us ("disable")'
         )
+
+
+def refuse_interface(world: World, site: Site, view: View) -> None:
+    """Raise PolicyRefused for an ENI that is not ours to use: VPC CNI's, say."""
+    if view.interface is None or world.policy.allows_interface(view.interface):
+        return
+    wanted, found = world.policy.allowed_interfaces, view.interface.tags
+    missing = {k: "" if v == "*" else v for k, v in wanted.items() if not tags_match({k: v}, found)}
+    said = ", ".join(f"{k}={v or '*'}" for k, v in missing.items())
+    tags = " ".join(f"'Key={k},Value={v}'" for k, v in missing.items())
+    raise PolicyRefused(
+        f"{site.eni} has no tag {said}, without which it may be VPC CNI's or somebody else's"
+        f' ("allowedInterfaces" of the node configuration); if nothing else uses it, run: aws ec2 create-tags'
+        f" --resources {site.eni.id} --tags {tags}"
+    )
 
 
 def refuse_host_device(world: World, site: Site) -> None:

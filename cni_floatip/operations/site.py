@@ -10,7 +10,7 @@ from typing import TypeVar
 from .. import decide
 from ..ec2writes import repeated
 from ..errors import Ec2Error, InvalidConfig, raise_any
-from ..model import Eni, Network, Node, RouteTable, Subnet
+from ..model import Eni, Network, NetworkInterface, Node, RouteTable, Subnet
 from ..netconf import NetConf
 from ..result import PrevResult
 from ..world import Metadata, PodNet, Vpc, World
@@ -84,12 +84,17 @@ def bring_up(pod: PodNet, world: World) -> None:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``."""
+    """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``.
+
+    ``checks_source``: EC2 drops packets of the ENI, and policy cares. ``interface``: None where policy has
+    nothing to ask about the ENI.
+    """
 
     tables: tuple[RouteTable, ...]
     wants: tuple[decide.Want, ...]
     occupants: Mapping[str, str]
     checks_source: bool
+    interface: NetworkInterface | None
     account: str
     read_at: float
 
@@ -109,7 +114,7 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     read_at = world.clock()
     tables: tuple[RouteTable, ...] = ()
     subnets: tuple[Subnet, ...] = ()
-    checks_source = False
+    interface: NetworkInterface | None = None
 
     def read_tables() -> None:
         nonlocal tables
@@ -122,17 +127,16 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
         of_vpc = {"vpc-id": [eni.vpc]}
         subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets(of_vpc, account))
 
-    def read_check() -> None:
-        nonlocal checks_source
-        checks_source = _read(
-            world, deadline, f"source/dest check of {eni.id}", lambda: vpc.source_dest_check(eni.id)
-        )
+    def read_interface() -> None:
+        nonlocal interface
+        what = f"source/dest check and tags of {eni.id}"
+        interface = _read(world, deadline, what, lambda: vpc.network_interface(eni.id))
 
     reads = [read_tables]
     if decide.needs_subnets(conf, prev.addresses, eni):
         reads.append(read_subnets)
-    if world.policy.source_dest_check != "ignore":
-        reads.append(read_check)
+    if world.policy.source_dest_check != "ignore" or world.policy.allowed_interfaces:
+        reads.append(read_interface)
     raise_any(world.together(*reads))
     wants = decide.destinations(conf, prev.addresses, eni, subnets)
     dummies = [want.subnet.id for want in wants if want.subnet]
@@ -141,7 +145,10 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
         ask = partial(vpc.interfaces_in, dummies, who)
         occupants |= _read(world, deadline, "interfaces of the subnets", ask)
     chosen = decide.select_tables(conf.route_tables, tables, subnets, eni)
-    return View(chosen, wants, occupants, checks_source, account, read_at)
+    checks_source = (
+        interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"
+    )
+    return View(chosen, wants, occupants, checks_source, interface, account, read_at)
 
 
 def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:

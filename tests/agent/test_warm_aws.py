@@ -156,21 +156,21 @@ def test_subnets_are_remembered_for_a_minute(ec2, world, view, clock):
 def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, clock):
     view, eni = warm.view(ec2.region), world.enis["a"]
     for _ in range(2):
-        assert view.source_dest_check(eni)
+        assert view.network_interface(eni).checks_source
     assert asked(ec2, "DescribeNetworkInterfaces") == 2
     view.disable_source_dest_check(eni)
     for _ in range(3):
-        assert not view.source_dest_check(eni)
+        assert not view.network_interface(eni).checks_source
     assert asked(ec2, "DescribeNetworkInterfaces") == 3
     ec2.client().modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": True})
-    assert not view.source_dest_check(eni)
-    assert warm.view(ec2.region, fresh=True).source_dest_check(eni)
-    assert view.source_dest_check(eni)  # what the keeper found counts for all
+    assert not view.network_interface(eni).checks_source
+    assert warm.view(ec2.region, fresh=True).network_interface(eni).checks_source
+    assert view.network_interface(eni).checks_source  # what the keeper found counts for all
     view.disable_source_dest_check(eni)
-    view.source_dest_check(eni)
+    view.network_interface(eni)
     before = asked(ec2, "DescribeNetworkInterfaces")
     clock.ahead += 61
-    view.source_dest_check(eni)
+    view.network_interface(eni)
     assert asked(ec2, "DescribeNetworkInterfaces") == before + 1
 
 

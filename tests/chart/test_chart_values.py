@@ -163,6 +163,7 @@ OTHERWISE = {
     "config.sourceDestCheck": "require",
     "config.fixedAddresses": True,
     "config.limits.destinations": 4,
+    "config.allowedInterfaces.tags": {"team": "core"},
     "config.allowHostDevice": True,
     "config.releaseGraceSeconds": 30,
     "config.reconcileSeconds": 30,

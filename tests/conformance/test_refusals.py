@@ -6,7 +6,7 @@ DESIGN 4.3 and 4.7: deny by default, and never touch what policy does not give.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lab import netns
+from lab.vpc import NO_MANAGE
 from lab.world import Lab
 
 from .harness import Bench, Sandbox, address
@@ -367,6 +368,40 @@ def test_a_source_dest_check_that_is_required_to_be_off(bench: Bench, on: bool, 
         answer.refused(102, pod.eni, "source/dest check", "turn it off")
     assert bench.written("ModifyNetworkInterfaceAttribute") == []
     assert bool(bench.vpc(VIP)) is not on
+
+
+def untag(lab: Lab, eni: str, *keys: str) -> None:
+    lab.ec2.client().delete_tags(Resources=[eni], Tags=[{"Key": key} for key in keys])
+
+
+@pytest.mark.parametrize("check", ["disable", "ignore"])
+def test_an_eni_without_the_tag_is_not_touched(bench: Bench, check: str) -> None:
+    bench.policy(sourceDestCheck=check)
+    pod = bench.sandbox(VIP)
+    untag(bench.lab, pod.eni, *NO_MANAGE)
+    bench.after.append(lambda: retag(bench.lab, pod.eni, NO_MANAGE))
+    source_check(bench.lab, pod.eni, on=True)
+    missing = "node.k8s.amazonaws.com/no_manage"
+    command = f"aws ec2 create-tags --resources {pod.eni} --tags 'Key={missing},Value=true'"
+    bench.add(pod).refused(102, pod.eni, f"no tag {missing}=true", "allowedInterfaces", command)
+    assert bench.vpc(VIP) == {}
+    assert bench.written("ModifyNetworkInterfaceAttribute") == []
+    bench.policy(sourceDestCheck=check, allowedInterfaces={})
+    assert bench.add(pod).code == 0
+
+
+def test_tags_of_allowed_interfaces_must_all_be_there(bench: Bench) -> None:
+    bench.policy(allowedInterfaces={"tags": {"team": "core", "floatip": "*"}})
+    pod = bench.sandbox(VIP)
+    bench.after.append(lambda: untag(bench.lab, pod.eni, "team", "floatip"))
+    retag(bench.lab, pod.eni, {"team": "core"})
+    bench.add(pod).refused(102, "no tag floatip=*,", "--tags 'Key=floatip,Value='")
+    retag(bench.lab, pod.eni, {"floatip": "anything"})
+    assert bench.add(pod).code == 0
+
+
+def retag(lab: Lab, eni: str, tags: Mapping[str, str]) -> None:
+    lab.ec2.client().create_tags(Resources=[eni], Tags=[{"Key": k, "Value": v} for k, v in tags.items()])
 
 
 def test_a_source_dest_check_that_is_nobody_s_business(bench: Bench) -> None:

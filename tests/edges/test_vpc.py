@@ -106,10 +106,10 @@ def test_subnets_and_who_lives_in_them(world, edge):
 
 
 def test_source_dest_check(world, edge):
-    assert edge.source_dest_check(world.enis["a"])
+    assert edge.network_interface(world.enis["a"]).checks_source
     edge.disable_source_dest_check(world.enis["a"])
-    assert not edge.source_dest_check(world.enis["a"])
-    assert fault_of(edge.source_dest_check, "eni-0123456789abcdef0") is Ec2Fault.NO_ENI
+    assert not edge.network_interface(world.enis["a"]).checks_source
+    assert fault_of(edge.network_interface, "eni-0123456789abcdef0") is Ec2Fault.NO_ENI
 
 
 HAND_COPIED = {
@@ -181,7 +181,7 @@ def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
     assert fault_of(edge.create, elsewhere, world.enis["a"], "999988887777") is Ec2Fault.DENIED  # no role
     assert len(ec2.journal.of(action="AssumeRole")) == 1
     edge.route_tables({"vpc-id": [world.vpc]}, ec2.account)
-    edge.source_dest_check(world.enis["a"])
+    edge.network_interface(world.enis["a"])
     assert len(ec2.journal.of(action="AssumeRole")) == 1
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Network, Place, RouteTable, Subnet, Target
+from cni_floatip.model import Network, NetworkInterface, Place, RouteTable, Subnet, Target
+from cni_floatip.nodeconf import NO_MANAGE
 
 
 @dataclass
@@ -29,8 +30,8 @@ class FakeVpc:
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         return {}
 
-    def source_dest_check(self, eni: str) -> bool:
-        return False
+    def network_interface(self, eni: str) -> NetworkInterface:
+        return NetworkInterface(checks_source=False, tags=NO_MANAGE)
 
     def disable_source_dest_check(self, eni: str) -> None:
         self.calls.append(f"disable {eni}")

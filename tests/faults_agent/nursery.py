@@ -89,7 +89,7 @@ def watch(owner: Any, name: str, doom: Doom, kind: Callable[..., str]) -> None:
 def watch_everything(doom: Doom) -> None:
     for name in doomed.DISK:
         watch(os, name, doom, lambda *_, name=name: f"disk.{name}")
-    for name in ("route_tables", "source_dest_check", *WRITES):
+    for name in ("route_tables", "network_interface", *WRITES):
         watch(vpc.Vpc, name, doom, lambda *_, name=name: f"ec2.{name}")
     for name in doomed.POD:  # routes and rules of the pod, and the guard of its ENI
         watch(rtnetlink.Rtnetlink, name, doom, lambda _, subject, *__, name=name: f"{subject}.{name}")

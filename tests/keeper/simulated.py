@@ -18,8 +18,17 @@ from cni_floatip.agent.memory import Memory
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.ec2writes import Seen, take
 from cni_floatip.errors import CniError, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model import Attachment, Network, Place, PodIdentity, RouteTable, Subnet, Target
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.model import (
+    Attachment,
+    Network,
+    NetworkInterface,
+    Place,
+    PodIdentity,
+    RouteTable,
+    Subnet,
+    Target,
+)
+from cni_floatip.nodeconf import NO_MANAGE, NodeConf
 from cni_floatip.operations.delete import end
 from cni_floatip.operations.release import attachment_lock, place_lock, release
 from cni_floatip.store import Store
@@ -53,6 +62,7 @@ class Ec2:
     faults: list[Ec2Fault] = field(default_factory=list)
     checks: dict[str, bool] = field(default_factory=dict)
     untagged: set[str] = field(default_factory=set)
+    managed: set[str] = field(default_factory=set)
     alive: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
@@ -108,9 +118,9 @@ class Ec2:
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         return {}
 
-    def source_dest_check(self, eni: str) -> bool:
+    def network_interface(self, eni: str) -> NetworkInterface:
         self._ask("DescribeNetworkInterfaces")
-        return self.checks.get(eni, False)
+        return NetworkInterface(self.checks.get(eni, False), {} if eni in self.managed else NO_MANAGE)
 
     def disable_source_dest_check(self, eni: str) -> None:
         self._ask("ModifyNetworkInterfaceAttribute")

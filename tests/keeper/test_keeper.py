@@ -427,6 +427,15 @@ def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
     assert cluster.nodes["a"].repaired == ["source-dest-check"]
 
 
+def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster):
+    held = cluster.nodes["a"].add()
+    cluster.ec2.managed.add("eni-a")
+    cluster.pass_time(70)
+    node = cluster.nodes["a"]
+    assert "eni-a has pods and does not have the tags of allowedInterfaces any more" in node.said
+    assert node.state(held) == "held"
+
+
 class TestTheExploration:
     """Traces behind docs/protocol.md ("Why each rule"), played on."""
 

@@ -28,8 +28,8 @@ from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
 from .simulated import CONFIG, POLICY, REGION, VPC, Cluster, SimulatedNode
 
-EC2 = ("route_tables", "source_dest_check", "disable_source_dest_check", "create", "replace", "delete")
-READS = ("ec2 route_tables", "ec2 source_dest_check")
+EC2 = ("route_tables", "network_interface", "disable_source_dest_check", "create", "replace", "delete")
+READS = ("ec2 route_tables", "ec2 network_interface")
 DISK = ("put", "erase")
 POD = ("add", "remove", "remove_all", "remove_connected", "restore_connected", "clear_pod")
 LOSSES = ("answer lost", "request lost")
