@@ -21,7 +21,7 @@ from .. import podnet
 from ..claims import Claim, State
 from ..errors import CniError
 from ..model import Attachment, Link
-from ..podnet import forwarding, guard
+from ..podnet import forwarding, guard, hostuse
 from ..world import World
 from .counts import Counts
 
@@ -50,6 +50,7 @@ class Guard:
         self._problems: dict[str, str] = {}
         self._covered: dict[str, float] = {}
         self._unforwarded: dict[str, str] = {}
+        self._uses: dict[str, str] = {}
         self._attentive = True
         self._knowing = threading.Lock()
         self._doing = threading.Lock()
@@ -59,6 +60,12 @@ class Guard:
         """By MAC, what is wrong with the guard of an ENI in use."""
         with self._knowing:
             return dict(self._problems)
+
+    @property
+    def uses(self) -> Mapping[str, str]:
+        """By MAC, how the host itself uses an ENI in use: the guard keeps it from metadata there, too."""
+        with self._knowing:
+            return dict(self._uses)
 
     def attend(self, listen: Listen) -> None:
         """Learn of the claims that an earlier agent left, each ENI guarded once, then of each change."""
@@ -94,6 +101,8 @@ class Guard:
                 del self._problems[mac]
             for mac in self._covered.keys() - in_use:
                 del self._covered[mac]
+            for mac in self._uses.keys() - in_use:
+                del self._uses[mac]
         for mac in sorted(in_use):
             self.cover(mac)
         with self._doing:
@@ -166,6 +175,7 @@ class Guard:
                     self._counts.repaired("forwarding")
             except CniError as error:
                 yield str(error)
+            self._see_host(mac, place.link)
 
     def _stop_forwarding_only_from(self, in_use: set[str]) -> None:
         """Remove our rules for other names: of an earlier agent, of a link that has another name now."""
@@ -189,6 +199,20 @@ class Guard:
                 forwarding.resume({name} - set(self._unforwarded.values()))
             except CniError as error:
                 self._world.log(str(error))
+
+    def _see_host(self, mac: str, link: Link) -> None:
+        """Warn of a host that uses the ENI: no pod's fault, and the guard stays as it is."""
+        try:
+            use = hostuse.used_by_host(link)
+        except CniError as error:
+            self._world.log(str(error))
+            return
+        with self._knowing:
+            before = self._uses.pop(mac, "")
+            if use:
+                self._uses[mac] = use
+        if use and use != before:
+            self._world.log(f"{use}; the metadata guard keeps the host from instance metadata there, too")
 
     def _nowhere(self, mac: str) -> str:
         """Say that there is no such link, if somebody who is alive has it."""

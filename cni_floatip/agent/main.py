@@ -332,6 +332,7 @@ class Agent:
             problems=self.health.problems(),
             warnings=[
                 *(f"ENI {mac}: {problem}" for mac, problem in self.guard.problems.items()),
+                *(f"ENI {mac}: {use}" for mac, use in self.guard.uses.items()),
                 *status.beyond_limits(claims, self.policy.limits),
             ],
             spooled=self.spool.length(),

@@ -398,6 +398,17 @@ _KINDS = (
         " dev {link} altname floatip{device}",
     ),
     Kind(
+        "links",
+        "host-uses-eni",
+        WARNING,
+        "The host itself uses an ENI for floating IPs",
+        "The ENI's metadata guard drops what the host sends to instance metadata through it, too: if its"
+        " default route wins, the node loses its credentials with the first pod.",
+        "leave the ENI to nobody on the host: [Link] Unmanaged=yes in a .network file of systemd-networkd"
+        " (install/cloudformation's floatip-links writes one); then: ip addr flush dev {link} scope global;"
+        " ip route del default dev {link}",
+    ),
+    Kind(
         "source-dest-check",
         "check-on",
         ERROR,

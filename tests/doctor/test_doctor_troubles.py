@@ -509,6 +509,14 @@ def strict_filtering(scene: Scene) -> Iterator[str]:
     scene.sysctl(ipv4__conf__ens7__rp_filter=0)
 
 
+@trouble("host-uses-eni", "ens7")
+def host_on_an_eni(scene: Scene) -> Iterator[str]:
+    scene.ip("addr add 10.10.1.77/24 dev ens7")
+    scene.ip("route add default via 10.10.1.1 dev ens7 metric 9999 onlink")
+    yield "ip addr flush dev ens7"
+    scene.ip("addr del 10.10.1.77/24 dev ens7")
+
+
 @trouble("eni-in-pod", "")
 def eni_in_a_pod(scene: Scene) -> Iterator[str]:
     pod = netns.path(scene.pod.ns).name

@@ -54,6 +54,10 @@ class Agent:
         self.wire.on_node(self._guard.look)
 
     @property
+    def uses(self):
+        return dict(self._guard.uses)
+
+    @property
     def problems(self):
         return dict(self._guard.problems)
 
@@ -236,6 +240,27 @@ def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent, wi
     assert agent.problems == {}
     assert agent.said[1:] == [f"the ENI {ENI_MAC} is guarded now"]
     assert agent.counts.repairs == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_host_that_uses_the_eni_is_warned_of_and_the_eni_is_guarded(agent, wire, version):
+    address, gateway = {4: ("10.10.1.11/24", "10.10.1.1"), 6: ("fd10:1::11/64", "fd10:1::1")}[version]
+    agent.learn(claim())
+    assert agent.uses == {}
+    nodad = " nodad" * (version == 6)
+    netns.ip(wire.node, [f"addr add {address} dev eth1{nodad}"])
+    agent.look()
+    assert agent.uses == {}, "an address alone leads nothing there"
+    netns.ip(wire.node, [f"route add default via {gateway} dev eth1 metric 512"])
+    agent.look()
+    agent.look()
+    said = f"the host uses eth1: {address}, default via {gateway} metric 512"
+    assert agent.uses == {ENI_MAC: said}
+    assert agent.said == [f"{said}; the metadata guard keeps the host from instance metadata there, too"]
+    assert (present(wire), agent.problems) == (True, {})
+    netns.ip(wire.node, ["route del default dev eth1" if version == 4 else f"addr del {address} dev eth1"])
+    agent.look()
+    assert agent.uses == {}
 
 
 def test_a_problem_ends_with_the_last_claim(agent, wire):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...errors import CniError, Ec2Error
 from ...podnet import forwarding as forwarding_rules
+from ...podnet import host_link, hostuse
 from .. import host
-from ..facts import Interface
+from ..catalog import found
+from ..facts import FloatingLink, Interface
 from ..finding import Finding, fine, not_checked, not_read
 from ..judge import firewall, interfaces
 from ..looks import Looks
@@ -35,7 +37,19 @@ def links(looks: Looks) -> Iterable[Finding]:
     taken = host.taken_by_pods({link.mac for link in seen if not link.name})
     in_pods = {claim.eni for claim in looks.claims_if_told} | {each.eni for each in seen if each.mac in taken}
     said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)
-    return list(interfaces.links(seen, frozenset(in_pods))) or [fine("", said or "none on the host")]
+    wrong = [*interfaces.links(seen, frozenset(in_pods)), *_used_by_host(seen)]
+    return wrong or [fine("", said or "none on the host")]
+
+
+def _used_by_host(seen: Sequence[FloatingLink]) -> Iterator[Finding]:
+    for link in seen:
+        try:
+            use = hostuse.used_by_host(host_link(link.index)) if link.name else ""
+        except CniError as e:
+            yield not_checked(str(link), e.msg)
+        else:
+            if use:
+                yield found("host-uses-eni", str(link), use, link=link.name)
 
 
 def source_dest_check(looks: Looks) -> Iterable[Finding]:
