@@ -112,6 +112,8 @@ def test_the_uninstaller_cleans_the_node_with_them(world, node):
     done = node.run(uninstall)
     assert done.returncode == 0, done.stderr
     assert not (node.bin_dir / "floatip").exists()
+    assert "removed the rules that stop forwarding from eth1\n" in done.stdout
+    assert "blackhole" not in node.run(["ip", "rule"]).stdout + node.run(["ip", "-6", "rule"]).stdout
     assert "removed the nftables table netdev floatip\n" in done.stdout
     assert "floatip" not in node.run(["nft", "list", "ruleset"]).stdout
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
