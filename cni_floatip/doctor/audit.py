@@ -38,6 +38,10 @@ NOWHERE = "192.0.2.1/32"
 ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
 
 
+NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError")
+"""What botocore raises where there is nothing to sign with; a token file that is missing is an OSError."""
+
+
 class Audit:
     """EC2 in one region. Every method but ``asked`` raises Ec2Error."""
 
@@ -151,8 +155,15 @@ class Audit:
 
 
 def is_out_of_reach(error: Ec2Error) -> bool:
-    """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal."""
-    return not error.code and error.fault is not Ec2Fault.DENIED
+    """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal.
+
+    Without credentials nothing is sent: that is no matter of reach.
+    """
+    cause = error.__cause__
+    unsigned = type(cause).__name__ in NO_CREDENTIALS or isinstance(
+        cause, FileNotFoundError | PermissionError
+    )
+    return not error.code and error.fault is not Ec2Fault.DENIED and not unsigned
 
 
 def whom(error: Ec2Error, otherwise: str) -> str:

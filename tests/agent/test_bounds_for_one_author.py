@@ -24,7 +24,7 @@ POOLS = [f"192.168.{n}.0/24" for n in range(100, 160)]
 
 
 def node(directory: Path, *addresses: str, **policy: Any) -> Place:
-    link = FakeLink("net1", ENI_MAC, "host-device", addresses=list(addresses))
+    link = FakeLink("net1", ENI_MAC, addresses=list(addresses))
     return Place(directory, FakePods({NETNS: FakePod([link])}), lambda _: 1, **policy)
 
 

@@ -60,7 +60,7 @@ def clock():
 
 @pytest.fixture
 def warm(ec2, counts, clock):
-    return Warm(NodeConf(reconcile_seconds=60), counts, clock)
+    return Warm(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, clock)
 
 
 @pytest.fixture

@@ -526,6 +526,9 @@ def eni_in_a_pod(scene: Scene) -> Iterator[str]:
     finally:
         netns.ip(pod, [f"link set gift netns {scene.node.ns} name eth1"])
         scene.ip("link set eth1 up")
+        link = netns.inside(scene.node.ns, link_by_mac, scene.eth1.mac)
+        assert link is not None
+        netns.inside(scene.node.ns, guard.ensure, link)  # it did not go along
 
 
 @trouble("forwarding-on", "eth1")

@@ -43,7 +43,7 @@ def _name(manifest: str) -> str:
 
 
 def test_a_pod_that_has_the_eni_to_itself_drops_net_raw() -> None:
-    (container,) = files.workload("host-device.yaml")["spec"]["template"]["spec"]["containers"]
+    (container,) = files.workload("host-device.yaml")["template"]["spec"]["containers"]
     assert container["securityContext"] == {"capabilities": {"drop": ["NET_RAW"]}}
 
 

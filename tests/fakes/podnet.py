@@ -22,6 +22,8 @@ from cni_floatip.podnet import NoInterface, NoNamespace, OtherRoute, Parent
 _KERNEL = 2
 _MAIN = 254
 _indices = count(2)
+_PARENTS = 10_000
+"""Indices of what the pods' links are on."""
 
 
 @dataclass
@@ -39,6 +41,10 @@ class FakeLink:
     made: dict[str, float] = field(default_factory=dict)
     ipvlan_mode: str = "l2"
     index: int = field(default_factory=lambda: next(_indices))
+
+    def __post_init__(self) -> None:
+        if self.kind == "ipvlan" and self.parent is None:
+            self.parent = Parent(Link("eth1", self.index + _PARENTS, self.mac, ""), here=True)
 
     def link(self) -> Link:
         mode = self.ipvlan_mode if self.kind == "ipvlan" else ""
