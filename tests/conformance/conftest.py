@@ -12,6 +12,11 @@ from lab.world import Lab
 from .harness import SCRIPT, Bench
 from .through import DIRECT_ONLY, Agents
 
+BOTH_WAYS = ("test_add.py", "test_process.py")
+"""What `make test` asks of both executables. The rest it asks of the client, as a cluster runs it, and
+of direct mode, which has the same operations, where it differs by design.
+"""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "executed: every call of the test executes the program's own file")
@@ -69,9 +74,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if here in item.path.parents and _is_direct_only(item)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
+    ids = {item.nodeid for item in items}
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.needs("root", "ip", "floatip"))
+            through_client = item.nodeid.replace("[direct", "[client", 1)
+            if item.path.name not in BOTH_WAYS and "[direct" in item.nodeid and through_client in ids:
+                item.add_marker(pytest.mark.thorough(sample=through_client))
 
 
 def _is_direct_only(item: pytest.Item) -> bool:

@@ -33,6 +33,7 @@ LIVED_IN = Subnet("subnet-lived-in", "vpc-1", "1", (ip_network("10.10.2.0/28"),)
 POLICY: dict[str, Any] = {
     "allowedDestinations": [{"cidr": "192.168.0.0/16", "namespaces": ["core"]}, {"cidr": "10.10.0.0/16"}],
     "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
+    "allowHostDevice": True,  # the pods' parents are in a namespace that is not this process's
 }
 
 

@@ -113,6 +113,7 @@ def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, node: Node) ->
         {
             "allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}],
             "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
+            "allowHostDevice": True,
         }
     )
     seen = []
