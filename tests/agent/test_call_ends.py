@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cni_floatip.agent.buckets import Priority
 from cni_floatip.agent.ends import PATH_SECONDS, Ends
 from cni_floatip.agent.main import Agent
 from cni_floatip.agent.memory import Memory
+from cni_floatip.agent.talk import Talk
 from cni_floatip.agent.turns import Action
 from cni_floatip.claims import Claim
 from cni_floatip.errors import TryAgain
@@ -141,3 +143,15 @@ def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch:
 class Nowhere:
     def write(self, text: str) -> None:
         """Keep nothing."""
+
+
+def test_a_client_that_is_gone_ends_its_call_though_nobody_has_told():
+    """On a busy machine EC2 answers before the thread that hears clients has its turn."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        talk = Talk(ours, 0.0, 0.0)
+        assert talk.stop() == ""
+        theirs.shutdown(socket.SHUT_WR)  # it has said all, and waits for the answer
+        assert talk.stop() == ""
+        theirs.close()
+        assert talk.stop() == "the client is gone"

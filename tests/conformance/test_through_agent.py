@@ -37,7 +37,7 @@ def test_an_add_whose_client_is_killed_is_taken_back(bench: Bench, number: signa
     process.communicate()
     assert process.returncode == -number
     bench.lab.ec2.faults.clear()
-    wait_for(lambda: bench.states() == [{"gone"}], 120)  # the keeper's next look included
+    wait_for(lambda: bench.states() == [{"gone"}])
     assert (bench.vpc(VIP), pod.network()) == ({}, [])
     bench.delete(pod).ok()
 
