@@ -78,7 +78,7 @@ class Remembered:
             except TryAgain:  # at once: it is the answer; when the turn was over: not yet
                 if turn >= deadline or self._clock() < turn - NEARLY:
                     raise
-            time.sleep(0.02)  # so that who waits has the lock before us
+            time.sleep(0.02)  # a thread that waits already takes the next turn before this one
 
     def _ask(
         self,
