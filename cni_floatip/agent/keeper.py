@@ -82,7 +82,7 @@ class Keeper:
         self._last_look = -SPACING_SECONDS
         self._last_evidence = -EVIDENCE_SECONDS
         self._blind = ""
-        self._broken = ""
+        self._broken: dict[Callable[[], None], str] = {}
 
     # -- for the rest of the agent --------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Keeper:
 
     def ready_problem(self) -> str:
         """Return why this node should get no more pods, "" for nothing."""
-        return self._blind or self._broken or self._mender.broken
+        return self._blind or next(iter(tuple(self._broken.values())), "") or self._mender.broken
 
     def drain(self, deadline: float) -> None:
         """Release what has ended, grace or not: the node may be gone seconds from now."""
@@ -159,7 +159,6 @@ class Keeper:
             self._due = {at for at in self._due if at > clock}
         self._again = math.inf
         self._last_look = clock
-        self._broken = ""
         if not self._tried(self._look, "a look"):
             self._failing = min(self._failing, clock)
         if ordinary:
@@ -218,19 +217,21 @@ class Keeper:
     def _tried(self, work: Callable[[], None], what: str) -> bool:
         """Do one part of a round; one that fails does not keep the others from being done.
 
-        What nobody expected makes the node not ready until a round in which it does not happen. That is no
-        reason to end: the cause may be on disk, where the next agent would meet it too.
+        What nobody expected makes the node not ready until the same part goes well. That is no reason to
+        end: the cause may be on disk, where the next agent would meet it too.
         """
+        well = False
         try:
             work()
+            well = True
         except (CniError, Ec2Error) as e:
             self._world.log(str(e))
         except Exception as e:  # noqa: BLE001 (whatever it was)
-            self._broken = f"{what} of the keeper failed: {e!r}"
+            self._broken[work] = f"{what} of the keeper failed: {e!r}"
             self._failed(f"{what} of the keeper failed as nobody expected", e)
-        else:
-            return True
-        return False
+            return False
+        self._broken.pop(work, None)
+        return well
 
     # -- records --------------------------------------------------------------------------------------
 

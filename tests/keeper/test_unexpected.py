@@ -59,6 +59,22 @@ def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(cluster: Cluster,
     assert cluster.leads() == "eni-a"
 
 
+def test_what_failed_is_said_until_the_same_part_goes_well(cluster: Cluster) -> None:
+    """The looks right after an ADD do no chores: that they go well says nothing of one."""
+    node, works = cluster.nodes["a"], [False]
+    keeper, _ = failing(cluster, node, (lambda: None if works[0] else explodes(),))
+    node.claims.listen(keeper.changed)
+    cluster.pass_time(200)
+    assert "nobody expected this" in keeper.ready_problem()
+    node.add()
+    for _ in range(20):
+        cluster.pass_time(2)
+        assert "nobody expected this" in keeper.ready_problem()
+    works[0] = True
+    cluster.pass_time(200)
+    assert keeper.ready_problem() == ""
+
+
 def test_the_other_groups_are_looked_after_while_one_fails(cluster: Cluster, monkeypatch: Any) -> None:
     node, other = cluster.nodes["a"], ip_network("192.168.0.3/32")
     keeper, _ = failing(cluster, node)
