@@ -275,7 +275,7 @@ class Claim:
                     None if route.is_null("gateway") else ip_address(route.text("gateway")),
                     route.whole("table"),
                     None if route.is_null("mtu") else route.whole("mtu"),
-                    route.one_of("kind", ("unicast", "unreachable")),
+                    route.one_of("kind", ("unicast", "unreachable", "throw")),
                 )
                 for route in record.objects("podRoutes")
             ),

@@ -149,17 +149,20 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class PodRoute:
-    """A route inside the pod, always on-link through the floating interface, or ``unreachable``."""
+    """A route inside the pod, always on-link through the floating interface, or one that leads nowhere.
+
+    ``throw``: what has no way in this table is looked up by the rules that follow.
+    """
 
     destination: Network
     gateway: Address | None
     table: int
     mtu: int | None = None
-    kind: Literal["unicast", "unreachable"] = "unicast"
+    kind: Literal["unicast", "unreachable", "throw"] = "unicast"
 
     def __str__(self) -> str:
-        if self.kind == "unreachable":
-            return f"unreachable {self.destination} table {self.table}"
+        if self.kind != "unicast":
+            return f"{self.kind} {self.destination} table {self.table}"
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         via = f"via {self.gateway}" if self.gateway else "on the link"
         return f"{self.destination} {via} table {self.table}{mtu}"

@@ -45,7 +45,12 @@ class PodPlan:
 def pod_plan(
     conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int, ifname: str
 ) -> PodPlan:
-    """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing."""
+    """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing.
+
+    What comes from a listed CIDR leaves through ``ifname`` like the floating addresses. What goes *to* it is
+    behind the pod, so the pod's other tables know the way (``throw``): through ``ifname`` the VPC would send
+    it back for ever. Not so for a CIDR around the pod's own address: it is a range that pods share.
+    """
     short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
     shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
     connected = tuple(each for each in short if each not in shared)
@@ -63,6 +68,8 @@ def pod_plan(
     rules: list[PodRule] = []
     if by_source:
         rules = [PodRule(host_route(address.ip), table) for address in addresses]
+        pools = [each for each in conf.extra_destinations if each.version in versions]
+        rules += [PodRule(pool, table) for pool in pools]
         rules += _rules_of_the_bound(versions, table, ifname)
         # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
         routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
@@ -71,6 +78,12 @@ def pod_plan(
             PodRoute(network, None, table, kind="unreachable")
             for network in METADATA_NETWORKS
             if network.version in versions
+        ]
+        taken = {route.destination for route in routes}
+        routes += [
+            PodRoute(pool, None, table, kind="throw")
+            for pool in pools
+            if pool not in taken and not any(address.ip in pool for address in addresses)
         ]
     return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
 

@@ -62,12 +62,12 @@ def clear_pod(
 ) -> None:
     """Remove what we left in a pod whose interface is gone: the kernel took its routes along, no more.
 
-    That is every rule of ours that names ``table`` (R1-48), every ``unreachable`` route of ours in it, and
-    what the lists name. A namespace that is gone (also: the empty file that a reboot leaves) has nothing to
-    clear; ``InvalidNetns`` only for the one this process runs in, ``PodNetworkFailure`` if the kernel
-    refuses.
+    That is every rule of ours that names ``table`` (R1-48), every route of ours in it that leads through no
+    link, and what the lists name. A namespace that is gone (also: the empty file that a reboot leaves) has
+    nothing to clear; ``InvalidNetns`` only for the one this process runs in, ``PodNetworkFailure`` if the
+    kernel refuses.
     """
-    unreachable = [route for route in routes if route.kind == "unreachable"]
+    linkless = [route for route in routes if route.kind != "unicast"]
     try:
         with (
             namespace.entered(netns, override=override) as kernel,
@@ -76,7 +76,7 @@ def clear_pod(
             tables.clear(kernel, table, tables.NO_LINK)
             for rule in rules:
                 tables.remove_rules(kernel, rule.table, rule)
-            for route in unreachable:
+            for route in linkless:
                 tables.remove_route(kernel, route, tables.NO_LINK)
     except (namespace.NoNamespace, namespace.NotANamespace):
         return
@@ -160,7 +160,7 @@ class PodNet:
     # -- routes and rules: reading
 
     def routes(self) -> frozenset[PodRoute]:
-        """Return our routes through this interface, in all tables, and all our unreachable ones."""
+        """Return our routes through this interface, in all tables, and all ours that lead through none."""
         with reported("read our routes"):
             found = tables.read_routes(self._kernel, proto=ROUTE_PROTO)
         return frozenset(routes.pod_route(each) for each in found if routes.is_ours(each, self.link.index))
@@ -233,7 +233,7 @@ class PodNet:
                 tables.remove_route(self._kernel, unwanted, self.link.index)
 
     def remove_all(self, table: int | None) -> None:
-        """Remove our routes through this interface, and ``table``'s unreachable routes and rules of ours.
+        """Remove our routes through this interface, and ``table``'s rules and linkless routes of ours.
 
         What we did for another interface of the pod, with another table, stays.
         """

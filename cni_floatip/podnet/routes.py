@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Literal
 
 from cni_floatip.model import ROUTE_PROTO, Address, Network, PodRoute, PodRule
 from cni_floatip.podnet.rtnetlink import Message
@@ -29,10 +29,13 @@ _KINDS = {
     5: "multicast",
     6: "blackhole",
     7: "unreachable",
+    9: "throw",
 }
 _IPV6_PREFIX_METRIC = 256  # IP6_RT_PRIO_ADDRCONF: what the kernel gives a connected route
 _SELECTORS = ("FRA_IIFNAME", "FRA_FWMARK", "FRA_UID_RANGE", "FRA_IP_PROTO")
 _TYPES = {name: number for number, name in _KINDS.items()}
+_OURS: Mapping[int, Literal["unreachable", "throw"]] = {7: "unreachable", 9: "throw"}
+"""Types of our routes that lead through no link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def pod_route(message: Message) -> PodRoute:
         gateway=ip_address(gateway) if gateway else None,
         table=table_of(message, "RTA_TABLE"),
         mtu=(metrics.get_attr("RTAX_MTU") or None) if metrics else None,
-        kind="unreachable" if message["type"] == _TYPES["unreachable"] else "unicast",
+        kind=_OURS.get(message["type"], "unicast"),
     )
 
 
@@ -103,10 +106,10 @@ def other_routes(message: Message, names: Mapping[int, str]) -> Iterator[OtherRo
 
 
 def is_ours(message: Message, index: int) -> bool:
-    """Whether the route carries our mark and leads through link ``index`` or is unreachable."""
+    """Whether the route carries our mark and leads through link ``index`` or through none."""
     if not is_route(message) or message["proto"] != ROUTE_PROTO:
         return False
-    return bool(message["type"] == _TYPES["unreachable"] or message.get_attr("RTA_OIF") == index)
+    return message["type"] in _OURS or message.get_attr("RTA_OIF") == index
 
 
 def route_message(route: PodRoute, index: int) -> tuple[dict[str, int], list[tuple[str, Any]]]:

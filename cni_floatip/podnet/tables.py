@@ -1,7 +1,7 @@
 """The routing tables and rules of one namespace: read, put ours in beside the others, take ours out.
 
 Functions over a conversation with the kernel; they raise its ``Refused``. ``index`` is the interface that a
-route of ours must lead through; an unreachable one leads through none.
+route of ours must lead through; an unreachable one and a throw lead through none.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def clear(kernel: Rtnetlink, table: int | None, index: int) -> None:
     for each in read_routes(kernel, proto=ROUTE_PROTO):
         found = routes.pod_route(each)
         through = each.get_attr("RTA_OIF") == index and found.kind == "unicast"
-        if through or (found.kind == "unreachable" and found.table == table):
+        if through or (found.kind != "unicast" and found.table == table):
             remove_route(kernel, found, index)
 
 

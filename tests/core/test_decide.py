@@ -272,6 +272,36 @@ def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link():
     assert plan(["10.10.254.2/16"]).connected == tuple(interfaces("10.10.254.2/16"))
 
 
+def test_a_listed_pool_leaves_like_the_address_and_is_found_behind_the_pod():
+    listed = ["100.64.8.0/22", "fd00:64::/56", "192.168.0.0/24"]
+    found = plan(["192.168.0.2/32"], destination=listed)
+    ours = [str(each) for each in (*found.routes, *found.rules) if "oif" not in str(each)]
+    assert ours == [
+        "0.0.0.0/0 via 10.10.1.1 table 100",
+        "unreachable 169.254.0.0/16 table 100",
+        "throw 100.64.8.0/22 table 100",  # not the range around the pod's own address: others are in it
+        "from 192.168.0.2/32 lookup 100",
+        "from 100.64.8.0/22 lookup 100",  # not the pool of a family that the interface has no route for
+        "from 192.168.0.0/24 lookup 100",
+    ]
+
+
+def test_a_pool_that_is_to_be_asked_through_the_interface_is_not_behind_the_pod():
+    found = plan(["192.168.0.2/32"], destination=["100.64.8.0/22"], podRoutes={"to": ["100.64.8.0/22"]})
+    assert [str(each) for each in found.routes if each.destination == ip_network("100.64.8.0/22")] == [
+        "100.64.8.0/22 via 10.10.1.1 table 100"
+    ]
+
+
+def test_no_rule_for_a_pool_without_source_routing():
+    found = plan(
+        ["192.168.0.2/32"],
+        destination=["100.64.8.0/22"],
+        podRoutes={"to": ["10.20.0.0/16"], "sourceRouting": False},
+    )
+    assert (len(found.routes), found.rules) == (1, ())
+
+
 def test_pod_routes_in_the_main_table():
     said = {"to": ["10.20.0.0/16", "fd20::/32"], "sourceRouting": False, "mtu": 8500, "gateway": "10.10.1.9"}
     found = plan(["192.168.0.2/32"], podRoutes=said)

@@ -68,7 +68,7 @@ class FakePod:
                 self._connect(link, each)
 
     def unplug(self, ifname: str) -> None:
-        """Take an interface away: its routes go with it, rules and unreachable routes stay."""
+        """Take an interface away: its routes go with it, rules and routes through no link stay."""
         self.links = [each for each in self.links if each.name != ifname]
         self.ours = {route: dev for route, dev in self.ours.items() if dev != ifname}
         self.others = [each for each in self.others if each.ifname != ifname]
@@ -86,7 +86,7 @@ class FakePod:
         self.ours = {
             route: dev
             for route, dev in self.ours.items()
-            if not (dev and dev == ifname) and not (route.kind == "unreachable" and route.table == table)
+            if not (dev and dev == ifname) and not (route.kind != "unicast" and route.table == table)
         }
 
     def lines(self) -> list[str]:
@@ -146,7 +146,7 @@ class FakePods:
         _fail(pod, "clear")
         pod._clear(table, "")
         pod.our_rules = [each for each in pod.our_rules if each not in set(rules)]
-        gone = {each for each in routes if each.kind == "unreachable"}
+        gone = {each for each in routes if each.kind != "unicast"}
         pod.ours = {route: dev for route, dev in pod.ours.items() if route not in gone}
 
     def host_link(self, index: int) -> Link:
@@ -234,9 +234,7 @@ class FakePodNet:
     def routes(self) -> frozenset[PodRoute]:
         _fail(self._pod, "routes")
         return frozenset(
-            route
-            for route, dev in self._pod.ours.items()
-            if dev == self.link.name or route.kind == "unreachable"
+            route for route, dev in self._pod.ours.items() if dev == self.link.name or route.kind != "unicast"
         )
 
     def rules(self) -> frozenset[PodRule]:
@@ -256,7 +254,7 @@ class FakePodNet:
         if isinstance(wanted, PodRule):
             self._add_rule(wanted)
             return
-        dev = "" if wanted.kind == "unreachable" else self.link.name
+        dev = "" if wanted.kind != "unicast" else self.link.name
         if self._pod.ours.get(wanted) == dev:
             return
         place = (wanted.destination, wanted.table)
@@ -288,7 +286,7 @@ class FakePodNet:
         if isinstance(unwanted, PodRule):
             self._pod.our_rules = [each for each in self._pod.our_rules if each != unwanted]
             return
-        dev = "" if unwanted.kind == "unreachable" else self.link.name
+        dev = "" if unwanted.kind != "unicast" else self.link.name
         bare = replace(unwanted, mtu=None)
         self._pod.ours = {
             route: at for route, at in self._pod.ours.items() if (replace(route, mtu=None), at) != (bare, dev)

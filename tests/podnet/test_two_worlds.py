@@ -24,6 +24,10 @@ def unreachable(destination, table=100):
     return PodRoute(ip_network(destination), None, table, kind="unreachable")
 
 
+def throw(destination, table=100):
+    return PodRoute(ip_network(destination), None, table, kind="throw")
+
+
 def rule(source, table=100):
     return PodRule(ip_network(source), table)
 
@@ -38,6 +42,9 @@ EVERYTHING = [
     route("10.0.0.0/8", table=254),
     unreachable("169.254.0.0/16"),
     unreachable("fd00:ec2::/32"),
+    throw("100.64.8.0/22"),
+    throw("fd00:64::/56"),
+    rule("100.64.8.0/22"),
     rule("192.168.0.2/32"),
     rule("fd00::2/128"),
     bound("0.0.0.0/0"),
@@ -49,10 +56,13 @@ EVERYTHING_SHOWN = [
     "10.0.0.0/8 via 10.10.1.1 dev net1 table 254 proto 241",
     "::/0 via fe80:ec2::1 dev net1 table 100 proto 241 mtu 8500",
     "from 0.0.0.0/0 oif net1 lookup 100 proto 241",
+    "from 100.64.8.0/22 lookup 100 proto 241",
     "from 192.168.0.2/32 lookup 100 proto 241",
     "from ::/0 oif net1 lookup 100 proto 241",
     "from ::/0 to fd00:ec2::/32 oif net1 unreachable proto 241",
     "from fd00::2/128 lookup 100 proto 241",
+    "throw 100.64.8.0/22 table 100 proto 241",
+    "throw fd00:64::/56 table 100 proto 241",
     "unreachable 169.254.0.0/16 table 100 proto 241",
     "unreachable fd00:ec2::/32 table 100 proto 241",
 ]
@@ -197,7 +207,12 @@ def test_remove_all_leaves_others_and_our_other_interface(any_pod):
     with any_pod.open("eth0") as eth0, any_pod.open() as net1:
         for each in EVERYTHING:
             net1.add(each)
-        theirs = [route("0.0.0.0/0", table=101), unreachable("fd00:ec2::/32", 101), rule("10.0.0.7/32", 101)]
+        theirs = [
+            route("0.0.0.0/0", table=101),
+            unreachable("fd00:ec2::/32", 101),
+            throw("fd00:64::/56", 101),
+            rule("10.0.0.7/32", 101),
+        ]
         for each in theirs:
             eth0.add(each)
         net1.remove_all(100)
@@ -207,6 +222,7 @@ def test_remove_all_leaves_others_and_our_other_interface(any_pod):
         "10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99",
         "from 10.0.0.7/32 lookup 101 proto 241",
         "from 192.168.0.9/32 lookup 100 proto 99",
+        "throw fd00:64::/56 table 101 proto 241",
         "unreachable fd00:ec2::/32 table 101 proto 241",
     ]
 
@@ -237,13 +253,17 @@ def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod):
             pod.add(each)
     any_pod.unplug("net1")
     any_pod.clear(
-        None, routes=[unreachable("fd00:ec2::/32"), route("10.0.0.0/8")], rules=[rule("fd00::2/128")]
+        None,
+        routes=[unreachable("fd00:ec2::/32"), throw("100.64.8.0/22"), route("10.0.0.0/8")],
+        rules=[rule("fd00::2/128")],
     )
     assert [each for each in any_pod.lines() if "proto 241" in each] == [
         "from 0.0.0.0/0 oif net1 lookup 100 proto 241",
+        "from 100.64.8.0/22 lookup 100 proto 241",
         "from 192.168.0.2/32 lookup 100 proto 241",
         "from ::/0 oif net1 lookup 100 proto 241",
         "from ::/0 to fd00:ec2::/32 oif net1 unreachable proto 241",
+        "throw fd00:64::/56 table 100 proto 241",
         "unreachable 169.254.0.0/16 table 100 proto 241",
     ]
 

@@ -119,12 +119,14 @@ def _rule_line(each: dict[str, Any], family: str) -> str:
 def _route_line(each: dict[str, Any], table: int, family: str) -> str:
     anything = "0.0.0.0/0" if family == "-4" else "::/0"
     destination = anything if each["dst"] == "default" else str(ip_network(each["dst"]))
-    unreachable = str(each.get("type", "1")) in ("7", "unreachable")
+    kind = {"7": "unreachable", "9": "throw"}.get(str(each.get("type", "1")), each.get("type", "1"))
+    linkless = kind in ("unreachable", "throw")
     via = f" via {each['gateway']}" if "gateway" in each else ""
-    dev = f" dev {each['dev']}" if "dev" in each and not unreachable else ""
+    dev = f" dev {each['dev']}" if "dev" in each and not linkless else ""
     mtu = next((f" mtu {metrics['mtu']}" for metrics in each.get("metrics", []) if "mtu" in metrics), "")
-    kind = "unreachable " if unreachable else ""
-    return f"{kind}{destination}{via}{dev} table {table} proto {each['protocol']}{mtu}"
+    return (
+        f"{f'{kind} ' if linkless else ''}{destination}{via}{dev} table {table} proto {each['protocol']}{mtu}"
+    )
 
 
 class MemoryPod:

@@ -175,6 +175,27 @@ def siblings_with_a_short_prefix_reach_each_other_across_nodes(lab: Lab) -> None
 
 
 @scenario
+def of_a_pool_behind_ipvlan_only_the_interfaces_own_addresses_arrive(lab: Lab) -> None:
+    node, pool = lab.nodes["a1"], "100.64.8.0/22"
+    chain = lab.conflist(["192.168.0.20/32"], destination=[pool])
+    policy = lab.node_config()
+    node.write_config({**policy, "allowedDestinations": [*policy["allowedDestinations"], {"cidr": pool}]})
+    client = lab.clients["vpc"]  # the transit gateway knows the floating range alone
+    try:
+        with pods(node, "gateway") as (gateway,):
+            node.add(gateway, chain)
+            for link, number in (("lo", 1), ("net1", 2)):
+                node.run(["ip", "-n", gateway.ns, "addr", "add", f"100.64.8.{number}/32", "dev", link])
+            answers(lab, "gateway", "192.168.0.20")
+            equal(client.ask("100.64.8.2", timeout=PATIENCE), "gateway")
+            equal(client.ask("100.64.8.1", timeout=PATIENCE), None)
+            reaches(gateway, "gateway", "100.64.8.1", source="100.64.8.2")
+            node.delete(gateway, chain)
+    finally:
+        node.write_config(policy)
+
+
+@scenario
 def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
     from lab import netns
 
