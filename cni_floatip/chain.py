@@ -1,34 +1,24 @@
-"""A plugin chain as a whole: what floatip needs of its neighbours, and what will surprise whoever wrote it.
+"""A plugin chain as a whole: our entry and what it makes of the addresses that its neighbours give.
 
-An error here is what every ADD would answer; a warning is a chain that works otherwise than it looks.
+An error here is what every ADD would answer, or an address that never works; a warning is a chain that works
+otherwise than it looks.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from . import ipam, netconf
-from .documents import Complaint, Step, show
+from . import cidr, ipam, neighbours, netconf
+from .documents import Complaint, Remark, Step, show
 from .model import Address, Network
 from .netconf import NetConf
 from .versions import SUPPORTED, at_least
 
-NO_ENI = ("bridge", "ptp", "loopback", "dummy", "tap", "vlan", "aws-cni")
-"""Plugins whose interface has no ENI behind it (on EC2, VLAN tags do not leave the instance)."""
-
 ACCEPT_RA = re.compile(r"net[./]ipv6[./]conf[./].+[./]accept_ra")
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """What is to be said about one place of a document."""
-
-    path: tuple[Step, ...]
-    text: str
-    warning: bool = False
 
 
 def is_floatip(plugin: Any) -> bool:
@@ -48,9 +38,11 @@ def of(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network] = ()
     said = plugins[at] | {key: value for key, value in inherited.items() if value != ""}
     conf, complaints = netconf.examine(said)
     yield from (Remark(_place(complaint, at), complaint.text) for complaint in complaints)
-    yield from _neighbours(plugins, at)
-    if at > 0 and isinstance(plugins[0], dict):
-        yield from _predecessor(plugins[0])
+    if at == 0:
+        text = "floatip needs a plugin before it that makes the interface: ipvlan or host-device"
+        yield Remark(("plugins", at), text)
+    yield from neighbours.of(plugins, at)
+    if at > 0:
         yield from _addresses(plugins, at, conf, vpc_cidrs)
     yield from entry(plugins[at], ("plugins", at))
 
@@ -83,49 +75,59 @@ def _place(complaint: Complaint, at: int) -> tuple[Step, ...]:
     return complaint.path if complaint.path[:1] == ("name",) else ("plugins", at, *complaint.path)
 
 
-def _neighbours(plugins: Sequence[Any], at: int) -> Iterator[Remark]:
-    if at == 0:
-        yield Remark(
-            ("plugins", at),
-            "floatip needs a plugin before it that makes the interface: ipvlan or host-device",
-        )
-    for index, plugin in enumerate(plugins[at + 1 :], at + 1):
-        if isinstance(plugin, dict) and not is_floatip(plugin):
-            text = f"{plugin.get('type')} comes after floatip and may undo its routes; put floatip last"
-            yield Remark(("plugins", index), text, warning=True)
-
-
-def _predecessor(plugin: Mapping[str, Any]) -> Iterator[Remark]:
-    kind, mode = plugin.get("type"), plugin.get("mode")
-    at: tuple[Step, ...] = ("plugins", 0)
-    if kind == "ipvlan" and mode in ("l3", "l3s"):
-        yield Remark((*at, "mode"), f"ipvlan mode {mode} cannot carry a floating IP; use l2")
-    if kind == "ipvlan" and not plugin.get("master"):
-        text = "without master ipvlan takes the node's primary interface, which floatip refuses"
-        yield Remark(at, text, warning=True)
-    if kind == "macvlan":
-        text = "macvlan does not work on EC2 (frames with a MAC other than the ENI's are dropped)"
-        yield Remark(at, f"{text}; use ipvlan mode l2 or host-device", warning=True)
-    if kind in NO_ENI:
-        text = f"{kind} makes an interface with no ENI behind it, which floatip refuses"
-        yield Remark(at, f"{text}; use ipvlan or host-device", warning=True)
-    found = plugin.get("ipam")
-    if kind in ("ipvlan", "macvlan", "host-device") and not (isinstance(found, dict) and found.get("type")):
-        yield Remark((*at, "ipam"), "missing: the interface gets no address that could float")
-
-
 def _addresses(
     plugins: Sequence[Any], at: int, conf: NetConf, vpc_cidrs: Sequence[Network]
 ) -> Iterator[Remark]:
-    given = ipam.given(plugins[0], ("plugins", 0))
+    made_by = neighbours.maker(plugins, at)
+    given = ipam.given(plugins[made_by], ("plugins", made_by))
+    pods_choose = ipam.brings_addresses(plugins[made_by])
     for one in given:
+        if never := _never(one):
+            lead = "for a pod that names no address: " if pods_choose else ""
+            yield replace(never, text=lead + never.text, warning=never.warning or pods_choose)
+        if never and not never.warning:
+            continue
         yield from _prefix(one, conf, vpc_cidrs)
         yield from _destination(one, at, conf, vpc_cidrs)
-        if one.count > 1:
-            yield Remark(one.path, _range(plugins[0]["ipam"]["type"], one.count), warning=True)
-    families = ipam.families(plugins[0], given)
+        yield from _allocated(one, plugins[made_by]["ipam"]["type"])
+    families = ipam.families(plugins[made_by], given)
     if families:
         yield from _families(plugins, at, conf, families)
+    for index, network in networks(plugins[at], "destination"):
+        path = ("plugins", at, "destination", index)
+        if cidr.never(network):
+            continue  # refused already
+        if plugins[made_by].get("type") == "ipvlan":
+            text = (
+                f"behind ipvlan no pool: of {network} only addresses arrive that are on the interface itself"
+            )
+            yield Remark(path, f"{text}; use host-device", warning=True)
+        if families and network.version not in families:
+            text = f"the interface has no IPv{network.version} address, so what comes from {network} leaves"
+            yield Remark(path, f"{text} through the cluster's network", warning=True)
+
+
+def networks(plugin: Mapping[str, Any], key: str) -> Iterator[tuple[int, Network]]:
+    """Yield the networks that are listed under ``key`` of a floatip entry, each with its index."""
+    said = plugin.get(key)
+    for index, text in enumerate(said if isinstance(said, list) else ()):
+        with suppress(ValueError):
+            if isinstance(text, str):
+                yield index, cidr.read(text)
+
+
+def _never(one: ipam.Given) -> Remark | None:
+    """Some addresses no policy can give."""
+    first, last = int(one.first.ip), int(one.last)
+    for what, network in cidr.NEVER:
+        low, high = int(network.network_address), int(network.broadcast_address)
+        if network.version != one.first.version or last < low or high < first:
+            continue
+        if one.count == 1:
+            return Remark(one.path, f"{one.first.ip} is {what}: never a floating address")
+        text = f"of {one.count} addresses some are {what} ({network}): never floating addresses"
+        return Remark(one.path, text, warning=not (low <= first and last <= high))
+    return None
 
 
 def in_vpc(address: Address, conf: NetConf, vpc_cidrs: Sequence[Network]) -> bool | None:
@@ -158,12 +160,18 @@ def _destination(one: ipam.Given, at: int, conf: NetConf, vpc_cidrs: Sequence[Ne
         yield Remark(path, f"{one.first.ip} is in no subnet of the VPC; use auto")
 
 
-def _range(kind: str, count: int) -> str:
-    if kind == "host-local":
-        return (
-            f"host-local counts on each node by itself: of {count} addresses two nodes give away the same one"
-        )
-    return f"one of {count} addresses: a dead node keeps its own, and a pod that moves gets another one"
+def _allocated(one: ipam.Given, kind: str) -> Iterator[Remark]:
+    if kind == "host-local" and one.count > 1:
+        text = f"counts on each node by itself: of {one.count} addresses two nodes give away the same one"
+        yield Remark(one.path, f"host-local {text}", warning=True)
+    elif kind == "host-local":
+        text = "a crashed node keeps its reservation, and no pod there gets the address"
+        yield Remark(one.path, f"host-local with one address: {text}; write static", warning=True)
+    elif kind == "whereabouts":
+        many = f"one of {one.count} addresses: " if one.count > 1 else ""
+        text = "whereabouts keeps the address for a dead node until it is cleaned up"
+        then = "and a pod that moves gets another one" if many else "and the pod that takes over gets none"
+        yield Remark(one.path, f"{many}{text}, {then}; static needs no allocation", warning=True)
 
 
 def _families(plugins: Sequence[Any], at: int, conf: NetConf, families: frozenset[int]) -> Iterator[Remark]:

@@ -37,6 +37,15 @@ class Complaint:
         return f"{place(self.path)}: {self.text}"
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is to be said about one place of a document. ``warning``: it works, otherwise than it looks."""
+
+    path: tuple[Step, ...]
+    text: str
+    warning: bool = False
+
+
 def place(path: Sequence[Step]) -> str:
     """Return the JSON path: ``$.podRoutes.to[0]``."""
     return "$" + "".join(_step(step) for step in path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 from . import nodeconf
@@ -85,3 +86,13 @@ def configured(document: Mapping[str, Any]) -> Iterator[tuple[str, Configured]]:
             continue
         if kind_of(found) == "node" and not _POLICY.isdisjoint(found):
             yield f"{label} {key}", found
+
+
+def networks(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what a ConfigMap holds for a container runtime or Multus, each with its label."""
+    label, data = label_of(document), document.get("data")
+    for key, text in data.items() if isinstance(data, dict) else ():
+        with suppress(DecodeFailure):
+            found = load_json(str(text).encode(errors="surrogatepass"))
+            if kind_of(found) in ("conflist", "plugin"):
+                yield f"{label} {key}", found

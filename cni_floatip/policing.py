@@ -7,16 +7,14 @@ what is in them, tags of route tables, whose they are (``roles``) and source/des
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import collapse_addresses, ip_interface, summarize_address_range
 from itertools import pairwise
 from typing import Any
 
-from . import chain, cidr, decide, ipam, netconf
-from .chain import Remark
+from . import chain, cidr, decide, ipam, neighbours, netconf
 from .decide import Want
-from .documents import Step
+from .documents import Remark, Step
 from .errors import PolicyRefused
 from .model import Address, Interface, Network, RouteTable, Subnet, host_route
 from .netconf import NetConf, RouteTableSelector
@@ -44,13 +42,16 @@ def of_chain(document: Mapping[str, Any], policy: Policy) -> Iterator[Remark]:
     plugins = document["plugins"]
     at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
     conf, _ = netconf.examine(plugins[at])
-    if at > 0 and plugins[0].get("type") == "host-device" and not policy.conf.allow_host_device:
+    made_by = neighbours.maker(plugins, at)
+    plugin, path = plugins[made_by], ("plugins", made_by)
+    if at > 0 and plugin.get("type") == "host-device" and not policy.conf.allow_host_device:
         text = 'refused at ADD: the node configuration has no "allowHostDevice": true'
-        yield Remark(("plugins", 0, "type"), text)
-    for one in ipam.given(plugins[0], ("plugins", 0)) if at > 0 else ():
-        pod_may_bring_others = ipam.families(plugins[0], [one]) is None
+        yield Remark((*path, "type"), text)
+    for one in ipam.given(plugin, path) if at > 0 else ():
+        if one.count == 1 and cidr.never_address(one.first.ip):
+            continue  # said without a policy
         for remark in _given(one, conf, policy):
-            yield _of_the_pod_without(remark) if pod_may_bring_others else remark
+            yield _of_the_pod_without(remark) if ipam.brings_addresses(plugin) else remark
     yield from of_entry(plugins[at], policy, ("plugins", at))
 
 
@@ -64,21 +65,12 @@ def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iter
             " for one interface (limits.destinations)"
         )
         yield Remark((*path, "destination"), text)
-    for index, network in _networks(plugin, "destination"):
+    for index, network in chain.networks(plugin, "destination"):
         if no := _against(_supposed(network, policy), policy):
             yield Remark((*path, "destination", index), no.text, warning=not no.certain)
-    for index, network in _networks(plugin, "watchAddresses"):
+    for index, network in chain.networks(plugin, "watchAddresses"):
         yield from _watched((*path, "watchAddresses", index), network, conf, policy)
     yield from _tables((*path, "routeTables"), plugin, conf.route_tables, policy.conf)
-
-
-def _networks(plugin: Mapping[str, Any], key: str) -> Iterator[tuple[int, Network]]:
-    """Yield the networks that are listed under ``key``, each with its index."""
-    said = plugin.get(key)
-    for index, text in enumerate(said if isinstance(said, list) else ()):
-        with suppress(ValueError):
-            if isinstance(text, str):
-                yield index, cidr.read(text)
 
 
 # -- one destination ----------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What is wrong with a file, before anybody's pod finds out: every complaint with its place.
 
-Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, single plugin
-entries and node configurations, in JSON or YAML, several documents to a file. With a node configuration to
-hold them against, it says of each network what that would refuse (``policing``).
+Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, also inside the
+``delegates`` of Multus' own configuration, single plugin entries and node configurations, in JSON or YAML,
+several documents to a file. With a node configuration to hold them against, it says of each network what that
+would refuse (``policing``). The networks of one call are held against each other (``networks``).
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import chain, cidr, kinds, netconf, nodeconf, policing
-from .chain import Remark
-from .documents import Step, load_json, place
+from . import chain, cidr, foreign, kinds, neighbours, netconf, networks, nodeconf, policing
+from .documents import MOST_COMPLAINTS, Remark, Step, load_json, place
 from .errors import DecodeFailure
 from .kinds import Configured, Kind, kind_of, label_of
 from .model import Network
@@ -39,12 +39,19 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was found in one file: the documents judged, those passed over, and the findings."""
+    """What was found in one file: the documents judged, those passed over, and the findings.
+
+    ``without_floatip``: networks among those passed over. ``not_judged``: by document, what of it nothing is
+    known of. ``asked``: what the networks ask for, to be held against other networks.
+    """
 
     file: str
     judged: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    without_floatip: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    not_judged: dict[str, list[str]] = field(default_factory=dict)
+    asked: list[networks.Asked] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -54,8 +61,15 @@ class Report:
     def add(self, document: str, remarks: Iterable[Remark]) -> None:
         """Enter what was said about ``document``."""
         self.judged.append(document)
-        found = [Finding(self.file, document, place(one.path), one.text, one.warning) for one in remarks]
-        self.findings += sorted(set(found), key=lambda one: (one.warning, one.path, one.text))
+        self.find(document, remarks)
+
+    def find(self, document: str, remarks: Iterable[Remark]) -> None:
+        """Enter findings, the errors first; with more than one would read, the document is none of ours."""
+        found = {Finding(self.file, document, place(one.path), one.text, one.warning) for one in remarks}
+        ordered = sorted(found, key=lambda one: (one.warning, one.path, one.text))
+        self.findings += ordered[:MOST_COMPLAINTS]
+        if rest := ordered[MOST_COMPLAINTS:]:
+            self.findings.append(Finding(self.file, document, "", f"{len(rest)} more", rest[0].warning))
 
     def refuse(self, document: str, text: str) -> None:
         """Enter that ``document`` cannot be read."""
@@ -113,6 +127,22 @@ def examine(
     return report
 
 
+def compare(reports: Sequence[Report]) -> None:
+    """Enter what the networks of all ``reports`` have against each other."""
+    seen: dict[str, str] = {}
+    for report in reports:
+        for label in (each for each in report.judged if each.startswith("NetworkAttachmentDefinition ")):
+            if label in seen:
+                where = "this file" if seen[label] == report.file else seen[label]
+                text = f"there is another one in {where}: a cluster keeps the one that is applied last"
+                report.find(label, [Remark((), text, warning=True)])
+            seen[label] = report.file
+    everything = [each for report in reports for each in report.asked]
+    by_place = {(report.file, each): report for report in reports for each in report.judged}
+    for asked, remark in networks.compare(everything):
+        by_place[asked.file, asked.document].find(asked.document, [remark])
+
+
 def node_conf(file: str, text: bytes) -> tuple[Report, NodeConf | None]:
     """Judge the one node configuration in ``text``, and return it where nothing is wrong with it."""
     report = Report(file)
@@ -146,9 +176,9 @@ def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
     elif kind == "nad":
         _judge_nad(report, document, told)
     elif kind == "configmap":
-        _judge_configmap(report, document)
+        _judge_configmap(report, document, told)
     elif kind == "conflist":
-        _judge_chain(report, "", document, "", told)
+        _judge_network(report, "", document, "", told)
     elif kind == "plugin":
         _judge_plugin(report, document, told)
     elif kind == "node":
@@ -178,25 +208,92 @@ def _judge_nad(report: Report, document: Mapping[str, Any], told: Told) -> None:
     name = str(metadata.get("name", ""))  # Multus takes it for the network's
     if told.namespace is None and metadata.get("namespace"):
         told = replace(told, namespace=str(metadata["namespace"]))
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict) and annotations.get("k8s.v1.cni.cncf.io/resourceName"):
+        config = _with_device(config)
     if chain.is_floatip(config):
         report.add(label, [ALONE, *told.plugin({"name": name} | config)])
     else:
-        _judge_chain(report, label, config if "plugins" in config else {"plugins": []}, name, told)
+        _judge_network(report, label, config, name, told)
 
 
-def _judge_chain(report: Report, label: str, document: Mapping[str, Any], name: str, told: Told) -> None:
-    plugins = document.get("plugins")
-    if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
-        report.add(label, [Remark(("plugins",), "not a list of objects")])
-    elif any(chain.is_floatip(plugin) for plugin in plugins):
-        report.add(label, told.chain(document, name))
-    else:
-        report.ignored.append(f"{label or 'a conflist'} (without floatip)")
+def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Multus makes of a network with a device plugin: each plugin is told the pod's device."""
+    plugins = config.get("plugins")
+    if not isinstance(plugins, list):
+        return dict(config)
+    device = {"deviceID": "of the pod"}
+    told = [
+        each | device if isinstance(each, dict) and not chain.is_floatip(each) else each for each in plugins
+    ]
+    return {**config, "plugins": told}
+
+
+def _judge_network(report: Report, label: str, document: Mapping[str, Any], name: str, told: Told) -> None:
+    """Judge all chains in one configuration: its own, and those that Multus has in ``delegates``."""
+    remarks: list[Remark] = []
+    ours = False
+    for path, each in _chains(document, ()):
+        plugins = each["plugins"]
+        if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
+            ours = True
+            remarks.append(Remark((*path, "plugins"), "not a list of objects"))
+        elif any(map(chain.is_floatip, plugins)):
+            ours = True
+            remarks += _judge_chain(report, label, each, name, told, path)
+        elif any(map(neighbours.misspelt, plugins)):
+            ours = True
+            for index, plugin in enumerate(plugins):
+                remarks += neighbours.name(plugin, (*path, "plugins", index))
+    if ours:
+        report.add(label, remarks)
+        return
+    what = label or (
+        "a conflist" if "plugins" in document else f"a plugin entry of type {document.get('type')}"
+    )
+    report.ignored.append(f"{what} (without floatip)" if label or "plugins" in document else what)
+    report.without_floatip.append(what)
+
+
+def _judge_chain(
+    report: Report, label: str, document: Mapping[str, Any], name: str, told: Told, path: tuple[Step, ...]
+) -> Iterator[Remark]:
+    """Yield the remarks about one chain; enter what is not judged of it, and what it asks for."""
+    read = [each if chain.is_floatip(each) else foreign.plugin(each) for each in document["plugins"]]
+    at = next(index for index, each in enumerate(read) if chain.is_floatip(each))
+    document = {**document, "plugins": read}
+    yield from (replace(one, path=(*path, *one.path)) for one in told.chain(document, name))
+    if path[-2:] == ("delegates", 0):
+        text = "the first delegate is the cluster's own network, where the pod would have no default route"
+        yield Remark(path, f"{text}: floatip is for networks that pods have besides", warning=True)
+    if unknown := dict.fromkeys(neighbours.not_judged(document.get("cniVersion"), read, at)):
+        report.not_judged.setdefault(label, []).extend(unknown)
+    report.asked += networks.asked(report.file, label, document, path, told.vpc_cidrs)
+
+
+def _chains(document: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
+    """Yield each chain in a configuration with its place; floatip alone as delegate is a chain of one."""
+    if not isinstance(document, dict):
+        return
+    if "plugins" in document:
+        yield path, document
+        plugins = document["plugins"]
+        for index, plugin in enumerate(plugins if isinstance(plugins, list) else ()):
+            yield from _delegates(plugin, (*path, "plugins", index))
+    elif path and chain.is_floatip(document):
+        yield path, {**document, "plugins": [document]}
+    yield from _delegates(document, path)
+
+
+def _delegates(plugin: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
+    delegates = plugin.get("delegates") if isinstance(plugin, dict) else None
+    for index, each in enumerate(delegates if isinstance(delegates, list) else ()):
+        yield from _chains(each, (*path, "delegates", index))
 
 
 def _judge_plugin(report: Report, document: Mapping[str, Any], told: Told) -> None:
     if document.get("type", "floatip") != "floatip":
-        report.ignored.append(f"a plugin entry of type {document['type']}")
+        _judge_network(report, "", document, "", told)
         return
     report.add("", told.plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
 
@@ -211,10 +308,21 @@ def _counted(found: Sequence[tuple[str, Configured]]) -> str:
     return f"{len(found)} node configurations{f' ({labels})' if labels else ''}"
 
 
-def _judge_configmap(report: Report, document: Mapping[str, Any]) -> None:
+def _judge_configmap(report: Report, document: Mapping[str, Any], told: Told) -> None:
+    """Node configurations, and networks where Multus' configuration has some of floatip in it."""
     found = list(kinds.configured(document))
     _judge_configurations(report, found)
-    if not found:
+    with_networks = [
+        (label, each)
+        for label, each in kinds.networks(document)
+        if any(
+            isinstance(one["plugins"], list) and any(map(chain.is_floatip, one["plugins"]))
+            for _, one in _chains(each, ())
+        )
+    ]
+    for label, each in with_networks:
+        _judge_network(report, label, each, "", told)
+    if not found and not with_networks:
         report.ignored.append(label_of(document))
 
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from .. import validate
 
 
+NEXT_STEP = (
+    'for floating addresses make "plugins" of ipvlan with static addresses and, after it,'
+    ' {"type": "floatip", "routeTables": {...}}: docs/migration.md, netconf-examples/pattern-1.yaml'
+)
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
@@ -24,8 +30,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description=(
             "Judge NetworkAttachmentDefinitions (with the configuration inside), plugin chains, "
             "single plugin entries and node configurations, in JSON or YAML. Other Kubernetes objects are "
-            "passed over. Every complaint names its place; a warning is something that works otherwise "
-            "than it looks.\n\n"
+            "passed over. A network is judged with all its plugins and their IPAM, and against the other "
+            "networks of the call; what is not judged is named. Every complaint names its place; an error is "
+            "what every ADD would answer or an address that never works, a warning is something that works "
+            "otherwise than it looks.\n\n"
             "With --node-config, networks are also held against the policy of the nodes: what an agent is "
             "sure to refuse is an error, what it may refuse a warning. What only EC2 tells is left to the "
             "agent and to doctor: which subnets there are and what is in them, tags of route tables, their "
@@ -76,6 +84,7 @@ def _validate(options: argparse.Namespace) -> int:
     for file, text in _texts(options.files, reports):
         report = validate.examine(file, text, options.kind, vpc_cidrs, policy, options.namespace)
         reports.append(report)
+    validate.compare(reports)
     sys.stdout.write(_as_json(reports) if options.json else "".join(map(_as_text, reports)))
     return 1 if any(report.errors for report in reports) else 0
 
@@ -100,8 +109,13 @@ def _as_text(report: validate.Report) -> str:
     faulty = {finding.document for finding in report.findings}
     sound = [document for document in report.judged if document not in faulty]
     lines += [": ".join(part for part in (report.file, document, "ok") if part) for document in sound]
+    for document, unknown in report.not_judged.items():
+        told = f"not judged: {', '.join(dict.fromkeys(unknown))}"
+        lines.append(": ".join(part for part in (report.file, document, told) if part))
     if not report.judged:
         lines.append(f"{report.file}: nothing of floatip in it ({', '.join(report.ignored)})")
+    if not report.judged and report.without_floatip:
+        lines.append(f"{report.file}: {NEXT_STEP}")
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
@@ -112,6 +126,7 @@ def _as_json(reports: Sequence[validate.Report]) -> str:
                 "file": report.file,
                 "documents": report.judged,
                 "ignored": report.ignored,
+                "notJudged": report.not_judged,
                 "findings": [
                     {
                         "document": finding.document,

@@ -92,12 +92,6 @@ JUDGED = [
         network("192.168.0.2/32"), node(), [f"{ADDRESS}: 192.168.0.2/32 {NOT_FOR_CORE}"], id="nothing-allowed"
     ),
     pytest.param(
-        network("224.0.0.9/32"),
-        node(*ALL),
-        [f"{ADDRESS}: 224.0.0.9/32 is multicast: never a destination"],
-        id="never-whatever-is-allowed",
-    ),
-    pytest.param(
         network("192.168.1.2/32", ips=True),
         CORE,
         [f"{ADDRESS}: warning: for a pod that names no address: 192.168.1.2/32 {NOT_FOR_CORE}"],
@@ -106,7 +100,7 @@ JUDGED = [
     pytest.param(
         network(ipam={"type": "host-local", "subnet": "192.168.1.0/24"}),
         CORE,
-        [f"$.plugins[0].ipam.subnet: none of 254 addresses may be claimed: 192.168.1.1/32 {NOT_FOR_CORE}"],
+        [f"$.plugins[0].ipam.subnet: none of 253 addresses may be claimed: 192.168.1.2/32 {NOT_FOR_CORE}"],
         id="range-outside",
     ),
     pytest.param(
@@ -244,10 +238,20 @@ def test_in_the_vpc_the_whole_subnet_must_be_allowed(address: str, entry: str, e
     assert said(network(address, destination="subnet"), node(entry)) == expected
 
 
-def test_what_is_wrong_anyway_is_said_once() -> None:
-    text = json.dumps(network("192.168.0.2/32", destination=["127.0.0.0/8"])).encode()
-    (finding,) = examine("f", text, policy=node(*ALL)).findings
-    assert finding.text == "127.0.0.0/8 is loopback: never a destination"
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (
+            network("192.168.0.2/32", destination=["127.0.0.0/8"]),
+            "127.0.0.0/8 is loopback: never a destination",
+        ),
+        (network("224.0.0.9/32"), "224.0.0.9 is multicast: never a floating address"),
+    ],
+    ids=["destination", "address"],
+)
+def test_what_is_wrong_anyway_is_said_once(document: dict[str, Any], text: str) -> None:
+    (finding,) = examine("f", json.dumps(document).encode(), policy=node(*ALL)).findings
+    assert (finding.text, finding.warning) == (text, False)
 
 
 def test_a_listed_destination_in_the_vpc_is_a_subnet_or_refused() -> None:

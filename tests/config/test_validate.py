@@ -108,6 +108,96 @@ ERRORS = [
         ["f: $.plugins[0].ipam: missing: the interface gets no address that could float"],
         id="no-ipam",
     ),
+    pytest.param(
+        conflist(IPVLAN | {"type": "tap"}, FLOATIP),
+        [
+            (
+                "f: $.plugins[0]: tap makes an interface with no ENI behind it, which floatip refuses; use "
+                "ipvlan or "
+                "host-device"
+            )
+        ],
+        id="no-eni",
+    ),
+    pytest.param(
+        conflist(IPVLAN | {"master": ""}, FLOATIP),
+        ["f: $.plugins[0]: without master ipvlan takes the node's primary interface, which floatip refuses"],
+        id="R1-14-no-master",
+    ),
+    pytest.param(
+        conflist(ipam(type="dhcp"), FLOATIP),
+        [
+            (
+                "f: $.plugins[0].ipam.type: the VPC's DHCP gives the ENI's own address, which lies in a "
+                "subnet with interfaces and never floats; use static"
+            )
+        ],
+        id="dhcp",
+    ),
+    pytest.param(
+        conflist(ipam(type="whereabouts", range="192.168.0.0-24"), FLOATIP),
+        [
+            (
+                'f: $.plugins[0].ipam.range: "192.168.0.0-24" is not a range like 192.168.0.0/28; '
+                "whereabouts refuses it"
+            )
+        ],
+        id="whereabouts-no-range",
+    ),
+    pytest.param(
+        conflist(ipam(type="whereabouts", range="192.168.0.0/24", range_start="10.0.0.1"), FLOATIP),
+        [
+            (
+                "f: $.plugins[0].ipam.range: 10.0.0.1 to 192.168.0.254 is no range of 192.168.0.0/24; "
+                "whereabouts "
+                "gives no address of it"
+            )
+        ],
+        id="whereabouts-start-elsewhere",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"sysctl": {}}, FLOATIP),
+        ["f: $.plugins[1].type: missing: no plugin is run without one"],
+        id="a-plugin-without-type",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"type": "/opt/cni/bin/tuning"}, FLOATIP),
+        ['f: $.plugins[1].type: "/opt/cni/bin/tuning" is not the name of a plugin; write it without a path'],
+        id="a-plugin-by-path",
+    ),
+    pytest.param(
+        conflist(IPVLAN, FLOATIP, {"type": "CNI-FloatIP"}),
+        [
+            'f: $.plugins[2].type: "CNI-FloatIP" is not what cni-floatip installs; write floatip',
+            (
+                "f: $.plugins[2]: warning: CNI-FloatIP comes after floatip and may undo its routes; put "
+                "floatip last"
+            ),
+        ],
+        id="our-name-in-other-letters",
+    ),
+    pytest.param(
+        conflist(IPVLAN, FLOATIP | {"type": "FloatIP"}),
+        ['f: $.plugins[1].type: "FloatIP" is not what cni-floatip installs; write floatip'],
+        id="our-only-entry-in-other-letters",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"routeTables": {"all": True}}),
+        ["f: $.plugins[1].type: null is not what cni-floatip installs; write floatip"],
+        id="our-entry-without-type",
+    ),
+    pytest.param(
+        conflist(ipam(type="static", addresses=[{"address": f"239.0.0.{n}/32"} for n in range(60)]), FLOATIP),
+        [
+            *sorted(
+                f"f: $.plugins[0].ipam.addresses[{n}].address: 239.0.0.{n} is multicast: never a floating "
+                "address"
+                for n in range(60)
+            )[:50],
+            "f: 10 more",
+        ],
+        id="more-than-one-would-read",
+    ),
     pytest.param(conflist(plugins=[]), [], id="no-plugins-is-not-ours"),
     pytest.param(conflist(plugins="floatip"), ["f: $.plugins: not a list of objects"], id="plugins-no-list"),
     pytest.param(
@@ -231,7 +321,8 @@ WARNINGS = [
             ipam(type="whereabouts", range="192.168.0.4-192.168.0.6/28"), FLOATIP | {"destination": "subnet"}
         ),
         "$.plugins[0].ipam.range",
-        "one of 3 addresses: a dead node keeps its own, and a pod that moves gets another one",
+        "one of 3 addresses: whereabouts keeps the address for a dead node until it is cleaned up, and a pod "
+        "that moves gets another one; static needs no allocation",
         id="R1-25-whereabouts",
     ),
     pytest.param(
@@ -240,7 +331,8 @@ WARNINGS = [
             FLOATIP | {"destination": "subnet"},
         ),
         "$.plugins[0].ipam.ipRanges[0].range",
-        "one of 2 addresses: a dead node keeps its own, and a pod that moves gets another one",
+        "one of 2 addresses: whereabouts keeps the address for a dead node until it is cleaned up, and a pod "
+        "that moves gets another one; static needs no allocation",
         id="R1-25-whereabouts-ranges",
     ),
     pytest.param(
@@ -250,23 +342,156 @@ WARNINGS = [
         id="old-version",
     ),
     pytest.param(
-        conflist(IPVLAN | {"type": "macvlan"}, FLOATIP),
+        conflist(IPVLAN | {"type": "macvlan", "mode": "passthru"}, FLOATIP),
         "$.plugins[0]",
         "macvlan does not work on EC2 (frames with a MAC other than the ENI's are "
         "dropped); use ipvlan mode l2 or host-device",
         id="R1-05-macvlan",
     ),
     pytest.param(
-        conflist(IPVLAN | {"type": "bridge"}, FLOATIP),
-        "$.plugins[0]",
-        "bridge makes an interface with no ENI behind it, which floatip refuses; use ipvlan or host-device",
-        id="bridge",
+        conflist(
+            ipam(
+                type="host-local",
+                subnet="192.168.0.0/29",
+                rangeStart="192.168.0.2",
+                rangeEnd="192.168.0.2",
+            ),
+            FLOATIP | {"destination": "subnet"},
+        ),
+        "$.plugins[0].ipam.subnet",
+        "host-local with one address: a crashed node keeps its reservation, and no pod there gets the "
+        "address; "
+        "write static",
+        id="host-local-with-one-address",
     ),
     pytest.param(
-        conflist(IPVLAN | {"master": ""}, FLOATIP),
-        "$.plugins[0]",
-        "without master ipvlan takes the node's primary interface, which floatip refuses",
-        id="R1-14-no-master",
+        conflist(
+            ipam(
+                type="whereabouts",
+                range="192.168.0.0/24",
+                range_start="192.168.0.2",
+                range_end="192.168.0.2",
+            ),
+            FLOATIP | {"destination": "subnet"},
+        ),
+        "$.plugins[0].ipam.range",
+        "whereabouts keeps the address for a dead node until it is cleaned up, and the pod that takes over "
+        "gets "
+        "none; static needs no allocation",
+        id="whereabouts-with-one-address",
+    ),
+    pytest.param(
+        conflist(ipam(type="static", routes=[]), FLOATIP),
+        "$.plugins[0].ipam.addresses",
+        "missing: only a pod whose annotation has an address in cni-args starts; write addresses, or "
+        '"capabilities": {"ips": true}',
+        id="static-without-addresses",
+    ),
+    pytest.param(
+        conflist(
+            ipam(
+                type="static",
+                addresses=[{"address": "192.168.0.3/29", "gateway": "192.168.0.1"}],
+                routes=[{"dst": "10.99.0.0/16"}],
+            ),
+            FLOATIP | {"destination": "subnet"},
+        ),
+        "$.plugins[0].ipam.routes[0]",
+        "the route to 10.99.0.0/16 through 192.168.0.1 is put into the pod's main table, and leads "
+        "nowhere: no "
+        "VPC subnet has that gateway; write podRoutes.to in the floatip entry instead",
+        id="route-through-a-gateway-that-is-none",
+    ),
+    pytest.param(
+        conflist(ipam(**IPVLAN["ipam"], routes=[{"dst": "10.99.0.0/16"}]), FLOATIP),
+        "$.plugins[0].ipam.routes[0]",
+        "the route to 10.99.0.0/16 leads onto the link, where the VPC answers for nobody; write podRoutes.to "
+        "in the floatip entry instead",
+        id="route-onto-the-link",
+    ),
+    pytest.param(
+        conflist(
+            IPVLAN
+            | {"capabilities": {"ips": True}}
+            | {"ipam": {**IPVLAN["ipam"], "routes": [{"dst": "0.0.0.0/0", "gw": "10.10.1.1"}]}},
+            FLOATIP,
+        ),
+        "$.plugins[0].ipam.routes[0]",
+        "the route to 0.0.0.0/0 through 10.10.1.1 is put into the pod's main table, and leads nowhere: no "
+        "VPC "
+        "subnet has that gateway; write podRoutes.to in the floatip entry instead",
+        id="route-through-what-a-pod's-own-prefix-may-hold",
+    ),
+    pytest.param(
+        conflist(
+            ipam(type="static", addresses=[{"address": "2001:db8::2/128", "gateway": "fe80:ec2::1"}]),
+            TUNING,
+            FLOATIP,
+        ),
+        "$.plugins[0].ipam.addresses[0].address",
+        "with the gateway fe80:ec2::1 the plugin waits for duplicate address detection itself, up to 10 s; "
+        "leave the gateway out",
+        id="an-ipv6-gateway-that-nobody-needs",
+    ),
+    pytest.param(
+        conflist(IPVLAN | {"master": "eth0"}, FLOATIP),
+        "$.plugins[0].master",
+        "eth0 is the primary interface of most nodes, which floatip refuses; write another ENI's name",
+        id="R1-14-master-that-is-primary",
+    ),
+    pytest.param(
+        conflist({"type": "host-device", "device": "ens5", "ipam": IPVLAN["ipam"]}, FLOATIP),
+        "$.plugins[0].device",
+        "ens5 is the primary interface of most nodes, which floatip refuses; write another ENI's name",
+        id="R1-14-device-that-is-primary",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"type": "vrf", "vrfname": "red"}, FLOATIP),
+        "$.plugins[1]",
+        "vrf takes the interface's routes into a table of its own, beside floatip's rules: take it out; "
+        "podRoutes.sourceRouting is the default",
+        id="vrf",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"type": "route-override", "addroutes": [{"dst": "10.0.0.0/8"}]}, FLOATIP),
+        "$.plugins[1].addroutes",
+        "changes the pod's main table, which floatip leaves to the cluster's network; write podRoutes.to in "
+        "the floatip entry instead",
+        id="route-override",
+    ),
+    pytest.param(
+        conflist(IPVLAN, {"type": "tuning", "mac": "02:00:00:00:00:01"}, FLOATIP),
+        "$.plugins[1].mac",
+        "EC2 drops frames whose MAC is not the ENI's: take it out",
+        id="tuning-a-mac",
+    ),
+    pytest.param(
+        conflist(IPVLAN, FLOATIP | {"destination": ["100.64.8.0/22"]}),
+        "$.plugins[1].destination[0]",
+        "behind ipvlan no pool: of 100.64.8.0/22 only addresses arrive that are on the interface itself; use "
+        "host-device",
+        id="a-pool-behind-ipvlan",
+    ),
+    pytest.param(
+        conflist(
+            {"type": "host-device", "device": "eth1", "ipam": IPVLAN["ipam"]},
+            FLOATIP | {"destination": ["2001:db8:64::/56"]},
+        ),
+        "$.plugins[1].destination[0]",
+        "the interface has no IPv6 address, so what comes from 2001:db8:64::/56 leaves through the cluster's "
+        "network",
+        id="a-pool-of-a-family-without-address",
+    ),
+    pytest.param(
+        conflist(
+            IPVLAN
+            | {"capabilities": {"ips": True}}
+            | {"ipam": {"type": "static", "addresses": [{"address": "127.0.0.2/32"}]}},
+            FLOATIP,
+        ),
+        "$.plugins[0].ipam.addresses[0].address",
+        "for a pod that names no address: 127.0.0.2 is loopback: never a floating address",
+        id="never-but-a-pod-may-bring-another",
     ),
     pytest.param(
         conflist(IPVLAN, FLOATIP, {"type": "sbr"}),
@@ -355,9 +580,8 @@ SILENT = [
         ),
         id="addresses-brought-by-the-pod",
     ),
-    pytest.param(conflist(ipam(type="host-local", subnet="192.168.0.2/32"), FLOATIP), id="range-of-one"),
-    pytest.param(conflist(ipam(type="dhcp"), FLOATIP), id="unknown-ipam"),
-    pytest.param(conflist(ipam(type="static", addresses="x"), FLOATIP), id="ipam-nonsense-is-ipams-matter"),
+    pytest.param(conflist(ipam(type="calico-ipam"), FLOATIP), id="unknown-ipam"),
+    pytest.param(conflist(ipam(**IPVLAN["ipam"], routes=[]), FLOATIP), id="no-routes"),
     pytest.param(
         conflist({"type": "host-device", "device": "eth1", "ipam": IPVLAN["ipam"]}, FLOATIP), id="host-device"
     ),
@@ -545,7 +769,7 @@ def run(capsys: Any, *argv: str) -> tuple[int, str]:
 def test_exit_status_and_lines(tmp_path: Path, capsys: Any) -> None:
     good, surprising, bad = (tmp_path / name for name in ("good", "surprising", "bad"))
     good.write_text(json.dumps(conflist()))
-    surprising.write_text(json.dumps(conflist(cniVersion="0.3.1")))
+    surprising.write_text(json.dumps(conflist(ipvlan("192.168.0.3/32"), FLOATIP, cniVersion="0.3.1")))
     bad.write_text(json.dumps(conflist(FLOATIP)))
     assert run(capsys, str(good)) == (0, f"{good}: ok\n")
     status, out = run(capsys, str(good), str(surprising))
@@ -574,6 +798,7 @@ def test_standard_input_and_json(monkeypatch: Any, capsys: Any) -> None:
                     "file": "standard input",
                     "documents": [""],
                     "ignored": [],
+                    "notJudged": {},
                     "findings": [
                         {
                             "document": "",
@@ -608,16 +833,50 @@ def test_kind_and_vpc_cidr_on_the_command_line(tmp_path: Path, capsys: Any) -> N
     assert refused.value.code == 2
 
 
+WORDS = (
+    "ipvlan",
+    "host-device",
+    "host-local",
+    "whereabouts",
+    "tuning",
+    "::1/64",
+    "fe80::1",
+    "192.168.0.2/32",
+)
+KEYS = (
+    "subnet",
+    "ranges",
+    "rangeStart",
+    "routes",
+    "dst",
+    "gw",
+    "gateway",
+    "exclude",
+    "master",
+    "mtu",
+    "delegates",
+)
 ANY = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.sampled_from(["floatip", "static", "10.0.0.1/8", "l3", "x"]),
+    | st.sampled_from(["floatip", "static", "10.0.0.1/8", "l3", "x", *WORDS]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["type", "ipam", "addresses", "address", "capabilities", "ips", "sysctl", "range", "mode"]
+                [
+                    "type",
+                    "ipam",
+                    "addresses",
+                    "address",
+                    "capabilities",
+                    "ips",
+                    "sysctl",
+                    "range",
+                    "mode",
+                    *KEYS,
+                ]
             ),
             inner,
             max_size=4,

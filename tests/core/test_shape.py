@@ -27,7 +27,7 @@ CORE = {
     "result",
 }
 CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations", "keeping"}
-CORE |= {"waiting", "chain", "ipam", "kinds", "policing", "validate"}
+CORE |= {"waiting", "chain", "foreign", "ipam", "kinds", "neighbours", "networks", "policing", "validate"}
 ENTRIES = {"agent", "doctor", "cli", "commands", "direct", "plugin", "client", "installer", "uninstall"}
 EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
 NOUNS = {"claims", "errors", "model"}
