@@ -1,14 +1,19 @@
 """Configurations and Kubernetes objects in the documents: judged by what will judge them in use."""
 
 import json
+import re
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 import pytest
 import yaml
 
 from cni_floatip import validate
+from cni_floatip.model import Eni
+from cni_floatip.netconf import NetConf
 from cni_floatip.nodeconf import FIELDS, NodeConf
-from tests.docs.pages import Block, pages, told
+from cni_floatip.podplan import pod_plan
+from tests.docs.pages import Block, Page, pages, told
 
 LANGUAGES = {"sh", "json", "yaml", "hcl", "text", ""}
 KUBERNETES = ("1.31", "1.34")
@@ -79,3 +84,56 @@ def test_examples_of_both_documents_are_there():
     found = [json.loads(block.text) for block in blocks("json")]
     assert any("plugins" in each for each in found)
     assert [NodeConf.parse(each) for each in found if "allowedDestinations" in each]
+
+
+# -- networks
+
+
+def networks(page: Page) -> list[str]:
+    """Return each network that a page shows to be copied, as text."""
+    texts = [block.text for block in page.blocks if block.info == "yaml"]
+    documents = [each for text in texts for each in yaml.safe_load_all(text)]
+    documents += [json.loads(block.text) for block in page.blocks if block.info == "json"]
+    found = [each for each in documents if isinstance(each, dict)]
+    return [json.dumps(each) for each in found if _is_network(each) or "plugins" in each]
+
+
+@pytest.mark.parametrize("page", [page for page in told() if networks(page)], ids=str)
+def test_validate_has_nothing_to_say_about_a_network(page: Page):
+    """No warning either, and nothing that the page's own policy, where it has one, would refuse."""
+    shown = [json.loads(block.text) for block in page.blocks if block.info == "json"]
+    policy = next((NodeConf.parse(each) for each in shown if "allowedDestinations" in each), None)
+    for text in networks(page):
+        found = validate.examine(str(page), text.encode(), policy=policy, namespace="core-a")
+        assert [str(finding) for finding in found.findings] == []
+
+
+def test_replicas_name_addresses_that_static_takes():
+    (block,) = [each for each in blocks("yaml") if '"ips": [' in each.text]
+    network, *replicas = yaml.safe_load_all(block.text)
+    templates = [each["spec"]["template"] for each in replicas]
+    texts = [each["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] for each in templates]
+    asked = [each for text in texts for each in json.loads(text)]
+    assert [each["spec"]["replicas"] for each in replicas] == [1, 1]
+    assert {each["name"] for each in asked} == {network["metadata"]["name"]}
+    addresses = [address for each in asked for address in each["ips"]]
+    assert len(set(addresses)) == 2
+    chain = json.loads(network["spec"]["config"])
+    chain["plugins"][0]["ipam"]["addresses"] = [{"address": each} for each in addresses]
+    assert validate.examine("f", json.dumps(chain).encode()).findings == []
+
+
+def test_what_a_pod_gets_for_a_pool_is_what_the_page_says():
+    page = pages()["docs/pools.md"]
+    (text,) = networks(page)
+    chain = json.loads(json.loads(text)["spec"]["config"])
+    conf = NetConf.parse(chain["plugins"][1] | {"cniVersion": "1.0.0", "name": "gateway"})
+    subnets, vpc = (ip_network("10.10.1.0/24"),), (ip_network("10.10.0.0/16"),)
+    eni = Eni("eni-1", "", 1, "vpc-1", "subnet-1", subnets, vpc)
+    made = pod_plan(conf, [ip_interface("192.168.0.2/32")], (), eni, 100, "net1")
+    given = {str(each).replace("lookup 100", "lookup T") for each in made.rules}
+    given |= {str(each).removesuffix(" table 100") for each in made.routes}
+    rows = [line.split("|")[1] for _, line in page.prose if line.startswith("| `")]
+    named = {each for row in rows for each in re.findall(r"`((?:from|throw) [^`]+)`", row)}
+    assert len(named) == 2
+    assert named <= given
