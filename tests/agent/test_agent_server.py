@@ -309,6 +309,7 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.thorough(sample="test_two_hundred_at_once_are_all_answered")
 def test_more_calls_at_once_than_work_side_by_side(running: Running, many_descriptors: None) -> None:
     before, threads = descriptors(), threading.active_count()
     running.hold.clear()

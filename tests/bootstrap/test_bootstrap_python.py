@@ -178,6 +178,7 @@ def _held_while_installing_itself(checkout: Checkout) -> tuple[subprocess.Popen[
     raise AssertionError("the build was not reached")
 
 
+@pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
 def test_what_was_killed_half_way_is_not_taken_for_whole(checkout: Checkout):
     pin_anew(checkout)
     process, let_go = _held_while_installing_itself(checkout)
@@ -207,7 +208,7 @@ lab/bootstrap.sh demo && .venv/bin/floatipctl --help >/dev/null
 """
 
 
-@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
+@pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
 @pytest.mark.parametrize(
     ("size", "failed"),
     [("8m", "create .venv"), ("30m", "(fetch|install) the locked Python packages")],
@@ -231,7 +232,7 @@ def test_a_disk_is_full(checkout: Checkout, size: str, failed: str):
     assert "error" not in after.lower()
 
 
-@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
+@pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
 def test_two_at_once(checkout: Checkout):
     """The second waits for the first, and finds nothing to do."""
     replace(checkout.path / "setup.cfg", r"\Z", "# changed\n")
@@ -247,7 +248,7 @@ def test_two_at_once(checkout: Checkout):
     assert (one.returncode, other.returncode) == (0, 0)
 
 
-@pytest.mark.thorough(sample="test_what_was_killed_half_way_is_not_taken_for_whole")
+@pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
 def test_the_checkout_was_moved(checkout: Checkout):
     """The programs of a .venv name its place, so it is made anew."""
     moved = Checkout(checkout.path.with_name("moved"), checkout.index)

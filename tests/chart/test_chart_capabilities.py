@@ -14,6 +14,7 @@ from lab.agent import PROGRAM as FLOATIPCTL
 from lab.chain import PluginError
 from lab.world import Lab
 from tests.chart.rendered import manifest
+from tests.samples import sampled
 
 pytestmark = pytest.mark.needs("root", "ip", "setpriv", "macvlan-plugin", "nft")
 
@@ -64,7 +65,7 @@ def test_with_them_it_attaches_guards_and_detaches(world, node):
     assert "169.254.0.0/16" not in _routes(node, pod)
 
 
-@pytest.mark.parametrize("lost", MAY)
+@pytest.mark.parametrize("lost", sampled("test_each_of_them_is_needed", MAY, MAY[:1]))
 def test_each_of_them_is_needed(world, node, lost):
     restart(node, [name for name in MAY if name != lost])
     pod = node.pod("web")
@@ -119,6 +120,7 @@ def test_the_uninstaller_cleans_the_node_with_them(world, node):
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
 
 
+@pytest.mark.thorough(sample="test_the_uninstaller_cleans_the_node_with_them")
 def test_by_force_the_guard_stays_while_a_pod_is_there(world, node, tmp_path):
     """Else the pod would reach instance metadata from then on, and nobody would put it back."""
     node.install_client()

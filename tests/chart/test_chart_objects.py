@@ -11,6 +11,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from tests.chart.rendered import CHART, LEAST, having, manifest, render
+from tests.samples import sampled
 
 pytestmark = pytest.mark.needs("helm")
 
@@ -106,7 +107,9 @@ def test_the_schemas_at_hand_reach_from_the_oldest_supported_on():
     assert len(SUPPORTED) >= 8
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize(
+    "name", sampled("test_valid_for_every_supported_kubernetes", COMBINATIONS, list(COMBINATIONS)[::4])
+)
 def test_valid_for_every_supported_kubernetes(name):
     for found in render(COMBINATIONS[name]).all:
         if found["kind"] == "PodMonitor":
@@ -127,7 +130,9 @@ def _validated(found, version):
     return kubernetes_validate.validate(json.loads(found), version, strict=True)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize(
+    "name", sampled("test_the_objects_belong_together", COMBINATIONS, list(COMBINATIONS)[::3])
+)
 def test_the_objects_belong_together(name):
     objects = render(COMBINATIONS[name])
     template = objects.one("DaemonSet")["spec"]["template"]

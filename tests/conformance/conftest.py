@@ -12,7 +12,7 @@ from lab.world import Lab
 from .harness import SCRIPT, Bench
 from .through import DIRECT_ONLY, Agents
 
-BOTH_WAYS = ("test_add.py", "test_process.py")
+BOTH_WAYS = ("test_add.py",)
 """What `make test` asks of both executables. The rest it asks of the client, as a cluster runs it, and
 of direct mode, which has the same operations, where it differs by design.
 """

@@ -64,7 +64,14 @@ def test_every_file_has_a_scenario() -> None:
     assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+REST = pytest.mark.thorough(sample="test_example[pattern-1.yaml under node-minimal.json]")
+SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.yaml")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(each, id=str(each), marks=() if each.file in SAMPLE else REST) for each in SCENARIOS],
+)
 def test_example(scenario: Scenario, lab: Lab, at: Node) -> None:
     before = on_lab.own_links(at)
 

@@ -287,8 +287,8 @@ def in_parts(test: str, rest: int) -> pytest.MarkDecorator:
 
 
 def first(moment: Moment) -> bool:
-    """Say whether this belongs to the sample: the first of each kind, before and after it."""
-    return moment.number == 1
+    """Say whether this belongs to the sample: after the first of each kind (before what comes next)."""
+    return moment.number == 1 and moment.when == "after"
 
 
 def part_of(

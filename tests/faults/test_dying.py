@@ -221,5 +221,5 @@ def test_a_del_whose_calls_are_lost_deletes_again(stages: list[Stage]) -> None:
 def test_the_parts_are_the_whole() -> None:
     found = [Moment(when, kind, n) for n in (1, 2, 3) for kind in "ab" for when in ("before", "after")]
     sample, *rest = (part_of(found, part) for part in (None, (0, 2), (1, 2)))
-    assert [str(moment) for moment in sample] == ["before a 1", "after a 1", "before b 1", "after b 1"]
+    assert [str(moment) for moment in sample] == ["after a 1", "after b 1"]
     assert sorted(map(str, found)) == sorted(str(moment) for part in (sample, *rest) for moment in part)

@@ -78,7 +78,7 @@ def every(test: str, nth: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("nth", cases)
 
 
-@every("test_two_claims_of_one_node_in_any_order", 3)
+@every("test_two_claims_of_one_node_in_any_order", 6)
 def test_two_claims_of_one_node_in_any_order(stages: list[Stage], nth: int) -> None:
     cases = [
         Case(order, enis, manner)

@@ -32,7 +32,12 @@ def works(mounts: Mounts, bin_dir: Path) -> bool:
     return done.returncode == 0 and "supportedVersions" in done.stdout
 
 
-@pytest.mark.parametrize("upgrade", [False, True], ids=["first", "upgrade"])
+FIRST = pytest.param(
+    False, id="first", marks=pytest.mark.thorough(sample="test_a_full_disk_changes_nothing[upgrade]")
+)
+
+
+@pytest.mark.parametrize("upgrade", [FIRST, pytest.param(True, id="upgrade")])
 def test_a_full_disk_changes_nothing(mounts, bin_dir, large, upgrade):
     """However much room there is: for a file's name, for half the interpreter, for all but the last page."""
     mounts.mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", bin_dir)

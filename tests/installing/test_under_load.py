@@ -198,6 +198,7 @@ def cut_client(bin_dir: Path) -> None:
         path.write_bytes(path.read_bytes()[:1000])
 
 
+@pytest.mark.thorough(sample="test_not_one_call_fails[10]")
 def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(node: Node) -> None:
     if node.node.agent.is_running:
         node.node.stop_agent()

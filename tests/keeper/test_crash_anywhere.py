@@ -217,7 +217,7 @@ def every_fate(record: Fate) -> Iterator[Fate]:
                 yield Fate(what, at)
 
 
-SAMPLE = 9
+SAMPLE = 19
 """``make test`` tells a story for every so many fates: odd, so that it meets each of the four."""
 
 

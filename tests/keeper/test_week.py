@@ -338,11 +338,11 @@ def descriptors() -> int:
 @pytest.mark.parametrize(
     ("seed", "days"),
     [
-        pytest.param(2, 1, id="a day"),
-        pytest.param(1, 7, id="a week", marks=pytest.mark.thorough(sample="test_a_week[a day]")),
+        pytest.param(2, 0.5, id="half a day"),
+        pytest.param(1, 7, id="a week", marks=pytest.mark.thorough(sample="test_a_week[half a day]")),
     ],
 )
-def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days: int) -> None:
+def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days: float) -> None:
     in_order(monkeypatch)
     cluster = WholeCluster(tmp_path, "abc", ("rtb-1", "rtb-2"))
     week = Week(cluster, random.Random(seed))  # noqa: S311 (a test that can be repeated)

@@ -251,10 +251,10 @@ def has_a_pod_to_start(process):
     assert any(ACTS[0] in line for line in process.stdout)
 
 
-LONG = pytest.mark.thorough(sample="test_ctrl_c_leaves_nothing[has_a_pod_to_start]")
-
-
-@pytest.mark.parametrize("when", [pytest.param(has_begun_to_build, marks=LONG), has_a_pod_to_start])
+@pytest.mark.thorough(
+    sample="tests/lab/test_network_world.py::test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away"
+)
+@pytest.mark.parametrize("when", [has_begun_to_build, has_a_pod_to_start])
 def test_ctrl_c_leaves_nothing(when):
     """Ctrl-C reaches everything that runs in the terminal, plugins included."""
     process = subprocess.Popen(

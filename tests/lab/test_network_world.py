@@ -86,6 +86,7 @@ def test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away(another):
     assert left(prefix) == []
 
 
+@pytest.mark.thorough(sample="tests/lab/test_network_agent.py::test_the_agent_of_a_killed_lab_is_swept")
 def test_what_a_killed_lab_left_is_swept(another):
     process, prefix = another
     assert left(prefix)

@@ -34,6 +34,7 @@ def lose(lab: Lab, node: Node) -> None:
         ec2.delete_network_interface(NetworkInterfaceId=eni["NetworkInterfaceId"])
 
 
+@pytest.mark.thorough(sample="tests/sweep/test_sweep.py::test_this_nodes_own_interfaces_and_live_claims")
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back():
     """The sweep's delete is under way while another node's ADD takes the blackhole over: it hits that."""
