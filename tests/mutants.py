@@ -25,7 +25,7 @@ SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake. ``tests`` are what pytest is called with."""
+    """One mistake. ``module``: of the package, or a file's path. ``tests`` are what pytest is called with."""
 
     name: str
     module: str
@@ -42,6 +42,7 @@ ORDER = "tests/keeper/test_order.py"
 PROMISES = "tests/keeper/test_promises.py"
 DELETED = "tests/keeper/test_deleted_for_good.py"
 WAITING = "tests/agent/test_waiting.py"
+CHART = "install/helm/cni-floatip/templates/_helpers.tpl"
 
 MUTANTS = (
     Mutant(
@@ -565,13 +566,27 @@ MUTANTS = (
         "if reach is None:",
         "of two networks with the same address none is warned of",
         "tests/config/test_validate_networks.py",
+        "nodes-kept",
+        CHART,
+        '{{- if ne (get $selector "floatip") "true" -}}',
+        "{{- if false -}}",
+        "an upgrade takes the agents off nodes unasked",
+        "tests/chart/test_chart_nodes.py",
+    ),
+    Mutant(
+        "nodes-labelled",
+        CHART,
+        '(.Values.nodeSelector | default (dict "floatip" "true"))',
+        '(.Values.nodeSelector | default (dict "kubernetes.io/os" "linux"))',
+        "every Linux node runs an agent, which may write the route tables",
+        "tests/chart/test_chart_nodes.py",
     ),
 )
 
 
 def planted(mutant: Mutant, copy: Path) -> str:
     """Return what becomes of ``mutant`` in ``copy``: "killed", "survived", or why it could not be planted."""
-    source = copy / "cni_floatip" / f"{mutant.module}.py"
+    source = copy / (mutant.module if "." in mutant.module else f"cni_floatip/{mutant.module}.py")
     text = source.read_text()
     if (times := text.count(mutant.there)) != 1:
         return f"its place is there {times} times"
@@ -605,7 +620,7 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        for name in ("cni_floatip", "tests", "lab"):
+        for name in ("cni_floatip", "tests", "lab", "install"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / name, copy)

@@ -49,7 +49,7 @@ def test_it_is_of_the_node(least):
     assert least.pod["hostNetwork"] is True
     assert least.pod["priorityClassName"] == "system-node-critical"
     assert least.pod["tolerations"] == [{"operator": "Exists"}]
-    assert least.pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert least.pod["nodeSelector"] == {"floatip": "true"}
     assert least.pod["dnsPolicy"] == "Default"
     assert not least.pod.get("hostPID")
     assert least.one("DaemonSet")["spec"]["updateStrategy"] == {

@@ -62,7 +62,7 @@ COMBINATIONS = {
         extraNetnsDirs=["/run/containerd/a/netns", "/run/containerd/b/netns"],
     ),
     "chosen nodes": _all_of_these(
-        nodeSelector={"floatip": "true"},
+        nodeSelector={"role": "floating"},
         affinity={"nodeAffinity": None},
         tolerations=[
             {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5}

@@ -146,7 +146,8 @@ def notes(values, tmp_path):
 def test_helm_says_what_was_allowed_and_what_is_next(tmp_path):
     said = notes(LEAST, tmp_path)
     assert "192.168.0.0/24 for core-*" in said
-    assert "exec ds/cni-floatip -- floatipctl doctor" in said
+    assert "exec $pod -- floatipctl doctor" in said
+    assert "kubectl get nodes -l floatip=true\n" in said
     said = notes(having("uninstall.enabled", True), tmp_path)
     assert "helm uninstall cni-floatip" in said
     assert "doctor" not in said
@@ -189,7 +190,7 @@ OTHERWISE = {
     "cniBinDir": "/usr/libexec/cni",
     "netnsDir": "/var/run/netns",
     "extraNetnsDirs": ["/run/containerd/netns"],
-    "nodeSelector": {"floatip": "true"},
+    "nodeSelector": {"role": "floating"},
     "affinity": {"podAffinity": {}},
     "tolerations": [],
     "priorityClassName": "system-cluster-critical",

@@ -183,3 +183,21 @@ capabilities:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* The nodes that run an agent. The default is not in values.yaml, because helm would add it to what is given. */ -}}
+{{- define "floatip.nodeSelector" -}}
+{{- toYaml (.Values.nodeSelector | default (dict "floatip" "true")) -}}
+{{- end -}}
+
+{{- /* Refuse an upgrade that would take the agents off nodes by the default alone. `lookup` finds nothing where helm
+       renders without a cluster (helm template, Argo CD). */ -}}
+{{- define "floatip.keptNodes" -}}
+{{- if not .Values.nodeSelector -}}
+{{- with lookup "apps/v1" "DaemonSet" .Release.Namespace (include "floatip.fullname" .) -}}
+{{- $selector := dig "spec" "template" "spec" "nodeSelector" dict . | default (dict "kubernetes.io/os" "linux") -}}
+{{- if ne (get $selector "floatip") "true" -}}
+{{- fail (printf "nodeSelector is not set, and its default is {floatip: \"true\"} now. The agents of the daemon set %s/%s run on nodes with %s; they would leave those without the label, and nobody would look after the floating IPs there. Label the nodes that have ENIs for floating IPs, then say that you did:\n  kubectl label node NAME floatip=true\n  nodeSelector: {\"floatip\":\"true\"}\nor keep the agents where they are:\n  nodeSelector: %s\n" .metadata.namespace .metadata.name (toJson $selector) (toJson $selector)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
