@@ -57,6 +57,7 @@ class Played:
             REGION=self.cloud.region,
             ACCOUNT=account,
             TAG_VALUE=TAG,
+            VPC="vpc-0a1b2c3d4e5f60718",
             OWNER_ACCOUNT=self.owner,
             OWNER_ROLE="floatip-routes",
             AGENT_ROLE="floatip-agent",

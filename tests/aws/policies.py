@@ -2,8 +2,10 @@
 
 "Policy evaluation logic", IAM User Guide: nothing is allowed that no statement allows, and an explicit deny
 beats every allow. Within a statement, action and resource must match, and all of the conditions must hold: a
-key that the request does not carry fulfils none of the operators here. What is not modelled (NotAction,
-policy variables, other operators) is refused, so that no policy passes because it was not understood.
+key that the request does not carry fulfils none of the operators here, and neither does a value with a policy
+variable that it does not carry. A session policy gives nothing: what it and the role's policies both allow is
+allowed. What is not modelled (NotAction, variables elsewhere, other operators) is refused, so that no policy
+passes because it was not understood.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 SHIPPED = Path(__file__).parents[2] / "install" / "iam"
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9-]*>")
+VARIABLE = re.compile(r"\$\{(aws:PrincipalTag/[^}*?$]+)\}")
 KEYS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
 
 
@@ -52,10 +55,17 @@ class Statement:
             and (not self.resources or any(like(each, request.resource) for each in self.resources))
             and (not self.principals or request.principal in self.principals)
             and all(
-                key in request.context and OPERATORS[operator](values, request.context[key])
+                key in request.context
+                and OPERATORS[operator](_filled(values, request.context), request.context[key])
                 for operator, key, values in self.conditions
             )
         )
+
+
+def _filled(values: tuple[str, ...], context: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values with their variables replaced, without those that the request has no value for."""
+    known = [value for value in values if all(name in context for name in VARIABLE.findall(value))]
+    return tuple(VARIABLE.sub(lambda found: context[found[1]], value) for value in known)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,10 @@ class Policy:
     def allows(self, request: Request) -> bool:
         matching = [each for each in self.statements if each.matches(request)]
         return bool(matching) and all(each.allows for each in matching)
+
+    def __or__(self, other: Policy) -> Policy:
+        """Return what both together give, as two policies of one role do."""
+        return Policy(self.statements + other.statements)
 
     def without(self, statement: Statement) -> Policy:
         return Policy(tuple(each for each in self.statements if each != statement))
@@ -89,6 +103,17 @@ class Policy:
                     )
 
 
+@dataclass(frozen=True)
+class Session:
+    """What a session may that was begun with a session policy."""
+
+    role: Policy
+    policy: Policy
+
+    def allows(self, request: Request) -> bool:
+        return self.role.allows(request) and self.policy.allows(request)
+
+
 def read(name: str, **values: str) -> Policy:
     """Return a policy of ``install/iam``; ``ROUTE_TABLE_1`` fills ``<ROUTE-TABLE-1>``."""
     text = (SHIPPED / f"{name}.json").read_text()
@@ -106,7 +131,9 @@ def parse(document: Mapping[str, Any]) -> Policy:
 
 def _statement(said: Mapping[str, Any]) -> Statement:
     assert set(said) <= KEYS, f"not modelled: {set(said) - KEYS}"
-    assert "${" not in json.dumps(said), "not modelled: policy variables"
+    elsewhere = {key: value for key, value in said.items() if key != "Condition"}
+    assert "${" not in json.dumps(elsewhere), "not modelled: policy variables but in conditions"
+    assert "${" not in VARIABLE.sub("", json.dumps(said)), "not modelled: this policy variable"
     assert ("Resource" in said) != ("Principal" in said)
     conditions = [
         (operator, key, _several(values))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 from cni_floatip import doctor, sdk
 from lab.ec2.journal import Call
 from tests.aws.agents_at_work import GUEST, TAG, Played, playing
-from tests.aws.policies import PLACEHOLDER, SHIPPED, Policy, Request, parse, read
+from tests.aws.policies import PLACEHOLDER, SHIPPED, Policy, Request, Session, parse, read
 from tests.conftest import require
 
 pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin")
@@ -35,16 +35,29 @@ def played() -> Iterator[Played]:
 
 CASES = {
     "agent-by-tag": ("a1", False),
+    "agent-by-tag-from-vpc": ("a1", False),
+    "agent-by-cluster": ("a1", False),
     "agent-in-shared-vpc": ("b1", False),
     "owner-role": ("b1", True),
 }
 """Policy -> who has it: a node, in its own name or in the name of the owner of the VPC."""
+VPC = "vpc-0a1b2c3d4e5f60718"
+CARRIED = {
+    "agent-by-tag-from-vpc": {"aws:SourceVpc": VPC},
+    "agent-by-cluster": {"aws:PrincipalTag/eks-cluster-name": TAG},
+}
+"""What every request of a case carries besides: whose endpoint it came through, Pod Identity's tags."""
 
 
 def _needed(played: Played, name: str, calls: tuple[Call, ...] | None = None) -> tuple[Policy, list[Request]]:
     node, as_owner = CASES[name]
     own = GUEST if node == "b1" else played.owner
-    return played.fill(name, own), played.needs(node, played.owner if as_owner else own, calls=calls)
+    needed = played.needs(node, played.owner if as_owner else own, calls=calls)
+    return played.fill(name, own), [_carrying(need, CARRIED.get(name, {})) for need in needed]
+
+
+def _carrying(need: Request, more: Mapping[str, str]) -> Request:
+    return replace(need, context={**need.context, **more})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -70,8 +83,11 @@ def test_a_sweep_needs_no_more(played: Played, name: str) -> None:
     assert bool(deletes) == (name != "agent-in-shared-vpc")
 
 
+ALL_THREE = {"SecurityGroups", "NetworkAcls", "TransitGatewayVpcAttachments"}
 BEYOND = {
-    "agent-by-tag": {"SecurityGroups", "NetworkAcls", "TransitGatewayVpcAttachments"},
+    "agent-by-tag": ALL_THREE,
+    "agent-by-tag-from-vpc": ALL_THREE,
+    "agent-by-cluster": ALL_THREE,
     "agent-in-shared-vpc": {"SecurityGroups", "NetworkAcls"},
     "owner-role": {"TransitGatewayVpcAttachments"},
 }
@@ -103,6 +119,25 @@ def _listed(played: Played) -> set[str]:
     return {played.lab.tables[name] for name in ("a", "client")}
 
 
+def _group(played: Played) -> Session:
+    """One role for several groups of nodes, with the session policy of the group of these two tables."""
+    role = played.fill("agent-by-tag", played.owner) | read("doctor")
+    return Session(role, played.fill("session-of-a-group", played.owner))
+
+
+def test_a_groups_session(played: Played) -> None:
+    """All that its agents and its doctor call, about its own tables; and nothing in it is unused."""
+    group = _group(played)
+    called = played.calls + played.diagnosed
+    needed = [
+        n for n in played.needs("a1", played.owner, calls=called) if _table(n) in _listed(played) | {""}
+    ]
+    assert {_table(need) for need in needed} == _listed(played) | {""}
+    assert [str(need) for need in needed if not group.allows(need)] == []
+    smaller = [(what, Session(group.role, less)) for what, less in group.policy.smaller()]
+    assert [what for what, less in smaller if all(less.allows(need) for need in needed)] == []
+
+
 def test_the_owner_lets_the_agents_role_in(played: Played) -> None:
     trust = played.fill("owner-role-trust", GUEST)
     agent, other = (f"arn:aws:iam::{GUEST}:role/{name}" for name in ("floatip-agent", "somebody"))
@@ -127,14 +162,14 @@ def _one(played: Played, name: str, action: str) -> tuple[Policy, Request]:
     return policy, next(need for need in needed if need.action == action)
 
 
-@pytest.mark.parametrize("name", ["agent-by-tag", "owner-role"])
+@pytest.mark.parametrize("name", ["agent-by-tag", "agent-by-tag-from-vpc", "owner-role"])
 @pytest.mark.parametrize("action", ["ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:DeleteRoute"])
 def test_tables_without_the_tag(played: Played, name: str, action: str) -> None:
     policy, need = _one(played, name, action)
     assert policy.allows(need)
-    assert not policy.allows(Request(action, need.resource, {}))
-    assert not policy.allows(Request(action, need.resource, {"aws:ResourceTag/floatip": "another"}))
-    assert not policy.allows(Request(action, need.resource, {"aws:ResourceTag/Name": TAG}))
+    more = CARRIED.get(name, {})
+    for tags in ({}, {"aws:ResourceTag/floatip": "another"}, {"aws:ResourceTag/Name": TAG}):
+        assert not policy.allows(Request(action, need.resource, {**tags, **more})), tags
     elsewhere = need.resource.replace(":eu-", ":us-")
     assert not policy.allows(Request(action, elsewhere, need.context))
 
@@ -144,6 +179,65 @@ def test_another_table_by_arn(played: Played) -> None:
     needed = [need for need in played.needs("a1", played.owner) if _table(need)]
     assert {_table(need) for need in needed} > _listed(played)
     assert {_table(need) for need in needed if policy.allows(need)} == _listed(played)
+
+
+ROUTES = ("ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:DeleteRoute")
+
+
+def test_a_table_of_another_group(played: Played) -> None:
+    """It has the same tag, so the role may write it; the group's session may not."""
+    group = _group(played)
+    writes = [n for n in played.needs("a1", played.owner) if _table(n) not in _listed(played) | {""}]
+    assert writes
+    others = [replace(need, action=action) for need in writes for action in ROUTES]
+    assert all(group.role.allows(need) for need in others)
+    assert not any(group.allows(need) for need in others)
+
+
+def test_a_session_gives_nothing_that_the_role_has_not(played: Played) -> None:
+    group = _group(played)
+    routes = [n for n in played.needs("a1", played.owner) if _table(n) in _listed(played)]
+    assert routes
+    assert not any(group.allows(replace(need, context={})) for need in routes), "a table that lost its tag"
+
+
+def test_a_session_policy_is_small_enough() -> None:
+    """STS takes 2048 characters of it; EKS passes it on as it is given. Ten tables are possible."""
+    arn = "arn:aws:ec2:ap-southeast-2:111122223333:route-table/rtb-0a1b2c3d4e5f60718"
+    said = json.loads((SHIPPED / "session-of-a-group.json").read_text())
+    (writes,) = [each for each in said["Statement"] if each["Sid"] == "WriteRoutesInTheseTables"]
+    writes["Resource"] = [arn] * 10
+    assert len(json.dumps(said, separators=(",", ":"))) <= 2048
+
+
+@pytest.mark.parametrize("way", [{}, {"aws:SourceVpc": "vpc-0"}, {"aws:SourceIp": "198.51.100.7"}], ids=str)
+def test_stolen_credentials_are_of_no_use_outside_the_vpc(played: Played, way: Mapping[str, str]) -> None:
+    """Without an endpoint the request names no VPC. Looking is possible from anywhere."""
+    policy, needed = _needed(played, "agent-by-tag-from-vpc")
+    outside = [replace(need, context=_without(need, "aws:SourceVpc") | way) for need in needed]
+    assert {need.action for need in outside if not policy.allows(need)} == {
+        *ROUTES,
+        "ec2:ModifyNetworkInterfaceAttribute",
+    }
+
+
+def _without(need: Request, key: str) -> dict[str, str]:
+    return {name: value for name, value in need.context.items() if name != key}
+
+
+@pytest.mark.parametrize("cluster", [None, "another", "", "*"], ids=str)
+def test_tables_of_another_cluster(played: Played, cluster: str | None) -> None:
+    """A session without Pod Identity's tags writes nothing, not even in a table that has no tag either."""
+    policy, needed = _needed(played, "agent-by-cluster")
+    writes = [need for need in needed if not need.action.startswith("ec2:Describe")]
+    key = "aws:PrincipalTag/eks-cluster-name"
+    tags = {} if cluster is None else {key: cluster}
+    assert {need.action for need in writes} == {*ROUTES, "ec2:ModifyNetworkInterfaceAttribute"}
+    for need in writes:
+        assert policy.allows(need)
+        assert not policy.allows(replace(need, context=_without(need, key) | tags)), str(need)
+    untagged = [replace(need, context=_without(need, "aws:ResourceTag/floatip")) for need in writes]
+    assert not any(policy.allows(replace(need, context=_without(need, key))) for need in untagged)
 
 
 @pytest.mark.parametrize("name", ["agent-by-tag", "agent-in-shared-vpc"])
@@ -239,6 +333,25 @@ def test_pod_identity_lets_the_service_account_in_alone() -> None:
         assert not trust.allows(replace(asked, context={**asked.context, key: "another"})), key
 
 
+def test_pod_identity_without_tags_lets_the_clusters_associations_in_alone() -> None:
+    """A session policy goes with no tags. Which service accounts have the role, associations say."""
+    tagged, trust = (read(name, **FILLED) for name in ("trust-pod-identity", UNTAGGED))
+    for action in ("sts:AssumeRole", "sts:TagSession"):
+        said = _pod_identity(action)
+        asked = replace(
+            said, context={key: said.context[key] for key in ("aws:SourceAccount", "aws:SourceArn")}
+        )
+        assert not tagged.allows(asked)
+        assert trust.allows(asked)
+        for key in asked.context:
+            assert not trust.allows(replace(asked, context={**asked.context, key: f"{asked.context[key]}2"}))
+            assert not trust.allows(replace(asked, context=_without(asked, key)))
+        assert not trust.allows(replace(asked, principal="ec2.amazonaws.com"))
+
+
+UNTAGGED = "trust-pod-identity-without-tags"
+
+
 def test_irsa_lets_the_service_account_in_alone() -> None:
     trust = read("trust-irsa", **FILLED)
     assert trust.allows(_web_identity())
@@ -300,9 +413,10 @@ def test_an_explicit_deny_beats_every_allow() -> None:
     [
         {"NotAction": "ec2:*"},
         {"Action": "a:b", "Resource": "${aws:PrincipalTag/x}"},
+        {"Action": "a:b", "Resource": "*", "Condition": {"StringEquals": {"k": "${aws:username}"}}},
         {"Action": "a:b", "Resource": "*", "Condition": {"NumericLessThan": {"k": "1"}}},
     ],
-    ids=["NotAction", "variable", "operator"],
+    ids=["NotAction", "variable", "another variable", "operator"],
 )
 def test_what_is_not_modelled_is_refused(said) -> None:
     with pytest.raises(AssertionError):
