@@ -37,6 +37,7 @@ GIVEN = {
     "NodeSubnetA": "subnet-a",
     "ZoneB": "eu-central-1b",
     "NodeSubnetB": "subnet-b",
+    "Namespaces": "core-*",
     "EniSubnetCidrs": "10.10.1.0/24,10.10.2.0/24,10.10.3.0/24,10.10.4.0/24,10.10.5.0/24,10.10.6.0/24",
 }
 THIRD_ZONE = {"ZoneC": "eu-central-1c", "NodeSubnetC": "subnet-0c"}

@@ -313,6 +313,9 @@ def test_an_instance_that_is_gone(place: Place) -> None:
 # -- what it may do ----------------------------------------------------------------------------------------
 
 
+GROUPS = tuple(f"floatip-nodes-{zone}" for zone in "abc")
+
+
 def _needs(place: Place, call: Call) -> Iterator[Request]:
     """Yield what a call needs ("Actions, resources, and condition keys for Amazon EC2")."""
     arn = f"arn:aws:ec2:{place.ec2.region}:{place.ec2.account}"
@@ -332,8 +335,9 @@ def _needs(place: Place, call: Call) -> Iterator[Request]:
         eni = {"aws:ResourceTag/floatip": "core"}
         yield Request(action, f"{arn}:network-interface/{params['NetworkInterfaceId']}", eni, said=said)
         if call.action == "AttachNetworkInterface" or "Attachment" in params:
-            node = {"aws:ResourceTag/Name": "core-floatip-nodes"}
-            yield Request(action, f"{arn}:instance/i-1", node, said=said)
+            for group in GROUPS:  # Auto Scaling's own tag, which nobody else can set
+                node = {"aws:ResourceTag/aws:autoscaling:groupName": group}
+                yield Request(action, f"{arn}:instance/i-1", node, said=said)
 
 
 def _policy(place: Place) -> policies.Policy:
@@ -355,8 +359,8 @@ def test_its_policy(place: Place) -> None:
     policy = _policy(place)
     needed = [need for call in place.ec2.journal for need in _needs(place, call)]
     groups = "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup"
-    group = f"{groups}:0a-1b:autoScalingGroupName/floatip-nodes-a"
-    needed.append(Request("autoscaling:CompleteLifecycleAction", group))
+    complete = "autoscaling:CompleteLifecycleAction"
+    needed += [Request(complete, f"{groups}:0a-1b:autoScalingGroupName/{group}") for group in GROUPS]
     needed += [
         Request(f"logs:{name}", "[FloatingEnisLog.Arn]") for name in ("CreateLogStream", "PutLogEvents")
     ]
@@ -371,6 +375,14 @@ def test_it_touches_nothing_of_others(place: Place) -> None:
     for action in ("ModifyNetworkInterfaceAttribute", "DeleteNetworkInterface", "AttachNetworkInterface"):
         assert policy.allows(Request(f"ec2:{action}", f"{arn}:network-interface/eni-1", ours))
         assert not policy.allows(Request(f"ec2:{action}", f"{arn}:network-interface/eni-1"))
-    assert not policy.allows(Request("ec2:AttachNetworkInterface", f"{arn}:instance/i-1"))
+    whoever_tags = {"aws:ResourceTag/Name": "core-floatip-nodes"}
+    another_stack = {"aws:ResourceTag/aws:autoscaling:groupName": "floatip-nodes-2-a"}
+    for tags in ({}, whoever_tags, another_stack):
+        assert not policy.allows(Request("ec2:AttachNetworkInterface", f"{arn}:instance/i-1", tags)), tags
+    groups = "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:0a-1b:autoScalingGroupName"
+    complete = "autoscaling:CompleteLifecycleAction"
+    assert policy.allows(Request(complete, f"{groups}/floatip-nodes-a"))
+    for group in ("floatip-nodes-2-a", "floatip-nodes-d", "floatip-nodes"):
+        assert not policy.allows(Request(complete, f"{groups}/{group}")), group
     assert not policy.allows(Request("ec2:CreateTags", f"{arn}:network-interface/eni-1"))
     assert not policy.allows(Request("ec2:CreateNetworkInterface", f"{arn}:subnet/subnet-1"))

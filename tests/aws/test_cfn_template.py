@@ -28,6 +28,7 @@ EVERYTHING = {
     "WarmPerZone": "2",
     "Endpoints": "true",
     "AgentServiceAccount": "cni-floatip",
+    "Namespaces": "core-*,signalling",
 }
 SHAPES = {
     "two zones, nothing else": {},
@@ -72,6 +73,10 @@ def test_the_programs_in_it_are_the_files_beside_it() -> None:
     for template, programs in ((NODES, 5), (DUMMY, 1)):
         text = template.read_text()
         assert embed.embedded(text) == text
+        for _, _, name, program in embed.BLOCK.findall(text):
+            left = [line.strip() for line in program.splitlines() if line.strip()]
+            file = [line.strip() for line in (SHIPPED / name).read_text().splitlines() if line.strip()]
+            assert left == [line for line in file if not re.match("#(?!!)", line)], name
         assert embed.embedded(text.replace("import json", "import nothing").replace("9001", "1500")) == text
         assert len(embed.BLOCK.findall(text)) == programs
 
@@ -202,6 +207,7 @@ def test_dummy_subnet_is_reserved_whole(ipv6: str) -> None:
     said = yaml.safe_load(stack.outputs()["AllowedDestinations"])
     policy = NodeConf.parse({"allowedDestinations": said})
     assert {str(each.cidr) for each in policy.allowed_destinations} == ranges
+    assert {each.namespaces for each in policy.allowed_destinations} == {("core-*",)}
 
 
 def test_floating_ranges_are_let_in_as_ranges(stack: Stack) -> None:
@@ -368,7 +374,20 @@ def test_user_data_for_nodeadm(stack: Stack) -> None:
         "cidr": GIVEN["ServiceCidr"],
     }
     assert config["spec"]["kubelet"]["config"]["maxPods"] == 30
-    assert config["spec"]["kubelet"]["flags"] == ["--node-labels=floatip=true"]
+    assert config["spec"]["kubelet"]["flags"] == ["--node-labels=floatip=true,floatip-group=core"]
+    scaled = "k8s.io/cluster-autoscaler/node-template/label/"
+    for group in stack.of("AWS::AutoScaling::AutoScalingGroup").values():
+        tags = {each["Key"].removeprefix(scaled): each["Value"] for each in group["Tags"]}
+        assert tags == {"floatip": "true", "floatip-group": "core"}
+
+
+def test_the_tags_value_is_one_of_a_label_too() -> None:
+    """The kubelet does not start with a label that is none."""
+    pattern = Stack().document["Parameters"]["TagValue"]["AllowedPattern"]
+    for value in ("core", "a", "A.b_c-1", "x" * 63):
+        assert re.search(pattern, value), value
+    for value in ("core-", ".core", "", "x" * 64, "a b"):
+        assert not re.search(pattern, value), value
 
 
 def test_nodes_are_let_in_by_their_role(stack: Stack) -> None:
@@ -387,7 +406,9 @@ def test_user_data_writes_the_programs(stack: Stack) -> None:
     written = {each["path"]: each for each in config["write_files"]}
     for path in NODE.iterdir():
         (where,) = [each for each in written if each.endswith(f"/{path.name}")]
-        assert written[where]["content"] == path.read_text()
+        lines = path.read_text().splitlines(keepends=True)
+        program = [line for line in lines if not line.lstrip().startswith("#") or line.startswith("#!")]
+        assert written[where]["content"] == "".join(program)
     assert written["/usr/local/sbin/floatip-links"]["permissions"] == "0755"
     zones = [z for z in "ABC" if stack.parameters[f"Zone{z}"]]
     subnets = " ".join(f"[EniSubnet{z}{n}]" for z in zones for n in (1, 2))
@@ -458,6 +479,22 @@ def test_the_agents_policy_is_the_one_of_install_iam(full: Stack) -> None:
     assert "AgentRole" not in Stack().of("AWS::IAM::Role")
 
 
+def test_the_agents_write_through_the_vpcs_endpoint_alone() -> None:
+    stack = Stack(AgentServiceAccount="cni-floatip", WritesThroughEndpoint="true")
+    (policy, _) = stack.of("AWS::IAM::Role")["AgentRole"]["Policies"]
+    where = {"REGION": "eu-central-1", "ACCOUNT": "111122223333", "TAG_VALUE": "core", "VPC": GIVEN["VpcId"]}
+    shipped = policies.read("agent-by-tag-from-vpc", **where)
+    assert policies.parse(plain(policy["PolicyDocument"])) == shipped
+
+
+def test_vpc_cni_may_have_a_role_of_its_own() -> None:
+    role = Stack(VpcCniPolicy="false").of("AWS::IAM::Role")["NodeRole"]
+    assert [arn.rpartition("/")[2] for arn in role["ManagedPolicyArns"]] == [
+        "AmazonEKSWorkerNodePolicy",
+        "AmazonEC2ContainerRegistryPullOnly",
+    ]
+
+
 def test_nodes_have_no_route_rights(full: Stack) -> None:
     role = full.of("AWS::IAM::Role")["NodeRole"]
     names = {arn.rpartition("/")[2] for arn in role["ManagedPolicyArns"]}
@@ -480,8 +517,10 @@ def test_outputs_are_values_for_the_chart(stack: Stack) -> None:
     ranges = {str(each.cidr) for each in policy.allowed_destinations}
     wanted = ("FloatingCidr", "FloatingIpv6Cidr")
     assert ranges == {str(ip_network(stack.parameters[name])) for name in wanted if stack.parameters[name]}
+    namespaces = {each.namespaces for each in policy.allowed_destinations}
+    assert namespaces == {tuple(stack.parameters["Namespaces"].split(","))}
     assert values["config"]["allowedRouteTables"] == {"tags": {"floatip": "core"}}
-    assert values["nodeSelector"]["floatip"] == "true"
+    assert values["nodeSelector"] == {"floatip": "true"}
     assert ("serviceAccount" in values) == bool(stack.parameters["AgentServiceAccount"])
     assert stack.outputs()["InterfaceNames"] == "floatip1,floatip2"
 
