@@ -581,6 +581,38 @@ MUTANTS = (
         "every Linux node runs an agent, which may write the route tables",
         "tests/chart/test_chart_nodes.py",
     ),
+    Mutant(
+        "session-of-a-group",
+        "install/iam/session-of-a-group.json",
+        "route-table/<ROUTE-TABLE-2>",
+        "route-table/*",
+        "a node of one group writes the tables of another",
+        "tests/aws/test_iam_policies.py",
+    ),
+    Mutant(
+        "stolen-credentials",
+        "install/iam/agent-by-tag-from-vpc.json",
+        '"<TAG-VALUE>",\n          "aws:SourceVpc": "<VPC>"\n',
+        '"<TAG-VALUE>"\n',
+        "credentials that left the VPC write routes",
+        "tests/aws/test_iam_policies.py",
+    ),
+    Mutant(
+        "stacks-namespaces",
+        "install/cloudformation/floatip-nodes.yaml",
+        '[{cidr: "${FloatingCidr}", namespaces: ["${In}"]}${Ipv6}]',
+        '[{cidr: "${FloatingCidr}"}${Ipv6}]',
+        "every namespace may have the stack's floating addresses",
+        "tests/aws/test_cfn_template.py -k outputs",
+    ),
+    Mutant(
+        "range-around",
+        "install/cloudformation/floatip-alerts.yaml",
+        "            - requestParameters: {destinationCidrBlock: [{anything-but: {suffix: !Ref Lengths}}]}\n",
+        "",
+        "a route of a range around the floating addresses is not reported",
+        "tests/aws/test_alerts.py",
+    ),
 )
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call over HTTP. ``outcome``: ``ok``, an error code, or in angle brackets what the lab did to it."""
+    """One call over HTTP. ``outcome``: ``ok``, an error code, or in angle brackets what the lab did to it.
+
+    ``program``: what the caller says it is (User-Agent).
+    """
 
     at: float
     caller: str
@@ -19,6 +22,7 @@ class Call:
     outcome: str
     seconds: float = 0.0
     account: str = ""
+    program: str = ""
 
     def __str__(self) -> str:
         where = " ".join(str(value) for value in self.params.values())

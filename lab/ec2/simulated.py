@@ -153,7 +153,8 @@ class SimulatedEC2:
             answer, outcome = None, f"<{e}>"
         action, params, account = (asked.action, asked.params, asked.account) if asked else ("?", {}, "")
         took = time.perf_counter() - started
-        self.journal.add(Call(arrived, caller, action, params, outcome, took, account))
+        program = request.headers.get("user-agent", "")
+        self.journal.add(Call(arrived, caller, action, params, outcome, took, account, program))
         return answer and dataclasses.replace(answer, headers={**answer.headers, "Date": self._date()})
 
     def _date(self) -> str:

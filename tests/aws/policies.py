@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement. ``resources`` is empty in a trust policy, ``principals`` in every other."""
+    """One statement. ``resources`` is empty in a trust policy, ``principals`` in an identity's."""
 
     sid: str
     allows: bool
@@ -134,7 +134,7 @@ def _statement(said: Mapping[str, Any]) -> Statement:
     elsewhere = {key: value for key, value in said.items() if key != "Condition"}
     assert "${" not in json.dumps(elsewhere), "not modelled: policy variables but in conditions"
     assert "${" not in VARIABLE.sub("", json.dumps(said)), "not modelled: this policy variable"
-    assert ("Resource" in said) != ("Principal" in said)
+    assert "Resource" in said or "Principal" in said  # a policy of a resource has both
     conditions = [
         (operator, key, _several(values))
         for operator, keys in said.get("Condition", {}).items()

@@ -17,6 +17,7 @@ from typing import Any
 
 SHIPPED = Path(__file__).parents[2] / "install" / "cloudformation"
 NODES, DUMMY = SHIPPED / "floatip-nodes.yaml", SHIPPED / "floatip-dummy-subnet.yaml"
+ALERTS = SHIPPED / "floatip-alerts.yaml"
 PSEUDO = {
     "AWS::Region": "eu-central-1",
     "AWS::AccountId": "111122223333",

@@ -15,7 +15,7 @@ import yaml
 
 from cni_floatip.nodeconf import NodeConf
 from tests.aws import policies
-from tests.aws.template import DUMMY, GIVEN, NODES, PSEUDO, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
+from tests.aws.template import ALERTS, DUMMY, GIVEN, NODES, PSEUDO, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
 
 EVERYTHING = {
     **THIRD_ZONE,
@@ -59,7 +59,7 @@ def full() -> Stack:
 def test_clean_under_cfn_lint() -> None:
     """With the informational rules, against today's resource schemas. One finding is ignored, in place."""
     linter = Path(sys.executable).with_name("cfn-lint")
-    argv = [linter, "--include-checks", "I", "--regions", *REGIONS, "--", NODES, DUMMY]
+    argv = [linter, "--include-checks", "I", "--regions", *REGIONS, "--", NODES, DUMMY, ALERTS]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert re.findall(r"ignore_checks: (\[.*?\])", NODES.read_text()) == ["[W1035]"]
@@ -536,6 +536,13 @@ def test_the_documented_deployment_gives_what_must_be_given() -> None:
     declared = Stack().document["Parameters"]
     assert given <= set(declared)
     assert {name for name, each in declared.items() if "Default" not in each} <= given
+    for template in (DUMMY, ALERTS):
+        (said,) = re.findall(rf"--template-file {template.name} ((?:.*\\\n)*.*)", readme)
+        given = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", said))
+        parameters = yaml.safe_load(re.sub(r"![A-Z]\w*", "", template.read_text()))["Parameters"]
+        assert (
+            {name for name, each in parameters.items() if "Default" not in each} <= given <= set(parameters)
+        )
     for name in set(re.findall(r"`([A-Z][a-z]+[A-Z][A-Za-z0-9]+)(?:=[a-z]+)?`", readme)):
         known = {**declared, **Stack(**EVERYTHING).document["Outputs"], "AllowedDestinations": 1}
         assert name in known or name.startswith(("Amazon", "Network")), name

@@ -12,13 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cni_floatip import doctor, sdk
 from lab.ec2.journal import Call
+from tests.aws import patterns
 from tests.aws.agents_at_work import GUEST, TAG, Played, playing
 from tests.aws.policies import PLACEHOLDER, SHIPPED, Policy, Request, Session, parse, read
+from tests.aws.template import ALERTS, Stack, plain
 from tests.conftest import require
 
 pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin")
@@ -288,6 +291,31 @@ def test_without_pod_identity_no_tags_are_carried(played: Played) -> None:
     needed = {need.action for need in played.needs("b1", GUEST, pod_identity=False)}
     assert "sts:AssumeRole" in needed
     assert "sts:TagSession" not in needed
+
+
+# -- what is reported ----------------------------------------------------------------------------------------
+
+
+def _alerts(played: Played) -> dict[str, Any]:
+    """The rule of the alerts' template, for the tables and ranges of what was played."""
+    ids = ",".join(played.lab.tables.values())
+    ranges = {"Beginnings": "192.168.0.,fd00:192:168:,10.10.254.", "Lengths": "/32,/128,/28,/64"}
+    (rule,) = Stack(ALERTS, RouteTables=ids, **ranges).of("AWS::Events::Rule").values()
+    return plain(rule["EventPattern"])
+
+
+def test_nothing_that_agents_do_is_reported(played: Played) -> None:
+    pattern = _alerts(played)
+    calls = [c for c in played.calls + played.swept + played.diagnosed if c.action in patterns.ROUTES]
+    ours = [patterns.event(call, played.cloud.region) for call in calls]
+    assert {each["detail"]["eventName"] for each in ours} == set(patterns.ROUTES)
+    assert {len(each["detail"]["requestParameters"]) for each in ours} >= {2, 3}
+    assert [each["detail"] for each in ours if patterns.matches(pattern, each)] == []
+    carried_out = [each for each in ours if "errorCode" not in each["detail"]]
+    for each in carried_out:  # the same by another program
+        each["detail"]["userAgent"] = "aws-cli/2.31.0"
+    assert carried_out
+    assert all(patterns.matches(pattern, each) for each in carried_out)
 
 
 # -- who gets the role ---------------------------------------------------------------------------------------
