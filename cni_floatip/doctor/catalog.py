@@ -332,9 +332,11 @@ _KINDS = (
         ERROR,
         "The instance has no ENI for floating IPs",
         "The primary ENI, those of VPC CNI and EFA-only ones cannot be used: no pod can have a floating IP"
-        " here.",
+        " here, and yet the agent's credentials here can write the route tables.",
         "attach a second ENI with the tag node.k8s.amazonaws.com/no_manage=true (install/cloudformation):"
-        " aws ec2 attach-network-interface --instance-id {instance} --device-index 1 ...",
+        " aws ec2 attach-network-interface --instance-id {instance} --device-index 1 ...; a node that is to"
+        " have none needs no agent: take the label that the chart's nodeSelector names off it"
+        " (kubectl label node NAME floatip-)",
     ),
     Kind(
         "enis",
