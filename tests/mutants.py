@@ -566,6 +566,8 @@ MUTANTS = (
         "if reach is None:",
         "of two networks with the same address none is warned of",
         "tests/config/test_validate_networks.py",
+    ),
+    Mutant(
         "nodes-kept",
         CHART,
         '{{- if ne (get $selector "floatip") "true" -}}',
