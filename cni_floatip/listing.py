@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from . import spooled
 from .claims import LATE_SECONDS, Claim, State
 from .documents import printable
 from .store import Problem
@@ -21,10 +22,15 @@ def table(claims: Sequence[Claim]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def document(claims: Sequence[Claim], problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return the claims as they are on disk, each with its state in one word."""
+def document(
+    claims: Sequence[Claim], problems: Sequence[Problem], files: Mapping[spooled.Owner, list[str]]
+) -> dict[str, Any]:
+    """Return the claims as they are on disk, each with its state in one word and its DELs in ``files``."""
     return {
-        "claims": [claim.document() | {"state": claim.state.value} for claim in claims],
+        "claims": [
+            claim.document() | {"state": claim.state.value, "spooled": spooled.files_of(claim, files)}
+            for claim in claims
+        ],
         "problems": [
             {"path": str(problem.path), "reason": problem.reason, "moved": problem.moved}
             for problem in problems

@@ -18,11 +18,12 @@ from pathlib import Path
 from . import installer, operations, request, wire
 from .agent.appearances import NAME as APPEARANCES
 from .agent.counts import NoCounts
-from .agent.spool import SUFFIX, Spool
+from .agent.spool import Spool
 from .claims import Claim, State
 from .errors import CniError, IoFailure, TryAgain
 from .model import Attachment, Link
 from .nodeconf import NodeConf
+from .spooled import SUFFIX
 from .world import World
 
 OF_DATA = ("claims", "corrupt", APPEARANCES, "lock")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from .. import wire
 from ..errors import CniError
+from ..spooled import SUFFIX, Owner, owner_of
 from .counts import Counts
 from .logs import Log
 
-SUFFIX = ".del"
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 30.0
 """A DEL that cannot be recorded (a full disk, a record of a newer release) is tried again after this."""
@@ -30,9 +30,6 @@ MOST_ASIDE = 256
 """How many files are kept that nobody understands."""
 TAKE_SECONDS = 10.0
 """How long an ADD waits for a DEL of its attachment that is being done; no DEL takes longer."""
-
-Owner = tuple[str, str]
-"""Container and interface, as the environment in a file names them."""
 
 
 class Spool:
@@ -103,7 +100,15 @@ class Spool:
 
     def owners(self) -> set[Owner]:
         """Return whose DELs wait, as far as anybody understands them."""
-        return {owner for name in self._names() if (owner := self._owner(name))}
+        return set(self.waiting())
+
+    def waiting(self) -> dict[Owner, list[str]]:
+        """Return the files by their owners, as far as anybody understands them."""
+        found: dict[Owner, list[str]] = {}
+        for name in self._names():
+            if owner := self._owner(name):
+                found.setdefault(owner, []).append(str(self._root / name))
+        return found
 
     def _names(self) -> list[str]:
         """Return the files that are whole, in an order that is always the same."""
@@ -115,13 +120,7 @@ class Spool:
     def _owner(self, name: str) -> Owner | None:
         """Return whose DEL a file holds; None for one that nobody understands. A name says no other later."""
         if name not in self._owners:
-            try:
-                with (self._root / name).open("rb") as file:
-                    length = file.read(4)
-                    block = file.read(min(int.from_bytes(length, "big"), wire.MOST_BODY))
-                env = wire.read_body(length + block).env
-                found = env.get("CNI_CONTAINERID", ""), env.get("CNI_IFNAME", "")
-            except (OSError, wire.Malformed):
+            if (found := owner_of(self._root / name)) is None:
                 return None
             with self._changed:
                 self._owners[name] = found

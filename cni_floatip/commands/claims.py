@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from ..documents import printable
 from . import add_data_dir, command, see_through
 
 
@@ -24,15 +25,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from .. import direct, listing
+    from .. import direct, listing, spooled
     from ..store import Store
 
-    directory = options.data_dir or direct.forgiving_policy(os.environ).data_dir
+    policy = None if options.data_dir else direct.forgiving_policy(os.environ)
+    directory = policy.data_dir if policy else options.data_dir
     see_through(directory)
     claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()
+    files = spooled.waiting(policy.spool_dir) if policy else {}
     if options.json:
-        sys.stdout.write(json.dumps(listing.document(claims, problems), indent=2) + "\n")
+        sys.stdout.write(json.dumps(listing.document(claims, problems, files), indent=2) + "\n")
     else:
         sys.stdout.write(listing.table(claims) if claims else "no claims\n")
+        sys.stdout.write("".join(f"{printable(told)}\n" for told in spooled.told(claims, files)))
         sys.stderr.write("".join(f"floatipctl: {problem}\n" for problem in problems))
     return 1 if problems else 0

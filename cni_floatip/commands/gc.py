@@ -28,13 +28,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from .. import direct, listing, operations
+    from .. import direct, listing, operations, spooled
     from ..nodeconf import NodeConf
 
     policy = NodeConf.load(direct.policy_path(os.environ))
     policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
     see_through(policy.data_dir)
-    world = replace(direct.world(policy, os.environ), log=lambda _: None)  # what it says comes back, too
+    world = replace(
+        direct.world(policy, os.environ), log=lambda *_, **__: None
+    )  # what it says comes back, too
     if not world.claims.exists():
         sys.stdout.write("no claims\n")
         return 0
@@ -44,6 +46,11 @@ def _gc(options: argparse.Namespace) -> int:
         before, _ = world.claims.all()
         told = operations.collect(world, dry_run=options.dry_run)
         after, _ = world.claims.all()
-    lines = [*told, *(listing.pending(before) if options.dry_run else listing.changes(before, after))]
+    waiting = spooled.told(after, spooled.waiting(policy.spool_dir))
+    lines = [
+        *told,
+        *waiting,
+        *(listing.pending(before) if options.dry_run else listing.changes(before, after)),
+    ]
     sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
     return 1 if not options.dry_run and any(listing.is_left(claim) for claim in after) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from typing import Any
 
 from . import command
 
@@ -44,7 +45,20 @@ def _interval(text: str) -> float:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .. import asking, direct, statusview
+    from .. import asking, direct, spooled, statusview
+    from ..errors import IoFailure, TryAgain
 
-    path = options.socket or direct.forgiving_policy(os.environ).socket_path
-    return statusview.write_status(lambda: asking.status(path), options.watch, as_json=options.json)
+    policy = None if options.socket else direct.forgiving_policy(os.environ)
+    path = policy.socket_path if policy else options.socket
+
+    def ask() -> dict[str, Any]:
+        try:
+            return asking.status(path)
+        except TryAgain as e:  # no agent: its DELs wait, and nobody else says so
+            files: list[str] = []
+            with contextlib.suppress(IoFailure):
+                found = spooled.waiting(policy.spool_dir) if policy else {}
+                files = [file for own in found.values() for file in own]
+            raise TryAgain(f"{e}; {spooled.sentence(files)}" if files else str(e)) from e
+
+    return statusview.write_status(ask, options.watch, as_json=options.json)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cni_floatip
-from cni_floatip import cli
+from cni_floatip import cli, wire
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.model import Attachment, Place, PodIdentity
 from cni_floatip.store import Store
@@ -170,6 +170,23 @@ def test_the_data_directory_is_the_node_configurations(data_dir: str, tmp_path: 
     shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
     assert (shown.returncode, shown.stdout.count("\n")) == (0, 3)
     assert "$.typo: unknown key" in shown.stderr
+
+
+def test_a_del_that_waits_for_the_agent_is_said(data_dir: str, tmp_path: Path) -> None:
+    """Its claim looks as if it were a pod's, and is to be released as soon as there is an agent."""
+    config, spool = tmp_path / "config.json", tmp_path / "spool"
+    config.write_text(json.dumps({"dataDir": data_dir, "spoolDir": str(spool)}))
+    spool.mkdir()
+    for name, container in (("1", "c1"), ("2", "c1"), ("3", "another")):
+        env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container, "CNI_IFNAME": "net1"}
+        (spool / f"{name}.del").write_bytes(wire.body_bytes(env, b"{}"))
+    (spool / "4.del").write_bytes(b"cut short")
+    (spool / "5.del.new").write_bytes(b"not whole yet")
+    told = f"vip/c1/net1: 2 DELs wait for the agent: {spool}/1.del, {spool}/2.del"
+    shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
+    assert (shown.returncode, shown.stdout.splitlines()[3:], shown.stderr) == (0, [told], "")
+    found = json.loads(floatipctl("claims", "--json", FLOATIP_CONFIG=str(config)).stdout)
+    assert [one["spooled"] for one in found["claims"]] == [[f"{spool}/1.del", f"{spool}/2.del"], []]
 
 
 def test_gc_needs_a_sound_policy(data_dir: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cni_floatip
+from cni_floatip import wire
 from cni_floatip.claims import LATE_SECONDS, Claim, ClaimedRoute, State
 from cni_floatip.model import Attachment, Place, PodIdentity
 from cni_floatip.store import Store
@@ -41,7 +42,8 @@ class Here:
         self.store = Store(str(directory / "state"), sleep=time.sleep, clock=time.monotonic)
         self.directory = directory
         config = directory / "config.json"
-        config.write_text(json.dumps({"dataDir": str(directory / "state")}))
+        self.spool = directory / "spool"
+        config.write_text(json.dumps({"dataDir": str(directory / "state"), "spoolDir": str(self.spool)}))
         self.environ = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(cni_floatip.__file__).parents[1]),
@@ -118,6 +120,18 @@ KEPT = "kept for 20 minutes in case a late write lands"
 def test_no_claims(here: Here) -> None:
     assert here.gc() == (0, "no claims\n")
     assert not (here.directory / "state").exists()
+
+
+def test_a_del_that_waits_for_the_agent_is_said(here: Here) -> None:
+    here.claim("c1", State.HELD)
+    here.claim("c2", State.HELD)
+    here.spool.mkdir()
+    env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c2", "CNI_IFNAME": "net1"}
+    (here.spool / "1.del").write_bytes(wire.body_bytes(env, b"{}"))
+    told = f"vip/c2/net1: 1 DEL waits for the agent: {here.spool}/1.del\n"
+    assert here.gc("--dry-run") == (0, told)
+    assert here.gc() == (0, told), "the agent does it: here it stays"
+    assert here.states() == {"c1": "held", "c2": "held"}
 
 
 def test_what_is_to_be_released_is_deleted_and_what_a_pod_holds_stays(here: Here) -> None:
