@@ -132,6 +132,21 @@ class Claim:
         """Whether this claim wants ``place`` to lead to its ENI."""
         return any(route.place == place and route.state.live for route in self.routes)
 
+    def subject(self, place: Place | None = None) -> dict[str, Any]:
+        """Return whom and what a line of the log about the claim (or ``place`` of it) is about, as fields."""
+        about: dict[str, Any] = {
+            "network": self.attachment.network,
+            "container": self.attachment.container,
+            "ifname": self.attachment.ifname,
+            "namespace": self.pod.namespace,
+            "pod": self.pod.name,
+            "addresses": tuple(map(str, (*self.addresses, *self.watched))),
+            "eni": self.eni,
+        }
+        if place:
+            return about | {"destination": str(place.destination), "table": place.table}
+        return about | {"tables": tuple(dict.fromkeys(route.place.table for route in self.routes))}
+
     def with_state(self, state: State, places: Iterable[Place] | None = None) -> Self:
         """Return the claim with ``places`` (all by default) in ``state``."""
         chosen = None if places is None else set(places)

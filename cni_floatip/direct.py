@@ -83,8 +83,8 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     )
 
 
-def log(sentence: str) -> None:
-    """Write for the operator. Nobody may be there to read, and nothing fails for that."""
+def log(sentence: str, *_: object, **__: object) -> None:
+    """Write for the operator: the sentence says it all. Nobody may read it, and nothing fails for that."""
     with contextlib.suppress(OSError):
         os.write(2, f"floatip: {sentence}\n".encode(errors="replace"))
 

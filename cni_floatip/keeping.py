@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 
 from .claims import Claim, ClaimedRoute, State
 from .model import Attachment, Place, Target
@@ -69,6 +69,17 @@ class Sight(Enum):
     NOT_GIVEN = "absent or a blackhole, and policy does not give it any more"
 
 
+class Outage(StrEnum):
+    """Why a live claim's route does not serve it: what status, log and metrics say, in one word."""
+
+    ABSENT = "absent"
+    BLACKHOLE = "blackhole"
+    SUPERSEDED = "superseded"
+    NOT_ENI = "not an ENI"
+    CUT_OFF = "cut off"
+    CHECKED = "source/dest check"
+
+
 class Act(Enum):
     """What is to be done about one place."""
 
@@ -81,27 +92,37 @@ class Act(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of DESIGN 6's table: what a live claim does, and what one that has ended does (nobody live)."""
+    """One row of DESIGN 6's table: what a live claim does, and what one that has ended does (nobody live).
+
+    ``outage``: what the live claim's address suffers meanwhile.
+    """
 
     live: Act
     becomes: State | None
     ended: Act
+    outage: Outage | None = None
     report: str = ""
 
 
 TABLE: Mapping[Sight, Row] = {
-    Sight.ABSENT: Row(Act.CREATE, None, Act.NOTHING),
+    Sight.ABSENT: Row(Act.CREATE, None, Act.NOTHING, Outage.ABSENT),
     Sight.OURS: Row(Act.NOTHING, State.HELD, Act.RELEASE),
-    Sight.OURS_BLACKHOLE: Row(Act.NOTHING, None, Act.RELEASE, "leads to our ENI and is a blackhole"),
-    Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING),
-    Sight.OTHER: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING),
-    Sight.NOT_ENI: Row(Act.NOTHING, None, Act.NOTHING, "a route that is not ours to replace is in its place"),
-    Sight.CUT_OFF: Row(Act.NOTHING, None, Act.NOTHING, CUT_OFF),
-    Sight.FORMER: Row(Act.NOTHING, None, Act.RELEASE, CUT_OFF),
-    Sight.TAKEN: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, CUT_OFF),
-    Sight.NOT_GIVEN: Row(Act.NOTHING, None, Act.NOTHING, "policy does not give it any more: not mended"),
+    Sight.OURS_BLACKHOLE: Row(
+        Act.NOTHING, None, Act.RELEASE, Outage.BLACKHOLE, "leads to our ENI and is a blackhole"
+    ),
+    Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING, Outage.BLACKHOLE),
+    Sight.OTHER: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.SUPERSEDED),
+    Sight.NOT_ENI: Row(
+        Act.NOTHING, None, Act.NOTHING, Outage.NOT_ENI, "a route that is not ours to replace is in its place"
+    ),
+    Sight.CUT_OFF: Row(Act.NOTHING, None, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
+    Sight.FORMER: Row(Act.NOTHING, None, Act.RELEASE, Outage.CUT_OFF, CUT_OFF),
+    Sight.TAKEN: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
+    Sight.NOT_GIVEN: Row(
+        Act.NOTHING, None, Act.NOTHING, None, "policy does not give it any more: not mended"
+    ),
 }
-"""What ``ended`` has no act for is ``gone``."""
+"""What ``ended`` has no act for is ``gone``. What policy gives no more suffers what is to be seen."""
 
 
 def sight(target: Target | None, eni: str, present: Collection[str]) -> Sight:
@@ -166,6 +187,7 @@ class Stake:
 class Verdict:
     """What is to be done about a place, by whom, and what the claims are to it from now on.
 
+    ``outages``: whom the place as it is does not serve, and why; None where nothing is judged.
     ``due``: when there will be something to do if the place stays as it is (on the clock of sightings).
     """
 
@@ -173,6 +195,7 @@ class Verdict:
     by: Stake | None = None
     states: Mapping[Attachment, State] = field(default_factory=dict)
     reports: Mapping[Attachment, str] = field(default_factory=dict)
+    outages: Mapping[Attachment, Outage] | None = None
     due: float | None = None
 
 
@@ -199,9 +222,12 @@ def judge(
     able = [stake for stake in live if stake.claim.eni in present and given(stake.claim)]
     states: dict[Attachment, State] = {}
     reports: dict[Attachment, str] = {}
+    outages: dict[Attachment, Outage] = {}
     elsewhere = _our_other_eni(live, seen.target, present)
     for stake in live:
         what = sight(seen.target, stake.claim.eni, present)
+        if outage := TABLE[what].outage:
+            outages[stake.claim.attachment] = outage
         if TABLE[what].live is not Act.NOTHING and stake not in able:
             what = Sight.NOT_GIVEN
         row = TABLE[what]
@@ -220,13 +246,13 @@ def judge(
             act, due = (act, None) if seen.at >= due else (Act.NOTHING, due)
     elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):
         past = _for_ended(ended, seen, present, now)  # nobody who could mend it wants what is there
-        return replace(past, states={**states, **past.states}, reports=reports)
+        return replace(past, states={**states, **past.states}, reports=reports, outages=outages)
     states |= {
         stake.claim.attachment: State.GONE
         for stake in ended
         if stake.route.after <= now and stake.claim.eni != elsewhere
     }
-    return Verdict(act, None if act is Act.NOTHING else by, states, reports, due)
+    return Verdict(act, None if act is Act.NOTHING else by, states, reports, outages, due)
 
 
 def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collection[str]) -> str:

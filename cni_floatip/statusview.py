@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from .documents import printable
 from .errors import CniError
+from .spooled import sentence
 
 HEAD = (
     "POD",
@@ -38,10 +39,12 @@ def text(document: Mapping[str, Any]) -> str:
 
 
 def wrong(document: Mapping[str, Any]) -> bool:
-    """Return whether anything in it wants a person: the agent, a look that failed, a bad file."""
+    """Return whether anything in it wants a person: an address that is not served here, the agent, a look
+    that failed, a bad file.
+    """
     agent = document.get("agent", {})
     routes = (route for claim in document.get("claims", ()) for route in claim.get("routes", ()))
-    of_agent = agent.get("problems") or agent.get("warnings")
+    of_agent = agent.get("unserved") or agent.get("problems") or agent.get("warnings")
     return bool(of_agent or document.get("records") or any(route.get("error") for route in routes))
 
 
@@ -108,20 +111,45 @@ def _agent(document: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"agent {agent.get('release', '-')}{where and f' on {where}'}, pid {agent.get('pid', '-')}, "
         f"since {agent.get('since') or '-'}: {'not ready' if agent.get('problems') else 'ready'}"
+        f"{_served(agent)}"
     )
+    for claim in document.get("claims", ()):
+        yield from (f"  {_of(claim)}: {_why(address)}" for address in claim.get("unserved", ()))
     yield from (f"  {problem}" for problem in (*agent.get("problems", ()), *agent.get("warnings", ())))
     if spooled := agent.get("spooled"):
         yield f"  {spooled} DEL{'s' * (spooled != 1)} in the spool"
+    for claim in document.get("claims", ()):
+        if files := claim.get("spooled"):
+            yield f"  {_of(claim)}: {sentence(files)}"
     for record in document.get("records", ()):
         yield f"  {record.get('path')}: {record.get('reason')}"
     yield ""
 
 
-def _rows(claim: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _served(agent: Mapping[str, Any]) -> str:
+    unserved, count = agent.get("unserved"), agent.get("addresses")
+    if not unserved:
+        return ""
+    return f"; {unserved} of {count} addresses {'is' if unserved == 1 else 'are'} not served here"
+
+
+def _why(address: Mapping[str, Any]) -> str:
+    """Say what an address suffers, and in how many of its tables."""
+    suffered = list(address.get("tables", {}).values())
+    counts = (f"{why} in {suffered.count(why)}" for why in dict.fromkeys(suffered))
+    count = address.get("of", len(suffered))
+    return f"{address.get('address')}: {', '.join(counts)} of {count} table{'s' * (count != 1)}"
+
+
+def _of(claim: Mapping[str, Any]) -> str:
     pod = claim.get("pod", {})
     name = f"{pod.get('namespace')}/{pod['name']}" if pod.get("name") else claim.get("containerId", "")[:12]
+    return name or "-"
+
+
+def _rows(claim: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     addresses = ",".join((*claim.get("addresses", ()), *claim.get("watched", ())))
-    first = (name or "-", claim.get("ifname", "-"), addresses or "-")
+    first = (_of(claim), claim.get("ifname", "-"), addresses or "-")
     routes = claim.get("routes", ())
     if not routes:
         unknown = "routes unknown (its record was lost)" if claim.get("routesUnknown") else ""
@@ -132,16 +160,11 @@ def _rows(claim: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             *first,
             route.get("table", "-"),
             route.get("destination", "-"),
-            _state(claim, route),
+            route.get("outage") or route.get("state", "-"),
             _target(seen, claim.get("eni", "")),
             seen.get("since") or "-",
             route.get("error", ""),
         )
-
-
-def _state(claim: Mapping[str, Any], route: Mapping[str, Any]) -> str:
-    state: str = route.get("state", "-")
-    return "cut off" if claim.get("cutOff") and state in ("held", "superseded") else state
 
 
 def _target(seen: Mapping[str, Any], eni: str) -> str:

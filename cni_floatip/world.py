@@ -154,6 +154,16 @@ class Claims(Protocol):
     def is_locked(self, what: str) -> bool: ...
 
 
+class Log(Protocol):
+    """Where the operator reads what was done and what is wrong.
+
+    A field ``event`` names what has happened: such a line is always written, when it happens. A sentence
+    without one is a condition, and may be told at each look: the agent writes it once in a while.
+    """
+
+    def __call__(self, sentence: str, level: str = "info", **fields: object) -> None: ...
+
+
 @dataclass(frozen=True)
 class World:
     """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
@@ -177,7 +187,7 @@ class World:
     now: Callable[[], float]
     sleep: Callable[[float], object]
     jitter: Callable[[], float]
-    log: Callable[[str], None]
+    log: Log
     stop: Callable[[], str]
     later: Callable[[], None] | None
     spawn: Callable[[Callable[[], None]], None]

@@ -39,6 +39,7 @@ KEEPING = "tests/keeper/test_keeping.py"
 KEEPER = "tests/keeper/test_keeper.py"
 CUT_OFF = "tests/keeper/test_cut_off.py"
 ORDER = "tests/keeper/test_order.py"
+OUTAGES = "tests/keeper/test_outages.py"
 PROMISES = "tests/keeper/test_promises.py"
 DELETED = "tests/keeper/test_deleted_for_good.py"
 WAITING = "tests/agent/test_waiting.py"
@@ -175,11 +176,59 @@ MUTANTS = (
     ),
     Mutant(
         "superseded-at-once",
-        "agent/mending",
-        "if self._world.now() - stake.claim.written < STALE_SECONDS:",
-        "if False:",
+        "agent/outages",
+        "return now - max(route.since, wrote) < STALE_SECONDS",
+        "return False",
         "a stale read after an ordinary move counts as two owners",
-        ORDER,
+        f"{ORDER} {OUTAGES}",
+    ),
+    Mutant(
+        "own-create-doubted",
+        "agent/outages",
+        "now - max(route.since, wrote) < STALE_SECONDS",
+        "now - route.since < STALE_SECONDS",
+        "a read that is older than the keeper's own create is an outage",
+        OUTAGES,
+    ),
+    Mutant(
+        "events-folded",
+        "agent/logs",
+        'if fields.get("event"):',
+        "if False:",
+        "the log leaves out what happens again within five minutes, and dates it later",
+        f"tests/agent/test_logs.py {OUTAGES}",
+    ),
+    Mutant(
+        "stolen-is-served",
+        "keeping",
+        "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.SUPERSEDED)",
+        "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING)",
+        "a stolen route is reported to nobody",
+        f"{OUTAGES} tests/keeper/test_alerts.py",
+    ),
+    Mutant(
+        "status-is-content",
+        "statusview",
+        'agent.get("unserved") or agent.get("problems")',
+        'agent.get("problems")',
+        "status ends with 0 while an address is dead",
+        "tests/agent/test_status_command.py",
+    ),
+    Mutant(
+        "gone-is-wrong",
+        "agent/status",
+        'seen.error if seen and not gone else ""',
+        'seen.error if seen else ""',
+        "a claim that has ended makes status fail for 20 minutes",
+        "tests/agent/test_status_command.py",
+    ),
+    Mutant(
+        "good-look-undated",
+        "agent/keeper",
+        "            self._seen_all = self._world.now()",
+        "            pass",
+        "an agent that is blind cannot be told from one that sees",
+        "tests/keeper/test_alerts.py",
     ),
     Mutant(
         "seen-by-nobody",

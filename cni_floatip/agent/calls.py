@@ -20,6 +20,7 @@ from ..errors import (
     LimitedConnectivity,
     NotAvailable,
     TryAgain,
+    short,
 )
 from ..model import Attachment
 from ..netconf import TIMEOUT_SECONDS
@@ -32,7 +33,7 @@ from ..world import Metadata, Vpc, World
 from .counts import Counts
 from .ends import Ends
 from .handed import Handed
-from .logs import Log
+from .logs import MOST_PARTS, Log
 from .talk import Talk
 
 DEADLINES: Mapping[str, float] = {"DEL": 6, "CHECK": 30, "GC": 60, "STATUS": 2, "status": 5}
@@ -84,6 +85,7 @@ class Calls:
         began = time.monotonic()
         version, log, error = SUPPORTED[-1], self._log.bind(verb=call.command), None
         document: Mapping[str, Any] | None = None
+        asked: Request | None = None
         try:
             if call.command in ("status", "VERSION"):
                 talk.works(DEADLINES["status"])
@@ -98,6 +100,7 @@ class Calls:
             talk.works(SHORT)  # nothing, when a deadline was told already
             error = e
             document = error_document(e, version, lambda e: log.failure("a mistake in floatip", e))
+        log = log.bind(**self._subject(asked)) if asked else log
         self._record(call.command, talk, error, time.monotonic() - began, log)
         return int(error is not None), encoded(document)
 
@@ -126,7 +129,7 @@ class Calls:
         done = done and self._world.claims.written(asked.attachment)
         seconds = time.monotonic() - began
         told = "DEL from the spool: " + ("done" if done else "it cannot be recorded yet")
-        log(told, "info" if done else "warning", seconds=seconds)
+        log(told, "info" if done else "warning", seconds=seconds, **self._subject(asked))
         return done
 
     # -- verbs ------------------------------------------------------------------------------------------
@@ -201,6 +204,18 @@ class Calls:
             broken = self._ways.broken()
             raise LimitedConnectivity(f"{why} | {broken}") if broken else NotAvailable(why)
 
+    def _subject(self, asked: Request) -> dict[str, Any]:
+        """Return which addresses a call is about, for the log: as recorded, else as it was told."""
+        if asked.verb not in ("ADD", "DEL", "CHECK"):
+            return {}
+        claim: object = None
+        with contextlib.suppress(Exception):  # the call has ended as it has: only the line is shorter
+            claim = self._world.claims.get(asked.attachment)
+        if isinstance(claim, Claim) and claim.routes:
+            subject = claim.subject()
+            return {key: subject[key] for key in ("addresses", "tables", "eni")}
+        return {"addresses": _told_addresses(asked.config)}
+
     def _record(self, verb: str, talk: Talk, error: Exception | None, seconds: float, log: Log) -> None:
         code = getattr(error, "code", 999) if error else 0
         outcome = "cancelled" if error and talk.stop() else str(code) if error else "ok"
@@ -232,6 +247,15 @@ def _bound(log: Log, asked: Request) -> Log:
         pod=asked.pod.name,
         uid=asked.pod.uid,
     )
+
+
+def _told_addresses(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the addresses in a ``prevResult`` that nobody has judged."""
+    result = config.get("prevResult")
+    ips = result.get("ips") if isinstance(result, dict) else None
+    entries = ips[:MOST_PARTS] if isinstance(ips, list) else []
+    found = (entry.get("address") for entry in entries if isinstance(entry, dict))
+    return tuple(short(address) for address in found if isinstance(address, str))
 
 
 def _never() -> str:

@@ -34,7 +34,7 @@ def end_abandoned(world: World) -> int:
     world.claims.sweep()
     claims, problems = world.claims.all()
     for problem in problems:
-        world.log(str(problem))
+        world.log(str(problem), "warning")
     for claim in claims:
         found = dated(claim, world.now(), grace)
         now = ended_by_restart(found, world.boot(), world.now() + grace, world.now())
@@ -44,7 +44,7 @@ def end_abandoned(world: World) -> int:
         try:
             world.claims.put(now)
         except IoFailure as e:
-            world.log(str(e))
+            world.log(str(e), "warning")
     return ended
 
 

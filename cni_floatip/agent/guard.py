@@ -161,7 +161,8 @@ class Guard:
             self._places[mac] = place
             if again and done.changed:
                 self._counts.repaired("guard")
-                self._world.log(f"the metadata guard of {place.link.name} ({mac}) was gone: it is back")
+                told = f"the metadata guard of {place.link.name} ({mac}) was gone: it is back"
+                self._world.log(told, "warning", event="guard", mac=mac)
             if place.netns:
                 yield (
                     f"{place.link.name} is itself in a pod (host-device): the pod can reach instance metadata"
@@ -185,7 +186,7 @@ class Guard:
         try:
             forwarding.resume(but=set(self._unforwarded.values()))
         except CniError as error:
-            self._world.log(str(error))
+            self._world.log(str(error), "warning")
 
     def _let_forward(self, mac: str) -> None:
         """Nobody uses this ENI any more. Where a rule stays, the next look removes it."""
@@ -198,21 +199,22 @@ class Guard:
             try:
                 forwarding.resume({name} - set(self._unforwarded.values()))
             except CniError as error:
-                self._world.log(str(error))
+                self._world.log(str(error), "warning")
 
     def _see_host(self, mac: str, link: Link) -> None:
         """Warn of a host that uses the ENI: no pod's fault, and the guard stays as it is."""
         try:
             use = hostuse.used_by_host(link)
         except CniError as error:
-            self._world.log(str(error))
+            self._world.log(str(error), "warning")
             return
         with self._knowing:
             before = self._uses.pop(mac, "")
             if use:
                 self._uses[mac] = use
         if use and use != before:
-            self._world.log(f"{use}; the metadata guard keeps the host from instance metadata there, too")
+            told = f"{use}; the metadata guard keeps the host from instance metadata there, too"
+            self._world.log(told, "warning", event="host uses ENI", mac=mac)
 
     def _nowhere(self, mac: str) -> str:
         """Say that there is no such link, if somebody who is alive has it."""
@@ -229,6 +231,7 @@ class Guard:
             if problem:
                 self._problems[mac] = problem
         if problem and problem != before:
-            self._world.log(f"the ENI {mac} is not guarded as it should be: {problem}")
+            told = f"the ENI {mac} is not guarded as it should be: {problem}"
+            self._world.log(told, "warning", event="unguarded", mac=mac)
         elif before and not problem:
-            self._world.log(f"the ENI {mac} is guarded now")
+            self._world.log(f"the ENI {mac} is guarded now", event="guarded", mac=mac)

@@ -85,7 +85,8 @@ class Joining:
         """Say something of a claim once."""
         if self._told_of.get(claim.attachment) != sentence:
             self._told_of[claim.attachment] = sentence
-            self._world.log(f"{claim.attachment}: {sentence}")
+            told = f"{claim.attachment}: {sentence}"
+            self._world.log(told, "warning", event="route tables", **claim.subject())
 
 
 def _rejoined(

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..claims import LATE_SECONDS, Claim, State
+from ..claims import LATE_SECONDS, Claim, ClaimedRoute, State
 from ..errors import CniError, Ec2Error, IoFailure
-from ..keeping import LONGEST_GAP, LOOKS_AFTER_ADD
+from ..keeping import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..model import Attachment, Place
 from ..operations.delete import end
 from ..operations.leftovers import resolve
@@ -67,11 +67,13 @@ class Keeper:
         self._world = world
         self._counts = counts
         self._chores = tuple(chores)
-        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._mender = Mender(world, counts, present, urgent, self._failed)
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
         self._failing = math.inf
+        self._seen_all = 0.0
+        self._checked: frozenset[str] = frozenset()
         self._in_vain = 0
         self._again = math.inf
         self._due: set[float] = set()
@@ -124,9 +126,13 @@ class Keeper:
         unseen = errors.keys() - found.keys()
         return found | {place: Seen("", 0.0, 0.0, errors[place]) for place in unseen}
 
-    def cut_off(self) -> Collection[Attachment]:
-        """Return the claims whose ENI this node did not have at the last look."""
-        return self._mender.cut_off
+    def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
+        """Return why ``route`` does not serve its claim, as looks have shown; None: nothing says so."""
+        return self._mender.outages.of(claim, route, self._mender.cut_off, self._checked)
+
+    def last_look(self) -> float:
+        """Return when a look last showed all there is to see, in seconds since the epoch; 0: never yet."""
+        return self._seen_all
 
     def ready_problem(self) -> str:
         """Return why this node should get no more pods, "" for nothing."""
@@ -191,9 +197,11 @@ class Keeper:
 
     def _look(self) -> None:
         if unwritten := self._world.claims.write_again():
-            self._world.log(unwritten)
+            self._world.log(unwritten, "warning")
         self._resolve_lost_records()
         seen_all = self._mender.look(self._reconcile * self._stretch)
+        if seen_all:
+            self._seen_all = self._world.now()
         self._failing = math.inf if seen_all else min(self._failing, self._world.clock())
         longer = min(self._stretch * 2, LONGEST_STRETCH)
         self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
@@ -225,7 +233,7 @@ class Keeper:
             work()
             well = True
         except (CniError, Ec2Error) as e:
-            self._world.log(str(e))
+            self._world.log(str(e), "warning")
         except Exception as e:  # noqa: BLE001 (whatever it was)
             self._broken[work] = f"{what} of the keeper failed: {e!r}"
             self._failed(f"{what} of the keeper failed as nobody expected", e)
@@ -247,12 +255,13 @@ class Keeper:
                     continue
                 try:
                     if world.now() > now.written + LATE_SECONDS:
-                        world.log(f"{now.attachment}: its record was lost and its routes cannot be found")
+                        told = f"{now.attachment}: its record was lost and its routes cannot be found"
+                        world.log(told, "warning", event="given up", **now.subject())
                         world.claims.erase(now.attachment)
                     else:
                         resolve(world, now, world.clock() + END_SECONDS)
                 except CniError as e:
-                    world.log(f"{claim.attachment}: {e}")
+                    world.log(f"{claim.attachment}: {e}", "warning")
 
     def _erase_what_cannot_matter(self) -> None:
         """Forget claims that want nothing, once no request of ours can land any more."""
@@ -299,7 +308,7 @@ class Keeper:
                 " nothing is released without a DEL; is their directory mounted into the agent?"
             )
             if blind != self._blind:
-                world.log(blind)
+                world.log(blind, "warning", event="blind")
             self._blind = blind
             return
         self._blind = ""
@@ -309,11 +318,12 @@ class Keeper:
             self._last_evidence = world.clock()
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 if free and world.claims.get(claim.attachment) == claim:
-                    world.log(f"{claim.attachment}: {claim.netns} is gone and no DEL came: ended")
+                    told = f"{claim.attachment}: {claim.netns} is gone and no DEL came: ended"
+                    world.log(told, event="ended", **claim.subject())
                     try:
                         end(world, claim, claim.netns, world.clock() + END_SECONDS)
                     except CniError as e:
-                        world.log(f"{claim.attachment}: {e}")
+                        world.log(f"{claim.attachment}: {e}", "warning")
 
     def _look_at_interfaces(self) -> None:
         """Look again at every ENI in use: its source/dest check may be on, a tag may be gone."""
@@ -321,22 +331,35 @@ class Keeper:
         used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
         if wanted == "ignore" and not world.policy.allowed_interfaces:
             return
+        checked: set[str] = set()
         for region, eni in sorted(used):
             try:
                 ec2 = world.vpc(region)
                 found = ec2.network_interface(eni)
                 if not world.policy.allows_interface(found):
-                    world.log(f"{eni} has pods and does not have the tags of allowedInterfaces any more")
+                    told = f"{eni} has pods and does not have the tags of allowedInterfaces any more"
+                    world.log(told, "warning", eni=eni)
                 if not found.checks_source or wanted == "ignore":
                     continue
+                checked.add(eni)
                 if wanted == "disable":
                     ec2.disable_source_dest_check(eni)
+                    checked.remove(eni)
                     self._counts.repaired("source-dest-check")
-                    world.log(f"source/dest check of {eni} was on: turned off")
-                else:
-                    world.log(f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs")
+                    told = f"source/dest check of {eni} was on: turned off"
+                    world.log(told, "warning", event="source-dest-check", eni=eni)
             except Ec2Error as e:
-                world.log(f"cannot see to the source/dest check and tags of {eni}: {e}")
+                checked |= self._checked & {eni}  # nothing else was seen
+                told = f"cannot see to the source/dest check and tags of {eni}: {e}"
+                world.log(told, "warning", eni=eni)
+        for eni in sorted(checked - self._checked):
+            told = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
+            world.log(told, "warning", event=Outage.CHECKED.value, eni=eni)
+        for eni in sorted(self._checked - checked):
+            world.log(
+                f"source/dest check of {eni} stands in no pod's way any more", event="unchecked", eni=eni
+            )
+        self._checked = frozenset(checked)
 
     def _count(self) -> None:
         by_state = dict.fromkeys((state.value for state in State), 0)

@@ -32,6 +32,9 @@ LONGEST = 8192
 LOOKED_AT = 65536
 """Characters of one value in which credentials are looked for; what comes after them is dropped unseen."""
 
+MOST_PARTS = 64
+"""Parts of a value that is a list; the claim has the rest."""
+
 WAITING = 1 << 20
 """Bytes of lines that are kept while nobody reads: some thousands."""
 
@@ -135,7 +138,7 @@ class Lines:
         said = {
             name: _shown(value)
             for name, value in fields.items()
-            if value is not None and value != "" and name not in hidden
+            if value is not None and value != "" and value != () and name not in hidden
         }
         line = self._render(_rfc3339(self._now()), level, _clean(sentence), said)
         with self._writing, contextlib.suppress(OSError, ValueError):  # ValueError: a file object, closed
@@ -225,9 +228,10 @@ class _FromLibraries(logging.Handler):
 
 
 class Seldom:
-    """A log for whoever looks again and again: the same sentence is said once in ``seconds``.
+    """A log for whoever looks again and again: the same condition is said once in ``seconds``.
 
-    When its time is over, whatever is said next tells first how often it was ``suppressed``.
+    When its time is over, whatever is said next tells first how often it was ``suppressed``, and when. What
+    has a field ``event`` is no condition: it happened, and is said whatever was said before.
     """
 
     def __init__(
@@ -236,33 +240,40 @@ class Seldom:
         seconds: float = 300.0,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         most: int = 256,
     ) -> None:
         self._log = log
         self._seconds = seconds
         self._clock = clock
+        self._now = now
         self._most = most
         self._said: dict[tuple[str, str], _Repeated] = {}
         self._counting = threading.Lock()
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
-        """Say ``sentence``, unless the same was said a moment ago."""
+        """Say ``sentence``, unless it is a condition and the same was said a moment ago."""
+        if fields.get("event"):
+            self._log(sentence, level, **fields)
+            return
         key = (level, _PASSING.sub("~", sentence[:LONGEST]))
         now = self._clock()
         with self._counting:
             before = self._said.get(key)
             fresh = before is not None and now - before.at < self._seconds
             if before is not None and fresh:
-                before.suppressed += 1
+                before.again(self._now())
             overdue = [self._said.pop(each) for each in self._overdue(now, key)]
             if not fresh:
                 self._said.pop(key, None)
                 self._said[key] = _Repeated(now, sentence, level, fields)
         for each in overdue:
             if each is not before and each.suppressed:
-                self._log(each.sentence, each.level, **each.fields, suppressed=each.suppressed)
-        if not fresh:
-            self._log(sentence, level, **fields, suppressed=(before and before.suppressed) or None)
+                self._log(each.sentence + each.summary, each.level, **each.fields, **each.times)
+        if not fresh and before and before.suppressed:
+            self._log(sentence + before.summary, level, **fields, **before.times)
+        elif not fresh:
+            self._log(sentence, level, **fields)
 
     def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
         """Say that ``e``, which nobody expected, happened: with its traceback, once in a while."""
@@ -282,6 +293,28 @@ class _Repeated:
         self.level = level
         self.fields = fields
         self.suppressed = 0
+        self.first = self.last = 0.0
+
+    def again(self, now: float) -> None:
+        """Count that it was to be said once more."""
+        self.first = self.first or now
+        self.last = now
+        self.suppressed += 1
+
+    @property
+    def times(self) -> Mapping[str, Any]:
+        """What was not said, as fields."""
+        return {
+            "suppressed": self.suppressed,
+            "first": _rfc3339(self.first),
+            "last": _rfc3339(self.last),
+        }
+
+    @property
+    def summary(self) -> str:
+        """What was not said, as the end of its sentence."""
+        count = f"{self.suppressed} time{'s' * (self.suppressed != 1)}"
+        return f" ({count} meanwhile, first at {_rfc3339(self.first)}, last at {_rfc3339(self.last)})"
 
 
 _PASSING = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[\w/+=-]{200,}")
@@ -305,6 +338,8 @@ def _shown(value: object) -> object:
     """Return ``value`` as a line can hold it: a number, a truth value, or text without credentials."""
     if isinstance(value, bool | int):
         return value
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value[:MOST_PARTS]]
     if isinstance(value, float):
         return round(value, 3) if abs(value) < float("inf") else str(value)  # JSON has no infinity
     if isinstance(value, bytes):
@@ -332,6 +367,6 @@ def _printable(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     plain = text.isprintable() and not any(char in ' "=\\' for char in text)
     return text if plain else json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)

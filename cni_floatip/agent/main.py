@@ -15,13 +15,13 @@ import random
 import resource
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, direct, imds, podnet
-from ..claims import Claim, State
+from ..claims import Claim
 from ..errors import CniError, Ec2Error, TryAgain
 from ..model import Attachment, Node
 from ..nodeconf import NodeConf
@@ -298,14 +298,13 @@ class Agent:
         return " | ".join(self.health.problems())
 
     def _broken(self) -> str:
-        """Say which routes of pods that are here were last seen to lead elsewhere, or nowhere."""
+        """Say which routes of pods that are here lead elsewhere, or nowhere, as looks have shown."""
         seen = self.keeper.sightings()
         found = [
             f"{route.place} leads to {seen[route.place].target or 'nothing'}"
             for claim in self.claims.all()[0]
             for route in claim.routes
-            if route.state is State.HELD and route.place in seen and seen[route.place].at
-            if seen[route.place].target != claim.eni
+            if route.place in seen and self.keeper.outage(claim, route)
         ]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         return ", ".join(found[:SHOWN]) + more
@@ -316,9 +315,8 @@ class Agent:
         return frozenset(metadata.eni(mac).id for mac in metadata.macs())
 
     def _gauge(self) -> None:
-        claims = self.claims.all()[0]
-        self.metrics.claims(status.by_state(claims))
-        self.metrics.routes(status.routes_by_state(claims, self.keeper.cut_off()))
+        show(self.metrics, self.keeper, self.claims.all()[0])
+        self.metrics.ready(not self.health.problems())
         self.metrics.unguarded(len(self.guard.problems))
 
     def _status(self) -> Mapping[str, Any]:
@@ -336,10 +334,19 @@ class Agent:
                 *status.beyond_limits(claims, self.policy.limits),
             ],
             spooled=self.spool.length(),
+            waiting=self.spool.waiting(),
         )
         now = self.world.now()
-        seen, cut_off = self.keeper.sightings(), self.keeper.cut_off()
-        return status.document(facts, claims, records, seen, cut_off, now=now, clock=now)
+        seen, outage = self.keeper.sightings(), self.keeper.outage
+        return status.document(facts, claims, records, seen, outage, now=now, clock=now)
+
+
+def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
+    """Let the gauges show what is known of ``claims``."""
+    metrics.claims(status.by_state(claims))
+    metrics.routes(status.routes_by_state(claims, keeper.outage))
+    metrics.addresses(status.served(claims, keeper.outage))
+    metrics.looked(keeper.last_look())
 
 
 def _connect(deadline: float) -> imds.Metadata:

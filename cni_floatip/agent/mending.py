@@ -15,7 +15,7 @@ from typing import Any
 from ..claims import Claim, ClaimedRoute, State
 from ..ec2writes import FRESH_SECONDS, table_at
 from ..errors import CniError, Ec2Error, Ec2Fault
-from ..keeping import CUT_OFF, STALE_SECONDS, Act, Sighting, Stake, Verdict, judge, stakes_of
+from ..keeping import CUT_OFF, Act, Outage, Sighting, Stake, Verdict, judge, stakes_of
 from ..keeping import FRESH_SECONDS as NEW_SECONDS
 from ..model import Attachment, Place, RouteTable, Target
 from ..operations.release import abandoned, attachment_lock, place_lock, release
@@ -23,6 +23,7 @@ from ..world import Vpc, World
 from . import joining
 from .counts import Counts
 from .joining import Joining
+from .outages import Outages
 
 ACT_SECONDS = 20.0
 """How long one look may begin writes; what is left is for the next."""
@@ -61,16 +62,15 @@ class Mender:
         self.seen: set[Group] = set()
         self.due: set[float] = set()
         self.cut_off: Collection[Attachment] = frozenset()
+        self.outages = Outages(world, counts)
         self._world = world
         self._counts = counts
         self._present = present
         self._urgent = urgent or world.vpc
-        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._enis: frozenset[str] = frozenset()
         self._enis_at = 0.0
         self._joining = Joining(world)
-        self._told: dict[tuple[Attachment, Place], str] = {}
-        self._doubtful: set[tuple[Attachment, Place]] = set()
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
 
@@ -94,7 +94,8 @@ class Mender:
                 self.seen.add(group)
             except Ec2Error as e:
                 self.throttled |= e.fault is Ec2Fault.THROTTLED
-                self._world.log(f"cannot look at the route tables of {group[2] or 'an older claim'}: {e}")
+                where = group[2] or "an older claim"
+                self._world.log(f"cannot look at the route tables of {where}: {e}", "warning")
                 for claim in groups[group]:
                     self.errors |= {route.place: str(e) for route in claim.routes}
             except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
@@ -117,16 +118,18 @@ class Mender:
             if claims:
                 self._enis, self._enis_at = frozenset(self._present()), now
         except CniError as e:
-            self._world.log(f"cannot see which network interfaces this node has: {e}")
+            self._world.log(f"cannot see which network interfaces this node has: {e}", "warning")
             self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
-        cut_off = {claim.attachment: claim.eni for claim in live if claim.eni not in self._enis}
-        for attachment, eni in cut_off.items():
-            if attachment not in self.cut_off:
-                self._world.log(f"{attachment}: {eni}: {CUT_OFF}")
+        cut_off = frozenset(claim.attachment for claim in live if claim.eni not in self._enis)
         for claim in live:
-            if claim.attachment in self.cut_off and claim.attachment not in cut_off:
-                self._world.log(f"{claim.attachment}: {claim.eni} is attached to this node again")
-        self.cut_off = frozenset(cut_off)
+            who, was, subject = claim.attachment, claim.attachment in self.cut_off, claim.subject()
+            if who in cut_off and not was:
+                told = f"{who}: {claim.eni}: {CUT_OFF}"
+                self._world.log(told, "warning", event=Outage.CUT_OFF.value, **subject)
+            elif was and who not in cut_off:
+                told = f"{who}: {claim.eni} is attached to this node again"
+                self._world.log(told, event="attached", **subject)
+        self.cut_off = cut_off
 
     @property
     def knows_interfaces(self) -> bool:
@@ -155,7 +158,8 @@ class Mender:
             stakes = self._stakes(place)
             sighting = self._sight(place, table.routes.get(place.destination) if table else None, at)
             verdict = self._judge(stakes, sighting, place, table, reconcile)
-            self._settle(place, stakes, verdict)
+            self._settle(place, verdict)
+            self.outages.look(place, stakes, sighting, verdict)
             self._report(place, stakes, verdict)
             if verdict.due is not None:
                 self.due.add(verdict.due)
@@ -206,31 +210,10 @@ class Mender:
 
         return judge(stakes, sighting, self._enis, self._world.now(), reconcile, given)
 
-    def _settle(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
+    def _settle(self, place: Place, verdict: Verdict) -> None:
         """Record what the claims are now. One whose own call is at work is left to that."""
         for attachment, state in verdict.states.items():
             self._change(attachment, lambda claim, state=state: _with_state(claim, place, state))  # type: ignore[misc]
-        for stake in stakes:
-            self._tell_superseded(place, stake, verdict.states.get(stake.claim.attachment))
-
-    def _tell_superseded(self, place: Place, stake: Stake, state: State | None) -> None:
-        """Say and count once that another writer has the route, when that is certain.
-
-        An answer right after our own write may be older than that, and so may the next one.
-        """
-        key = (stake.claim.attachment, place)
-        if state is not State.SUPERSEDED:
-            self._doubtful.discard(key)
-            return
-        if stake.route.state is State.SUPERSEDED and key not in self._doubtful:
-            return  # said before
-        if self._world.now() - stake.claim.written < STALE_SECONDS:
-            self._doubtful.add(key)
-            return
-        self._doubtful.discard(key)
-        self._counts.superseded_live()
-        target = self.sightings[place].target
-        self._world.log(f"{stake.claim.attachment}: superseded: {place} leads to {target}")
 
     def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
@@ -248,24 +231,15 @@ class Mender:
             try:
                 claims.put(changed)
             except CniError as e:
-                self._world.log(str(e))
+                self._world.log(str(e), "warning")
                 return False
         return True
 
     def _report(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
-        """Say once what is wrong and not ours to mend."""
+        """Remember what is wrong and not ours to mend."""
         for stake in stakes:
-            key = (stake.claim.attachment, place)
-            report = verdict.reports.get(stake.claim.attachment, "")
-            if report:
+            if report := verdict.reports.get(stake.claim.attachment, ""):
                 self.errors[place] = f"{report}: {self.sightings[place].target}"
-            said = stake.claim.attachment in self.cut_off or self._told.get(key) == report
-            if report and not said:
-                self._world.log(f"{stake.claim.attachment}: {place} {report}: {self.sightings[place].target}")
-            if report:
-                self._told[key] = report
-            else:
-                self._told.pop(key, None)
 
     # -- what is done ---------------------------------------------------------------------------------
 
@@ -292,10 +266,10 @@ class Mender:
             self.throttled |= e.fault is Ec2Fault.THROTTLED
             if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
                 self.errors[place] = str(e)
-                world.log(f"cannot mend {place}: {e}")
+                world.log(f"cannot mend {place}: {e}", "warning")
         except CniError as e:
             self.errors[place] = e.msg
-            world.log(f"cannot mend {place}: {e}")
+            world.log(f"cannot mend {place}: {e}", "warning")
 
     def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> None:
         world, who = self._world, by.claim.attachment
@@ -306,7 +280,10 @@ class Mender:
             target = self.sightings[place].target
             ec2.delete(place, account)
             self._sight(place, None, world.clock())
-            world.log(f"{who}: {place} led to {target}: deleted")
+            subject = by.claim.subject(place)
+            world.log(
+                f"{who}: {place} led to {target}: deleted", event="deleted", target=str(target), **subject
+            )
         if act in (Act.CREATE, Act.MOVE):
             fresh = 0 <= world.now() - by.route.since < NEW_SECONDS
             try:
@@ -317,7 +294,9 @@ class Mender:
                 self._counts.absent_fresh()
             self._sight(place, Target(by.claim.eni, is_eni=True), world.clock())
             self._change(who, lambda claim: _with_state(claim, place, State.HELD))
-            world.log(f"{who}: {place} was absent: created, leads to {by.claim.eni} again")
+            self.outages.wrote(place, who)
+            told = f"{who}: {place} was absent: created, leads to {by.claim.eni} again"
+            world.log(told, event="created", target=by.claim.eni, **by.claim.subject(place))
         self.progress += 1
         self._counts.repaired(act.name.lower())
 
@@ -341,7 +320,7 @@ class Mender:
                 for route in now.routes:
                     if not route.state.live:
                         self.errors[route.place] = e.msg
-                world.log(f"{claim.attachment}: not released yet: {e}")
+                world.log(f"{claim.attachment}: not released yet: {e}", "warning")
 
     def release_all(self, deadline: float) -> None:
         """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
@@ -373,9 +352,7 @@ class Mender:
         self._joining.forget(places, attachments)
         for table in self._unseen.keys() - {place.table for place in places}:
             del self._unseen[table]
-        self._doubtful = {key for key in self._doubtful if key[0] in attachments and key[1] in places}
-        for key in [key for key in self._told if key[0] not in attachments or key[1] not in places]:
-            del self._told[key]
+        self.outages.forget(claims)
 
 
 def groups_of(claim: Claim) -> set[Group]:

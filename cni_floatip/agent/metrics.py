@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,10 +20,12 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
 
 from ..claims import State
+from ..keeping import Outage
+from .outages import Address
 from .pages import Answer
-from .status import CUT_OFF
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every scraper reads; no name here needs a newer one."""
@@ -33,6 +35,11 @@ EC2_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
 WATCHED = ("appeared", "vanished", "refused", "limited", "overrun")
+
+MOST_ADDRESSES = 1000
+"""Series of ``floatip_address_served``; a node has a few hundred pods at most."""
+LONGEST_LABEL = 253
+"""Characters: no name in Kubernetes has more."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -101,9 +108,19 @@ class Metrics:
         self._claims = Gauge("floatip_claims", "Claims of this node.", ("state",), registry=registry)
         self._routes = Gauge(
             "floatip_routes",
-            "VPC routes of this node's claims; cut off: the ENI is not attached to this node.",
+            "VPC routes of this node's claims; one that does not serve a live claim has its outage as state.",
             ("state",),
             registry=registry,
+        )
+        self._served = _Served()
+        registry.register(self._served)
+        self._last_look = Gauge(
+            "floatip_last_look_timestamp_seconds",
+            "When the keeper last saw all route tables of this node's claims; 0: never yet.",
+            registry=registry,
+        )
+        self._ready = Gauge(
+            "floatip_ready", "Whether the agent is ready, as /readyz says.", registry=registry
         )
         self._repairs = Counter(
             "floatip_repairs", "What the keeper has put right.", ("what",), registry=registry
@@ -200,9 +217,21 @@ class Metrics:
             self._claims.labels(state.value).set(by_state.get(state.value, 0))
 
     def routes(self, by_state: Mapping[str, int]) -> None:
-        """Show how many routes are in each state, "cut off" too."""
-        for state in (*State, CUT_OFF):
-            self._routes.labels(str(state)).set(by_state.get(str(state), 0))
+        """Show how many routes are in each state, or have which outage."""
+        for state in dict.fromkeys(each.value for each in (*State, *Outage)):
+            self._routes.labels(state).set(by_state.get(state, 0))
+
+    def addresses(self, addresses: Iterable[Address]) -> None:
+        """Show which addresses of this node's pods are served."""
+        self._served.show(addresses)
+
+    def looked(self, at: float) -> None:
+        """Show when a look last saw everything."""
+        self._last_look.set(at)
+
+    def ready(self, ready: bool) -> None:
+        """Show whether the agent is ready."""
+        self._ready.set(ready)
 
     # -- the page -------------------------------------------------------------------------------------
 
@@ -215,3 +244,34 @@ class Metrics:
         for refresh in self._before:
             refresh()
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE)
+
+
+class _Served:
+    """``floatip_address_served``: its series are those of the addresses that there are, and no others.
+
+    Of more than ``MOST_ADDRESSES`` those that are not served come first.
+    """
+
+    def __init__(self) -> None:
+        self._values: Mapping[tuple[str, ...], bool] = {}
+
+    def show(self, addresses: Iterable[Address]) -> None:
+        found: dict[tuple[str, ...], bool] = {}
+        for each in addresses:
+            pod = each.claim.pod
+            names = (each.name, pod.name or each.claim.attachment.container[:12], pod.namespace)
+            labels = tuple(name[:LONGEST_LABEL] for name in names)
+            # A pod whose sandbox was replaced may have two claims for a while: one that is served is enough.
+            found[labels] = found.get(labels, False) or not each.outages
+        shown = sorted(found.items(), key=lambda item: item[1])[:MOST_ADDRESSES]
+        self._values = dict(shown)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "floatip_address_served",
+            "Whether every route table sends the address of a pod that is here to this node, as last seen.",
+            labels=("address", "pod", "namespace"),
+        )
+        for labels, served in self._values.items():
+            family.add_metric(labels, float(served))
+        yield family

@@ -6,20 +6,21 @@ One JSON document, made from memory: nobody is asked for it, neither EC2 nor the
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from ..claims import Claim, ClaimedRoute
-from ..model import Attachment, Node, Place
+from ..claims import Claim, ClaimedRoute, State
+from ..keeping import Outage
+from ..model import Node, Place
 from ..nodeconf import Limits
+from ..spooled import Owner, files_of
 from ..store import Problem
+from .outages import Address, Judgement, addresses_of
 
 VERSION = 1
 """The format of the document. A reader takes what it knows of a newer one."""
-CUT_OFF = "cut off"
-"""What a live route is whose ENI this node does not have."""
 
 
 class Sighting(Protocol):
@@ -42,7 +43,7 @@ class Sighting(Protocol):
 class Facts:
     """The agent itself. Times are seconds since the epoch; ``problems`` are those of ``/readyz``.
 
-    ``warnings`` want a person, and do not keep pods away.
+    ``warnings`` want a person, and do not keep pods away. ``waiting`` are the files of the ``spooled`` DELs.
     """
 
     release: str
@@ -53,6 +54,7 @@ class Facts:
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
     spooled: int = 0
+    waiting: Mapping[Owner, list[str]] = field(default_factory=dict)
 
 
 def document(
@@ -60,18 +62,19 @@ def document(
     claims: Sequence[Claim],
     records: Sequence[Problem],
     sightings: Mapping[Place, Sighting],
-    cut_off: Collection[Attachment],
+    outage: Judgement,
     *,
     now: float,
     clock: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``cut_off`` are the claims whose ENI this node does not have; ``records`` are claim files that cannot be
-    read. ``now`` (since the epoch) and ``clock`` are one moment: sightings are dated by ``clock``, which
-    does not jump when the date is set.
+    ``outage`` says which of their routes serve nobody; ``records`` are claim files that cannot be read.
+    ``now`` (since the epoch) and ``clock`` are one moment: sightings are dated by ``clock``, which does not
+    jump when the date is set.
     """
     offset = now - clock
+    addresses = served(claims, outage)
     return {
         "version": VERSION,
         "time": _date(now),
@@ -85,8 +88,17 @@ def document(
             "problems": list(facts.problems),
             "warnings": list(facts.warnings),
             "spooled": facts.spooled,
+            "addresses": len(addresses),
+            "unserved": sum(bool(address.outages) for address in addresses),
         },
-        "claims": [_claim(claim, sightings, cut_off, offset) for claim in claims],
+        "claims": [
+            _claim(claim, sightings, outage, offset)
+            | {
+                "unserved": [_unserved(each) for each in addresses if each.claim is claim and each.outages],
+                "spooled": files_of(claim, facts.waiting),
+            }
+            for claim in claims
+        ],
         "records": [
             {"path": str(problem.path), "reason": problem.reason, "moved": problem.moved}
             for problem in records
@@ -111,18 +123,22 @@ def by_state(claims: Iterable[Claim]) -> Mapping[str, int]:
     return collections.Counter(claim.state.value for claim in claims)
 
 
-def routes_by_state(claims: Iterable[Claim], cut_off: Collection[Attachment]) -> Mapping[str, int]:
-    """Return how many routes are in each state, and how many ``cut off``, for ``Metrics.routes``."""
+def routes_by_state(claims: Iterable[Claim], outage: Judgement) -> Mapping[str, int]:
+    """Return how many routes have each outage, and how many others each state, for ``Metrics.routes``."""
     return collections.Counter(
-        CUT_OFF if claim.attachment in cut_off and route.state.live else route.state.value
-        for claim in claims
-        for route in claim.routes
+        (outage(claim, route) or route.state).value for claim in claims for route in claim.routes
     )
 
 
+def served(claims: Iterable[Claim], outage: Judgement) -> list[Address]:
+    """Return the addresses of pods that are here, each with what keeps it from being served."""
+    return [address for claim in claims for address in addresses_of(claim, outage)]
+
+
 def _claim(
-    claim: Claim, sightings: Mapping[Place, Sighting], cut_off: Collection[Attachment], offset: float
+    claim: Claim, sightings: Mapping[Place, Sighting], outage: Judgement, offset: float
 ) -> dict[str, Any]:
+    routes = [(route, outage(claim, route)) for route in claim.routes]
     return {
         "network": claim.attachment.network,
         "containerId": claim.attachment.container,
@@ -132,21 +148,27 @@ def _claim(
         "region": claim.region,
         "netns": claim.netns,
         "state": claim.state.value,
-        "cutOff": claim.attachment in cut_off,
+        "cutOff": any(why is Outage.CUT_OFF for _, why in routes),
         "created": _date(claim.created),
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],
         "routesUnknown": claim.unresolved is not None,
-        "routes": [_route(route, sightings.get(route.place), offset) for route in claim.routes],
+        "routes": [_route(route, why, sightings.get(route.place), offset) for route, why in routes],
     }
 
 
-def _route(route: ClaimedRoute, seen: Sighting | None, offset: float) -> dict[str, Any]:
+def _unserved(address: Address) -> dict[str, Any]:
+    return {"address": address.name, "tables": dict(address.outages), "of": len(address.tables)}
+
+
+def _route(route: ClaimedRoute, why: Outage | None, seen: Sighting | None, offset: float) -> dict[str, Any]:
+    gone = route.state is State.GONE  # nobody wants it: what EC2 says of its place is no trouble
     return {
         "table": route.place.table,
         "destination": str(route.place.destination),
         "account": route.account,
         "state": route.state.value,
+        "outage": why.value if why else None,
         "successor": route.successor,
         "notBefore": _date(route.after),
         "seen": None
@@ -156,7 +178,7 @@ def _route(route: ClaimedRoute, seen: Sighting | None, offset: float) -> dict[st
             "at": _date(seen.at + offset),
             "since": _date(seen.since + offset),
         },
-        "error": seen.error if seen else "",
+        "error": seen.error if seen and not gone else "",
     }
 
 

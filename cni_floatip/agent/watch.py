@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from ..claims import Claim, State
 from ..errors import CniError
@@ -77,7 +78,7 @@ class Watch:
         self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
         self._beat = beat
         self._listen_in = listen_in
-        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._broken = ""
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watched: dict[Attachment, Watched] = {}
@@ -246,7 +247,8 @@ class Watch:
     def _tell_once(self, attachment: Attachment, why: str) -> None:
         if attachment not in self._told:
             self._told.add(attachment)
-            self._world.log(f"{attachment}: its addresses are not followed: {why}")
+            told = f"{attachment}: its addresses are not followed: {why}"
+            self._world.log(told, "warning", event="not followed", **self._subject(attachment))
 
     def _drop(self, attachment: Attachment, *, ended: bool = False) -> None:
         """Stop watching; with the last interface of a namespace its socket is closed."""
@@ -271,7 +273,8 @@ class Watch:
     def _look_at_paths(self, now: float) -> None:
         for each in list(self._watched.values()):
             if self._world.inode(each.netns) != each.inode:
-                self._world.log(f"{each.attachment}: {each.netns} is gone: its addresses are not followed")
+                told = f"{each.attachment}: {each.netns} is gone: its addresses are not followed"
+                self._world.log(told, "warning", event="not followed", **self._subject(each.attachment))
                 self._drop(each.attachment)
                 claim = self._world.claims.get(each.attachment)
                 if isinstance(claim, Claim) and claim.watches:  # it may be back before the pod's end is told
@@ -324,7 +327,8 @@ class Watch:
             seconds = self._world.policy.watch_limits.seconds_per_change
             self._world.log(
                 f"{watched.attachment}: its addresses change faster than one per {seconds:g} s:"
-                " only the latest counts"
+                " only the latest counts",
+                "warning",
             )
 
     # -- looks ----------------------------------------------------------------------------------------
@@ -361,35 +365,47 @@ class Watch:
         try:
             self._appearances.note(attachment, dates)
         except OSError as e:
-            self._world.log(f"cannot note the addresses of {attachment}: {e.strerror}")
+            self._world.log(f"cannot note the addresses of {attachment}: {e.strerror}", "warning")
 
     # -- what is said ---------------------------------------------------------------------------------
 
     def _report_failure(self, watched: Watched, error: str) -> None:
         if watched.news("look", error, self._world.clock()):
-            self._world.log(f"{watched.attachment}: its addresses cannot be looked at: {error}")
+            told = f"{watched.attachment}: its addresses cannot be looked at: {error}"
+            self._world.log(told, "warning", **self._subject(watched.attachment))
+
+    def _subject(self, attachment: Attachment) -> dict[str, Any]:
+        claim = self._world.claims.get(attachment)
+        return claim.subject() if isinstance(claim, Claim) else {}
 
     def _report(self, watched: Watched, found: Followed, now: float) -> None:
-        who, log, count = watched.attachment, self._world.log, self._counts.watch
+        who, count = watched.attachment, self._counts.watch
+
+        def log(sentence: str, address: object, level: str = "info", event: str = "") -> None:
+            self._world.log(sentence, level, event=event, address=str(address), **self._subject(who))
+
         for each in found.appeared:
             count("appeared")
-            log(f"{who}: {each.ip} appeared: claimed")
+            log(f"{who}: {each.ip} appeared: claimed", each.ip, event="appeared")
         for each in found.vanished:
             count("vanished")
-            log(f"{who}: {each.ip} vanished: released after the grace")
+            log(f"{who}: {each.ip} vanished: released after the grace", each.ip, event="vanished")
         for each in found.elsewhere:
-            log(f"{who}: {each.ip} was here before, and leads elsewhere: left there")
+            told = f"{who}: {each.ip} was here before, and leads elsewhere: left there"
+            log(told, each.ip, "warning", event="left")
         for ip, why in found.refused.items():
             if watched.news(ip, why, now):
                 count("refused")
-                log(f"{who}: {ip} appeared and is not claimed: {why}")
+                log(f"{who}: {ip} appeared and is not claimed: {why}", ip, "warning", event="refused")
         for ip, why in found.failed.items():
             if watched.news(ip, why, now):
-                log(f"{who}: {ip} appeared and is not claimed yet: {why}")
+                log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
         limits = self._world.policy.watch_limits
         if found.beyond and watched.news("beyond", f"{limits.addresses}", now):
             count("limited")
-            log(f"{who}: more than {limits.addresses} addresses: {found.beyond[0].ip} is not claimed")
+            first = found.beyond[0].ip
+            told = f"{who}: more than {limits.addresses} addresses: {first} is not claimed"
+            log(told, first, "warning", event="refused")
         if found.put_off:
             self._hold_back(watched, now)
         if not found.busy and not found.over:

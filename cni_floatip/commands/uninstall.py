@@ -57,7 +57,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     policy = NodeConf.load(named) if named and not options.force else direct.forgiving_policy(environ)
     see_through(policy.data_dir)
     # What is left is told below; and it is an agent's work that is done here, a DEL's default is an agent's.
-    world = replace(direct.world(policy, environ), log=lambda _: None, on_delete="release")
+    world = replace(direct.world(policy, environ), log=lambda *_, **__: None, on_delete="release")
     here = uninstall.Here(policy, world, options.bin_dir)
     told = [] if options.dry_run else uninstall.finish(here)
     with _alone(here) if here.data.is_dir() else contextlib.nullcontext():

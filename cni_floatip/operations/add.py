@@ -264,7 +264,7 @@ def _release_now(world: World, claim: Claim) -> None:
     try:
         release(world, world.vpc(claim.region), claim, world.clock() + UNDO_SECONDS / 2)
     except CniError as e:
-        world.log(f"{claim.attachment}: left for the next call: {e}")
+        world.log(f"{claim.attachment}: left for the next call: {e}", "warning")
 
 
 def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> None:
@@ -279,7 +279,7 @@ def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> No
         try:
             step()
         except CniError as e:
-            world.log(f"{claim.attachment}: cannot {what} now: {e}")
+            world.log(f"{claim.attachment}: cannot {what} now: {e}", "warning")
 
 
 def _clear(pod: PodNet, claim: Claim) -> None:

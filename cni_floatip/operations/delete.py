@@ -46,7 +46,7 @@ def delete(request: Request, world: World) -> None:
             else:
                 world.log(f"DEL {attachment}: a node agent has the claims: it sees that the pod is gone")
     except CniError as e:
-        world.log(f"DEL {attachment}: left for the next call: {e}")
+        world.log(f"DEL {attachment}: left for the next call: {e}", "warning")
 
 
 def _delete(request: Request, world: World, deadline: float) -> None:
@@ -55,7 +55,7 @@ def _delete(request: Request, world: World, deadline: float) -> None:
         with _cancelled(request, world) as mine:
             claim = world.claims.get(attachment)
             if claim is not None and not isinstance(claim, Claim):
-                world.log(str(claim))
+                world.log(str(claim), "warning")
                 claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
                 end(world, claim, request.netns, deadline, override=request.netns_override)
@@ -111,7 +111,7 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
         try:
             world.claims.put(claim)
         except IoFailure as e:  # a full disk: what can be done now is done all the same
-            world.log(str(e))
+            world.log(str(e), "warning")
     _clear_pod(world, claim, netns, override=override)
     if not claim.routes and claim.unresolved is None:
         _erase(world, claim)
@@ -181,7 +181,7 @@ def _let_stay(world: World, claim: Claim, places: Collection[Place]) -> None:
                 else:
                     world.claims.erase(now.attachment)
             except IoFailure as e:  # the DEL itself is yet to be recorded
-                world.log(f"{now.attachment}: {e}")
+                world.log(f"{now.attachment}: {e}", "warning")
 
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:
@@ -202,7 +202,7 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
         except CniError:  # the interface is gone: its rules are not (R1-48)
             kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules, override=override)
     except CniError as e:
-        world.log(f"{claim.attachment}: the pod is not cleared: {e}")
+        world.log(f"{claim.attachment}: the pod is not cleared: {e}", "warning")
 
 
 def _from_request(request: Request, world: World) -> Claim | None:

@@ -108,12 +108,12 @@ def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:
     errors: list[CniError] = []
     claims, problems = world.claims.all()
     for problem in problems:
-        world.log(str(problem))
+        world.log(str(problem), "warning")
     for claim in claims:
         why = stale(claim)
         if not why:
             continue
-        world.log(f"{claim.attachment}: {why}")
+        world.log(f"{claim.attachment}: {why}", event="ended", **claim.subject())
         try:
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 now = world.claims.get(claim.attachment)

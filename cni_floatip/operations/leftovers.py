@@ -37,7 +37,7 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
         except CniError as e:
             left.append(f"{claim.attachment}: {e}")
     for sentence in left:
-        world.log(sentence)
+        world.log(sentence, "warning")
     return left
 
 
@@ -68,7 +68,7 @@ def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attac
             ids = sorted({route.place.table for _, route in here})
             tables = world.vpc(region).route_tables({"route-table-id": ids}, account)
         except (TryAgain, Ec2Error) as e:
-            world.log(f"cannot look at released routes now: {e}")
+            world.log(f"cannot look at released routes now: {e}", "warning")
             unseen |= {claim.attachment for claim, _ in here}
             continue
         present = {(t.id, network, target.id) for t in tables for network, target in t.routes.items()}
@@ -87,7 +87,8 @@ def _work_off(world: World, claim: Claim, deadline: float) -> None:
             return  # its own call is at work
         if now.unresolved is not None:
             if not _may_matter(world, now):
-                world.log(f"{now.attachment}: its record was lost and its routes cannot be found: given up")
+                told = f"{now.attachment}: its record was lost and its routes cannot be found: given up"
+                world.log(told, "warning", event="given up", **now.subject())
                 world.claims.erase(now.attachment)
                 return
             now = resolve(world, now, deadline)

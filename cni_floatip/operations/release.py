@@ -145,7 +145,7 @@ def _release_route(
                 target = table.routes.get(place.destination)
                 able = partial(_is_able, world.policy, table, place, here)
                 if target is None and route.successor:
-                    return _hand_over(vpc, route, decide.heir(claim, place, others, able))
+                    return _hand_over(world, vpc, route, decide.heir(claim, place, others, able))
                 what = decide.release(target, claim, place, others, here, able)
                 if what is decide.Release.LEAVE or _is_kept(world, claim, place):
                     return gone
@@ -159,10 +159,12 @@ def _release_route(
                     route = replace(route, successor=heir.eni if heir else "")
                     record.put([route])  # before the delete: a crash must not leave the heir without
                 vpc.delete(place, route.account)
+                told = f"{claim.attachment}: {place} led to {target}: released"
+                world.log(told, event="released", target=str(target), **claim.subject(place))
                 if not route.successor:
                     return gone
                 in_time()  # else the next call creates it: the successor is recorded
-                return _hand_over(vpc, route, heir)
+                return _hand_over(world, vpc, route, heir)
             except Ec2Error as e:
                 if e.fault in (Ec2Fault.NO_TABLE, Ec2Fault.NO_ROUTE):
                     return gone
@@ -186,7 +188,7 @@ def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:
         raise e.answer(f"cannot release {route.place}") from e
 
 
-def _hand_over(vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRoute:
+def _hand_over(world: World, vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRoute:
     """Create the route, now absent, for the other claim of this node that wants it through another ENI."""
     if heir:
         try:
@@ -194,6 +196,9 @@ def _hand_over(vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRout
         except Ec2Error as e:
             if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
                 raise
+        else:
+            told = f"{heir.attachment}: {route.place} was left to it: created, leads to {heir.eni}"
+            world.log(told, event="created", target=heir.eni, **heir.subject(route.place))
     return replace(route, state=State.GONE, successor="")
 
 

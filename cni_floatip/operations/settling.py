@@ -100,7 +100,7 @@ def _take_back(world: World, claim: Claim, lost: Sequence[Wanted]) -> None:
                 for address in each.given.connected:
                     pod.restore_connected(address)
     except CniError as e:
-        world.log(f"{claim.attachment}: the pod is not cleared: {e}")
+        world.log(f"{claim.attachment}: the pod is not cleared: {e}", "warning")
 
 
 def without(claim: Claim, gone: Iterable[Interface]) -> Claim:

@@ -97,7 +97,7 @@ def used(claim: Claim) -> None:
     assert claim.live or claim.state or claim.watches or claim.settled or claim.attachment
     listing.table([claim])
     listing.document([claim], [], {})
-    found = status.document(status.Facts("1", 1, 0.0), [claim], [], {}, (), now=1.0, clock=1.0)
+    found = status.document(status.Facts("1", 1, 0.0), [claim], [], {}, lambda *_: None, now=1.0, clock=1.0)
     statusview.text(json.loads(json.dumps(found)))
     assert sorted([claim, claim], key=lambda each: each.created)
     assert {claim.attachment: {route.place for route in claim.routes}}

@@ -297,16 +297,39 @@ def test_a_repeated_sentence_is_said_once_and_counted(lines):
 
 def test_what_is_repeated_no_more_is_told_when_something_else_is(lines):
     now = [0.0]
-    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0])
-    seldom("a")
-    seldom("a")
-    now[0] += 301
+    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0], now=lambda: now[0])
+    for seconds in (0, 10, 20):
+        now[0] = seconds
+        seldom("a", "warning")
+    now[0] = 301
     seldom("b")
-    assert [(each["msg"], each.get("suppressed")) for each in lines.documents()] == [
-        ("a", None),
-        ("a", 1),
-        ("b", None),
+    times = "first at 1970-01-01T00:00:10.000Z, last at 1970-01-01T00:00:20.000Z"
+    assert [(each["msg"], each.get("suppressed"), each.get("last")) for each in lines.documents()] == [
+        ("a", None, None),
+        (f"a (2 times meanwhile, {times})", 2, "1970-01-01T00:00:20.000Z"),
+        ("b", None, None),
     ]
+
+
+def test_what_happened_is_said_each_time_it_happens(lines):
+    """An event is no condition: the same words a second later are another one."""
+    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    for _ in range(3):
+        seldom("rtb-a was absent: created", event="created", table="rtb-a")
+        seldom("rtb-a cannot be seen")
+    said = [(each["msg"], each.get("suppressed")) for each in lines.documents()]
+    assert said.count(("rtb-a was absent: created", None)) == 3
+    assert len(said) == 4
+
+
+@pytest.mark.parametrize(("form", "shown"), [("json", ["a", "b"]), ("text", "addresses=a,b\n")])
+def test_a_list_stays_a_list(lines, form, shown):
+    a_log(lines, form=form)("x", addresses=("a", "b"), tables=())
+    if form == "json":
+        assert lines.documents()[0]["addresses"] == shown
+        assert "tables" not in lines.documents()[0]
+    else:
+        assert lines.text.endswith(shown)
 
 
 def test_request_ids_do_not_make_a_sentence_new(lines):

@@ -6,8 +6,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cni_floatip.agent.counts import Counts, NoCounts
-from cni_floatip.agent.metrics import Few, Metrics
-from cni_floatip.claims import State
+from cni_floatip.agent.metrics import MOST_ADDRESSES, Few, Metrics
+from cni_floatip.agent.outages import Address
+from cni_floatip.claims import Claim, State
+from cni_floatip.keeping import Outage
+from cni_floatip.model import Attachment, PodIdentity
 
 
 @pytest.fixture
@@ -81,6 +84,67 @@ def test_a_state_without_claims_falls_back_to_zero(metrics):
     metrics.claims({"gone": 1})
     found = samples(metrics)
     assert (found["floatip_claims{state=held}"], found["floatip_claims{state=gone}"]) == (0, 1)
+
+
+def address(name: str, pod: str, outage: Outage | None = None, container: str = "c" * 64) -> Address:
+    claim = Claim(
+        attachment=Attachment("net", container, "net1"),
+        eni="eni-a",
+        region="",
+        netns="",
+        netns_inode=0,
+        boot="",
+        pod=PodIdentity("core" if pod else "", pod, ""),
+        on_delete="release",
+        routes=(),
+    )
+    return Address(name, claim, ("rtb-a",), {"rtb-a": outage} if outage else {})
+
+
+def served(metrics: Metrics) -> dict[str, float]:
+    found = samples(metrics).items()
+    return {
+        name[len("floatip_address_served") :]: v for name, v in found if name.startswith("floatip_address_s")
+    }
+
+
+def test_an_address_has_a_series_as_long_as_it_is_there(metrics):
+    metrics.addresses([address("192.168.0.2", "web"), address("192.168.0.3", "", Outage.ABSENT)])
+    assert served(metrics) == {
+        "{address=192.168.0.2,namespace=core,pod=web}": 1,
+        f"{{address=192.168.0.3,namespace=,pod={'c' * 12}}}": 0,
+    }
+    metrics.addresses([address("192.168.0.2", "web", Outage.SUPERSEDED)])
+    assert served(metrics) == {"{address=192.168.0.2,namespace=core,pod=web}": 0}
+    metrics.addresses([])
+    assert served(metrics) == {}
+
+
+def test_a_pod_with_two_claims_for_an_address_is_served_by_one(metrics):
+    two = [address("192.168.0.2", "web", Outage.SUPERSEDED, "a"), address("192.168.0.2", "web", None, "b")]
+    for order in (two, two[::-1]):
+        metrics.addresses(order)
+        assert list(served(metrics).values()) == [1]
+
+
+def test_of_too_many_addresses_those_that_are_not_served_are_shown(metrics):
+    many = [address(f"192.168.{n // 250}.{n % 250}", "x" * 400) for n in range(3000)]
+    metrics.addresses([*many, address("192.168.99.1", 'we"b\n', Outage.ABSENT)])
+    found = served(metrics)
+    assert len(found) == MOST_ADDRESSES
+    assert [name for name, value in found.items() if not value] == [
+        '{address=192.168.99.1,namespace=core,pod=we"b\n}'
+    ]
+    assert max(map(len, found)) < 400
+
+
+def test_ready_and_the_last_look_are_gauges(metrics):
+    found = samples(metrics)
+    assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (0, 0)
+    metrics.ready(True)
+    metrics.looked(1_700_000_000.5)
+    found = samples(metrics)
+    assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (1, 1_700_000_000.5)
 
 
 def test_the_process_and_the_build_show_themselves(metrics):

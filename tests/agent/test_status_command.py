@@ -26,6 +26,7 @@ from cni_floatip import asking, statusview, wire
 from cni_floatip.agent import status
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.errors import TryAgain
+from cni_floatip.keeping import Outage
 from cni_floatip.model import Attachment, Node, Place, PodIdentity, Target
 from cni_floatip.store import Problem
 
@@ -68,7 +69,16 @@ def claim(*routes: ClaimedRoute, **said: Any) -> Claim:
     )
 
 
-def document(problems: tuple[str, ...] = (), error: str = "", **said: Any) -> dict[str, Any]:
+OUTAGES = {"rtb-b": Outage.SUPERSEDED, "rtb-c": Outage.ABSENT, "rtb-d": Outage.BLACKHOLE}
+
+
+def served(*_: object) -> None:
+    """Nothing says that a route serves nobody."""
+
+
+def document(
+    problems: tuple[str, ...] = (), error: str = "", *, outages: bool = True, **said: Any
+) -> dict[str, Any]:
     """Return the status of a node with one pod: routes here, elsewhere, nowhere, broken, and not seen yet."""
     tables = {"rtb-a": "held", "rtb-b": "superseded", "rtb-c": "held", "rtb-d": "held", "rtb-e": "claiming"}
     held = claim(*(ClaimedRoute(place(table), State(state), "1" * 12) for table, state in tables.items()))
@@ -84,20 +94,21 @@ def document(problems: tuple[str, ...] = (), error: str = "", **said: Any) -> di
             place("rtb-c"): Seen(None, error=error),
             place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
         },
-        (),
+        lambda claim, route: OUTAGES.get(route.place.table) if outages else None,
         now=NOON,
         clock=CLOCK,
     )
 
 
 TABLE = """\
-agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: ready
+agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: ready; 1 of 1 addresses is not served here
+  core/upf-0: 192.168.0.2: superseded in 1, absent in 1, blackhole in 1 of 4 tables
 
 POD           INTERFACE  ADDRESSES                      TABLE  DESTINATION     STATE       LEADS TO             SINCE                 LAST ERROR
 core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-a  192.168.0.2/32  held        eni-here (here)      2023-11-14T22:12:20Z
 core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-b  192.168.0.2/32  superseded  eni-there            2023-11-14T21:13:20Z
-core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-c  192.168.0.2/32  held        nowhere              2023-11-14T22:12:20Z
-core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-d  192.168.0.2/32  held        eni-old (blackhole)  2023-11-14T22:12:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-c  192.168.0.2/32  absent      nowhere              2023-11-14T22:12:20Z
+core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-d  192.168.0.2/32  blackhole   eni-old (blackhole)  2023-11-14T22:12:20Z
 core/upf-0    net1       192.168.0.2/24,192.168.0.9/32  rtb-e  192.168.0.2/32  claiming    not seen yet         -
 dddddddddddd  net1       192.168.0.2/24,192.168.0.9/32  -      -               gone        -                    2023-11-14T22:03:20Z
 """  # noqa: E501
@@ -106,11 +117,12 @@ dddddddddddd  net1       192.168.0.2/24,192.168.0.9/32  -      -               g
 def test_a_line_for_each_route():
     shown = statusview.text(document())
     assert shown == TABLE
-    assert not statusview.wrong(document())
+    assert statusview.wrong(document())
+    assert not statusview.wrong(document(outages=False))
 
 
 def test_what_wants_a_person_comes_first_and_counts():
-    found = document(("no AWS credentials yet",), spooled=2)
+    found = document(("no AWS credentials yet",), outages=False, spooled=2)
     found["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
     assert statusview.text(found).splitlines()[:5] == [
         "agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: not ready",
@@ -120,13 +132,13 @@ def test_what_wants_a_person_comes_first_and_counts():
         "",
     ]
     assert statusview.wrong(found)
-    assert statusview.wrong(document(error="rtb-c: RouteLimitExceeded"))
+    assert statusview.wrong(document(error="rtb-c: RouteLimitExceeded", outages=False))
     assert "RouteLimitExceeded\n" in statusview.text(document(error="rtb-c: RouteLimitExceeded"))
 
 
 def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
-    found = status.document(facts, [], [], {}, (), now=NOON, clock=CLOCK)
+    found = status.document(facts, [], [], {}, served, now=NOON, clock=CLOCK)
     shown = statusview.text(found)
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
     assert statusview.wrong(found)
@@ -134,7 +146,7 @@ def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
 
 
 def test_a_node_without_claims():
-    found = status.document(status.Facts("1", 1, NOON), [], [], {}, (), now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [], [], {}, served, now=NOON, clock=CLOCK)
     assert statusview.text(found).endswith(": ready\n\nno claims\n")
 
 
@@ -148,6 +160,7 @@ def test_the_document_is_json_and_says_all():
         "destination": "192.168.0.2/32",
         "account": "1" * 12,
         "state": "superseded",
+        "outage": "superseded",
         "successor": "",
         "notBefore": None,
         "seen": {"target": "eni-there", "at": "2023-11-14T22:13:20Z", "since": "2023-11-14T21:13:20Z"},
@@ -158,7 +171,7 @@ def test_the_document_is_json_and_says_all():
 def test_bad_records_and_lost_ones_are_shown():
     lost = claim(unresolved={"type": "floatip"})
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
-    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, (), now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, served, now=NOON, clock=CLOCK)
     assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
     assert "routes unknown (its record was lost)\n" in statusview.text(found)
 
@@ -170,8 +183,28 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
 
 def test_names_do_not_steer_the_terminal():
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
-    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, (), now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, served, now=NOON, clock=CLOCK)
     assert "core/?]0;x??" in statusview.text(found)
+
+
+def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
+    """Another claim may want the place, or nobody: an error there is told with who wants it."""
+    gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
+    seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
+    found = status.document(status.Facts("1", 1, NOON), [gone], [], seen, served, now=NOON, clock=CLOCK)
+    assert not statusview.wrong(found)
+    assert "RequestLimitExceeded" not in statusview.text(found)
+    releasing = claim(ClaimedRoute(place("rtb-a"), State.RELEASING))
+    found = status.document(status.Facts("1", 1, NOON), [releasing], [], seen, served, now=NOON, clock=CLOCK)
+    assert statusview.wrong(found)
+
+
+def test_a_del_that_waits_is_said_with_its_file():
+    held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
+    facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
+    found = status.document(facts, [held], [], {}, served, now=NOON, clock=CLOCK)
+    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in statusview.text(found)
+    assert found["claims"][0]["spooled"] == ["/spool/1.del"]
 
 
 def test_claims_are_counted_by_state():
@@ -244,18 +277,20 @@ def test_the_command_asks_and_shows(agent, tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"socketPath": agent.path}))
     done = run(FLOATIP_CONFIG=str(config))
-    assert (done.returncode, done.stdout, done.stderr) == (0, TABLE, "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, TABLE, "")
     assert [(call.command, call.stdin) for call in agent.asked] == [("status", b"")]
     assert agent.asked[0].client == cni_floatip.__version__
 
 
 def test_json_is_what_the_agent_said(agent):
     done = run("--socket", agent.path, "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, document())
+    assert (done.returncode, json.loads(done.stdout)) == (1, document())
+    agent.answer = agent.with_(document(outages=False))
+    assert run("--socket", agent.path, "--json").returncode == 0
 
 
 def test_something_wrong_is_exit_status_1(agent):
-    agent.answer = agent.with_(document(("no AWS credentials yet",)))
+    agent.answer = agent.with_(document(("no AWS credentials yet",), outages=False))
     assert run("--socket", agent.path).returncode == 1
 
 
@@ -288,6 +323,19 @@ def error_of(path: str) -> str:
 def test_no_agent(tmp_path):
     path = str(tmp_path / "none.sock")
     assert error_of(path) == f"no node agent here: there is no socket {path}"
+
+
+def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path):
+    path, spool, config = tmp_path / "none.sock", tmp_path / "spool", tmp_path / "config.json"
+    config.write_text(json.dumps({"socketPath": str(path), "spoolDir": str(spool)}))
+    spool.mkdir()
+    for number in range(4):
+        env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": f"c{number}", "CNI_IFNAME": "net1"}
+        (spool / f"{number}.del").write_bytes(wire.body_bytes(env, b"{}"))
+    done = run(FLOATIP_CONFIG=str(config))
+    files = ", ".join(str(spool / f"{number}.del") for number in range(3))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(f"there is no socket {path}; 4 DELs wait for the agent: {files} and 1 more\n")
 
 
 def test_an_agent_that_has_died(tmp_path):
@@ -415,5 +463,5 @@ def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(agent):
     assert len(lines) == 5
     assert max(map(len, lines)) <= 60
     assert re.match("agent 1.2.3 on node-a", lines[0])
-    assert lines[-1] == "(5 more lines)"
+    assert lines[-1] == "(6 more lines)"
     assert "Traceback" not in found.decode()

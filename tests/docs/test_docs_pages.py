@@ -12,6 +12,7 @@ import pytest
 
 import cni_floatip.agent.metrics as metrics
 from cni_floatip import errors
+from cni_floatip.keeping import Outage
 from tests.docs.pages import ROOT, Page, pages, parse, slug
 
 PRODUCT = ROOT / "cni_floatip"
@@ -214,6 +215,21 @@ def test_every_metric_of_ours_is_explained():
     rows = " ".join(line.split("|")[1] for _, line in page.prose if line.startswith("| `floatip_"))
     assert len(exported) > 10
     assert {name for name in exported if f"`{name}`" not in rows} == set()
+
+
+def test_every_event_of_the_log_is_explained():
+    named = {
+        keyword.value.value
+        for path in (ROOT / "cni_floatip").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "event" and isinstance(keyword.value, ast.Constant) and keyword.value.value
+    }
+    table = (ROOT / "docs" / "security.md").read_text().partition("| `event` |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    explained = {name for row in rows for name in re.findall("`([^`]+)`", row)}
+    assert explained == named | {outage.value for outage in Outage}
 
 
 def test_anchor_names_are_githubs():

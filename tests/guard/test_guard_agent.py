@@ -41,8 +41,11 @@ class Agent:
     at: float = 1000.0
 
     def __post_init__(self) -> None:
-        world = SimpleNamespace(inode=direct.inode, log=self.said.append, clock=lambda: self.at)
+        world = SimpleNamespace(inode=direct.inode, log=self.log, clock=lambda: self.at)
         self._guard = Guard(world, self.counts)
+
+    def log(self, sentence, *_, **__):
+        self.said.append(sentence)
 
     def learn(self, claim):
         self.wire.on_node(self._guard.learn, claim.attachment, claim)
@@ -117,7 +120,7 @@ def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(agent, wire, mi
             learn(each.attachment, each)
 
     agent._guard = Counting(
-        SimpleNamespace(inode=direct.inode, log=agent.said.append, clock=lambda: 0.0), agent.counts
+        SimpleNamespace(inode=direct.inode, log=agent.log, clock=lambda: 0.0), agent.counts
     )
     wire.on_node(agent._guard.attend, listen)
     assert agent._guard.covers == 2

@@ -173,6 +173,7 @@ class SimulatedNode:
         self.cluster = cluster
         self.enis = (f"eni-{name}", f"eni-{name}2")
         self.said: list[str] = []
+        self.events: list[tuple[str, str, str]] = []
         self.repaired: list[str] = []
         self.netns: dict[str, int] = {}
         self.interfaces_hidden = False
@@ -246,9 +247,12 @@ class SimulatedNode:
     def spawn(self, work: Callable[[], None]) -> None:
         in_a_thread(work)
 
-    def log(self, sentence: str) -> None:
+    def log(self, sentence: str, level: str = "info", **fields: object) -> None:
         self.said.append(sentence)
         del self.said[:-200]
+        if fields.get("event"):
+            self.events.append((level, str(fields["event"]), str(fields.get("table", ""))))
+            del self.events[:-200]
 
     def ec2(self) -> Ec2:
         if not self.up:

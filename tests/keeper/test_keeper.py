@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.claims import LATE_SECONDS
-from cni_floatip.errors import Ec2Fault, IoFailure
+from cni_floatip.claims import LATE_SECONDS, State
+from cni_floatip.errors import Ec2Error, Ec2Fault, IoFailure
+from cni_floatip.keeping import Outage
 from cni_floatip.model import Place, Target
 
-from .simulated import FLOATING, Cluster
+from .simulated import FLOATING, POLICY, Cluster
 
 GRACE = 60
 
@@ -425,6 +426,33 @@ def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
     cluster.pass_time(70)
     assert cluster.ec2.checks["eni-a"] is False
     assert cluster.nodes["a"].repaired == ["source-dest-check"]
+
+
+@pytest.mark.parametrize("wanted", ["require", "disable"])
+def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path, wanted):
+    """``require``: it is somebody else's to turn off; ``disable``: EC2 refuses it."""
+    cluster = Cluster(tmp_path)
+    node = cluster.nodes["a"]
+    node._policy = replace(POLICY, source_dest_check=wanted)
+    node.start()
+    node.add()
+    cluster.pass_time(200)
+    (claim,) = node.claims.all()[0]
+
+    def refuse(eni):
+        raise Ec2Error(Ec2Fault.DENIED, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", eni)
+
+    cluster.ec2.disable_source_dest_check = refuse
+    cluster.ec2.checks["eni-a"] = True
+    cluster.pass_time(200)
+    assert node.keeper.outage(claim, claim.routes[0]) is Outage.CHECKED
+    assert (
+        node.keeper.outage(claim.with_state(State.GONE), replace(claim.routes[0], state=State.GONE)) is None
+    )
+    cluster.ec2.checks["eni-a"] = False
+    cluster.pass_time(200)
+    assert node.keeper.outage(claim, claim.routes[0]) is None
+    assert [event for _, event, _ in node.events] == ["source/dest check", "unchecked"]
 
 
 def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster):

@@ -279,7 +279,9 @@ class Week:
                 mender.errors,
                 mender._joining._confs,
                 mender._joining._unmatched,
-                mender._told,
+                mender.outages._known,
+                mender.outages._served,
+                mender.outages._wrote,
             ):
                 assert len(kept) <= 2 * len(places) + slack, f"{node.name} keeps {len(kept)}"
             assert len(keeper._known) <= len(claims), node.name
@@ -368,7 +370,9 @@ def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days
             mender.errors,
             mender._joining._confs,
             mender._joining._unmatched,
-            mender._told,
+            mender.outages._known,
+            mender.outages._served,
+            mender.outages._wrote,
         )
         assert [len(each) for each in kept] == [0] * len(kept)
         assert len(node.keeper._known) + len(node.keeper._due) + len(node.claims._held) == 0

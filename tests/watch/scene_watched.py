@@ -133,7 +133,7 @@ class Place:
             now=time.time,
             sleep=time.sleep,
             jitter=lambda: 0.5,
-            log=self.logged.append,
+            log=lambda sentence, *_, **__: self.logged.append(sentence),
             stop=lambda: "",
             later=self._later,
             spawn=in_a_thread,
