@@ -1,8 +1,7 @@
 """Which addresses of this node's pods are not served, route by route, and since when the log says so.
 
 ``keeping`` judges what a look shows. Here is what is known from all looks: status, metrics and STATUS answer
-from it, and the log gets one line when an outage begins, changes or ends. Used by one thread; what is known
-may be read by others.
+from it, and the log gets one line when an outage begins, changes or ends. Only the keeper changes it.
 """
 
 from __future__ import annotations

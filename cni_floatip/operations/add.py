@@ -188,7 +188,7 @@ def point(
             take(world, vpc, place, account, eni, last, deadline, go_on)
         except Ec2Error as e:
             if e.fault is Ec2Fault.NO_TABLE and not conf.route_tables.ids:
-                world.log(f"{place.table} is gone since it was selected: left out")
+                world.log(f"{place.table} is gone since it was selected: left out", "warning")
                 return False
             raise e.answer(f"{place} -> {eni}") from e
     return True

@@ -37,14 +37,15 @@ def delete(request: Request, world: World) -> None:
     if not world.claims.exists():
         return  # nothing was ever claimed here
     if faults := ifname_faults(attachment.ifname):
-        world.log(f"DEL: {faults[0]}: no ADD was ever made of it, so nothing is to be done")
+        world.log(f"DEL: {faults[0]}: no ADD was ever made of it, so nothing is to be done", "warning")
         return
     try:
         with world.claims.own(alone=False) as shared:
             if shared:
                 _delete(request, world, deadline)
             else:
-                world.log(f"DEL {attachment}: a node agent has the claims: it sees that the pod is gone")
+                told = f"DEL {attachment}: a node agent has the claims: it sees that the pod is gone"
+                world.log(told, "warning")
     except CniError as e:
         world.log(f"DEL {attachment}: left for the next call: {e}", "warning")
 

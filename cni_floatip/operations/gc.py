@@ -26,7 +26,8 @@ def gc(request: Request, world: World) -> None:
     """
     present = [request.config[key] for key in KEYS if key in request.config]
     if not present:
-        world.log("GC without a list of valid attachments: nothing is known to be stale, nothing is done")
+        told = "GC without a list of valid attachments: nothing is known to be stale, nothing is done"
+        world.log(told, "warning")
         return
     valid = {attachment for entries in present for attachment in _attachments(entries)}
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -98,6 +99,26 @@ def test_each_library_has_one_door(library):
 def test_metrics_are_the_door_inside_the_agent():
     users = {path.name for path in (ROOT / "agent").glob("*.py") if "prometheus_client" in imports(path)}
     assert users == {"metrics.py"}
+
+
+def told() -> Iterator[tuple[str, ast.Call]]:
+    """Every sentence that is told through ``World.log``, with where that is."""
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("world.log", "self._world.log"):
+                yield f"{path.name}:{node.lineno}: {ast.unparse(node)}", node
+
+
+def test_what_is_told_is_an_event_or_a_warning():
+    """What happened has a name and passes no filter. What has none is a condition, so it is what is wrong."""
+    sentences = list(told())
+    assert len(sentences) > 40
+    nameless = [
+        where
+        for where, node in sentences
+        if len(node.args) < 2 and not {"event", "level"} & {keyword.arg for keyword in node.keywords}
+    ]
+    assert nameless == []
 
 
 def test_generated_service_models_fit_the_installed_botocore():
