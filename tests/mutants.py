@@ -223,6 +223,22 @@ MUTANTS = (
         "tests/agent/test_status_command.py",
     ),
     Mutant(
+        "checked-is-served",
+        "agent/outages",
+        "return Outage.CHECKED if claim.eni in checked else None",
+        "return None",
+        "an address whose packets EC2 drops is said to be served",
+        KEEPER,
+    ),
+    Mutant(
+        "spool-unsaid",
+        "commands/gc",
+        "spooled.told(after, spooled.waiting(policy.spool_dir))",
+        "list[str]()",
+        "gc says that there is nothing to do while a DEL waits",
+        "tests/config/test_floatipctl_gc.py",
+    ),
+    Mutant(
         "good-look-undated",
         "agent/keeper",
         "            self._seen_all = self._world.now()",

@@ -122,13 +122,13 @@ class Mender:
             self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
         cut_off = frozenset(claim.attachment for claim in live if claim.eni not in self._enis)
         for claim in live:
-            who, was, subject = claim.attachment, claim.attachment in self.cut_off, claim.subject()
-            if who in cut_off and not was:
+            who = claim.attachment
+            if who in cut_off and who not in self.cut_off:
                 told = f"{who}: {claim.eni}: {CUT_OFF}"
-                self._world.log(told, "warning", event=Outage.CUT_OFF.value, **subject)
-            elif was and who not in cut_off:
+                self._world.log(told, "warning", event=Outage.CUT_OFF.value, **claim.subject())
+            elif who in self.cut_off and who not in cut_off:
                 told = f"{who}: {claim.eni} is attached to this node again"
-                self._world.log(told, event="attached", **subject)
+                self._world.log(told, event="attached", **claim.subject())
         self.cut_off = cut_off
 
     @property
