@@ -245,12 +245,11 @@ class PodNet:
     def connected(self) -> frozenset[Network]:
         """Return the prefixes that the kernel thinks are on the link (main table, not link-local)."""
         with reported(f"read the connected routes of {self.link.name}"):
-            found = tables.read_routes(self._kernel, table=routes.MAIN_TABLE)
+            found = tables.read_routes(self._kernel, table=routes.MAIN_TABLE, proto=routes.KERNEL_PROTO)
         return frozenset(
             network
             for each in found
-            if each["proto"] == routes.KERNEL_PROTO
-            and each.get_attr("RTA_OIF") == self.link.index
+            if each.get_attr("RTA_OIF") == self.link.index
             and not (network := routes.destination_of(each)).is_link_local
         )
 

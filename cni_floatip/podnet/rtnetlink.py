@@ -46,6 +46,8 @@ SOCKET_OPTIONS = (10, 11, 12)
 
 DUMP_ATTEMPTS = 10
 """How often a list that changed while it was read is read again."""
+MOST_MESSAGES = 16384
+"""How long a list may be: whoever administers a pod's network could use up our memory with a longer one."""
 
 
 class Message(Protocol):
@@ -149,6 +151,9 @@ class Rtnetlink:
                 if kind in (_ERROR, _DONE):
                     _raise_refusal(piece, kind, flags)
                     return found, torn
+                if len(found) >= MOST_MESSAGES:
+                    self._socket.close()
+                    raise Refused(errno.E2BIG, f"more than {MOST_MESSAGES} of them: too many to look at")
                 message = message_class(piece)
                 message.decode()
                 found.append(message)

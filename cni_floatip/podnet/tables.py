@@ -15,6 +15,8 @@ from cni_floatip.podnet import routes
 from cni_floatip.podnet.rtnetlink import Message, Refused, Rtnetlink
 
 NO_LINK = 0
+BEFORE_MAIN = 32765
+"""The priority right before the rule that every namespace begins with: ``32766: from all lookup main``."""
 _NO_SUCH_LIST = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 
 
@@ -81,11 +83,14 @@ def _created(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, A
 def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = None) -> None:
     """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same packets.
 
-    The kernel puts it before all that are there but the one for the local table. ``known``: the rules as
-    they were a moment ago.
+    The kernel puts it before all that are there but the one for the local table, which is where ours belong;
+    but for the one that bars the metadata of what is bound, which stays the first of its table: a rule that
+    is put back goes behind it. ``known``: the rules as they were a moment ago.
     """
     fields, attrs = routes.rule_message(rule)
-    found = read_rules(kernel, fields["family"]) if known is None else known
+    found = [each for each in known or () if each["family"] == fields["family"]]
+    if not any(map(_priority_of, found)):  # also where somebody has flushed them: ours before it then counts
+        found = read_rules(kernel, fields["family"])
     same = [
         each
         for each in found
@@ -97,12 +102,34 @@ def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = Non
     if theirs:
         shown = "; ".join(f"{routes.pod_rule(each)} proto {each.get_attr('FRA_PROTOCOL')}" for each in theirs)
         raise PodNetworkFailure(f"cannot add rule {rule}: another rule is there: {shown}")
+    if priority := _priority(rule, found):
+        attrs.append(("FRA_PRIORITY", priority))
     try:
         kernel.create("rule", attrs, **fields)
     except Refused as refused:
         if refused.errno != errno.EEXIST or known is None:
             raise
         add_rule(kernel, rule)
+
+
+def _priority(rule: PodRule, found: list[Message]) -> int:
+    """Return where the rule is to stand among those ``found``; 0 leaves that to the kernel.
+
+    To a rule of equal priority the kernel comes later. Where somebody has flushed all rules it would give
+    priority 0, which no ``ip rule flush`` removes.
+    """
+    if not any(map(_priority_of, found)):
+        return BEFORE_MAIN
+    bars = [
+        _priority_of(each)
+        for each in found
+        if each["dst_len"] and routes.is_our_rule(each) and routes.pod_rule(each).table == rule.table
+    ]
+    return 0 if rule.barred else max(bars, default=0)
+
+
+def _priority_of(rule: Message) -> int:
+    return int(rule.get_attr("FRA_PRIORITY") or 0)
 
 
 def remove_route(kernel: Rtnetlink, route: PodRoute, index: int) -> None:
@@ -127,7 +154,7 @@ def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> 
         if not routes.is_our_rule(each) or found.table != table or rule not in (None, found):
             continue
         fields, attrs = routes.rule_message(found)
-        attrs.append(("FRA_PRIORITY", each.get_attr("FRA_PRIORITY") or 0))
+        attrs.append(("FRA_PRIORITY", _priority_of(each)))
         try:
             kernel.delete("rule", attrs, **fields)
         except Refused as refused:

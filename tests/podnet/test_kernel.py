@@ -363,3 +363,39 @@ def test_a_rule_with_more_selectors_is_no_rule_for_the_source(kernel_pod):
     with kernel_pod.open() as pod:
         pod.add(PodRule(ip_network("192.168.0.2/32"), 100))
         assert pod.rules() == {PodRule(ip_network("192.168.0.2/32"), 100)}
+
+
+BOUND = [
+    PodRule(ip_network("fd00::2/128"), 100),
+    PodRule(ip_network("::/0"), 100, "net1"),
+    PodRule(ip_network("::/0"), 100, "net1", barred=ip_network("fd00:ec2::/32")),
+]
+
+
+@pytest.mark.parametrize(
+    "lost", [BOUND, BOUND[:1], BOUND[1:2], BOUND[:2], BOUND[2:]], ids=["all", "from", "oif", "both", "bar"]
+)
+def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod, lost):
+    """Else what is bound to the interface would find the default route of the table first."""
+    with kernel_pod.open() as pod:
+        for each in BOUND:
+            pod.add(each)
+        for each in lost:
+            pod.remove(each)
+        for each in lost:
+            pod.add(each)
+    shown = [line for line in kernel_pod.ip("-6", "rule").splitlines() if "net1" in line or "fd00::2" in line]
+    assert ["unreachable" in line for line in shown] == [True, False, False], shown
+
+
+def test_where_all_rules_were_flushed_ours_can_be_flushed_again(kernel_pod):
+    kernel_pod.ip("-6", "rule", "flush")
+    with kernel_pod.open() as pod:
+        for each in BOUND:
+            pod.add(each)
+    kernel_pod.ip("-6", "rule", "add", "pref", "32766", "lookup", "main")
+    *first, last = kernel_pod.ip("-6", "rule").splitlines()
+    assert last.startswith("32766:")
+    assert ["unreachable" in line for line in first[1:]] == [True, False, False], first
+    kernel_pod.ip("-6", "rule", "flush")
+    assert "net1" not in kernel_pod.ip("-6", "rule")
