@@ -35,17 +35,19 @@ def text(document: Mapping[str, Any]) -> str:
     """Return the whole status, with a line at the end of each row."""
     rows = [row for claim in document.get("claims", ()) for row in _rows(claim)]
     table = "".join(f"{line}\n" for line in _columns([HEAD, *rows])) if rows else "no claims\n"
-    return "".join(f"{printable(line)}\n" for line in _agent(document)) + table
+    lines = (*_agent(document), *_lost(document))
+    return "".join(f"{printable(line)}\n" for line in lines) + table
 
 
 def wrong(document: Mapping[str, Any]) -> bool:
-    """Return whether anything in it wants a person: an address that is not served here, the agent, a look
-    that failed, a bad file.
+    """Return whether anything in it wants a person: an address that is not served here, the agent, a pod, a
+    look that failed, a bad file.
     """
-    agent = document.get("agent", {})
-    routes = (route for claim in document.get("claims", ()) for route in claim.get("routes", ()))
-    of_agent = agent.get("unserved") or agent.get("problems") or agent.get("warnings")
-    return bool(of_agent or document.get("records") or any(route.get("error") for route in routes))
+    agent, claims = document.get("agent", {}), document.get("claims", ())
+    if agent.get("unserved") or agent.get("problems") or agent.get("warnings") or document.get("records"):
+        return True
+    routes = (route for claim in claims for route in claim.get("routes", ()))
+    return any(claim.get("podLost") for claim in claims) or any(route.get("error") for route in routes)
 
 
 def show(ask: Callable[[], Mapping[str, Any]], *, as_json: bool, out: TextIO) -> int:
@@ -123,6 +125,14 @@ def _agent(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {_of(claim)}: {sentence(files)}"
     for record in document.get("records", ()):
         yield f"  {record.get('path')}: {record.get('reason')}"
+
+
+def _lost(document: Mapping[str, Any]) -> Iterator[str]:
+    """Say which pods are not as ADD left them, in lines of their own: a table has no room for that."""
+    for claim in document.get("claims", ()):
+        if lost := claim.get("podLost"):
+            what = "; ".join(lost.get("what", ()))
+            yield f"  {_of(claim)} {claim.get('ifname', '-')}: since {lost.get('since') or '-'}: {what}"
     yield ""
 
 

@@ -44,6 +44,8 @@ PROMISES = "tests/keeper/test_promises.py"
 DELETED = "tests/keeper/test_deleted_for_good.py"
 WAITING = "tests/agent/test_waiting.py"
 CHART = "install/helm/cni-floatip/templates/_helpers.tpl"
+PODSIDE = "tests/keeper/test_podside.py"
+PODSIDES = "tests/watch/test_watch_podsides.py"
 
 MUTANTS = (
     Mutant(
@@ -367,6 +369,62 @@ MUTANTS = (
         "for route in claim.routes:",
         "CHECK fails for ever after a table was left",
         PROMISES,
+    ),
+    Mutant(
+        "pod-events",
+        "podnet/events",
+        "0x100 | 0x40 | 0x400 | 0x80 | 0x40000",
+        "0x100",
+        "what a pod loses is found at the keeper's look alone",
+        PODSIDES,
+    ),
+    Mutant(
+        "pod-filter",
+        "podnet/events",
+        "            _attach_filter(sock)\n",
+        "",
+        "our own writes and a BGP speaker's routes bring about looks into the pod",
+        PODSIDES,
+    ),
+    Mutant(
+        "pod-flush",
+        "agent/podsides",
+        "        self._allowance.take(1, now)\n",
+        "",
+        "a pod that flushes for ever costs a look in 0.2 s",
+        PODSIDES,
+    ),
+    Mutant(
+        "pod-del",
+        "operations/podside",
+        "    if repaired and not (isinstance(now, Claim) and is_kept(now)):",
+        "    if False:",
+        "what was put back while a DEL cleared the pod stays there",
+        PODSIDE,
+    ),
+    Mutant(
+        "pod-link",
+        "operations/podside",
+        "    if parent and parent.here and not parent.link.up:",
+        "    if False:",
+        "the link of an ENI that is down under live pods stays down",
+        PODSIDE,
+    ),
+    Mutant(
+        "pod-look",
+        "agent/main",
+        "self.guard.look, self.watch.look_at_pods, rounds.beat",
+        "self.guard.look, rounds.beat",
+        "what no event tells of stays lost in the pod",
+        "tests/conformance/test_pods_kept.py",
+    ),
+    Mutant(
+        "pod-bar",
+        "podnet/tables",
+        "    return 0 if rule.barred else max(bars, default=0)",
+        "    return 0",
+        "a rule that is put back opens the way to metadata for bound sockets",
+        "tests/podnet/test_kernel.py",
     ),
     Mutant(
         "left-for-ever",

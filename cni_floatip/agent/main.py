@@ -41,6 +41,7 @@ from .memory import Memory
 from .metadata import Remembered
 from .metrics import Metrics
 from .pages import Pages
+from .podsides import PodSides
 from .server import Server
 from .spool import Spool
 from .watch import Watch
@@ -111,22 +112,24 @@ class Agent:
         self.guard = Guard(self.world, self.metrics)
         self.wishes = Wishes()
         rounds = health.Heartbeat("the keeper", max(900, 20 * policy.reconcile_seconds))
-        self.keeper = Keeper(
-            self.world,
-            self.metrics,
-            present=self._present,
-            urgent=lambda region: self.aws.view(region, Priority.ADD),
-            chores=(self.guard.look, rounds.beat),
-            failed=self._seldom.failure,
-        )
+        self.pods = PodSides(self.world, self.metrics, self._seldom.failure)
         known = Appearances(policy.data_dir, self.world.boot())
         followed = health.Heartbeat("the watch", WATCH_SECONDS)
         self.watch = Watch(
             replace(self.world, log=log),
             self.metrics,
             known,
+            self.pods,
             vpc=self._watched,
             beat=followed.beat,
+            failed=self._seldom.failure,
+        )
+        self.keeper = Keeper(
+            self.world,
+            self.metrics,
+            present=self._present,
+            urgent=lambda region: self.aws.view(region, Priority.ADD),
+            chores=(self.guard.look, self.watch.look_at_pods, rounds.beat),
             failed=self._seldom.failure,
         )
         ways = Ways(
@@ -318,6 +321,7 @@ class Agent:
         show(self.metrics, self.keeper, self.claims.all()[0])
         self.metrics.ready(not self.health.problems())
         self.metrics.unguarded(len(self.guard.problems))
+        self.metrics.incomplete_pods(len(self.pods.lost()))
 
     def _status(self) -> Mapping[str, Any]:
         claims, records = self.claims.all()
@@ -337,8 +341,8 @@ class Agent:
             waiting=self.spool.waiting(),
         )
         now = self.world.now()
-        seen, outage = self.keeper.sightings(), self.keeper.outage
-        return status.document(facts, claims, records, seen, outage, now=now, clock=now)
+        seen, outage, lost = self.keeper.sightings(), self.keeper.outage, self.pods.lost()
+        return status.document(facts, claims, records, seen, outage, lost, now=now, clock=now)
 
 
 def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
@@ -377,7 +381,7 @@ def _few_arenas() -> None:
 
 
 def _enough_descriptors() -> None:
-    """Let 512 calls and as many watched namespaces have theirs."""
+    """Let 512 calls and the sockets in all pods' namespaces have theirs."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))

@@ -143,6 +143,11 @@ class Metrics:
         self._unguarded = Gauge(
             "floatip_unguarded_interfaces", "ENIs in use without a sound metadata guard.", registry=registry
         )
+        self._incomplete = Gauge(
+            "floatip_incomplete_pods",
+            "Live pods that lack something ADD gave them and the agent cannot put back.",
+            registry=registry,
+        )
         self._spool = Gauge("floatip_spool_length", "DELs that wait in the spool.", registry=registry)
         self._watch = Counter(
             "floatip_watch_events", "What happened to watched addresses.", ("what",), registry=registry
@@ -202,6 +207,10 @@ class Metrics:
     def unguarded(self, n: int) -> None:
         """Show how many ENIs in use are not guarded as they should be."""
         self._unguarded.set(n)
+
+    def incomplete_pods(self, n: int) -> None:
+        """Show how many live pods are not as ADD left them."""
+        self._incomplete.set(n)
 
     def spooled(self, n: int) -> None:
         """Show the length of the spool."""

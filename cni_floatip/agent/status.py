@@ -9,11 +9,12 @@ import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..claims import Claim, ClaimedRoute, State
 from ..keeping import Outage
-from ..model import Node, Place
+from ..model import Attachment, Node, Place
 from ..nodeconf import Limits
 from ..spooled import Owner, files_of
 from ..store import Problem
@@ -37,6 +38,15 @@ class Sighting(Protocol):
     def since(self) -> float: ...
     @property
     def error(self) -> str: ...
+
+
+class Lost(Protocol):
+    """What a live pod lacks of what ADD gave it, and since when (seconds since the epoch)."""
+
+    @property
+    def what(self) -> Sequence[str]: ...
+    @property
+    def since(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +73,16 @@ def document(
     records: Sequence[Problem],
     sightings: Mapping[Place, Sighting],
     outage: Judgement,
+    lost: Mapping[Attachment, Lost] = MappingProxyType({}),
     *,
     now: float,
     clock: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``outage`` says which of their routes serve nobody; ``records`` are claim files that cannot be read.
-    ``now`` (since the epoch) and ``clock`` are one moment: sightings are dated by ``clock``, which does not
-    jump when the date is set.
+    ``outage`` says which of their routes serve nobody, ``lost`` is what pods lack of what ADD gave them;
+    ``records`` are claim files that cannot be read. ``now`` (since the epoch) and ``clock`` are one moment:
+    sightings are dated by ``clock``, which does not jump when the date is set.
     """
     offset = now - clock
     addresses = served(claims, outage)
@@ -92,7 +103,7 @@ def document(
             "unserved": sum(bool(address.outages) for address in addresses),
         },
         "claims": [
-            _claim(claim, sightings, outage, offset)
+            _claim(claim, sightings, outage, lost.get(claim.attachment), offset)
             | {
                 "unserved": [_unserved(each) for each in addresses if each.claim is claim and each.outages],
                 "spooled": files_of(claim, facts.waiting),
@@ -136,7 +147,7 @@ def served(claims: Iterable[Claim], outage: Judgement) -> list[Address]:
 
 
 def _claim(
-    claim: Claim, sightings: Mapping[Place, Sighting], outage: Judgement, offset: float
+    claim: Claim, sightings: Mapping[Place, Sighting], outage: Judgement, lost: Lost | None, offset: float
 ) -> dict[str, Any]:
     routes = [(route, outage(claim, route)) for route in claim.routes]
     return {
@@ -149,6 +160,7 @@ def _claim(
         "netns": claim.netns,
         "state": claim.state.value,
         "cutOff": any(why is Outage.CUT_OFF for _, why in routes),
+        "podLost": {"what": list(lost.what), "since": _date(lost.since)} if lost else None,
         "created": _date(claim.created),
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],

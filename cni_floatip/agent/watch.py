@@ -1,8 +1,10 @@
-"""The watch: follows the addresses of pods that move them by themselves, told by each pod's own kernel.
+"""The watch: hears from each pod's own kernel of addresses that move, and of what is lost of what we gave it.
 
-One socket per namespace and one thread for all of them; what an event means is looked up and done in a few
-threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its namespace alive, and the
-address in it: it is closed within a second of the path's unlinking, and when claim or interface end.
+The addresses are followed of pods that move them by themselves; what is lost is put back in every live pod
+(``podsides``). One socket per namespace and one thread for all of them; what an event means is looked up and
+done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its namespace
+alive, and the address in it: it is closed within a second of the path's unlinking, and when claim or
+interface end.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from ..errors import CniError
 from ..model import Attachment
 from ..netconf import NetConf
 from ..operations.addresses import Asked, Followed, follow
-from ..podnet.events import READ_AT_ONCE, AddressEvent, Events, LinkGone, open_events
+from ..operations.podside import is_kept
+from ..podnet.events import READ_AT_ONCE, AddressEvent, Event, Events, LinkGone, Overrun, open_events
 from ..world import Vpc, World
+from . import podsides
 from .appearances import Appearances, Dates
 from .counts import Counts
+from .podsides import PodSide, PodSides
 from .watched import OVERRUN_SECONDS, Allowance, Watched
 
 AT_ONCE = 8
@@ -51,11 +56,12 @@ class _Namespace:
 
     events: Events
     watched: list[Watched] = field(default_factory=list)
+    sides: list[PodSide] = field(default_factory=list)
     silent_until: float = 0.0
 
 
 class Watch:
-    """Follows the interfaces of claims with ``watchAddresses``. ``run`` is a thread's body.
+    """Follows the interfaces of claims with ``watchAddresses``, keeps ``pods``. ``run`` is a thread's body.
 
     ``vpc`` is asked with the pod that wants something, so that it keeps its place in line from one attempt to
     the next (default: the world's). ``beat`` is called each time the loop comes round, twice a second.
@@ -66,6 +72,7 @@ class Watch:
         world: World,
         counts: Counts,
         appearances: Appearances,
+        pods: PodSides,
         *,
         vpc: InTheNameOf | None = None,
         beat: Callable[[], None] = lambda: None,
@@ -75,6 +82,7 @@ class Watch:
         self._world = world
         self._counts = counts
         self._appearances = appearances
+        self._pods = pods
         self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
         self._beat = beat
         self._listen_in = listen_in
@@ -108,21 +116,31 @@ class Watch:
         """Return the attachments that are followed, with their namespaces."""
         return {each.attachment: each.netns for each in list(self._watched.values())}
 
+    def look_at_pods(self) -> None:
+        """Have every live pod looked into, without waiting for it: a chore of the keeper."""
+        self._tell(self._look_at_pods)
+
     def run(self, stop: threading.Event) -> None:
         """Follow until told to stop; a stop is noticed within half a second."""
         outer = self._world.stop
         world = replace(self._world, stop=lambda: "the node agent is ending" if stop.is_set() else outer())
-        with ThreadPoolExecutor(AT_ONCE, "watch") as pool:
+        with (
+            ThreadPoolExecutor(AT_ONCE, "watch") as pool,
+            ThreadPoolExecutor(podsides.AT_ONCE, "pods") as into_pods,
+        ):
             try:
                 while not stop.is_set():
-                    self._broken = self._round(pool, world)
+                    self._broken = self._round(pool, into_pods, world)
                     self._beat()
                     if self._broken:
                         stop.wait(FAILED_SECONDS)
             finally:
+                into_pods.shutdown(wait=True, cancel_futures=True)
                 pool.shutdown(wait=True, cancel_futures=True)
                 for attachment in list(self._watched):
                     self._drop(attachment)
+                for side in self._pods.all():
+                    self._keep_no_longer(side)
                 with self._ringing:
                     self._selector.close()
                     os.close(self._bell)
@@ -134,10 +152,11 @@ class Watch:
 
     # -- the loop -------------------------------------------------------------------------------------
 
-    def _round(self, pool: ThreadPoolExecutor, world: World) -> str:
+    def _round(self, pool: ThreadPoolExecutor, into_pods: ThreadPoolExecutor, world: World) -> str:
         """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
         try:
             self._turn(pool, world)
+            self._pods.begin_due(into_pods, world, self._tell)
         except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
             self._failed("a round of the watch failed as nobody expected", e)
             return f"the watch's last round failed: {e!r}"
@@ -171,6 +190,7 @@ class Watch:
     def _pause(self) -> float:
         due = [each.due for each in self._watched.values() if each.due is not None and not each.running]
         due += [each.silent_until for each in self._namespaces.values() if each.silent_until]
+        due += self._pods.due()
         return max(0.0, min([self._paths_at, *due]) - self._world.clock())
 
     def _tell(self, news: Callable[[], None]) -> None:
@@ -183,6 +203,7 @@ class Watch:
     # -- what to watch --------------------------------------------------------------------------------
 
     def _learn(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
+        self._keep(attachment, claim, earlier=earlier)
         known = self._watched.get(attachment)
         if claim is None or not claim.watches:
             self._drop(attachment, ended=True)
@@ -217,11 +238,7 @@ class Watch:
     def _open(self, claim: Claim, now: float, *, earlier: bool) -> None:
         attachment, inode = claim.attachment, claim.netns_inode
         conf = NetConf.parse(claim.config or {})
-        namespace = self._namespaces.get(inode)
-        if namespace is None:
-            namespace = _Namespace(self._listen_in(claim.netns, inode))
-            self._namespaces[inode] = namespace
-            self._selector.register(namespace.events, selectors.EVENT_READ, inode)
+        namespace = self._listening(claim.netns, inode)
         try:
             with self._world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
                 index = pod.link.index
@@ -244,6 +261,52 @@ class Watch:
         namespace.watched.append(watched)
         self._watched[attachment] = watched
 
+    def _listening(self, netns: str, inode: int) -> _Namespace:
+        """Return the namespace, listened to. Raises CniError."""
+        namespace = self._namespaces.get(inode)
+        if namespace is None:
+            namespace = _Namespace(self._listen_in(netns, inode))
+            self._namespaces[inode] = namespace
+            self._selector.register(namespace.events, selectors.EVENT_READ, inode)
+        return namespace
+
+    def _keep(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
+        """Keep the pod of a live claim, and of no other."""
+        known = self._pods.get(attachment)
+        if claim is not None and not is_kept(claim):
+            claim = None
+        if known and (claim is None or (known.netns, known.inode) != (claim.netns, claim.netns_inode)):
+            self._keep_no_longer(known)
+            known = None
+        if claim and known is None and claim.state is not State.CLAIMING:
+            self._listen_for(self._pods.add(claim, earlier=earlier))
+
+    def _keep_no_longer(self, side: PodSide) -> None:
+        self._pods.drop(side)
+        self._be_deaf_to(side)
+
+    def _listen_for(self, side: PodSide) -> None:
+        """Hear of what happens in the pod. Where that fails, the keeper's looks find it, and try again."""
+        if side.listening or self._world.inode(side.netns) != side.inode:
+            return
+        why_not = ""
+        try:
+            self._listening(side.netns, side.inode).sides.append(side)
+        except CniError as e:
+            why_not = str(e)
+        self._pods.heard_by(side, why_not)
+
+    def _be_deaf_to(self, side: PodSide) -> None:
+        if side.listening:
+            side.listening = False
+            self._namespaces[side.inode].sides.remove(side)
+            self._close_if_idle(side.inode)
+
+    def _look_at_pods(self) -> None:
+        for side in self._pods.all():
+            self._listen_for(side)
+        self._pods.look_at_all()
+
     def _tell_once(self, attachment: Attachment, why: str) -> None:
         if attachment not in self._told:
             self._told.add(attachment)
@@ -263,7 +326,7 @@ class Watch:
 
     def _close_if_idle(self, inode: int) -> None:
         namespace = self._namespaces[inode]
-        if namespace.watched:
+        if namespace.watched or namespace.sides:
             return
         del self._namespaces[inode]
         if not namespace.silent_until:
@@ -271,6 +334,9 @@ class Watch:
         namespace.events.close()
 
     def _look_at_paths(self, now: float) -> None:
+        for side in self._pods.all():
+            if side.listening and self._world.inode(side.netns) != side.inode:
+                self._be_deaf_to(side)
         for each in list(self._watched.values()):
             if self._world.inode(each.netns) != each.inode:
                 told = f"{each.attachment}: {each.netns} is gone: its addresses are not followed"
@@ -292,20 +358,26 @@ class Watch:
         now = self._world.clock()
         found = namespace.events.read()
         for event in found:
-            if isinstance(event, AddressEvent):
-                self._heed(namespace, event, now)
-            elif isinstance(event, LinkGone):
-                for each in namespace.watched:
-                    if each.index == event.index:
-                        each.unplugged = True
-                        each.look_at(now)
-            else:
-                self._counts.watch("overrun")
-                for each in namespace.watched:
-                    each.look_at(now + OVERRUN_SECONDS)
+            self._hear(namespace, event, now)
         if len(found) >= READ_AT_ONCE:
             namespace.silent_until = now + FLOOD_SECONDS
             self._selector.unregister(namespace.events)
+
+    def _hear(self, namespace: _Namespace, event: Event, now: float) -> None:
+        for side in namespace.sides:
+            if side.concerns(event):
+                side.hear(now)
+        if isinstance(event, AddressEvent):
+            self._heed(namespace, event, now)
+        elif isinstance(event, LinkGone):
+            for each in namespace.watched:
+                if each.index == event.index:
+                    each.unplugged = True
+                    each.look_at(now)
+        elif isinstance(event, Overrun) and namespace.watched:
+            self._counts.watch("overrun")
+            for each in namespace.watched:
+                each.look_at(now + OVERRUN_SECONDS)
 
     def _heed(self, namespace: _Namespace, event: AddressEvent, now: float) -> None:
         ip = event.interface.ip

@@ -12,6 +12,7 @@ from ..netconf import NetConf
 from ..request import Request
 from ..result import PrevResult
 from ..world import Vpc, World
+from .podside import differences
 
 CHECK_SECONDS = 20.0
 SETTLE_SECONDS = 15.0
@@ -19,10 +20,7 @@ SETTLE_SECONDS = 15.0
 
 
 def check(request: Request, world: World) -> None:
-    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found.
-
-    That a pod with ``watchAddresses`` has given an address up is no difference: it may take it back.
-    """
+    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found."""
     NetConf.parse(request.config)
     prev = PrevResult.parse(request.config, request.attachment.ifname)
     claim = world.claims.get(request.attachment)
@@ -49,32 +47,11 @@ def _states(claim: Claim, prev: PrevResult) -> Iterator[str]:
 
 
 def _pod_differences(request: Request, world: World, claim: Claim) -> Iterator[str]:
-    """Missing or changed routes, rules, addresses. What others added is theirs."""
     try:
         with world.kernel().open_pod(
             request.netns, request.attachment.ifname, override=request.netns_override
         ) as pod:
-            present = {each.interface.ip: each for each in pod.addresses()}
-            for address in claim.addresses:
-                if address.ip not in present:
-                    if claim.watches:
-                        continue
-                    yield f"pod: address {address.ip} is missing"
-                elif present[address.ip].tentative or present[address.ip].duplicate:
-                    yield f"pod: address {address.ip} cannot be used (tentative, or a duplicate)"
-            routes = pod.routes()
-            for route in claim.pod_routes:
-                if route not in routes:
-                    other = [
-                        r for r in routes if (r.destination, r.table) == (route.destination, route.table)
-                    ]
-                    yield f"pod: route {route} " + (f"is now {other[0]}" if other else "is missing")
-            rules = pod.rules()
-            yield from (f"pod: rule {rule} is missing" for rule in claim.pod_rules if rule not in rules)
-            back = pod.connected()
-            for address in claim.connected:
-                if address.network in back:
-                    yield f"pod: connected route {address.network} is back: nothing of it is on the link"
+            yield from (f"pod: {each}" for each in differences(pod, claim))
     except NotAsClaimed:
         raise
     except CniError as e:

@@ -43,6 +43,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
     counts.absent_fresh()
     counts.spooled(7)
     metrics.unguarded(2)
+    metrics.incomplete_pods(3)
     counts.watch("appeared")
     counts.claims({"held": 3, "releasing": 1})
     found = samples(metrics)
@@ -62,6 +63,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
         "floatip_routes_found_absent_total": 1,
         "floatip_spool_length": 7,
         "floatip_unguarded_interfaces": 2,
+        "floatip_incomplete_pods": 3,
         "floatip_watch_events_total{what=appeared}": 1,
         "floatip_watch_events_total{what=overrun}": 0,
         "floatip_claims{state=held}": 3,

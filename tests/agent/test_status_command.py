@@ -24,6 +24,7 @@ import pytest
 import cni_floatip
 from cni_floatip import asking, statusview, wire
 from cni_floatip.agent import status
+from cni_floatip.agent.podsides import Lost
 from cni_floatip.claims import Claim, ClaimedRoute, State
 from cni_floatip.errors import TryAgain
 from cni_floatip.keeping import Outage
@@ -143,6 +144,18 @@ def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
     assert statusview.wrong(found)
     assert found["agent"]["ready"]
+
+
+def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
+    lost = Lost(("route 0.0.0.0/0 via 10.10.1.1 table 100 is missing", "no\x1bcarrier"), NOON - 60)
+    held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
+    facts = status.Facts("1", 1, NOON)
+    found = status.document(facts, [held], [], {}, (), {held.attachment: lost}, now=NOON, clock=CLOCK)
+    assert found["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
+    line = "  core/upf-0 net1: since 2023-11-14T22:12:20Z: route 0.0.0.0/0 via 10.10.1.1 table 100 is missing"
+    assert statusview.text(found).splitlines()[1:3] == [f"{line}; no?carrier", ""]
+    assert statusview.wrong(found)
+    assert document()["claims"][0]["podLost"] is None
 
 
 def test_a_node_without_claims():

@@ -44,7 +44,7 @@ def plugin(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Agents | None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Hold both executables to every check, but for what one of them does otherwise by design."""
     if "plugin" in metafunc.fixturenames:
-        through = metafunc.module.__name__.endswith("test_through_agent")
+        through = metafunc.module.__name__.endswith(("test_through_agent", "test_pods_kept"))
         ways = ["client"] if through else ["direct", "client"]
         metafunc.parametrize("plugin", ways, indirect=True, scope="package")
 

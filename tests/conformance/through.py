@@ -30,6 +30,13 @@ HASTENED = {
 }
 """What differs from the product: when the keeper looks, which ``tests/keeper`` is about."""
 
+PODS_LEFT_ALONE = {
+    "cni_floatip.agent.podsides.FIRST_SECONDS": 3600,
+    "cni_floatip.agent.podsides.SETTLE_SECONDS": 3600,
+    "cni_floatip.agent.podsides.APART_SECONDS": 3600,
+}
+"""When the agent looks into pods, so that CHECK finds what a test has changed there."""
+
 PATIENCE = 60.0
 """Seconds for what is sure to come: an agent that says how it is, a look of the keeper."""
 
@@ -70,6 +77,8 @@ class Agents:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self.hastened = HASTENED | PODS_LEFT_ALONE
+        """What differs from the product in an agent that is started from now on."""
         self._started_with: dict[str, tuple[str, dict[str, str]]] = {}
         self._logged: dict[str, int] = {}
         self._starting = threading.Lock()
@@ -92,12 +101,13 @@ class Agents:
         aws = {name: value for name, value in environ.items() if name.startswith(("AWS_", "FLOATIP_"))}
         path = Path(environ.get("FLOATIP_CONFIG", node.env["FLOATIP_CONFIG"]))
         text = path.read_text() if path.exists() else ""
+        aws[agent.HASTENED] = json.dumps(self.hastened)
         if node.agent.is_running and self._started_with.get(node.name) == (text, aws):
             return
         node.agent.kill()
         self._started_with[node.name] = (text, aws)
         with contextlib.suppress(LabError):  # it refuses its configuration: the client finds nobody
-            node.start_agent(env=aws | {agent.HASTENED: json.dumps(HASTENED)})
+            node.start_agent(env=aws)
             wait_for(lambda: node.agent.is_ready or "no AWS credentials" in self.told(node), PATIENCE)
 
     def rest(self, node: Node, environ: Mapping[str, str]) -> None:

@@ -154,7 +154,7 @@ class Place:
         mac: str = ENI_MAC,
         **keys: Any,
     ) -> Request:
-        """Return a call for a pod's net1."""
+        """Return a call for a pod's net1; None leaves a key out."""
         attachment = Attachment("floating", container, "net1")
         config = {
             "cniVersion": "1.0.0",
@@ -168,6 +168,7 @@ class Place:
                 "ips": [{"address": each, "interface": 0} for each in addresses],
             },
         }
+        config = {key: value for key, value in config.items() if value is not None}
         return Request(verb, "1.0.0", attachment, netns, config, PodIdentity("core", "web-0", "uid-1"))
 
     def claim(self, attachment: Attachment) -> Claim:

@@ -16,6 +16,7 @@ import pytest
 from cni_floatip import direct, podnet
 from cni_floatip.agent.appearances import Appearances
 from cni_floatip.agent.counts import NoCounts
+from cni_floatip.agent.podsides import PodSides
 from cni_floatip.agent.watch import Watch
 from cni_floatip.errors import Ec2Fault, TryAgain
 from cni_floatip.podnet.events import Event, Events, open_events
@@ -57,8 +58,15 @@ class Node:
     def agent(self, listen_in: Callable[..., Any] = open_events) -> Iterator[Watch]:
         self.place.restart()
         appearances = Appearances(str(self.place.directory), "boot-1")
+        self.pods = PodSides(self.place.world, self.counts)
         self.watch = Watch(
-            self.place.world, self.counts, appearances, vpc=self.vpc, beat=self.beat, listen_in=listen_in
+            self.place.world,
+            self.counts,
+            appearances,
+            self.pods,
+            vpc=self.vpc,
+            beat=self.beat,
+            listen_in=listen_in,
         )
         self.watch.attend(self.place.claims.listen)
         with running(self.watch.run):
