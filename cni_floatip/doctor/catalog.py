@@ -116,6 +116,17 @@ _KINDS = (
         "run: floatipctl status",
     ),
     Kind(
+        "pods",
+        "pod-lost",
+        ERROR,
+        "A pod lacks something that ADD gave it",
+        "Its packets leave by the wrong interface or not at all, and its VPC routes look sound. The agent"
+        " puts routes and rules back within a second; what stays lost is an address, an interface, or has"
+        " another's route in its place.",
+        "look at: nsenter --net={netns} ip addr show {ifname}; put the address back, remove what has the"
+        " place of ours, or delete the pod, so that it is added anew",
+    ),
+    Kind(
         "metadata",
         "metadata-unreachable",
         ERROR,

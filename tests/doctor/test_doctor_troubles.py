@@ -555,6 +555,14 @@ def advertise(link: str, lifetime: int) -> None:
         sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0), ("ff02::1", 0))
 
 
+@trouble("pod-lost", "default/db")
+def pod_that_lost_an_address(scene: Scene) -> Iterator[str]:
+    """Not a route: the agent would put that back meanwhile."""
+    netns.ip(scene.pod.ns, [f"addr del {OWN[1]}/128 dev net1"])
+    yield "net1"
+    netns.ip(scene.pod.ns, [f"addr add {OWN[1]}/128 dev net1 nodad"])
+
+
 # -- address ranges -----------------------------------------------------------------------------------------
 
 

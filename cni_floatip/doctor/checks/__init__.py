@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..finding import Finding
 from ..looks import Looks
-from . import aws, cluster, interfaces, node, tables
+from . import aws, cluster, interfaces, node, pods, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ CHECKS: Sequence[Check] = (
     Check("policy", NODE, "node configuration", node.policy),
     Check("client", NODE, "client", node.client),
     Check("agent", NODE, "agent", node.agent),
+    Check("pods", NODE, "pods", pods.pods),
     Check("metadata", NODE, "instance metadata", node.metadata),
     Check("metadata-guard", NODE, "metadata guard", node.metadata_guard),
     Check("clock", NODE, "clock", node.clock),

@@ -1,0 +1,50 @@
+"""Pods that have live claims: is everything still there that ADD gave them? As CHECK compares, from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ... import direct
+from ...claims import Claim
+from ...errors import CniError, short
+from ...operations.podside import differences, is_kept
+from ...podnet import open_pod
+from ..catalog import found
+from ..finding import Finding, fine, listed, not_checked
+from ..looks import Looks
+
+
+def pods(looks: Looks) -> Iterable[Finding]:
+    claims = list(_claims(Path(looks.policy.data_dir)))
+    said = fine(
+        "", f"{len(claims)} with live claims: as ADD left them" if claims else "none has a live claim"
+    )
+    return [finding for claim in claims for finding in _judged(claim)] or [said]
+
+
+def _claims(directory: Path) -> Iterator[Claim]:
+    """Read the records, and leave those that are none: the check of the agent tells of them."""
+    for path in sorted((directory / "claims").glob("*.json")):
+        try:
+            claim = Claim.parse(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        if is_kept(claim):
+            yield claim
+
+
+def _judged(claim: Claim) -> Iterator[Finding]:
+    ifname = claim.attachment.ifname
+    who = str(claim.pod) if claim.pod.name else short(claim.attachment)
+    if direct.inode(claim.netns) != claim.netns_inode:
+        yield not_checked(who, f"its namespace {claim.netns} cannot be seen here")
+        return
+    try:
+        with open_pod(claim.netns, ifname) as pod:
+            lost = [str(each) for each in differences(pod, claim)]
+    except CniError as e:
+        lost = [e.msg]
+    if lost:
+        yield found("pod-lost", who, f"{ifname}: {listed(lost)}", ifname=ifname, netns=claim.netns)
