@@ -61,6 +61,7 @@ class PodSide:
     def __init__(self, claim: Claim, now: float) -> None:
         self.attachment = claim.attachment
         self.who = f"{claim.attachment}" + (f" of {claim.pod}" if claim.pod.name else "")
+        self.subject = claim.subject()
         self.netns, self.inode = claim.netns, claim.netns_inode
         self.listening = False
         self.deaf_because = ""
@@ -116,7 +117,7 @@ class PodSides:
     ) -> None:
         self._world = world
         self._counts = counts
-        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}"))
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "warning"))
         self._sides: dict[Attachment, PodSide] = {}
 
     def get(self, attachment: Attachment) -> PodSide | None:
@@ -138,7 +139,8 @@ class PodSides:
         """Take note of whether the pod's events are heard, and say ``why_not`` once."""
         side.listening = not why_not
         if why_not and why_not != side.deaf_because:
-            self._world.log(f"{side.who}: what the pod loses is found late: {why_not}")
+            told = f"{side.who}: what the pod loses is found late: {why_not}"
+            self._world.log(told, "warning", **side.subject)
         side.deaf_because = why_not
 
     def drop(self, side: PodSide) -> None:
@@ -177,7 +179,7 @@ class PodSides:
             if not world.stop():
                 kept = keep(side.attachment, replace(world, log=self._world.log))
         except CniError as e:
-            self._world.log(f"{side.who}: cannot look into the pod: {e}")
+            self._world.log(f"{side.who}: cannot look into the pod: {e}", "warning", **side.subject)
         except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the care for all)
             self._failed(f"{side.who}: cannot look into the pod", e)
         took = world.clock() - began
@@ -195,17 +197,20 @@ class PodSides:
         self._report(side, kept, before)
 
     def _report(self, side: PodSide, kept: Kept, before: Lost | None) -> None:
-        log = self._world.log
+        def log(sentence: str, level: str = "info", *, event: str) -> None:
+            self._world.log(f"{side.who}: {sentence}", level, event=event, **side.subject)
+
         if kept.raised:
             self._counts.repaired("link")
-            log(f"{side.who}: {kept.raised}, the ENI's link below its interface, was down: brought up")
+            told = f"{kept.raised}, the ENI's link below its interface, was down: brought up"
+            log(told, event="link raised")
         if kept.repaired:
             self._counts.repaired("pod-route")
-            log(f"{side.who}: put back into the pod: {'; '.join(_shown(kept.repaired))}")
+            log(f"put back into the pod: {'; '.join(_shown(kept.repaired))}", event="pod repaired")
         if side.lost and (before is None or before.what != side.lost.what):
-            log(f"{side.who}: the pod is not as ADD left it: {'; '.join(side.lost.what)}")
+            log(f"the pod is not as ADD left it: {'; '.join(side.lost.what)}", "warning", event="pod lost")
         elif before and not side.lost and not kept.over:
-            log(f"{side.who}: the pod is again as ADD left it")
+            log("the pod is again as ADD left it", event="pod whole")
 
 
 def _shown(what: tuple[str, ...]) -> tuple[str, ...]:

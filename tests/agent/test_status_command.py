@@ -150,7 +150,7 @@ def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
     lost = Lost(("route 0.0.0.0/0 via 10.10.1.1 table 100 is missing", "no\x1bcarrier"), NOON - 60)
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON)
-    found = status.document(facts, [held], [], {}, (), {held.attachment: lost}, now=NOON, clock=CLOCK)
+    found = status.document(facts, [held], [], {}, served, {held.attachment: lost}, now=NOON, clock=CLOCK)
     assert found["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
     line = "  core/upf-0 net1: since 2023-11-14T22:12:20Z: route 0.0.0.0/0 via 10.10.1.1 table 100 is missing"
     assert statusview.text(found).splitlines()[1:3] == [f"{line}; no?carrier", ""]
