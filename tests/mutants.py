@@ -14,7 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -741,6 +743,27 @@ MUTANTS = (
 )
 
 
+def make_copy(copy: Path) -> None:
+    """Copy the code, and beside it an environment in which the copy is what is installed.
+
+    So the programs that tests start, ``floatipctl`` with the agent above all, have the mistake too.
+    """
+    for name in ("cni_floatip", "tests", "lab", "install", "netconf-examples"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    venv.create(copy / ".venv")
+    (packages,) = (copy / ".venv").glob("lib/python3*/site-packages")
+    (packages / "copy.pth").write_text(f"{copy}\n{sysconfig.get_path('purelib')}\n")
+    for program in Path(sys.executable).parent.iterdir():
+        first, _, rest = program.read_bytes().partition(b"\n")
+        if first.startswith(ours := b"#!" + os.fsencode(sys.executable)):
+            made = copy / ".venv" / "bin" / program.name
+            python = b"#!" + os.fsencode(made.with_name("python"))
+            made.write_bytes(python + first.removeprefix(ours) + b"\n" + rest)
+            made.chmod(0o755)
+
+
 def planted(mutant: Mutant, copy: Path) -> str:
     """Return what becomes of ``mutant`` in ``copy``: "killed", "survived", or why it could not be planted."""
     source = copy / (mutant.module if "." in mutant.module else f"cni_floatip/{mutant.module}.py")
@@ -748,12 +771,13 @@ def planted(mutant: Mutant, copy: Path) -> str:
     if (times := text.count(mutant.there)) != 1:
         return f"its place is there {times} times"
     source.write_text(text.replace(mutant.there, mutant.becomes))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not thorough", *mutant.tests.split()]
+    python = copy / ".venv" / "bin" / "python"
+    command = [str(python), "-m", "pytest", "-x", "-q", "-m", "not thorough", *mutant.tests.split()]
     try:
         run = subprocess.run(
             command,
             cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             timeout=SECONDS,
             text=True,
@@ -781,6 +805,7 @@ def main() -> int:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / name, copy)
+        make_copy(copy)
         for mutant in chosen:
             outcome = planted(mutant, copy)
             wrong += outcome != "killed"
