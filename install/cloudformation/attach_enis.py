@@ -54,11 +54,12 @@ def soon(sleep, call, **said):
 
 
 def at(found, index, subnet):
-    """Return ENI and attachment at this index, if any. One of another subnet is an error."""
+    """Return ENI and attachment at this index of card 0, if any. One of another subnet is an error."""
     for eni in found["NetworkInterfaces"]:
-        if eni["Attachment"]["DeviceIndex"] == index:
+        to = eni["Attachment"]
+        if (to.get("NetworkCardIndex", 0), to["DeviceIndex"]) == (0, index):
             if eni["SubnetId"] == subnet:
-                return eni["NetworkInterfaceId"], eni["Attachment"]["AttachmentId"]
+                return eni["NetworkInterfaceId"], to["AttachmentId"]
             raise RuntimeError(f"device {index} is {eni['NetworkInterfaceId']} in {eni['SubnetId']}")
     return None
 
@@ -102,7 +103,8 @@ def attach(ec2, instance, index, subnet, sleep):
         off = {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}}
         soon(sleep, ec2.modify_network_interface_attribute, **off)
         to = {"NetworkInterfaceId": eni, "InstanceId": instance, "DeviceIndex": index}
-        return eni, soon(sleep, ec2.attach_network_interface, **to)["AttachmentId"]
+        made = soon(sleep, ec2.attach_network_interface, NetworkCardIndex=0, **to)
+        return eni, made["AttachmentId"]
     except Exception:
         found = look(ec2, instance, sleep)
         if eni not in [each["NetworkInterfaceId"] for each in found["NetworkInterfaces"]]:

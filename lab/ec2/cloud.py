@@ -19,7 +19,7 @@ from moto.core.responses import ActionResult
 from moto.core.utils import method_names_from_class
 from moto.ec2 import models, urls
 from moto.ec2.exceptions import InvalidSubnetIdError, InvalidVPCIdError
-from moto.ec2.models import route_tables
+from moto.ec2.models import elastic_network_interfaces, route_tables
 from moto.ec2.responses import EC2Response
 from moto.iam.models import get_account_id_from
 from moto.moto_api._internal import mock_random
@@ -33,6 +33,9 @@ from lab.webserver import Answer
 
 KEY_PREFIX = "AKIALAB0"
 """An access key of this prefix and an account id (20 characters in all) speaks for that account."""
+
+CARD = 1000
+"""How far apart moto's numbers of the ENIs of two network cards are."""
 
 SHARED: dict[str, tuple[Any, set[str]]] = {}
 """VPC id -> (owner's backend, participants). Global because moto's own state is."""
@@ -147,8 +150,31 @@ class LabEC2(models.EC2Backend):
     delete_transit_gateway_route = transit.delete
 
 
+class LabAttachment(elastic_network_interfaces.Attachment):
+    """Where an ENI is attached: device numbers count per network card. moto: one card."""
+
+    def __init__(self, eni: Any) -> None:
+        super().__init__(eni)
+        self.network_card_index, self.device_index = card_and_device(eni.device_index)
+
+
+def card_and_device(number: int) -> tuple[int, int]:
+    """Return card and device of the number by which moto keeps an ENI of an instance."""
+    return divmod(number, CARD)
+
+
 class LabResponse(EC2Response):
-    """moto's dispatcher with two actions more."""
+    """moto's dispatcher with three actions more."""
+
+    def attach_network_interface(self) -> ActionResult:
+        """Attach to a network card, 0 unless it says otherwise. moto: one card."""
+        number = int(self._get_param("DeviceIndex")) + CARD * int(self._get_param("NetworkCardIndex", 0))
+        self.error_on_dryrun()
+        made = self.ec2_backend.attach_network_interface(
+            self._get_param("NetworkInterfaceId"), self._get_param("InstanceId"), number
+        )
+        answer = {"AttachmentId": made.attachment_id, "NetworkCardIndex": made.network_card_index}
+        return ActionResult(answer)
 
     def replace_transit_gateway_route(self) -> ActionResult:
         """Point a route of a Transit Gateway elsewhere. moto: not implemented."""
@@ -184,6 +210,7 @@ def make_route(table: Any, v4: str | None, v6: str | None, **target: Any) -> Lab
 
 
 setattr(route_tables, "Route", LabRoute)  # noqa: B010 - a class of moto's gives way to ours
+setattr(elastic_network_interfaces, "Attachment", LabAttachment)  # noqa: B010 - as this one
 setattr(responses, "method_names_from_class", cache(method_names_from_class))  # noqa: B010 - 1 ms a call
 models.ec2_backends.backend = LabEC2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lab.ec2.cloud import Cloud
+from lab.ec2.cloud import Cloud, card_and_device
 from lab.ec2.transit import vpc_networks
 from lab.instance import Credentials, InstanceView, InterfaceView
 
@@ -23,7 +23,7 @@ def look(cloud: Cloud, instance_id: str, role: str, credentials: Callable[[], Cr
         instance_type=instance.instance_type,
         image_id=instance.image_id,
         running=instance.state == "running",
-        interfaces=tuple(_interface(index, eni) for index, eni in nics),
+        interfaces=tuple(_interface(number, eni) for number, eni in nics),
         role=role,
         credentials=credentials,
     )
@@ -36,13 +36,15 @@ def credentials(cloud: Cloud, instance_id: str, role: str) -> Credentials:
     return Credentials(assumed.access_key_id, assumed.secret_access_key, assumed.session_token, expires)
 
 
-def _interface(index: int, eni: Any) -> InterfaceView:
+def _interface(number: int, eni: Any) -> InterfaceView:
+    card, device = card_and_device(number)
     subnet = eni.subnet
     vpc = [str(net) for net in vpc_networks(subnet.ec2_backend, subnet.vpc_id)]
     return InterfaceView(
         mac=eni.mac_address,
         id=eni.id,
-        device_number=index,
+        device_number=device,
+        network_card=card,
         owner=eni.owner_id,
         subnet=subnet.id,
         vpc=subnet.vpc_id,

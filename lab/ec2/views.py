@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.ec2.cloud import Cloud
+from lab.ec2.cloud import Cloud, card_and_device
 
 Document = Mapping[str, Any]
 Seen = tuple[frozenset[str], Document]
@@ -175,12 +175,13 @@ def _subnets(cloud: Cloud, backend: Any) -> Iterator[Seen]:
 def _interfaces(backend: Any) -> Iterator[Seen]:
     for eni in backend.enis.values():
         instance = eni.instance
+        card, device = card_and_device(eni.device_index or 0)
         attachment = instance and {
             "AttachTime": eni.attach_time.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
             "AttachmentId": eni.attachment_id,
             "DeleteOnTermination": bool(eni.delete_on_termination),
-            "DeviceIndex": eni.device_index,
-            "NetworkCardIndex": 0,
+            "DeviceIndex": device,
+            "NetworkCardIndex": card,
             "InstanceId": instance.id,
             "InstanceOwnerId": instance.owner_id,
             "Status": "attached",

@@ -223,6 +223,28 @@ def test_what_cannot_be_attached_is_not_left_behind(place: Place) -> None:
     assert place.count() == 1
 
 
+def test_device_numbers_count_per_network_card(place: Place) -> None:
+    """An instance type with two network cards, and an interface at device 1 of the second one."""
+    instance = place.launch()
+    other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
+    place.aws.attach_network_interface(
+        NetworkInterfaceId=other["NetworkInterfaceId"],
+        InstanceId=instance,
+        NetworkCardIndex=1,
+        DeviceIndex=1,
+    )
+    assert place.call(instance) == "CONTINUE"
+    filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
+    found = place.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+    at = {(eni["Attachment"]["NetworkCardIndex"], eni["Attachment"]["DeviceIndex"]): eni for eni in found}
+    assert sorted(at) == [(0, 0), (0, 1), (0, 2), (1, 1)]
+    assert [at[0, index]["SubnetId"] for index in (1, 2)] == place.subnets["a"][1:]
+    asked = [call.params for call in place.ec2.journal.of("AttachNetworkInterface")]
+    assert [int(params["NetworkCardIndex"]) for params in asked] == [0, 0], "said, not left to a default"
+    before = place.count()
+    assert (place.call(instance), place.count()) == ("CONTINUE", before)
+
+
 def test_vpc_cni_is_quicker_while_we_attach(place: Place) -> None:
     instance = place.launch()
     attach = place.client.attach_network_interface

@@ -158,13 +158,24 @@ def test_interface_that_metadata_does_not_know_yet(worker: Worker) -> None:
         netns.ip(worker.node.ns, ["link del new7"])
 
 
-@pytest.mark.parametrize("item", ["subnet-id", "device-number"])
-def test_interface_that_metadata_lists_but_does_not_describe_yet(worker: Worker, item: str) -> None:
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        ("subnet-id", "exit 22"),
+        ("device-number", "exit 22"),
+        ("subnet-id", "exit 0"),
+        ("device-number", "echo"),
+        ("device-number", "echo 0"),
+    ],
+)
+def test_interface_that_metadata_lists_but_does_not_describe_yet(
+    worker: Worker, item: str, shown: str
+) -> None:
     """The others are served, and systemd tries again later."""
     worker.programs.mkdir()
     curl = worker.programs / "curl"
     late = f"*/{worker.node.enis[1].mac}/{item}"
-    curl.write_text(f'#!/bin/sh\ncase "$*" in {late}) exit 22 ;; *) exec /usr/bin/curl "$@" ;; esac\n')
+    curl.write_text(f'#!/bin/sh\ncase "$*" in {late}) {shown} ;; *) exec /usr/bin/curl "$@" ;; esac\n')
     curl.chmod(0o755)
     done = worker.run()
     assert done.returncode == 1
