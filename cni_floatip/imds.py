@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -25,6 +26,8 @@ _TOKEN_SECONDS = 21600
 _TIMEOUT = 1.0
 _WHOLE_SECONDS = 2.0
 """How long one exchange may take, however much of it comes meanwhile."""
+_MACS = "meta-data/network/interfaces/macs/"
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MOST = 256 * 1024
 """Bytes of one item; the longest, the list of MAC addresses, has some hundreds."""
 
@@ -79,16 +82,22 @@ class Metadata:
 
     def macs(self) -> tuple[str, ...]:
         """Return the MAC addresses of this instance's network interfaces, lower case."""
-        listing = self._need("meta-data/network/interfaces/macs/")
-        return tuple(line.strip("/").lower() for line in listing.split())
+        listing = self._need(_MACS)
+        found = tuple(line.strip("/").lower() for line in listing.split())
+        if wrong := [mac for mac in found if not _MAC.fullmatch(mac)]:
+            raise _late(_MACS, wrong[0])
+        return found
 
     def knows(self, mac: str) -> bool:
         """Return whether ``mac`` is that of one of this instance's network interfaces."""
         return mac in self.macs()
 
     def primary_mac(self) -> str:
-        """Return the MAC address of the primary network interface (device 0)."""
-        return self._need("meta-data/mac").strip().lower()
+        """Return the MAC address of the primary network interface."""
+        found = self._need("meta-data/mac").strip().lower()
+        if not _MAC.fullmatch(found):
+            raise _late("meta-data/mac", found)
+        return found
 
     def role(self) -> str:
         """Return the name of the instance profile's role, "" when there is none."""
@@ -97,9 +106,10 @@ class Metadata:
     def eni(self, mac: str) -> Eni:
         """Return the network interface with ``mac``, one of ``macs()``.
 
-        An interface that was attached a moment ago may not be described in full yet: TryAgain.
+        For moments after an attach, metadata leaves items out, shows them empty, or shows device number 0:
+        what is incomplete or contradicts itself is TryAgain.
         """
-        base = f"meta-data/network/interfaces/macs/{mac}"
+        base = f"{_MACS}{mac}"
 
         def networks(*names: str) -> tuple[Network, ...]:
             lines = [line for name in names for line in (self._get(f"{base}/{name}") or "").split()]
@@ -108,17 +118,42 @@ class Metadata:
             return tuple(map(ip_network, lines))
 
         try:
-            return Eni(
-                id=self._need(f"{base}/interface-id"),
+            found = Eni(
+                id=self.interface_id(mac),
                 mac=mac,
-                device_number=int(self._need(f"{base}/device-number")),
-                vpc=self._need(f"{base}/vpc-id"),
-                subnet=self._need(f"{base}/subnet-id"),
+                device_number=_number(self._need(f"{base}/device-number")),
+                vpc=self._id(f"{base}/vpc-id", "vpc"),
+                subnet=self._id(f"{base}/subnet-id", "subnet"),
                 subnet_cidrs=networks("subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"),
                 vpc_cidrs=networks("vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"),
+                network_card=_number(self._get(f"{base}/network-card") or "0"),  # not every type has the item
             )
         except ValueError as e:
             raise TryAgain(f"instance metadata of {mac} cannot be read: {short(e)}") from e
+        if outside := [net for net in found.subnet_cidrs if not _inside(net, found.vpc_cidrs)]:
+            raise TryAgain(
+                f"instance metadata of {mac} is not complete yet: its subnet has {outside[0]}, and its VPC no"
+                " network around it"
+            )
+        if (found.network_card, found.device_number) == (0, 0) and mac != self.primary_mac():
+            raise TryAgain(
+                f"instance metadata of {mac} is not complete yet: device number 0, and another one is primary"
+            )
+        return found
+
+    def interface_id(self, mac: str) -> str:
+        """Return the id of the network interface with ``mac``, one of ``macs()``."""
+        return self._id(f"{_MACS}{mac}/interface-id", "eni")
+
+    def ask_again(self) -> bool:
+        """Nothing is remembered here: every answer is of this conversation."""
+        return False
+
+    def _id(self, path: str, kind: str) -> str:
+        found = self._need(path).strip()
+        if not re.fullmatch(rf"{kind}-[0-9A-Za-z-]{{1,64}}", found):
+            raise _late(path, found)
+        return found
 
     def _need(self, path: str) -> str:
         found = self._get(path)
@@ -185,3 +220,17 @@ class Metadata:
         if connection is not None and (sock := connection.sock) is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+def _late(path: str, found: str) -> TryAgain:
+    return TryAgain(f"instance metadata shows {short(repr(found))} as {path}: not complete yet?")
+
+
+def _number(text: str) -> int:
+    if not (text.strip().isascii() and text.strip().isdigit()):
+        raise ValueError(f"{text!r} is not a number")
+    return int(text)
+
+
+def _inside(network: Network, cidrs: tuple[Network, ...]) -> bool:
+    return any(each.version == network.version and network.subnet_of(each) for each in cidrs)  # type: ignore[arg-type]

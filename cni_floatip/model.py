@@ -59,7 +59,10 @@ class PodIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Eni:
-    """A network interface of this instance, as instance metadata describes it."""
+    """A network interface of this instance, as instance metadata describes it.
+
+    Device numbers count per network card: each card may have an interface 0.
+    """
 
     id: str
     mac: str
@@ -68,6 +71,7 @@ class Eni:
     subnet: str
     subnet_cidrs: tuple[Network, ...]
     vpc_cidrs: tuple[Network, ...]
+    network_card: int = 0
 
     def __str__(self) -> str:
         return self.id

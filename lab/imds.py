@@ -44,6 +44,7 @@ class Imds:
         self._credentials: Credentials | None = None
         self._listeners: list[Listener] = []
         self._cut = False
+        self._shown: dict[str, str | None] = {}
 
     def listen(self, sock: socket.socket) -> Listener:
         """Serve on a listening socket."""
@@ -57,9 +58,17 @@ class Imds:
         for listener in self._listeners:
             listener.sever()
 
+    def show(self, path: str, text: str | None) -> None:
+        """Show ``text`` at ``path`` below ``meta-data/`` until ``heal``; None: nothing there, or below it.
+
+        So metadata is for moments after an attach: items are missing, empty, or say something else.
+        """
+        self._shown = {**self._shown, path: text}
+
     def heal(self) -> None:
-        """Undo ``cut``."""
+        """Undo ``cut`` and ``show``."""
         self._cut = False
+        self._shown = {}
 
     def close(self) -> None:
         """Stop serving on every socket."""
@@ -108,6 +117,9 @@ class Imds:
             return None
         wanted = path.removeprefix(ITEMS.rstrip("/")).strip("/")
         items = instance.items() | self._role(instance)
+        for path, text in self._shown.items():
+            items = {each: what for each, what in items.items() if not f"{each}/".startswith(f"{path}/")}
+            items |= {} if text is None else {path: text}
         if wanted in items and not path.endswith("/"):
             return items[wanted]
         return _listing(items, wanted)

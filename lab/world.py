@@ -73,6 +73,7 @@ class Lab:
         self._packets = packets
         self.warm = warm
         self.nodes: dict[str, Node] = {}
+        self.imds: dict[str, Imds] = {}
         self.azs: dict[str, Az] = {}
         self.clients: dict[str, Client] = {}
         self.followed: list[float] = []
@@ -197,6 +198,7 @@ class Lab:
                 for address in METADATA:
                     link = f"{node.name}-{eni.ifname}"
                     imds.listen(netns.inside(self.router.netns, _listen, str(address), 80, link))
+            self.imds[node.name] = imds
             self._things_to_close.callback(imds.close)
 
     def follow(self) -> None:

@@ -315,7 +315,7 @@ class Agent:
     def _present(self) -> Collection[str]:
         """Return the ENIs that this node has. Raises CniError."""
         metadata = self.metadata(direct.clock() + METADATA_SECONDS)
-        return frozenset(metadata.eni(mac).id for mac in metadata.macs())
+        return frozenset(metadata.interface_id(mac) for mac in metadata.macs())
 
     def _gauge(self) -> None:
         show(self.metrics, self.keeper, self.claims.all()[0])

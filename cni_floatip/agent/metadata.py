@@ -1,7 +1,8 @@
 """Instance metadata as the agent remembers it: what cannot change for good, an ENI for a minute.
 
 An ENI may be plugged in at any time, so a MAC that is not known is asked for again before it is called
-unknown. The service limits its callers: what several want to know at once is asked once.
+unknown; and a call asks again before it refuses for what was read before it began. The
+service limits its callers: what several want to know at once is asked once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class _Read(Generic[T]):
+class Read(Generic[T]):
     """An answer, when its read began, and which read it was."""
 
     answer: T
@@ -46,8 +47,8 @@ class Remembered:
 
     def __init__(self, connect: Callable[[float], Metadata], clock: Callable[[], float]) -> None:
         self._connect = connect
-        self._clock = clock
-        self._known: dict[Hashable, _Read[Any]] = {}
+        self.clock = clock
+        self._known: dict[Hashable, Read[Any]] = {}
         self._reads = 0
         self._asking = False
         self._asked = threading.Condition()
@@ -64,19 +65,19 @@ class Remembered:
         read: Callable[[Metadata], T],
         go_on: Callable[[], object],
         is_answer: Callable[[T], bool] = lambda _: True,
-    ) -> T:
+    ) -> Read[T]:
         """Return what was read in the last ``seconds``, else read it now; at most one reads at a time.
 
         What was remembered counts only if ``is_answer``; what is read now does in any case. While the service
         does not answer, those who want something take turns: the patience of one is not that of the others.
         """
         while True:
-            began = self._clock()
+            began = self.clock()
             turn = min(deadline, began + TURN_SECONDS)
             try:
                 return self._ask(question, seconds, deadline, turn, read, go_on, is_answer)
             except TryAgain:  # at once: it is the answer; when the turn was over: not yet
-                if turn >= deadline or self._clock() < turn - NEARLY:
+                if turn >= deadline or self.clock() < turn - NEARLY:
                     raise
             time.sleep(0.02)  # a thread that waits already takes the next turn before this one
 
@@ -89,24 +90,24 @@ class Remembered:
         read: Callable[[Metadata], T],
         go_on: Callable[[], object],
         is_answer: Callable[[T], bool],
-    ) -> T:
-        since, reads = self._clock() - seconds, self._reads
-        known: _Read[T] | None = self._known.get(question)
+    ) -> Read[T]:
+        since, reads = self.clock() - seconds, self._reads
+        known: Read[T] | None = self._known.get(question)
         if known and known.at > since and is_answer(known.answer):
-            return known.answer
+            return known
         self._take_turn(deadline, go_on)
         try:
             known = self._known.get(question)
             if known and (known.number > reads or (known.at > since and is_answer(known.answer))):
-                return known.answer  # somebody else has read it since we asked
+                return known  # somebody else has read it since we asked
             self._reads += 1
-            number, at = self._reads, self._clock()
+            number, at = self._reads, self.clock()
             service = self._connect(max(turn, min(deadline, at + LEAST_SECONDS)))
             try:
-                found = read(service)
+                found = Read(read(service), at, number)
             finally:
                 service.close()
-            self._known[question] = _Read(found, at, number)
+            self._known[question] = found
             return found
         finally:
             with self._asked:
@@ -114,7 +115,7 @@ class Remembered:
                 self._asked.notify()
 
     def _take_turn(self, deadline: float, go_on: Callable[[], object]) -> None:
-        until = time.monotonic() + deadline - self._clock()
+        until = time.monotonic() + deadline - self.clock()
 
         def attempt() -> bool | waiting.Later:
             if self._asking:
@@ -141,6 +142,14 @@ class View:
         self._remembered = remembered
         self._deadline = deadline
         self._go_on = go_on
+        self._began = remembered.clock()
+        self._rests_on_older = False
+        self._again = False
+
+    def ask_again(self) -> bool:
+        """Rest on nothing from now on that was read before this call began; say whether anything did."""
+        self._again = True
+        return self._rests_on_older
 
     def _ask(
         self,
@@ -149,7 +158,11 @@ class View:
         read: Callable[[Metadata], T],
         is_answer: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        return self._remembered.ask(question, seconds, self._deadline, read, self._go_on, is_answer)
+        if self._again:
+            seconds = min(seconds, self._remembered.clock() - self._began)
+        found = self._remembered.ask(question, seconds, self._deadline, read, self._go_on, is_answer)
+        self._rests_on_older = self._rests_on_older or found.at < self._began
+        return found.answer
 
     def node(self) -> Node:
         """Return this instance."""
@@ -165,7 +178,7 @@ class View:
         return mac in found
 
     def primary_mac(self) -> str:
-        """Return the MAC address of the primary network interface (device 0)."""
+        """Return the MAC address of the primary network interface."""
         return self._ask("primary", FOREVER, lambda service: service.primary_mac())
 
     def role(self) -> str:
@@ -175,6 +188,10 @@ class View:
     def eni(self, mac: str) -> Eni:
         """Return the network interface with ``mac``, as it was at most a minute ago."""
         return self._ask(("eni", mac), ENI_SECONDS, lambda service: service.eni(mac))
+
+    def interface_id(self, mac: str) -> str:
+        """Return the id of the network interface with ``mac``."""
+        return self._ask(("id", mac), ENI_SECONDS, lambda service: service.interface_id(mac))
 
     def close(self) -> None:
         """Nothing of one call's own is open."""

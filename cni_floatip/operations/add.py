@@ -31,7 +31,7 @@ from ..world import PodNet, Vpc, World
 from .leftovers import work_off
 from .plan import Asked, plan
 from .release import attachment_lock, place_lock, release
-from .site import View, bring_up, locate, look
+from .site import Site, View, bring_up, judge_site, locate, look
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
@@ -71,13 +71,16 @@ def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: floa
     """Judge, record, write, in this order. No write begins after ``deadline``, no undoing after ``until``."""
     before = _before(asked.request, world)
     metadata = world.metadata(deadline)
+
+    def judge(site: Site) -> tuple[Vpc, View, Claim]:
+        vpc = world.vpc(site.node.region)
+        view = look(world, vpc, asked.conf, asked.prev, site, deadline)
+        return vpc, view, plan(asked, world, pod, site, view, before)
+
     try:
-        site = locate(pod, metadata, asked.conf)
+        vpc, view, claim = judge_site(metadata, lambda: locate(pod, metadata, asked.conf), judge)
     finally:
         metadata.close()
-    vpc = world.vpc(site.node.region)
-    view = look(world, vpc, asked.conf, asked.prev, site, deadline)
-    claim = plan(asked, world, pod, site, view, before)
     answer = asked.prev.with_routes(asked.request.version, claim.pod_routes)
 
     bring_up(pod, world)

@@ -52,13 +52,16 @@ class Wanted:
     passive: bool
 
 
-def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float) -> Site:
+def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float, *, again: bool = False) -> Site:
+    """Return where a claim that is there already is; ``again``: as metadata shows it now. Raises CniError."""
     if not claim.mac:
         raise InvalidConfig(
             f"{claim.attachment} was claimed by an older release: followed after its next ADD"
         )
     metadata = world.metadata(deadline)
     try:
+        if again:
+            metadata.ask_again()
         site = site_of(claim.mac, metadata, conf)
     finally:
         metadata.close()

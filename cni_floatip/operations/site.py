@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .. import decide
 from ..ec2writes import repeated
-from ..errors import Ec2Error, InvalidConfig, raise_any
+from ..errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
 from ..model import Eni, Network, NetworkInterface, Node, RouteTable, Subnet
 from ..netconf import NetConf
 from ..result import PrevResult
@@ -37,7 +37,8 @@ class Site:
 def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
     """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
 
-    Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata.
+    Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata, and
+    where metadata does not know a link yet that is hardware: on EC2 only ENIs are.
     """
     link = pod.link
     if link.kind == "ipvlan" and link.ipvlan_mode != "l2":
@@ -55,6 +56,9 @@ def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
                 " not the ENI's; use ipvlan in mode l2, or host-device"
             )
     if not metadata.knows(mac):
+        last = parent.link if parent and parent.here else link
+        if not last.kind:
+            raise TryAgain(f"instance metadata does not list {last.name} ({last.mac}) yet")
         raise InvalidConfig(
             f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
             ' "master", or host-device'
@@ -66,13 +70,31 @@ def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:
     """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
     primary = metadata.primary_mac()
     eni = metadata.eni(mac)
-    if mac == primary or eni.device_number == 0:
+    if mac == primary:
         raise InvalidConfig(
             f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
             ' "master"'
         )
     in_main = conf.pod_routes is not None and conf.pod_routes.source_routing is False
     return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
+
+
+def judge_site(metadata: Metadata, find: Callable[[], Site], judge: Callable[[Site], T]) -> T:
+    """Return what ``judge`` makes of the site that ``find`` finds in ``metadata``. Raises CniError.
+
+    A refusal may rest on what metadata showed for a moment and the agent remembers: it is asked again first,
+    and where it shows something else by now, that is judged.
+    """
+    site: Site | None = None
+    try:
+        site = find()
+        return judge(site)
+    except TryAgain:
+        raise
+    except CniError:
+        if not metadata.ask_again() or (now := find()) == site:
+            raise
+    return judge(now)
 
 
 def bring_up(pod: PodNet, world: World) -> None:

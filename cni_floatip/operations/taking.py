@@ -20,7 +20,7 @@ from ..world import Vpc, World
 from .add import point, stop_signal
 from .judging import Taken, Wanted, judged, site_of_claim
 from .settling import settle
-from .site import View
+from .site import Site, View
 
 T = TypeVar("T")
 
@@ -54,6 +54,9 @@ def take(
         return taken
     alone = replace(conf, extra_destinations=())  # an ADD has claimed those
     wanted = judged(world, vpc, alone, claim, site, addresses, appeared, deadline, taken)
+    if taken.refused and (now_at := _site_now(world, claim, conf, deadline, site)) != site:
+        taken = Taken()
+        wanted = judged(world, vpc, alone, claim, now_at, addresses, appeared, deadline, taken)
     if not wanted:
         return taken
     now = world.claims.change(
@@ -71,6 +74,14 @@ def take(
     finally:  # whatever happened: nobody else knows what was half done
         settle(world, claim, wanted, written, vanished, taken)
     return taken
+
+
+def _site_now(world: World, claim: Claim, conf: NetConf, deadline: float, site: Site) -> Site:
+    """Return the site as metadata shows it now: the refusal of an address may rest on what is remembered."""
+    try:
+        return site_of_claim(world, claim, conf, deadline, again=True)
+    except CniError:
+        return site
 
 
 def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:

@@ -58,6 +58,13 @@ class FakeMetadata:
         self._answer(f"eni {mac}")
         return self.enis[mac]
 
+    def interface_id(self, mac: str) -> str:
+        self._answer(f"id {mac}")
+        return self.enis[mac].id
+
+    def ask_again(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.open -= 1
 
@@ -129,6 +136,31 @@ def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(service, m
     assert not metadata.knows(SECOND.mac)
     service.enis[SECOND.mac] = replace(SECOND, subnet="subnet-2")
     assert metadata.eni(SECOND.mac).subnet == "subnet-2"
+
+
+def test_asking_again_believes_nothing_of_before_the_call(service, remembered, clock):
+    remembered(clock.at + 5).eni(ENI.mac)
+    service.enis[ENI.mac] = replace(ENI, subnet_cidrs=())
+    clock.at += 1
+    call = remembered(clock.at + 5)
+    clock.at += 1
+    assert call.eni(ENI.mac) == ENI
+    assert call.ask_again(), "it was remembered"
+    assert call.eni(ENI.mac).subnet_cidrs == ()
+    clock.at += 1
+    assert call.eni(ENI.mac).subnet_cidrs == ()
+    assert service.asked == [f"eni {ENI.mac}"] * 2, "of this call: it is not asked for a third time"
+
+
+def test_what_a_call_has_read_itself_is_not_asked_again(service, metadata, clock):
+    metadata.eni(ENI.mac)
+    clock.at += 1
+    assert not metadata.ask_again()
+
+
+def test_id_alone_is_remembered_too(service, metadata):
+    assert [metadata.interface_id(ENI.mac) for _ in range(3)] == [ENI.id] * 3
+    assert service.asked == [f"id {ENI.mac}"]
 
 
 def test_failure_is_not_remembered(service, metadata):

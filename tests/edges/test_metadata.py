@@ -103,27 +103,77 @@ def spoilt(service):
 
 
 @pytest.mark.parametrize(
+    "shown", [Answer(404), Answer(200, b""), Answer(200, b"\n")], ids=["absent", "empty", "blank"]
+)
+@pytest.mark.parametrize(
     ("missing", "says"),
     [
         (["interface-id"], "interface-id"),
         (["device-number"], "device-number"),
+        (["vpc-id"], "vpc-id"),
+        (["subnet-id"], "subnet-id"),
         (["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"], "vpc-ipv4-cidr-blocks"),
         (["subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"], "subnet-ipv4-cidr-block"),
     ],
     ids=str,
 )
-def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says):
+def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says, shown):
     """Without the VPC's own networks every address would look as if it lay outside them."""
-    spoilt.answers |= dict.fromkeys(missing, Answer(404))
-    with pytest.raises(TryAgain, match=says):
+    spoilt.answers |= dict.fromkeys(missing, shown)
+    with pytest.raises(TryAgain) as caught:
         spoilt.eni(spoilt.macs()[0])
+    assert says in caught.value.msg or spoilt.macs()[0] in caught.value.msg
 
 
-@pytest.mark.parametrize("path", ["vpc-ipv4-cidr-blocks", "device-number"])
-def test_item_that_makes_no_sense(spoilt, path):
-    spoilt.answers[path] = Answer(200, b"soon")
+@pytest.mark.parametrize("text", [b"soon", b"-1", b"<html>", "\u0663".encode()], ids=ascii)
+@pytest.mark.parametrize(
+    "path", ["interface-id", "device-number", "network-card", "vpc-id", "subnet-id", "vpc-ipv4-cidr-blocks"]
+)
+def test_item_that_makes_no_sense(spoilt, path, text):
+    spoilt.answers[path] = Answer(200, text)
     with pytest.raises(TryAgain):
         spoilt.eni(spoilt.macs()[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"), [("meta-data/mac", Metadata.primary_mac), ("macs/", Metadata.macs)], ids=["mac", "macs"]
+)
+@pytest.mark.parametrize("text", [b"", b"soon", b"02:00:00:00:00"], ids=ascii)
+def test_what_is_no_mac_address(spoilt, path, ask, text):
+    spoilt.answers[path] = Answer(200, text)
+    with pytest.raises(TryAgain):
+        ask(spoilt)
+
+
+def second(spoilt) -> str:
+    (found,) = set(spoilt.macs()) - {spoilt.primary_mac()}
+    return found
+
+
+def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt):
+    mac = second(spoilt)
+    spoilt.answers[f"{mac}/device-number"] = Answer(200, b"0")
+    with pytest.raises(TryAgain, match=f"{mac} is not complete yet: device number 0"):
+        spoilt.eni(mac)
+    spoilt.answers[f"{mac}/network-card"] = Answer(404)
+    with pytest.raises(TryAgain, match="not complete yet"):
+        spoilt.eni(mac)
+    assert spoilt.eni(spoilt.primary_mac()).device_number == 0
+
+
+def test_device_numbers_count_per_network_card(spoilt):
+    mac = second(spoilt)
+    spoilt.answers |= {f"{mac}/device-number": Answer(200, b"0"), f"{mac}/network-card": Answer(200, b"1")}
+    found = spoilt.eni(mac)
+    assert (found.network_card, found.device_number) == (1, 0)
+
+
+@pytest.mark.parametrize("item", ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"])
+def test_network_of_the_subnet_that_the_vpc_has_not_is_too_early(spoilt, item):
+    """One family can be there before the other."""
+    spoilt.answers[item] = Answer(404)
+    with pytest.raises(TryAgain, match="not complete yet: its subnet has"):
+        spoilt.eni(second(spoilt))
 
 
 @pytest.mark.parametrize("path", ["api/token", "mac"])

@@ -150,6 +150,12 @@ class SimulatedMetadata:
         subnet = (ip_network(f"10.0.{ord(self._node.name)}.0/24"),)
         return Eni(eni, mac, number, VPC, f"subnet-{self._node.name}", subnet, (ip_network("10.0.0.0/16"),))
 
+    def interface_id(self, mac: str) -> str:
+        return self.eni(mac).id
+
+    def ask_again(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

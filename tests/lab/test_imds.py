@@ -174,6 +174,37 @@ class TestItems:
         aws.detach_network_interface(AttachmentId=attached["AttachmentId"])
         assert made["MacAddress"] not in a.text(MACS)
 
+    def test_device_numbers_count_per_network_card(self, ec2, vpc, a):
+        aws = ec2.client()
+        made = aws.create_network_interface(SubnetId=vpc.subnets["a"])["NetworkInterface"]
+        where = {"InstanceId": vpc.instances["a"], "NetworkCardIndex": 1, "DeviceIndex": 1}
+        attached = aws.attach_network_interface(NetworkInterfaceId=made["NetworkInterfaceId"], **where)
+        assert attached["NetworkCardIndex"] == 1
+        here = MACS + made["MacAddress"]
+        assert (a.text(f"{here}/network-card"), a.text(f"{here}/device-number")) == ("1", "1")
+        assert len(a.text(MACS).splitlines()) == 3
+        (instance,) = aws.describe_instances(InstanceIds=[vpc.instances["a"]])["Reservations"][0]["Instances"]
+        at = [eni["Attachment"] for eni in instance["NetworkInterfaces"]]
+        assert sorted((each["NetworkCardIndex"], each["DeviceIndex"]) for each in at) == [
+            (0, 0),
+            (0, 1),
+            (1, 1),
+        ]
+        aws.detach_network_interface(AttachmentId=attached["AttachmentId"])
+        assert len(a.text(MACS).splitlines()) == 2
+
+    def test_shows_what_it_is_told_to_until_it_is_healed(self, ec2, serve, vpc):
+        service, a = serve(lambda: ec2.instance(vpc.instances["a"]))
+        mac, path = a.text("/latest/meta-data/mac"), "network/interfaces/macs"
+        service.show("mac", "")
+        service.show(f"{path}/{mac}/device-number", "7")
+        assert (a.text("/latest/meta-data/mac"), a.text(f"{MACS}{mac}/device-number")) == ("", "7")
+        service.show(f"{path}/{mac}", None)
+        assert a.get(f"{MACS}{mac}/device-number")[0] == 404
+        assert f"{mac}/" not in a.text(MACS).splitlines()
+        service.heal()
+        assert (a.text("/latest/meta-data/mac"), a.text(f"{MACS}{mac}/device-number")) == (mac, "0")
+
     def test_a_second_block_of_the_vpc_appears(self, ec2, vpc, a):
         ec2.client().associate_vpc_cidr_block(VpcId=vpc.vpc, CidrBlock="100.64.0.0/16")
         mac = a.text("/latest/meta-data/mac")

@@ -70,6 +70,8 @@ class Metadata:
 
     def __init__(self) -> None:
         self.known = [ENI_MAC]
+        self.remembered: Eni | None = None
+        """What is remembered of each ENI, and shown until somebody asks again."""
 
     def node(self) -> Node:
         return Node("i-1", "1", "eu-west-1")
@@ -87,7 +89,16 @@ class Metadata:
         return ""
 
     def eni(self, mac: str) -> Eni:
-        return replace(ENI, mac=mac) if mac in self.known else replace(ENI, id="eni-0", device_number=0)
+        if mac not in self.known:
+            return replace(ENI, id="eni-0", device_number=0)
+        return replace(self.remembered or ENI, mac=mac)
+
+    def interface_id(self, mac: str) -> str:
+        return self.eni(mac).id
+
+    def ask_again(self) -> bool:
+        before, self.remembered = self.remembered, None
+        return before is not None
 
     def close(self) -> None:
         pass

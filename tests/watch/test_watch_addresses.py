@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from cni_floatip.agent.earlier import ended_by_restart
-from cni_floatip.errors import Ec2Fault, NotAsClaimed, TryAgain
-from cni_floatip.model import Attachment
+from cni_floatip.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
+from cni_floatip.model import Attachment, Link
 from cni_floatip.operations.addresses import Asked, Followed, follow
 from cni_floatip.operations.check import check
 from cni_floatip.operations.release import attachment_lock
 from cni_floatip.world import World
-from tests.fakes.podnet import FakeLink, FakePod, FakePods
-from tests.watch.scene_watched import Place
+from tests.fakes.podnet import FakeLink, FakePod, FakePods, Parent
+from tests.watch.scene_watched import ENI, Place
 
 NETNS = "/run/netns/web"
 VIP = "192.168.5.5"
@@ -473,3 +473,40 @@ def test_check_agrees_with_what_the_pod_has_given_up(pod: Pod) -> None:
 def _later(world: World) -> World:
     """Return the world after EC2's answers have become true."""
     return replace(world, now=lambda: time.time() + 60)
+
+
+# -- instance metadata that is late --------------------------------------------------------------------------
+
+
+def test_an_address_is_refused_for_nothing_that_is_remembered(pod: Pod) -> None:
+    """Metadata showed for a moment that the VPC had this network too."""
+    wider = (*ENI.vpc_cidrs, ip_network("192.168.5.0/24"))
+    pod.place.metadata.remembered = replace(ENI, vpc_cidrs=wider)
+    pod.put(f"{VIP}/24")
+    assert not pod.look().refused
+    assert pod.states[f"{VIP}/32"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [("", TryAgain, "does not list eth1"), ("bridge", InvalidConfig, "no ENI of this instance behind it")],
+    ids=["hardware", "a bridge"],
+)
+def test_a_parent_that_metadata_does_not_list(tmp_path: Any, kind: str, error: Any, says: str) -> None:
+    """On EC2 only ENIs are hardware: metadata is to know such a link in a moment."""
+    mac = "02:00:00:00:be:ef"
+    parent = Parent(Link("eth1", 7, mac, kind), here=True)
+    link = FakeLink("net1", mac, parent=parent, addresses=["192.168.0.2/24"])
+    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    with pytest.raises(error, match=says):
+        place.add(NETNS, *link.addresses)
+    place.metadata.known.append(mac)
+    place.add(NETNS, *link.addresses)
+
+
+def test_an_interface_in_the_pod_that_metadata_does_not_list(tmp_path: Any) -> None:
+    """Behind host-device."""
+    link = FakeLink("net1", "02:00:00:00:be:ef", "", addresses=["192.168.0.2/24"])
+    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    with pytest.raises(TryAgain, match="does not list net1"):
+        place.add(NETNS, *link.addresses)
