@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from http import HTTPStatus
 from ipaddress import ip_network
 from typing import Any
 
@@ -28,24 +29,21 @@ FAULTS: Mapping[str, Ec2Fault] = {
     "RouteLimitExceeded": Ec2Fault.QUOTA,
     "IncorrectState": Ec2Fault.BUSY,
     "DependencyViolation": Ec2Fault.BUSY,
-    "RequestLimitExceeded": Ec2Fault.THROTTLED,
-    "Throttling": Ec2Fault.THROTTLED,
-    "ThrottlingException": Ec2Fault.THROTTLED,
-    "ThrottledException": Ec2Fault.THROTTLED,
-    "EC2ThrottledException": Ec2Fault.THROTTLED,
-    "SlowDown": Ec2Fault.THROTTLED,
     "Unavailable": Ec2Fault.UNANSWERED,
     "ServiceUnavailable": Ec2Fault.UNANSWERED,
     "InternalError": Ec2Fault.UNANSWERED,
     "InternalFailure": Ec2Fault.UNANSWERED,
+    "RequestTimeout": Ec2Fault.UNANSWERED,
+    "RequestTimeoutException": Ec2Fault.UNANSWERED,
     "UnauthorizedOperation": Ec2Fault.DENIED,
     "AuthFailure": Ec2Fault.DENIED,
     "AccessDenied": Ec2Fault.DENIED,
     "ExpiredToken": Ec2Fault.DENIED,
+    "ExpiredTokenException": Ec2Fault.DENIED,
     "RequestExpired": Ec2Fault.DENIED,
     "InvalidClientTokenId": Ec2Fault.DENIED,
 }
-"""EC2 API reference, "Error codes". Any other is REFUSED, with a status of 5xx UNANSWERED."""
+"""EC2 and STS API references, "Error codes"; what means throttling the SDK knows. See ``meaning``."""
 
 PROPAGATED = frozenset({"EnableVgwRoutePropagation", "Advertisement"})
 """Origins (EC2 API reference, Route) that mean propagated: by a gateway; by a VPC Route Server, to an ENI."""
@@ -110,15 +108,17 @@ class Vpc:
 
         An account sees its own interfaces only, but the owner of a shared VPC everybody's (VPC guide).
         """
-        found: dict[str, str] = {}
+        with _readable("DescribeNetworkInterfaces"):
+            return dict(self._attachments(enis, account))
+
+    def _attachments(self, enis: Sequence[str], account: str) -> Iterator[tuple[str, str]]:
         for start in range(0, len(enis), MAX_VALUES):
             filters = {"network-interface-id": enis[start : start + MAX_VALUES]}
             for eni in self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account):
                 attached = eni.get("Attachment") or {}
                 to = attached.get("InstanceId") or attached.get("AttachmentId") or "what is not shown to us"
                 free = attached.get("Status") == "detached" if attached else eni.get("Status") == "available"
-                found[eni["NetworkInterfaceId"]] = "" if free else to
-        return found
+                yield eni["NetworkInterfaceId"], "" if free else to
 
     def network_interface(self, eni: str) -> NetworkInterface:
         """Return the source/dest check and the tags of ``eni``."""
@@ -235,6 +235,10 @@ def _attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[]
 
     try:
         return _sent(send)
+    except Ec2Error as e:  # of the AssumeRole that came before it
+        if e.fault is Ec2Fault.UNANSWERED and e.action != action:
+            e.fault = Ec2Fault.NOT_SENT
+        raise
     except sdk.ClientError as e:
         refusal = _refusal(e.operation_name, e.response)
         if refusal.fault is Ec2Fault.UNANSWERED and e.operation_name != action:
@@ -273,14 +277,29 @@ def _sent(send: Callable[[], Any]) -> Any:
 
 def _refusal(action: str, response: Mapping[str, Any]) -> Ec2Error:
     code, message = response["Error"].get("Code", ""), response["Error"].get("Message", "")
-    fault = FAULTS.get(code)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return Ec2Error(meaning(code, message, status), action, code, message)
+
+
+def meaning(code: str, message: str = "", status: int = 400) -> Ec2Fault:
+    """Return what an error of EC2 or STS means. One that is not known is REFUSED, of 5xx UNANSWERED."""
+    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Ec2Fault.THROTTLED
     # ReplaceRoute says this of a route that does not exist (moto pull request 6425, checked on AWS).
     if code == "InvalidParameterValue" and "There is no route defined for" in message:
-        fault = Ec2Fault.NO_ROUTE
-    if fault is None:
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-        fault = Ec2Fault.UNANSWERED if status >= 500 else Ec2Fault.REFUSED
-    return Ec2Error(fault, action, code, message)
+        return Ec2Fault.NO_ROUTE
+    # STS could not fetch the issuer's keys (API reference, AssumeRoleWithWebIdentity).
+    if code == "InvalidIdentityToken" and "retrieve verification key" in message:
+        return Ec2Fault.NOT_SENT
+    return FAULTS.get(code) or (Ec2Fault.UNANSWERED if status >= 500 else Ec2Fault.REFUSED)
+
+
+@cache
+def _throttling() -> frozenset[str]:
+    """The codes by which any of AWS's services may say "ask again later", as the SDK lists them."""
+    from botocore.retries.standard import ThrottledRetryableChecker
+
+    return frozenset(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)  # type: ignore[attr-defined]
 
 
 def _cell(place: Place) -> dict[str, str]:

@@ -621,6 +621,22 @@ MUTANTS = (
         "tests/agent/test_late_metadata.py",
     ),
     Mutant(
+        "throttling-for-good",
+        "vpc",
+        "    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:",
+        "    if code in ():",
+        "throttling is an error for good",
+        "tests/edges/test_vpc.py",
+    ),
+    Mutant(
+        "role-unanswered",
+        "vpc",
+        "        if e.fault is Ec2Fault.UNANSWERED and e.action != action:",
+        "        if False:",
+        "a write that was never sent, for want of a role, may have been applied",
+        "tests/edges/test_vpc.py",
+    ),
+    Mutant(
         "waits-unasked",
         "waiting",
         "        go_on()  # outside of the lock: it is somebody else's code",

@@ -15,7 +15,7 @@ from ..errors import Ec2Error, Ec2Fault
 from ..model import NetworkInterface, Place, RouteTable, Subnet
 from ..nodeconf import NodeConf
 from ..sdk import Sdk
-from ..vpc import FAULTS, Vpc
+from ..vpc import Vpc, meaning
 from ..world import Vpc as AnyVpc
 from .buckets import Priority, Token
 from .counts import Counts
@@ -119,7 +119,7 @@ class Warm:
 
     def _told(self, action: str, outcome: str, seconds: float) -> None:
         self._counts.ec2(action, outcome, seconds)
-        if FAULTS.get(outcome) is Ec2Fault.THROTTLED:
+        if meaning(outcome) is Ec2Fault.THROTTLED:
             self._counts.throttled(action)
 
 

@@ -122,12 +122,26 @@ HAND_COPIED = {
     "DependencyViolation": Ec2Fault.BUSY,
     "RequestLimitExceeded": Ec2Fault.THROTTLED,
     "Throttling": Ec2Fault.THROTTLED,
+    "ThrottlingException": Ec2Fault.THROTTLED,
+    "ThrottledException": Ec2Fault.THROTTLED,
     "EC2ThrottledException": Ec2Fault.THROTTLED,
+    "SlowDown": Ec2Fault.THROTTLED,
+    "RequestThrottled": Ec2Fault.THROTTLED,
+    "RequestThrottledException": Ec2Fault.THROTTLED,
+    "TooManyRequestsException": Ec2Fault.THROTTLED,
+    "PriorRequestNotComplete": Ec2Fault.THROTTLED,
+    "BandwidthLimitExceeded": Ec2Fault.THROTTLED,
+    "LimitExceededException": Ec2Fault.THROTTLED,
+    "ProvisionedThroughputExceededException": Ec2Fault.THROTTLED,
+    "TransactionInProgressException": Ec2Fault.THROTTLED,
+    "RequestTimeout": Ec2Fault.UNANSWERED,
+    "RequestTimeoutException": Ec2Fault.UNANSWERED,
     "Unavailable": Ec2Fault.UNANSWERED,
     "InternalError": Ec2Fault.UNANSWERED,
     "UnauthorizedOperation": Ec2Fault.DENIED,
     "AuthFailure": Ec2Fault.DENIED,
     "ExpiredToken": Ec2Fault.DENIED,
+    "ExpiredTokenException": Ec2Fault.DENIED,
     "RequestExpired": Ec2Fault.DENIED,
     "InvalidParameterValue": Ec2Fault.REFUSED,
     "InvalidParameterCombination": Ec2Fault.REFUSED,
@@ -136,14 +150,72 @@ HAND_COPIED = {
 
 
 @pytest.mark.parametrize(("code", "fault"), HAND_COPIED.items())
-def test_what_a_code_means(ec2, world, edge, code, fault):
+def test_what_a_code_means(code, fault):
+    assert vpc.meaning(code, "as planted") is fault
+
+
+@pytest.mark.parametrize(
+    "code", ["RequestLimitExceeded", "RequestThrottled", "InternalError", "ExpiredToken", "New"]
+)
+def test_a_code_that_ec2_sends(ec2, world, edge, code):
     ec2.faults.error("CreateRoute", code, "as planted")
     place = Place(world.tables["a"], VIP)
     with pytest.raises(Ec2Error, match=f"CreateRoute: {code}: as planted") as caught:
         edge.create(place, world.enis["a"])
-    assert caught.value.fault is fault
+    assert caught.value.fault is HAND_COPIED.get(code, Ec2Fault.REFUSED)
     assert len(ec2.journal.of(action="CreateRoute")) == 1  # the SDK repeats nothing
-    assert isinstance(caught.value.answer("x"), TryAgain if fault.passes else AwsRefused)
+    assert isinstance(caught.value.answer("x"), TryAgain if caught.value.fault.passes else AwsRefused)
+
+
+def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here():
+    listed = {code for code, fault in HAND_COPIED.items() if fault is Ec2Fault.THROTTLED}
+    assert vpc._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
+
+
+OF_STS = {
+    "IDPCommunicationError": True,
+    "InvalidIdentityToken: Couldn't retrieve verification key from your identity provider": True,
+    "InvalidIdentityToken: The ID Token provided is not a valid JWT": False,
+    "Throttling: Rate exceeded": True,
+    "TooManyRequestsException": True,
+    "PriorRequestNotComplete": True,
+    "InternalFailure": True,
+    "ExpiredTokenException: Token expired": False,
+    "AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity": False,
+}
+"""What STS says, and whether it is to be asked again: all of them with status 400 ("Common errors", STS)."""
+
+
+@pytest.mark.parametrize("said", OF_STS)
+def test_what_sts_means(said):
+    code, _, message = said.partition(": ")
+    assert vpc.meaning(code, message).passes == OF_STS[said]
+
+
+@pytest.mark.parametrize("said", [*[*OF_STS][1:3], "PriorRequestNotComplete", "InternalFailure"])
+@pytest.mark.parametrize("action", ["AssumeRole", "AssumeRoleWithWebIdentity"])
+def test_what_sts_sends(ec2, world, monkeypatch, tmp_path, action, said):
+    code, _, message = said.partition(": ")
+    ec2.faults.error(action, code, message or "as planted", times=None)
+    account = ec2.account
+    if action == "AssumeRoleWithWebIdentity":
+        account = ""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        (tmp_path / "token").write_text("a.b.c")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", f"arn:aws:iam::{ec2.account}:role/floatip")
+    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
+    with pytest.raises(Ec2Error, match=code) as caught:
+        edge.create(Place(world.tables["a"], VIP), world.enis["a"], account)
+    assert caught.value.action == action
+    assert type(caught.value.answer("x")) is (TryAgain if OF_STS[said] else AwsRefused)
+    assert caught.value.fault is not Ec2Fault.UNANSWERED, "the write itself was never sent"
+
+
+def test_too_many_requests_whatever_the_code(ec2, world, edge):
+    ec2.faults.error("CreateRoute", "SomethingNew", "as planted", status=429)
+    assert fault_of(edge.create, Place(world.tables["a"], VIP), world.enis["a"]) is Ec2Fault.THROTTLED
 
 
 def test_answer_that_never_comes(ec2, world, edge):
