@@ -47,6 +47,10 @@ FAULTS: Mapping[str, Ec2Fault] = {
 
 PROPAGATED = frozenset({"EnableVgwRoutePropagation", "Advertisement"})
 """Origins (EC2 API reference, Route) that mean propagated: by a gateway; by a VPC Route Server, to an ENI."""
+NO_TARGET = frozenset(
+    {"DestinationCidrBlock", "DestinationIpv6CidrBlock", "InstanceOwnerId", "Origin", "State"}
+)
+"""What EC2 says of a route beside its target (EC2 API reference, Route)."""
 MAX_VALUES = 200
 """How many values the filters of one request may have."""
 
@@ -327,16 +331,23 @@ def _routes(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, Targe
         if not cidr:
             continue  # a prefix list
         eni = route.get("NetworkInterfaceId")
-        others = (value for key, value in route.items() if key.endswith("Id") or key == "CoreNetworkArn")
         yield (
             _network(cidr),
             Target(
-                id=eni or next(others, "an unknown target"),
+                id=eni or _target(route),
                 is_eni=eni is not None,
                 active=route.get("State") != "blackhole",
                 propagated=route.get("Origin") in PROPAGATED,
             ),
         )
+
+
+def _target(route: Mapping[str, Any]) -> str:
+    """Return the id of what a route leads to that is no network interface; of a new kind with its key."""
+    targets = {key: str(value) for key, value in route.items() if key not in NO_TARGET}
+    known = (value for key, value in targets.items() if key.endswith("Id") or key == "CoreNetworkArn")
+    others = (f"{key} {value}" for key, value in targets.items())
+    return next(known, next(others, "an unknown target"))
 
 
 @lru_cache(maxsize=8192)

@@ -637,6 +637,14 @@ MUTANTS = (
         "tests/edges/test_vpc.py",
     ),
     Mutant(
+        "target-without-name",
+        "vpc",
+        'next(others, "an unknown target")',
+        '"an unknown target"',
+        "error 101 does not say what is in the way",
+        "tests/edges/test_vpc.py",
+    ),
+    Mutant(
         "waits-unasked",
         "waiting",
         "        go_on()  # outside of the lock: it is somebody else's code",

@@ -160,6 +160,7 @@ def _judge(cloud: Cloud, table: Any, where: str, params: Parameters) -> None:
     """Refuse a destination and target that no VPC takes ("Configure route tables", Amazon VPC User Guide)."""
     kind = _target(params)
     if where.startswith("pl-"):
+        _prefix_list(cloud.backend(table.ec2_backend.account_id), where)
         return
     net = ip_network(where)
     if any(_inside(net, reserved) for reserved in RESERVED):
@@ -205,9 +206,22 @@ def _route(cloud: Cloud, backend: Any, table: Any, where: str, params: Parameter
     if eni.vpc_id != table.vpc_id:
         message = f"route table {table.id} and interface {eni.id} belong to different networks"
         raise invalid_value(message)
-    route = make_route(table, *_families(ip_network(where)), interface=eni)
+    if where.startswith("pl-"):  # shown; the lab's router does not look into lists
+        prefixes = _prefix_list(backend, where)
+        route = make_route(table, None, None, destination_prefix_list=prefixes, interface=eni)
+    else:
+        route = make_route(table, *_families(ip_network(where)), interface=eni)
     route.eni_backend = eni_backend
     return route
+
+
+def _prefix_list(backend: Any, prefix_list: str) -> Any:
+    """Return a prefix list ("Error codes", Amazon EC2 API Reference, InvalidPrefixListID.NotFound)."""
+    found = backend.managed_prefix_lists.get(prefix_list)
+    if found is None:
+        message = f"The prefix list ID '{prefix_list}' does not exist"
+        raise Refusal("InvalidPrefixListID.NotFound", message)
+    return found
 
 
 def _interface(cloud: Cloud, kind: str, target: str) -> tuple[Any, Any]:

@@ -259,6 +259,22 @@ def test_the_subnets_own_route_is_not_taken_for_a_conflict(bench: Bench) -> None
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
 
 
+def test_a_prefix_list_that_holds_the_address_is_passed_by(bench: Bench) -> None:
+    """EC2 prefers the route of the address itself."""
+    ec2, table = bench.lab.ec2.client(), bench.lab.tables["client"]
+    made = ec2.create_managed_prefix_list(
+        PrefixListName="far", AddressFamily="IPv4", MaxEntries=5, Entries=[{"Cidr": VIP}]
+    )
+    cell = {"RouteTableId": table, "DestinationPrefixListId": made["PrefixList"]["PrefixListId"]}
+    ec2.create_route(**cell, NetworkInterfaceId=bench.lab.nodes["b1"].enis[1].id)
+    bench.after.append(lambda: ec2.delete_route(**cell))
+    pod = bench.sandbox(VIP)
+    bench.add(pod).ok()
+    assert bench.vpc(VIP) == bench.everywhere(pod.eni)
+    shown = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"][0]["Routes"]
+    assert [route for route in shown if "DestinationPrefixListId" in route], "it is still there"
+
+
 # -- the policy file ----------------------------------------------------------------------------------------
 
 

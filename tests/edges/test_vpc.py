@@ -112,6 +112,26 @@ def test_source_dest_check(world, edge):
     assert fault_of(edge.network_interface, "eni-0123456789abcdef0") is Ec2Fault.NO_ENI
 
 
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ({"GatewayId": "igw-1"}, "igw-1"),
+        ({"CoreNetworkArn": "arn:aws:x:core"}, "arn:aws:x:core"),
+        ({"OdbNetworkArn": "arn:aws:x:odb"}, "OdbNetworkArn arn:aws:x:odb"),
+        ({"IpAddress": "169.254.1.1"}, "IpAddress 169.254.1.1"),
+        ({"InstanceOwnerId": "1", "IpAddress": "169.254.1.1"}, "IpAddress 169.254.1.1"),
+        ({}, "an unknown target"),
+    ],
+)
+def test_what_a_route_that_is_in_the_way_leads_to(target, shown):
+    """Of a kind that has no name here yet the key says what it is."""
+    said = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
+    of_a_list = {**said, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
+    ((_, found),) = vpc._routes([of_a_list, said])
+    assert str(found) == shown
+    assert f"(to {shown})" in decide.conflict(Place("rtb-1", VIP), found)
+
+
 HAND_COPIED = {
     "RouteAlreadyExists": Ec2Fault.ROUTE_EXISTS,
     "InvalidRoute.NotFound": Ec2Fault.NO_ROUTE,

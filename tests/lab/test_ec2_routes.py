@@ -206,6 +206,43 @@ class TestGatewayTable:
         assert ec2.truth(a.table)["10.10.254.0/28"].target == vpc.enis["a"]
 
 
+class TestPrefixLists:
+    """A managed prefix list is a destination too ("Route priority for prefix lists", VPC User Guide)."""
+
+    @pytest.fixture
+    def prefixes(self, aws):
+        made = aws.create_managed_prefix_list(
+            PrefixListName="far", AddressFamily="IPv4", MaxEntries=5, Entries=[{"Cidr": FLOATING}]
+        )
+        return made["PrefixList"]["PrefixListId"]
+
+    @pytest.mark.parametrize("target", ["NetworkInterfaceId", "GatewayId"])
+    def test_of_any_target_is_taken_shown_moved_and_removed(self, ec2, vpc, aws, prefixes, refused, target):
+        cell = {"RouteTableId": vpc.tables["a"], "DestinationPrefixListId": prefixes}
+        to = {"NetworkInterfaceId": vpc.enis["a"], "GatewayId": vpc.internet_gateway}[target]
+        aws.create_route(**cell, **{target: to})
+        (found,) = aws.describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
+        (route,) = (each for each in found["Routes"] if "DestinationPrefixListId" in each)
+        assert (route["DestinationPrefixListId"], route[target], route["State"]) == (prefixes, to, "active")
+        assert not {"DestinationCidrBlock", "DestinationIpv6CidrBlock"} & set(route)
+        with refused("RouteAlreadyExists"):
+            aws.create_route(**cell, NetworkInterfaceId=vpc.enis["b"])
+        aws.replace_route(**cell, NetworkInterfaceId=vpc.enis["b"])
+        assert ec2.truth(vpc.tables["a"])[prefixes].target == vpc.enis["b"]
+        aws.create_route(
+            RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING, NetworkInterfaceId=vpc.enis["a"]
+        )
+        aws.delete_route(**cell)
+        assert prefixes not in ec2.truth(vpc.tables["a"])
+
+    def test_one_that_does_not_exist(self, vpc, aws, refused):
+        for target in ({"NetworkInterfaceId": vpc.enis["a"]}, {"GatewayId": vpc.internet_gateway}):
+            with refused("InvalidPrefixListID.NotFound"):
+                aws.create_route(
+                    RouteTableId=vpc.tables["a"], DestinationPrefixListId="pl-00000000", **target
+                )
+
+
 class TestReplace:
     @pytest.mark.parametrize("cidr", [FLOATING, FLOATING6])
     def test_points_a_route_elsewhere(self, ec2, vpc, a, cidr):
