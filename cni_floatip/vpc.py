@@ -59,8 +59,9 @@ class Vpc:
     """EC2 in one region as this node sees it. Safe to use from several threads.
 
     ``roles`` maps an account to the role to assume for the route tables that it owns; ``sdk`` serves several
-    regions. ``told`` hears of every request: action, "ok" or AWS's code or the fault's name, seconds. Every
-    method raises Ec2Error, and nothing else.
+    regions. ``told`` hears of every request: action, "ok" or AWS's code or the fault's name, seconds.
+    ``paging`` hears, before a read asks for one more page, of its action and account. Every method raises
+    Ec2Error, and nothing else.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Vpc:
         *,
         sdk: Sdk | None = None,
         told: Callable[[str, str, float], None] = lambda *_: None,
+        paging: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._region = region
         self._sdk = sdk or Sdk(roles)
         self._told = told
+        self._paging = paging
 
     def warm(self, account: str = "") -> None:
         """Have credentials, client and a connection ready before they are needed, by a dry run."""
@@ -181,6 +184,7 @@ class Vpc:
             if not page.get("NextToken"):
                 return
             parameters["NextToken"] = page["NextToken"]
+            self._paging(_action(operation), account)
 
     def call(
         self,
@@ -192,7 +196,7 @@ class Vpc:
         as_it_is: bool = False,
     ) -> Mapping[str, Any]:
         """Return the answer to one request, in the SDK's own shape; for us and for ``audit``."""
-        action = "".join(word.capitalize() for word in operation.split("_"))
+        action = _action(operation)
         client: Any = None
 
         def drop_connections() -> None:
@@ -222,6 +226,10 @@ class Vpc:
             raise
         self._told(action, "ok", time.monotonic() - began)
         return answer
+
+
+def _action(operation: str) -> str:
+    return "".join(word.capitalize() for word in operation.split("_"))
 
 
 @contextmanager

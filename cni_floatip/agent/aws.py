@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import Ec2Error, Ec2Fault
@@ -115,7 +116,13 @@ class Warm:
         self.flights.wake()
 
     def _ec2(self, region: str) -> Vpc:
-        return Vpc(region, self.policy.roles, sdk=self._sdk, told=self._told)
+        paging = partial(self._take_for_page, region)
+        return Vpc(region, self.policy.roles, sdk=self._sdk, told=self._told, paging=paging)
+
+    def _take_for_page(self, region: str, name: str, account: str) -> None:
+        """Take one more token for one more page, without waiting: its first ones are here already."""
+        action = Action(account, region, name)
+        self.turns.spend(action, self.turns.at_once(action))
 
     def _told(self, action: str, outcome: str, seconds: float) -> None:
         self._counts.ec2(action, outcome, seconds)

@@ -60,6 +60,8 @@ DRAIN_SECONDS = 24.0
 LAST_SECONDS = 1.5
 CREDENTIALS_SECONDS = 5.0
 WARM_SECONDS = 30.0
+RES_OPTIONS = "timeout:1 attempts:2"
+"""resolv.conf(5); the default is 5 s, twice, and Amazon Linux says 2 s, five times."""
 METADATA_SECONDS = 3.0
 WATCH_SECONDS = 300.0
 """After which a watch that does not come round is dead; it does twice a second, and waits for disks only."""
@@ -82,6 +84,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
         logs.take_over(log)
         _enough_descriptors()
         _few_arenas()
+        _short_name_resolution()
         agent = Agent(policy, log, store)
         if bin_dir:
             agent.keep_client(bin_dir, bundle)
@@ -267,14 +270,23 @@ class Agent:
             if stop.wait(CREDENTIALS_SECONDS):
                 return
         self.credentials.happened()
+        while not self._prepared():
+            if stop.wait(CREDENTIALS_SECONDS):
+                return
+        stop.wait()
+
+    def _prepared(self) -> bool:
+        """See which node this is, and have EC2 ready: it is only sooner ready for the first ADD."""
         try:
             self._node = self.metadata(direct.clock() + WARM_SECONDS).node()
             self.aws.warm(self._node.region)
         except (CniError, Ec2Error) as e:
-            self.log(f"EC2 does not answer yet: {e}", "warning")
-        except Exception as e:  # noqa: BLE001 (it is only sooner ready for the first ADD)
-            self.log.failure("EC2 could not be prepared", e)
-        stop.wait()
+            self._seldom(f"EC2 does not answer yet: {e}", "warning")
+        except Exception as e:  # noqa: BLE001
+            self._seldom.failure("EC2 could not be prepared", e)
+        else:
+            return True
+        return False
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
@@ -378,6 +390,11 @@ def _few_arenas() -> None:
     """Let all threads share memory: glibc gives each an arena, which keeps what a burst of calls needed."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+
+
+def _short_name_resolution() -> None:
+    """Give up a name sooner than after 10 s, before the first is asked for: no time-out of ours covers it."""
+    os.environ.setdefault("RES_OPTIONS", RES_OPTIONS)
 
 
 def _enough_descriptors() -> None:

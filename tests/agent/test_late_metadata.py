@@ -20,7 +20,7 @@ ADDRESS = "192.168.0.2/32"
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 0}) as running:
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, warm=True, policy={"releaseGraceSeconds": 0}) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ import pytest
 from cni_floatip.agent.aws import SUBNET_SECONDS, Warm
 from cni_floatip.agent.buckets import UNSPENT_SECONDS, Priority
 from cni_floatip.agent.counts import NoCounts
+from cni_floatip.agent.turns import Action
 from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model import Place
 from cni_floatip.nodeconf import NodeConf
@@ -194,6 +195,30 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, 
     assert at_once(58, write) == [None] * 58
     assert sum("192.168.0." in cidr for cidr in ec2.truth(table)) == 58
     assert len(counts.throttles) <= 3
+
+
+def test_each_page_of_a_read_takes_a_token(ec2, world, warm, clock):
+    clock.stop()
+
+    def left() -> int:
+        """Count what EC2 would still let pass, by taking it."""
+        taken = []
+        try:
+            while len(taken) < 1000:
+                taken.append(warm.turns.turn(action, Priority.ADD, clock(), lambda: ""))
+        except Ec2Error:
+            pass
+        for token in taken:
+            warm.turns.put_back(action, token)
+        return len(taken)
+
+    action = Action("", ec2.region, "DescribeRouteTables")
+    for _ in range(120):
+        ec2.client().create_route_table(VpcId=world.vpc)
+    before = left()
+    assert len(warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]})) > 100
+    assert asked(ec2, "DescribeRouteTables") == 2
+    assert left() == before - 2
 
 
 def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, clock):

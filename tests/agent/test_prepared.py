@@ -1,0 +1,77 @@
+"""What an agent has ready before the first ADD, also where metadata or names do not answer as it begins."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.agent import HASTENED, PROGRAM
+from lab.ec2.cloud import access_key
+from lab.node import Node
+from lab.world import Lab
+from tests.conftest import require
+from tests.faults.scene import wait
+
+SOON = {"cni_floatip.agent.main.CREDENTIALS_SECONDS": 0.2, "cni_floatip.agent.main.WARM_SECONDS": 1.0}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require("root", "ip")
+    with Lab(azs=1, nodes_per_az=1, warm=True) as running:
+        yield running
+
+
+@pytest.fixture
+def node(lab: Lab) -> Iterator[Node]:
+    found = lab.nodes["a1"]
+    yield found
+    found.agent.kill()
+    lab.imds["a1"].heal()
+
+
+def identity(lab: Lab) -> dict[str, str]:
+    """Credentials that are there whatever metadata does."""
+    return {"AWS_ACCESS_KEY_ID": access_key(lab.ec2.account), "AWS_SECRET_ACCESS_KEY": "made-up"}
+
+
+def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, node: Node) -> None:
+    lab.imds["a1"].cut()
+    node.start_agent(env=identity(lab) | {HASTENED: json.dumps(SOON)})
+    wait(lambda: "EC2 does not answer yet" in node.agent.log, 60)
+
+    def shown() -> str:
+        found = json.loads(node.run([str(PROGRAM), "status", "--json"]).stdout)
+        return (found["agent"]["node"] or {}).get("instance", "")
+
+    assert shown() == ""
+    lab.imds["a1"].heal()
+    wait(lambda: shown() == node.instance_id, 60)
+
+
+def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, node: Node, tmp_path: Path) -> None:
+    """No time-out of ours covers it, and by default it takes ten seconds and more, for each request."""
+    names = tmp_path / "resolv.conf"
+    names.write_text("nameserver 127.0.0.1\n")
+    silent, before = netns.inside(node.ns, _silent_name_server), len(node.agent.log)
+    with silent:
+        sees = [f"mount --bind {names} {Path('/etc/resolv.conf').resolve()}"]
+        named = {"AWS_ENDPOINT_URL_EC2": "http://ec2.nobody-knows.example:8000"}
+        node.agent.start(node.env | identity(lab) | named, sees=sees)
+        silent.settimeout(60)
+        silent.recv(512)
+        began = time.monotonic()
+        wait(lambda: "EC2 does not answer yet" in node.agent.log[before:], 60)
+        assert time.monotonic() - began < 8
+
+
+def _silent_name_server() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("127.0.0.1", 53))
+    return made
