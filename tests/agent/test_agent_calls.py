@@ -111,6 +111,17 @@ def test_add_check_and_del(bench: Bench) -> None:
     assert bench.routes() == {}
 
 
+def test_check_rests_on_nothing_that_is_remembered(bench: Bench) -> None:
+    """The first ADD turns the check off, the second one reads that it is off."""
+    assert [bench.call("ADD")[0] for _ in range(2)] == [0, 0]
+    eni = bench.node.eni("eth1").id
+    bench.lab.ec2.client().modify_network_interface_attribute(
+        NetworkInterfaceId=eni, SourceDestCheck={"Value": True}
+    )
+    code, said = bench.call("CHECK")
+    assert (code, f"source/dest check of {eni}" in said["msg"]) == (104, True), said
+
+
 def test_a_client_that_goes_away_cancels_its_add(bench: Bench) -> None:
     bench.lab.ec2.faults.hold("DescribeRouteTables")
     with bench.begin("ADD"):

@@ -369,6 +369,7 @@ def test_a_thread_that_ends_by_itself_ends_the_agent(body: Any) -> None:
     said = Written()
     life = Life(Log({}, Lines("info", "json", said)))
     life.start("socket", body, again=False)
+    assert life.ending.wait(10)
     life.wait()
     assert life.failed
     line = json.loads(said.text)

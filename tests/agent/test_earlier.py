@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from cni_floatip.agent.earlier import dated, end_abandoned, steady
 from cni_floatip.agent.memory import Memory
@@ -86,3 +90,12 @@ def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
     claim = a.claims.get(pod)
     assert isinstance(claim, Claim)
     assert claim.state is State.RELEASING
+
+
+@pytest.mark.needs("root", "unshare", "/proc/self/ns/time")
+def test_the_clock_counts_the_time_that_the_machine_slept():
+    """In a time namespace whose boot is a day longer ago than its monotonic clock says."""
+    program = "import time; from cni_floatip import direct; print(direct.clock() - time.monotonic())"
+    argv = ["unshare", "--time", "--boottime", "86400", sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert float(done.stdout) > 86000

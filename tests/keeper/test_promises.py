@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,9 @@ from cni_floatip.agent import evidence
 from cni_floatip.claims import LATE_SECONDS, State
 from cni_floatip.errors import IoFailure, NotAsClaimed, TryAgain
 from cni_floatip.model import Place, Target
-from cni_floatip.operations.release import place_lock
+from cni_floatip.operations.delete import _cancelled
+from cni_floatip.operations.release import attachment_lock, place_lock
+from cni_floatip.store import Store
 
 from .simulated import FLOATING, Cluster, SimulatedNode
 from .whole import WholeCluster, in_order
@@ -110,6 +114,21 @@ class TestOneStaleRead:
         cluster.ec2.untagged.clear()
         cluster.pass_time(300)
         assert cluster.ec2.writes == []
+
+    def test_that_shows_one_table_not_ends_no_route(self, tmp_path):
+        cluster, a = held(tmp_path)
+        pod = a.claims.all()[0][0].attachment
+        cluster.ec2.tables["rtb-other"] = {}
+        cluster.ec2.untagged.add("rtb-other")
+        a.delete(pod)
+        cluster.pass_time(GRACE - 5)
+        hidden, reads = cluster.ec2.tables.pop("rtb-1"), cluster.ec2.reads
+        cluster.pass_time(15)
+        assert cluster.ec2.reads > reads
+        assert a.state(pod) == "releasing"
+        cluster.ec2.tables["rtb-1"] = hidden
+        cluster.pass_time(130)
+        assert (a.state(pod), cluster.leads()) == ("gone", "")
 
     def test_without_any_table_ends_no_claim(self, tmp_path):
         cluster, a = held(tmp_path)
@@ -248,3 +267,36 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkey
     assert gone
     assert cluster.leads(destination=destination) == ""
     assert not a.claims.get(pod).live
+
+
+def test_an_add_that_records_late_is_told_again_of_its_del(tmp_path, monkeypatch):
+    """In direct mode, where the record is all that is shared: the ADD looked at it before the DEL's mark."""
+    in_order(monkeypatch)
+    cluster = WholeCluster(tmp_path, "a")
+    a = cluster.nodes["a"]
+    pod = a.add_pod(cluster.destination(2))
+    env, config = a.calls[pod]
+    claim = a.claims.get(pod)
+    store = Store(str(tmp_path / "direct"), sleep=time.sleep, clock=time.monotonic)
+    store.put(claim)
+    asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
+
+    def wait_for_the_mark() -> None:
+        until = time.monotonic() + 20
+        while not store.get(pod).deleted:
+            assert time.monotonic() < until, "the ADD is not told"
+            time.sleep(0.02)
+
+    def delete() -> None:
+        with _cancelled(asked, replace(a.world, claims=store)):
+            pass
+
+    with store.lock(attachment_lock(pod), 0) as running:
+        assert running
+        thread = threading.Thread(target=delete)
+        thread.start()
+        wait_for_the_mark()
+        store.put(claim)
+        wait_for_the_mark()
+    thread.join(20)
+    assert not thread.is_alive()
