@@ -570,7 +570,7 @@ MUTANTS = (
         "    if mac == primary:\n",
         "    if mac == primary or eni.device_number == 0:\n",
         "device 0 of a second network card is taken for the primary ENI",
-        "tests/agent/test_late_metadata.py",
+        "tests/agent/test_late_metadata.py::test_an_eni_of_a_second_network_card",
     ),
     Mutant(
         "half-described",
@@ -594,7 +594,7 @@ MUTANTS = (
         "        if not metadata.ask_again() or (now := find()) == site:",
         "        if not metadata.ask_again() or (now := site):",
         "an ADD is refused for what metadata showed a minute ago",
-        "tests/agent/test_late_metadata.py",
+        "tests/agent/test_late_metadata.py::test_a_refusal_rests_on_nothing_that_is_remembered",
     ),
     Mutant(
         "address-refused-from-memory",
@@ -618,7 +618,7 @@ MUTANTS = (
         "return frozenset(metadata.interface_id(mac) for mac in metadata.macs())",
         "return frozenset(metadata.eni(mac).id for mac in metadata.macs())",
         "beside an ENI that is not described yet the keeper sees none",
-        "tests/agent/test_late_metadata.py",
+        "tests/agent/test_late_metadata.py::test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet",
     ),
     Mutant(
         "throttling-for-good",
@@ -650,7 +650,7 @@ MUTANTS = (
         "            self._paging(_action(operation), account)\n",
         "",
         "a read of many tables takes more of EC2's rate than is counted",
-        "tests/agent/test_warm_aws.py",
+        "tests/agent/test_warm_aws.py::test_each_page_of_a_read_takes_a_token",
     ),
     Mutant(
         "names-for-long",
@@ -658,7 +658,7 @@ MUTANTS = (
         "        _short_name_resolution()\n",
         "",
         "each request waits ten seconds for a name server that is away",
-        "tests/agent/test_prepared.py",
+        "tests/agent/test_prepared.py::test_a_name_that_nobody_resolves_is_given_up_soon",
     ),
     Mutant(
         "prepared-once",
@@ -666,7 +666,7 @@ MUTANTS = (
         "        while not self._prepared():",
         "        if not self._prepared():",
         "an agent that began without metadata never says which node it is on",
-        "tests/agent/test_prepared.py",
+        "tests/agent/test_prepared.py::test_what_did_not_answer_as_it_began_is_asked_again",
     ),
     Mutant(
         "file-unsynced",
@@ -691,7 +691,7 @@ MUTANTS = (
         "                    record.put([route])  # before the delete",
         "                    pass  # before the delete",
         "an agent that dies between delete and create leaves the heir without a route",
-        "tests/faults/test_two_claims.py",
+        "tests/faults/test_two_claims.py::test_handing_over_that_is_interrupted_is_finished",
     ),
     Mutant(
         "namespace-gone",
@@ -699,7 +699,7 @@ MUTANTS = (
         "        if world.inode(claim.netns) != claim.netns_inode:\n",
         "        if False:\n",
         "an ADD goes on for a pod that is gone",
-        "tests/faults/test_side_by_side.py",
+        "tests/faults/test_side_by_side.py::test_namespace_that_vanishes_stops_the_add",
     ),
     Mutant(
         "deleted-meanwhile",
@@ -739,7 +739,7 @@ MUTANTS = (
         '        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):\n',
         "        if False:\n",
         "a DEL that waited in the spool ends the claim of the ADD after it",
-        "tests/agent/test_agent_answers.py",
+        "tests/agent/test_agent_answers.py::test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool",
     ),
     Mutant(
         "suspended-time",
@@ -795,7 +795,7 @@ MUTANTS = (
         "        if netns != self._netns or self._visible:\n",
         "        if netns != self._netns:\n",
         "the agent's own descriptor passes for the pod's namespace",
-        "tests/agent/test_agent_answers.py",
+        "tests/agent/test_agent_answers.py::test_a_path_that_is_to_be_seen_is_watched_for_its_end",
     ),
     Mutant(
         "away-forgets",

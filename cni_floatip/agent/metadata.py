@@ -182,8 +182,8 @@ class View:
         return self._ask("primary", FOREVER, lambda service: service.primary_mac())
 
     def role(self) -> str:
-        """Return the name of the instance profile's role, "" when there is none."""
-        return self._ask("role", ENI_SECONDS, lambda service: service.role())
+        """Return the name of the instance profile's role; asked again before there is none ("")."""
+        return self._ask("role", ENI_SECONDS, lambda service: service.role(), bool)
 
     def eni(self, mac: str) -> Eni:
         """Return the network interface with ``mac``, as it was at most a minute ago."""

@@ -27,6 +27,7 @@ class FakeMetadata:
         self.free = threading.Event()
         self.free.set()
         self.away = False
+        self.role_name = "node"
 
     def __call__(self, deadline: float) -> "FakeMetadata":
         self.open += 1
@@ -52,7 +53,7 @@ class FakeMetadata:
 
     def role(self) -> str:
         self._answer("role")
-        return "node"
+        return self.role_name
 
     def eni(self, mac: str) -> Eni:
         self._answer(f"eni {mac}")
@@ -156,6 +157,14 @@ def test_what_a_call_has_read_itself_is_not_asked_again(service, metadata, clock
     metadata.eni(ENI.mac)
     clock.at += 1
     assert not metadata.ask_again()
+
+
+def test_that_there_is_no_role_is_not_remembered(service, metadata):
+    service.role_name = ""
+    assert [metadata.role() for _ in range(2)] == ["", ""]
+    service.role_name = "node"
+    assert [metadata.role() for _ in range(2)] == ["node", "node"]
+    assert service.asked == ["role"] * 3
 
 
 def test_id_alone_is_remembered_too(service, metadata):
