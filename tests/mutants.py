@@ -36,6 +36,11 @@ class Mutant:
     breaks: str
     tests: str
 
+    @property
+    def file(self) -> str:
+        """Return where its place is, from the root of the project."""
+        return self.module if "." in self.module else f"cni_floatip/{self.module}.py"
+
 
 KEEPING = "tests/keeper/test_keeping.py"
 KEEPER = "tests/keeper/test_keeper.py"
@@ -1096,7 +1101,7 @@ def make_copy(copy: Path) -> None:
 
 def planted(mutant: Mutant, copy: Path) -> str:
     """Return what becomes of ``mutant`` in ``copy``: "killed", "survived", or why it could not be planted."""
-    source = copy / (mutant.module if "." in mutant.module else f"cni_floatip/{mutant.module}.py")
+    source = copy / mutant.file
     text = source.read_text()
     if (times := text.count(mutant.there)) != 1:
         return f"its place is there {times} times"

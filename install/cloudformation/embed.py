@@ -1,7 +1,7 @@
 """Puts the programs beside the templates into them, where CloudFormation wants them: ``python embed.py``.
 
 In a template a program is the text below a line that ends in ``| # file: NAME``, without the lines that are
-comments: CloudFormation takes 51,200 bytes. The files are what is read, tested and changed; a test fails when
+comments and the second of two blank lines: CloudFormation takes 51,200 bytes. The files are what is read, tested and changed; a test fails when
 a template differs.
 """
 
@@ -18,7 +18,7 @@ COMMENT = re.compile(r"^ *#(?!!).*\n", re.MULTILINE)
 
 def program(name: str) -> str:
     """Return a file as it stands in a template."""
-    return COMMENT.sub("", (HERE / name).read_text())
+    return re.sub("\n{3,}", "\n\n", COMMENT.sub("", (HERE / name).read_text()))
 
 
 def embedded(template: str) -> str:

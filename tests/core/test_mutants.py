@@ -7,12 +7,15 @@ from tests.mutants import MUTANTS, ROOT
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_place_is_there_once_and_its_tests_exist(mutant):
-    text = (ROOT / "cni_floatip" / f"{mutant.module}.py").read_text()
+    text = (ROOT / mutant.file).read_text()
     assert text.count(mutant.there) == 1
     changed = text.replace(mutant.there, mutant.becomes)
     assert changed != text
-    compile(changed, mutant.module, "exec")
-    assert all((ROOT / test.partition("::")[0]).exists() for test in mutant.tests.split())
+    if mutant.file.endswith(".py"):
+        compile(changed, mutant.file, "exec")
+    files = [word.partition("::")[0] for word in mutant.tests.split() if word.startswith("tests/")]
+    assert files
+    assert all((ROOT / file).exists() for file in files)
 
 
 def test_names_are_unique():
