@@ -32,20 +32,23 @@ kubectl -n kube-system exec ds/cni-floatip -c agent -- floatipctl doctor --json
 
 All checks run side by side and within 20 s. Nothing is changed: EC2 is asked by Describe calls and dry
 runs, which count against the account's request rate (three for each of at most ten tables): ask one node
-after another, as in [install/README.md](../install/README.md#6-install). What is fine takes a line; what
-is not takes three: what, why it matters, what mends it. The exit status is 0 when there is no error
-(warnings and what could not be checked do not count: `notChecked` of `--json` says how much that was), 1
-when there is one, 2 when the command line is not understood. Scripts go by `id`, which keeps its meaning;
-texts may change.
+after another, as in [install/README.md](../install/README.md#6-install). Errors come first, then warnings,
+each in three lines: what, why it matters, what mends it. What is the same for several tables is said once.
+Where one finding explains others, it alone is shown, and then how many checks wait for it (`13 checks wait
+for EC2 endpoint above`): mend that first, and ask again. The last line counts what is fine and what could
+not be checked; `--all` lists both. `--json` keeps every finding, also those that another explains. The exit
+status is 0 when there is no error (warnings and what could not be checked do not count: `notChecked` of
+`--json` says how much that was), 1 when there is one, 2 when the command line is not understood. Scripts go
+by `id`, which keeps its meaning; texts may change.
 
-`not checked` is no verdict. The reason stands beside it: a look that failed for another check's finding,
+`not checked` is no verdict. `--all` has the reason beside it: a look that failed for another check's finding,
 an action that IAM does not allow (the three in [`install/iam/doctor.json`](../install/iam/doctor.json)
 are for the doctor alone), a pod that may not read the two daemonsets (`doctor.readDaemonSets` of the
 chart), an ENI that `--interface` does not name.
 
 Which ENIs are meant for floating IPs nobody tells it: every one is judged that is neither primary nor made
 by VPC CNI nor EFA-only. Where nodes have others too, for storage say, or one that you gave to VPC CNI, name
-those that floating IPs use, by link (also by a second name) or by id; what then is not judged is listed as
+those that floating IPs use, by link (also by a second name) or by id; what then is not judged counts as
 `not checked`, and an ENI with live claims is judged whatever is named:
 
 <!-- commands: cluster -->

@@ -30,7 +30,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ),
     )
     parser.epilog = EPILOG + MORE
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, with every finding")
+    parser.add_argument(
+        "--all", action="store_true", help="show also what is fine, and what could not be checked and why"
+    )
     parser.add_argument(
         "--interface",
         action="append",
@@ -72,5 +75,5 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(view.document(report), indent=2) + "\n")
     else:
-        sys.stdout.write(view.text(report))
+        sys.stdout.write(view.text(report, everything=options.all))
     return 1 if report.count(Severity.ERROR) else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import ec2model
-from ..errors import Ec2Error, Ec2Fault
+from ..errors import Ec2Error
 from ..model import Network
 from ..sdk import Sdk
 from ..vpc import Vpc
@@ -36,10 +36,6 @@ NOWHERE = "192.0.2.1/32"
 """The destination of a dry run: documentation's own (RFC 5737), so that none would do harm if it ran."""
 
 ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
-
-
-NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError")
-"""What botocore raises where there is nothing to sign with; a token file that is missing is an OSError."""
 
 
 class Audit:
@@ -152,24 +148,6 @@ class Audit:
             for each in found
             if each.get("State", "available") not in ("deleting", "deleted", "failed", "rejected")
         )
-
-
-def is_out_of_reach(error: Ec2Error) -> bool:
-    """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal.
-
-    Without credentials nothing is sent: that is no matter of reach.
-    """
-    cause = error.__cause__
-    unsigned = type(cause).__name__ in NO_CREDENTIALS or isinstance(
-        cause, FileNotFoundError | PermissionError
-    )
-    return not error.code and error.fault is not Ec2Fault.DENIED and not unsigned
-
-
-def whom(error: Ec2Error, otherwise: str) -> str:
-    """Return the URL that gave no answer: behind a call to EC2 may stand one for credentials, to STS."""
-    asked = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
-    return str(asked).rstrip("/")
 
 
 def _interface(found: Mapping[str, Any]) -> Interface:

@@ -35,10 +35,19 @@ _KINDS = (
     # -- this node --------------------------------------------------------------------------------------
     Kind(
         "policy",
+        "policy-missing",
+        ERROR,
+        "There is no node configuration",
+        "Without it no destination and no route table is allowed, and every ADD is refused.",
+        "with the chart: set config.allowedDestinations and config.allowedRouteTables, then helm upgrade;"
+        " without: write {path}; a minimal one: {minimal}",
+    ),
+    Kind(
+        "policy",
         "policy-unusable",
         ERROR,
-        "The node configuration is missing or wrong",
-        "Without it no destination and no route table is allowed, and every ADD is refused.",
+        "The node configuration is wrong",
+        "No destination and no route table is allowed while it is, and every ADD is refused.",
         "run: floatipctl validate --kind node {path}; with the chart: helm upgrade with the values mended",
     ),
     Kind(
@@ -278,6 +287,46 @@ _KINDS = (
         " request-service-quota-increase, or floatipctl sweep --range {range}, or claim whole ranges",
     ),
     Kind(
+        "addresses",
+        "address-cut-off",
+        ERROR,
+        "The ENI of a running pod is not attached to its node",
+        "Its addresses are dead: nothing is sent to an ENI that is not attached, and the agent writes nothing"
+        " through one.",
+        "attach {eni} again, or run: {restart}",
+    ),
+    Kind(
+        "addresses",
+        "address-superseded",
+        ERROR,
+        "The address of a running pod leads to another ENI",
+        "Whoever wrote the route last has it, and no agent steals it back: clients reach the other pod, or"
+        " nobody.",
+        "if this pod is the right owner, run: {restart} (the ADD of its next start takes the route); else end"
+        " it for good; who has the address now: kubectl get nodes -o"
+        " custom-columns=NAME:.metadata.name,ID:.spec.providerID; on the node of {instance}: floatipctl"
+        " doctor",
+    ),
+    Kind(
+        "addresses",
+        "address-unserved",
+        ERROR,
+        "The address of a running pod leads nowhere",
+        "Clients whose traffic these tables route do not reach the pod.",
+        "wait two minutes, in which the agent repairs it; if this stays, the LAST ERROR of {pod} says why it"
+        " does not: floatipctl status",
+    ),
+    Kind(
+        "addresses",
+        "route-unclaimed",
+        WARNING,
+        "A route of an allowed destination leads to this node, where no pod has it",
+        "What is sent there is dropped here. A pod elsewhere that has the address has lost it to this route."
+        ' (A network with "onDelete": "keep" leaves such routes on purpose.)',
+        "run: aws ec2 delete-route --route-table-id {table} {option} {destination} (in each of these tables):"
+        " the agent of a pod that has the address creates it again",
+    ),
+    Kind(
         "conflicts",
         "route-conflict",
         ERROR,
@@ -285,15 +334,6 @@ _KINDS = (
         "An ADD of that destination fails with error 101.",
         "run: aws ec2 delete-route --route-table-id {table} {option} {destination}; or take the destination"
         " out of allowedDestinations",
-    ),
-    Kind(
-        "conflicts",
-        "address-cut-off",
-        ERROR,
-        "The ENI of a running pod is not attached to its node",
-        "Its addresses are dead: nothing is sent to an ENI that is not attached, and the agent writes nothing"
-        " through one.",
-        "delete the pod ({pod}), or attach {eni} again",
     ),
     Kind(
         "conflicts",
@@ -382,6 +422,14 @@ _KINDS = (
         WARNING,
         "The ENI's link is down",
         "AL2023 leaves a hot-plugged ENI down. An ADD brings it up, but its first packets wait for that.",
+        "run: ip link set {link} up; for every boot: install/cloudformation/node/floatip-links",
+    ),
+    Kind(
+        "links",
+        "link-down-in-use",
+        ERROR,
+        "The link of an ENI with floating IPs is down",
+        "The addresses of its pods are dead: nothing comes in or goes out.",
         "run: ip link set {link} up; for every boot: install/cloudformation/node/floatip-links",
     ),
     Kind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..model import Network
+from ..model import Network, Place
 
 NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
 """The tag by which VPC CNI leaves an ENI alone."""
@@ -168,11 +168,41 @@ class FloatingLink:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A live claim as the agent tells it: who has what where. ``tables``: where its routes are to be."""
+    """A live claim as the agent tells it: who has what where.
+
+    ``routes``: where its routes are to be, without those that an ADD is just writing.
+    """
 
     pod: str
     ifname: str
     netns: str
     eni: str
     addresses: tuple[str, ...]
-    tables: frozenset[str] = frozenset()
+    routes: tuple[Place, ...] = ()
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The route tables of its routes."""
+        return frozenset(place.table for place in self.routes)
+
+    @property
+    def restart(self) -> str:
+        """The command after which the pod, if something else makes it again, starts anew."""
+        namespace, _, name = self.pod.partition("/")
+        return f"kubectl -n {namespace} delete pod {name}" if name else f"end the pod {self.pod}"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the agent has in its records, live or not: a pod's, in its grace, or with a DEL that waits.
+
+    ``unresolved``: the ENIs of records of which the routes are not known ("": not even the ENI is).
+    """
+
+    places: frozenset[Place] = frozenset()
+    unresolved: frozenset[str] = frozenset()
+    waiting: int = 0
+
+    def has(self, place: Place, eni: str) -> bool:
+        """Whether a route that leads to ``eni`` is, or may be, that of a record."""
+        return place in self.places or not self.unresolved.isdisjoint({eni, ""})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import Ec2Error, Ec2Fault
+from .causes import explained_by
 
 
 class Severity(StrEnum):
@@ -23,6 +24,8 @@ class Finding:
     """What was found. ``why`` says why it matters, ``remedy`` is the command or setting that mends it.
 
     ``id`` is the check's own for ``ok``, else that of an entry of the catalog, or ``not-checked``.
+    ``because``: an error of one of these checks explains it. ``place``: the table or other resource by which
+    alone it differs from others of its kind, where that is not the subject.
     """
 
     id: str
@@ -31,6 +34,8 @@ class Finding:
     what: str
     why: str = ""
     remedy: str = ""
+    because: tuple[str, ...] = ()
+    place: str = ""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.subject, self.what) if part)
@@ -41,17 +46,16 @@ def fine(subject: str, what: str) -> Finding:
     return Finding("ok", Severity.OK, subject, what)
 
 
-def not_checked(subject: str, what: str, remedy: str = "") -> Finding:
+def not_checked(subject: str, what: str, remedy: str = "", *, because: tuple[str, ...] = ()) -> Finding:
     """Return the finding of a check that could not look. ``remedy``: how a person finds the answer."""
-    return Finding("not-checked", Severity.UNCHECKED, subject, what, "", remedy)
+    return Finding("not-checked", Severity.UNCHECKED, subject, what, "", remedy, because)
 
 
-def not_read(subject: str, error: Ec2Error, action: str) -> Finding:
+def not_read(subject: str, error: Ec2Error, action: str = "") -> Finding:
     """Return the finding of a check that got no answer; ``action`` mends that where AWS did not let look."""
-    denied = error.fault is Ec2Fault.DENIED
-    return not_checked(
-        subject, str(error), f"allow {action} (install/iam: the doctor's policy)" if denied else ""
-    )
+    denied = action and error.fault is Ec2Fault.DENIED
+    remedy = f"allow {action} (install/iam: the doctor's policy)" if denied else ""
+    return not_checked(subject, str(error), remedy, because=explained_by(error))
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

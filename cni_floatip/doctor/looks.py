@@ -11,18 +11,20 @@ import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from .. import asking, cidr, direct
 from ..errors import CniError, Ec2Error, TryAgain
 from ..imds import Metadata
-from ..model import Eni, Network, Node, RouteTable, Subnet
+from ..model import Eni, Network, Node, Place, RouteTable, Subnet
 from ..nodeconf import NodeConf
 from ..podnet import link_by_mac, link_names
 from . import host, kubernetes
 from .audit import Audit
-from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface
+from .causes import explained_by
+from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known
 
 T = TypeVar("T")
 
@@ -31,7 +33,10 @@ AGENT_SECONDS = 5.0
 _BY_INDEX = re.compile(r"(?:floatip(?:\d+-)?|eth|device-number-)(\d+)(?:\.\d+)?")
 """Names by device index (and network card): our node template's, older drivers', amazon-ec2-net-utils'."""
 PRIMARY = "device index 0 (the primary ENI)"
-LIVE = ("held", "superseded", "claiming")
+SETTLED = ("held", "superseded")
+LIVE = (*SETTLED, "claiming")
+SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
+"""Which check has it as its own finding that one of these looks fails."""
 
 
 class once(Generic[T]):  # noqa: N801 (a decorator)
@@ -84,6 +89,15 @@ class Looks:
                 future.set_exception(e)
         return future.result()
 
+    def explained_by(self, error: Exception) -> tuple[str, ...]:
+        """Return the check whose own finding says why a look raised this; none where no check does."""
+        with self._lock:
+            failed = {look: future for look, future in self._seen.items() if future.done()}
+        for look, check in SAYS_WHY.items():
+            if look in failed and failed[look].exception() is error:
+                return (check,)
+        return explained_by(error) if isinstance(error, Ec2Error) else ()
+
     # -- this node ----------------------------------------------------------------------------------------
 
     @once
@@ -101,15 +115,26 @@ class Looks:
         """The live claims of this node."""
         return tuple(
             Claimed(
-                pod="/".join(filter(None, (claim["pod"]["namespace"], claim["pod"]["name"]))) or "-",
+                pod="/".join(filter(None, (claim["pod"]["namespace"], claim["pod"]["name"])))
+                or claim["containerId"][:12],
                 ifname=claim["ifname"],
                 netns=claim["netns"],
                 eni=claim["eni"],
                 addresses=tuple(text.split("/")[0] for text in (*claim["addresses"], *claim["watched"])),
-                tables=frozenset(route["table"] for route in claim["routes"]),
+                routes=tuple(_place(route) for route in claim["routes"] if route["state"] in SETTLED),
             )
             for claim in self.status["claims"]
             if claim["state"] in LIVE
+        )
+
+    @once
+    def known(self) -> Known:
+        """What this node's agent has in its records."""
+        claims = self.status["claims"]
+        return Known(
+            frozenset(_place(route) for claim in claims for route in claim["routes"]),
+            frozenset(claim["eni"] for claim in claims if claim["routesUnknown"]),
+            self.status["agent"].get("spooled", 0),
         )
 
     @once
@@ -270,6 +295,19 @@ class Looks:
         return self.audit.vpc.route_tables({"vpc-id": [self.vpc]}, self.owner)
 
     @once
+    def attached_to(self) -> Mapping[str, str]:
+        """To which instance the ENIs of others are attached that routes of live claims lead to."""
+        wanted = {place for claim in self.claims for place in claim.routes}
+        targets = {
+            target.id
+            for table in self.tables
+            for net, target in table.routes.items()
+            if target.is_eni and target.active and Place(table.id, net) in wanted
+        }
+        others = sorted(targets - {eni.id for eni in self.enis})
+        return self.audit.vpc.attachments(others, self.owner) if others else {}
+
+    @once
     def allowed(self) -> tuple[RouteTable, ...]:
         """The tables that policy allows to write."""
         return tuple(table for table in self.tables if self.policy.allows_table(table))
@@ -297,6 +335,10 @@ class Looks:
     def ranges(self) -> tuple[Network, ...]:
         """The ranges that policy allows destinations in, each once."""
         return tuple(dict.fromkeys(entry.cidr for entry in self.policy.allowed_destinations))
+
+
+def _place(route: Mapping[str, Any]) -> Place:
+    return Place(route["table"], ip_network(route["destination"]))
 
 
 def named_by_index(name: str, device: int) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cni_floatip import asking
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.finding import Finding, Severity
 from cni_floatip.doctor.looks import Looks
@@ -51,6 +53,21 @@ class Scene:
         self.ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[self.permission])
         self.pod = self.node.pod("db")
         self.node.add(self.pod, self.lab.conflist([f"{OWN[0]}/32", f"{OWN[1]}/128"]))
+        self.restart_agent()
+
+    def restart_agent(self) -> None:
+        """Have an agent that has looked once and rests: it knows of no ADD after which it looks again."""
+        self.node.stop_agent()
+        self.node.start_agent()
+        self.node.agent.wait_ready()
+        until = time.monotonic() + 30
+        while not self._has_looked():
+            assert time.monotonic() < until, "the agent has not looked"
+            time.sleep(0.05)
+
+    def _has_looked(self) -> bool:
+        claims = netns.inside(self.node.ns, asking.status, str(self.node.agent.socket))["claims"]
+        return all(route["seen"] and route["seen"]["at"] for claim in claims for route in claim["routes"])
 
     @property
     def keys(self) -> dict[str, str]:

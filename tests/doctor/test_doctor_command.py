@@ -8,7 +8,8 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from cni_floatip import cli
 from cni_floatip.doctor import view
 from cni_floatip.doctor.catalog import KINDS, found
 from cni_floatip.doctor.checks import CHECKS
-from cni_floatip.doctor.finding import fine, not_checked
+from cni_floatip.doctor.facts import Asked
+from cni_floatip.doctor.finding import Finding, fine, not_checked
+from cni_floatip.doctor.judge import node
 from cni_floatip.doctor.side_by_side import Report
 from tests.doctor.scene_doctor import Scene
 
@@ -60,29 +63,99 @@ REPORT = Report(
     ]
 )
 
-GOLDEN = """\
-This node
-  ok           client: /opt/cni/bin/floatip: answers VERSION, release 0.3.0
-  not checked  clock: clock: https://ec2.eu-central-1.amazonaws.com sends no Date
-               mend: run: chronyc tracking
+PROBLEMS = """\
+error        links: ens7 (eni-0a2): is up and has no carrier
+             why: An ADD waits 2 s for a carrier and then fails (error 103). [no-carrier]
+             mend: run: ip link show ens7; aws ec2 describe-network-interfaces --network-interface-ids eni-0a2 (status, attachment)
 
-Network interfaces
-  warning      links: ens6 (eni-0a1): MTU 1500
-               why: Inside a VPC 9001 bytes pass; interfaces of pods take their MTU from the master. [mtu-small]
-               mend: run: ip link set ens6 mtu 9001; for every boot: install/cloudformation/node/floatip-links
-  error        links: ens7 (eni-0a2): is up and has no carrier
-               why: An ADD waits 2 s for a carrier and then fails (error 103). [no-carrier]
-               mend: run: ip link show ens7; aws ec2 describe-network-interfaces --network-interface-ids eni-0a2 (status, attachment)
+warning      links: ens6 (eni-0a1): MTU 1500
+             why: Inside a VPC 9001 bytes pass; interfaces of pods take their MTU from the master. [mtu-small]
+             mend: run: ip link set ens6 mtu 9001; for every boot: install/cloudformation/node/floatip-links
 
-Cluster
-  not checked  Multus: kube-multus-ds: this is no pod
-
-4 checks: 1 error, 1 warning, 2 not checked
 """  # noqa: E501 (as it is printed)
+REST = """\
+not checked  clock: clock: https://ec2.eu-central-1.amazonaws.com sends no Date
+             mend: run: chronyc tracking
+not checked  Multus: kube-multus-ds: this is no pod
+ok           client: /opt/cni/bin/floatip: answers VERSION, release 0.3.0
+
+"""
+SUM = "1 error, 1 warning, 1 fine, 2 not checked"
 
 
 def test_report_for_a_person():
-    assert view.text(REPORT) == GOLDEN
+    assert view.text(REPORT) == f"{PROBLEMS}{SUM} (--all)\n"
+    assert view.text(REPORT, everything=True) == f"{PROBLEMS}{REST}{SUM}\n"
+
+
+def reported(**findings: Sequence[Finding]) -> str:
+    return view.text(Report([(BY_ID[check.replace("_", "-")], each) for check, each in findings.items()]))
+
+
+def route(table: str, **more: str) -> Finding:
+    names = {"table": table, "option": "--destination-cidr-block", "destination": "192.168.0.9/32"}
+    return found("route-conflict", table, "192.168.0.9/32 -> tgw-1", **names)
+
+
+def test_one_finding_for_many_tables_is_one_line():
+    said = reported(conflicts=[route("rtb-a"), route("rtb-b"), route("rtb-c")]).splitlines()
+    assert said[0] == "error        routes in the way: rtb-a, rtb-b, rtb-c: 192.168.0.9/32 -> tgw-1"
+    assert said[2].endswith("out of allowedDestinations; likewise for each")
+    assert "--route-table-id rtb-a " in said[2]
+    assert said[-1] == "1 error, 0 fine (--all)"
+
+
+def test_one_action_that_is_denied_on_many_tables_is_one_line():
+    asked = [Asked("CreateRoute", f"arn:rtb-{n}", False, f"not allowed on arn:rtb-{n}") for n in range(3)]
+    asked.append(Asked("DeleteRoute", "arn:rtb-0", False, "not allowed on arn:rtb-0"))
+    said = reported(permissions=list(node.permissions(asked, "arn:role"))).splitlines()
+    assert said[0].endswith(
+        "CreateRoute: denied on arn:rtb-0, arn:rtb-1, arn:rtb-2: not allowed on"
+        " arn:rtb-0, arn:rtb-1, arn:rtb-2"
+    )
+    assert said[-1] == "2 errors, 0 fine (--all)"
+
+
+def test_what_differs_is_not_put_into_one_line():
+    other = replace(route("rtb-b"), what="192.168.0.8/32 -> tgw-1")
+    assert reported(conflicts=[route("rtb-a"), other]).splitlines()[-1] == "2 errors, 0 fine (--all)"
+
+
+AWAY = found("endpoint-unreachable", "https://ec2", "DescribeRouteTables: no way", endpoint="https://ec2")
+
+
+def looked(number: int, state: str = "held") -> dict[str, str]:
+    error = "DescribeRouteTables: no way"
+    return {"table": f"rtb-{number}", "destination": "192.168.0.9/32", "error": error, "state": state}
+
+
+def test_one_cause_is_said_once():
+    """EC2 is out of reach: so says one check, and the others and what the agent warns of wait for that."""
+    agent = list(node.agent({"agent": {}, "claims": [{"routes": [looked(n) for n in range(15)]}]}))
+    waits = not_checked("", "DescribeRouteTables: no way", because=("endpoint",))
+    findings = {"agent": agent, "clock": [waits], "endpoint": [AWAY], "tables": [waits], "quota": [waits]}
+    assert len(agent) == 15
+    said = reported(**findings).splitlines()
+    assert said[0].startswith("error        EC2 endpoint: https://ec2: DescribeRouteTables: no way")
+    assert said[3:] == [
+        "",
+        "3 checks wait for and 15 findings of agent come from EC2 endpoint above",
+        "",
+        "1 error, 0 fine, 3 not checked (--all)",
+    ]
+    without = reported(agent=agent, endpoint=[fine("https://ec2", "answers")]).splitlines()
+    assert without[0].startswith("warning      agent: rtb-0 192.168.0.9/32, rtb-1 192.168.0.9/32, ")
+    assert without[-1] == "1 warning, 1 fine (--all)"
+
+
+def test_a_cause_comes_first_and_what_it_explains_not_at_all():
+    silent = replace(found("agent-not-ready", "agent", "no AWS credentials found"), because=("identity",))
+    lost = found("no-credentials", "credentials", "none")
+    said = reported(agent=[silent], conflicts=[route("rtb-a")], identity=[lost])
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("error")] == [
+        "credentials:",
+        "routes",
+    ]
 
 
 def test_report_for_a_program():
@@ -108,9 +181,9 @@ def test_report_for_a_program():
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 class TestOnANode:
     def doctor(
-        self, scene: Scene, *options: str, within: Sequence[str] = ()
+        self, scene: Scene, *options: str, within: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        env = {**scene.keys, **scene.cluster.env}
+        env = {**scene.keys, **scene.cluster.env, **(env or {})}
         program = [*within, PROGRAM, "doctor", "--bin-dir", str(scene.bin_dir)]
         return scene.node.run([*program, *options], env=env)
 
@@ -118,13 +191,37 @@ class TestOnANode:
     def test_a_sound_node_from_the_agents_pod(self, scene: Scene):
         done = self.doctor(scene, within=AS_IN_THE_POD)
         assert (done.returncode, done.stderr) == (0, "")
+        fine_ones = len(CHECKS) - 2
+        assert re.fullmatch(r"\d+ fine, 2 not checked \(--all\)\n", done.stdout), done.stdout
+        everything = self.doctor(scene, "--all", within=AS_IN_THE_POD).stdout
         for check in CHECKS:
-            assert f" {check.title}: " in done.stdout
+            assert f" {check.title}: " in everything
+        kinds = [line[:11].strip() for line in everything.splitlines() if line and line[0] != " "]
+        assert kinds.count("not checked") == 2, "no service account here"
+        assert kinds.count("ok") >= fine_ones
+
+    def test_what_cannot_be_reached_is_said_once(self, scene: Scene):
+        away = {"AWS_ENDPOINT_URL_EC2": "http://127.0.0.1:9"}
+        done = self.doctor(scene, env=away)
         lines = done.stdout.splitlines()
-        assert lines[-1] == f"{len(CHECKS)} checks: 0 errors, 0 warnings, 2 not checked", done.stdout
-        assert len([line for line in lines if line.startswith("  not checked")]) == 2, (
-            "no service account here"
+        assert done.returncode == 1
+        assert lines[0].startswith(
+            "error        EC2 endpoint: http://127.0.0.1:9: DescribeRouteTables: Could"
         )
+        assert len(lines) < 10, done.stdout
+        assert re.fullmatch(r"\d+ checks wait for EC2 endpoint above", lines[-3])
+        document = json.loads(self.doctor(scene, "--json", env=away).stdout)
+        assert document["errors"] == 1
+        assert {each["check"] for each in document["findings"]} == set(BY_ID)
+
+    def test_what_is_not_configured_is_said_once(self, scene: Scene):
+        done = self.doctor(scene, "--config", "/nowhere/config.json")
+        lines = done.stdout.splitlines()
+        assert done.returncode == 1
+        wanted = "node configuration: /nowhere/config.json does not exist, so nothing may be claimed"
+        assert lines[0] == f"error        {wanted}"
+        assert len(lines) < 10, done.stdout
+        assert re.fullmatch(r"\d+ checks wait for node configuration above", lines[-3])
 
     def test_json_and_the_exit_status_of_an_error(self, scene: Scene):
         scene.ip("link set ens7 address 02:00:00:00:ff:02")
@@ -198,4 +295,4 @@ def test_progress_is_for_a_terminal(tmp_path: Path):
     assert said.endswith("\r\x1b[K")
     assert done.returncode == 1
     assert b"Traceback" not in done.stdout
-    assert b"policy-unusable" in done.stdout
+    assert b"policy-missing" in done.stdout

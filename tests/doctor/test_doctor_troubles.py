@@ -70,7 +70,7 @@ def trouble(finding: str, subject: str = "") -> Callable[[Callable[[Scene], Iter
 # -- this node ----------------------------------------------------------------------------------------------
 
 
-@trouble("policy-unusable")
+@trouble("policy-missing")
 def no_policy_file(scene: Scene) -> Iterator[str]:
     with scene.environment(FLOATIP_CONFIG="/nowhere/config.json"):
         yield "/nowhere/config.json"
@@ -154,9 +154,7 @@ def a_claim_file_that_nobody_can_read(scene: Scene) -> Iterator[None]:
     finally:
         for left in scene.node.data_dir.rglob("broken*"):
             left.unlink()
-        scene.node.stop_agent()
-        scene.node.start_agent()
-        scene.node.agent.wait_ready()
+        scene.restart_agent()
 
 
 @trouble("metadata-unreachable")
@@ -332,6 +330,75 @@ def address_of_a_node_that_has_gone(scene: Scene) -> Iterator[str]:
     scene.ec2.delete_network_interface(NetworkInterfaceId=made["NetworkInterfaceId"])
 
 
+@contextlib.contextmanager
+def leading(scene: Scene, eni: str, *tables: str) -> Iterator[None]:
+    """The pod's address leads elsewhere in these tables ("": it has no route there); nobody mends it."""
+    cells = [{"RouteTableId": table, "DestinationCidrBlock": f"{OWN[0]}/32"} for table in tables]
+    for cell in cells:
+        scene.ec2.replace_route(**cell, NetworkInterfaceId=eni) if eni else scene.ec2.delete_route(**cell)
+    try:
+        yield
+    finally:
+        for cell in cells:
+            back = scene.ec2.replace_route if eni else scene.ec2.create_route
+            back(**cell, NetworkInterfaceId=scene.eth1.id)
+
+
+@contextlib.contextmanager
+def eni_of_another_node(scene: Scene) -> Iterator[tuple[str, str]]:
+    """An instance that this node knows nothing of, and its ENI."""
+    subnet = scene.lab.vpc.subnets["a"].id
+    made = scene.ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]
+    try:
+        yield made["InstanceId"], made["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    finally:
+        scene.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+
+
+@trouble("address-superseded", "default/db net1")
+def route_that_another_node_took(scene: Scene) -> Iterator[str]:
+    tables = [scene.lab.tables["a"], scene.lab.tables["tgw"]]
+    with eni_of_another_node(scene) as (instance, eni), leading(scene, eni, *tables):
+        (said,) = [each for each in scene.complaints("addresses") if each.id == "address-superseded"]
+        assert said.what.startswith(f"{OWN[0]}/32 leads to {eni} (attached to {instance}) in ")
+        assert all(table in said.what for table in tables), "one finding for both"
+        yield "kubectl -n default delete pod db"
+
+
+@trouble("address-unserved", "default/db net1")
+def route_that_somebody_deleted(scene: Scene) -> Iterator[str]:
+    with leading(scene, "", scene.lab.tables["a"]):
+        yield "the LAST ERROR of default/db"
+
+
+@trouble("address-unserved", "default/db net1")
+def route_to_another_eni_of_this_node(scene: Scene) -> Iterator[str]:
+    with leading(scene, scene.ens7.id, scene.lab.tables["a"]):
+        yield "the LAST ERROR of default/db"
+
+
+@trouble("address-cut-off", "default/db net1")
+def eni_that_was_detached(scene: Scene) -> Iterator[str]:
+    """EC2 and metadata have it no more; the pod runs."""
+    found = scene.interface(scene.eth1.id)["Attachment"]
+    scene.ec2.detach_network_interface(AttachmentId=found["AttachmentId"], Force=True)
+    try:
+        found = scene.findings("addresses", "conflicts")
+        assert [each.id for each in found["addresses"]] == ["address-cut-off"]
+        assert [each.severity for each in found["conflicts"]] == [Severity.OK], "no blackhole for a sweep"
+        yield f"attach {scene.eth1.id} again, or run: kubectl -n default delete pod db"
+    finally:
+        scene.ec2.attach_network_interface(
+            NetworkInterfaceId=scene.eth1.id, InstanceId=scene.node.instance_id, DeviceIndex=scene.eth1.device
+        )
+
+
+@trouble("route-unclaimed", "192.168.0.9/32")
+def route_to_this_node_that_no_pod_has(scene: Scene) -> Iterator[str]:
+    with routes(scene, "192.168.0.9/32", NetworkInterfaceId=scene.eth1.id):
+        yield f"--route-table-id {scene.lab.tables['a']} --destination-cidr-block 192.168.0.9/32"
+
+
 @trouble("transit-table")
 def attachment_whose_table_is_not_ours(scene: Scene) -> Iterator[str]:
     with scene.policy(allowedRouteTables={"ids": [scene.lab.tables["a"], scene.lab.tables["main"]]}):
@@ -427,6 +494,14 @@ def link_down(scene: Scene) -> Iterator[str]:
     scene.ip("link set ens7 down")
     yield "ip link set ens7 up"
     scene.ip("link set ens7 up")
+
+
+@trouble("link-down-in-use", "eth1")
+def link_of_a_pod_down(scene: Scene) -> Iterator[str]:
+    scene.ip("link set eth1 down")
+    assert "is down: default/db cannot be reached" in [each.what for each in scene.complaints("links")]
+    yield "ip link set eth1 up"
+    scene.ip("link set eth1 up")
 
 
 @trouble("no-carrier", "ens7")
@@ -642,7 +717,6 @@ def test_nothing_is_wrong_where_nothing_is(scene: Scene) -> None:
 def test_every_finding_is_planted() -> None:
     elsewhere = {
         *("agent-not-ready", "agent-warns"),  # what an agent in trouble says: test_doctor_judgements
-        "address-cut-off",  # of a live claim whose ENI metadata does not list: test_doctor_judgements
         "guard-impossible",  # below: a process with fewer rights
     }
     assert {each.finding for each in TROUBLES} | elsewhere == KINDS.keys()

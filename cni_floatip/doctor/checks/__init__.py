@@ -40,6 +40,7 @@ CHECKS: Sequence[Check] = (
     Check("permissions", AWS, "permissions", aws.permissions),
     Check("tables", TABLES, "allowed tables", tables.allowed_tables),
     Check("quota", TABLES, "quota", tables.quota),
+    Check("addresses", TABLES, "addresses", tables.served),
     Check("conflicts", TABLES, "routes in the way", tables.conflicts),
     Check("transit", TABLES, "transit gateways", tables.transit),
     Check("enis", ENIS, "ENIs", interfaces.enis),

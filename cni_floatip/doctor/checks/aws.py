@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from ...errors import Ec2Error
-from ..audit import is_out_of_reach, whom
 from ..catalog import found
+from ..causes import is_out_of_reach, whom
 from ..facts import Asked
 from ..finding import Finding, fine, listed, not_checked
 from ..judge import node

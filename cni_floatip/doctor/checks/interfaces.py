@@ -23,7 +23,7 @@ def enis(looks: Looks) -> Iterable[Finding]:
     try:
         floating = _floating(looks)
     except Ec2Error as e:
-        return [*wrong, not_checked("", str(e)), *left_out]
+        return [*wrong, not_read("", e), *left_out]
     wrong += interfaces.enis(floating, looks.node.instance, len(left_out))
     ours = ", ".join(f"{eni.id} (device {eni.device})" for eni in floating)
     theirs = "".join(f"; {eni.id}: {eni.never}" for eni in looks.interfaces if eni.never)
@@ -37,7 +37,7 @@ def links(looks: Looks) -> Iterable[Finding]:
     taken = host.taken_by_pods({link.mac for link in seen if not link.name})
     in_pods = {claim.eni for claim in looks.claims_if_told} | {each.eni for each in seen if each.mac in taken}
     said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)
-    wrong = [*interfaces.links(seen, frozenset(in_pods)), *_used_by_host(seen)]
+    wrong = [*interfaces.links(seen, frozenset(in_pods), looks.claims_if_told), *_used_by_host(seen)]
     return wrong or [fine("", said or "none on the host")]
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from ... import __version__
 from ...errors import CniError, IoFailure, TryAgain
+from ...nodeconf import MINIMAL
 from ...podnet import guard, host_link
 from .. import host
 from ..catalog import found
@@ -23,7 +24,11 @@ def policy(looks: Looks) -> Iterable[Finding]:
     try:
         conf = looks.policy
     except CniError as e:
-        return [found("policy-unusable", looks.policy_path, e.msg, path=looks.policy_path)]
+        path = looks.policy_path
+        if isinstance(e.__cause__, FileNotFoundError):
+            what = f"{path} does not exist, so nothing may be claimed"
+            return [found("policy-missing", "", what, path=path, minimal=MINIMAL)]
+        return [found("policy-unusable", path, e.msg.removeprefix(path).lstrip(": "), path=path)]
     wrong = list(node.policy(looks.policy_path, conf))
     count = len(conf.allowed_destinations)
     return wrong or [fine(looks.policy_path, f"{count} range{'s' * (count != 1)} allowed")]
@@ -122,7 +127,7 @@ def _closed_to(looks: Looks, claim: Claimed) -> Iterator[Finding]:
             "metadata-open", subject, f"{answered} answers the pod", link=claim.ifname, **_here(looks)
         )
     else:
-        yield fine(subject, "metadata does not answer")
+        yield fine(subject, "metadata does not answer (as it should be)")
 
 
 def clock(looks: Looks) -> Iterable[Finding]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ...errors import Ec2Error
-from ..finding import Finding, fine, listed, not_checked, not_read
-from ..judge import ranges, tables
+from ..finding import Finding, fine, listed, not_read
+from ..judge import addresses, ranges, tables
 from ..looks import Looks
 
 
@@ -29,13 +29,30 @@ def quota(looks: Looks) -> Iterable[Finding]:
 
 
 def conflicts(looks: Looks) -> Iterable[Finding]:
-    here = {eni.id for eni in looks.enis}
-    away = {claim.eni for claim in looks.claims_if_told} - here
-    wrong = [
-        *tables.cut_off(looks.claims_if_told, here),
-        *tables.conflicts(looks.allowed, looks.ranges, away),
-    ]
+    away = {claim.eni for claim in looks.claims_if_told} - {eni.id for eni in looks.enis}
+    live = {place for claim in looks.claims_if_told for place in claim.routes}
+    wrong = list(tables.conflicts(looks.allowed, looks.ranges, away, live))
     return wrong or [fine("", "nothing in the way, and no blackhole, in the allowed ranges")]
+
+
+def served(looks: Looks) -> Iterable[Finding]:
+    here = frozenset(eni.id for eni in looks.enis)
+    wrong = list(addresses.cut_off(looks.claims, here))
+    try:
+        vpc = addresses.Vpc(looks.tables, here, _attached_to(looks))
+        wrong += addresses.served(looks.claims, vpc)
+        wrong += addresses.unclaimed(looks.allowed, looks.ranges, here, looks.known)
+    except Ec2Error as e:
+        return [*wrong, not_read("", e)]
+    count = sum(len(claim.routes) for claim in looks.claims)
+    return wrong or [fine("", f"{count} routes of this node's pods lead here, and no other does")]
+
+
+def _attached_to(looks: Looks) -> Mapping[str, str]:
+    try:
+        return looks.attached_to
+    except Ec2Error:  # the permissions' finding, or the endpoint's
+        return {}
 
 
 def transit(looks: Looks) -> Iterable[Finding]:
@@ -51,7 +68,7 @@ def transit(looks: Looks) -> Iterable[Finding]:
     try:
         wrong += tables.zones(attachments, looks.subnets, looks.enis[0].subnet)
     except Ec2Error as e:  # the permissions' finding
-        wrong.append(not_checked("zones of the attachments", str(e)))
+        wrong.append(not_read("zones of the attachments", e))
     said = "the attachments' subnets use allowed tables, and one of each is in this node's zone"
     return wrong or [fine(", ".join(each.gateway for each in attachments), said)]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ..catalog import found
 from ..facts import Choice, Claimed, FloatingLink, Interface
-from ..finding import Finding, not_checked
+from ..finding import Finding, listed, not_checked
 
 MTU = 9001
 
@@ -40,18 +40,22 @@ def enis(floating: Sequence[Interface], instance: str, others: int = 0) -> Itera
             yield found("eni-managed", eni.id, what, eni=eni.id)
 
 
-def links(seen: Sequence[FloatingLink], in_pods: frozenset[str] = frozenset()) -> Iterator[Finding]:
+def links(
+    seen: Sequence[FloatingLink], in_pods: frozenset[str] = frozenset(), claims: Sequence[Claimed] = ()
+) -> Iterator[Finding]:
     """Judge the links. ``in_pods``: ENIs whose link a pod has taken (host-device)."""
     for link in seen:
+        pods = listed(sorted({claim.pod for claim in claims if claim.eni == link.eni}))
         if not link.name:
             if link.eni not in in_pods:
                 yield found("link-missing", link.eni, f"no link with MAC {link.mac}", eni=link.eni)
             continue
         names = {"link": link.name, "eni": link.eni, "device": link.device}
+        behind = f": {pods} cannot be reached" if pods else ""
         if not link.up:
-            yield found("link-down", str(link), "is down", **names)
+            yield found("link-down-in-use" if pods else "link-down", str(link), f"is down{behind}", **names)
         elif not link.carrier:
-            yield found("no-carrier", str(link), "is up and has no carrier", **names)
+            yield found("no-carrier", str(link), f"is up and has no carrier{behind}", **names)
         if link.mtu < MTU:
             yield found("mtu-small", str(link), f"MTU {link.mtu}", **names)
         if not link.by_index:

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...nodeconf import NodeConf
@@ -49,15 +50,18 @@ def agent(document: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge what the agent tells."""
     said = document.get("agent", {})
     for problem in said.get("problems", ()):
-        yield found("agent-not-ready", "agent", problem)
+        because = ("endpoint", "identity") if "AWS credentials" in problem else ()
+        yield replace(found("agent-not-ready", "agent", problem), because=because)
     for warning in said.get("warnings", ()):
         yield found("agent-warns", "agent", warning)
     for record in document.get("records", ()):
         yield found("agent-claims", str(record.get("path")), str(record.get("reason")))
     for claim in document.get("claims", ()):
+        explain: tuple[str, ...] = ("addresses",) if claim.get("cutOff") else ("endpoint", "identity")
         for route in claim.get("routes", ()):
-            if route.get("error"):
-                yield found("agent-claims", f"{route['table']} {route['destination']}", route["error"])
+            if route.get("error") and route.get("state") != "gone":  # nobody wants that any more
+                subject = f"{route['table']} {route['destination']}"
+                yield replace(found("agent-claims", subject, route["error"]), because=explain)
 
 
 def clock(answered: Answered) -> Iterator[Finding]:
@@ -90,7 +94,8 @@ def permissions(asked: Iterable[Asked], identity: str) -> Iterator[Finding]:
             said = each.said.partition(" Encoded authorization failure message:")[0]  # a page of base64
             what = f"denied on {each.resource}: {said}"
             names = {"action": each.action, "resource": each.resource, "identity": identity}
-            yield found("action-denied", f"ec2:{each.action}", what, **names)
+            denied = found("action-denied", f"ec2:{each.action}", what, **names)
+            yield replace(denied, place=each.resource)
         elif each.allowed is None:
             unclear.setdefault(f"{each.action}: {each.said}", []).append(each.resource)
     for said, resources in unclear.items():

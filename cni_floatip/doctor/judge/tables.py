@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from ... import cidr
-from ...model import Network, RouteTable, Subnet, Target
+from ...model import Network, Place, RouteTable, Subnet, Target
 from ...nodeconf import AllowedRouteTables
 from ..catalog import found
 from ..facts import Attachment, Claimed
@@ -53,9 +53,16 @@ def counted(table: RouteTable, version: int) -> int:
 
 
 def conflicts(
-    tables: Sequence[RouteTable], ranges: Sequence[Network], cut_off: Collection[str] = ()
+    tables: Sequence[RouteTable],
+    ranges: Sequence[Network],
+    cut_off: Collection[str] = (),
+    live: Collection[Place] = (),
 ) -> Iterator[Finding]:
-    """Judge the routes inside the allowed ranges. What leads to the ENIs ``cut_off`` is judged by these."""
+    """Judge the routes inside the allowed ranges.
+
+    Blackholes of the ENIs ``cut_off``, and in the places of ``live`` claims, are not for a sweep: what is
+    wrong there is that an address is dead.
+    """
     for table in tables:
         for net, target in table.routes.items():
             range_ = next((each for each in ranges if cidr.within(net, each)), None)
@@ -64,17 +71,9 @@ def conflicts(
             if not target.is_eni or target.propagated:
                 if _could_be_claimed(net, ranges):
                     yield _conflict(table, net, target)
-            elif not target.active and target.id not in cut_off:
+            elif not target.active and target.id not in cut_off and Place(table.id, net) not in live:
                 what = f"{net} -> {target}"
                 yield found("route-blackhole", table.id, what, range=range_)
-
-
-def cut_off(claims: Sequence[Claimed], enis: Collection[str]) -> Iterator[Finding]:
-    """Judge whether the ENI of each live claim is among those of this node."""
-    for claim in claims:
-        if claim.eni not in enis:
-            what = f"its ENI {claim.eni} is not attached to this node"
-            yield found("address-cut-off", f"{claim.pod} {claim.ifname}", what, eni=claim.eni, pod=claim.pod)
 
 
 def _could_be_claimed(net: Network, ranges: Sequence[Network]) -> bool:
@@ -86,8 +85,13 @@ def _could_be_claimed(net: Network, ranges: Sequence[Network]) -> bool:
     )
 
 
+def option_of(net: Network) -> str:
+    """Return the option by which ``aws ec2 delete-route`` takes a destination."""
+    return "--destination-cidr-block" if net.version == 4 else "--destination-ipv6-cidr-block"
+
+
 def _conflict(table: RouteTable, net: Network, target: Target) -> Finding:
-    option = "--destination-cidr-block" if net.version == 4 else "--destination-ipv6-cidr-block"
+    option = option_of(net)
     how = ", propagated" if target.propagated else ""
     names = {"table": table.id, "option": option, "destination": net}
     return found("route-conflict", table.id, f"{net} -> {target}{how}", **names)

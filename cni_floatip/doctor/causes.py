@@ -1,0 +1,36 @@
+"""Whose finding explains that another check could not look: out of reach, unsigned, or refused."""
+
+from __future__ import annotations
+
+from ..errors import Ec2Error, Ec2Fault
+
+NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError")
+"""What botocore raises where there is nothing to sign with; a token file that is missing is an OSError."""
+
+
+def is_unsigned(error: Ec2Error) -> bool:
+    """Whether nothing was sent because there are no credentials."""
+    cause = error.__cause__
+    missing = isinstance(cause, FileNotFoundError | PermissionError)
+    return not error.code and (type(cause).__name__ in NO_CREDENTIALS or missing)
+
+
+def is_out_of_reach(error: Ec2Error) -> bool:
+    """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal.
+
+    Without credentials nothing is sent: that is no matter of reach.
+    """
+    return not error.code and error.fault is not Ec2Fault.DENIED and not is_unsigned(error)
+
+
+def explained_by(error: Ec2Error) -> tuple[str, ...]:
+    """Return the check whose finding says why this call failed; none where it is this call's own matter."""
+    if is_out_of_reach(error):
+        return ("endpoint",)
+    return ("identity",) if is_unsigned(error) else ()
+
+
+def whom(error: Ec2Error, otherwise: str) -> str:
+    """Return the URL that gave no answer: behind a call to EC2 may stand one for credentials, to STS."""
+    asked = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
+    return str(asked).rstrip("/")
