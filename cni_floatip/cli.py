@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .commands import EPILOG, agent, claims, doctor, gc, install_client, status, sweep, uninstall, validate
+from .commands.words import Parser
 from .errors import CniError
 
 COMMANDS = (validate, claims, gc, install_client, agent, status, doctor, sweep, uninstall)
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return what understands the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="floatipctl",
         description="Floating private IPs for pods on Amazon EKS: check configurations, look at claims.",
         epilog=EPILOG,

@@ -66,8 +66,20 @@ def plugin_directory(said: str) -> Path:
     return Path(os.path.abspath(said))  # noqa: PTH100 (Path.resolve follows links)
 
 
-def see_through(directory: str) -> None:
-    """Raise IoFailure for claims that only others may read: the directory would look empty."""
+def see_through(directory: str, *, named: bool = False) -> None:
+    """Raise IoFailure for claims that only others may read: the directory would look empty.
+
+    So would one that does not exist: before the first claim it need not, but one that is ``named`` must.
+    """
+    if named:
+        must_exist(directory)
     claims = Path(directory, "claims")
     if claims.is_dir() and not os.access(claims, os.R_OK | os.X_OK):
         raise IoFailure(f"cannot read {claims}: Permission denied")
+
+
+def must_exist(directory: str | Path) -> None:
+    """Raise IoFailure unless there is such a directory: a mistyped one must not look as if it were empty."""
+    if not Path(directory).is_dir():
+        there = "not a directory" if Path(directory).exists() else "no such directory"
+        raise IoFailure(f"{there}: {directory}")

@@ -30,7 +30,7 @@ def _claims(options: argparse.Namespace) -> int:
 
     policy = None if options.data_dir else direct.forgiving_policy(os.environ)
     directory = policy.data_dir if policy else options.data_dir
-    see_through(directory)
+    see_through(directory, named=bool(options.data_dir))
     claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()
     files = spooled.waiting(policy.spool_dir) if policy else {}
     if options.json:

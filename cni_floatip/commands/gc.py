@@ -33,10 +33,9 @@ def _gc(options: argparse.Namespace) -> int:
 
     policy = NodeConf.load(direct.policy_path(os.environ))
     policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
-    see_through(policy.data_dir)
-    world = replace(
-        direct.world(policy, os.environ), log=lambda *_, **__: None
-    )  # what it says comes back, too
+    see_through(policy.data_dir, named=bool(options.data_dir))
+    # What it says comes back, too.
+    world = replace(direct.world(policy, os.environ), log=lambda *_, **__: None)
     if not world.claims.exists():
         sys.stdout.write("no claims\n")
         return 0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import add_bin_dir, add_config, command, see_through
+from . import add_bin_dir, add_config, command, must_exist, see_through
 
 if TYPE_CHECKING:
     from ..uninstall import Here
@@ -56,6 +56,8 @@ def _uninstall(options: argparse.Namespace) -> int:
     named = environ.get("FLOATIP_CONFIG")  # of another one pods may be here that we would not see
     policy = NodeConf.load(named) if named and not options.force else direct.forgiving_policy(environ)
     see_through(policy.data_dir)
+    if not options.force:
+        must_exist(options.bin_dir)
     # What is left is told below; and it is an agent's work that is done here, a DEL's default is an agent's.
     world = replace(direct.world(policy, environ), log=lambda *_, **__: None, on_delete="release")
     here = uninstall.Here(policy, world, options.bin_dir)

@@ -61,6 +61,82 @@ def test_help_and_version() -> None:
     assert floatipctl("validate").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--versoin", "unknown option --versoin: did you mean --version?"),
+        ("-x status", "unknown option -x: floatipctl --help lists what there is"),
+        ("stat", "unknown command stat: did you mean status?"),
+        ("doctr --json", "unknown command doctr: did you mean doctor?"),
+        ("bogus", "unknown command bogus: floatipctl --help lists what there is"),
+        ("claims --jsno", "unknown option --jsno: did you mean --json?"),
+        ("sweep --rnage 192.168.0.0/24", "unknown option --rnage: did you mean --range?"),
+        ("install-client --bindir=/x", "unknown option --bindir: did you mean --bin-dir?"),
+        ("validate --knid nad FILE", "unknown option --knid: did you mean --kind?"),
+        ("sweep --dry-run", "the following arguments are required: --range"),
+        ("status --watch -1", "argument --watch: '-1' is not a number of seconds from 0.1 on"),
+        ("", "the following arguments are required: COMMAND"),
+    ],
+    ids=str,
+)
+def test_what_is_not_understood_is_said_first_and_what_was_meant(line: str, said: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(line.split())
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {said}")
+
+
+def test_the_program_looks_at_its_own_command_line() -> None:
+    done = floatipctl("--versoin")
+    assert (done.returncode, "did you mean --version?" in done.stderr) == (2, True)
+
+
+NOWHERE = "/nonexistent/place"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"claims --data-dir {NOWHERE}",
+        f"gc --data-dir {NOWHERE}",
+        f"uninstall --bin-dir {NOWHERE}",
+        f"uninstall --bin-dir {NOWHERE} --dry-run",
+        f"uninstall --bin-dir DIR --config {NOWHERE}",
+        f"install-client --bin-dir {NOWHERE}",
+        f"install-client --bin-dir DIR --bundle {NOWHERE}",
+        f"install-client --bin-dir DIR --interpreter {NOWHERE}",
+        f"install-client --bin-dir DIR --config {NOWHERE}",
+        f"agent --config {NOWHERE}",
+        f"status --socket {NOWHERE}",
+        f"sweep --range 192.168.0.0/24 --config {NOWHERE}",
+        f"validate {NOWHERE}",
+        f"validate --node-config {NOWHERE} {NOWHERE}",
+        f"doctor --config {NOWHERE}",
+    ],
+)
+def test_a_path_that_does_not_exist_is_named_and_is_no_success(line: str, tmp_path: Path) -> None:
+    """A mistyped one must not look as if nothing were there."""
+    policy = tmp_path / "config.json"
+    own = {name: str(tmp_path / name) for name in ("dataDir", "spoolDir")}
+    policy.write_text(json.dumps({**own, "socketPath": str(tmp_path / "run" / "agent.sock")}))
+    words = [str(tmp_path) if word == "DIR" else word for word in line.split()]
+    env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "AWS_EC2_METADATA_DISABLED": "true"}
+    done = floatipctl(*words, FLOATIP_CONFIG=str(policy), AWS_REGION="eu-central-1", **env)
+    assert done.returncode == 1, done
+    assert NOWHERE in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("floatip*"))
+
+
+def test_a_data_directory_that_is_not_there_yet_holds_no_claims(tmp_path: Path, capsys: Any) -> None:
+    policy = tmp_path / "config.json"
+    policy.write_text(json.dumps({"dataDir": str(tmp_path / "later")}))
+    with pytest.MonkeyPatch.context() as env:
+        env.setenv("FLOATIP_CONFIG", str(policy))
+        assert cli.main(["claims"]) == 0
+    assert capsys.readouterr().out == "no claims\n"
+
+
 def test_validate_as_a_program(tmp_path: Path) -> None:
     file = tmp_path / "entry.json"
     file.write_text(json.dumps({"type": "floatip", "routeTables": {"all": True}, "onDelete": "never"}))
@@ -148,7 +224,7 @@ def test_claims_as_json(data_dir: str, capsys: Any) -> None:
 
 
 def test_no_claims(tmp_path: Path, capsys: Any) -> None:
-    assert cli.main(["claims", "--data-dir", str(tmp_path / "absent")]) == 0
+    assert cli.main(["claims", "--data-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "no claims\n"
 
 
