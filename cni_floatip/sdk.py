@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import Ec2Error, Ec2Fault
 
@@ -25,6 +26,9 @@ RENEW_SECONDS = 300
 LAST_SECONDS = 10
 """With less left, a request might come too late: no credentials are better than these."""
 _MODEL = Path(__file__).parent / "ec2model"
+
+METADATA = "http://169.254.169.254"
+"""Where the SDK looks for credentials last, unless AWS_EC2_METADATA_SERVICE_ENDPOINT says otherwise."""
 
 Assumed = Callable[[Callable[[], Any]], Any]
 """Carries out one AssumeRole call and sorts its errors (``Vpc`` does)."""
@@ -93,6 +97,15 @@ class Sdk:
             return str(self.ready("", "", lambda call: call()).method)
         except NoCredentialsError:
             return ""
+
+    def endpoint(self, region: str, service: str = "ec2") -> str:
+        """Return the URL of a service as the SDK resolves it, for which it needs no credentials."""
+        nobody = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+        try:
+            client = self._new_session(None).create_client(service, region_name=region, **nobody)
+        except ValueError as e:
+            raise _no_url(service, e) from e
+        return str(client.meta.endpoint_url)
 
     def _client(self, service: str, region: str, account: str, held: _Held) -> Any:
         with self._making:
@@ -200,16 +213,14 @@ class _Failed:
 
 def _again(e: Exception) -> Exception:
     """Return an exception that says the same: one that is raised twice carries where it was first."""
-    from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
     if isinstance(e, Ec2Error):
         return Ec2Error(e.fault, e.action, e.code, e.message)
     if isinstance(e, ClientError):
         return ClientError(e.response, e.operation_name)
-    if isinstance(e, NoCredentialsError):
-        return NoCredentialsError()
-    if isinstance(e, CredentialRetrievalError):
-        return CredentialRetrievalError(**e.kwargs)
+    if isinstance(e, BotoCoreError):  # of its own kind: whether somebody was out of reach is told by that
+        return type(e)(**e.kwargs)
     return CredentialRetrievalError(provider="our own", error_msg=str(e))
 
 
@@ -302,3 +313,25 @@ def _no_url(service: str, e: ValueError) -> Ec2Error:
             text = f"{name}={value!r} is not a URL like https://{service}.eu-central-1.amazonaws.com"
             return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", text)
     return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", str(e))
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy through which the environment sends requests to ``url``, "" for none."""
+    from botocore.utils import get_environ_proxies
+
+    return without_password(get_environ_proxies(url).get(urlsplit(url).scheme) or "")
+
+
+def without_password(proxy: str) -> str:
+    """Return the URL of a proxy as it may be shown."""
+    scheme, there, rest = proxy.rpartition("://")
+    return scheme + there + rest.rpartition("@")[2]
+
+
+def proxied_metadata() -> str:
+    """Say that the SDK asks instance metadata for credentials through a proxy; "": it does not."""
+    url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
+    if proxy := proxy_of(url):
+        host = url.partition("://")[2].strip("/")
+        return f"instance metadata is asked through the proxy {proxy}: name {host} in NO_PROXY"
+    return ""

@@ -86,6 +86,16 @@ class Vpc:
             if e.code != "DryRunOperation":
                 raise
 
+    def identity(self) -> str:
+        """Return how our own credentials were found, in the SDK's word; "" for none."""
+        found: str = _attempt("GetCredentials", self._sdk.identity, lambda: None)
+        return found
+
+    def endpoint(self) -> str:
+        """Return EC2's URL as the SDK resolves it. Nothing is sent, and no credentials are needed."""
+        found: str = _attempt("EC2", lambda: self._sdk.endpoint(self._region), lambda: None)
+        return found
+
     # -- reading --------------------------------------------------------------------------------------
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..errors import Ec2Error, Ec2Fault
 from ..model import NetworkInterface, Place, RouteTable, Subnet
 from ..nodeconf import NodeConf
-from ..sdk import Sdk
+from ..sdk import Sdk, proxied_metadata
 from ..vpc import Vpc, meaning
 from ..world import Vpc as AnyVpc
 from .buckets import Priority, Token
@@ -108,7 +108,9 @@ class Warm:
             self._identified = bool(self._sdk.identity())
         except Exception as e:  # noqa: BLE001 (whatever a provider raises, it is the answer)
             return f"no AWS credentials: {type(e).__name__}: {e}"
-        return "" if self._identified else "no AWS credentials found"
+        if self._identified:
+            return ""
+        return "; ".join(filter(None, ("no AWS credentials found", proxied_metadata())))
 
     def wake(self) -> None:
         """Let everybody who waits ask again whether to give up: some call has ended."""

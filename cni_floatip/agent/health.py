@@ -22,6 +22,10 @@ class Once:
     def __init__(self, problem: str) -> None:
         self._problem = problem
 
+    def because(self, problem: str) -> None:
+        """Say why it has not happened yet."""
+        self._problem = problem
+
     def happened(self) -> None:
         """From now on there is no problem."""
         self._problem = ""

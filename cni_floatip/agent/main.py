@@ -42,6 +42,7 @@ from .metadata import Remembered
 from .metrics import Metrics
 from .pages import Pages
 from .podsides import PodSides
+from .redaction import redact
 from .server import Server
 from .spool import Spool
 from .watch import Watch
@@ -267,6 +268,7 @@ class Agent:
         """See once that there are credentials; then have EC2 ready before the first ADD wants it."""
         while problem := self.aws.credentials_problem():
             self._seldom(problem, "warning")
+            self.credentials.because(redact(problem))
             if stop.wait(CREDENTIALS_SECONDS):
                 return
         self.credentials.happened()

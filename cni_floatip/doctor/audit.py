@@ -6,6 +6,7 @@ agent's do not grow by them.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Any
 from .. import ec2model
 from ..errors import Ec2Error
 from ..model import Network
-from ..sdk import Sdk
+from ..sdk import Sdk, proxy_of, without_password
 from ..vpc import Vpc
 from .facts import (
     AclEntry,
@@ -42,14 +43,13 @@ class Audit:
     """EC2 in one region. Every method but ``asked`` raises Ec2Error."""
 
     def __init__(self, region: str, roles: Mapping[str, str]) -> None:
-        self._sdk = Sdk(roles, connections=8, models=[MODELS])
         self._region = region
-        self.vpc = Vpc(region, roles, sdk=self._sdk)
+        self.vpc = Vpc(region, roles, sdk=Sdk(roles, connections=8, models=[MODELS]))
 
     def identity(self) -> Identity:
         """Return who we are (GetCallerIdentity)."""
         answer = self.vpc.call("get_caller_identity", {}, service="sts")
-        return Identity(answer["Arn"], answer["Account"], self._sdk.identity())
+        return Identity(answer["Arn"], answer["Account"], self.vpc.identity())
 
     def answered(self) -> Answered:
         """Return how quickly EC2 answers a warm connection, and its clock; a refusal answers too."""
@@ -64,8 +64,10 @@ class Audit:
         return Answered(self.endpoint(), took, ahead)
 
     def endpoint(self) -> str:
-        """Return EC2's URL as the SDK resolves it."""
-        return str(self._sdk.client(self._region, "", lambda send: send()).meta.endpoint_url)
+        """Return EC2's URL as the SDK resolves it; where it cannot, the name that it has as a rule."""
+        with contextlib.suppress(Ec2Error):
+            return self.vpc.endpoint()
+        return f"https://ec2.{self._region}.amazonaws.com"
 
     def _date_of_an_answer(self) -> datetime | None:
         try:
@@ -148,6 +150,12 @@ class Audit:
             for each in found
             if each.get("State", "available") not in ("deleting", "deleted", "failed", "rejected")
         )
+
+
+def proxy_between(error: Ec2Error, url: str) -> str:
+    """Return the proxy that a request which got no answer went through, "" for none."""
+    named = getattr(error.__cause__, "kwargs", {}).get("proxy_url")
+    return without_password(str(named)) if named else proxy_of(url)
 
 
 def _interface(found: Mapping[str, Any]) -> Interface:

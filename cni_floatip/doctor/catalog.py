@@ -201,7 +201,9 @@ _KINDS = (
         "No route can be written: every ADD fails with error 11.",
         "let TCP 443 out to {endpoint}, and have its name resolved: a NAT gateway, or interface endpoints for"
         " ec2 and sts in the VPC; IPv6-only nodes: AWS_USE_DUALSTACK_ENDPOINT=true (chart:"
-        " aws.useDualstackEndpoint)",
+        " aws.useDualstackEndpoint); behind a proxy: NO_PROXY (chart: extraEnv) names what is reached without"
+        " it: 169.254.169.254, [fd00:ec2::254], 169.254.170.23, [fd00:ec2::23] and the VPC's interface"
+        " endpoints",
     ),
     Kind(
         "endpoint",

@@ -1,5 +1,6 @@
 """EC2 as the agent asks it, over HTTP: one client for all, reads folded, writes in turn, all counted."""
 
+import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from cni_floatip.agent.turns import Action
 from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model import Place
 from cni_floatip.nodeconf import NodeConf
-from cni_floatip.sdk import Sdk
+from cni_floatip.sdk import Sdk, proxied_metadata, without_password
 from cni_floatip.vpc import Vpc
 
 VIP = ip_network("192.168.0.2/32")
@@ -312,6 +313,51 @@ def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, cl
     assert counts.calls == [*said, said[0]]
     warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]}, ec2.account)
     assert asked(ec2, "AssumeRole") == 1
+
+
+def behind_a_proxy(monkeypatch, **more):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("NO_PROXY", "no_proxy", "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_proxy_that_stands_before_the_credentials_is_named(monkeypatch, ec2, warm):
+    """Twice: a failure that is remembered is of the same kind."""
+    behind_a_proxy(monkeypatch, HTTP_PROXY="http://somebody:secret@127.0.0.1:9")
+    for _ in range(2):
+        said = warm.credentials_problem()
+        assert said.startswith("no AWS credentials: ProxyConnectionError: Failed to connect to proxy URL")
+        assert "127.0.0.1:9" in said
+        assert "secret" not in said
+
+
+def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(monkeypatch, ec2, warm):
+    behind_a_proxy(
+        monkeypatch, HTTP_PROXY=os.environ["AWS_ENDPOINT_URL_EC2"], AWS_METADATA_SERVICE_NUM_ATTEMPTS="1"
+    )
+    said = warm.credentials_problem()
+    assert said == (
+        "no AWS credentials found; instance metadata is asked through the proxy"
+        f" {os.environ['AWS_ENDPOINT_URL_EC2']}: name 169.254.169.254 in NO_PROXY"
+    )
+    monkeypatch.setenv("NO_PROXY", "169.254.169.254")
+    assert proxied_metadata() == ""
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("http://somebody:se@cret@proxy:3128", "http://proxy:3128"),
+        ("somebody:secret@proxy:3128", "proxy:3128"),
+        ("proxy:3128", "proxy:3128"),
+        ("", ""),
+    ],
+)
+def test_a_proxys_password_is_not_shown(proxy, shown):
+    assert without_password(proxy) == shown
 
 
 def test_no_credentials(monkeypatch, ec2, warm):

@@ -65,9 +65,13 @@ class Scene:
             assert time.monotonic() < until, "the agent has not looked"
             time.sleep(0.05)
 
+    def status(self) -> dict[str, Any]:
+        """Return what the agent tells."""
+        return netns.inside(self.node.ns, asking.status, str(self.node.agent.socket))
+
     def _has_looked(self) -> bool:
-        claims = netns.inside(self.node.ns, asking.status, str(self.node.agent.socket))["claims"]
-        return all(route["seen"] and route["seen"]["at"] for claim in claims for route in claim["routes"])
+        routes = [route for claim in self.status()["claims"] for route in claim["routes"]]
+        return all(route["seen"] and route["seen"]["at"] for route in routes)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -105,7 +109,7 @@ class Scene:
     def environment(self, **changes: str | None) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as env:
             for key, value in changes.items():
-                env.delenv(key) if value is None else env.setenv(key, value)
+                env.delenv(key, raising=False) if value is None else env.setenv(key, value)
             yield
 
     @contextlib.contextmanager

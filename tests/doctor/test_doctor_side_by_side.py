@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from botocore import exceptions as sdk
 
 from cni_floatip.doctor import host, view
 from cni_floatip.doctor.checks import CHECKS, Check
@@ -15,6 +17,9 @@ from cni_floatip.doctor.finding import Severity, fine
 from cni_floatip.doctor.looks import Looks, once
 from cni_floatip.doctor.side_by_side import examine
 from cni_floatip.errors import TryAgain
+from cni_floatip.model import Eni, Node
+from cni_floatip.nodeconf import MINIMAL, NodeConf
+from cni_floatip.sdk import Sdk
 
 
 def check(name: str, look) -> Check:
@@ -136,6 +141,48 @@ def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(tm
     assert not [finding for finding in said if "mistake" in finding.what]
     assert {"policy-missing", "client-missing", "metadata-unreachable"} <= {finding.id for finding in said}
     assert view.text(report)
+
+
+class OnANode(Looks):
+    """A node on which everything is to be seen but AWS."""
+
+    policy = NodeConf.parse(json.loads(MINIMAL))
+    status = {"agent": {}, "claims": []}  # noqa: RUF012 (never changed)
+    node = Node("i-1", "111122223333", "eu-central-1")
+    enis = (Eni("eni-1", "02:00:00:00:00:01", 0, "vpc-1", "subnet-1", (), ()),)
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (sdk.ProxyConnectionError(proxy_url="http://proxy:3128"), "endpoint-unreachable"),
+        (sdk.ConnectTimeoutError(endpoint_url="https://ec2"), "endpoint-unreachable"),
+        (sdk.ReadTimeoutError(endpoint_url="https://ec2"), "endpoint-unreachable"),
+        (sdk.ConnectionClosedError(endpoint_url="https://ec2"), "endpoint-unreachable"),
+        (sdk.EndpointConnectionError(endpoint_url="https://ec2"), "endpoint-unreachable"),
+        (sdk.SSLError(endpoint_url="https://ec2", error="x"), "endpoint-unreachable"),
+        (sdk.HTTPClientError(error="x"), "endpoint-unreachable"),
+        (sdk.InvalidProxiesConfigError(), "endpoint-unreachable"),
+        (sdk.NoCredentialsError(), "no-credentials"),
+        (sdk.CredentialRetrievalError(provider="x", error_msg="y"), "no-credentials"),
+        (sdk.PartialCredentialsError(provider="x", cred_var="y"), "no-credentials"),
+        (FileNotFoundError("/token"), "no-credentials"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_what_the_sdk_raises_is_judged(error, wanted, monkeypatch):
+    """Wherever it is raised, also where only credentials are looked for: no check calls it its mistake."""
+
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    for name in ("client", "ready", "endpoint"):
+        monkeypatch.setattr(Sdk, name, raises)
+    env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
+    found = [each for _, findings in examine(OnANode(env), CHECKS).found for each in findings]
+    assert not [each for each in found if "mistake" in each.what]
+    ids = [each.id for each in found if each.id in ("endpoint-unreachable", "no-credentials")]
+    assert ids == [wanted]
 
 
 def test_names_from_pods_do_not_reach_the_terminal():

@@ -213,6 +213,36 @@ def nobody_at_the_endpoint(scene: Scene) -> Iterator[str]:
         yield "http://127.0.0.1:9"
 
 
+PROXY = "http://somebody:secret@127.0.0.1:9"
+"""Nobody listens there."""
+
+
+def only_endpoint_says(scene: Scene, *said: str) -> None:
+    """The proxy is the one reason: nothing calls itself a mistake, and no password is shown."""
+    (finding,) = scene.complaints("endpoint")
+    assert all(each in finding.what for each in said), finding
+    found = [finding for findings in scene.findings().values() for finding in findings]
+    assert not [each for each in found if "mistake" in each.what or "secret" in str(each)]
+    assert [each.id for each in found if each.severity is Severity.ERROR] == ["endpoint-unreachable"]
+
+
+@trouble("endpoint-unreachable", "http://")
+def proxy_that_nobody_is_at(scene: Scene) -> Iterator[str]:
+    with scene.environment(HTTP_PROXY=PROXY, NO_PROXY=None):
+        only_endpoint_says(scene, "DescribeRouteTables", "proxy http://127.0.0.1:9 of HTTP_PROXY")
+        yield "NO_PROXY (chart: extraEnv) names"
+
+
+@trouble("endpoint-unreachable", "http://")
+def proxy_before_the_credentials(scene: Scene) -> Iterator[str]:
+    """EC2 would be reached, but instance metadata, which has the credentials, is asked through the proxy."""
+    own = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    ec2 = os.environ["AWS_ENDPOINT_URL_EC2"].partition("://")[2].partition(":")[0]
+    with scene.environment(**own, HTTP_PROXY=PROXY, NO_PROXY=ec2):
+        only_endpoint_says(scene, "proxy http://127.0.0.1:9 of HTTP_PROXY")
+        yield "169.254.169.254"
+
+
 @trouble("endpoint-unreachable")
 def a_name_that_nobody_resolves(scene: Scene) -> Iterator[str]:
     """The resolver does not answer, and asking it has no bound."""
@@ -802,6 +832,21 @@ def test_metadata_is_tried_without_ipv6_and_with_many_files_open(
         finally:
             monkeypatch.undo()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_agent_whose_proxy_keeps_it_from_credentials_says_so(scene: Scene) -> None:
+    scene.node.stop_agent()
+    scene.node.start_agent(env={"HTTP_PROXY": PROXY}, wait=False)
+    try:
+        scene.node.agent.wait()
+        until = time.monotonic() + 30
+        while "ProxyConnectionError" not in (said := str(scene.status()["agent"]["problems"])):
+            assert time.monotonic() < until, said
+            time.sleep(0.05)
+    finally:
+        scene.restart_agent()
+    assert "127.0.0.1:9" in said
+    assert "secret" not in said
 
 
 def test_a_link_that_a_pod_has_taken_is_not_missing(scene: Scene) -> None:

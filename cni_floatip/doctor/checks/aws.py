@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from ...errors import Ec2Error
+from ...sdk import proxied_metadata
+from ..audit import proxy_between
 from ..catalog import found
-from ..causes import is_out_of_reach, whom
+from ..causes import is_out_of_reach, is_unsigned, whom
 from ..facts import Asked
 from ..finding import Finding, fine, listed, not_checked
 from ..judge import node
@@ -30,7 +32,9 @@ def endpoint(looks: Looks) -> Iterable[Finding]:
         if not is_out_of_reach(e):
             raise
         where = whom(e, looks.audit.endpoint())
-        return [found("endpoint-unreachable", where, str(e), endpoint=where)]
+        proxy = proxy_between(e, where)
+        what = f"{e} (through the proxy {proxy} of HTTP_PROXY or HTTPS_PROXY)" if proxy else str(e)
+        return [found("endpoint-unreachable", where, what, endpoint=where)]
     except TimeoutError:
         where = looks.audit.endpoint()
         what = f"no answer in {ANSWER_SECONDS:g} s: is its name resolved?"
@@ -60,7 +64,8 @@ def identity(looks: Looks) -> Iterable[Finding]:
     except Ec2Error as e:
         if is_out_of_reach(e):
             raise
-        return [found("no-credentials", "credentials", str(e))]
+        what = "; ".join(filter(None, (str(e), proxied_metadata() if is_unsigned(e) else "")))
+        return [found("no-credentials", "credentials", what)]
     return list(node.identity(who)) or [fine(who.arn, f"found by {who.how}")]
 
 
