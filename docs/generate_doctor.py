@@ -47,7 +47,8 @@ are for the doctor alone), a pod that may not read the two daemonsets (`doctor.r
 chart), an ENI that `--interface` does not name.
 
 Which ENIs are meant for floating IPs nobody tells it: every one is judged that is neither primary nor made
-by VPC CNI nor EFA-only. Where nodes have others too, for storage say, or one that you gave to VPC CNI, name
+by VPC CNI nor EFA-only, nor, where `allowedInterfaces` names tags of your own, without them. Where nodes
+have others too, for storage say, or one that you gave to VPC CNI, name
 those that floating IPs use, by link (also by a second name) or by id; what then is not judged counts as
 `not checked`, and an ENI with live claims is judged whatever is named:
 

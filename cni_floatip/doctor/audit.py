@@ -117,10 +117,10 @@ class Audit:
     # -- reads ----------------------------------------------------------------------------------------------
 
     def interfaces(self, instance: str) -> tuple[Interface, ...]:
-        """Return the instance's ENIs by device index (DescribeNetworkInterfaces)."""
+        """Return the instance's ENIs by card and device index (DescribeNetworkInterfaces)."""
         filters = {"attachment.instance-id": [instance]}
         found = self.vpc.pages("describe_network_interfaces", "NetworkInterfaces", filters)
-        return tuple(sorted(map(_interface, found), key=lambda eni: eni.device))
+        return tuple(sorted(map(_interface, found), key=lambda eni: (eni.card, eni.device)))
 
     def security_groups(self, ids: Sequence[str]) -> tuple[SecurityGroup, ...]:
         """Return these groups (DescribeSecurityGroups)."""
@@ -159,9 +159,11 @@ def proxy_between(error: Ec2Error, url: str) -> str:
 
 
 def _interface(found: Mapping[str, Any]) -> Interface:
+    attached = found.get("Attachment") or {}
     return Interface(
         id=found["NetworkInterfaceId"],
-        device=(found.get("Attachment") or {}).get("DeviceIndex", -1),
+        device=attached.get("DeviceIndex", -1),
+        card=attached.get("NetworkCardIndex", 0),
         subnet=found["SubnetId"],
         groups=tuple(group["GroupId"] for group in found.get("Groups", ())),
         checked=bool(found.get("SourceDestCheck")),

@@ -393,6 +393,15 @@ _KINDS = (
     ),
     Kind(
         "enis",
+        "eni-not-allowed",
+        ERROR,
+        "An ENI does not have the tags of allowedInterfaces",
+        "An ADD of a pod behind it is refused (error 102); pods that run stay.",
+        "if nothing else uses it, run: aws ec2 create-tags --resources {eni} --tags {tags}; or change"
+        " allowedInterfaces of the node configuration (chart: config.allowedInterfaces)",
+    ),
+    Kind(
+        "enis",
         "eni-managed",
         ERROR,
         "VPC CNI may take the ENI for its own pods",
@@ -458,7 +467,7 @@ _KINDS = (
         "The link is not named by its device index",
         'Such names depend on the instance type: one "master" in a network does not fit all nodes.',
         "name links by device index, as install/cloudformation/node/floatip-links does: ip link property add"
-        " dev {link} altname floatip{device}",
+        " dev {link} altname floatip{slot}",
     ),
     Kind(
         "links",

@@ -11,6 +11,11 @@ NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
 """The tag by which VPC CNI leaves an ENI alone."""
 
 
+def slot(device: int, card: int) -> str:
+    """Return where an ENI is attached: device indexes count per network card ("2"; on card 1 "1-2")."""
+    return f"{card}-{device}" if card else str(device)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who we are to AWS. ``how``: where the SDK found the credentials (botocore's word)."""
@@ -32,6 +37,12 @@ class Interface:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     type: str = "interface"
+    card: int = 0
+
+    @property
+    def slot(self) -> str:
+        """Where it is attached."""
+        return slot(self.device, self.card)
 
     @property
     def never(self) -> str:
@@ -69,7 +80,7 @@ class Choice:
     """
 
     eni: str
-    device: int
+    slot: str
     names: frozenset[str]
     never: str = ""
     in_use: bool = False
@@ -148,12 +159,12 @@ class Asked:
 class FloatingLink:
     """The link of an ENI that floating IPs can use.
 
-    ``in_use``: a live claim does. ``by_index``: it is named by its device index, if only as a second name.
+    ``in_use``: a live claim does. ``by_index``: it is named by its slot, if only as a second name.
     """
 
     eni: str
     mac: str
-    device: int
+    slot: str
     name: str = ""
     index: int = 0
     up: bool = False

@@ -19,20 +19,24 @@ from .. import asking, cidr, direct
 from ..errors import CniError, Ec2Error, TryAgain
 from ..imds import Metadata
 from ..model import Eni, Network, Node, Place, RouteTable, Subnet
-from ..nodeconf import NodeConf
+from ..netconf import tags_match
+from ..nodeconf import NO_MANAGE, NodeConf
 from ..podnet import link_by_mac, link_names
 from . import host, kubernetes
 from .audit import Audit
 from .causes import explained_by
-from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known
+from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known, slot
 
 T = TypeVar("T")
 
 METADATA_SECONDS = 3.0
 AGENT_SECONDS = 5.0
-_BY_INDEX = re.compile(r"(?:floatip(?:\d+-)?|eth|device-number-)(\d+)(?:\.\d+)?")
-"""Names by device index (and network card): our node template's, older drivers', amazon-ec2-net-utils'."""
-PRIMARY = "device index 0 (the primary ENI)"
+_BY_INDEX = re.compile(
+    r"floatip(?:(?P<card>\d+)-)?(?P<device>\d+)|eth(?P<eth>\d+)"
+    r"|device-number-(?P<number>\d+)(?:\.(?P<of_card>\d+))?"
+)
+"""Names by network card and device index: our node template's, older drivers', amazon-ec2-net-utils'."""
+PRIMARY = "the primary ENI"
 SETTLED = ("held", "superseded")
 LIVE = (*SETTLED, "claiming")
 SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
@@ -148,7 +152,7 @@ class Looks:
 
     @once
     def enis(self) -> tuple[Eni, ...]:
-        """Every ENI that metadata describes, in the order of their device index; there is one at least."""
+        """Every ENI that metadata describes, the primary one first; there is one at least."""
         return self._described[0]
 
     @property
@@ -171,7 +175,7 @@ class Looks:
             metadata.close()
         if not described:
             raise not_yet[0] if not_yet else TryAgain("instance metadata names no network interface")
-        in_order = sorted(described, key=lambda eni: eni.device_number)
+        in_order = sorted(described, key=lambda eni: (eni.network_card, eni.device_number))
         return tuple(in_order), tuple(e.msg for e in not_yet)
 
     def _metadata(self) -> Metadata:
@@ -194,24 +198,52 @@ class Looks:
         never: dict[str, str] = {}
         with contextlib.suppress(Ec2Error):  # not allowed to see: then floating IPs may use it
             never = {eni.id: eni.never for eni in self.interfaces}
-        in_use = {claim.eni for claim in self.claims_if_told} if self.only else frozenset()
+        lacking = {eni.id for eni in self.lacking}
+        in_use = {claim.eni for claim in self.claims_if_told} if self.only or lacking else frozenset()
+        never |= dict.fromkeys(lacking - in_use, self.lack)
         return tuple(
             Choice(
                 eni.id,
-                eni.device_number,
+                slot(eni.device_number, eni.network_card),
                 self._names(eni) if self.only else frozenset(),
-                never.get(eni.id, "") if eni.device_number else PRIMARY,
+                PRIMARY if is_primary(eni) else never.get(eni.id, ""),
                 eni.id in in_use,
             )
             for eni in self.enis
         )
+
+    @once
+    def lacking(self) -> tuple[Interface, ...]:
+        """The ENIs that floating IPs could use if they had the tags of ``allowedInterfaces``.
+
+        Not with the default tag: which ENIs are without that is the matter of a check, whatever policy says.
+        """
+        wanted: Mapping[str, str] = {}
+        with contextlib.suppress(CniError):
+            wanted = self.policy.allowed_interfaces
+        if not wanted or wanted == NO_MANAGE:
+            return ()
+        primary = {eni.id for eni in self.enis if is_primary(eni)}
+        with contextlib.suppress(Ec2Error):
+            return tuple(
+                eni
+                for eni in self.interfaces
+                if not eni.never and eni.id not in primary and not tags_match(wanted, eni.tags)
+            )
+        return ()
+
+    @property
+    def lack(self) -> str:
+        """What the ENIs lack that policy does not allow."""
+        wanted = " and ".join(f"{key}={value}" for key, value in self.policy.allowed_interfaces.items())
+        return f"without the tags of allowedInterfaces ({wanted})"
 
     def _names(self, eni: Eni) -> frozenset[str]:
         link = link_by_mac(eni.mac)
         if link:
             return frozenset({eni.id, *link_names(link.index)})
         # A pod has taken it (host-device), or it is missing: its device index says which one was meant.
-        return frozenset({eni.id, *(name for name in self.only if named_by_index(name, eni.device_number))})
+        return frozenset({eni.id, *(name for name in self.only if named_by_index(name, eni))})
 
     @once
     def floating(self) -> tuple[Eni, ...]:
@@ -227,19 +259,20 @@ class Looks:
     def _link(self, eni: Eni) -> FloatingLink:
         link = link_by_mac(eni.mac)
         in_use = any(claim.eni == eni.id for claim in self.claims_if_told)
+        where = slot(eni.device_number, eni.network_card)
         if link is None:
-            return FloatingLink(eni.id, eni.mac, eni.device_number, in_use=in_use)
+            return FloatingLink(eni.id, eni.mac, where, in_use=in_use)
         return FloatingLink(
             eni.id,
             eni.mac,
-            eni.device_number,
+            where,
             link.name,
             link.index,
             link.up,
             link.carrier,
             host.mtu(link.name),
             in_use,
-            any(named_by_index(name, eni.device_number) for name in link_names(link.index)),
+            any(named_by_index(name, eni) for name in link_names(link.index)),
         )
 
     @property
@@ -341,10 +374,18 @@ def _place(route: Mapping[str, Any]) -> Place:
     return Place(route["table"], ip_network(route["destination"]))
 
 
-def named_by_index(name: str, device: int) -> bool:
-    """Whether a link's name says which device index it has."""
+def named_by_index(name: str, eni: Eni) -> bool:
+    """Whether a link's name says which device index on which network card it has."""
     match = _BY_INDEX.fullmatch(name)
-    return bool(match) and int(match[1]) == device  # type: ignore[index]
+    if match is None:
+        return False
+    device = match["device"] or match["eth"] or match["number"]
+    return (int(match["card"] or match["of_card"] or 0), int(device)) == (eni.network_card, eni.device_number)
+
+
+def is_primary(eni: Eni) -> bool:
+    """Whether it is the one that an instance always has."""
+    return (eni.network_card, eni.device_number) == (0, 0)
 
 
 def overlap(one: Network, other: Network) -> bool:

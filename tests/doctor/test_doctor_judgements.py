@@ -32,12 +32,13 @@ from cni_floatip.doctor.facts import (
     NetworkAcl,
     Rules,
     SecurityGroup,
+    slot,
 )
 from cni_floatip.doctor.finding import Finding, listed, not_read
 from cni_floatip.doctor.judge import addresses, cluster, firewall, interfaces, node, ranges, tables
-from cni_floatip.doctor.looks import named_by_index
+from cni_floatip.doctor.looks import is_primary, named_by_index
 from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Place, RouteTable, Subnet, Target
+from cni_floatip.model import Eni, Place, RouteTable, Subnet, Target
 from cni_floatip.nodeconf import AllowedRouteTables, NodeConf
 from docs import generate_doctor
 from tests.core.test_shape import CORE, imports, ours
@@ -48,8 +49,9 @@ NET, NET6, DUMMY, VPC = map(ip_network, ("192.168.0.0/24", "fd00:192::/64", "10.
 ENI = Interface(
     "eni-1", 1, "subnet-1", ("sg-1",), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "true"}
 )
+METADATA = Eni("eni-1", "02:00", 1, "vpc-1", "subnet-1", (), ())
 TAKEN = {"node.k8s.amazonaws.com/instance_id": "i-1", "eks:eni:owner": "amazon-vpc-cni"}
-LINK = FloatingLink("eni-1", "02:00", 1, "eth1", 3, up=True, carrier=True, mtu=9001, by_index=True)
+LINK = FloatingLink("eni-1", "02:00", "1", "eth1", 3, up=True, carrier=True, mtu=9001, by_index=True)
 
 
 def ids(found: Any) -> list[str]:
@@ -268,22 +270,29 @@ def test_each_transit_gateway_is_attached_somewhere_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("name", "slots"),
     [
-        ("floatip1", True),
-        ("eth1", True),
-        ("device-number-1", True),
-        ("device-number-1.0", True),
-        ("floatip2-1", True),
-        ("floatip1-2", False),
-        ("device-number-0.1", False),
-        ("eth11", False),
-        ("ens6", False),
-        ("eni-1", False),
+        ("floatip1", ["1"]),
+        ("eth1", ["1"]),
+        ("device-number-1", ["1"]),
+        ("device-number-1.0", ["1"]),
+        ("floatip2-1", ["2-1"]),
+        ("floatip1-0", ["1-0"]),
+        ("device-number-0.1", ["1-0"]),
+        ("eth11", []),
+        ("ens6", []),
+        ("eni-1", []),
     ],
 )
-def test_names_by_device_index(name, named):
-    assert named_by_index(name, 1) is named
+def test_names_by_card_and_device_index(name, slots):
+    enis = [replace(METADATA, network_card=card, device_number=n) for card, n in ((0, 1), (1, 0), (2, 1))]
+    of = [slot(eni.device_number, eni.network_card) for eni in enis if named_by_index(name, eni)]
+    assert of == slots
+
+
+def test_device_zero_of_another_network_card_is_not_the_primary_one():
+    assert is_primary(replace(METADATA, device_number=0))
+    assert not is_primary(replace(METADATA, device_number=0, network_card=1))
 
 
 def rules(*cidrs: str, lists: tuple[str, ...] = ()) -> Rules:
@@ -753,10 +762,10 @@ def test_what_floating_ips_can_never_use(eni, why):
     assert eni.never.startswith(why)
 
 
-OURS = Choice("eni-1", 1, frozenset({"eni-1", "ens6", "floatip1"}))
-OTHER = Choice("eni-2", 2, frozenset({"eni-2", "ens7"}))
-BUSY = Choice("eni-3", 3, frozenset({"eni-3", "ens8"}), in_use=True)
-THEIRS = Choice("eni-4", 4, frozenset({"eni-4", "ens9"}), never="VPC CNI's own", in_use=True)
+OURS = Choice("eni-1", "1", frozenset({"eni-1", "ens6", "floatip1"}))
+OTHER = Choice("eni-2", "2", frozenset({"eni-2", "ens7"}))
+BUSY = Choice("eni-3", "3", frozenset({"eni-3", "ens8"}), in_use=True)
+THEIRS = Choice("eni-4", "4", frozenset({"eni-4", "ens9"}), never="VPC CNI's own", in_use=True)
 
 
 @pytest.mark.parametrize(
@@ -787,6 +796,24 @@ def test_enis_without_the_tag():
         "eni-2", 2, "subnet-1", (), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "false"}
     )
     assert ids(interfaces.enis([ENI, bare], "i-1")) == ["eni-managed"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "used", "only", "wanted"),
+    [
+        ({}, False, True, ["eni-not-allowed"]),
+        ({}, False, False, []),
+        ({}, True, False, ["eni-not-allowed"]),
+        ({"team": "core"}, True, False, ["eni-not-allowed"]),
+    ],
+)
+def test_enis_without_the_tags_of_policy(tags, used, only, wanted):
+    lacking, in_use = [replace(ENI, tags=tags)], frozenset({"eni-1"} if used else ())
+    found = list(interfaces.not_allowed(lacking, in_use, {"team": "core", "floatip": "*"}, only=only))
+    assert ids(found) == wanted
+    for finding in found:
+        assert finding.what.endswith("floatip" if tags else "team, floatip")
+        assert "--resources eni-1 --tags Key=team,Value=core Key=floatip,Value=...;" in finding.remedy
 
 
 def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag():

@@ -481,6 +481,30 @@ def every_eni_is_vpc_cnis(scene: Scene) -> Iterator[str]:
     scene.ec2.delete_tags(Resources=ours, Tags=[tag])
 
 
+@trouble("eni-not-allowed")
+def tags_that_no_eni_has(scene: Scene) -> Iterator[str]:
+    with scene.policy(allowedInterfaces={"tags": {"team": "core"}}):
+        yield f"create-tags --resources {scene.eth1.id} --tags Key=team,Value=core"
+
+
+@contextlib.contextmanager
+def tagged(scene: Scene, *enis: str) -> Iterator[None]:
+    """Policy wants a tag of the administrator's own, which these ENIs have."""
+    tag = {"Key": "team", "Value": "core"}
+    scene.ec2.create_tags(Resources=list(enis), Tags=[tag])
+    with scene.policy(allowedInterfaces={"tags": {"team": "core"}}):
+        yield
+    scene.ec2.delete_tags(Resources=list(enis), Tags=[tag])
+
+
+@trouble("eni-not-allowed")
+def eni_of_a_pod_that_lost_its_tag(scene: Scene) -> Iterator[str]:
+    with tagged(scene, scene.ens7.id):
+        assert [each.subject for each in scene.complaints("enis")] == [scene.eth1.id], "the other has it"
+        assert not scene.complaints("links"), "it is in use: it is judged"
+        yield scene.eth1.id
+
+
 @trouble("eni-managed")
 def no_tag_no_manage(scene: Scene) -> Iterator[str]:
     tag = {"Key": "node.k8s.amazonaws.com/no_manage", "Value": "true"}
@@ -961,6 +985,57 @@ def test_named_eni_is_judged(scene: Scene, by: str) -> None:
         found = scene.findings("enis", "links")
     assert [each.id for each in found["links"]] == ["mtu-small"]
     assert [each.id for each in found["enis"]] == ["ok"], "eth1 has live claims: it is not left out"
+
+
+def test_eni_that_policy_does_not_allow_is_named_and_not_judged(scene: Scene) -> None:
+    """An administrator who tags those for pods says what the others are not."""
+    with for_storage(scene), tagged(scene, scene.eth1.id), scene.policy(sourceDestCheck="require"):
+        found = scene.findings(*ABOUT_ENIS)
+        with scene.asked_for("ens7"):
+            (named,) = scene.complaints("enis")
+    assert not [each for findings in found.values() for each in findings if each.severity is not Severity.OK]
+    assert f"{scene.ens7.id}: without the tags of allowedInterfaces (team=core)" in found["enis"][0].what
+    assert named.id == "interface-unknown"
+
+
+@contextlib.contextmanager
+def on_the_second_card(scene: Scene) -> Iterator[None]:
+    """ens7 is device 0 of network card 1, to metadata and to EC2."""
+    answered, items = Vpc.pages, f"network/interfaces/macs/{scene.ens7.mac}"
+    metadata = scene.lab.imds["a1"]
+
+    def pages(vpc: Vpc, *asked: Any) -> Iterator[dict[str, Any]]:
+        for each in answered(vpc, *asked):
+            if each.get("NetworkInterfaceId") == scene.ens7.id:
+                place = {"DeviceIndex": 0, "NetworkCardIndex": 1}
+                yield {**each, "Attachment": {**each["Attachment"], **place}}
+            else:
+                yield dict(each)
+
+    metadata.show(f"{items}/device-number", "0")
+    metadata.show(f"{items}/network-card", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Vpc, "pages", pages)
+        try:
+            yield
+        finally:
+            metadata.heal()
+
+
+def test_eni_of_the_second_network_card_is_judged_like_any_other(scene: Scene) -> None:
+    """Device indexes count per card: its 0 is not the primary one."""
+    with on_the_second_card(scene):
+        found = scene.findings("enis", "links")
+        scene.ip("link property add dev ens7 altname floatip1-0")
+        try:
+            with mtu_1500(scene), scene.asked_for("floatip1-0"):
+                named = scene.findings("enis", "links")
+        finally:
+            scene.ip("link property del dev ens7 altname floatip1-0")
+    assert [each.id for each in (*found["enis"], *found["links"])] == ["ok", "link-name"]
+    assert f"{scene.ens7.id} (device 1-0)" in found["enis"][0].what
+    assert "altname floatip1-0" in found["links"][0].remedy
+    assert [each.id for each in (*named["enis"], *named["links"])] == ["ok", "mtu-small"]
 
 
 def test_named_by_its_device_index_while_its_link_is_away(scene: Scene) -> None:

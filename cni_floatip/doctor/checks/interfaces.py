@@ -12,7 +12,7 @@ from ..catalog import found
 from ..facts import FloatingLink, Interface
 from ..finding import Finding, fine, not_checked, not_read
 from ..judge import firewall, interfaces
-from ..looks import Looks
+from ..looks import PRIMARY, Looks
 
 NONE = not_checked("", "there is no ENI to judge")
 
@@ -24,9 +24,14 @@ def enis(looks: Looks) -> Iterable[Finding]:
         floating = _floating(looks)
     except Ec2Error as e:
         return [*wrong, not_read("", e), *left_out]
-    wrong += interfaces.enis(floating, looks.node.instance, len(left_out))
-    ours = ", ".join(f"{eni.id} (device {eni.device})" for eni in floating)
-    theirs = "".join(f"; {eni.id}: {eni.never}" for eni in looks.interfaces if eni.never)
+    lacking, in_use = looks.lacking, frozenset(claim.eni for claim in looks.claims_if_told)
+    wrong += interfaces.enis(floating, looks.node.instance, len(left_out) + len(lacking))
+    if lacking:
+        wanted = looks.policy.allowed_interfaces
+        wrong += interfaces.not_allowed(lacking, in_use, wanted, only=not floating and not left_out)
+    ours = ", ".join(f"{eni.id} (device {eni.slot})" for eni in floating)
+    never = [each for each in looks.choices if each.never and each.never != PRIMARY]
+    theirs = "".join(f"; {each.eni}: {each.never}" for each in never)
     return [*(wrong or [fine("", f"left to us: {ours}{theirs}") if floating else NONE]), *left_out]
 
 

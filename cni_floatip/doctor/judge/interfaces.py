@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from ...netconf import tags_match
 from ..catalog import found
 from ..facts import Choice, Claimed, FloatingLink, Interface
 from ..finding import Finding, listed, not_checked
@@ -25,18 +26,34 @@ def left_out(choices: Sequence[Choice], only: Sequence[str]) -> Iterator[Finding
     """Say which ENIs no check is about because others were named."""
     for each in choices:
         if not each.never and not each.is_judged(only):
-            yield not_checked(each.eni, f"device {each.device} is not among those that --interface names")
+            yield not_checked(each.eni, f"device {each.slot} is not among those that --interface names")
+
+
+def not_allowed(
+    lacking: Sequence[Interface], in_use: Collection[str], wanted: Mapping[str, str], *, only: bool
+) -> Iterator[Finding]:
+    """Judge the ENIs that policy does not allow: those in use, and all where there are ``only`` such."""
+    tags = " ".join(f"Key={key},Value={'...' if value == '*' else value}" for key, value in wanted.items())
+    for eni in lacking:
+        if eni.id in in_use or only:
+            missing = [key for key, value in wanted.items() if not tags_match({key: value}, eni.tags)]
+            used = "has live claims and" if eni.id in in_use else f"device {eni.slot}"
+            what = f"{used} does not have the tags of allowedInterfaces: {', '.join(missing)}"
+            yield found("eni-not-allowed", eni.id, what, eni=eni.id, tags=tags)
 
 
 def enis(floating: Sequence[Interface], instance: str, others: int = 0) -> Iterator[Finding]:
-    """Judge what there is for floating IPs, and who else wants it. ``others``: how many were left out."""
+    """Judge what there is for floating IPs, and who else wants it.
+
+    ``others``: how many were left out, because others were named or policy does not allow them.
+    """
     if not floating and not others:
         what = "every ENI is the primary one, VPC CNI's or EFA-only"
         yield found("no-floating-eni", instance, what, instance=instance)
     for eni in floating:
         if not eni.is_unmanaged:
             taken = ", and VPC CNI's own tag: it has taken it" if eni.is_taken else ""
-            what = f"device {eni.device} has no tag node.k8s.amazonaws.com/no_manage=true{taken}"
+            what = f"device {eni.slot} has no tag node.k8s.amazonaws.com/no_manage=true{taken}"
             yield found("eni-managed", eni.id, what, eni=eni.id)
 
 
@@ -50,7 +67,7 @@ def links(
             if link.eni not in in_pods:
                 yield found("link-missing", link.eni, f"no link with MAC {link.mac}", eni=link.eni)
             continue
-        names = {"link": link.name, "eni": link.eni, "device": link.device}
+        names = {"link": link.name, "eni": link.eni, "slot": link.slot}
         behind = f": {pods} cannot be reached" if pods else ""
         if not link.up:
             yield found("link-down-in-use" if pods else "link-down", str(link), f"is down{behind}", **names)
@@ -59,7 +76,7 @@ def links(
         if link.mtu < MTU:
             yield found("mtu-small", str(link), f"MTU {link.mtu}", **names)
         if not link.by_index:
-            yield found("link-name", str(link), f"is device {link.device}", **names)
+            yield found("link-name", str(link), f"is device {link.slot}", **names)
 
 
 def source_dest_check(
