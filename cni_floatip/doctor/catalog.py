@@ -609,6 +609,15 @@ _KINDS = (
     ),
     Kind(
         "multus",
+        "multus-old",
+        WARNING,
+        "Multus is older than 4.0",
+        'It knows CNI up to 0.4.0: a pod whose network says "cniVersion": "1.0.0" does not start'
+        ' (unsupported CNI result version "1.0.0").',
+        'install Multus 4 (install/README.md); until then write "cniVersion": "0.4.0" in the networks',
+    ),
+    Kind(
+        "multus",
         "multus-not-ready",
         WARNING,
         "Multus does not run on every node",

@@ -582,6 +582,27 @@ def test_multus_memory(container, wanted):
 
 
 @pytest.mark.parametrize(
+    ("image", "old"),
+    [
+        ("602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/multus-cni:v3.7.2-eksbuild.1", True),
+        ("ghcr.io/k8snetworkplumbingwg/multus-cni:v3.9.3", True),
+        ("registry:5000/multus-cni:3.8", True),
+        ("multus:v3.9.3@sha256:40", True),
+        ("602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/multus-cni:v4.1.4-eksbuild.3_thick", False),
+        ("ghcr.io/k8snetworkplumbingwg/multus-cni:v4.0.2-thick", False),
+        ("multus:v10.1", False),
+        ("ghcr.io/k8snetworkplumbingwg/multus-cni:snapshot-thick", False),
+        ("registry:3.14/multus-cni", False),
+        ("registry:5000/multus-cni", False),
+        ("multus-cni@sha256:3.4", False),
+        ("", False),
+    ],
+)
+def test_multus_of_an_old_release(image, old):
+    assert ids(cluster.multus(daemonset({"image": image}))) == ["multus-old"] * old
+
+
+@pytest.mark.parametrize(
     ("quantity", "size"),
     [
         ("50Mi", 50 << 20),

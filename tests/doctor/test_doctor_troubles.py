@@ -729,6 +729,14 @@ def no_multus(scene: Scene) -> Iterator[str]:
     yield "install/README.md"
 
 
+@trouble("multus-old")
+def multus_that_knows_no_newer_results(scene: Scene) -> Iterator[str]:
+    multus = scene.cluster.daemonsets["kube-multus-ds"]["spec"]["template"]["spec"]["containers"][0]
+    multus["image"] = "registry.example/eks/multus-cni:v3.9.2-eksbuild.1"
+    multus["command"] = ["/entrypoint.sh"]
+    yield '"cniVersion": "0.4.0"'
+
+
 @trouble("multus-memory")
 def multus_with_the_memory_that_it_comes_with(scene: Scene) -> Iterator[str]:
     multus = scene.cluster.daemonsets["kube-multus-ds"]["spec"]["template"]["spec"]["containers"][0]

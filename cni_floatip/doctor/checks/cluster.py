@@ -31,7 +31,7 @@ def _outside(allowed: Sequence[Network], vpc_cidrs: Sequence[Network]) -> list[N
 
 
 def multus(looks: Looks) -> Iterable[Finding]:
-    ask = "run: kubectl -n kube-system get daemonset kube-multus-ds -o yaml | grep -A2 limits"
+    ask = "run: kubectl -n kube-system get daemonset kube-multus-ds -o yaml | grep -e image: -A2 -e limits"
     try:
         daemonset = kubernetes.daemonset("kube-multus-ds", looks.environ, looks.service_account)
     except kubernetes.NotReadable as e:

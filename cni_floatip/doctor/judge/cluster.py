@@ -14,6 +14,7 @@ from ..finding import Finding
 
 EXTERNAL, EXCLUDED = "AWS_VPC_K8S_CNI_EXTERNALSNAT", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"
 ENOUGH = 256 << 20
+_TAG = re.compile(r":v?(\d{1,9})\.(\d{1,9})[^/]*$")
 UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -44,7 +45,7 @@ def _on(variables: Mapping[str, str], name: str) -> bool:
 
 
 def multus(daemonset: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge Multus: on every node, and with memory for plugins where it runs them itself (thick)."""
+    """Judge Multus: on every node, not too old, with memory for plugins where it runs them itself (thick)."""
     status = daemonset.get("status", {})
     wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
     if ready < wanted:
@@ -54,10 +55,18 @@ def multus(daemonset: Mapping[str, Any]) -> Iterator[Finding]:
             "multus-not-ready", "kube-multus-ds", f"ready on {ready} of {wanted} nodes", selector=selector
         )
     for container in _containers(daemonset):
+        if (old := version(container.get("image", ""))) and old < (4, 0):
+            yield found("multus-old", "kube-multus-ds", f"its image is {container['image']}")
         limit = container.get("resources", {}).get("limits", {}).get("memory", "")
         if is_thick(container) and limit and size(limit) < ENOUGH:
             names = {"container": container.get("name", "kube-multus")}
             yield found("multus-memory", "kube-multus-ds", f"its limit is {limit}", **names)
+
+
+def version(image: str) -> tuple[int, int] | None:
+    """Return the release that an image's tag begins with (v4.1.4-eksbuild.3_thick); None: it names none."""
+    match = _TAG.search(image.partition("@")[0])
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def is_thick(container: Mapping[str, Any]) -> bool:
