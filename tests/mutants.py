@@ -53,6 +53,7 @@ WAITING = "tests/agent/test_waiting.py"
 CHART = "install/helm/cni-floatip/templates/_helpers.tpl"
 PODSIDE = "tests/keeper/test_podside.py"
 PODSIDES = "tests/watch/test_watch_podsides.py"
+ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
@@ -1074,6 +1075,44 @@ MUTANTS = (
         "",
         "a route of a range around the floating addresses is not reported",
         "tests/aws/test_alerts.py",
+        "stolen",
+        "doctor/judge/addresses",
+        "if target is None or target.id != claim.eni or not target.active:",
+        "if target is None or not target.active:",
+        "a stolen address looks like a healthy one",
+        ADDRESSES,
+    ),
+    Mutant(
+        "in-its-grace",
+        "doctor/judge/addresses",
+        "if not ours or known.has(Place(table.id, net), target.id):",
+        "if not ours:",
+        "doctor warns of the routes of its own node's pods",
+        ADDRESSES,
+    ),
+    Mutant(
+        "one-cause",
+        "doctor/view",
+        "own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]",
+        "own = [(check, f) for check, f in _of(found, severity)]",
+        "fifteen warnings hide the error that explains them",
+        "tests/doctor/test_doctor_command.py::test_one_cause_is_said_once",
+    ),
+    Mutant(
+        "second-card",
+        "doctor/looks",
+        "PRIMARY if is_primary(eni) else",
+        "PRIMARY if not eni.device_number else",
+        "an ENI of another network card is judged by no check",
+        "tests/doctor/test_doctor_troubles.py::test_eni_of_the_second_network_card_is_judged_like_any_other",
+    ),
+    Mutant(
+        "same-kind",
+        "sdk",
+        "return type(e)(**e.kwargs)",
+        'return CredentialRetrievalError(provider="our own", error_msg=str(e))',
+        "who asks second is told that credentials are missing, where nobody could be reached",
+        "tests/agent/test_warm_aws.py -k proxy",
     ),
 )
 

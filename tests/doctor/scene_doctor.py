@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +55,33 @@ class Scene:
         self.node.add(self.pod, self.lab.conflist([f"{OWN[0]}/32", f"{OWN[1]}/128"]))
         self.restart_agent()
 
-    def restart_agent(self) -> None:
+    def restart_agent(
+        self, rests: Callable[[], bool] | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         """Have an agent that has looked once and rests: it knows of no ADD after which it looks again."""
         self.node.stop_agent()
-        self.node.start_agent()
+        self.node.start_agent(env=env)
         self.node.agent.wait_ready()
-        until = time.monotonic() + 30
-        while not self._has_looked():
-            assert time.monotonic() < until, "the agent has not looked"
+        rests, until = rests or self.has_looked, time.monotonic() + 30
+        while not rests():
+            assert time.monotonic() < until, self.status()
             time.sleep(0.05)
+
+    def has_looked(self) -> bool:
+        """Whether the agent has seen each of its routes."""
+        return all(route["seen"] and route["seen"]["at"] for route in self.routes())
+
+    def warns_of_every_route(self) -> bool:
+        """Whether the agent has tried to see each of its routes, in vain."""
+        return all(route["error"] for route in self.routes())
+
+    def routes(self) -> list[dict[str, Any]]:
+        """Return the routes of the node's claims as the agent tells of them."""
+        return [route for claim in self.status()["claims"] for route in claim["routes"]]
 
     def status(self) -> dict[str, Any]:
         """Return what the agent tells."""
         return netns.inside(self.node.ns, asking.status, str(self.node.agent.socket))
-
-    def _has_looked(self) -> bool:
-        routes = [route for claim in self.status()["claims"] for route in claim["routes"]]
-        return all(route["seen"] and route["seen"]["at"] for route in routes)
 
     @property
     def keys(self) -> dict[str, str]:

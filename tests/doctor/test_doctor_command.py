@@ -201,17 +201,22 @@ class TestOnANode:
         assert kinds.count("ok") >= fine_ones
 
     def test_what_cannot_be_reached_is_said_once(self, scene: Scene):
+        """The agent has the same trouble, and warns of each route in each table."""
         away = {"AWS_ENDPOINT_URL_EC2": "http://127.0.0.1:9"}
-        done = self.doctor(scene, env=away)
+        scene.restart_agent(scene.warns_of_every_route, env=away)
+        try:
+            done, everything = self.doctor(scene, env=away), self.doctor(scene, "--json", env=away)
+        finally:
+            scene.restart_agent()
         lines = done.stdout.splitlines()
         assert done.returncode == 1
-        assert lines[0].startswith(
-            "error        EC2 endpoint: http://127.0.0.1:9: DescribeRouteTables: Could"
-        )
+        assert lines[0].startswith("error        EC2 endpoint: http://127.0.0.1:9: DescribeRouteTables: ")
         assert len(lines) < 10, done.stdout
-        assert re.fullmatch(r"\d+ checks wait for EC2 endpoint above", lines[-3])
-        document = json.loads(self.doctor(scene, "--json", env=away).stdout)
-        assert document["errors"] == 1
+        count = len(scene.lab.tables) * 2
+        waiting = rf"\d+ checks wait for and {count} findings of agent come from EC2 endpoint above"
+        assert re.fullmatch(waiting, lines[-3]), done.stdout
+        document = json.loads(everything.stdout)
+        assert (document["errors"], document["warnings"]) == (1, count)
         assert {each["check"] for each in document["findings"]} == set(BY_ID)
 
     def test_what_is_not_configured_is_said_once(self, scene: Scene):

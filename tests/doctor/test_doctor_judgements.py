@@ -28,14 +28,13 @@ from cni_floatip.doctor.facts import (
     FloatingLink,
     Identity,
     Interface,
-    Known,
     NetworkAcl,
     Rules,
     SecurityGroup,
     slot,
 )
 from cni_floatip.doctor.finding import Finding, listed, not_read
-from cni_floatip.doctor.judge import addresses, cluster, firewall, interfaces, node, ranges, tables
+from cni_floatip.doctor.judge import cluster, firewall, interfaces, node, ranges, tables
 from cni_floatip.doctor.looks import is_primary, named_by_index
 from cni_floatip.errors import Ec2Error, Ec2Fault
 from cni_floatip.model import Eni, Place, RouteTable, Subnet, Target
@@ -87,87 +86,6 @@ PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
 )
 def test_routes_in_the_way(routes, wanted):
     assert ids(tables.conflicts([table(routes)], [NET, NET6, DUMMY])) == wanted
-
-
-def test_a_pod_whose_eni_left_is_cut_off_and_its_blackhole_is_not_for_the_sweep():
-    claims = [Claimed("default/db", "net1", "/run/netns/x", eni, ()) for eni in (DEAD.id, "eni-here")]
-    found = list(addresses.cut_off(claims, {"eni-here"}))
-    assert ids(found) == ["address-cut-off"]
-    assert "attach eni-9 again, or run: kubectl -n default delete pod db" in found[0].remedy
-    assert ids(tables.conflicts([table({"192.168.0.7/32": DEAD})], [NET], {DEAD.id})) == []
-
-
-ADDRESS = ip_network("192.168.0.7/32")
-OURS_ACTIVE = Target("eni-1", is_eni=True)
-DB = Claimed("default/db", "net1", "/run/netns/x", "eni-1", (), (Place("rtb-1", ADDRESS),))
-
-
-@pytest.mark.parametrize(
-    ("target", "wanted", "said"),
-    [
-        (OURS_ACTIVE, [], ""),
-        (None, ["address-unserved"], "has no route in rtb-1"),
-        (replace(OURS_ACTIVE, active=False), ["address-unserved"], "eni-1 (blackhole) in rtb-1"),
-        (DEAD, ["address-unserved"], "eni-9 (blackhole) in rtb-1"),
-        (TGW, ["address-unserved"], "leads to tgw-1 in rtb-1"),
-        (PROPAGATED, ["address-unserved"], "leads to vgw-1 in rtb-1"),
-        (ENI_ROUTE, ["address-superseded"], "leads to eni-9 (attached to i-9) in rtb-1"),
-        (Target("eni-8", is_eni=True), ["address-superseded"], "eni-8 (attached to nothing)"),
-        (Target("eni-7", is_eni=True), ["address-superseded"], "eni-7 (EC2 does not show whose)"),
-        (Target("eni-2", is_eni=True), ["address-superseded"], "eni-2 (of default/new on this node)"),
-        (Target("eni-3", is_eni=True), ["address-unserved"], "eni-3 of this node in rtb-1, which no pod"),
-    ],
-    ids=str,
-)
-def test_where_an_address_leads(target, wanted, said):
-    new = Claimed("default/new", "net1", "/run/netns/y", "eni-2", (), DB.routes)
-    there = [table({str(ADDRESS): target} if target else {})]
-    vpc = addresses.Vpc(there, frozenset({"eni-1", "eni-2", "eni-3"}), {"eni-9": "i-9", "eni-8": ""})
-    of_db = [finding for finding in addresses.served([DB, new], vpc) if finding.subject == "default/db net1"]
-    assert ids(of_db) == wanted
-    assert all(said in finding.what and "192.168.0.7/32" in finding.what for finding in of_db)
-
-
-def test_tables_that_lead_to_the_same_are_one_finding():
-    names = ["rtb-1", "rtb-2", "rtb-3"]
-    db = replace(DB, routes=tuple(Place(name, ADDRESS) for name in (*names, "rtb-gone")))
-    there = [table({str(ADDRESS): ENI_ROUTE}, id=name) for name in names[:2]] + [table(id="rtb-3")]
-    superseded, unserved = addresses.served([db], addresses.Vpc(there, frozenset({"eni-1"}), {}))
-    assert superseded.what.endswith("in rtb-1, rtb-2")
-    assert unserved.what.endswith("in rtb-3")
-
-
-def test_who_is_cut_off_is_said_to_be_nothing_else():
-    assert not list(addresses.served([DB], addresses.Vpc([table()], frozenset({"eni-2"}), {})))
-
-
-@pytest.mark.parametrize(
-    ("route", "known", "wanted"),
-    [
-        (OURS_ACTIVE, Known(), 1),
-        (OURS_ACTIVE, Known(frozenset(DB.routes)), 0),
-        (OURS_ACTIVE, Known(frozenset({Place("rtb-2", ADDRESS)})), 1),
-        (OURS_ACTIVE, Known(unresolved=frozenset({"eni-1"})), 0),
-        (OURS_ACTIVE, Known(unresolved=frozenset({""})), 0),
-        (OURS_ACTIVE, Known(unresolved=frozenset({"eni-2"})), 1),
-        (replace(OURS_ACTIVE, active=False), Known(), 0),
-        (replace(OURS_ACTIVE, propagated=True), Known(), 0),
-        (ENI_ROUTE, Known(), 0),
-        (TGW, Known(), 0),
-    ],
-    ids=str,
-)
-def test_route_that_nobody_here_claims(route, known, wanted):
-    there = [table({str(ADDRESS): route, "10.9.0.1/32": OURS_ACTIVE})]
-    found = list(addresses.unclaimed(there, [NET, NET6], {"eni-1"}, known))
-    assert ids(found) == ["route-unclaimed"] * wanted
-    assert all("--route-table-id rtb-1 --destination-cidr-block 192.168.0.7/32" in f.remedy for f in found)
-
-
-def test_a_blackhole_of_a_live_claim_is_not_for_the_sweep():
-    there = [table({str(ADDRESS): DEAD})]
-    assert ids(tables.conflicts(there, [NET], (), DB.routes)) == []
-    assert ids(tables.conflicts(there, [NET])) == ["route-blackhole"]
 
 
 @pytest.mark.parametrize(
@@ -228,8 +146,8 @@ def test_attachment_table_in_which_a_claim_has_no_route():
     policy = AllowedRouteTables(ids=frozenset({"rtb-a", "rtb-tgw"}))
 
     def found(*chosen: str) -> list[Finding]:
-        routes = tuple(Place(table, ADDRESS) for table in chosen)
-        claims = [replace(DB, routes=routes)]
+        routes = tuple(Place(table, ip_network("192.168.0.7/32")) for table in chosen)
+        claims = [Claimed("default/db", "net1", "/run/netns/x", "eni-1", (), routes)]
         return list(tables.transit(attached, there, policy, claims))
 
     (missing,) = found("rtb-a")
@@ -460,7 +378,8 @@ def test_links(changes, wanted):
     link = replace(LINK, **changes)
     assert ids(interfaces.links([link])) == wanted
     if wanted and wanted[0] in ("link-down", "no-carrier"):
-        (used,) = interfaces.links([link], frozenset(), [DB])
+        claims = [Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())]
+        (used,) = interfaces.links([link], frozenset(), claims)
         assert used.id == {"link-down": "link-down-in-use"}.get(wanted[0], wanted[0])
         assert (used.severity, "default/db" in used.what) == ("error", True)
     if wanted == ["link-missing"]:

@@ -866,6 +866,19 @@ def test_metadata_is_tried_without_ipv6_and_with_many_files_open(
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_the_route_of_a_pod_that_has_just_ended_is_not_unclaimed(scene: Scene) -> None:
+    """It stays for ``releaseGraceSeconds``, and the agent has it in its records."""
+    pod, conflist = scene.node.pod("ended"), scene.lab.conflist(["192.168.0.3/32"], eth="ens7")
+    scene.node.add(pod, conflist)
+    scene.node.delete(pod, conflist)
+    try:
+        assert "192.168.0.3/32" in str(scene.lab.ec2.truth(scene.lab.tables["a"]))
+        assert not scene.complaints("addresses")
+    finally:
+        scene.node.remove_pod(pod)
+        scene.restart_agent()  # which releases it
+
+
 def test_agent_whose_proxy_keeps_it_from_credentials_says_so(scene: Scene) -> None:
     scene.node.stop_agent()
     scene.node.start_agent(env={"HTTP_PROXY": PROXY}, wait=False)
