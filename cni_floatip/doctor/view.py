@@ -109,14 +109,20 @@ def _waiting(found: Sequence[Found], at_fault: frozenset[str]) -> Iterator[str]:
             yield f"{' and '.join(said)} {_TITLES[cause]} above"
 
 
+def _said(check: Check, finding: Finding) -> str:
+    """Return title and finding; a subject that is the title is not said again."""
+    said = finding.what if finding.subject == check.title else str(finding)
+    return f"{check.title}: {_printable(said)}"
+
+
 def _problem(check: Check, finding: Finding) -> Iterator[str]:
-    yield f"{finding.severity:<{_WIDTH}}  {check.title}: {_printable(str(finding))}"
+    yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
     yield f"{'':<{_WIDTH}}  why: {finding.why} [{finding.id}]"
     yield f"{'':<{_WIDTH}}  mend: {_printable(finding.remedy)}"
 
 
 def _line(check: Check, finding: Finding) -> Iterator[str]:
-    yield f"{finding.severity:<{_WIDTH}}  {check.title}: {_printable(str(finding))}"
+    yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
     if finding.remedy:
         yield f"{'':<{_WIDTH}}  mend: {_printable(finding.remedy)}"
 

@@ -58,17 +58,25 @@ class Scene:
     def restart_agent(
         self, rests: Callable[[], bool] | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        """Have an agent that has looked once and rests: it knows of no ADD after which it looks again."""
+        """Have an agent that has looked once and rests: it knows of no ADD to look again after."""
         self.node.stop_agent()
+        for path in (self.node.data_dir / "claims").glob("*.json"):
+            claim = json.loads(path.read_text())
+            for route in claim["routes"]:
+                route["since"] = 0.0
+            path.write_text(json.dumps(claim))
+        looked = len(self.lab.ec2.journal.of("DescribeNetworkInterfaces"))
         self.node.start_agent(env=env)
         self.node.agent.wait_ready()
-        rests, until = rests or self.has_looked, time.monotonic() + 30
+        rests, until = rests or (lambda: self.has_looked(looked)), time.monotonic() + 30
         while not rests():
             assert time.monotonic() < until, self.status()
             time.sleep(0.05)
 
-    def has_looked(self) -> bool:
-        """Whether the agent has seen each of its routes."""
+    def has_looked(self, before: int) -> bool:
+        """Whether the agent has seen each of its routes, and asked for its ENI (``before``: so often)."""
+        if len(self.lab.ec2.journal.of("DescribeNetworkInterfaces")) == before:
+            return False
         return all(route["seen"] and route["seen"]["at"] for route in self.routes())
 
     def warns_of_every_route(self) -> bool:

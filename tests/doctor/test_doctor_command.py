@@ -74,7 +74,7 @@ warning      links: ens6 (eni-0a1): MTU 1500
 
 """  # noqa: E501 (as it is printed)
 REST = """\
-not checked  clock: clock: https://ec2.eu-central-1.amazonaws.com sends no Date
+not checked  clock: https://ec2.eu-central-1.amazonaws.com sends no Date
              mend: run: chronyc tracking
 not checked  Multus: kube-multus-ds: this is no pod
 ok           client: /opt/cni/bin/floatip: answers VERSION, release 0.3.0
