@@ -1114,6 +1114,14 @@ MUTANTS = (
         "who asks second is told that credentials are missing, where nobody could be reached",
         "tests/agent/test_warm_aws.py -k proxy",
     ),
+    Mutant(
+        "mistyped-place",
+        "commands/__init__",
+        "    if named:\n        must_exist(directory)\n",
+        "",
+        "a mistyped data directory looks like a node without claims",
+        "tests/config/test_floatipctl.py -k does_not_exist",
+    ),
 )
 
 

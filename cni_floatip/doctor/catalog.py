@@ -441,7 +441,8 @@ _KINDS = (
         ERROR,
         "The link of an ENI with floating IPs is down",
         "The addresses of its pods are dead: nothing comes in or goes out.",
-        "run: ip link set {link} up; for every boot: install/cloudformation/node/floatip-links",
+        "run: ip link set {link} up; where it goes down again, networkd or NetworkManager manages it:"
+        " install/cloudformation/node/floatip-links leaves it to nobody",
     ),
     Kind(
         "links",

@@ -185,6 +185,27 @@ def test_what_the_sdk_raises_is_judged(error, wanted, monkeypatch):
     assert ids == [wanted]
 
 
+def test_what_the_agent_tells_of_claims():
+    """A pod without a name (cnitool's) is called by its container; an ADD's routes are not judged yet."""
+    claim = {"eni": "eni-1", "ifname": "net1", "netns": "/run/netns/x", "containerId": "cnitool-" + "0f" * 32}
+    claim |= {"addresses": ["192.168.0.7/32"], "watched": [], "routesUnknown": False}
+    route = {"table": "rtb-1", "destination": "192.168.0.7/32"}
+    named, nobody = {"namespace": "default", "name": "db"}, {"namespace": "", "name": ""}
+    states = ["held", "claiming", "releasing", "gone"]
+    claims = [
+        {**claim, "pod": nobody if state == "claiming" else named, "state": state}
+        | {"routes": [{**route, "state": state}]}
+        for state in states
+    ]
+    claims[-1] |= {"routesUnknown": True, "eni": "eni-2"}
+    looks = OnANode({})
+    looks.status = {"agent": {"spooled": 2}, "claims": claims}  # type: ignore[misc]
+    assert [each.pod for each in looks.claims] == ["default/db", "cnitool-0f0f"]
+    assert [len(each.routes) for each in looks.claims] == [1, 0]
+    assert (looks.known.unresolved, looks.known.waiting) == ({"eni-2"}, 2)
+    assert looks.known.has(looks.claims[0].routes[0], "eni-1"), "also of those that have ended"
+
+
 def test_names_from_pods_do_not_reach_the_terminal():
     report = examine(Looks({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
     shown = view.text(report, everything=True)
