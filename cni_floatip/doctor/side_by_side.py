@@ -53,7 +53,8 @@ def examine(
         while len(done) < len(checks) and (left := until - time.monotonic()) > 0:
             progress(len(done))
             changed.wait(min(left, 0.5))
-        late = [not_checked("", f"took longer than {seconds:g} s")]
+        # A name that nobody resolves is waited for by each that asks EC2; whatever else it was is said, too.
+        late = [not_checked("", f"took longer than {seconds:g} s", because=("endpoint",))]
         return Report([(check, done.get(check.id, late)) for check in checks])
 
 

@@ -66,7 +66,8 @@ def _at_fault(found: Sequence[Found]) -> frozenset[str]:
 def _own(found: Sequence[Found], severity: Severity, at_fault: frozenset[str]) -> list[Found]:
     """Return the findings of a severity that no check at fault explains; causes come first."""
     own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]
-    return sorted(own, key=lambda each: CAUSES.index(each[0].id) if each[0].id in CAUSES else len(CAUSES))
+    order = {id_: number for number, id_ in enumerate(CAUSES)}
+    return sorted(own, key=lambda each: order.get(each[0].id, len(CAUSES)))
 
 
 def _folded(found: Sequence[Found]) -> list[Found]:
