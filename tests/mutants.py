@@ -1075,6 +1075,8 @@ MUTANTS = (
         "",
         "a route of a range around the floating addresses is not reported",
         "tests/aws/test_alerts.py",
+    ),
+    Mutant(
         "stolen",
         "doctor/judge/addresses",
         "if target is None or target.id != claim.eni or not target.active:",

@@ -1,8 +1,8 @@
 """Puts the programs beside the templates into them, where CloudFormation wants them: ``python embed.py``.
 
 In a template a program is the text below a line that ends in ``| # file: NAME``, without the lines that are
-comments and the second of two blank lines: CloudFormation takes 51,200 bytes. The files are what is read, tested and changed; a test fails when
-a template differs.
+comments and the second of two blank lines, because CloudFormation takes 51,200 bytes. The files are what is
+read, tested and changed; a test fails when a template differs.
 """
 
 import re
