@@ -4,8 +4,9 @@ A test says what it cannot do without: ``@pytest.mark.needs("root", "ip", "macvl
 lacks it skips the test and says why; with ``CI=true`` that is a failure: nothing goes untested unseen.
 
 A test that is long because it is thorough names the one that stands for it in ``make test``, which leaves it
-out: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2 1]")``. ``make test-all`` runs all.
-Property tests try 300 examples there, and 20 in ``make test``.
+out: ``@pytest.mark.thorough(sample="test_an_add_is_killed[after ec2 1]")``. Of a test with many cases
+``@pytest.mark.one_in(4)`` leaves the first of each four. ``make test-all`` runs all. Property tests try 300
+examples there, and 20 in ``make test``.
 """
 
 from __future__ import annotations
@@ -115,6 +116,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "thorough(sample): long because it is thorough; `sample`, a test of the same file or"
         " 'FILE::TEST', stands for it in `make test`",
     )
+    config.addinivalue_line(
+        "markers",
+        "one_in(n): of n cases of the test the first is in `make test`, and the others are thorough",
+    )
 
 
 def _choose_examples(profile: str) -> None:
@@ -124,6 +129,23 @@ def _choose_examples(profile: str) -> None:
     settings.register_profile("sample", deadline=None, max_examples=20)
     settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)
     settings.load_profile(profile)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark as thorough what ``one_in`` leaves out."""
+    mark = item.get_closest_marker("one_in")
+    if mark is None or item.get_closest_marker("thorough"):
+        return
+    assert isinstance(item, pytest.Function)
+    plugin = item.callspec.params.get("plugin") if hasattr(item, "callspec") else None
+    cases = item.config.stash.setdefault(_cases, {}).setdefault((item.function, plugin), [])
+    cases.append(item.nodeid)
+    if (len(cases) - 1) % mark.args[0]:
+        item.add_marker(pytest.mark.thorough(sample=cases[0]))
+
+
+_cases: pytest.StashKey[dict[tuple[object, object], list[str]]] = pytest.StashKey()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1185,10 +1185,6 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        for name in ("cni_floatip", "tests", "lab", "install"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("setup.cfg", "pyproject.toml"):
-            shutil.copy(ROOT / name, copy)
         make_copy(copy)
         for mutant in chosen:
             outcome = planted(mutant, copy)

@@ -173,6 +173,7 @@ def test_there_and_back_while_reads_are_stale(lab: Lab, a: Node, b: Node, chain:
 # -- an agent ends and starts -------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("end", [Node.stop_agent, lambda node: node.agent.kill()], ids=["TERM", "KILL"])
 def test_the_agent_is_restarted_while_its_pod_lives(
     lab: Lab, a: Node, chain: dict[str, Any], end: Callable[[Node], None]
@@ -190,7 +191,7 @@ def test_the_agent_is_restarted_while_its_pod_lives(
     eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
 
 
-@pytest.mark.thorough(sample="test_the_agent_is_restarted_while_its_pod_lives[KILL]")
+@pytest.mark.thorough(sample="test_the_agent_is_restarted_while_its_pod_lives[TERM]")
 def test_the_agent_dies_in_the_grace(lab: Lab, a: Node, chain: dict[str, Any]) -> None:
     pod = added(a, chain)
     a.delete(pod, chain)

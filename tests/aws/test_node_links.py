@@ -158,6 +158,7 @@ def test_interface_that_metadata_does_not_know_yet(worker: Worker) -> None:
         netns.ip(worker.node.ns, ["link del new7"])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("item", "shown"),
     [
@@ -199,6 +200,7 @@ def test_without_metadata(lab: Lab, worker: Worker) -> None:
     assert worker.named()["ens7"] == "ens7"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("answer", ["exit 28", "exit 0"], ids=["timed out", "empty"])
 @pytest.mark.parametrize("misses", [2, 3], ids=["late", "never"])
 def test_list_of_interfaces_that_does_not_come(worker: Worker, answer: str, misses: int) -> None:
@@ -325,6 +327,7 @@ def test_second_name_of_a_link_that_has_gone_down(worker: Worker) -> None:
     assert (link["ifname"], link.get("altnames"), "UP" in link["flags"]) == ("ens7", ["floatip2"], True)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.needs("macvlan-plugin", "static-plugin")
 @pytest.mark.parametrize("second_name", [False, True], ids=["name", "second name"])
 def test_master_of_a_network(lab: Lab, worker: Worker, second_name: bool) -> None:

@@ -11,7 +11,6 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from tests.chart.rendered import CHART, LEAST, having, manifest, render
-from tests.samples import sampled
 
 pytestmark = pytest.mark.needs("helm")
 
@@ -107,9 +106,8 @@ def test_the_schemas_at_hand_reach_from_the_oldest_supported_on():
     assert len(SUPPORTED) >= 8
 
 
-@pytest.mark.parametrize(
-    "name", sampled("test_valid_for_every_supported_kubernetes", COMBINATIONS, list(COMBINATIONS)[::4])
-)
+@pytest.mark.one_in(6)
+@pytest.mark.parametrize("name", COMBINATIONS)
 def test_valid_for_every_supported_kubernetes(name):
     for found in render(COMBINATIONS[name]).all:
         if found["kind"] == "PodMonitor":
@@ -130,9 +128,8 @@ def _validated(found, version):
     return kubernetes_validate.validate(json.loads(found), version, strict=True)
 
 
-@pytest.mark.parametrize(
-    "name", sampled("test_the_objects_belong_together", COMBINATIONS, list(COMBINATIONS)[::3])
-)
+@pytest.mark.one_in(6)
+@pytest.mark.parametrize("name", COMBINATIONS)
 def test_the_objects_belong_together(name):
     objects = render(COMBINATIONS[name])
     template = objects.one("DaemonSet")["spec"]["template"]

@@ -62,6 +62,7 @@ def test_a_socket_that_nobody_listens_to(node, verb):
     judge(node, verb, node.call(verb))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_agent_that_is(node, agent, fault, verb):

@@ -74,13 +74,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if here in item.path.parents and _is_direct_only(item)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
-    ids = {item.nodeid for item in items}
+    by_id = {item.nodeid: item for item in items}
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.needs("root", "ip", "floatip"))
             through_client = item.nodeid.replace("[direct", "[client", 1)
-            if item.path.name not in BOTH_WAYS and "[direct" in item.nodeid and through_client in ids:
-                item.add_marker(pytest.mark.thorough(sample=through_client))
+            if item.path.name not in BOTH_WAYS and "[direct" in item.nodeid and through_client in by_id:
+                mark = by_id[through_client].get_closest_marker("thorough")
+                sample = mark.kwargs["sample"] if mark else through_client
+                item.add_marker(pytest.mark.thorough(sample=sample), append=False)
 
 
 def _is_direct_only(item: pytest.Item) -> bool:

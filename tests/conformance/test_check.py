@@ -26,16 +26,19 @@ def nothing_written(bench: Bench) -> None:
     assert bench.states() == [{"held"}]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1"])
 def test_K01_before_there_was_a_check(bench: Bench, pod: Sandbox, version: str) -> None:
     bench.check(pod, version).refused(1, version, "CHECK", "0.4.0")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("prev", [..., None, {}], ids=["absent", "null", "empty"])
 def test_K02_without_a_previous_result(bench: Bench, pod: Sandbox, prev: object) -> None:
     bench.check(pod, prevResult=prev).refused(7, "$.prevResult")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_K03_all_is_well_and_it_says_nothing(bench: Bench, pod: Sandbox, version: str) -> None:
     answer = bench.check(pod, version)
@@ -86,6 +89,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_K04_the_pod_has_changed(bench: Bench, pod: Sandbox, change: str) -> None:
     lines, said = CHANGES[change]
@@ -132,6 +136,7 @@ def blackhole(bench: Bench, pod: Sandbox) -> list[str]:
     return [bench.lab.tables["client"], VIP, pod.eni, "blackhole"]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "change", [missing, elsewhere, gateway, blackhole], ids=lambda change: change.__name__
 )

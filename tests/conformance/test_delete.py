@@ -51,6 +51,7 @@ def test_D01_twice_and_the_address_is_somebody_else_s_by_then(bench: Bench, pod:
     assert bench.vpc(VIP) == bench.everywhere(new.eni)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("prev", PREVIOUS)
 def test_D02_D03_without_a_usable_previous_result(bench: Bench, pod: Sandbox, prev: str) -> None:
     bench.delete(pod, prevResult=PREVIOUS[prev]).ok()
@@ -105,6 +106,7 @@ def test_D06_the_path_leads_to_another_pod_by_now(bench: Bench) -> None:
     assert bench.vpc("192.168.0.90/32") == bench.everywhere(second.eni)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("keys", [{}, {"onDelete": "release"}], ids=str)
 def test_D07_never_added(bench: Bench, keys: dict[str, Any]) -> None:
     """With the very address that somebody else holds in its ``prevResult``: no claim, no write."""
@@ -152,6 +154,7 @@ def test_D08_and_its_own_repetition_does_the_work(bench: Bench, pod: Sandbox) ->
     released(bench, pod)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("which", [["a"], ["main", "a", "b", "client", "tgw"]], ids=["one", "all"])
 def test_D09_the_route_leads_to_another_eni(bench: Bench, pod: Sandbox, which: list[str]) -> None:
     other = bench.lab.nodes["b1"].eni("eth1").id
@@ -202,6 +205,7 @@ CORRUPT = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("content", CORRUPT)
 def test_D11_the_record_is_corrupt(bench: Bench, pod: Sandbox, content: str) -> None:
     """It is put aside and reported; ``prevResult`` and configuration say what is to be released."""
@@ -251,6 +255,7 @@ def test_D11_a_record_of_a_newer_release_is_kept(bench: Bench, pod: Sandbox) -> 
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -352,6 +357,7 @@ def test_D14_while_an_add_of_the_same_attachment_hangs(bench: Bench) -> None:
     released(bench, pod)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1"])
 def test_D15_of_a_version_that_never_gets_a_previous_result(bench: Bench, version: str) -> None:
     pod = bench.sandbox(VIP)
@@ -360,6 +366,7 @@ def test_D15_of_a_version_that_never_gets_a_previous_result(bench: Bench, versio
     released(bench, pod)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("stdin", [b"", b"{", b"\xff", b"[]", b"null"], ids=repr)
 def test_D16_a_malformed_configuration_is_still_an_error(bench: Bench, pod: Sandbox, stdin: bytes) -> None:
     bench.run(bench.environment("DEL", pod), stdin).refused(6)
@@ -383,6 +390,7 @@ def test_keep_leaves_the_route_and_ends_the_claim(bench: Bench, keys: dict[str, 
     assert pod.network() == []
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("first", [0, 1], ids=["older first", "newer first"])
 @pytest.mark.parametrize("eths", [("eth1", "eth1"), ("eth1", "ens7")], ids=["one ENI", "two ENIs"])
 def test_the_route_stays_while_one_claim_of_the_node_lives(

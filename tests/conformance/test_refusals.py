@@ -173,6 +173,7 @@ def ids(bench: Bench, pod: Sandbox) -> dict[str, str]:
     }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_refused_before_any_write(bench: Bench, row: Row) -> None:
     pod, before = bench.sandbox(), tables(bench)
@@ -222,6 +223,7 @@ def transit_gateway(bench: Bench) -> dict[str, str]:
     return {"TransitGatewayId": bench.lab.vpc.tgw}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("target", [internet_gateway, nat_gateway, transit_gateway], ids=lambda t: t.__name__)
 def test_a_route_to_something_else_is_never_replaced(
     bench: Bench, target: Callable[[Bench], dict[str, str]]
@@ -278,6 +280,7 @@ def test_a_prefix_list_that_holds_the_address_is_passed_by(bench: Bench) -> None
 # -- the policy file ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -390,6 +393,7 @@ def untag(lab: Lab, eni: str, *keys: str) -> None:
     lab.ec2.client().delete_tags(Resources=[eni], Tags=[{"Key": key} for key in keys])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("check", ["disable", "ignore"])
 def test_an_eni_without_the_tag_is_not_touched(bench: Bench, check: str) -> None:
     bench.policy(sourceDestCheck=check)

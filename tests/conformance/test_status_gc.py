@@ -23,6 +23,7 @@ OLD = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
 # -- STATUS -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", OLD)
 def test_S01_status_before_there_was_one(bench: Bench, version: str) -> None:
     bench.call("STATUS", bench.config(version)).refused(1, version, "STATUS", "1.1.0")
@@ -142,11 +143,13 @@ def routed(bench: Bench, pods: list[Sandbox]) -> list[bool]:
     return [bench.vpc(pod.addresses[0]) == bench.everywhere(pod.eni) for pod in pods]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", OLD)
 def test_G01_gc_before_there_was_one(bench: Bench, version: str) -> None:
     bench.call("GC", bench.config(version)).refused(1, version, "GC", "1.1.0")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("keys", [KEYS[:1], KEYS[1:], KEYS], ids=["new", "old", "both"])
 def test_G02_G04_G05_stale_ones_end_and_valid_ones_stay(
     bench: Bench, pods: list[Sandbox], keys: tuple[str, ...]
@@ -165,6 +168,7 @@ def test_G02_what_either_list_names_is_valid(bench: Bench, pods: list[Sandbox]) 
     assert routed(bench, pods) == [True, True]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("present", [..., None, []], ids=["absent", "null", "empty"])
 def test_G03_no_list_is_not_an_empty_list(bench: Bench, pods: list[Sandbox], present: object) -> None:
     """``cnitool gc`` leaves it out, which says nothing; null and [] say that no pod is left."""

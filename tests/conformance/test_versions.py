@@ -27,6 +27,7 @@ CHECKLIST = (
 """Process, environment, configuration, ADD, DEL, CHECK, STATUS, GC."""
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_life_of_an_attachment(bench: Bench, version: str) -> None:
     """ADD, ADD again, CHECK (from 0.4.0), DEL as libcni sends it (``prevResult`` from 0.4.0), DEL again."""
@@ -55,6 +56,7 @@ def test_the_life_of_an_attachment(bench: Bench, version: str) -> None:
     assert bench.states() == [{"gone"}]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_each_version_refuses(bench: Bench, version: str) -> None:
     """In an error of the same version."""
@@ -74,6 +76,7 @@ def test_the_address_list_as_the_text_of_0_3_0_spells_it(bench: Bench) -> None:
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.needs("macvlan-plugin", "static-plugin")
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
 def test_behind_a_reference_plugin(bench: Bench, version: str) -> None:

@@ -46,7 +46,7 @@ def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: A
     return {
         "status": done.returncode,
         "answer": json.loads(done.stdout) if done.stdout else None,
-        "stderr": done.stderr,
+        "stderr": sorted(done.stderr.splitlines()),  # tables are worked on side by side
         "asked of EC2": sorted(map(str, journal.of(caller=place.node.name))),
         "in the pod": ours_in(attachment.pod),
         "connected": connected_in(attachment.pod),

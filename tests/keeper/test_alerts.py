@@ -83,6 +83,7 @@ def stop(scene: Scraped) -> None:
     scene.cluster.ec2.alive.discard("eni-a")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("harm", [steal, block, remove, detach, stop])
 def test_a_dead_address_is_alerted_on_to_the_end(scraped_cluster: Scraped, harm: Callable[[Scraped], None]):
     scene = scraped_cluster

@@ -454,6 +454,7 @@ def test_without_permission_to_look(here: Here) -> None:
     ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("range_", "why"),
     [
