@@ -106,6 +106,7 @@ def test_del_after_the_cache_was_lost(lab: Lab, on: dict[str, Cnitool]) -> None:
     assert claims(lab.nodes["a1"]) == ["gone"]
 
 
+@pytest.mark.thorough(sample="test_del_after_the_cache_was_lost")
 def test_del_after_the_namespace_has_gone(lab: Lab, on: dict[str, Cnitool]) -> None:
     """D05: the predecessor, too, forgives a namespace that is not there."""
     net, pod = offer(on, release(lab)), lab.nodes["a1"].pod("web")
@@ -176,6 +177,7 @@ def test_gc_deletes_what_the_cache_knows(lab: Lab, on: dict[str, Cnitool]) -> No
     assert on["a1"].cached() == []
 
 
+@pytest.mark.thorough(sample="test_gc_deletes_what_the_cache_knows")
 def test_gc_without_a_list_takes_nothing(lab: Lab, on: dict[str, Cnitool]) -> None:
     """G03: cnitool sends no list of valid attachments at all, and absent is not empty."""
     net, pod = offer(on, release(lab)), lab.nodes["a1"].pod("web")
@@ -189,6 +191,7 @@ def test_gc_without_a_list_takes_nothing(lab: Lab, on: dict[str, Cnitool]) -> No
     assert lab.clients["vpc"].ask(VIP) == "web"
 
 
+@pytest.mark.thorough(sample="test_a_pod_moves_to_the_other_az_and_the_late_del_harms_nothing")
 def test_two_pods_of_one_node_each_with_its_own_address(lab: Lab, on: dict[str, Cnitool]) -> None:
     node = lab.nodes["a1"]
     runtime = on["a1"]

@@ -86,6 +86,7 @@ def test_a_container_whose_del_never_comes_is_succeeded_in_the_other_az(
     assert lab.clients["vpc"].ping(VIP) == 3
 
 
+@pytest.mark.thorough(sample="test_a_container_whose_del_never_comes_is_succeeded_in_the_other_az")
 def test_a_container_is_succeeded_on_its_own_node_without_a_del(lab: Lab, a: Containerd) -> None:
     """Two claims for one destination: the one whose DEL never came does not stand in the way."""
     a.start("old", "sleep", "600")

@@ -154,6 +154,7 @@ def test_a_del_while_the_zone_is_lost_is_done_when_it_is_back(
     stays(lab, only(b), 2)
 
 
+@pytest.mark.thorough(sample="test_a_zone_is_lost_and_comes_back")
 def test_there_and_back_while_reads_are_stale(lab: Lab, a: Node, b: Node, chain: dict[str, Any]) -> None:
     """A -> B -> A: what a node reads may show the time when the route was its own."""
     lab.ec2.faults.stale_reads(1.5, 0.8)
@@ -334,6 +335,7 @@ def test_an_endpoint_address_of_a_dead_zone(lab: Lab, a: Node, b: Node, chain: d
     assert lab.clients["vpc"].ask(VIP) == "web-b1"
 
 
+@pytest.mark.thorough(sample="test_a_pod_is_rescheduled_and_its_route_is_never_absent")
 def test_one_table_at_its_quota_in_a_rolling_update(
     lab: Lab, a: Node, b: Node, chain: dict[str, Any]
 ) -> None:

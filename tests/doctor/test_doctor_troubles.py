@@ -174,7 +174,7 @@ def unguarded(scene: Scene) -> Iterator[None]:
     netns.inside(scene.node.ns, guard.remove, link)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(host, "TRY_SECONDS", 15)  # a busy machine's metadata answers late
+            patch.setattr(host, "TRY_SECONDS", 4)  # a busy machine's metadata answers late
             yield
     finally:
         netns.inside(scene.node.ns, guard.ensure, link)

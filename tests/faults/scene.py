@@ -279,11 +279,15 @@ def _lines(pod: Pod, family: str, *commands: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines()]
 
 
-def in_parts(test: str, rest: int) -> pytest.MarkDecorator:
-    """Give a test that plays many moments a ``part``: the sample of ``make test``, or one of the ``rest``."""
-    thorough = pytest.mark.thorough(sample=f"{test}[sample]")
+def in_parts(test: str, rest: int, stands_for_it: str = "") -> pytest.MarkDecorator:
+    """Give a test that plays many moments a ``part``: the sample of ``make test``, or one of the ``rest``.
+
+    Where another test ``stands_for_it``, the sample is thorough, too.
+    """
+    thorough = pytest.mark.thorough(sample=f"{stands_for_it or test}[sample]")
+    sample = pytest.param(None, id="sample", marks=thorough if stands_for_it else ())
     numbers = [pytest.param((n, rest), marks=thorough, id=f"part {n + 1} of {rest}") for n in range(rest)]
-    return pytest.mark.parametrize("part", [pytest.param(None, id="sample"), *numbers])
+    return pytest.mark.parametrize("part", [sample, *numbers])
 
 
 def first(moment: Moment) -> bool:

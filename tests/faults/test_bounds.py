@@ -45,6 +45,9 @@ def prepared(scene: Scene, node: str, first: int) -> Attachment:
     return scene.attach(place, own, timeout=60, keys={"destination": more})
 
 
+@pytest.mark.thorough(
+    sample="tests/conformance/test_delete.py::test_D14_within_ten_seconds_whatever_happens[client]"
+)
 def test_del_of_24_routes_is_answered_in_time_and_the_rest_is_recorded(scene: Scene) -> None:
     """The cases wait side by side, each on a node of its own."""
     faults = scene.lab.ec2.faults

@@ -97,7 +97,11 @@ def test_an_add_whose_agent_is_killed_is_done_by_the_next(
     assert_few(missed, part_of(found, part, after_first))
 
 
-@in_parts("test_an_add_whose_agent_and_client_are_killed_leaves_nothing", rest=1)
+@in_parts(
+    "test_an_add_whose_agent_and_client_are_killed_leaves_nothing",
+    1,
+    "test_an_add_whose_agent_is_killed_is_done_by_the_next",
+)
 @pytest.mark.usefixtures("impatient")
 def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
     stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
@@ -174,7 +178,11 @@ def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
     assert_few(missed, part_of(found, part, after_first_write))
 
 
-@in_parts("test_another_nodes_route_survives_a_del_whose_agent_is_killed", rest=1)
+@in_parts(
+    "test_another_nodes_route_survives_a_del_whose_agent_is_killed",
+    1,
+    "test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished",
+)
 def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
     stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
@@ -213,7 +221,11 @@ def leave_behind(stage: Stage) -> None:
     assert stage.picture().spooled == 1
 
 
-@in_parts("test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts", rest=1)
+@in_parts(
+    "test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts",
+    1,
+    "test_an_add_whose_agent_is_killed_is_done_by_the_next",
+)
 @pytest.mark.usefixtures("impatient")
 def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(
     stages: list[Stage], part: tuple[int, int] | None
