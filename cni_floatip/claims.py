@@ -231,7 +231,10 @@ class Claim:
                     "kind": route.kind,
                 }
                 for route in self.pod_routes
+                if route.kind != "throw"
             ],
+            # Apart, because agents up to release 0.3 move a record with another kind of route aside.
+            "podThrows": [str(route.destination) for route in self.pod_routes if route.kind == "throw"],
             "podRules": [
                 {
                     "source": str(rule.source),
@@ -264,6 +267,7 @@ class Claim:
         """
         record = _Record(found)
         pod = record.object("pod")
+        table = None if record.is_null("table") else record.whole("table")
         return cls(
             attachment=Attachment(record.text("network"), record.text("containerId"), record.text("ifname")),
             eni=record.text("eni"),
@@ -284,16 +288,7 @@ class Claim:
                 )
                 for route in record.objects("routes")
             ),
-            pod_routes=tuple(
-                PodRoute(
-                    ip_network(route.text("destination")),
-                    None if route.is_null("gateway") else ip_address(route.text("gateway")),
-                    route.whole("table"),
-                    None if route.is_null("mtu") else route.whole("mtu"),
-                    route.one_of("kind", ("unicast", "unreachable", "throw")),
-                )
-                for route in record.objects("podRoutes")
-            ),
+            pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
             pod_rules=tuple(
                 PodRule(
                     ip_network(rule.text("source")),
@@ -305,7 +300,7 @@ class Claim:
             ),
             connected=tuple(map(ip_interface, record.texts("connected"))),
             addresses=tuple(map(ip_interface, record.texts("addresses"))),
-            table=None if record.is_null("table") else record.whole("table"),
+            table=table,
             source_dest_check=record.text("sourceDestCheck"),
             created=record.time("created"),
             written=record.time("written"),
@@ -317,6 +312,24 @@ class Claim:
             deleted=record.time("deleted", 0.0),
             unresolved=None if record.is_null("unresolved") else record.object("unresolved").found,
         )
+
+
+def _pod_routes(record: _Record) -> Iterator[PodRoute]:
+    for route in record.objects("podRoutes"):
+        yield PodRoute(
+            ip_network(route.text("destination")),
+            None if route.is_null("gateway") else ip_address(route.text("gateway")),
+            route.whole("table"),
+            None if route.is_null("mtu") else route.whole("mtu"),
+            route.one_of("kind", ("unicast", "unreachable")),
+        )
+
+
+def _pod_throws(record: _Record, table: int | None) -> Iterator[PodRoute]:
+    for destination in record.texts("podThrows", ()):
+        if table is None:
+            raise ValueError(f"podThrows: {short(destination)} is in no table")
+        yield PodRoute(ip_network(destination), None, table, kind="throw")
 
 
 class _Record:

@@ -57,6 +57,14 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
+        "throws in the record",
+        "claims",
+        'for route in self.pod_routes\n                if route.kind != "throw"\n            ],',
+        "for route in self.pod_routes\n            ],",
+        "after a roll back the agent moves the record of a pod with a pool aside",
+        "tests/core/test_store.py",
+    ),
+    Mutant(
         "detached",
         "keeping",
         "if stake.claim.eni in present and given(stake.claim)]",

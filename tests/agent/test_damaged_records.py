@@ -44,6 +44,7 @@ DOCUMENT: dict[str, Any] = {
         {"destination": "0.0.0.0/0", "gateway": "10.0.0.1", "table": 100, "mtu": 8500, "kind": "unicast"},
         {"destination": "169.254.0.0/16", "gateway": None, "table": 100, "mtu": None, "kind": "unreachable"},
     ],
+    "podThrows": ["100.64.8.0/22"],
     "podRules": [{"source": "192.168.0.2/32", "table": 100, "oif": "", "barred": None}],
     "connected": ["192.168.0.2/24"],
     "addresses": ["192.168.0.2/24", "fd00::2/128"],

@@ -32,6 +32,7 @@ CLAIM = Claim(
     pod_routes=(
         PodRoute(ip_network("0.0.0.0/0"), ip_address("10.10.1.1"), 100, 8500),
         PodRoute(ip_network("fd00:ec2::/32"), None, 100, kind="unreachable"),
+        PodRoute(ip_network("100.64.8.0/22"), None, 100, kind="throw"),
     ),
     pod_rules=(
         PodRule(ip_network("192.168.0.2/32"), 100),
@@ -83,6 +84,19 @@ def test_a_claim_of_a_release_without_rules_for_what_is_bound_is_readable():
     document = json.loads(json.dumps(CLAIM.document()))
     document["podRules"] = [{"source": "192.168.0.2/32", "table": 100}]
     assert Claim.parse(document).pod_rules == CLAIM.pod_rules[:1]
+
+
+def test_an_agent_of_release_0_3_reads_the_claim_and_keeps_it():
+    """What it takes of a route: other keys are passed over, other kinds move the record aside."""
+    document = json.loads(json.dumps(CLAIM.document()))
+    assert {route["kind"] for route in document["podRoutes"]} == {"unicast", "unreachable"}
+    del document["podThrows"]  # which it does not write again
+    assert Claim.parse(document).pod_routes == CLAIM.pod_routes[:2]
+
+
+def test_what_is_in_no_table_is_not_read():
+    with pytest.raises(ValueError, match="podThrows"):
+        Claim.parse(CLAIM.document() | {"table": None})
 
 
 def test_unresolved_configuration_survives(store):
