@@ -57,6 +57,22 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
+        "crowd in the log",
+        "agent/watched",
+        "if before is None and not isinstance(key, str) and self.silent:",
+        "if before is None and not isinstance(key, str) and False:",
+        "a pod that gives itself ever other addresses floods the log",
+        "tests/watch/test_watch_limits.py",
+    ),
+    Mutant(
+        "crowd in a look",
+        "operations/addresses",
+        "if each.interface.ip not in too_many",
+        "if each not in beyond",
+        "a pod with thousands of addresses holds the agent for seconds at each look",
+        "tests/watch/test_watch_addresses.py",
+    ),
+    Mutant(
         "throws in the record",
         "claims",
         'for route in self.pod_routes\n                if route.kind != "throw"\n            ],',

@@ -31,7 +31,7 @@ from . import podsides
 from .appearances import Appearances, Dates
 from .counts import Counts
 from .podsides import PodSide, PodSides
-from .watched import OVERRUN_SECONDS, Allowance, Watched
+from .watched import MOST_TOLD, OVERRUN_SECONDS, Allowance, Watched
 
 AT_ONCE = 8
 """How many interfaces are looked at and claimed for side by side."""
@@ -472,6 +472,9 @@ class Watch:
         for ip, why in found.failed.items():
             if watched.news(ip, why, now):
                 log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
+        if watched.silent and watched.news("silent", f"{MOST_TOLD}", now):
+            told = f"{who}: {MOST_TOLD} addresses appeared and are not claimed: of others nothing is said"
+            self._world.log(told, "warning", event="refused", **self._subject(who))
         limits = self._world.policy.watch_limits
         if found.beyond and watched.news("beyond", f"{limits.addresses}", now):
             count("limited")
@@ -481,5 +484,7 @@ class Watch:
         if found.put_off:
             self._hold_back(watched, now)
         if not found.busy and not found.over:
-            beyond = ["beyond"] if found.beyond else []
-            watched.forget([*found.dealt, *found.failed, *found.refused, *beyond], now)
+            still = [
+                key for key, holds in {"beyond": found.beyond, "silent": watched.silent}.items() if holds
+            ]
+            watched.forget([*found.dealt, *found.failed, *found.refused, *still], now)

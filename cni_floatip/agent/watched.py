@@ -24,6 +24,8 @@ REFUSED_SECONDS = 300.0
 """When to judge again what was refused for good: somebody may have made room for it."""
 TOLD_SECONDS = 60.0
 """For how long what was told of an address that has gone is remembered at least."""
+MOST_TOLD = 16
+"""Of how many addresses of an interface something is told, until one of them is gone and forgotten."""
 OVERRUN_SECONDS = 1.0
 """No two looks because of lost events are closer than this."""
 
@@ -165,11 +167,18 @@ class Watched:
     # -- what is told, once -----------------------------------------------------------------------------
 
     def news(self, key: Address | str, text: str, now: float) -> bool:
-        """Whether ``text`` about ``key`` has not been told yet."""
-        new = key not in self._told or self._told[key][0] != text
-        if new:
+        """Whether ``text`` about ``key`` is to be told: it has not been, and is not about one of a crowd."""
+        before = self._told.get(key)
+        if before is None and not isinstance(key, str) and self.silent:
+            return False
+        if new := before is None or before[0] != text:
             self._told[key] = (text, now)
         return new
+
+    @property
+    def silent(self) -> bool:
+        """Whether of so many addresses something was told that of others nothing is."""
+        return sum(not isinstance(key, str) for key in self._told) >= MOST_TOLD
 
     def forget(self, present: Collection[Address | str], now: float) -> None:
         """Forget what was told of what is not there any more; an address that flaps is told of seldom."""

@@ -218,22 +218,25 @@ def _to_claim(
         if not each.tentative and not each.duplicate
         if (ip := each.interface.ip) in given or _may_be_watched(each, conf)
     ]
-    allowed = [each for each in candidates if _may_be_allowed(world, claim, each.interface.ip)]
-    never = [each for each in candidates if each not in allowed and each.interface.ip not in asked.resting]
-    _refuse(claim, never[: limits.addresses], found)
-    candidates = allowed
+    never = {each.interface.ip for each in candidates if not _may_be_allowed(world, claim, each.interface.ip)}
+    news = [
+        each for each in candidates if each.interface.ip in never and each.interface.ip not in asked.resting
+    ]
+    _refuse(claim, news[: limits.addresses], found)
+    candidates = [each for each in candidates if each.interface.ip not in never]
     candidates.sort(key=lambda each: (not each.claimed, each.made, str(each.interface)))
     away = claimed - {each.interface.ip for each in present}  # their routes are listed, and stay
     found.dealt = dict.fromkeys(away, -1.0) | {each.interface.ip: each.made for each in candidates}
     watched = [each for each in candidates if each.interface.ip not in given]
     beyond = watched[limits.addresses :]
+    too_many = {each.interface.ip for each in beyond}
     found.beyond += [each.interface for each in beyond]
     # Recorded, and never dealt with to the end: an agent died in between, maybe before the pod had its rule.
     begun = {each.ip for each in claim.watched} - (claimed if asked.dealt is None else asked.dealt.keys())
     todo = [
         each
         for each in candidates
-        if each not in beyond
+        if each.interface.ip not in too_many
         if each.appeared
         or each.interface.ip in begun
         or not (each.claimed or each.interface.ip in asked.resting)

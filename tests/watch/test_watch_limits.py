@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from cni_floatip.agent.watched import IDLE_SECONDS, REFUSED_SECONDS, Allowance, Watched
+from cni_floatip.agent.watched import IDLE_SECONDS, MOST_TOLD, REFUSED_SECONDS, Allowance, Watched
 from cni_floatip.model import Attachment
 from cni_floatip.nodeconf import WatchLimits
 from cni_floatip.operations.addresses import Followed
@@ -106,6 +106,20 @@ def test_news_are_told_once() -> None:
     each.allowance.take(4, 0.0)
     assert [each.limited(True, at) for at in (0.0, 1.0, 11.0)] == [True, False, False]
     assert each.limited(True, 41.0)  # another episode: it was quiet for long enough
+
+
+def test_of_a_crowd_of_addresses_some_are_told_of() -> None:
+    """However many a pod gives itself, and takes away again: so many lines in a minute."""
+    each, crowd = watched(), [A + n for n in range(1, 1000)]
+    assert sum(each.news(ip, "policy", 0.0) for ip in crowd) == MOST_TOLD
+    assert each.silent
+    assert each.news(crowd[0], "quota", 1.0)  # it was told of
+    assert each.news("beyond", "16", 1.0)
+    each.forget([], 5.0)
+    assert not each.news(A, "policy", 6.0)
+    each.forget([], 100.0)
+    assert not each.silent
+    assert sum(each.news(ip, "policy", 101.0) for ip in crowd) == MOST_TOLD
 
 
 def test_only_addresses_that_may_matter_concern_it() -> None:

@@ -18,6 +18,7 @@ from cni_floatip.agent.appearances import Appearances
 from cni_floatip.agent.counts import NoCounts
 from cni_floatip.agent.podsides import PodSides
 from cni_floatip.agent.watch import Watch
+from cni_floatip.agent.watched import MOST_TOLD
 from cni_floatip.errors import Ec2Fault, TryAgain
 from cni_floatip.podnet.events import Event, Events, open_events
 from tests.watch.pods_in_kernel import Pod, ip
@@ -333,6 +334,24 @@ def test_a_refusal_is_told_once(pod: Pod, node: Node) -> None:
         until(lambda: node.place.states(who).get("192.168.5.6/32") == "held")
         assert node.place.states(who)[f"{VIP}/32"] == "releasing"
         until(lambda: node.counts.seen == ["refused", "appeared"])
+
+
+def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, node: Node) -> None:
+    def refused() -> list[str]:
+        return [line for line in node.place.logged if "allowedDestinations" in line]
+
+    with node.agent():
+        node.add(pod)
+        for many in range(10, MOST_TOLD, 5):
+            for n in range(5):
+                pod.ip(f"addr add 172.16.0.{many + n}/32 dev net1")
+            until(lambda: len(refused()) >= 5 * (many // 5 - 1))  # noqa: B023
+        for n in range(10):
+            pod.ip(f"addr add 172.16.1.{n}/32 dev net1")
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.counts.seen.count("appeared") == 1)
+        until(lambda: [line for line in node.place.logged if "of others nothing is said" in line])
+    assert len(refused()) == node.counts.seen.count("refused") == MOST_TOLD
 
 
 def test_nothing_is_left_open(pod: Pod, node: Node) -> None:
