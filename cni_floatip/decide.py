@@ -13,7 +13,7 @@ from typing import Literal
 
 from . import cidr
 from .claims import Claim
-from .errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any
+from .errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any, short
 from .model import (
     Address,
     Eni,
@@ -137,7 +137,7 @@ def objection(
             )
     entry = policy.entry_for(network, namespace)
     if entry is None:
-        who = who or (f"namespace {namespace}" if namespace else "a pod without a namespace")
+        who = who or (f"namespace {short(namespace)}" if namespace else "a pod without a namespace")
         return f"{network} is not allowed for {who}: add it to allowedDestinations of the node configuration"
     if needs_exact_entry(network, vpc_cidrs) and not entry.exact(network):
         return (

@@ -16,6 +16,9 @@ Kind = Literal["nad", "conflist", "plugin", "node"]
 LARGEST = 4 << 20
 """Bytes of a file: an object in Kubernetes has at most 1.5 MiB, and a file may hold several."""
 
+LONGEST_NAME = 253
+"""Characters of a name in Kubernetes."""
+
 _POLICY = frozenset({"allowedDestinations", "allowedRouteTables"})
 
 Configured = Mapping[str, Any] | DecodeFailure
@@ -59,7 +62,10 @@ def label_of(document: Mapping[str, Any]) -> str:
     """Return what people call a Kubernetes object: its kind, namespace and name."""
     metadata = document.get("metadata")
     names = [metadata.get(key) for key in ("namespace", "name")] if isinstance(metadata, dict) else []
-    return f"{document.get('kind')} {'/'.join(str(name) for name in names if name)}".strip()
+    shown = "/".join(
+        name if len(name) <= LONGEST_NAME else short(name) for name in map(str, filter(None, names))
+    )
+    return f"{short(document.get('kind'))} {shown}".strip()
 
 
 def node_confs(document: Any) -> Iterator[tuple[str, Configured]]:

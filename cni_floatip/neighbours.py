@@ -12,6 +12,7 @@ from typing import Any
 
 from . import foreign, ipam
 from .documents import Remark, Step, show
+from .errors import short
 
 Path = tuple[Step, ...]
 Plugin = Mapping[str, Any]
@@ -79,14 +80,14 @@ def not_judged(version: Any, plugins: Sequence[Plugin], at: int) -> Iterator[str
     for plugin in plugins:
         kind = plugin.get("type")
         if isinstance(kind, str) and kind not in ("floatip", *MAKERS, *foreign.PLUGINS):
-            yield f"the plugin {kind}"
+            yield f"the plugin {short(kind)}"
     if at == 0:
         return
     made_by = plugins[maker(plugins, at)]
     found = made_by.get("ipam")
     kind = found.get("type") if isinstance(found, dict) else None
     if isinstance(kind, str) and kind and kind not in IPAMS:
-        yield f"the IPAM {kind}"
+        yield f"the IPAM {short(kind)}"
     if ipam.brings_addresses(made_by):
         yield "the addresses that pods bring (capability ips)"
 
@@ -155,7 +156,7 @@ def _primary(plugin: Plugin, key: str, path: Path) -> Iterator[Remark]:
 def _mtu(plugin: Plugin, path: Path) -> Iterator[Remark]:
     mtu = plugin.get("mtu")
     if foreign.WHOLE.fits(mtu) and not 0 <= mtu <= LARGEST_MTU:  # type: ignore[operator]
-        yield Remark((*path, "mtu"), f"{mtu} is refused: an ENI has at most {LARGEST_MTU}")
+        yield Remark((*path, "mtu"), f"{show(mtu)} is refused: an ENI has at most {LARGEST_MTU}")
 
 
 MADE_BY: Mapping[str, Callable[[Plugin, Path], Iterator[Remark]]] = {

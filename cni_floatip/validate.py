@@ -266,8 +266,9 @@ def _judge_chain(
     if path[-2:] == ("delegates", 0):
         text = "the first delegate is the cluster's own network, where the pod would have no default route"
         yield Remark(path, f"{text}: floatip is for networks that pods have besides", warning=True)
-    if unknown := dict.fromkeys(neighbours.not_judged(document.get("cniVersion"), read, at)):
-        report.not_judged.setdefault(label, []).extend(unknown)
+    if unknown := list(dict.fromkeys(neighbours.not_judged(document.get("cniVersion"), read, at))):
+        more = [f"{len(unknown) - MOST_COMPLAINTS} more"] if len(unknown) > MOST_COMPLAINTS else []
+        report.not_judged.setdefault(label, []).extend(unknown[:MOST_COMPLAINTS] + more)
     report.asked += networks.asked(report.file, label, document, path, told.vpc_cidrs)
 
 

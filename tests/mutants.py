@@ -57,6 +57,14 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
+        "long label",
+        "kinds",
+        "name if len(name) <= LONGEST_NAME else short(name)",
+        "name",
+        "each complaint of validate repeats a name of any length",
+        "tests/config/test_hostile_files.py",
+    ),
+    Mutant(
         "crowd in the log",
         "agent/watched",
         "if before is None and not isinstance(key, str) and self.silent:",

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cni_floatip import validate
+from cni_floatip.cli import main
 from cni_floatip.errors import DecodeFailure
 from cni_floatip.manifests import load_yaml
 from tests.samples import sampled
@@ -55,6 +57,46 @@ def test_a_bomb_is_refused(tmp_path: Path, what: str) -> None:
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
     assert len(done.stdout) < 5000
+
+
+LONG = "long-" * 100_000
+OURS: dict[str, Any] = {"type": "floatip", "routeTables": {"ids": ["rtb-0123456789abcdef0"]}}
+MADE: dict[str, Any] = {"type": "ipvlan", "master": "eth1", "mode": "l2"}
+STATIC = {"ipam": {"type": "static", "addresses": [{"address": "192.168.0.2/32"}]}}
+
+
+def network(*plugins: dict[str, Any], **metadata: str) -> dict[str, Any]:
+    config = {"cniVersion": "1.0.0", "name": "n", "plugins": [*plugins, OURS]}
+    kind = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
+    return {**kind, "metadata": {"name": "n", **metadata}, "spec": {"config": json.dumps(config)}}
+
+
+LONG_TEXTS = {
+    "plugin": network({"type": LONG}),
+    "IPAM": network({**MADE, "ipam": {"type": LONG}}),
+    "many plugins": network({**MADE, **STATIC}, *({"type": f"plugin-{n}"} for n in range(10_000))),
+    "master": network({**MADE, **STATIC, "master": 1, "mode": LONG}),
+    "MTU": network({**MADE, **STATIC, "mtu": 10**4000}),
+    "address": network({**MADE, "ipam": {"type": "static", "addresses": [{"address": LONG}]}}),
+    "key": network({**MADE, **STATIC}, {"type": "tuning", "sysctl": {LONG: "1"}}),
+    "name": network({**MADE, **STATIC}, name=LONG),
+    "namespace": network({**MADE, **STATIC}, namespace=LONG),
+    "kind": {"apiVersion": "v1", "kind": LONG, "metadata": {"name": LONG}},
+}
+
+
+@pytest.mark.parametrize("what", LONG_TEXTS)
+def test_of_long_texts_the_beginning_is_shown(tmp_path: Path, capsys: Any, what: str) -> None:
+    file, policy = tmp_path / "f.json", tmp_path / "node.json"
+    file.write_text(json.dumps(LONG_TEXTS[what]))
+    allowed = [{"cidr": "192.168.0.0/24", "namespaces": ["core"]}]
+    policy.write_text(
+        json.dumps({"allowedDestinations": allowed, "allowedRouteTables": {"tags": {"a": "*"}}})
+    )
+    main(["validate", "--node-config", str(policy), str(file)])
+    said = capsys.readouterr()
+    assert 0 < len(said.out) < 3000
+    assert said.err == ""
 
 
 def test_aliases_that_repeat_little_are_taken() -> None:
