@@ -24,6 +24,9 @@ DEEPEST = 100
 """Levels of a document; nothing of ours has more than six, and Python ends its recursion at a thousand."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[][{}]', re.DOTALL)
+"""A string, to its end or that of the text, or what opens or closes an object or a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
@@ -84,8 +87,11 @@ def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint
         yield from control_characters(item, (*path, step))
 
 
-def load_json(text: bytes, what: str = "document") -> Any:
-    """Return the JSON in ``text`` (UTF-8; a byte order mark is accepted). Raises DecodeFailure."""
+def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
+    """Return the JSON in ``text`` (UTF-8; a byte order mark is accepted). Raises DecodeFailure.
+
+    ``cut``: what is nested too deeply is null, and no fault.
+    """
     rejects: list[object] = []
 
     def reject(found: Any) -> Any:
@@ -112,10 +118,14 @@ def load_json(text: bytes, what: str = "document") -> Any:
     except json.JSONDecodeError as e:
         raise DecodeFailure(f"{what}: line {e.lineno} column {e.colno}: not JSON: {e.msg}") from e
     except RecursionError as e:
+        if cut:
+            return load_json(_cut(text), what)
         raise DecodeFailure(f"{what}: nested too deeply") from e
     except ValueError as e:  # a whole number of more than 4300 digits
         raise DecodeFailure(f"{what}: a number is too long") from e
     if _depth_exceeds(document, DEEPEST):
+        if cut:
+            return load_json(_cut(text), what)
         raise DecodeFailure(f"{what}: nested too deeply")
     if rejects:
         faults = " | ".join(map(str, islice(_rejected(document, ()), MOST_COMPLAINTS)))
@@ -129,6 +139,22 @@ def load_object(text: bytes, what: str = "document") -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DecodeFailure(f"{what}: expected a JSON object, found {show(found)}")
     return found
+
+
+def _cut(text: bytes) -> bytes:
+    """Return JSON with null for each object or list that is nested too deeply."""
+    kept, depth, end = [], 0, 0
+    for found in _STRUCTURE.finditer(text):
+        if found[0] in (b"[", b"{"):
+            depth += 1
+            if depth == DEEPEST + 1:
+                kept.append(text[end : found.start()])
+        elif found[0] in (b"]", b"}"):
+            if depth == DEEPEST + 1:
+                kept.append(b"null")
+                end = found.end()
+            depth -= 1
+    return b"".join(kept) + (text[end:] if depth <= DEEPEST else b"")
 
 
 class _Pairs(list[tuple[str, Any]]):

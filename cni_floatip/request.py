@@ -104,7 +104,7 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
     Raises InvalidEnvironment (4), DecodeFailure (6), IncompatibleVersion (1), InvalidConfig (7).
     """
     verb = check_environment(environ)
-    config = load_json(stdin, "network configuration")
+    config = load_json(stdin, "network configuration", cut=verb == "DEL")  # as with its CNI_IFNAME
     if not isinstance(config, dict):
         raise DecodeFailure(f"network configuration: expected a JSON object, found {type(config).__name__}")
     version = _version(verb, config)

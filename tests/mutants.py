@@ -57,6 +57,14 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
+        "deep DEL",
+        "request",
+        'cut=verb == "DEL")',
+        "cut=False)",
+        "a network that is nested deeply keeps its pods from ending",
+        "tests/conformance/test_odd_input.py",
+    ),
+    Mutant(
         "long label",
         "kinds",
         "name if len(name) <= LONGEST_NAME else short(name)",

@@ -1,6 +1,7 @@
 """JSON read strictly: what is not one document for every reader is refused, with its place."""
 
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.documents import load_json, load_object, place
+from cni_floatip.documents import DEEPEST, load_json, load_object, place
 from cni_floatip.errors import DecodeFailure
 
 REFUSED = [
@@ -96,3 +97,32 @@ def test_what_json_writes_is_read_back(document: Any) -> None:
 def test_any_bytes_are_a_document_or_a_decode_failure(text: bytes) -> None:
     with suppress(DecodeFailure):
         load_json(text)
+
+
+def deep(levels: int, inmost: str = "1") -> str:
+    return "[" * levels + inmost + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [DEEPEST - 1, DEEPEST, DEEPEST + 1, 900, 100_000])
+def test_what_is_nested_too_deeply_can_be_cut_out(levels: int) -> None:
+    text = '{"]]": "\\"[[{", "a": {"b": ' + deep(levels) + ', "c": [2]}, "\\\\": {}}'
+    found = load_json(text.encode(), "conf", cut=True)
+    assert found | {"a": 0} == {"]]": '"[[{', "a": 0, "\\": {}}
+    assert found["a"]["c"] == [2]
+    assert list(found["a"]) == ["b", "c"]
+
+
+NO_JSON = {
+    "an end too few": deep(2000)[:-1],
+    "an end too many": deep(2000) + "]",
+    "quotes": deep(2000, '"' * 1_000_001),
+    "a string without an end": deep(2000, '"' + '\\"' * 500_000),
+}
+
+
+@pytest.mark.parametrize("text", NO_JSON.values(), ids=NO_JSON)
+def test_what_is_no_json_is_refused_at_any_depth(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(DecodeFailure, match="not JSON"):
+        load_json(text.encode(), "conf", cut=True)
+    assert time.process_time() - began < 20

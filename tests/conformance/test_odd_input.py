@@ -112,6 +112,16 @@ def test_deep_nesting(bench: Bench, place: str) -> None:
     assert untouched(bench, pod) is (answer.code != 0)
 
 
+def test_deep_nesting_fails_no_del(bench: Bench) -> None:
+    """The runtime would run no DEL of the plugins before us, and the pod would never end."""
+    pod = bench.sandbox(VIP, kind="veth")
+    bench.add(pod, onDelete="release").ok()
+    bench.call("DEL", bench.config(dns=nested(900)), pod).ok()
+    assert pod.network() == []
+    assert bench.vpc(VIP) == {}
+    bench.call("DEL", bench.config(prevResult=pod.prev(more=nested(900))), pod).ok()
+
+
 # -- GC -----------------------------------------------------------------------------------------------------
 
 NO_LISTS: dict[str, Any] = {
