@@ -99,7 +99,7 @@ def _address(text: Any) -> Address | None:
 
 def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
     addresses = plugin["ipam"].get("addresses")
-    seen: set[Interface] = set()
+    seen: set[Interface | Address] = set()
     for index, item in _objects(addresses):
         text, where = item.get("address"), (*path, "addresses", index, "address")
         if text is None:
@@ -110,9 +110,10 @@ def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
         if not is_cidr(text):
             continue
         one = ip_interface(text)
-        if one in seen:
-            yield Remark(where, f"{one} is there twice; the kernel refuses the second")
-        seen.add(one)
+        same = one if one.version == 4 else one.ip  # in IPv6 whatever its prefix
+        if same in seen:
+            yield Remark(where, f"{same} is there twice; the kernel refuses the second")
+        seen.add(same)
         yield Given(where, one, gateway=_address(item.get("gateway")))
     args = plugin.get("args")
     cni = args.get("cni") if isinstance(args, dict) else None
@@ -236,7 +237,8 @@ def _routes(
 ) -> Iterator[Remark]:
     """Routes of ``ipam`` go to the pod's main table, each through a gateway that must be on the link.
 
-    A VPC has no gateway for a floating address: the router of a subnet answers in that subnet alone.
+    A VPC has no gateway for a floating address: the router of a subnet answers in that subnet alone. In IPv6
+    the kernel passes host bits over, and an earlier route that has no gateway puts one on the link.
     """
     known = bool(found) and not brings_addresses(plugin)
     links: dict[tuple[int, int], set[int]] = {}
@@ -252,13 +254,16 @@ def _routes(
                 yield Remark(where, f"no dst; {plugin['ipam'].get('type')} refuses that")
             continue
         to = ip_network(route["dst"], strict=False)
-        if str(ip_interface(route["dst"]).ip) != str(to.network_address):
+        if to.version == 4 and str(ip_interface(route["dst"]).ip) != str(to.network_address):
             yield Remark(where, f"{route['dst']} has host bits set, which the kernel refuses; write {to}")
             continue
         gateway = _address(route.get("gw")) or gateways.get(to.version)
         if gateway is None:
             text = f"the route to {to} leads onto the link, where the VPC answers for nobody"
             yield Remark(where, f"{text}; {INSTEAD}", warning=True)
+            if to.version == 6:
+                bits = int(to.network_address) >> to.max_prefixlen - to.prefixlen
+                links.setdefault((6, to.prefixlen), set()).add(bits)
         elif gateway.version != to.version:
             yield Remark(where, f"{gateway} is no gateway to {to}: the kernel refuses it")
         elif known and not scoped and not _on_link(gateway, links):

@@ -83,9 +83,12 @@ def not_judged(version: Any, plugins: Sequence[Plugin], at: int) -> Iterator[str
             yield f"the plugin {short(kind)}"
     if at == 0:
         return
-    made_by = plugins[maker(plugins, at)]
+    index = maker(plugins, at)
+    made_by = plugins[index]
     found = made_by.get("ipam")
     kind = found.get("type") if isinstance(found, dict) else None
+    if index > 0 and made_by.get("type") == "ipvlan" and not (kind and made_by.get("master")):
+        yield "what ipvlan takes from the plugin before it"
     if isinstance(kind, str) and kind and kind not in IPAMS:
         yield f"the IPAM {short(kind)}"
     if ipam.brings_addresses(made_by):
@@ -116,10 +119,15 @@ def _ipvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
         yield Remark((*path, "mode"), f"ipvlan mode {mode} cannot carry a floating IP; use l2")
     elif isinstance(mode, str) and mode not in ("", "l2"):
         yield Remark((*path, "mode"), f"{show(mode)} is no mode of ipvlan, which refuses it; write l2")
-    if master in (None, ""):
+    if master in (None, "") and not _is_chained(path):
         yield Remark(path, "without master ipvlan takes the node's primary interface, which floatip refuses")
     yield from _primary(plugin, "master", path)
     yield from _mtu(plugin, path)
+
+
+def _is_chained(path: Path) -> bool:
+    """Return whether a plugin comes before: ipvlan takes from its result what is not written."""
+    return path[-1] != 0
 
 
 def _macvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
@@ -170,7 +178,13 @@ MADE_BY: Mapping[str, Callable[[Plugin, Path], Iterator[Remark]]] = {
 def _addresses(plugin: Plugin, path: Path) -> Iterator[Remark]:
     found = plugin.get("ipam")
     kind = found.get("type") if isinstance(found, dict) else None
-    if not kind and plugin.get("type") in CARRIERS and (found is None or isinstance(found, dict)):
+    chained = plugin.get("type") == "ipvlan" and _is_chained(path)
+    if (
+        not kind
+        and not chained
+        and plugin.get("type") in CARRIERS
+        and (found is None or isinstance(found, dict))
+    ):
         yield Remark((*path, "ipam"), "missing: the interface gets no address that could float")
     if kind == "dhcp":
         text = "the VPC's DHCP gives the ENI's own address, which lies in a subnet with interfaces"

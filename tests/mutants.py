@@ -57,6 +57,30 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 
 MUTANTS = (
     Mutant(
+        "IPv6 host bits",
+        "ipam",
+        'if to.version == 4 and str(ip_interface(route["dst"]).ip)',
+        'if str(ip_interface(route["dst"]).ip)',
+        "validate refuses a chain that works: the kernel masks IPv6 destinations",
+        "tests/chain/test_chain_judged.py",
+    ),
+    Mutant(
+        "IPv6 route to a gateway",
+        "ipam",
+        "links.setdefault((6, to.prefixlen), set()).add(bits)",
+        "pass",
+        "validate refuses a chain that works: a route puts its gateway on the link",
+        "tests/chain/test_chain_judged.py",
+    ),
+    Mutant(
+        "chained ipvlan",
+        "neighbours",
+        "return path[-1] != 0",
+        "return False",
+        "validate refuses an ipvlan that has its master from the plugin before it",
+        "tests/config/test_validate_networks.py",
+    ),
+    Mutant(
         "deep DEL",
         "request",
         'cut=verb == "DEL")',

@@ -5,6 +5,7 @@ Written for ipvlan. The first of a chain has ``eth1``, an ENI of every node of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +44,9 @@ def ipvlan(*addresses: Any, **said: Any) -> Plugin:
     return {"type": "ipvlan", "mode": "l2", "master": "eth1", "ipam": ipam} | said
 
 
-def routed(route: Plugin, *addresses: Any) -> Plugin:
+def routed(route: Plugin, *addresses: Any, more: Sequence[Plugin] = ()) -> Plugin:
     plugin = ipvlan(*addresses)
-    return plugin | {"ipam": plugin["ipam"] | {"routes": [route]}}
+    return plugin | {"ipam": plugin["ipam"] | {"routes": [route, *more]}}
 
 
 def local(**said: Any) -> Plugin:
@@ -107,6 +108,14 @@ REFUSED = [
         (ipvlan("192.168.0.2/32", "192.168.0.2/32"),),
         "$.plugins[0].ipam.addresses[1].address",
         "twice",
+        "ipvlan",
+        "file exists",
+    ),
+    Case(
+        "IPv6 address with two prefixes",
+        (ipvlan("fd00:192:168::2/128", "fd00:192:168::2/64"),),
+        "$.plugins[0].ipam.addresses[1].address",
+        "fd00:192:168::2 is there twice",
         "ipvlan",
         "file exists",
     ),
@@ -359,6 +368,13 @@ ACCEPTED: dict[str, tuple[Plugin, ...]] = {
     "tuning between": after({"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}}),
     "bandwidth without rates": after({"type": "bandwidth"}),
     "address by args": (ipvlan(ipam={"type": "static"}, args={"cni": {"ips": ["192.168.0.2/32"]}}),),
+    "address with two prefixes": (ipvlan("192.168.0.2/32", "192.168.0.2/24"),),
+    "IPv6 route with host bits": (
+        routed({"dst": "fd01::1/64", "gw": "fd00:192:168::1"}, "fd00:192:168::2/64"),
+    ),
+    "IPv6 gateway that a route puts on the link": (
+        routed({"dst": "fd09::1/128"}, "fd00:192:168::2/128", more=[{"dst": "fd08::/64", "gw": "fd09::1"}]),
+    ),
     "default route over IPv6's own gateway": (
         routed({"dst": "::/0", "gw": "fe80:ec2::1"}, "192.168.0.2/32", "fd00:192:168::2/128"),
     ),

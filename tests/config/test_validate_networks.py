@@ -160,6 +160,15 @@ def test_what_is_not_judged_is_named(tmp_path: Path, capsys: Any) -> None:
     assert list(told["notJudged"]) == ["NetworkAttachmentDefinition vip"]
 
 
+def test_what_ipvlan_takes_from_a_plugin_before_it_is_not_judged() -> None:
+    """Its master and its addresses: both are required unless chained."""
+    report = judge(conflist({"type": "chooser"}, {"type": "ipvlan", "mode": "l2"}, FLOATIP))
+    assert report.errors == 0
+    (said,) = report.not_judged.values()
+    assert said == ["the plugin chooser", "what ipvlan takes from the plugin before it"]
+    assert judge(conflist({"type": "ipvlan", "mode": "l2"}, FLOATIP)).errors == 2
+
+
 def test_a_version_that_old_plugins_refuse_is_not_judged() -> None:
     (said,) = judge(conflist(cniVersion="1.1.0")).not_judged.values()
     assert said == ["whether the other plugins on the nodes are new enough for cniVersion 1.1.0"]
