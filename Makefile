@@ -2,8 +2,8 @@
 
 PY := .venv/bin/python
 ARGS :=
-# Test processes side by side, twice as many as cores, because tests also wait. 0: one after another in one process.
-WORKERS ?= 4
+# Test processes side by side, three times as many as two cores, because tests also wait. 0: one after another in one process.
+WORKERS ?= 6
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 
 # The modules that decide and do nothing: no edge, no entry.

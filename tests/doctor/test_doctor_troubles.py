@@ -836,6 +836,7 @@ def test_metadata_through_an_eni_with_an_address_of_its_own(scene: Scene) -> Non
         scene.ip(f"addr del {address}")
 
 
+@pytest.mark.thorough(sample="test_metadata_through_an_eni_with_an_address_of_its_own")
 def test_metadata_from_a_floating_address_that_is_routed_there(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

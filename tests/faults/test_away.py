@@ -52,6 +52,9 @@ def test_del_without_ec2(
     assert place.alive() == []
 
 
+@pytest.mark.thorough(
+    sample="tests/conformance/test_delete.py::test_D14_within_ten_seconds_whatever_happens[client]"
+)
 def test_del_that_finds_much_to_do_and_no_ec2(scene: Scene, place: Place, attachment: Attachment) -> None:
     """Ten seconds in all, however much earlier calls have left."""
     others = [scene.attach(place, f"192.168.0.{n}/32") for n in range(10, 13)]
