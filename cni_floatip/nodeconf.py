@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from . import cidr, documents, schemas
 from .documents import Complaint
-from .errors import DecodeFailure, InvalidConfig
+from .errors import CniError, DecodeFailure, InvalidConfig
 from .model import Network, NetworkInterface, RouteTable
 from .netconf import tags_match
 
@@ -157,6 +157,28 @@ class NodeConf:
     def allows_table(self, table: RouteTable) -> bool:
         """Return whether ``table`` may be written at all."""
         return self.allowed_route_tables.allows(table)
+
+
+def path(environ: Mapping[str, str]) -> str:
+    """Return where the node configuration is: ``FLOATIP_CONFIG``, or the default."""
+    return environ.get("FLOATIP_CONFIG") or DEFAULT_PATH
+
+
+def load_forgivingly(environ: Mapping[str, str], tell: Callable[[str], object]) -> NodeConf:
+    """Return the node configuration for DEL, which no fault in it may stop; ``tell`` what the fault is.
+
+    Of a file with faults only ``dataDir`` is believed: it says where the claims are.
+    """
+    file = path(environ)
+    try:
+        return NodeConf.load(file)
+    except CniError as e:
+        tell(str(e))
+    try:
+        found = documents.load_json(Path(file).read_bytes(), file)["dataDir"]
+    except (OSError, CniError, KeyError, TypeError):
+        return NodeConf()
+    return NodeConf(data_dir=found) if isinstance(found, str) else NodeConf()
 
 
 def needs_exact_entry(network: Network, vpc_cidrs: Iterable[Network]) -> bool:

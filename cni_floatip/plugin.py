@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .versions import SUPPORTED
@@ -71,6 +71,8 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
         version = asked.version
         return 0, _run(asked, environ)
     except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
+        from .answer import error_document
+
         return 1, error_document(e, version, _tell)
 
 
@@ -99,15 +101,14 @@ def _stdin() -> bytes:
 
 
 def _run(asked: Request, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
-    from . import direct, operations
+    from . import direct, nodeconf, operations
     from .errors import CniError, NotAvailable, TryAgain
-    from .nodeconf import NodeConf
 
     if asked.verb == "DEL":
-        _delete(asked, direct.world(direct.forgiving_policy(environ), environ))
+        _delete(asked, direct.world(nodeconf.load_forgivingly(environ, direct.log), environ))
         return None
     try:
-        policy = NodeConf.load(direct.policy_path(environ))
+        policy = nodeconf.NodeConf.load(nodeconf.path(environ))
     except CniError as e:
         raise NotAvailable(e.msg, e.details) if asked.verb == "STATUS" else e from e
     world = direct.world(policy, environ)
@@ -136,18 +137,6 @@ def _delete(asked: Request, world: World) -> None:
         _tell(e)
 
 
-def error_document(e: Exception, version: str, tell: Callable[[Exception], object]) -> Mapping[str, Any]:
-    """Return what the runtime reads of ``e``. The traceback of a mistake of ours is for ``tell`` alone."""
-    from .errors import CniError, DecodeFailure
-
-    if isinstance(e, CniError):
-        return e.document(version)
-    if isinstance(e, RecursionError):
-        return DecodeFailure("the network configuration is nested too deeply").document(version)
-    tell(e)
-    return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
-
-
 def _tell(e: Exception) -> None:
     """Write the traceback of a mistake of ours to standard error."""
     import traceback
@@ -157,20 +146,10 @@ def _tell(e: Exception) -> None:
     log("".join(traceback.format_exception(e)))
 
 
-def encoded(document: Mapping[str, Any] | None) -> bytes:
-    """Return ``document`` as it is printed; nothing is printed for None."""
-    if document is None:
-        return b""
-    import json
-
-    try:
-        return json.dumps(document, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair: only an escape can say that
-        return json.dumps(document).encode() + b"\n"
-
-
 def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
     """Print ``document``; return 1 when nobody can read it."""
+    from .answer import encoded
+
     text = encoded(document)
     try:
         while text:

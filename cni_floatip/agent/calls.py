@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from .. import operations, request
+from ..answer import encoded, error_document
 from ..claims import Claim
 from ..errors import (
     CniError,
@@ -24,7 +25,6 @@ from ..errors import (
 )
 from ..model import Attachment
 from ..netconf import TIMEOUT_SECONDS
-from ..plugin import encoded, error_document
 from ..request import Request
 from ..versions import SUPPORTED
 from ..waiting import pause, unless

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, direct, imds, podnet
+from .. import __version__, host, imds, podnet
 from ..claims import Claim
 from ..errors import CniError, Ec2Error, TryAgain
 from ..model import Attachment, Node
@@ -79,7 +79,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     """
     policy = NodeConf.load(path)
     log = logs.configure(policy.log_level, policy.log_format)
-    store = Store(policy.data_dir, sleep=time.sleep, clock=direct.clock)
+    store = Store(policy.data_dir, sleep=time.sleep, clock=host.clock)
     with _alone(store, policy.data_dir):
         store.close_to_others()
         logs.take_over(log)
@@ -109,8 +109,8 @@ class Agent:
         self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
         self.claims = Memory(store)
-        self.aws = aws.Warm(policy, self.metrics, direct.clock, region=os.environ.get("AWS_REGION", ""))
-        self.metadata = Remembered(_connect, direct.clock)
+        self.aws = aws.Warm(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
+        self.metadata = Remembered(_connect, host.clock)
         self.world = self._world()
         self.since = self.world.now()
         self.guard = Guard(self.world, self.metrics)
@@ -228,13 +228,13 @@ class Agent:
         left = began + DRAIN_SECONDS - time.monotonic()
         if not self.life.failed and not self.life.hurried.is_set() and left > 0:
             self.log("releasing what has ended, with no more grace")
-            drained = self.life.in_time(lambda: self.keeper.drain(direct.clock() + left), left, "drain")
+            drained = self.life.in_time(lambda: self.keeper.drain(host.clock() + left), left, "drain")
         self.life.over.set()
         self.is_quiet = self.life.join(LAST_SECONDS) and drained and not working
         self.log("ended", seconds=time.monotonic() - began)
 
     def _world(self) -> World:
-        boot = direct.boot()
+        boot = host.boot()
         return World(
             policy=self.policy,
             on_delete="release",
@@ -243,9 +243,9 @@ class Agent:
             metadata=self.metadata,
             vpc=lambda region: self.aws.view(region, Priority.KEEPER),
             boot=lambda: boot,
-            inode=direct.inode,
-            clock=direct.clock,
-            now=steady(time.time, direct.clock),
+            inode=host.inode,
+            clock=host.clock,
+            now=steady(time.time, host.clock),
             sleep=time.sleep,
             jitter=random.random,
             log=self._seldom,  # whoever looks again and again says the same again
@@ -280,7 +280,7 @@ class Agent:
     def _prepared(self) -> bool:
         """See which node this is, and have EC2 ready: it is only sooner ready for the first ADD."""
         try:
-            self._node = self.metadata(direct.clock() + WARM_SECONDS).node()
+            self._node = self.metadata(host.clock() + WARM_SECONDS).node()
             self.aws.warm(self._node.region)
         except (CniError, Ec2Error) as e:
             self._seldom(f"EC2 does not answer yet: {e}", "warning")
@@ -328,7 +328,7 @@ class Agent:
 
     def _present(self) -> Collection[str]:
         """Return the ENIs that this node has. Raises CniError."""
-        metadata = self.metadata(direct.clock() + METADATA_SECONDS)
+        metadata = self.metadata(host.clock() + METADATA_SECONDS)
         return frozenset(metadata.interface_id(mac) for mac in metadata.macs())
 
     def _gauge(self) -> None:
@@ -369,7 +369,7 @@ def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
 
 def _connect(deadline: float) -> imds.Metadata:
     endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
-    return imds.Metadata(deadline, endpoint=endpoint, clock=direct.clock)
+    return imds.Metadata(deadline, endpoint=endpoint, clock=host.clock)
 
 
 @contextlib.contextmanager

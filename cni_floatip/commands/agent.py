@@ -33,11 +33,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _agent(options: argparse.Namespace) -> int:
-    from .. import direct
+    from .. import nodeconf
     from ..agent import main as agent
 
     return agent.run(
-        options.config or direct.policy_path(os.environ),
+        options.config or nodeconf.path(os.environ),
         options.bin_dir,
         Path(options.bundle) if options.bundle else None,
     )

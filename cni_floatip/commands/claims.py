@@ -25,10 +25,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from .. import direct, listing, spooled
+    from .. import direct, listing, nodeconf, spooled
     from ..store import Store
 
-    policy = None if options.data_dir else direct.forgiving_policy(os.environ)
+    policy = None if options.data_dir else nodeconf.load_forgivingly(os.environ, direct.log)
     directory = policy.data_dir if policy else options.data_dir
     see_through(directory, named=bool(options.data_dir))
     claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()

@@ -28,10 +28,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from .. import direct, listing, operations, spooled
+    from .. import direct, listing, nodeconf, operations, spooled
     from ..nodeconf import NodeConf
 
-    policy = NodeConf.load(direct.policy_path(os.environ))
+    policy = NodeConf.load(nodeconf.path(os.environ))
     policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
     see_through(policy.data_dir, named=bool(options.data_dir))
     # What it says comes back, too.

@@ -41,10 +41,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _install_client(options: argparse.Namespace) -> int:
-    from .. import direct, installer
+    from .. import installer, nodeconf
     from ..nodeconf import NodeConf
 
-    policy = NodeConf.load(options.config or direct.policy_path(os.environ))
+    policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     bundle = Path(options.bundle) if options.bundle else None
     if not options.interpreter:
         bundle = bundle or installer.default_bundle()

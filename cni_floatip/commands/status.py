@@ -45,10 +45,10 @@ def _interval(text: str) -> float:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .. import asking, direct, spooled, statusview
+    from .. import asking, direct, nodeconf, spooled, statusview
     from ..errors import IoFailure, TryAgain
 
-    policy = None if options.socket else direct.forgiving_policy(os.environ)
+    policy = None if options.socket else nodeconf.load_forgivingly(os.environ, direct.log)
     path = policy.socket_path if policy else options.socket
 
     def ask() -> dict[str, Any]:

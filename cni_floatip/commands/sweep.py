@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from .. import cidr, direct
+    from .. import cidr, direct, nodeconf
     from ..nodeconf import NodeConf
     from ..operations.sweep import Outcome, sweep
 
@@ -58,7 +58,7 @@ def _sweep(options: argparse.Namespace) -> int:
         ranges = [cidr.read(text) for text in options.range]
     except ValueError as e:
         options.parser.error(f"--range: {e}")
-    policy = NodeConf.load(options.config or direct.policy_path(os.environ))
+    policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     see_through(policy.data_dir)
     told: list[Swept] = []
 

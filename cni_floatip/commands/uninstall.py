@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import add_bin_dir, add_config, command, must_exist, see_through
 
 if TYPE_CHECKING:
-    from ..uninstall import Here
+    from ..agent.uninstall import Here
 
 WAIT_SECONDS = 10.0
 
@@ -47,14 +47,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _uninstall(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from .. import direct, uninstall
-    from ..nodeconf import NodeConf
+    from .. import direct, nodeconf
+    from ..agent import uninstall
 
     environ = dict(os.environ)
     if options.config:
         environ["FLOATIP_CONFIG"] = options.config
     named = environ.get("FLOATIP_CONFIG")  # of another one pods may be here that we would not see
-    policy = NodeConf.load(named) if named and not options.force else direct.forgiving_policy(environ)
+    policy = (
+        nodeconf.NodeConf.load(named)
+        if named and not options.force
+        else nodeconf.load_forgivingly(environ, direct.log)
+    )
     see_through(policy.data_dir)
     if not options.force:
         must_exist(options.bin_dir)
@@ -78,7 +82,7 @@ def _uninstall(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _alone(here: Here) -> Iterator[None]:
     """Have the data directory alone; an agent that is ending is waited for a moment. Raises TryAgain."""
-    from ..uninstall import agent_is_here
+    from ..agent.uninstall import agent_is_here
 
     until = time.monotonic() + WAIT_SECONDS
     while True:

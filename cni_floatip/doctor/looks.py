@@ -15,8 +15,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
-from .. import asking, cidr, direct
+from .. import asking, cidr, nodeconf
 from ..errors import CniError, Ec2Error, TryAgain
+from ..host import clock
 from ..imds import Metadata
 from ..model import Eni, Network, Node, Place, RouteTable, Subnet
 from ..netconf import tags_match
@@ -74,7 +75,7 @@ class Looks:
         service_account: Path = kubernetes.SERVICE_ACCOUNT,
     ) -> None:
         self.environ = environ
-        self.policy_path = config or direct.policy_path(environ)
+        self.policy_path = config or nodeconf.path(environ)
         self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
         self.only = tuple(dict.fromkeys(only))
         self.service_account = service_account
@@ -180,7 +181,7 @@ class Looks:
 
     def _metadata(self) -> Metadata:
         endpoint = self.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
-        return Metadata(direct.clock() + METADATA_SECONDS, endpoint=endpoint, clock=direct.clock)
+        return Metadata(clock() + METADATA_SECONDS, endpoint=endpoint, clock=clock)
 
     @property
     def vpc(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import direct, wire
+from cni_floatip import host, wire
 from cni_floatip.agent.calls import Calls, Ways
 from cni_floatip.agent.counts import NoCounts
 from cni_floatip.agent.handed import Handed
@@ -63,7 +63,7 @@ class Agent:
             "metadata": lambda deadline: None,
             "vpc": lambda region: None,
             "boot": lambda: "boot",
-            "inode": direct.inode,
+            "inode": host.inode,
             "clock": time.monotonic,
             "now": time.time,
             "sleep": time.sleep,
@@ -186,7 +186,7 @@ def descriptor(path: Path) -> Iterator[int]:
 
 
 def handed(netns: str, descriptor: int | None, number: int = 0, pods: FakePods | None = None) -> Handed:
-    return Handed(netns, descriptor, number, lambda: pods or FakePods({}), direct.inode)
+    return Handed(netns, descriptor, number, lambda: pods or FakePods({}), host.inode)
 
 
 def test_a_path_that_is_to_be_seen_is_watched_for_its_end(path: Path, descriptor: int) -> None:

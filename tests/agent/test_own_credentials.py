@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import direct
+from cni_floatip import host
 from cni_floatip.agent.aws import Warm
 from cni_floatip.agent.counts import NoCounts
 from cni_floatip.errors import Ec2Error, Ec2Fault
@@ -157,7 +157,7 @@ class Clock:
     ahead = 0.0
 
     def __call__(self) -> float:
-        return direct.clock() + self.ahead
+        return host.clock() + self.ahead
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, m
     of_the_service_account(aws, monkeypatch, token)
     aws.away = True
     with pytest.raises(Ec2Error) as caught:
-        warm.view(REGION).turn("CreateRoute", PLACE, "", direct.clock() + 1)
+        warm.view(REGION).turn("CreateRoute", PLACE, "", host.clock() + 1)
     assert caught.value.fault is Ec2Fault.NOT_SENT, "STS was asked, EC2 was not"
 
 

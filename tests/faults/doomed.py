@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cni_floatip import direct, operations, plugin, vpc
+from cni_floatip import direct, nodeconf, operations, plugin, vpc
 from cni_floatip.nodeconf import NodeConf
 from cni_floatip.podnet import rtnetlink
 
@@ -80,7 +80,7 @@ def recorder(path: str) -> Callable[[str, str, int], None]:
 
 
 def collect() -> int:
-    world = direct.world(NodeConf.load(direct.policy_path(os.environ)), os.environ)
+    world = direct.world(NodeConf.load(nodeconf.path(os.environ)), os.environ)
     sys.stdout.write(json.dumps(operations.collect(world)))
     return 0
 

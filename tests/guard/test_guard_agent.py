@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cni_floatip import direct, podnet
+from cni_floatip import host, podnet
 from cni_floatip.agent.counts import NoCounts
 from cni_floatip.agent.guard import Guard
 from cni_floatip.claims import Claim, ClaimedRoute, State
@@ -41,7 +41,7 @@ class Agent:
     at: float = 1000.0
 
     def __post_init__(self) -> None:
-        world = SimpleNamespace(inode=direct.inode, log=self.log, clock=lambda: self.at)
+        world = SimpleNamespace(inode=host.inode, log=self.log, clock=lambda: self.at)
         self._guard = Guard(world, self.counts)
 
     def log(self, sentence, *_, **__):
@@ -77,7 +77,7 @@ def claim(pod="c1", *, mac=ENI_MAC, netns="", state=State.HELD):
         eni="eni-1",
         region="r",
         netns=netns,
-        netns_inode=direct.inode(netns),
+        netns_inode=host.inode(netns),
         boot="",
         pod=PodIdentity(),
         on_delete="release",
@@ -119,9 +119,7 @@ def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(agent, wire, mi
         for each in claims:
             learn(each.attachment, each)
 
-    agent._guard = Counting(
-        SimpleNamespace(inode=direct.inode, log=agent.log, clock=lambda: 0.0), agent.counts
-    )
+    agent._guard = Counting(SimpleNamespace(inode=host.inode, log=agent.log, clock=lambda: 0.0), agent.counts)
     wire.on_node(agent._guard.attend, listen)
     assert agent._guard.covers == 2
     assert present(wire)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import direct, podnet
+from cni_floatip import host, podnet
 from cni_floatip.agent.appearances import Appearances
 from cni_floatip.agent.counts import NoCounts
 from cni_floatip.agent.podsides import PodSides
@@ -41,7 +41,7 @@ class Node:
     """A node with an agent's watch, that can be started and ended."""
 
     def __init__(self, directory: Path, **policy: Any) -> None:
-        self.place = Place(directory, podnet, direct.inode, **policy)
+        self.place = Place(directory, podnet, host.inode, **policy)
         self.ec2 = self.place.ec2
         self.counts = Counted()
         self.watch: Watch
@@ -377,7 +377,7 @@ def test_a_namespace_that_cannot_be_seen_is_left_and_followed_again(
     """Its socket is closed, because it would keep the pod's address busy; what is there has not appeared."""
     monkeypatch.setattr("cni_floatip.agent.watch.UNSEEN_SECONDS", 0.5)
     node = Node(tmp_path)
-    node.place.inode = lambda path: 0 if path in hidden else direct.inode(path)
+    node.place.inode = lambda path: 0 if path in hidden else host.inode(path)
     opened: list[Events] = []
 
     def listen_in(netns: str, inode: int) -> Events:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ... import direct
 from ...claims import Claim
 from ...errors import CniError, short
+from ...host import inode
 from ...operations.podside import differences, is_kept
 from ...podnet import open_pod
 from ..catalog import found
@@ -38,7 +38,7 @@ def _claims(directory: Path) -> Iterator[Claim]:
 def _judged(claim: Claim) -> Iterator[Finding]:
     ifname = claim.attachment.ifname
     who = str(claim.pod) if claim.pod.name else short(claim.attachment)
-    if direct.inode(claim.netns) != claim.netns_inode:
+    if inode(claim.netns) != claim.netns_inode:
         yield not_checked(who, f"its namespace {claim.netns} cannot be seen here")
         return
     try:
