@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from . import __version__
 from .commands import EPILOG, agent, claims, doctor, gc, install_client, status, sweep, uninstall, validate
 from .commands.words import Parser
-from .errors import CniError
+from .model.errors import CniError
 
 COMMANDS = (validate, claims, gc, install_client, agent, status, doctor, sweep, uninstall)
 """In the order of ``--help``."""

@@ -11,10 +11,10 @@ import random
 import time
 from collections.abc import Mapping
 
-from .host import boot, clock, inode
-from .nodeconf import NodeConf
-from .store import Store
-from .world import Kernel, Metadata, Vpc, World, in_a_thread
+from .config.nodeconf import NodeConf
+from .edges.host import boot, clock, inode
+from .edges.store import Store
+from .operations.world import Kernel, Metadata, Vpc, World, in_a_thread
 
 
 def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
@@ -24,18 +24,18 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     clients: dict[str, Vpc] = {}
 
     def metadata(deadline: float) -> Metadata:
-        from . import imds
+        from .edges import imds
 
         return imds.Metadata(deadline, endpoint=endpoint, clock=clock)
 
-    def vpc(where: str) -> Vpc:
-        from . import vpc
+    def client(where: str) -> Vpc:
+        from .edges.ec2 import client
 
         where = region or where
-        return clients.setdefault(where, vpc.Vpc(where, policy.roles))
+        return clients.setdefault(where, client.Vpc(where, policy.roles))
 
     def kernel() -> Kernel:
-        from . import podnet
+        from .edges import podnet
 
         return podnet
 
@@ -45,7 +45,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
         claims=Store(policy.data_dir, sleep=time.sleep, clock=clock),
         kernel=kernel,
         metadata=metadata,
-        vpc=vpc,
+        vpc=client,
         boot=boot,
         inode=inode,
         clock=clock,

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .versions import SUPPORTED
+from .model.versions import SUPPORTED
 
 if TYPE_CHECKING:  # VERSION pays for none of these
-    from .request import Request
-    from .world import World
+    from .operations.world import World
+    from .protocol.request import Request
 
 ABOUT = (
     "CNI plugin floatip: a floating IP for pods on Amazon EKS, chained after ipvlan or host-device\n"
@@ -64,14 +64,14 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
     try:
         if environ["CNI_COMMAND"] == "VERSION":
             return 0, {"cniVersion": _asked_version(), "supportedVersions": list(SUPPORTED)}
-        from . import request
+        from .protocol import request
 
         request.check_environment(environ)
         asked = request.parse(environ, _stdin())
         version = asked.version
         return 0, _run(asked, environ)
     except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
-        from .answer import error_document
+        from .protocol.answer import error_document
 
         return 1, error_document(e, version, _tell)
 
@@ -92,7 +92,7 @@ def _asked_version() -> str:
 
 
 def _stdin() -> bytes:
-    from .errors import IoFailure
+    from .model.errors import IoFailure
 
     try:
         return sys.stdin.buffer.read()
@@ -101,8 +101,9 @@ def _stdin() -> bytes:
 
 
 def _run(asked: Request, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
-    from . import direct, nodeconf, operations
-    from .errors import CniError, NotAvailable, TryAgain
+    from . import direct, operations
+    from .config import nodeconf
+    from .model.errors import CniError, NotAvailable, TryAgain
 
     if asked.verb == "DEL":
         _delete(asked, direct.world(nodeconf.load_forgivingly(environ, direct.log), environ))
@@ -148,7 +149,7 @@ def _tell(e: Exception) -> None:
 
 def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
     """Print ``document``; return 1 when nobody can read it."""
-    from .answer import encoded
+    from .protocol.answer import encoded
 
     text = encoded(document)
     try:

@@ -1,4 +1,4 @@
-"""Write ``configuration.md`` from the schemas in ``cni_floatip/schemas``: ``python docs/generate.py``.
+"""Write ``configuration.md`` from the schemas in ``cni_floatip/config/schemas``: ``python docs/generate.py``.
 
 The schemas are what judges a configuration, so the reference cannot say something else. ``make docs`` runs
 this; a test fails when the file differs from what this would write.
@@ -18,7 +18,7 @@ OF_OTHERS = "Keys of the specification and of runtimes"
 HEAD = (
     "# Configuration reference\n\n"
     "Written by `docs/generate.py` from the JSON schemas that judge every configuration"
-    " (`cni_floatip/schemas/`). Do not edit: change the schema and run `make docs`.\n\n"
+    " (`cni_floatip/config/schemas/`). Do not edit: change the schema and run `make docs`.\n\n"
     "Two documents: the [network configuration](#network-configuration-of-floatip) asks, the"
     " [node configuration](#node-configuration-of-floatip) decides. `floatipctl validate` judges both and"
     " names the place of every complaint; with `--node-config FILE` it says what the nodes would refuse of a"

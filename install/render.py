@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "install/helm/cni-floatip"
 MANIFESTS = ROOT / "install/manifests"
 README = ROOT / "install/README.md"
-NODECONF = ROOT / "cni_floatip/schemas/nodeconf.schema.json"
+NODECONF = ROOT / "cni_floatip/config/schemas/nodeconf.schema.json"
 
 MUST_BE_SAID = ("allowedDestinations", "allowedRouteTables", "socketPath", "dataDir", "spoolDir")
 """What the policy begins with, and what volumes are made of."""

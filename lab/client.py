@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cni_floatip.model import Address
+from cni_floatip.model.values import Address
 from lab import netns, packets
 from lab.errors import LabError
 

@@ -13,8 +13,8 @@ from datetime import datetime
 import botocore.session  # noqa: F401
 import jsonschema  # noqa: F401
 
-from cni_floatip import direct, imds, operations, plugin, podnet, request, sdk, vpc  # noqa: F401
-from cni_floatip.podnet import rtnetlink
+from cni_floatip.edges.ec2 import client, sessions  # noqa: F401
+from cni_floatip.edges.podnet import rtnetlink
 
 datetime.strptime("", "")  # noqa: DTZ007 (loads what reads a date)
 for subject in rtnetlink._SUBJECTS:
@@ -23,6 +23,6 @@ for subject in rtnetlink._SUBJECTS:
 # A client is made only where there are credentials; each fork has an environment of its own.
 _ANY = {"AWS_ACCESS_KEY_ID": "warm", "AWS_SECRET_ACCESS_KEY": "warm"}
 os.environ.update(_ANY)
-sdk.Sdk({}).client("eu-central-1", "", lambda ask: ask())
+sessions.Sdk({}).client("eu-central-1", "", lambda ask: ask())
 for _name in _ANY:
     del os.environ[_name]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from cni_floatip.model import Address
+from cni_floatip.model.values import Address
 from lab import netns
 from lab.client import PORT, ask, end_packets, ping, start_packets
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
-from cni_floatip import model
-from cni_floatip.model import Address, Network, Target
+from cni_floatip.model import values
+from cni_floatip.model.values import Address, Network, Target
 from lab import netns
 from lab.vpcview import EniView, VpcView
 
@@ -32,7 +32,7 @@ FIRST_LINK_TABLE = 10_001
 METADATA_RULE, METADATA_DENY, LOCAL_RULE, OWN_LINK_RULE = 10, 11, 100, 200
 LOOKUP_RULE, LOOKUP_ANY_RULE, DENY_RULE = 1000, 1500, 2000
 
-host_route = cache(model.host_route)  # the router draws up the same few hundred routes after every EC2 call
+host_route = cache(values.host_route)  # the router draws up the same few hundred routes after every EC2 call
 
 Routes = dict[tuple[int, Network], str]
 Rule = tuple[int, str]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
-from cni_floatip.model import Address, Network
+from cni_floatip.model.values import Address, Network
 
 VPC_CIDR, VPC_CIDR6 = IPv4Network("10.10.0.0/16"), IPv6Network("2001:db8:10::/56")
 REMOTE_CIDR, REMOTE_CIDR6 = IPv4Network("10.99.0.0/16"), IPv6Network("2001:db8:99::/56")

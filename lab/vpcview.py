@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cni_floatip.model import Address, Network, Target
+from cni_floatip.model.values import Address, Network, Target
 from lab.ec2 import SimulatedEC2
 from lab.ec2.transit import longest_match, parse_address, parse_network, vpc_networks
 

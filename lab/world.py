@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any
 
-from cni_floatip.model import Address
+from cni_floatip.model.values import Address
 from lab import leftovers, needs, netns, vpcview
 from lab.client import Client
 from lab.ec2 import SimulatedEC2

@@ -58,7 +58,7 @@ ADDRESSES = "tests/doctor/test_doctor_addresses.py"
 MUTANTS = (
     Mutant(
         "IPv6 host bits",
-        "ipam",
+        "validate/ipam",
         'if to.version == 4 and str(ip_interface(route["dst"]).ip)',
         'if str(ip_interface(route["dst"]).ip)',
         "validate refuses a chain that works: the kernel masks IPv6 destinations",
@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "IPv6 route to a gateway",
-        "ipam",
+        "validate/ipam",
         "links.setdefault((6, to.prefixlen), set()).add(bits)",
         "pass",
         "validate refuses a chain that works: a route puts its gateway on the link",
@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "chained ipvlan",
-        "neighbours",
+        "validate/neighbours",
         "return path[-1] != 0",
         "return False",
         "validate refuses an ipvlan that has its master from the plugin before it",
@@ -82,7 +82,7 @@ MUTANTS = (
     ),
     Mutant(
         "deep DEL",
-        "request",
+        "protocol/request",
         'cut=verb == "DEL")',
         "cut=False)",
         "a network that is nested deeply keeps its pods from ending",
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "long label",
-        "kinds",
+        "validate/documents",
         "name if len(name) <= LONGEST_NAME else short(name)",
         "name",
         "each complaint of validate repeats a name of any length",
@@ -98,7 +98,7 @@ MUTANTS = (
     ),
     Mutant(
         "crowd in the log",
-        "agent/watched",
+        "agent/watch/interface",
         "if before is None and not isinstance(key, str) and self.silent:",
         "if before is None and not isinstance(key, str) and False:",
         "a pod that gives itself ever other addresses floods the log",
@@ -106,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "crowd in a look",
-        "operations/addresses",
+        "operations/sync_addresses",
         "if each.interface.ip not in too_many",
         "if each not in beyond",
         "a pod with thousands of addresses holds the agent for seconds at each look",
@@ -114,7 +114,7 @@ MUTANTS = (
     ),
     Mutant(
         "throws in the record",
-        "claims",
+        "model/claim",
         'for route in self.pod_routes\n                if route.kind != "throw"\n            ],',
         "for route in self.pod_routes\n            ],",
         "after a roll back the agent moves the record of a pod with a pool aside",
@@ -122,7 +122,7 @@ MUTANTS = (
     ),
     Mutant(
         "detached",
-        "keeping",
+        "rules/reconcile",
         "if stake.claim.eni in present and given(stake.claim)]",
         "if given(stake.claim)]",
         "the keeper writes through an ENI that is not here",
@@ -130,7 +130,7 @@ MUTANTS = (
     ),
     Mutant(
         "policy",
-        "keeping",
+        "rules/reconcile",
         "if stake.claim.eni in present and given(stake.claim)]",
         "if stake.claim.eni in present]",
         "the keeper writes what policy gives no more",
@@ -138,7 +138,7 @@ MUTANTS = (
     ),
     Mutant(
         "policy-destination",
-        "agent/mending",
+        "agent/keeper/repair",
         "return allowed and table is not None and policy.allows_table(table)",
         "return table is not None and policy.allows_table(table)",
         "the keeper writes a destination that policy gives no more",
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "policy-table",
-        "agent/mending",
+        "agent/keeper/repair",
         "return allowed and table is not None and policy.allows_table(table)",
         "return allowed",
         "the keeper writes a table that policy gives no more",
@@ -170,7 +170,7 @@ MUTANTS = (
     ),
     Mutant(
         "moved",
-        "keeping",
+        "rules/reconcile",
         "        if target.active:  # where it leads to",
         "        if target.active and target.id != eni:  # where it leads to",
         "the working route of the node that has the ENI now is deleted",
@@ -178,7 +178,7 @@ MUTANTS = (
     ),
     Mutant(
         "moved-release",
-        "decide",
+        "rules/destinations",
         "    if target.active and not here(claim):",
         "    if False:",
         "a release deletes the working route of the node that has the ENI now",
@@ -186,7 +186,7 @@ MUTANTS = (
     ),
     Mutant(
         "propagated-release",
-        "decide",
+        "rules/destinations",
         "if target is None or not replaceable(target) or target.id != claim.eni:",
         "if target is None or not target.is_eni or target.id != claim.eni:",
         "a release asks EC2 to delete a propagated route",
@@ -194,7 +194,7 @@ MUTANTS = (
     ),
     Mutant(
         "grace-of-another",
-        "keeping",
+        "rules/reconcile",
         "elif stake.claim.eni not in waiting:",
         "else:",
         "an older claim of the ENI releases the route within the grace of a newer one",
@@ -203,14 +203,14 @@ MUTANTS = (
     Mutant(
         "grace-of-another-release",
         "operations/release",
-        "if what is decide.Release.LEAVE or _is_kept(world, claim, place):",
-        "if what is decide.Release.LEAVE:",
+        "if what is destinations.Release.LEAVE or _is_kept(world, claim, place):",
+        "if what is destinations.Release.LEAVE:",
         "a failed ADD releases the route within the grace of another claim",
         ORDER,
     ),
     Mutant(
         "grace-take-over",
-        "keeping",
+        "rules/reconcile",
         "if any(stake.route.after > now for stake in past):",
         "if False:",
         "a route is handed over within its grace",
@@ -218,7 +218,7 @@ MUTANTS = (
     ),
     Mutant(
         "patience-superseded",
-        "keeping",
+        "rules/reconcile",
         "return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)",
         "return 2 * reconcile",
         "with a short reconcileSeconds the older owner mends first",
@@ -226,7 +226,7 @@ MUTANTS = (
     ),
     Mutant(
         "patience-held",
-        "keeping",
+        "rules/reconcile",
         "        return HELD_PATIENCE\n",
         "        return 0.0\n",
         "an older claim mends at once",
@@ -234,7 +234,7 @@ MUTANTS = (
     ),
     Mutant(
         "patience-due",
-        "agent/keeper",
+        "agent/keeper/loop",
         "            self._due |= {_step(at) for at in self._mender.due}",
         "            pass",
         "a lost route is mended a look later than patience ends",
@@ -242,7 +242,7 @@ MUTANTS = (
     ),
     Mutant(
         "stretched",
-        "agent/keeper",
+        "agent/keeper/loop",
         "stretch = 1.0 if self._holds() else self._stretch",
         "stretch = self._stretch",
         "throttled looks let the older owner mend first",
@@ -250,7 +250,7 @@ MUTANTS = (
     ),
     Mutant(
         "superseded-at-once",
-        "agent/outages",
+        "agent/observe/outages",
         "return now - max(route.since, wrote) < STALE_SECONDS",
         "return False",
         "a stale read after an ordinary move counts as two owners",
@@ -258,7 +258,7 @@ MUTANTS = (
     ),
     Mutant(
         "own-create-doubted",
-        "agent/outages",
+        "agent/observe/outages",
         "now - max(route.since, wrote) < STALE_SECONDS",
         "now - route.since < STALE_SECONDS",
         "a read that is older than the keeper's own create is an outage",
@@ -266,7 +266,7 @@ MUTANTS = (
     ),
     Mutant(
         "events-folded",
-        "agent/logs",
+        "agent/observe/logs",
         'if fields.get("event"):',
         "if False:",
         "the log leaves out what happens again within five minutes, and dates it later",
@@ -274,7 +274,7 @@ MUTANTS = (
     ),
     Mutant(
         "stolen-is-served",
-        "keeping",
+        "rules/reconcile",
         "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.SUPERSEDED)",
         "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING)",
         "a stolen route is reported to nobody",
@@ -282,7 +282,7 @@ MUTANTS = (
     ),
     Mutant(
         "status-is-content",
-        "statusview",
+        "commands/status_view",
         'agent.get("unserved") or agent.get("problems")',
         'agent.get("problems")',
         "status ends with 0 while an address is dead",
@@ -290,7 +290,7 @@ MUTANTS = (
     ),
     Mutant(
         "gone-is-wrong",
-        "agent/status",
+        "agent/observe/status",
         'seen.error if seen and not gone else ""',
         'seen.error if seen else ""',
         "a claim that has ended makes status fail for 20 minutes",
@@ -298,7 +298,7 @@ MUTANTS = (
     ),
     Mutant(
         "checked-is-served",
-        "agent/outages",
+        "agent/observe/outages",
         "return Outage.CHECKED if claim.eni in checked else None",
         "return None",
         "an address whose packets EC2 drops is said to be served",
@@ -307,14 +307,14 @@ MUTANTS = (
     Mutant(
         "spool-unsaid",
         "commands/gc",
-        "spooled.told(after, spooled.waiting(policy.spool_dir))",
+        "spool.told(after, spool.waiting(policy.spool_dir))",
         "list[str]()",
         "gc says that there is nothing to do while a DEL waits",
         "tests/config/test_floatipctl_gc.py",
     ),
     Mutant(
         "good-look-undated",
-        "agent/keeper",
+        "agent/keeper/loop",
         "            self._seen_all = self._world.now()",
         "            pass",
         "an agent that is blind cannot be told from one that sees",
@@ -322,7 +322,7 @@ MUTANTS = (
     ),
     Mutant(
         "seen-by-nobody",
-        "keeping",
+        "rules/reconcile",
         "same = same and before is not None and at - before.at <= gap",
         "same = same and before is not None",
         "what nobody looked at counts as seen broken",
@@ -330,7 +330,7 @@ MUTANTS = (
     ),
     Mutant(
         "unlocked",
-        "agent/mending",
+        "agent/keeper/repair",
         "                if not free:\n                    return  # a call on this node is writing it",
         "                if False:\n                    return  # a call on this node is writing it",
         "the keeper writes a place that a call is writing",
@@ -338,7 +338,7 @@ MUTANTS = (
     ),
     Mutant(
         "judged-once",
-        "agent/mending",
+        "agent/keeper/repair",
         "if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:",
         "if verdict.by is None and not (verdict := self._judge(self._stakes(place), Sighting(None, at, 0.0,"
         " -1e9), place, table, reconcile)).by:",
@@ -347,7 +347,7 @@ MUTANTS = (
     ),
     Mutant(
         "replaces",
-        "agent/mending",
+        "agent/keeper/repair",
         "                ec2.create(place, by.claim.eni, account)\n",
         "                try:\n                    ec2.create(place, by.claim.eni, account)\n"
         "                except Ec2Error:\n                    ec2.replace(place, by.claim.eni, account)\n",
@@ -356,7 +356,7 @@ MUTANTS = (
     ),
     Mutant(
         "unrecorded",
-        "agent/mending",
+        "agent/keeper/repair",
         "        if act is not Act.DELETE and not self._change(",
         "        if False and not self._change(",
         "a Create whose answer never comes is nobody's",
@@ -364,7 +364,7 @@ MUTANTS = (
     ),
     Mutant(
         "no-table-at-all",
-        "agent/mending",
+        "agent/keeper/repair",
         "        if not tables:  # no VPC",
         "        if False:  # no VPC",
         "an answer without any table ends claims",
@@ -372,7 +372,7 @@ MUTANTS = (
     ),
     Mutant(
         "left-on-one-read",
-        "agent/joining",
+        "agent/keeper/table_membership",
         "elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:",
         "else:",
         "a table is left on one stale read of tags",
@@ -396,7 +396,7 @@ MUTANTS = (
     ),
     Mutant(
         "evidence-path",
-        "agent/evidence",
+        "agent/keeper/liveness",
         "return [claim for claim in absent if _beside(claim.netns, seen)]",
         "return absent",
         "an absent path alone ends a claim",
@@ -404,7 +404,7 @@ MUTANTS = (
     ),
     Mutant(
         "evidence-dangling",
-        "agent/evidence",
+        "agent/keeper/liveness",
         "                    continue\n",
         "                    return False\n",
         "a link that leads nowhere hides every namespace",
@@ -444,7 +444,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-events",
-        "podnet/events",
+        "edges/podnet/events",
         "0x100 | 0x40 | 0x400 | 0x80 | 0x40000",
         "0x100",
         "what a pod loses is found at the keeper's look alone",
@@ -452,7 +452,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-filter",
-        "podnet/events",
+        "edges/podnet/events",
         "            _attach_filter(sock)\n",
         "",
         "our own writes and a BGP speaker's routes bring about looks into the pod",
@@ -460,7 +460,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-flush",
-        "agent/podsides",
+        "agent/watch/pod_sides",
         "        self._allowance.take(1, now)\n",
         "",
         "a pod that flushes for ever costs a look in 0.2 s",
@@ -468,7 +468,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-del",
-        "operations/podside",
+        "operations/pod_side",
         "    if repaired and not (isinstance(now, Claim) and is_kept(now)):",
         "    if False:",
         "what was put back while a DEL cleared the pod stays there",
@@ -476,7 +476,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-link",
-        "operations/podside",
+        "operations/pod_side",
         "    if parent and parent.here and not parent.link.up:",
         "    if False:",
         "the link of an ENI that is down under live pods stays down",
@@ -492,7 +492,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-bar",
-        "podnet/tables",
+        "edges/podnet/tables",
         "    return 0 if rule.barred else max(bars, default=0)",
         "    return 0",
         "a rule that is put back opens the way to metadata for bound sockets",
@@ -500,7 +500,7 @@ MUTANTS = (
     ),
     Mutant(
         "left-for-ever",
-        "agent/keeper",
+        "agent/keeper/loop",
         "                self._forget_what_it_left(claim)",
         "                pass",
         "the routes of tables that were left stay in live claims for ever",
@@ -508,7 +508,7 @@ MUTANTS = (
     ),
     Mutant(
         "gone-erased",
-        "agent/keeper",
+        "agent/keeper/loop",
         "return self._world.now() >= claim.written + LATE_SECONDS",
         "return True",
         "a write that lands late is nobody's",
@@ -516,7 +516,7 @@ MUTANTS = (
     ),
     Mutant(
         "directory-unsynced",
-        "store",
+        "edges/store",
         "    _sync_directory(path.parent)",
         "    pass",
         "a power cut loses a record that was written",
@@ -524,7 +524,7 @@ MUTANTS = (
     ),
     Mutant(
         "always-replace",
-        "ec2writes",
+        "operations/write_routes",
         "(vpc.replace if exists else vpc.create)(place, eni, account)",
         "vpc.replace(place, eni, account)",
         "an ADD cannot create",
@@ -532,7 +532,7 @@ MUTANTS = (
     ),
     Mutant(
         "old-decision",
-        "ec2writes",
+        "operations/write_routes",
         "        if world.clock() - seen.at > FRESH_SECONDS:",
         "        if False:",
         "an ADD writes by what it read long ago",
@@ -540,7 +540,7 @@ MUTANTS = (
     ),
     Mutant(
         "any-table",
-        "decide",
+        "rules/destinations",
         "forbidden = [table.id for table in tables if not policy.allows_table(table)]",
         "forbidden: list[str] = []",
         "an ADD writes tables that policy does not give",
@@ -548,7 +548,7 @@ MUTANTS = (
     ),
     Mutant(
         "superseded-as-held",
-        "keeping",
+        "rules/reconcile",
         "return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)",
         "return HELD_PATIENCE",
         "a superseded claim is not last in line",
@@ -556,7 +556,7 @@ MUTANTS = (
     ),
     Mutant(
         "blackhole-beside-cut-off",
-        "keeping",
+        "rules/reconcile",
         "elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):",
         "elif False:",
         "an ended claim leaves its blackhole beside a claim that is cut off",
@@ -588,7 +588,7 @@ MUTANTS = (
     ),
     Mutant(
         "brought-back",
-        "agent/memory",
+        "agent/claim_cache",
         "            claim = claim.over(known)",
         "            pass",
         "an older copy brings a claim back that a DEL has ended",
@@ -596,7 +596,7 @@ MUTANTS = (
     ),
     Mutant(
         "memory-alone",
-        "agent/memory",
+        "agent/claim_cache",
         "            if not _only_ends(claim, known):",
         "            if False:",
         "a full disk: what is new counts in memory",
@@ -604,15 +604,15 @@ MUTANTS = (
     ),
     Mutant(
         "all-at-once",
-        "agent/keeper",
-        "for claim in evidence.gone(live, world.inode)[:1]:",
-        "for claim in evidence.gone(live, world.inode):",
+        "agent/keeper/loop",
+        "for claim in liveness.gone(live, world.inode)[:1]:",
+        "for claim in liveness.gone(live, world.inode):",
         "many claims end in one round without a DEL",
         KEEPER,
     ),
     Mutant(
         "joins-under-way",
-        "agent/flights",
+        "agent/ec2/singleflight",
         "for flight in route.gathering if flight.urgency <= urgency)",
         "for flight in [*route.under_way, *route.gathering] if flight.urgency <= urgency)",
         "an ADD rests on a read that began before it",
@@ -620,7 +620,7 @@ MUTANTS = (
     ),
     Mutant(
         "older-beside-newer",
-        "agent/wishes",
+        "agent/ec2/newest_add",
         "if claim.created > own.created and claim.eni != own.eni:",
         "if claim.created < own.created and claim.eni != own.eni:",
         "an older ADD writes beside a newer one, which gives way",
@@ -636,7 +636,7 @@ MUTANTS = (
     ),
     Mutant(
         "number-0-is-primary",
-        "operations/site",
+        "operations/locate",
         "    if mac == primary:\n",
         "    if mac == primary or eni.device_number == 0:\n",
         "device 0 of a second network card is taken for the primary ENI",
@@ -644,7 +644,7 @@ MUTANTS = (
     ),
     Mutant(
         "half-described",
-        "imds",
+        "edges/imds",
         "        if (found.network_card, found.device_number) == (0, 0) and mac != self.primary_mac():",
         "        if False:",
         "what metadata shows for moments after an attach is remembered for a minute",
@@ -652,7 +652,7 @@ MUTANTS = (
     ),
     Mutant(
         "subnet-outside-vpc",
-        "imds",
+        "edges/imds",
         "        if outside := [net for net in found.subnet_cidrs if not _inside(net, found.vpc_cidrs)]:",
         "        if outside := []:",
         "a VPC address looks as if it lay outside the VPC while one family is missing",
@@ -660,7 +660,7 @@ MUTANTS = (
     ),
     Mutant(
         "refused-from-memory",
-        "operations/site",
+        "operations/locate",
         "        if not metadata.ask_again() or (now := find()) == site:",
         "        if not metadata.ask_again() or (now := site):",
         "an ADD is refused for what metadata showed a minute ago",
@@ -668,7 +668,7 @@ MUTANTS = (
     ),
     Mutant(
         "address-refused-from-memory",
-        "operations/taking",
+        "operations/claim_addresses",
         "    if taken.refused and (now_at :=",
         "    if False and (now_at :=",
         "a watched address is refused for what metadata showed a minute ago",
@@ -676,7 +676,7 @@ MUTANTS = (
     ),
     Mutant(
         "hardware-unknown",
-        "operations/site",
+        "operations/locate",
         "        if not last.kind:\n",
         "        if False:\n",
         "an ENI that metadata does not list yet is refused for good",
@@ -692,7 +692,7 @@ MUTANTS = (
     ),
     Mutant(
         "throttling-for-good",
-        "vpc",
+        "edges/ec2/client",
         "    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:",
         "    if code in ():",
         "throttling is an error for good",
@@ -700,7 +700,7 @@ MUTANTS = (
     ),
     Mutant(
         "role-unanswered",
-        "vpc",
+        "edges/ec2/client",
         "        if e.fault is Ec2Fault.UNANSWERED and e.action != action:",
         "        if False:",
         "a write that was never sent, for want of a role, may have been applied",
@@ -708,7 +708,7 @@ MUTANTS = (
     ),
     Mutant(
         "target-without-name",
-        "vpc",
+        "edges/ec2/client",
         'next(others, "an unknown target")',
         '"an unknown target"',
         "error 101 does not say what is in the way",
@@ -716,7 +716,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages-for-nothing",
-        "vpc",
+        "edges/ec2/client",
         "            self._paging(_action(operation), account)\n",
         "",
         "a read of many tables takes more of EC2's rate than is counted",
@@ -740,7 +740,7 @@ MUTANTS = (
     ),
     Mutant(
         "file-unsynced",
-        "store",
+        "edges/store",
         "            os.fsync(file.fileno())\n",
         "",
         "a power cut leaves an empty record",
@@ -781,7 +781,7 @@ MUTANTS = (
     ),
     Mutant(
         "claiming-after-restart",
-        "agent/earlier",
+        "agent/recovery",
         "    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]\n",
         "    begun: list[Any] = []\n",
         "what an ADD had begun when the agent died is never released",
@@ -789,7 +789,7 @@ MUTANTS = (
     ),
     Mutant(
         "another-boot",
-        "agent/earlier",
+        "agent/recovery",
         "    if (claim.live or claim.standby) and claim.boot != boot:\n",
         "    if False:\n",
         "claims of pods from before a reboot stay",
@@ -797,7 +797,7 @@ MUTANTS = (
     ),
     Mutant(
         "times-ahead",
-        "agent/earlier",
+        "agent/recovery",
         "        found = dated(claim, world.now(), grace)\n",
         "        found = claim\n",
         "a clock that was ahead keeps a claim for years",
@@ -805,7 +805,7 @@ MUTANTS = (
     ),
     Mutant(
         "spool-after-add",
-        "agent/calls",
+        "agent/server/handler",
         '        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):\n',
         "        if False:\n",
         "a DEL that waited in the spool ends the claim of the ADD after it",
@@ -813,7 +813,7 @@ MUTANTS = (
     ),
     Mutant(
         "suspended-time",
-        "host",
+        "edges/host",
         "    return time.clock_gettime(time.CLOCK_BOOTTIME)\n",
         "    return time.clock_gettime(time.CLOCK_MONOTONIC)\n",
         "a decision does not age while the machine sleeps",
@@ -821,7 +821,7 @@ MUTANTS = (
     ),
     Mutant(
         "flapping",
-        "agent/watched",
+        "agent/watch/interface",
         "        given = min(wanted, int(self._changes + 1e-9))\n",
         "        given = wanted\n",
         "a pod that flaps drains the account's request rate",
@@ -853,7 +853,7 @@ MUTANTS = (
     ),
     Mutant(
         "dead-thread",
-        "agent/life",
+        "agent/supervisor",
         "        self.failed = True\n        self.ending.set()\n\n    def _told_to_end",
         "        self.failed = True\n\n    def _told_to_end",
         "an agent goes on without one of its threads",
@@ -861,7 +861,7 @@ MUTANTS = (
     ),
     Mutant(
         "held-by-descriptor",
-        "agent/handed",
+        "agent/server/netns_fd",
         "        if netns != self._netns or self._visible:\n",
         "        if netns != self._netns:\n",
         "the agent's own descriptor passes for the pod's namespace",
@@ -869,7 +869,7 @@ MUTANTS = (
     ),
     Mutant(
         "away-forgets",
-        "agent/mending",
+        "agent/keeper/repair",
         "            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}\n",
         "            self._enis = frozenset()\n",
         "while metadata is away every claim is cut off",
@@ -877,7 +877,7 @@ MUTANTS = (
     ),
     Mutant(
         "away-hides-the-new",
-        "agent/mending",
+        "agent/keeper/repair",
         "            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}\n",
         "            pass\n",
         "while metadata is away a new claim through another ENI is cut off",
@@ -885,7 +885,7 @@ MUTANTS = (
     ),
     Mutant(
         "exists-unread",
-        "ec2writes",
+        "operations/write_routes",
         "                while (seen := _look(world, vpc, place, account, deadline)).target is None:\n",
         "                while (seen := Seen(Target(eni, is_eni=True), world.clock())).target is None:\n",
         "an ADD that meets a gateway's route replaces it",
@@ -893,7 +893,7 @@ MUTANTS = (
     ),
     Mutant(
         "any-user",
-        "agent/server",
+        "agent/server/server",
         "            if uid != 0:\n",
         "            if False:\n",
         "any user of the node may talk to the agent",
@@ -901,7 +901,7 @@ MUTANTS = (
     ),
     Mutant(
         "hung-up-unasked",
-        "agent/talk",
+        "agent/server/connection",
         "            if looking.poll(0):\n",
         "            if False:\n",
         "on a busy node an ADD succeeds for a client that has gone",
@@ -909,7 +909,7 @@ MUTANTS = (
     ),
     Mutant(
         "role-asked-by-all",
-        "sdk",
+        "edges/ec2/sessions",
         "        first = self._failed[account].once(lambda: self._assume(region, account, assumed))\n",
         "        first = self._assume(region, account, assumed)\n",
         "a role that cannot be assumed is asked for by everybody, one after the other",
@@ -925,7 +925,7 @@ MUTANTS = (
     ),
     Mutant(
         "descriptors-left",
-        "agent/talk",
+        "agent/server/connection",
         "                    os.close(number)\n        return data",
         "                    pass\n        return data",
         "a client that sends many descriptors takes the agent's",
@@ -933,7 +933,7 @@ MUTANTS = (
     ),
     Mutant(
         "never-rarer",
-        "agent/keeper",
+        "agent/keeper/loop",
         "        longer = min(self._stretch * 2, LONGEST_STRETCH)\n",
         "        longer = 1.0\n",
         "throttled keepers go on throttling the account",
@@ -941,15 +941,15 @@ MUTANTS = (
     ),
     Mutant(
         "table-unseen-once",
-        "agent/mending",
-        "        return at - self._unseen.setdefault(table, at) >= joining.UNMATCHED_SECONDS\n",
+        "agent/keeper/repair",
+        "        return at - self._unseen.setdefault(table, at) >= table_membership.UNMATCHED_SECONDS\n",
         "        return True\n",
         "a table that one stale read does not show is taken for deleted",
         PROMISES,
     ),
     Mutant(
         "ours-is-believed",
-        "ec2writes",
+        "operations/write_routes",
         "    switches = 0\n    while True:\n",
         "    switches = 0\n    if seen.target is not None and seen.target.id == eni:\n        return\n"
         "    while True:\n",
@@ -966,7 +966,7 @@ MUTANTS = (
     ),
     Mutant(
         "waits-unasked",
-        "waiting",
+        "model/waiting",
         "        go_on()  # outside of the lock: it is somebody else's code",
         "        pass",
         "nobody who waits for a condition can be ended",
@@ -974,7 +974,7 @@ MUTANTS = (
     ),
     Mutant(
         "pauses-unasked",
-        "waiting",
+        "model/waiting",
         "    while True:\n        go_on()\n        if seconds <= 0:",
         "    while True:\n        if seconds <= 0:",
         "a pause between attempts cannot be ended",
@@ -998,7 +998,7 @@ MUTANTS = (
     ),
     Mutant(
         "restart-appears",
-        "operations/addresses",
+        "operations/sync_addresses",
         "    return dealt is not None and dated != each.made",
         "    return dated != each.made",
         "a restart with no dates known takes working routes",
@@ -1006,7 +1006,7 @@ MUTANTS = (
     ),
     Mutant(
         "not-the-kernel",
-        "podnet/rtnetlink",
+        "edges/podnet/rtnetlink",
         "            if sender[0]:\n",
         "            if False:\n",
         "a pod's process passes for the kernel on our sockets",
@@ -1014,7 +1014,7 @@ MUTANTS = (
     ),
     Mutant(
         "torn-list",
-        "podnet/rtnetlink",
+        "edges/podnet/rtnetlink",
         "torn = torn or bool(flags & _DUMP_INTERRUPTED)",
         "torn = False",
         "a list that changed while it was read is taken for whole",
@@ -1030,7 +1030,7 @@ MUTANTS = (
     ),
     Mutant(
         "path-gone",
-        "agent/watch",
+        "agent/watch/watcher",
         "            if self._world.inode(each.netns) != each.inode:\n",
         "            if False:\n",
         "the watch's socket keeps the address of a pod busy that has ended",
@@ -1038,7 +1038,7 @@ MUTANTS = (
     ),
     Mutant(
         "pool-rule",
-        "podplan",
+        "rules/pod_routes",
         "rules += [PodRule(pool, table) for pool in pools]",
         "pass",
         "what comes from a pool behind the pod leaves through the cluster's network",
@@ -1046,7 +1046,7 @@ MUTANTS = (
     ),
     Mutant(
         "pool-throw",
-        "podplan",
+        "rules/pod_routes",
         "            for pool in pools\n",
         "            for pool in pools[:0]\n",
         "what is for a pool behind the pod goes round between pod and VPC",
@@ -1054,7 +1054,7 @@ MUTANTS = (
     ),
     Mutant(
         "linkless",
-        "podnet/tables",
+        "edges/podnet/tables",
         'found.kind != "unicast" and found.table == table',
         'found.kind == "unreachable" and found.table == table',
         "a pod keeps routes of ours whose interface is gone",
@@ -1062,7 +1062,7 @@ MUTANTS = (
     ),
     Mutant(
         "chain-delegates",
-        "validate",
+        "validate/report",
         "    yield from _delegates(document, path)\n",
         "",
         "a network inside Multus' own configuration is called ok",
@@ -1070,7 +1070,7 @@ MUTANTS = (
     ),
     Mutant(
         "chain-sbr",
-        "neighbours",
+        "validate/neighbours",
         '    "sbr": _sbr,\n',
         "",
         "a chain of which every ADD fails is called ok",
@@ -1078,15 +1078,15 @@ MUTANTS = (
     ),
     Mutant(
         "chain-types",
-        "neighbours",
-        "        yield from foreign.mistyped(plugin, path)\n",
+        "validate/neighbours",
+        "        yield from go_json.mistyped(plugin, path)\n",
         "",
         "a value that a plugin cannot read is called ok",
         "tests/chain/test_chain_judged.py",
     ),
     Mutant(
         "networks-reach",
-        "networks",
+        "validate/networks",
         "if reach is None or one.last > reach.last:",
         "if reach is None:",
         "of two networks with the same address none is warned of",
@@ -1158,7 +1158,7 @@ MUTANTS = (
     ),
     Mutant(
         "one-cause",
-        "doctor/view",
+        "doctor/report",
         "own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]",
         "own = [(check, f) for check, f in _of(found, severity)]",
         "fifteen warnings hide the error that explains them",
@@ -1166,7 +1166,7 @@ MUTANTS = (
     ),
     Mutant(
         "second-card",
-        "doctor/looks",
+        "doctor/probe",
         "PRIMARY if is_primary(eni) else",
         "PRIMARY if not eni.device_number else",
         "an ENI of another network card is judged by no check",
@@ -1174,7 +1174,7 @@ MUTANTS = (
     ),
     Mutant(
         "same-kind",
-        "sdk",
+        "edges/ec2/sessions",
         "return type(e)(**e.kwargs)",
         'return CredentialRetrievalError(provider="our own", error_msg=str(e))',
         "who asks second is told that credentials are missing, where nobody could be reached",

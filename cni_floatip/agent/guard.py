@@ -17,13 +17,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .. import podnet
-from ..claims import Claim, State
-from ..errors import CniError
-from ..model import Attachment, Link
-from ..podnet import forwarding, guard, hostuse
-from ..world import World
-from .counts import Counts
+from ..edges import podnet
+from ..edges.podnet import forwarding, guard, hostuse
+from ..model.claim import Claim, State
+from ..model.errors import CniError
+from ..model.values import Attachment, Link
+from ..operations.world import World
+from .observe.recorder import Counts
 
 COVERED_SECONDS = 30.0
 """For how long a link of the host that was found guarded is taken to be so when another pod comes to it."""

@@ -20,36 +20,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, host, imds, podnet
-from ..claims import Claim
-from ..errors import CniError, Ec2Error, TryAgain
-from ..model import Attachment, Node
-from ..nodeconf import NodeConf
-from ..request import Request
-from ..store import Store
-from ..world import World
-from . import aws, health, logs, status
-from .appearances import Appearances
-from .buckets import Priority
-from .calls import Calls, Ways
-from .crew import Crew
-from .earlier import end_abandoned, steady
+from .. import __version__
+from ..config.nodeconf import NodeConf
+from ..edges import host, imds, podnet
+from ..edges.store import Store
+from ..model.claim import Claim
+from ..model.errors import CniError, Ec2Error, TryAgain
+from ..model.values import Attachment, Node
+from ..operations.world import World
+from ..protocol.request import Request
+from .claim_cache import Memory
+from .ec2 import shared
+from .ec2.newest_add import Wishes
+from .ec2.ratelimit import Priority
 from .guard import Guard
-from .keeper import Keeper
-from .life import Life
-from .memory import Memory
+from .keeper.loop import Keeper
 from .metadata import Remembered
-from .metrics import Metrics
-from .pages import Pages
-from .podsides import PodSides
-from .redaction import redact
-from .server import Server
+from .observe import health, logs, status
+from .observe.http_server import Pages
+from .observe.metrics import Metrics
+from .observe.redaction import redact
+from .recovery import end_abandoned, steady
+from .server.handler import Calls, Ways
+from .server.server import Server
 from .spool import Spool
-from .watch import Watch
-from .wishes import Wishes
+from .supervisor import Life
+from .watch.history import Appearances
+from .watch.pod_sides import PodSides
+from .watch.watcher import Watch
+from .worker_pool import Crew
 
 if TYPE_CHECKING:
-    from .clientfiles import ClientFiles
+    from .client_files import ClientFiles
 
 OWN_SECONDS = 10.0
 """How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
@@ -109,7 +111,7 @@ class Agent:
         self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
         self.claims = Memory(store)
-        self.aws = aws.Warm(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
+        self.aws = shared.Warm(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
         self.metadata = Remembered(_connect, host.clock)
         self.world = self._world()
         self.since = self.world.now()
@@ -157,7 +159,7 @@ class Agent:
     def keep_client(self, bin_dir: Path, bundle: Path | None) -> None:
         """Keep the client in ``bin_dir`` in repair, once the agent runs."""
         from .. import installer  # not every agent needs it
-        from .clientfiles import ClientFiles
+        from .client_files import ClientFiles
 
         bundle = bundle or installer.default_bundle()
         install = functools.partial(installer.install_client, bin_dir, self.policy, bundle=bundle)
@@ -292,7 +294,7 @@ class Agent:
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
-    def _view(self, region: str, asked: Request, stop: Callable[[], str], until: float) -> aws.View:
+    def _view(self, region: str, asked: Request, stop: Callable[[], str], until: float) -> shared.View:
         urgent = Priority.ADD if asked.verb in ("ADD", "CHECK") else Priority.KEEPER
         return self.aws.view(
             region,
@@ -305,7 +307,7 @@ class Agent:
             dropped=lambda place: self.wishes.dropped(asked.attachment, place),
         )
 
-    def _watched(self, region: str, who: str, stop: Callable[[], str]) -> aws.View:
+    def _watched(self, region: str, who: str, stop: Callable[[], str]) -> shared.View:
         return self.aws.view(region, Priority.WATCH, stop, who=who)
 
     def _work_off_spool(self, attachment: Attachment) -> bool:

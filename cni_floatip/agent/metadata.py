@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .. import waiting
-from ..errors import TryAgain
-from ..model import Eni, Node
-from ..world import Metadata
+from ..model import waiting
+from ..model.errors import TryAgain
+from ..model.values import Eni, Node
+from ..operations.world import Metadata
 
 T = TypeVar("T")
 

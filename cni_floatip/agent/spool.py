@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import wire
-from ..errors import CniError
-from ..spooled import SUFFIX, Owner, owner_of
-from .counts import Counts
-from .logs import Log
+from ..edges.spool import SUFFIX, Owner, owner_of
+from ..model.errors import CniError
+from ..protocol import wire
+from .observe.logs import Log
+from .observe.recorder import Counts
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 30.0

@@ -15,16 +15,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import installer, operations, request, wire
-from ..claims import Claim, State
-from ..errors import CniError, IoFailure, TryAgain
-from ..model import Attachment, Link
-from ..nodeconf import NodeConf
-from ..spooled import SUFFIX
-from ..world import World
-from .appearances import NAME as APPEARANCES
-from .counts import NoCounts
+from .. import installer, operations
+from ..config.nodeconf import NodeConf
+from ..edges.spool import SUFFIX
+from ..model.claim import Claim, State
+from ..model.errors import CniError, IoFailure, TryAgain
+from ..model.values import Attachment, Link
+from ..operations.world import World
+from ..protocol import request, wire
+from .observe.recorder import NoCounts
 from .spool import Spool
+from .watch.history import NAME as APPEARANCES
 
 OF_DATA = ("claims", "corrupt", APPEARANCES, "lock")
 """What is ours in the data directory; the lock, which is held until then, last of all."""
@@ -194,8 +195,8 @@ def _who(claim: Claim) -> str:
 
 def _guarded() -> Iterator[Link]:
     """Yield this host's interfaces that have a metadata guard."""
-    from .. import podnet
-    from ..podnet import guard
+    from ..edges import podnet
+    from ..edges.podnet import guard
 
     for index, _ in socket.if_nameindex():
         with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
@@ -205,7 +206,7 @@ def _guarded() -> Iterator[Link]:
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
     """Take the metadata guards off this host's interfaces, their table, and the rules about forwarding."""
-    from ..podnet import forwarding, guard
+    from ..edges.podnet import forwarding, guard
 
     for link in _guarded():
         try:

@@ -10,7 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ..errors import IoFailure
+from ..model.errors import IoFailure
 
 EPILOG = """\
 exit status: 0 nothing wrong (warnings do not count), 1 something is, 2 the command line is not understood

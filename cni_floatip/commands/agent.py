@@ -33,8 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _agent(options: argparse.Namespace) -> int:
-    from .. import nodeconf
     from ..agent import main as agent
+    from ..config import nodeconf
 
     return agent.run(
         options.config or nodeconf.path(os.environ),

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from ..documents import printable
+from ..config.strict_json import printable
 from . import add_data_dir, command, see_through
 
 
@@ -25,18 +25,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from .. import direct, listing, nodeconf, spooled
-    from ..store import Store
+    from .. import direct
+    from ..config import nodeconf
+    from ..edges import spool
+    from ..edges.store import Store
+    from . import claims_table
 
     policy = None if options.data_dir else nodeconf.load_forgivingly(os.environ, direct.log)
     directory = policy.data_dir if policy else options.data_dir
     see_through(directory, named=bool(options.data_dir))
     claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()
-    files = spooled.waiting(policy.spool_dir) if policy else {}
+    files = spool.waiting(policy.spool_dir) if policy else {}
     if options.json:
-        sys.stdout.write(json.dumps(listing.document(claims, problems, files), indent=2) + "\n")
+        sys.stdout.write(json.dumps(claims_table.document(claims, problems, files), indent=2) + "\n")
     else:
-        sys.stdout.write(listing.table(claims) if claims else "no claims\n")
-        sys.stdout.write("".join(f"{printable(told)}\n" for told in spooled.told(claims, files)))
+        sys.stdout.write(claims_table.table(claims) if claims else "no claims\n")
+        sys.stdout.write("".join(f"{printable(told)}\n" for told in spool.told(claims, files)))
         sys.stderr.write("".join(f"floatipctl: {problem}\n" for problem in problems))
     return 1 if problems else 0

@@ -55,11 +55,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..doctor import view
+    from ..doctor import report as view
     from ..doctor.checks import CHECKS
     from ..doctor.finding import Severity
-    from ..doctor.looks import Looks
-    from ..doctor.side_by_side import examine
+    from ..doctor.probe import Looks
+    from ..doctor.runner import examine
 
     shown = sys.stderr.isatty()
 

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 
-from ..errors import TryAgain
+from ..model.errors import TryAgain
 from . import add_data_dir, command, see_through
 
 
@@ -28,8 +28,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from .. import direct, listing, nodeconf, operations, spooled
-    from ..nodeconf import NodeConf
+    from .. import direct, operations
+    from ..config import nodeconf
+    from ..config.nodeconf import NodeConf
+    from ..edges import spool
+    from . import claims_table
 
     policy = NodeConf.load(nodeconf.path(os.environ))
     policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
@@ -45,11 +48,11 @@ def _gc(options: argparse.Namespace) -> int:
         before, _ = world.claims.all()
         told = operations.collect(world, dry_run=options.dry_run)
         after, _ = world.claims.all()
-    waiting = spooled.told(after, spooled.waiting(policy.spool_dir))
+    waiting = spool.told(after, spool.waiting(policy.spool_dir))
     lines = [
         *told,
         *waiting,
-        *(listing.pending(before) if options.dry_run else listing.changes(before, after)),
+        *(claims_table.pending(before) if options.dry_run else claims_table.changes(before, after)),
     ]
     sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
-    return 1 if not options.dry_run and any(listing.is_left(claim) for claim in after) else 0
+    return 1 if not options.dry_run and any(claims_table.is_left(claim) for claim in after) else 0

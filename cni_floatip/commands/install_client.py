@@ -41,8 +41,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _install_client(options: argparse.Namespace) -> int:
-    from .. import installer, nodeconf
-    from ..nodeconf import NodeConf
+    from .. import installer
+    from ..config import nodeconf
+    from ..config.nodeconf import NodeConf
 
     policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     bundle = Path(options.bundle) if options.bundle else None

@@ -45,20 +45,23 @@ def _interval(text: str) -> float:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .. import asking, direct, nodeconf, spooled, statusview
-    from ..errors import IoFailure, TryAgain
+    from .. import direct
+    from ..config import nodeconf
+    from ..edges import agent_socket, spool
+    from ..model.errors import IoFailure, TryAgain
+    from . import status_view
 
     policy = None if options.socket else nodeconf.load_forgivingly(os.environ, direct.log)
     path = policy.socket_path if policy else options.socket
 
     def ask() -> dict[str, Any]:
         try:
-            return asking.status(path)
+            return agent_socket.status(path)
         except TryAgain as e:  # no agent: its DELs wait, and nobody else says so
             files: list[str] = []
             with contextlib.suppress(IoFailure):
-                found = spooled.waiting(policy.spool_dir) if policy else {}
+                found = spool.waiting(policy.spool_dir) if policy else {}
                 files = [file for own in found.values() for file in own]
-            raise TryAgain(f"{e}; {spooled.sentence(files)}" if files else str(e)) from e
+            raise TryAgain(f"{e}; {spool.sentence(files)}" if files else str(e)) from e
 
-    return statusview.write_status(ask, options.watch, as_json=options.json)
+    return status_view.write_status(ask, options.watch, as_json=options.json)

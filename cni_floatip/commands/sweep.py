@@ -13,7 +13,7 @@ from . import add_config, command, see_through
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..model import Network
+    from ..model.values import Network
     from ..operations.sweep import Outcome, Sees, Swept
 
 
@@ -50,8 +50,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from .. import cidr, direct, nodeconf
-    from ..nodeconf import NodeConf
+    from .. import direct
+    from ..config import nodeconf
+    from ..config.nodeconf import NodeConf
+    from ..model import cidr
     from ..operations.sweep import Outcome, sweep
 
     try:
@@ -86,13 +88,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _ec2(roles: Mapping[str, str]) -> Callable[[str], Sees]:
-    from .. import vpc
+    from ..edges.ec2 import client
 
     clients: dict[str, Sees] = {}
 
     def ec2(region: str) -> Sees:
         where = os.environ.get("AWS_REGION") or region
-        return clients.setdefault(where, vpc.Vpc(where, roles))
+        return clients.setdefault(where, client.Vpc(where, roles))
 
     return ec2
 

@@ -47,8 +47,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _uninstall(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from .. import direct, nodeconf
+    from .. import direct
     from ..agent import uninstall
+    from ..config import nodeconf
 
     environ = dict(os.environ)
     if options.config:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..documents import printable
+from ..config.strict_json import printable
 from . import command
 
 if TYPE_CHECKING:
-    from .. import validate
+    from ..validate import report as validate
 
 
 NEXT_STEP = (
@@ -68,7 +68,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from .. import cidr, validate
+    from ..model import cidr
+    from ..validate import report as validate
 
     try:
         vpc_cidrs = [cidr.read(text) for text in options.vpc_cidr]
@@ -91,7 +92,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _texts(names: Sequence[str], reports: list[validate.Report]) -> Iterator[tuple[str, bytes]]:
     """Yield each file with what is in it; one that cannot be read gets its report."""
-    from .. import validate
+    from ..validate import report as validate
 
     for name in names:
         file = "standard input" if name == "-" else name

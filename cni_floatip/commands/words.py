@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Never
 
-from ..errors import short
+from ..model.errors import short
 
 ALIKE = 0.6
 _VALUE = re.compile(r"^-(\d+|\d*\.\d+)?$| ")

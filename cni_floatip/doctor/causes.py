@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Ec2Error, Ec2Fault
+from ..model.errors import Ec2Error, Ec2Fault
 
 NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError")
 """What botocore raises where there is nothing to sign with; a token file that is missing is an OSError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..model import Network, Place
+from ..model.values import Network, Place
 
 NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
 """The tag by which VPC CNI leaves an ENI alone."""

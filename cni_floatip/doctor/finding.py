@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..errors import Ec2Error, Ec2Fault
+from ..model.errors import Ec2Error, Ec2Fault
 from .causes import explained_by
 
 

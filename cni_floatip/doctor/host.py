@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from ..errors import CniError, IoFailure
-from ..model import Link
-from ..podnet import guard, link_by_mac, namespace
+from ..edges.podnet import guard, link_by_mac, namespace
+from ..model.errors import CniError, IoFailure
+from ..model.values import Link
 
 METADATA = ("169.254.169.254", "fd00:ec2::254")
 NAMESPACES = Path("/run/netns")

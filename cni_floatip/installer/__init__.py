@@ -13,14 +13,14 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import CniError, IoFailure
-from ..nodeconf import NodeConf
-from . import disk, interpreters
-from .disk import NAME, DeadMount
-from .removal import remove_client
-from .rendering import first_line, recipe, render
-from .standing import Anothers, Installed, Unsound, look, signature
-from .trial import try_out
+from ..config.nodeconf import NodeConf
+from ..model.errors import CniError, IoFailure
+from . import files, interpreters
+from .files import NAME, DeadMount
+from .installed import Anothers, Installed, Unsound, look, signature
+from .remove import remove_client
+from .render import first_line, recipe, render
+from .smoke_test import try_out
 
 __all__ = [
     "NAME",
@@ -65,15 +65,15 @@ def install_client(
     """
     path = bin_dir / NAME
     try:
-        with disk.alone_in(bin_dir):
-            disk.remove_temporary(bin_dir)
+        with files.alone_in(bin_dir):
+            files.remove_temporary(bin_dir)
             former = _sound(bin_dir)
             stays = former and (only_unsound or _is_wanted(former, policy, interpreter, bundle))
             if not (stays and _works(path)):
                 _replace(bin_dir, former, policy, interpreter, bundle)
             interpreters.remove_superseded(bin_dir, look(bin_dir).version)
     except OSError as e:
-        raise disk.failure(path, e) from e
+        raise files.failure(path, e) from e
     except Unsound as e:  # right after it worked: somebody else is at work here
         raise IoFailure(f"cannot install {path}: {e}") from e
     return path
@@ -105,7 +105,7 @@ def _works(client: Path) -> bool:
 def _replace(
     bin_dir: Path, former: Installed | None, policy: NodeConf, interpreter: str, bundle: Path | None
 ) -> None:
-    disk.refuse_read_only(bin_dir)
+    files.refuse_read_only(bin_dir)
     if not bundle:
         _put_client(bin_dir, former, policy, interpreter or default_interpreter())
         return
@@ -117,7 +117,7 @@ def _replace(
 
 def _put_client(bin_dir: Path, former: Installed | None, policy: NodeConf, interpreter: str) -> None:
     path = bin_dir / NAME
-    new = disk.put(path, render(policy, interpreter))
+    new = files.put(path, render(policy, interpreter))
     try:
         try_out(new)
         interpreters.superseded_now(bin_dir, former.version if former else "")
@@ -136,17 +136,17 @@ def _refuse_unnameable(bin_dir: Path, interpreter: Path) -> None:
 
 def _switch(new: Path, path: Path) -> None:
     """Let ``path`` be the new file. If it does not work there, what was there is put back."""
-    former = disk.keep_former(path)
+    former = files.keep_former(path)
     try:
         new.replace(path)
-        disk.sync(path.parent)
+        files.sync(path.parent)
         try_out(path)
     except (OSError, CniError):
         if former:
             former.replace(path)
         else:
             path.unlink(missing_ok=True)
-        disk.sync(path.parent)
+        files.sync(path.parent)
         raise
     finally:
         if former:

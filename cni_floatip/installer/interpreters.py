@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
-from ..errors import CniError, IoFailure
-from . import disk
+from ..model.errors import CniError, IoFailure
+from . import files
 
 BUNDLE = Path("/usr/libexec/floatip")
 """Where the image has the node bundle: an interpreter that needs nothing of its host."""
@@ -37,12 +37,12 @@ def placed(path: Path, bundle: Path) -> Iterator[None]:
     try:
         for each in directories:
             each.mkdir(exist_ok=True)
-            if stat.S_IMODE(each.stat().st_mode) != disk.MODE:  # whatever the umask took away
-                each.chmod(disk.MODE)
+            if stat.S_IMODE(each.stat().st_mode) != files.MODE:  # whatever the umask took away
+                each.chmod(files.MODE)
         if not _is_whole(path, bundle):
-            disk.write(path, _read(bundle))
+            files.write(path, _read(bundle))
         for each in (*reversed(directories), path.parent.parent.parent):
-            disk.sync(each)
+            files.sync(each)
         yield
     except (OSError, CniError):
         for each in reversed(made):
@@ -55,7 +55,7 @@ def placed(path: Path, bundle: Path) -> Iterator[None]:
 def _is_whole(path: Path, bundle: Path) -> bool:
     try:
         mode = path.lstat().st_mode  # a link leads elsewhere on the host than in our container
-        return mode == stat.S_IFREG | disk.MODE and disk.digest(path) == disk.digest(bundle / PYTHON)
+        return mode == stat.S_IFREG | files.MODE and files.digest(path) == files.digest(bundle / PYTHON)
     except OSError:
         return False
 
@@ -63,10 +63,10 @@ def _is_whole(path: Path, bundle: Path) -> bool:
 def path_of(bin_dir: Path, bundle: Path) -> Path:
     """Return where the bundle's interpreter is, or will be. Raises IoFailure."""
     try:
-        found = disk.digest(bundle / PYTHON)
+        found = files.digest(bundle / PYTHON)
     except OSError as e:
         raise _no_bundle(bundle, e) from e
-    return bin_dir / disk.VERSIONS / f"{__version__}-{found[:12]}" / PYTHON
+    return bin_dir / files.VERSIONS / f"{__version__}-{found[:12]}" / PYTHON
 
 
 def _read(bundle: Path) -> bytes:
@@ -80,7 +80,7 @@ def superseded_now(bin_dir: Path, version: str) -> None:
     """Say that a version is about to be superseded: its time begins now."""
     if version:
         with contextlib.suppress(OSError):
-            os.utime(bin_dir / disk.VERSIONS / version)
+            os.utime(bin_dir / files.VERSIONS / version)
 
 
 def remove_superseded(bin_dir: Path, current: str) -> list[str]:
@@ -94,14 +94,14 @@ def remove_superseded(bin_dir: Path, current: str) -> list[str]:
                 removed.append(directory.name)
     if not current:
         with contextlib.suppress(OSError):
-            (bin_dir / disk.VERSIONS).rmdir()
+            (bin_dir / files.VERSIONS).rmdir()
     return removed
 
 
 def versions(bin_dir: Path) -> Iterator[Path]:
     """Yield the versioned directories."""
     with contextlib.suppress(OSError):
-        yield from (each for each in sorted((bin_dir / disk.VERSIONS).iterdir()) if each.is_dir())
+        yield from (each for each in sorted((bin_dir / files.VERSIONS).iterdir()) if each.is_dir())
 
 
 def is_running(path: Path) -> bool:

@@ -12,26 +12,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..claims import Claim, State
-from ..ec2writes import Seen, repeated, take
-from ..errors import (
-    CniError,
-    Ec2Error,
-    Ec2Fault,
-    IoFailure,
-    PodNetworkFailure,
-    TryAgain,
-    raise_any,
-)
-from ..model import Place, PodRoute, PodRule
-from ..netconf import NetConf
-from ..request import Request
-from ..waiting import unless
-from ..world import PodNet, Vpc, World
-from .leftovers import work_off
+from ..config.netconf import NetConf
+from ..model.claim import Claim, State
+from ..model.errors import CniError, Ec2Error, Ec2Fault, IoFailure, PodNetworkFailure, TryAgain, raise_any
+from ..model.values import Place, PodRoute, PodRule
+from ..model.waiting import unless
+from ..protocol.request import Request
+from .backlog import work_off
+from .locate import Site, View, bring_up, judge_site, locate, look
 from .plan import Asked, plan
 from .release import attachment_lock, place_lock, release
-from .site import Site, View, bring_up, judge_site, locate, look
+from .world import PodNet, Vpc, World
+from .write_routes import Seen, repeated, take
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..claims import Claim
-from ..ec2writes import repeated
-from ..errors import CniError, Ec2Error, NotAsClaimed, short
-from ..model import Place, RouteTable
-from ..netconf import NetConf
-from ..request import Request
-from ..result import PrevResult
-from ..world import Vpc, World
-from .podside import differences
+from ..config.netconf import NetConf
+from ..model.claim import Claim
+from ..model.errors import CniError, Ec2Error, NotAsClaimed, short
+from ..model.values import Place, RouteTable
+from ..protocol.request import Request
+from ..protocol.result import PrevResult
+from .pod_side import differences
+from .world import Vpc, World
+from .write_routes import repeated
 
 CHECK_SECONDS = 20.0
 SETTLE_SECONDS = 15.0

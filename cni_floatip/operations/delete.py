@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
-from ..claims import Claim, State
-from ..errors import CniError, IoFailure
-from ..model import Place
-from ..request import Request, ifname_faults
-from ..world import World
-from .leftovers import resolve, work_off
+from ..model.claim import Claim, State
+from ..model.errors import CniError, IoFailure
+from ..model.values import Place
+from ..protocol.request import Request, ifname_faults
+from .backlog import resolve, work_off
 from .release import attachment_lock, live_claims, release
+from .world import World
 
 DEL_SECONDS = 4.5
 """After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..claims import Claim
-from ..errors import CniError, InvalidConfig, raise_any, short
-from ..request import Request
-from ..world import World
+from ..model.claim import Claim
+from ..model.errors import CniError, InvalidConfig, raise_any, short
+from ..protocol.request import Request
+from .backlog import work_off
 from .delete import end
-from .leftovers import work_off
 from .release import attachment_lock
+from .world import World
 
 GC_SECONDS = 60.0
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")

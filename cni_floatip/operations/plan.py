@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .. import decide, podplan
-from ..claims import Claim, ClaimedRoute, State
-from ..documents import show
-from ..errors import CniError, InvalidConfig, PolicyRefused, raise_any
-from ..model import MAIN_TABLE, Place
-from ..netconf import OWN_KEYS, NetConf, tags_match
-from ..request import Request
-from ..result import PrevResult
-from ..world import PodNet, World
-from .site import Site, View
+from ..config.netconf import OWN_KEYS, NetConf, tags_match
+from ..config.strict_json import show
+from ..model.claim import Claim, ClaimedRoute, State
+from ..model.errors import CniError, InvalidConfig, PolicyRefused, raise_any
+from ..model.values import MAIN_TABLE, Place
+from ..protocol.request import Request
+from ..protocol.result import PrevResult
+from ..rules import destinations
+from ..rules import pod_routes as podplan
+from .locate import Site, View
+from .world import PodNet, World
 
 KEPT = ("cniVersion", "type", *OWN_KEYS)
 """Keys of a configuration that are read after the call is over: what others wrote beside is of any size."""
@@ -47,8 +48,8 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     judges: tuple[Callable[[], None], ...] = (
         lambda: refuse_too_many(world, asked),
         lambda: refuse_chosen_addresses(world, request),
-        lambda: decide.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
-        lambda: decide.refuse_tables(view.tables, view.wants, world.policy),
+        lambda: destinations.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
+        lambda: destinations.refuse_tables(view.tables, view.wants, world.policy),
         lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
         lambda: refuse_host_device(world, site),

@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
-from .. import decide
-from ..claims import Claim, ClaimedRoute, State
-from ..ec2writes import FRESH_SECONDS, Patience, table_at
-from ..errors import Ec2Error, Ec2Fault, TryAgain, raise_any
-from ..model import Attachment, Place, RouteTable
-from ..nodeconf import NodeConf
-from ..waiting import always, unless
-from ..world import Vpc, World
+from ..config.nodeconf import NodeConf
+from ..model.claim import Claim, ClaimedRoute, State
+from ..model.errors import Ec2Error, Ec2Fault, TryAgain, raise_any
+from ..model.values import Attachment, Place, RouteTable
+from ..model.waiting import always, unless
+from ..rules import destinations
+from .world import Vpc, World
+from .write_routes import FRESH_SECONDS, Patience, table_at
 
 AT_ONCE = 8
 """How many routes are looked at and deleted side by side."""
@@ -145,17 +145,17 @@ def _release_route(
                 target = table.routes.get(place.destination)
                 able = partial(_is_able, world.policy, table, place, here)
                 if target is None and route.successor:
-                    return _hand_over(world, vpc, route, decide.heir(claim, place, others, able))
-                what = decide.release(target, claim, place, others, here, able)
-                if what is decide.Release.LEAVE or _is_kept(world, claim, place):
+                    return _hand_over(world, vpc, route, destinations.heir(claim, place, others, able))
+                what = destinations.release(target, claim, place, others, here, able)
+                if what is destinations.Release.LEAVE or _is_kept(world, claim, place):
                     return gone
-                heir = decide.heir(claim, place, others, able)
+                heir = destinations.heir(claim, place, others, able)
                 in_time()
                 _is_fresh(world, place, read_at)
                 if not queued:  # never waited for with the place locked: an ADD may want it
                     vpc.turn("DeleteRoute", place, route.account, world.clock())
                     _is_fresh(world, place, read_at)
-                if what is decide.Release.HAND_OVER:
+                if what is destinations.Release.HAND_OVER:
                     route = replace(route, successor=heir.eni if heir else "")
                     record.put([route])  # before the delete: a crash must not leave the heir without
                 vpc.delete(place, route.account)

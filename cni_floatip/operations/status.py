@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..errors import CniError, IoFailure, NotAvailable
-from ..world import World
+from ..model.errors import CniError, IoFailure, NotAvailable
+from .world import World
 
 STATUS_SECONDS = 0.15
 

@@ -17,12 +17,12 @@ from enum import Enum
 from functools import partial
 from typing import Protocol, TypeVar
 
-from .. import cidr
-from ..ec2writes import FRESH_SECONDS, Patience, repeated, table_now
-from ..errors import Ec2Error, Ec2Fault, PolicyRefused
-from ..model import Network, Place, RouteTable, Target
-from ..nodeconf import NodeConf, needs_exact_entry
-from ..world import Vpc, World
+from ..config.nodeconf import NodeConf, needs_exact_entry
+from ..model import cidr
+from ..model.errors import Ec2Error, Ec2Fault, PolicyRefused
+from ..model.values import Network, Place, RouteTable, Target
+from .world import Vpc, World
+from .write_routes import FRESH_SECONDS, Patience, repeated, table_now
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 cp -r "$src/cni_floatip" "$site/"
 # The descriptions of EC2 and STS as we call them, made from the botocore that is here.
-"$python" -m cni_floatip.ec2model
+"$python" -m cni_floatip.edges.ec2.service_model
 
 version=$("$python" -c 'import cni_floatip; print(cni_floatip.__version__)')
 if [ "$version" != "$1" ]; then

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cni_floatip.model import Address, Network, host_route
+from cni_floatip.model.values import Address, Network, host_route
 from lab.chain import PluginError
 from lab.client import Report
 from lab.demo.watch import Watch, Watched

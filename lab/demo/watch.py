@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cni_floatip.model import Address
+from cni_floatip.model.values import Address
 from lab.client import Probe, Report
 from lab.errors import LabError
 

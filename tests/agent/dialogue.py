@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from cni_floatip import wire
+from cni_floatip.protocol import wire
 
 
 class Dialogue:

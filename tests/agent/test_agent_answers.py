@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import host, wire
-from cni_floatip.agent.calls import Calls, Ways
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.handed import Handed
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.memory import Memory
-from cni_floatip.agent.talk import Talk
-from cni_floatip.errors import CniError, InvalidNetns, PodNetworkFailure
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.store import Store
-from cni_floatip.world import World, in_a_thread
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.server.connection import Talk
+from cni_floatip.agent.server.handler import Calls, Ways
+from cni_floatip.agent.server.netns_fd import Handed
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges import host
+from cni_floatip.edges.store import Store
+from cni_floatip.model.errors import CniError, InvalidNetns, PodNetworkFailure
+from cni_floatip.operations.world import World, in_a_thread
+from cni_floatip.protocol import wire
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
 CONFIG = b'{"cniVersion": "1.0.0", "name": "n", "prevResult": {}}'

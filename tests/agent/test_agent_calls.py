@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.claims import Claim
-from cni_floatip.store import Store
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
 from lab.node import Node
 from lab.world import Lab
 from tests.agent.dialogue import Dialogue, ask, call

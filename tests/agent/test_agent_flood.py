@@ -13,8 +13,8 @@ import pytest
 from bench import running
 from bench.running import Ran
 from bench.scene import ENI, Pod, Scene
-from cni_floatip.agent.aws import CONNECTIONS
-from cni_floatip.agent.crew import MOST
+from cni_floatip.agent.ec2.shared import CONNECTIONS
+from cni_floatip.agent.worker_pool import MOST
 from tests.conftest import require
 
 SECONDS = 12

@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import wire
-from cni_floatip.agent import life as life_module
 from cni_floatip.agent import main
-from cni_floatip.agent.earlier import ended_by_restart
-from cni_floatip.agent.life import Life
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.errors import TryAgain
-from cni_floatip.model import Attachment as Named
-from cni_floatip.model import Place as Cell
-from cni_floatip.model import PodIdentity
-from cni_floatip.store import Store
+from cni_floatip.agent import supervisor as life_module
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.agent.supervisor import Life
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Attachment as Named
+from cni_floatip.model.values import Place as Cell
+from cni_floatip.model.values import PodIdentity
+from cni_floatip.protocol import wire
 from lab.node import Node
 from lab.world import Lab
 from tests.agent.dialogue import Dialogue, ask, call

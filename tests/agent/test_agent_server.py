@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import wire
-from cni_floatip.agent import server as the_server
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.server import Server
-from cni_floatip.agent.talk import Talk
-from cni_floatip.errors import IoFailure
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.server import server as the_server
+from cni_floatip.agent.server.connection import Talk
+from cni_floatip.agent.server.server import Server
+from cni_floatip.model.errors import IoFailure
+from cni_floatip.protocol import wire
 from tests.agent.dialogue import Dialogue, ask
 
 ADD = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1"}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import wire
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.logs import Lines, Log
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.spool import MOST_ASIDE, Spool
-from cni_floatip.errors import DecodeFailure
+from cni_floatip.model.errors import DecodeFailure
+from cni_floatip.protocol import wire
 
 DEL = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
 CONFIG = b'{"cniVersion": "1.0.0", "name": "floating"}'

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import request, validate
-from cni_floatip.agent import status
-from cni_floatip.claims import State
-from cni_floatip.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
-from cni_floatip.netconf import OWN_KEYS
-from cni_floatip.nodeconf import Limits, NodeConf
+from cni_floatip.agent.observe import status
+from cni_floatip.config.netconf import OWN_KEYS
+from cni_floatip.config.nodeconf import Limits, NodeConf
+from cni_floatip.model.claim import State
+from cni_floatip.model.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
+from cni_floatip.protocol import request
+from cni_floatip.validate import report as validate
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.watch.scene_watched import ENI_MAC, Place
 

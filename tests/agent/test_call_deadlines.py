@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import wire
-from cni_floatip.agent.aws import Warm
-from cni_floatip.agent.buckets import Priority
-from cni_floatip.agent.calls import Calls, Ways
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.talk import Talk
-from cni_floatip.agent.turns import Action
-from cni_floatip.world import in_a_thread
+from cni_floatip.agent.ec2.ratelimit import Priority
+from cni_floatip.agent.ec2.request_queue import Action
+from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.server.connection import Talk
+from cni_floatip.agent.server.handler import Calls, Ways
+from cni_floatip.operations.world import in_a_thread
+from cni_floatip.protocol import wire
 from tests.keeper.simulated import POLICY, REGION
 from tests.keeper.whole import WholeCluster
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent import logs
-from cni_floatip.agent.buckets import Priority
-from cni_floatip.agent.ends import PATH_SECONDS, Ends
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.ec2.ratelimit import Priority
+from cni_floatip.agent.ec2.request_queue import Action
 from cni_floatip.agent.main import Agent
-from cni_floatip.agent.memory import Memory
-from cni_floatip.agent.talk import Talk
-from cni_floatip.agent.turns import Action
-from cni_floatip.claims import Claim
-from cni_floatip.errors import TryAgain
-from cni_floatip.model import Attachment, PodIdentity
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.request import Request
-from cni_floatip.store import Store
+from cni_floatip.agent.observe import logs
+from cni_floatip.agent.server.cancellation import PATH_SECONDS, Ends
+from cni_floatip.agent.server.connection import Talk
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Attachment, PodIdentity
+from cni_floatip.protocol.request import Request
 
 WHO = Attachment("net", "c1", "net1")
 ADD = Request("ADD", "1.0.0", WHO, "/run/netns/web", {}, PodIdentity("core", "web", "uid"))
@@ -111,7 +111,7 @@ def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(scene: Scene)
 
 
 def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("cni_floatip.waiting.STEP_SECONDS", 60.0)
+    monkeypatch.setattr("cni_floatip.model.waiting.STEP_SECONDS", 60.0)
     policy = NodeConf.parse({"dataDir": str(tmp_path / "data"), "spoolDir": str(tmp_path / "spool")})
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     agent = Agent(policy, logs.Log({}, logs.Lines("error", "json", Nowhere())), store)

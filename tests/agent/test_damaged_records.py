@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import listing, statusview
-from cni_floatip.agent import status
-from cni_floatip.agent.memory import Memory
-from cni_floatip.claims import Claim
-from cni_floatip.store import Store
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.observe import status
+from cni_floatip.commands import claims_table, status_view
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
 from tests.agent.mutations import Mutator, paths
 
 DOCUMENT: dict[str, Any] = {
@@ -96,10 +96,10 @@ def used(claim: Claim) -> None:
     """Do with a claim what the agent does with what it has read."""
     assert Claim.parse(json.loads(json.dumps(claim.document()))) == claim
     assert claim.live or claim.state or claim.watches or claim.settled or claim.attachment
-    listing.table([claim])
-    listing.document([claim], [], {})
+    claims_table.table([claim])
+    claims_table.document([claim], [], {})
     found = status.document(status.Facts("1", 1, 0.0), [claim], [], {}, lambda *_: None, now=1.0, clock=1.0)
-    statusview.text(json.loads(json.dumps(found)))
+    status_view.text(json.loads(json.dumps(found)))
     assert sorted([claim, claim], key=lambda each: each.created)
     assert {claim.attachment: {route.place for route in claim.routes}}
 

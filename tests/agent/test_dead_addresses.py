@@ -22,8 +22,8 @@ pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
 
 WEB, OTHER = "192.168.0.2", "192.168.0.3"
 HASTENED = {
-    "cni_floatip.agent.outages.STALE_SECONDS": 0.5,  # EC2 here is never stale
-    "cni_floatip.keeping.HELD_PATIENCE": 0.5,
+    "cni_floatip.agent.observe.outages.STALE_SECONDS": 0.5,  # EC2 here is never stale
+    "cni_floatip.rules.reconcile.HELD_PATIENCE": 0.5,
 }
 
 

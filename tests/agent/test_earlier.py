@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.earlier import dated, end_abandoned, steady
-from cni_floatip.agent.memory import Memory
-from cni_floatip.claims import Claim, State
-from cni_floatip.errors import IoFailure
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.recovery import dated, end_abandoned, steady
+from cni_floatip.model.claim import Claim, State
+from cni_floatip.model.errors import IoFailure
 from tests.keeper.simulated import Cluster, SimulatedNode
 
 GRACE = 60

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from cni_floatip.agent.flights import GATHER_SECONDS, Flights
-from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, Flights
+from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 
 
 class Reader:
@@ -43,7 +43,7 @@ def reader():
 @pytest.fixture
 def patient(monkeypatch):
     """Who asks later has all the time to do so."""
-    monkeypatch.setattr("cni_floatip.agent.flights.GATHER_SECONDS", 60)
+    monkeypatch.setattr("cni_floatip.agent.ec2.singleflight.GATHER_SECONDS", 60)
 
 
 def going(flights, reader, urgency=0, stop=lambda: "", turn=lambda: None):

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent import health, main
-from cni_floatip.agent.health import Health, Heartbeat, Once, running
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.metrics import Metrics
-from cni_floatip.agent.pages import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
-from cni_floatip.errors import IoFailure
-from cni_floatip.nodeconf import NodeConf, SocketAddress
-from cni_floatip.store import Store
+from cni_floatip.agent import main
+from cni_floatip.agent.observe import health
+from cni_floatip.agent.observe.health import Health, Heartbeat, Once, running
+from cni_floatip.agent.observe.http_server import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.metrics import Metrics
+from cni_floatip.config.nodeconf import NodeConf, SocketAddress
+from cni_floatip.edges.store import Store
+from cni_floatip.model.errors import IoFailure
 
 ANY = SocketAddress("127.0.0.1", 0)
 

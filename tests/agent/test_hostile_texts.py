@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.logs import LOOKED_AT, Lines, Log, Seldom
-from cni_floatip.agent.redaction import redact
-from cni_floatip.errors import LONGEST
+from cni_floatip.agent.observe.logs import LOOKED_AT, Lines, Log, Seldom
+from cni_floatip.agent.observe.redaction import redact
+from cni_floatip.model.errors import LONGEST
 from tests.agent.test_agent_answers import Agent, Written
 
 UNITS = (
@@ -180,7 +180,7 @@ class Nothing:
         pass
 
     def __getattr__(self, name: str) -> Any:
-        from cni_floatip.errors import TryAgain
+        from cni_floatip.model.errors import TryAgain
 
         raise TryAgain("no metadata here")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_floatip.agent.logs import LONGEST, Descriptor, Log, Seldom, configure, take_over
-from cni_floatip.agent.redaction import redact
+from cni_floatip.agent.observe.logs import LONGEST, Descriptor, Log, Seldom, configure, take_over
+from cni_floatip.agent.observe.redaction import redact
 
 NOON = 1_700_000_000.25
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

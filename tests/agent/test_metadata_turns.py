@@ -10,7 +10,7 @@ import pytest
 
 from cni_floatip.agent import metadata
 from cni_floatip.agent.metadata import Remembered
-from cni_floatip.errors import TryAgain
+from cni_floatip.model.errors import TryAgain
 
 
 class Service:

@@ -5,12 +5,12 @@ import threading
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_floatip.agent.counts import Counts, NoCounts
-from cni_floatip.agent.metrics import MOST_ADDRESSES, Few, Metrics
-from cni_floatip.agent.outages import Address
-from cni_floatip.claims import Claim, State
-from cni_floatip.keeping import Outage
-from cni_floatip.model import Attachment, PodIdentity
+from cni_floatip.agent.observe.metrics import MOST_ADDRESSES, Few, Metrics
+from cni_floatip.agent.observe.outages import Address
+from cni_floatip.agent.observe.recorder import Counts, NoCounts
+from cni_floatip.model.claim import Claim, State
+from cni_floatip.model.values import Attachment, PodIdentity
+from cni_floatip.rules.reconcile import Outage
 
 
 @pytest.fixture

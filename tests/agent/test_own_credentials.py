@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import host
-from cni_floatip.agent.aws import Warm
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Place
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges import host
+from cni_floatip.model.errors import Ec2Error, Ec2Fault
+from cni_floatip.model.values import Place
 
 REGION = "eu-central-1"
 AWAY = "11 NOT_SENT"

@@ -7,9 +7,9 @@ from ipaddress import ip_network
 import pytest
 
 from cni_floatip.agent.metadata import ENI_SECONDS, Remembered
-from cni_floatip.errors import TryAgain
-from cni_floatip.imds import Metadata
-from cni_floatip.model import Eni, Node
+from cni_floatip.edges.imds import Metadata
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Eni, Node
 from lab.imds import Imds
 from lab.webserver import open_socket
 

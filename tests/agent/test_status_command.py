@@ -22,14 +22,16 @@ from typing import Any
 import pytest
 
 import cni_floatip
-from cni_floatip import asking, statusview, wire
-from cni_floatip.agent import status
-from cni_floatip.agent.podsides import Lost
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.errors import TryAgain
-from cni_floatip.keeping import Outage
-from cni_floatip.model import Attachment, Node, Place, PodIdentity, Target
-from cni_floatip.store import Problem
+from cni_floatip.agent.observe import status
+from cni_floatip.agent.watch.pod_sides import Lost
+from cni_floatip.commands import status_view
+from cni_floatip.edges import agent_socket
+from cni_floatip.edges.store import Problem
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Attachment, Node, Place, PodIdentity, Target
+from cni_floatip.protocol import wire
+from cni_floatip.rules.reconcile import Outage
 
 NOON = 1_700_000_000.0
 CLOCK = 5000.0
@@ -116,33 +118,33 @@ dddddddddddd  net1       192.168.0.2/24,192.168.0.9/32  -      -               g
 
 
 def test_a_line_for_each_route():
-    shown = statusview.text(document())
+    shown = status_view.text(document())
     assert shown == TABLE
-    assert statusview.wrong(document())
-    assert not statusview.wrong(document(outages=False))
+    assert status_view.wrong(document())
+    assert not status_view.wrong(document(outages=False))
 
 
 def test_what_wants_a_person_comes_first_and_counts():
     found = document(("no AWS credentials yet",), outages=False, spooled=2)
     found["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
-    assert statusview.text(found).splitlines()[:5] == [
+    assert status_view.text(found).splitlines()[:5] == [
         "agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: not ready",
         "  no AWS credentials yet",
         "  2 DELs in the spool",
         "  /x/1.json: unreadable",
         "",
     ]
-    assert statusview.wrong(found)
-    assert statusview.wrong(document(error="rtb-c: RouteLimitExceeded", outages=False))
-    assert "RouteLimitExceeded\n" in statusview.text(document(error="rtb-c: RouteLimitExceeded"))
+    assert status_view.wrong(found)
+    assert status_view.wrong(document(error="rtb-c: RouteLimitExceeded", outages=False))
+    assert "RouteLimitExceeded\n" in status_view.text(document(error="rtb-c: RouteLimitExceeded"))
 
 
 def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
     found = status.document(facts, [], [], {}, served, now=NOON, clock=CLOCK)
-    shown = statusview.text(found)
+    shown = status_view.text(found)
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
-    assert statusview.wrong(found)
+    assert status_view.wrong(found)
     assert found["agent"]["ready"]
 
 
@@ -153,14 +155,14 @@ def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
     found = status.document(facts, [held], [], {}, served, {held.attachment: lost}, now=NOON, clock=CLOCK)
     assert found["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
     line = "  core/upf-0 net1: since 2023-11-14T22:12:20Z: route 0.0.0.0/0 via 10.10.1.1 table 100 is missing"
-    assert statusview.text(found).splitlines()[1:3] == [f"{line}; no?carrier", ""]
-    assert statusview.wrong(found)
+    assert status_view.text(found).splitlines()[1:3] == [f"{line}; no?carrier", ""]
+    assert status_view.wrong(found)
     assert document()["claims"][0]["podLost"] is None
 
 
 def test_a_node_without_claims():
     found = status.document(status.Facts("1", 1, NOON), [], [], {}, served, now=NOON, clock=CLOCK)
-    assert statusview.text(found).endswith(": ready\n\nno claims\n")
+    assert status_view.text(found).endswith(": ready\n\nno claims\n")
 
 
 def test_the_document_is_json_and_says_all():
@@ -186,18 +188,18 @@ def test_bad_records_and_lost_ones_are_shown():
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
     found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, served, now=NOON, clock=CLOCK)
     assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
-    assert "routes unknown (its record was lost)\n" in statusview.text(found)
+    assert "routes unknown (its record was lost)\n" in status_view.text(found)
 
 
 def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
     found = {"version": 9, "agent": {}, "claims": [{"routes": [{}]}, {}], "more": 1}
-    assert statusview.text(found).startswith("agent -, pid -, since -: ready\n")
+    assert status_view.text(found).startswith("agent -, pid -, since -: ready\n")
 
 
 def test_names_do_not_steer_the_terminal():
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
     found = status.document(status.Facts("1", 1, NOON), [named], [], {}, served, now=NOON, clock=CLOCK)
-    assert "core/?]0;x??" in statusview.text(found)
+    assert "core/?]0;x??" in status_view.text(found)
 
 
 def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
@@ -205,18 +207,18 @@ def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
     gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
     seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
     found = status.document(status.Facts("1", 1, NOON), [gone], [], seen, served, now=NOON, clock=CLOCK)
-    assert not statusview.wrong(found)
-    assert "RequestLimitExceeded" not in statusview.text(found)
+    assert not status_view.wrong(found)
+    assert "RequestLimitExceeded" not in status_view.text(found)
     releasing = claim(ClaimedRoute(place("rtb-a"), State.RELEASING))
     found = status.document(status.Facts("1", 1, NOON), [releasing], [], seen, served, now=NOON, clock=CLOCK)
-    assert statusview.wrong(found)
+    assert status_view.wrong(found)
 
 
 def test_a_del_that_waits_is_said_with_its_file():
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
     found = status.document(facts, [held], [], {}, served, now=NOON, clock=CLOCK)
-    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in statusview.text(found)
+    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in status_view.text(found)
     assert found["claims"][0]["spooled"] == ["/spool/1.del"]
 
 
@@ -323,7 +325,7 @@ def test_an_answer_in_small_pieces(agent):
             sock.sendall(frames[at : at + 97])
 
     agent.answer = answer
-    assert asking.status(agent.path) == document()
+    assert agent_socket.status(agent.path) == document()
 
 
 def error_of(path: str) -> str:
@@ -368,7 +370,7 @@ def test_an_agent_that_hangs(agent):
     over = threading.Event()
     agent.answer = lambda sock: over.wait(20)
     with pytest.raises(TryAgain, match=r"has not answered in 0\.2 s"):
-        asking.status(agent.path, seconds=0.2)
+        agent_socket.status(agent.path, seconds=0.2)
     over.set()
 
 
@@ -440,14 +442,14 @@ def test_watching_into_a_file_appends_and_waits_for_an_agent_that_is_away():
         return answer
 
     out, sleep = io.StringIO(), Interrupted()
-    assert statusview.watch(ask, 5, as_json=False, out=out, sleep=sleep) == 0
+    assert status_view.watch(ask, 5, as_json=False, out=out, sleep=sleep) == 0
     assert out.getvalue() == f"{TABLE}\nfloatipctl: no node agent here\n\n{TABLE}"
     assert sleep.slept == [5, 5, 5]
 
 
 def test_watching_as_json_is_a_document_a_line():
     out = io.StringIO()
-    statusview.watch(document, 1, as_json=True, out=out, sleep=Interrupted())
+    status_view.watch(document, 1, as_json=True, out=out, sleep=Interrupted())
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [document()] * 3
 
 

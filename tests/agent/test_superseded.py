@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import operations, request
-from cni_floatip.agent.aws import Warm
-from cni_floatip.agent.buckets import Priority
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.turns import Action
-from cni_floatip.agent.wishes import Wishes
-from cni_floatip.errors import CniError, TryAgain
-from cni_floatip.model import Attachment, Target
+from cni_floatip import operations
+from cni_floatip.agent.ec2.newest_add import Wishes
+from cni_floatip.agent.ec2.ratelimit import Priority
+from cni_floatip.agent.ec2.request_queue import Action
+from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.model.errors import CniError, TryAgain
+from cni_floatip.model.values import Attachment, Target
+from cni_floatip.protocol import request
 from tests.keeper.simulated import FLOATING, POLICY, REGION
 from tests.keeper.whole import WholeCluster
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.agent.buckets import (
+from cni_floatip.agent.ec2.ratelimit import (
     MOST_REMEMBERED,
     PUBLISHED,
     REMEMBER_SECONDS,
@@ -22,8 +22,8 @@ from cni_floatip.agent.buckets import (
     Priority,
     Rate,
 )
-from cni_floatip.agent.turns import Action, Turns
-from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.agent.ec2.request_queue import Action, Turns
+from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from lab.ec2.throttle import Buckets, rate
 
 WRITE = "ReplaceRoute"

@@ -19,17 +19,19 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import operations, request, waiting
-from cni_floatip.agent.buckets import Priority
-from cni_floatip.agent.flights import Flights
-from cni_floatip.agent.memory import Memory
+from cni_floatip import operations
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.ec2.ratelimit import Priority
+from cni_floatip.agent.ec2.request_queue import Action, Turns
+from cni_floatip.agent.ec2.singleflight import Flights
 from cni_floatip.agent.metadata import Remembered
-from cni_floatip.agent.turns import Action, Turns
-from cni_floatip.ec2writes import repeated
-from cni_floatip.errors import CniError, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model import Attachment, Place
+from cni_floatip.edges.store import Store
+from cni_floatip.model import waiting
+from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model.values import Attachment, Place
 from cni_floatip.operations.release import attachment_lock, place_lock
-from cni_floatip.store import Store
+from cni_floatip.operations.write_routes import repeated
+from cni_floatip.protocol import request
 from tests.keeper.whole import WholeCluster, WholeNode
 
 ENDED = 1.0

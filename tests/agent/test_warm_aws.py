@@ -8,15 +8,15 @@ from ipaddress import ip_network
 
 import pytest
 
-from cni_floatip.agent.aws import SUBNET_SECONDS, Warm
-from cni_floatip.agent.buckets import UNSPENT_SECONDS, Priority
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.turns import Action
-from cni_floatip.errors import Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model import Place
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.sdk import Sdk, proxied_metadata, without_password
-from cni_floatip.vpc import Vpc
+from cni_floatip.agent.ec2.ratelimit import UNSPENT_SECONDS, Priority
+from cni_floatip.agent.ec2.request_queue import Action
+from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Warm
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges.ec2.client import Vpc
+from cni_floatip.edges.ec2.sessions import Sdk, proxied_metadata, without_password
+from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model.values import Place
 
 VIP = ip_network("192.168.0.2/32")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.config.nodeconf import NodeConf
 from tests.aws import policies
 from tests.aws.template import ALERTS, DUMMY, GIVEN, NODES, PSEUDO, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import doctor, sdk
+from cni_floatip import doctor
+from cni_floatip.edges.ec2 import sessions
 from lab.ec2.journal import Call
 from tests.aws import patterns
 from tests.aws.agents_at_work import GUEST, TAG, Played, playing
@@ -421,7 +422,7 @@ def test_every_document_is_explained(path) -> None:
 def test_the_session_has_the_name_that_the_owner_expects() -> None:
     trust = json.loads((SHIPPED / "owner-role-trust.json").read_text())
     name = trust["Statement"][0]["Condition"]["StringEquals"]["sts:RoleSessionName"]
-    assert f'RoleSessionName="{name}"' in inspect.getsource(sdk)
+    assert f'RoleSessionName="{name}"' in inspect.getsource(sessions)
 
 
 # -- the judge ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.validate import examine
+from cni_floatip.validate.report import examine
 from lab.chain import PluginError
 from lab.vpc import FLOATING, FLOATING6
 from lab.world import Lab

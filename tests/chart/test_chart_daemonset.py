@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from cni_floatip import schemas
 from cni_floatip.agent import main as agent
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.config import schemas
+from cni_floatip.config.nodeconf import NodeConf
 from tests.chart.rendered import CHART, LEAST, ROOT, having, manifest, render
 
 pytestmark = pytest.mark.needs("helm")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import cni_floatip
-from cni_floatip import schemas
+from cni_floatip.config import schemas
 from tests.chart.rendered import CHART, ROOT
 
 RENDER = runpy.run_path(str(ROOT / "install/render.py"), run_name="render")

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import yaml
 
-from cni_floatip import cidr
+from cni_floatip.model import cidr
 from tests.chart.rendered import CHART, LEAST, Refused, having, helm, render, without
 from tests.samples import sampled
 

@@ -8,9 +8,9 @@ import re
 import pytest
 import yaml
 
-from cni_floatip import validate
-from cni_floatip.cidr import read
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.cidr import read
+from cni_floatip.validate import report as validate
 from tests.aws.template import Stack
 from tests.chart.rendered import ROOT, helm, render
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cni_floatip import wire
+from cni_floatip.protocol import wire
 
 CONFIG = {"cniVersion": "1.0.0", "name": "floating", "type": "floatip"}
 Answering = Callable[["Heard", socket.socket], None]

@@ -9,7 +9,7 @@ import time
 import pytest
 from scripted_agent import dies, hangs, raw, replies, says
 
-from cni_floatip import wire
+from cni_floatip.protocol import wire
 
 CODES = {"ADD": 11, "CHECK": 11, "GC": 11, "STATUS": 50}
 VERBS = (*CODES, "DEL")

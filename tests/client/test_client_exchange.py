@@ -9,8 +9,9 @@ import os
 import pytest
 from scripted_agent import CONFIG, dripping, replies, says
 
-from cni_floatip import __version__, wire
-from cni_floatip.documents import load_json
+from cni_floatip import __version__
+from cni_floatip.config.strict_json import load_json
+from cni_floatip.protocol import wire
 
 RESULT = '{"cniVersion": "1.0.0", "dns": {"domain": "grün"}}\n'.encode()
 ERROR = b'{"cniVersion": "1.0.0", "code": 7, "msg": "no"}\n'

@@ -14,8 +14,9 @@ import pytest
 from scripted_agent import replies
 
 import cni_floatip
-from cni_floatip import client, plugin, wire
-from cni_floatip.versions import SUPPORTED
+from cni_floatip import client, plugin
+from cni_floatip.model.versions import SUPPORTED
+from cni_floatip.protocol import wire
 
 NEWEST = SUPPORTED[-1]
 RESULT = b'{"cniVersion": "1.0.0"}\n'

@@ -9,7 +9,8 @@ import stat
 
 from scripted_agent import CONFIG
 
-from cni_floatip import client, wire
+from cni_floatip import client
+from cni_floatip.protocol import wire
 
 
 def test_what_is_kept_is_the_call(node):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import cli, installer
-from cni_floatip.errors import IoFailure
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.versions import SUPPORTED
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.errors import IoFailure
+from cni_floatip.model.versions import SUPPORTED
 
 POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
 

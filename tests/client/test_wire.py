@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip import wire
+from cni_floatip.protocol import wire
 
 ENV = {"CNI_COMMAND": "ADD", "CNI_ARGS": "A=b=c;é", "CNI_NETNS": "", "FIP_ERRNO": "2", "FIP_CLIENT": "1.2.3"}
 REQUEST = wire.request_bytes(ENV, b"{}")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.documents import DEEPEST, load_json, load_object, place
-from cni_floatip.errors import DecodeFailure
+from cni_floatip.config.strict_json import DEEPEST, load_json, load_object, place
+from cni_floatip.model.errors import DecodeFailure
 
 REFUSED = [
     pytest.param(b"", "conf: line 1 column 1: not JSON: Expecting value", id="C01-empty"),

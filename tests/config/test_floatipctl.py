@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import cni_floatip
-from cni_floatip import cli, wire
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.model import Attachment, Place, PodIdentity
-from cni_floatip.store import Store
+from cni_floatip import cli
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.protocol import wire
 
 ROOT = Path(cni_floatip.__file__).parents[1]
 
@@ -37,7 +38,7 @@ def floatipctl(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 PARSE = """
 import sys
-from cni_floatip.netconf import NetConf
+from cni_floatip.config.netconf import NetConf
 try:
     NetConf.parse({"name": "vip", "routeTables": {"all": True}, "timeoutSeconds": int(sys.argv[1])})
 except Exception as e:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import cni_floatip
-from cni_floatip import wire
-from cni_floatip.claims import LATE_SECONDS, Claim, ClaimedRoute, State
-from cni_floatip.model import Attachment, Place, PodIdentity
-from cni_floatip.store import Store
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.protocol import wire
 from lab.ec2 import SimulatedEC2, sample
 from lab.webserver import open_socket
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import validate
 from cni_floatip.cli import main
-from cni_floatip.errors import DecodeFailure
-from cni_floatip.manifests import load_yaml
+from cni_floatip.config.yaml_files import load_yaml
+from cni_floatip.model.errors import DecodeFailure
+from cni_floatip.validate import report as validate
 from tests.samples import sampled
 
 FLOATIPCTL = (sys.executable, "-c", "import sys; from cni_floatip.cli import main; sys.exit(main())")

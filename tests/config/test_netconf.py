@@ -8,9 +8,10 @@ from documents_like import like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip import cidr, schemas
-from cni_floatip.errors import CniError, InvalidConfig, UnsupportedField
-from cni_floatip.netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
+from cni_floatip.config import schemas
+from cni_floatip.config.netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
+from cni_floatip.model import cidr
+from cni_floatip.model.errors import CniError, InvalidConfig, UnsupportedField
 
 LEAST: dict[str, Any] = {
     "cniVersion": "1.0.0",

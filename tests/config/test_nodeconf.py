@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.errors import InvalidConfig
-from cni_floatip.model import RouteTable
-from cni_floatip.nodeconf import (
+from cni_floatip.config.nodeconf import (
     MINIMAL,
     AllowedDestination,
     NodeConf,
@@ -17,6 +15,8 @@ from cni_floatip.nodeconf import (
     WatchLimits,
     needs_exact_entry,
 )
+from cni_floatip.model.errors import InvalidConfig
+from cni_floatip.model.values import RouteTable
 
 REFUSED = [
     pytest.param(

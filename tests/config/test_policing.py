@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip import cli, decide
-from cni_floatip.errors import PolicyRefused
-from cni_floatip.model import Eni
-from cni_floatip.netconf import NetConf
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.validate import examine
+from cni_floatip import cli
+from cni_floatip.config.netconf import NetConf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.errors import PolicyRefused
+from cni_floatip.model.values import Eni
+from cni_floatip.rules import destinations
+from cni_floatip.validate.report import examine
 
 ROOT = Path(__file__).parents[2]
 VPC = (ip_network("10.10.0.0/16"),)
@@ -334,9 +335,9 @@ ENI = Eni("eni-1", "", 1, "vpc-1", "subnet-1", (), VPC)
 
 def refused(address: str, policy: NodeConf) -> bool:
     """Whether an ADD for ``address`` is refused."""
-    wants = decide.destinations(CONF, [ip_interface(address)], ENI, ())
+    wants = destinations.destinations(CONF, [ip_interface(address)], ENI, ())
     try:
-        decide.refuse_destinations(wants, ENI, policy, "core-a", {})
+        destinations.refuse_destinations(wants, ENI, policy, "core-a", {})
     except PolicyRefused:
         return True
     return False

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from cni_floatip import netconf, nodeconf, schemas
-from cni_floatip.schemas.accept import ANNOTATIONS, KEYWORDS, TYPES, accepts
+from cni_floatip.config import netconf, nodeconf, schemas
+from cni_floatip.config.schemas.accept import ANNOTATIONS, KEYWORDS, TYPES, accepts
 
 NAMES = ["netconf", "nodeconf"]
 
@@ -180,6 +180,6 @@ def test_a_complaint_inside_what_is_refused_as_a_whole_is_kept() -> None:
 
 
 def test_what_we_have_no_words_for_is_said_in_jsonschemas() -> None:
-    from cni_floatip.schemas.complain import complaints
+    from cni_floatip.config.schemas.complain import complaints
 
     assert [str(complaint) for complaint in complaints({"minItems": 2}, [1])] == ["$: [1] is too short"]

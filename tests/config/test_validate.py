@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip import cli
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.validate import examine, node_conf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.validate.report import examine, node_conf
 
 IPVLAN: dict[str, Any] = {
     "type": "ipvlan",

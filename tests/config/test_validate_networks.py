@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cni_floatip import cli
-from cni_floatip.validate import Report, compare, examine
+from cni_floatip.validate.report import Report, compare, examine
 
 FLOATIP: dict[str, Any] = {"type": "floatip", "routeTables": {"tags": {"floatip": "core"}}}
 

@@ -118,7 +118,9 @@ def test_what_cannot_be_put_back_is_said_and_tried_again_at_each_look(caring: Be
     """Another's route is in the way; the ENI's link is down, and comes up as it does for an ADD."""
     bench = caring
     assert bench.agents is not None
-    bench.agents.hastened = HASTENED | {"cni_floatip.agent.podsides.SETTLE_SECONDS": 3600}  # no event's look
+    bench.agents.hastened = HASTENED | {
+        "cni_floatip.agent.watch.pod_sides.SETTLE_SECONDS": 3600
+    }  # no event's look
     bench.policy(reconcileSeconds=1)
     node = bench.lab.nodes["a1"]
     pod = bench.sandbox("192.168.0.9/32")

@@ -434,7 +434,7 @@ def test_a_source_dest_check_that_is_nobody_s_business(bench: Bench) -> None:
 
 def test_an_agent_has_the_node(bench: Bench) -> None:
     """Direct mode is not for a node with an agent: the data directory is locked for one or the other."""
-    from cni_floatip.store import Store
+    from cni_floatip.edges.store import Store
 
     pod, before = bench.sandbox(VIP), tables(bench)
     data = bench.lab.nodes["a1"].data_dir

@@ -25,15 +25,15 @@ NOT_NOW = ("not released yet", "cannot look at the route tables", "cannot releas
 """What the agent says of a release that is left for later."""
 
 HASTENED = {
-    "cni_floatip.agent.keeper.SPACING_SECONDS": 0.1,  # between two looks; most tests would wait for it
-    "cni_floatip.agent.keeper.LOOKS_AFTER_ADD": [],  # so that no look comes between a change and CHECK
+    "cni_floatip.agent.keeper.loop.SPACING_SECONDS": 0.1,  # between two looks; most tests would wait for it
+    "cni_floatip.agent.keeper.loop.LOOKS_AFTER_ADD": [],  # so that no look comes between a change and CHECK
 }
 """What differs from the product: when the keeper looks, which ``tests/keeper`` is about."""
 
 PODS_LEFT_ALONE = {
-    "cni_floatip.agent.podsides.FIRST_SECONDS": 3600,
-    "cni_floatip.agent.podsides.SETTLE_SECONDS": 3600,
-    "cni_floatip.agent.podsides.APART_SECONDS": 3600,
+    "cni_floatip.agent.watch.pod_sides.FIRST_SECONDS": 3600,
+    "cni_floatip.agent.watch.pod_sides.SETTLE_SECONDS": 3600,
+    "cni_floatip.agent.watch.pod_sides.APART_SECONDS": 3600,
 }
 """When the agent looks into pods, so that CHECK finds what a test has changed there."""
 

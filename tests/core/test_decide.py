@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip import decide, podplan
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.decide import Release
-from cni_floatip.errors import InvalidConfig, PolicyRefused, RouteConflict
-from cni_floatip.model import (
+from cni_floatip.config.netconf import NetConf, RouteTableSelector
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
+from cni_floatip.model.values import (
     MAIN_TABLE,
     Attachment,
     Eni,
@@ -23,8 +23,8 @@ from cni_floatip.model import (
     Subnet,
     Target,
 )
-from cni_floatip.netconf import NetConf, RouteTableSelector
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.rules import destinations, pod_routes
+from cni_floatip.rules.destinations import Release
 
 ENI = Eni(
     id="eni-1",
@@ -92,7 +92,7 @@ def interfaces(*texts: str):
     ],
 )
 def test_destinations(how, addresses, wanted):
-    found = decide.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
+    found = destinations.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
     assert [str(want.destination) for want in found] == wanted
 
 
@@ -106,7 +106,7 @@ def test_destinations(how, addresses, wanted):
 )
 def test_destination_refused(how, address, error, says):
     with pytest.raises(error, match=says):
-        decide.destinations(conf(destination=how), interfaces(address), ENI, SUBNETS)
+        destinations.destinations(conf(destination=how), interfaces(address), ENI, SUBNETS)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_destination_refused(how, address, error, says):
     ],
 )
 def test_destination_outside_policy_or_never(address, allowed, occupied, says):
-    wants = decide.destinations(conf(), interfaces(address), ENI, SUBNETS)
+    wants = destinations.destinations(conf(), interfaces(address), ENI, SUBNETS)
     with pytest.raises(PolicyRefused, match=says):
-        decide.refuse_destinations(
+        destinations.refuse_destinations(
             wants, ENI, policy(*allowed), "core", {"subnet-a": "eni-9"} if occupied else {}
         )
 
@@ -145,20 +145,22 @@ def test_destination_outside_policy_or_never(address, allowed, occupied, says):
     ],
 )
 def test_wide_destination_needs_an_exact_entry(wide, entries, ok):
-    wants = decide.destinations(conf(destination=[wide]), [], ENI, SUBNETS)
+    wants = destinations.destinations(conf(destination=[wide]), [], ENI, SUBNETS)
     if ok:
-        decide.refuse_destinations(wants, ENI, policy(*entries), "", {})
+        destinations.refuse_destinations(wants, ENI, policy(*entries), "", {})
     else:
         with pytest.raises(PolicyRefused, match="must name exactly"):
-            decide.refuse_destinations(wants, ENI, policy(*entries), "", {})
+            destinations.refuse_destinations(wants, ENI, policy(*entries), "", {})
 
 
 def test_policy_lists_namespaces():
-    wants = decide.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
-    decide.refuse_destinations(wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), "core-a", {})
+    wants = destinations.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
+    destinations.refuse_destinations(
+        wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), "core-a", {}
+    )
     for namespace in ("default", ""):
         with pytest.raises(PolicyRefused, match="allowedDestinations"):
-            decide.refuse_destinations(
+            destinations.refuse_destinations(
                 wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), namespace, {}
             )
 
@@ -190,7 +192,7 @@ def test_tables(selector, found):
     tables = [MAIN, TAGGED, EDGE, ELSEWHERE]
     if "ids" in selector:
         tables = [each for each in tables if each.id in selector["ids"]]
-    chosen = decide.select_tables(RouteTableSelector.of(selector), tables, SUBNETS, ENI)
+    chosen = destinations.select_tables(RouteTableSelector.of(selector), tables, SUBNETS, ENI)
     assert [each.id for each in chosen] == found
 
 
@@ -205,11 +207,11 @@ def test_tables(selector, found):
 )
 def test_no_table_is_an_error(selector, says):
     with pytest.raises(InvalidConfig, match=says):
-        decide.select_tables(RouteTableSelector.of(selector), [MAIN, TAGGED, EDGE], SUBNETS, ENI)
+        destinations.select_tables(RouteTableSelector.of(selector), [MAIN, TAGGED, EDGE], SUBNETS, ENI)
 
 
 def test_table_filters_take_values_literally():
-    filters = decide.table_filters(RouteTableSelector(tags={"a*": "b?", "c": "*"}), "vpc-1")
+    filters = destinations.table_filters(RouteTableSelector(tags={"a*": "b?", "c": "*"}), "vpc-1")
     assert filters == {"vpc-id": ["vpc-1"], "tag:a*": [r"b\?"], "tag-key": ["c"]}
 
 
@@ -225,24 +227,26 @@ def test_table_filters_take_values_literally():
     ids=str,
 )
 def test_only_routes_to_network_interfaces_are_replaced(target, conflict):
-    wants = decide.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
+    wants = destinations.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
     tables = [table("rtb-0a", {ip_network("192.168.0.2/32"): target})]
     if conflict:
         with pytest.raises(RouteConflict, match=f"rtb-0a 192.168.0.2/32: .*{target.id}"):
-            decide.refuse_tables(tables, wants, policy())
+            destinations.refuse_tables(tables, wants, policy())
     else:
-        decide.refuse_tables(tables, wants, policy())
+        destinations.refuse_tables(tables, wants, policy())
 
 
 def test_table_outside_policy():
     with pytest.raises(PolicyRefused, match="rtb-0b: not in allowedRouteTables"):
-        decide.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
+        destinations.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
 
 
-def plan(addresses: list[str], **keys: object) -> podplan.PodPlan:
+def plan(addresses: list[str], **keys: object) -> pod_routes.PodPlan:
     asked = conf(**keys)
     found = interfaces(*addresses)
-    return podplan.pod_plan(asked, found, decide.destinations(asked, found, ENI, SUBNETS), ENI, 100, "net1")
+    return pod_routes.pod_plan(
+        asked, found, destinations.destinations(asked, found, ENI, SUBNETS), ENI, 100, "net1"
+    )
 
 
 def test_pod_routes_by_default():
@@ -310,7 +314,7 @@ def test_pod_routes_in_the_main_table():
 
 
 def test_no_pod_routes():
-    assert plan(["192.168.0.2/32"], podRoutes=False) == podplan.PodPlan()
+    assert plan(["192.168.0.2/32"], podRoutes=False) == pod_routes.PodPlan()
 
 
 @pytest.mark.parametrize(
@@ -326,9 +330,9 @@ def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
     arguments = (asked, lambda: interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
     if covered:
         with pytest.raises(InvalidConfig, match=f"covers {covered}.*use sourceRouting"):
-            podplan.refuse_cluster_routes(*arguments)
+            pod_routes.refuse_cluster_routes(*arguments)
     else:
-        podplan.refuse_cluster_routes(*arguments)
+        pod_routes.refuse_cluster_routes(*arguments)
 
 
 # -- the end of a claim
@@ -379,7 +383,10 @@ def claim(container: str, eni: str, state: State = State.HELD, created: float = 
     ],
 )
 def test_release(target, others, what):
-    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always) is what
+    assert (
+        destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always)
+        is what
+    )
 
 
 def always(claim: Claim) -> bool:
@@ -398,20 +405,22 @@ def never(claim: Claim) -> bool:
     ],
 )
 def test_release_through_an_eni_that_is_not_here(target, what):
-    assert decide.release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always) is what
+    assert (
+        destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always) is what
+    )
 
 
 def test_what_no_other_claim_may_have_is_not_handed_over():
     ended, other = claim("a", "eni-1", State.RELEASING), claim("b", "eni-2")
     target = Target("eni-1", is_eni=True)
-    assert decide.release(target, ended, PLACE, [other], always, never) is Release.DELETE
-    assert decide.heir(ended, PLACE, [other], never) is None
+    assert destinations.release(target, ended, PLACE, [other], always, never) is Release.DELETE
+    assert destinations.heir(ended, PLACE, [other], never) is None
 
 
 def test_the_newest_heir_inherits():
     old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
-    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new
-    assert decide.heir(claim("a", "eni-1"), PLACE, [new, old], lambda each: each is old) is old
+    assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new
+    assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], lambda each: each is old) is old
 
 
 enis = st.sampled_from(["eni-1", "eni-2", "eni-3"])
@@ -425,12 +434,14 @@ def test_release_never_takes_a_route_from_a_live_claim(route, others):
     """After the decision is applied, a live claim that had the route has it, and what we end has not."""
     ended = claim("ended", "eni-1", State.RELEASING)
     rest = [claim(str(n), eni, state, created=n) for n, (eni, state) in enumerate(others)]
-    what = decide.release(Target(route, is_eni=True) if route else None, ended, PLACE, rest, always, always)
+    what = destinations.release(
+        Target(route, is_eni=True) if route else None, ended, PLACE, rest, always, always
+    )
     after = route
     if what is Release.DELETE:
         after = None
     elif what is Release.HAND_OVER:
-        after = decide.heir(ended, PLACE, rest, always).eni
+        after = destinations.heir(ended, PLACE, rest, always).eni
     holders = {each.eni for each in rest if each.wants(PLACE)}
     if route in holders:
         assert after == route
@@ -448,8 +459,8 @@ prefixes = st.integers(0, 2**32 - 1).flatmap(
 @given(addresses=st.lists(prefixes, min_size=1, max_size=4))
 def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
     found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
-    wants = decide.destinations(conf(), found, ENI, ())
-    made = podplan.pod_plan(conf(), found, wants, ENI, 100, "net1")
+    wants = destinations.destinations(conf(), found, ENI, ())
+    made = pod_routes.pod_plan(conf(), found, wants, ENI, 100, "net1")
     by_source = [rule for rule in made.rules if not rule.oif]
     assert {rule.source.network_address for rule in by_source} == {each.ip for each in found}
     assert [str(rule) for rule in made.rules if rule.oif] == ["from 0.0.0.0/0 oif net1 lookup 100"]

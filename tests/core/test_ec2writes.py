@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.ec2writes import FRESH_SECONDS, Seen, repeated, take
-from cni_floatip.errors import Ec2Error, Ec2Fault, RouteConflict
-from cni_floatip.model import Place, Target
+from cni_floatip.model.errors import Ec2Error, Ec2Fault, RouteConflict
+from cni_floatip.model.values import Place, Target
+from cni_floatip.operations.write_routes import FRESH_SECONDS, Seen, repeated, take
 from tests.fakes.vpc import FakeTime, FakeVpc
 
 VIP = ip_network("192.168.0.2/32")

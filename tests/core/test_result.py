@@ -5,10 +5,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from cni_floatip.errors import InvalidConfig
-from cni_floatip.model import PodRoute
-from cni_floatip.result import PrevResult
-from cni_floatip.versions import SUPPORTED
+from cni_floatip.model.errors import InvalidConfig
+from cni_floatip.model.values import PodRoute
+from cni_floatip.model.versions import SUPPORTED
+from cni_floatip.protocol.result import PrevResult
 
 INTERFACES = [
     {"name": "br0", "mac": "02:00:00:00:00:01"},

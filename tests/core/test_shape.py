@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cni_floatip
-from cni_floatip.ec2model import generate
+from cni_floatip.edges.ec2.service_model import generate
 
 ROOT = Path(cni_floatip.__file__).parent
 CORE = {
@@ -124,11 +124,13 @@ def test_what_is_told_is_an_event_or_a_warning():
 def test_generated_service_models_fit_the_installed_botocore():
     for name, document in generate.documents().items():
         written = json.loads((Path(generate.__file__).parent / name).read_text())
-        assert written == json.loads(json.dumps(document)), f"{name}: run python -m cni_floatip.ec2model"
+        assert written == json.loads(json.dumps(document)), (
+            f"{name}: run python -m cni_floatip.edges.ec2.service_model"
+        )
 
 
 def test_every_operation_that_the_edge_calls_is_in_the_model():
-    source = ast.parse((ROOT / "vpc.py").read_text())
+    source = ast.parse((ROOT / "edges/ec2/client.py").read_text())
     called = {
         node.value
         for node in ast.walk(source)
@@ -152,8 +154,8 @@ def test_every_operation_that_the_doctor_calls_is_in_its_own_model():
 
 
 def test_the_agents_model_does_not_grow_by_the_doctors(monkeypatch):
-    from cni_floatip.doctor.audit import MODELS
-    from cni_floatip.sdk import Sdk
+    from cni_floatip.doctor.ec2_reads import MODELS
+    from cni_floatip.edges.ec2.sessions import Sdk
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "made-up")  # there is no client without credentials

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.errors import IoFailure
-from cni_floatip.model import Attachment, Place, PodIdentity, PodRoute, PodRule
-from cni_floatip.store import Problem, Store, write_whole
+from cni_floatip.edges.store import Problem, Store, write_whole
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import IoFailure
+from cni_floatip.model.values import Attachment, Place, PodIdentity, PodRoute, PodRule
 
 CLAIM = Claim(
     attachment=Attachment("net", "c1", "net1"),
@@ -195,7 +195,7 @@ def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store):
 
 def test_locks_exclude_processes_and_end_with_them(store, tmp_path):
     code = (
-        "import sys, time; from cni_floatip.store import Store\n"
+        "import sys, time; from cni_floatip.edges.store import Store\n"
         "s = Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic)\n"
         "with s.lock('place x', 0) as held:\n print(held, flush=True); sys.stdin.read()"
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.errors import TryAgain
-from cni_floatip.world import World, in_a_thread
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.operations.world import World, in_a_thread
 
 
 def fail(error: Exception) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from cni_floatip import validate
-from cni_floatip.model import Eni
-from cni_floatip.netconf import NetConf
-from cni_floatip.nodeconf import FIELDS, NodeConf
-from cni_floatip.podplan import pod_plan
+from cni_floatip.config.netconf import NetConf
+from cni_floatip.config.nodeconf import FIELDS, NodeConf
+from cni_floatip.model.values import Eni
+from cni_floatip.rules.pod_routes import pod_plan
+from cni_floatip.validate import report as validate
 from tests.docs.pages import Block, Page, pages, told
 
 LANGUAGES = {"sh", "json", "yaml", "hcl", "text", ""}

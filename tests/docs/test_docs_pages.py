@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import cni_floatip.agent.metrics as metrics
-from cni_floatip import errors
-from cni_floatip.keeping import Outage
+import cni_floatip.agent.observe.metrics as metrics
+from cni_floatip.model import errors
+from cni_floatip.rules.reconcile import Outage
 from tests.docs.pages import ROOT, Page, pages, parse, slug
 
 PRODUCT = ROOT / "cni_floatip"

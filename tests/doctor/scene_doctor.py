@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import asking
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.finding import Finding, Severity
-from cni_floatip.doctor.looks import Looks
-from cni_floatip.doctor.side_by_side import examine
+from cni_floatip.doctor.probe import Looks
+from cni_floatip.doctor.runner import examine
+from cni_floatip.edges import agent_socket
 from lab import netns
 from lab.ec2.cloud import access_key
 from lab.pod import Pod
@@ -89,7 +89,7 @@ class Scene:
 
     def status(self) -> dict[str, Any]:
         """Return what the agent tells."""
-        return netns.inside(self.node.ns, asking.status, str(self.node.agent.socket))
+        return netns.inside(self.node.ns, agent_socket.status, str(self.node.agent.socket))
 
     @property
     def keys(self) -> dict[str, str]:

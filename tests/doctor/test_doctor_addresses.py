@@ -9,7 +9,7 @@ import pytest
 
 from cni_floatip.doctor.facts import Claimed, Known
 from cni_floatip.doctor.judge import addresses, tables
-from cni_floatip.model import Place, RouteTable, Target
+from cni_floatip.model.values import Place, RouteTable, Target
 
 NET, ADDRESS = ip_network("192.168.0.0/24"), ip_network("192.168.0.7/32")
 OURS = Target("eni-1", is_eni=True)

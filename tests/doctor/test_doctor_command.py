@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from cni_floatip import cli
-from cni_floatip.doctor import view
+from cni_floatip.doctor import report
 from cni_floatip.doctor.catalog import KINDS, found
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.facts import Asked
 from cni_floatip.doctor.finding import Finding, fine, not_checked
 from cni_floatip.doctor.judge import node
-from cni_floatip.doctor.side_by_side import Report
+from cni_floatip.doctor.runner import Report
 from tests.doctor.scene_doctor import Scene
 
 PROGRAM = str(Path(sys.executable).with_name("floatipctl"))
@@ -84,12 +84,12 @@ SUM = "1 error, 1 warning, 1 fine, 2 not checked"
 
 
 def test_report_for_a_person():
-    assert view.text(REPORT) == f"{PROBLEMS}{SUM} (--all)\n"
-    assert view.text(REPORT, everything=True) == f"{PROBLEMS}{REST}{SUM}\n"
+    assert report.text(REPORT) == f"{PROBLEMS}{SUM} (--all)\n"
+    assert report.text(REPORT, everything=True) == f"{PROBLEMS}{REST}{SUM}\n"
 
 
 def reported(**findings: Sequence[Finding]) -> str:
-    return view.text(Report([(BY_ID[check.replace("_", "-")], each) for check, each in findings.items()]))
+    return report.text(Report([(BY_ID[check.replace("_", "-")], each) for check, each in findings.items()]))
 
 
 def route(table: str, **more: str) -> Finding:
@@ -159,7 +159,7 @@ def test_a_cause_comes_first_and_what_it_explains_not_at_all():
 
 
 def test_report_for_a_program():
-    document = view.document(REPORT)
+    document = report.document(REPORT)
     assert {key: value for key, value in document.items() if key not in ("findings", "release")} == {
         "version": 1,
         "errors": 1,

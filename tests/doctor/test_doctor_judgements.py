@@ -13,11 +13,12 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from cni_floatip import cli
+from cni_floatip.config.nodeconf import AllowedRouteTables, NodeConf
 from cni_floatip.doctor import judge
-from cni_floatip.doctor.audit import Audit
 from cni_floatip.doctor.catalog import KINDS, Kind
 from cni_floatip.doctor.causes import is_out_of_reach, whom
 from cni_floatip.doctor.checks import CHECKS
+from cni_floatip.doctor.ec2_reads import Audit
 from cni_floatip.doctor.facts import (
     AclEntry,
     Answered,
@@ -35,10 +36,9 @@ from cni_floatip.doctor.facts import (
 )
 from cni_floatip.doctor.finding import Finding, listed, not_read
 from cni_floatip.doctor.judge import cluster, firewall, interfaces, node, ranges, tables
-from cni_floatip.doctor.looks import is_primary, named_by_index
-from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Eni, Place, RouteTable, Subnet, Target
-from cni_floatip.nodeconf import AllowedRouteTables, NodeConf
+from cni_floatip.doctor.probe import is_primary, named_by_index
+from cni_floatip.model.errors import Ec2Error, Ec2Fault
+from cni_floatip.model.values import Eni, Place, RouteTable, Subnet, Target
 from docs import generate_doctor
 from tests.core.test_shape import CORE, imports, ours
 from tests.docs.commands import _value as chart_value

@@ -10,8 +10,8 @@ import pytest
 
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.finding import Finding, Severity
-from cni_floatip.doctor.looks import Looks
-from cni_floatip.doctor.side_by_side import examine
+from cni_floatip.doctor.probe import Looks
+from cni_floatip.doctor.runner import examine
 from lab import netns
 from lab.world import Lab
 from tests.conftest import require

@@ -11,15 +11,16 @@ import time
 import pytest
 from botocore import exceptions as sdk
 
-from cni_floatip.doctor import host, view
+from cni_floatip.config.nodeconf import MINIMAL, NodeConf
+from cni_floatip.doctor import host
+from cni_floatip.doctor import report as view
 from cni_floatip.doctor.checks import CHECKS, Check
 from cni_floatip.doctor.finding import Severity, fine
-from cni_floatip.doctor.looks import Looks, once
-from cni_floatip.doctor.side_by_side import examine
-from cni_floatip.errors import TryAgain
-from cni_floatip.model import Eni, Node
-from cni_floatip.nodeconf import MINIMAL, NodeConf
-from cni_floatip.sdk import Sdk
+from cni_floatip.doctor.probe import Looks, once
+from cni_floatip.doctor.runner import examine
+from cni_floatip.edges.ec2.sessions import Sdk
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Eni, Node
 
 
 def check(name: str, look) -> Check:
@@ -47,8 +48,8 @@ def test_one_that_hangs_does_not_keep_the_program():
     hanging = """if True:
         import time
         from cni_floatip.doctor.checks import Check
-        from cni_floatip.doctor.looks import Looks
-        from cni_floatip.doctor.side_by_side import examine
+        from cni_floatip.doctor.probe import Looks
+        from cni_floatip.doctor.runner import examine
 
         examine(Looks({}), [Check("a", "b", "c", lambda _: time.sleep(60))], seconds=0.1)
     """
@@ -132,7 +133,7 @@ def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(tm
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr("cni_floatip.doctor.looks.METADATA_SECONDS", 0.2)
+    monkeypatch.setattr("cni_floatip.doctor.probe.METADATA_SECONDS", 0.2)
     env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
     looks = Looks(env, config=str(tmp_path / "none"), bin_dir=str(tmp_path), service_account=tmp_path)
     report = examine(looks, CHECKS)

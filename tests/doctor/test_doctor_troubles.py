@@ -20,18 +20,18 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.doctor import host, looks
-from cni_floatip.doctor.audit import Audit
+from cni_floatip.doctor import host, probe
 from cni_floatip.doctor.catalog import KINDS
 from cni_floatip.doctor.checks import aws as checks_aws
 from cni_floatip.doctor.checks import node as checks_node
+from cni_floatip.doctor.ec2_reads import Audit
 from cni_floatip.doctor.finding import Severity
 from cni_floatip.doctor.judge import node as judge_node
-from cni_floatip.errors import PodNetworkFailure, TryAgain
-from cni_floatip.imds import Metadata
-from cni_floatip.model import Eni, Link
-from cni_floatip.podnet import forwarding, guard, link_by_mac
-from cni_floatip.vpc import Vpc
+from cni_floatip.edges.ec2.client import Vpc
+from cni_floatip.edges.imds import Metadata
+from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
+from cni_floatip.model.errors import PodNetworkFailure, TryAgain
+from cni_floatip.model.values import Eni, Link
 from lab import netns
 from lab.vpc import FLOATING
 from tests.doctor.scene_doctor import OWN, Scene
@@ -163,7 +163,7 @@ def no_instance_metadata(scene: Scene) -> Iterator[str]:
         scene.environment(AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:9"),
         pytest.MonkeyPatch.context() as p,
     ):
-        p.setattr(looks, "METADATA_SECONDS", 0.3)
+        p.setattr(probe, "METADATA_SECONDS", 0.3)
         yield "--http-endpoint enabled"
 
 
@@ -557,7 +557,7 @@ def agent_that_sleeps(scene: Scene) -> Iterator[None]:
     scene.node.agent.freeze()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(looks.asking, "status", lambda *_: said)
+            patch.setattr(probe.asking, "status", lambda *_: said)
             yield
     finally:
         scene.node.agent.thaw()
@@ -809,7 +809,7 @@ def test_every_finding_is_planted() -> None:
 def test_whether_a_guard_can_be_is_tried_before_the_first_pod(rights: tuple[str, ...], wanted: str) -> None:
     before_any_pod = """if True:
         from cni_floatip.doctor.checks.node import metadata_guard
-        from cni_floatip.doctor.looks import Looks
+        from cni_floatip.doctor.probe import Looks
 
         class NoPods(Looks):
             claims = links = ()

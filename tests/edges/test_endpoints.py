@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cni_floatip.sdk import Sdk
+from cni_floatip.edges.ec2.sessions import Sdk
 
 ENDPOINTS = {
     ("eu-central-1", False): "{}.eu-central-1.amazonaws.com",

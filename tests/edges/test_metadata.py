@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from cni_floatip.errors import TryAgain
-from cni_floatip.imds import Metadata
+from cni_floatip.edges.imds import Metadata
+from cni_floatip.model.errors import TryAgain
 from lab.imds import Imds
 from lab.webserver import Answer, Listener, Request, open_socket
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cni_floatip.errors import TryAgain
-from cni_floatip.imds import Metadata
+from cni_floatip.edges.imds import Metadata
+from cni_floatip.model.errors import TryAgain
 
 DOCUMENT = b'{"instanceId": "i-1", "accountId": "111122223333", "region": "eu-central-1"}'
 DEADLINE = 1.5

@@ -5,17 +5,18 @@ from ipaddress import ip_network
 
 import pytest
 
-from cni_floatip import decide, sdk, vpc
-from cni_floatip.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model import Place, Target
-from cni_floatip.netconf import RouteTableSelector
+from cni_floatip.config.netconf import RouteTableSelector
+from cni_floatip.edges.ec2 import client, sessions
+from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model.values import Place, Target
+from cni_floatip.rules import destinations
 
 VIP, VIP6 = ip_network("192.168.0.2/32"), ip_network("fd00:192::2/128")
 
 
 @pytest.fixture
 def edge(ec2):
-    return vpc.Vpc(ec2.region, {})
+    return client.Vpc(ec2.region, {})
 
 
 def fault_of(call, *arguments) -> Ec2Fault:
@@ -79,7 +80,7 @@ def test_a_table_as_it_is(ec2, world, edge):
     ids=str,
 )
 def test_filters_find_what_the_selector_means(world, edge, selector, names):
-    filters = decide.table_filters(RouteTableSelector.of(selector), world.vpc)
+    filters = destinations.table_filters(RouteTableSelector.of(selector), world.vpc)
     known = {"main": world.main_table, "edge": world.edge_table, **world.tables}
     found = {table.id: table for table in edge.route_tables(filters)}
     assert set(found) == {known[name] for name in names}
@@ -127,9 +128,9 @@ def test_what_a_route_that_is_in_the_way_leads_to(target, shown):
     """Of a kind that has no name here yet the key says what it is."""
     said = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
     of_a_list = {**said, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
-    ((_, found),) = vpc._routes([of_a_list, said])
+    ((_, found),) = client._routes([of_a_list, said])
     assert str(found) == shown
-    assert f"(to {shown})" in decide.conflict(Place("rtb-1", VIP), found)
+    assert f"(to {shown})" in destinations.conflict(Place("rtb-1", VIP), found)
 
 
 HAND_COPIED = {
@@ -171,7 +172,7 @@ HAND_COPIED = {
 
 @pytest.mark.parametrize(("code", "fault"), HAND_COPIED.items())
 def test_what_a_code_means(code, fault):
-    assert vpc.meaning(code, "as planted") is fault
+    assert client.meaning(code, "as planted") is fault
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_a_code_that_ec2_sends(ec2, world, edge, code):
 
 def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here():
     listed = {code for code, fault in HAND_COPIED.items() if fault is Ec2Fault.THROTTLED}
-    assert vpc._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
+    assert client._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
 
 
 OF_STS = {
@@ -209,7 +210,7 @@ OF_STS = {
 @pytest.mark.parametrize("said", OF_STS)
 def test_what_sts_means(said):
     code, _, message = said.partition(": ")
-    assert vpc.meaning(code, message).passes == OF_STS[said]
+    assert client.meaning(code, message).passes == OF_STS[said]
 
 
 @pytest.mark.parametrize("said", [*[*OF_STS][1:3], "PriorRequestNotComplete", "InternalFailure"])
@@ -225,7 +226,7 @@ def test_what_sts_sends(ec2, world, monkeypatch, tmp_path, action, said):
         (tmp_path / "token").write_text("a.b.c")
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
         monkeypatch.setenv("AWS_ROLE_ARN", f"arn:aws:iam::{ec2.account}:role/floatip")
-    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
+    edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
     with pytest.raises(Ec2Error, match=code) as caught:
         edge.create(Place(world.tables["a"], VIP), world.enis["a"], account)
     assert caught.value.action == action
@@ -246,14 +247,14 @@ def test_answer_that_never_comes(ec2, world, edge):
     ec2.faults.hang("DeleteRoute", 30)
     began = time.monotonic()
     assert fault_of(edge.delete, place) is Ec2Fault.UNANSWERED
-    assert time.monotonic() - began < 2 * sdk.READ_SECONDS
+    assert time.monotonic() - began < 2 * sessions.READ_SECONDS
     ec2.faults.clear()
     edge.delete(place)  # over a new connection: the pool was dropped
 
 
 def test_ec2_out_of_reach(monkeypatch, ec2, world):
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
-    away = vpc.Vpc(ec2.region, {})
+    away = client.Vpc(ec2.region, {})
     assert fault_of(away.route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
 
 
@@ -261,12 +262,12 @@ def test_no_credentials(monkeypatch, ec2, world):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    assert fault_of(vpc.Vpc(ec2.region, {}).route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
+    assert fault_of(client.Vpc(ec2.region, {}).route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
 
 
 def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
     """The owner's role is assumed for the owner's tables only; ENIs are asked about in our own name."""
-    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
+    edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
     place = Place(world.tables["a"], VIP)
     edge.create(place, world.enis["a"], ec2.account)
     elsewhere = Place(world.tables["b"], VIP)
@@ -279,5 +280,5 @@ def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
 
 def test_role_that_may_not_be_assumed(ec2, world):
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
-    edge = vpc.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/other"})
+    edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/other"})
     assert fault_of(edge.delete, Place(world.tables["a"], VIP), ec2.account) is Ec2Fault.DENIED

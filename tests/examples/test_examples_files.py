@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import nodeconf
+from cni_floatip.config import nodeconf
 from lab.vpc import VPC_CIDR, VPC_CIDR6
 from tests.examples import files
 

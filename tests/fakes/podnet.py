@@ -1,4 +1,4 @@
-"""Pods in memory: what ``cni_floatip.podnet`` offers, with a state that prints itself one line each.
+"""Pods in memory: what ``cni_floatip.edges.podnet`` offers, with a state that prints itself one line each.
 
     pods = FakePods({"/run/netns/web": FakePod([FakeLink("net1", addresses=["192.168.0.2/32"])])})
     with pods.open_pod("/run/netns/web", "net1") as pod: ...
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 from itertools import count
 
-from cni_floatip.errors import InvalidNetns, PodNetworkFailure
-from cni_floatip.model import ROUTE_PROTO, Interface, Link, Network, PodAddress, PodRoute, PodRule
-from cni_floatip.podnet import NoInterface, NoNamespace, OtherRoute, Parent
+from cni_floatip.edges.podnet import NoInterface, NoNamespace, OtherRoute, Parent
+from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
+from cni_floatip.model.values import ROUTE_PROTO, Interface, Link, Network, PodAddress, PodRoute, PodRule
 
 _KERNEL = 2
 _MAIN = 254

@@ -1,13 +1,13 @@
-"""EC2's routes in memory: keeps state, prints it, fails as it is told. Methods as in ``cni_floatip.vpc``."""
+"""EC2's routes in memory: keeps state, prints it, fails as it is told. Methods as in ``cni_floatip.edges.ec2.client``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Network, NetworkInterface, Place, RouteTable, Subnet, Target
-from cni_floatip.nodeconf import NO_MANAGE
+from cni_floatip.config.nodeconf import NO_MANAGE
+from cni_floatip.model.errors import Ec2Error, Ec2Fault
+from cni_floatip.model.values import Network, NetworkInterface, Place, RouteTable, Subnet, Target
 
 
 @dataclass

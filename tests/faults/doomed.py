@@ -26,9 +26,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cni_floatip import direct, nodeconf, operations, plugin, vpc
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.podnet import rtnetlink
+from cni_floatip import direct, operations, plugin
+from cni_floatip.config import nodeconf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges.ec2 import client
+from cni_floatip.edges.podnet import rtnetlink
 
 DISK = ("fsync", "replace", "rename", "unlink", "mkdir")
 POD = ("create", "change", "delete")
@@ -55,8 +57,8 @@ def watch(owner: Any, name: str, kind: str, tell: Callable[[str, str, int], None
 def watch_everything(tell: Callable[[str, str, int], None]) -> None:
     for name in DISK:
         watch(os, name, f"disk.{name}", tell)
-    for name in [name for name, found in vars(vpc.Vpc).items() if callable(found) and name[0] != "_"]:
-        watch(vpc.Vpc, name, f"ec2.{name}", tell)
+    for name in [name for name, found in vars(client.Vpc).items() if callable(found) and name[0] != "_"]:
+        watch(client.Vpc, name, f"ec2.{name}", tell)
     for name in POD:
         watch(rtnetlink.Rtnetlink, name, f"pod.{name}", tell)
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.claims import Claim
-from cni_floatip.model import ROUTE_PROTO
-from cni_floatip.model import Attachment as Named
-from cni_floatip.store import Store
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.values import ROUTE_PROTO
+from cni_floatip.model.values import Attachment as Named
 from lab import direct, netns
 from lab.node import Node
 from lab.pod import Pod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cni_floatip.claims import State
+from cni_floatip.model.claim import State
 from tests.faults.scene import TABLES, Attachment, Place, Scene, ours_in
 
 ADDRESS = "192.168.0.2/32"

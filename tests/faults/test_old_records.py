@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.claims import LATE_SECONDS
+from cni_floatip.model.claim import LATE_SECONDS
 from tests.faults.scene import TABLES, Attachment, Place, Scene, ours_in
 
 ADDRESS = "192.168.0.2/32"

@@ -13,8 +13,8 @@ from tests.faults_agent.lives import BYSTANDER, Served, Stage, lives_of
 
 GRACE = 1.0
 HASTENED = {
-    "cni_floatip.keeping.HELD_PATIENCE": 0.5,
-    "cni_floatip.agent.joining.UNMATCHED_SECONDS": 0.5,
+    "cni_floatip.rules.reconcile.HELD_PATIENCE": 0.5,
+    "cni_floatip.agent.keeper.table_membership.UNMATCHED_SECONDS": 0.5,
 }
 
 

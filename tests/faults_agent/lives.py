@@ -21,8 +21,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from cni_floatip.claims import Claim
-from cni_floatip.store import Store
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
 from lab import netns
 from lab.forkserver import Forked, ForkServer
 from tests.faults.scene import Answer, Attachment, Calling, Moment, Place, Scene, connected_in, ours_in

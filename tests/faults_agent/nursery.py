@@ -31,10 +31,11 @@ from typing import Any
 import boto3  # noqa: F401 (so that no agent has to)
 
 import lab.direct_warm  # noqa: F401 (likewise)
-from cni_floatip import cli, vpc
-from cni_floatip.agent import calls
+from cni_floatip import cli
 from cni_floatip.agent import main as agent  # noqa: F401 (what the command loads)
-from cni_floatip.podnet import rtnetlink
+from cni_floatip.agent.server import handler
+from cni_floatip.edges.ec2 import client
+from cni_floatip.edges.podnet import rtnetlink
 from tests.faults import doomed  # the same events as in direct mode
 
 
@@ -90,10 +91,10 @@ def watch_everything(doom: Doom) -> None:
     for name in doomed.DISK:
         watch(os, name, doom, lambda *_, name=name: f"disk.{name}")
     for name in ("route_tables", "network_interface", *WRITES):
-        watch(vpc.Vpc, name, doom, lambda *_, name=name: f"ec2.{name}")
+        watch(client.Vpc, name, doom, lambda *_, name=name: f"ec2.{name}")
     for name in doomed.POD:  # routes and rules of the pod, and the guard of its ENI
         watch(rtnetlink.Rtnetlink, name, doom, lambda _, subject, *__, name=name: f"{subject}.{name}")
-    watch(calls.Calls, "answer", doom, lambda *_: "call.answer")
+    watch(handler.Calls, "answer", doom, lambda *_: "call.answer")
 
 
 WRITES = ("disable_source_dest_check", "create", "replace", "delete")

@@ -23,7 +23,7 @@ VERBS = ("ADD", "CHECK", "DEL", "STATUS", "GC")
 @contextmanager
 def agent_of(place: Served, version: int, oldest: int) -> Iterator[Lives]:
     """Run an agent of another release."""
-    with lives_of([place], {"cni_floatip.wire.GREETING": (version, oldest)}) as (lives,):
+    with lives_of([place], {"cni_floatip.protocol.wire.GREETING": (version, oldest)}) as (lives,):
         lives.start()
         yield lives
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from cni_floatip.podnet import guard, link_by_mac
+from cni_floatip.edges.podnet import guard, link_by_mac
 from lab import netns
 from lab.pod import Pod
 from lab.router import METADATA

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from cni_floatip import host, podnet
-from cni_floatip.agent.counts import NoCounts
 from cni_floatip.agent.guard import Guard
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.model import Attachment, Place, PodIdentity
-from cni_floatip.podnet import forwarding, guard
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.edges import host, podnet
+from cni_floatip.edges.podnet import forwarding, guard
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab import netns
 from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, stop_forwarding
 from tests.guard.wire import ENI_MAC

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from cni_floatip import podnet
-from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.podnet import clsact, forwarding, guard, namespace, nftables
-from cni_floatip.podnet.rtnetlink import Refused
+from cni_floatip.edges import podnet
+from cni_floatip.edges.podnet import clsact, forwarding, guard, namespace, nftables
+from cni_floatip.edges.podnet.rtnetlink import Refused
+from cni_floatip.model.errors import PodNetworkFailure
 from lab import netns
 from tests.guard.wire import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, arriving, ethernet, ipv4, ipv6
 
@@ -424,7 +424,7 @@ def test_a_link_that_is_gone_is_an_error(wire):
 @pytest.mark.needs("setpriv")
 def test_the_capability_that_is_needed_is_net_admin_alone(wire):
     code = (
-        "from cni_floatip.podnet import guard, links;"
+        "from cni_floatip.edges.podnet import guard, links;"
         f"print(guard.ensure(links.link_by_mac({wire.eni().mac!r})).changed)"
     )
 

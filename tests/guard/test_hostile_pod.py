@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cni_floatip.podnet import forwarding, guard, link_by_mac
+from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
 from lab import netns
 from lab.router import METADATA
 from lab.world import Lab

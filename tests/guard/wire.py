@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
-from cni_floatip import podnet
-from cni_floatip.model import Link
+from cni_floatip.edges import podnet
+from cni_floatip.model.values import Link
 from lab import netns
 
 PREFIX = f"fl-{os.getpid()}-guard"

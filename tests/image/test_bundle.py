@@ -18,7 +18,7 @@ import pytest
 from bench import rows_cell
 from bench.cell import cell
 from bench.scene import Scene
-from cni_floatip.versions import SUPPORTED
+from cni_floatip.model.versions import SUPPORTED
 from tests.image.images import NEEDS, ROOT, Image
 from tests.runtimes import private
 

@@ -110,7 +110,10 @@ def test_every_module_is_compiled(image: Image) -> None:
     assert len(sources) > 100
     assert {path.stem for path in sources} <= compiled
     done = image.run(
-        "python3", "-v", "-Ic", "import cni_floatip.agent.main, cni_floatip.sdk, botocore.session"
+        "python3",
+        "-v",
+        "-Ic",
+        "import cni_floatip.agent.main, cni_floatip.edges.ec2.sessions, botocore.session",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "# code object from /opt" not in done.stderr
@@ -119,12 +122,14 @@ def test_every_module_is_compiled(image: Image) -> None:
 def test_descriptions_of_services_are_ours_alone(image: Image) -> None:
     site = next(image.rootfs.glob(f"{LIBRARIES}/python3*/site-packages"))
     assert not [path for path in (site / "botocore/data").iterdir() if path.is_dir()]
-    model = json.loads(next((site / "cni_floatip/ec2model/ec2").glob("*/service-2.json")).read_text())
+    model = json.loads(
+        next((site / "cni_floatip/edges/ec2/service_model/ec2").glob("*/service-2.json")).read_text()
+    )
     assert "CreateRoute" in model["operations"]
     assert len(model["operations"]) < 40
     done = image.run(
         *("python3", "-Ic"),
-        "from cni_floatip.sdk import Sdk\n"
+        "from cni_floatip.edges.ec2.sessions import Sdk\n"
         "client = Sdk({}).client('eu-central-1', '', lambda call: call())\n"
         "print(client.meta.endpoint_url)",
         env={"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "made-up"},

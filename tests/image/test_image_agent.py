@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.podnet import forwarding
+from cni_floatip.edges.podnet import forwarding
 from lab import netns
 from lab.node import Node
 from lab.pod import Pod

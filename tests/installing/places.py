@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cni_floatip import __version__, installer
-from cni_floatip.versions import SUPPORTED
+from cni_floatip.model.versions import SUPPORTED
 
 NEWER, OLDER = "9.9.0", "0.0.1"
 AS = """

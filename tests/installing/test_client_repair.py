@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import __version__, installer
-from cni_floatip.agent.clientfiles import LONGEST_PAUSE, THOROUGH_SECONDS, ClientFiles
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.installer import disk
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.agent.client_files import LONGEST_PAUSE, THOROUGH_SECONDS, ClientFiles
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.installer import files
 from tests.installing.places import NEWER, command, config, release, tree
 
 POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
@@ -110,7 +110,7 @@ def test_while_nothing_changes_nothing_is_installed(agent):
 
 
 def test_now_and_then_what_is_superseded_goes(agent, bin_dir, bundles):
-    version = bin_dir / ".floatip" / f"{NEWER}-{disk.digest(bundles[1] / 'python')[:12]}"
+    version = bin_dir / ".floatip" / f"{NEWER}-{files.digest(bundles[1] / 'python')[:12]}"
     version.mkdir()
     os.utime(version, (0, 0))
     agent.pass_time(1)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import __version__, cli, installer
-from cni_floatip.errors import CniError, IoFailure, TryAgain
-from cni_floatip.installer import disk, interpreters
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.installer import files, interpreters
+from cni_floatip.model.errors import CniError, IoFailure, TryAgain
 from tests.installing.places import NEWER, OLDER, command, config, release, tree
 
 POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
@@ -34,7 +34,7 @@ def install(bin_dir: Path, bundle: Path, number: str = __version__) -> None:
 
 def test_everything_is_below_the_directory(bin_dir, bundles):
     client = installer.install_client(bin_dir, POLICY, bundle=bundles[0])
-    name = f"{__version__}-{disk.digest(bundles[0] / 'python')[:12]}"
+    name = f"{__version__}-{files.digest(bundles[0] / 'python')[:12]}"
     assert sorted(tree(bin_dir)) == [".floatip", f".floatip/{name}", f".floatip/{name}/python", "floatip"]
     assert client.read_text().startswith(f"#!{bin_dir}/.floatip/{name}/python -IS\n")
     assert release(bin_dir) == __version__
@@ -287,9 +287,9 @@ def test_a_bundle_that_does_not_run(bin_dir, tmp_path):
 
 def test_an_installer_that_hangs_is_not_waited_for_without_end(bin_dir):
     with (
-        disk.alone_in(bin_dir),
+        files.alone_in(bin_dir),
         pytest.raises(TryAgain, match="another installer"),
-        disk.alone_in(bin_dir, 0.2),
+        files.alone_in(bin_dir, 0.2),
     ):
         pass
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.model import Attachment, Place, PodIdentity
-from cni_floatip.store import Store
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab.agent import server
 from lab.ec2 import SimulatedEC2, sample
 from lab.forkserver import Forked, run_to_end
@@ -216,7 +216,7 @@ def test_a_del_in_the_spool_is_done_first(here):
 
 def test_it_refuses_beside_an_agent(here):
     holder = (
-        "import sys, time; from cni_floatip.store import Store\n"
+        "import sys, time; from cni_floatip.edges.store import Store\n"
         "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=True) as alone:\n"
         "    print(alone, flush=True); sys.stdin.read()"
     )
@@ -337,7 +337,7 @@ def test_it_waits_for_a_call_that_is_under_way(here):
     """A plugin in direct mode shares the data directory with others like it, and with no uninstaller."""
     here.claim(State.GONE)
     holder = (
-        "import sys, time; from cni_floatip.store import Store\n"
+        "import sys, time; from cni_floatip.edges.store import Store\n"
         "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=False) as shared:\n"
         "    print(shared, flush=True); sys.stdin.read()"
     )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.keeper import Keeper
-from cni_floatip.agent.memory import Memory
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.ec2writes import Seen, take
-from cni_floatip.errors import CniError, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model import (
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.keeper.loop import Keeper
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.nodeconf import NO_MANAGE, NodeConf
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model.values import (
     Attachment,
     Network,
     NetworkInterface,
@@ -28,11 +29,10 @@ from cni_floatip.model import (
     Subnet,
     Target,
 )
-from cni_floatip.nodeconf import NO_MANAGE, NodeConf
 from cni_floatip.operations.delete import end
 from cni_floatip.operations.release import attachment_lock, place_lock, release
-from cni_floatip.store import Store
-from cni_floatip.world import Kernel, Metadata, World, in_a_thread
+from cni_floatip.operations.world import Kernel, Metadata, World, in_a_thread
+from cni_floatip.operations.write_routes import Seen, take
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cni_floatip.agent.main import show
-from cni_floatip.agent.metrics import Metrics
-from cni_floatip.model import Target
+from cni_floatip.agent.observe.metrics import Metrics
+from cni_floatip.model.values import Target
 
 from .alerts import Alert, Page, documented, scraped
 from .simulated import FLOATING, Cluster, SimulatedNode

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.claims import LATE_SECONDS
+from cni_floatip.model.claim import LATE_SECONDS
 
 from .simulated import FLOATING
 from .whole import DEATHS, LOSSES, READS, Fate, WholeCluster, in_order

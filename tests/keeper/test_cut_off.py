@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent import status
-from cni_floatip.agent.metrics import Metrics
-from cni_floatip.model import Attachment, Place, Target
+from cni_floatip.agent.observe import status
+from cni_floatip.agent.observe.metrics import Metrics
+from cni_floatip.commands.status_view import text, wrong
+from cni_floatip.model.values import Attachment, Place, Target
 from cni_floatip.operations import sweep
-from cni_floatip.statusview import text, wrong
 
 from .simulated import FLOATING, Cluster, SimulatedNode
 

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.calls import Calls
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.logs import Lines, Log
-from cni_floatip.agent.memory import Memory
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.errors import CniError, Ec2Error, Ec2Fault, IoFailure
-from cni_floatip.model import Place as Cell
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.server.handler import Calls
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, IoFailure
+from cni_floatip.model.values import Place as Cell
 from cni_floatip.operations import add
-from cni_floatip.operations.addresses import Asked, Followed, follow
 from cni_floatip.operations.delete import delete
 from cni_floatip.operations.release import attachment_lock, release
-from cni_floatip.store import Store
-from cni_floatip.wire import Call
-from cni_floatip.world import World
+from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.world import World
+from cni_floatip.protocol.wire import Call
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.watch.scene_watched import Place
 

@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import pytest
 
-from cni_floatip import decide
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.keeping import STALE_SECONDS, Act, Sighting, Stake, judge
-from cni_floatip.model import Attachment, Place, PodIdentity, Target
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.operations.release import _is_kept
+from cni_floatip.rules import destinations
+from cni_floatip.rules.reconcile import STALE_SECONDS, Act, Sighting, Stake, judge
 
 PLACE = Place("rtb-1", ip_network("192.168.0.2/32"))
 NOW, RECONCILE, GRACE = 1_000_000.0, 60.0, 60.0
@@ -202,13 +202,13 @@ class Look:
         def able(each: Claim) -> bool:
             return given and is_here(each)
 
-        what = decide.release(target_of(world, read), claim, PLACE, others, is_here, able)
+        what = destinations.release(target_of(world, read), claim, PLACE, others, is_here, able)
         around = SimpleNamespace(now=lambda: NOW, claims=SimpleNamespace(at=lambda _: all_here))
-        if what is not decide.Release.LEAVE and not _is_kept(around, claim, PLACE):  # type: ignore[arg-type]
+        if what is not destinations.Release.LEAVE and not _is_kept(around, claim, PLACE):  # type: ignore[arg-type]
             self.check_delete(pod, read, certain=certain)
-            heir = decide.heir(claim, PLACE, others, able)
+            heir = destinations.heir(claim, PLACE, others, able)
             self.world = lead(self.world, "")
-            if heir and what is decide.Release.HAND_OVER:
+            if heir and what is destinations.Release.HAND_OVER:
                 if heir.eni not in here or not given:
                     raise Violation(f"handed over to {heir.attachment}")
                 self.world = lead(self.world, heir.eni)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.claims import LATE_SECONDS, State
-from cni_floatip.errors import Ec2Error, Ec2Fault, IoFailure
-from cni_floatip.keeping import Outage
-from cni_floatip.model import Place, Target
+from cni_floatip.model.claim import LATE_SECONDS, State
+from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
+from cni_floatip.model.values import Place, Target
+from cni_floatip.rules.reconcile import Outage
 
 from .simulated import FLOATING, POLICY, Cluster
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.keeping import (
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.rules.reconcile import (
     HELD_PATIENCE,
     LOOKS_AFTER_ADD,
     STALE_SECONDS,
@@ -23,7 +24,6 @@ from cni_floatip.keeping import (
     sight,
     stakes_of,
 )
-from cni_floatip.model import Attachment, Place, PodIdentity, Target
 
 PLACE = Place("rtb-a", ip_network("192.168.0.2/32"))
 NOW = 1_000_000.0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.errors import Ec2Error, Ec2Fault
-from cni_floatip.model import Place, Target
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.errors import Ec2Error, Ec2Fault
+from cni_floatip.model.values import Place, Target
 
 from .simulated import FLOATING, Cluster, SimulatedNode
 

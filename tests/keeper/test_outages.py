@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent import status
-from cni_floatip.agent.logs import Lines, Log, Seldom
-from cni_floatip.agent.outages import addresses_of
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.keeping import TABLE, Outage, Sight
-from cni_floatip.model import Attachment, Place, PodIdentity, Target
+from cni_floatip.agent.observe import status
+from cni_floatip.agent.observe.logs import Lines, Log, Seldom
+from cni_floatip.agent.observe.outages import addresses_of
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.rules.reconcile import TABLE, Outage, Sight
 
 from .simulated import EPOCH, FLOATING, Cluster, SimulatedNode
 

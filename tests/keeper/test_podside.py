@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.claims import Claim
-from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.model import Link
-from cni_floatip.operations.podside import Kept, keep
-from cni_floatip.podnet import OtherRoute, Parent
+from cni_floatip.edges.podnet import OtherRoute, Parent
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.errors import PodNetworkFailure
+from cni_floatip.model.values import Link
+from cni_floatip.operations.pod_side import Kept, keep
 from tests.fakes.podnet import FakeLink, FakePod, FakePodNet, FakePods
 from tests.watch.scene_watched import ENI_MAC, Place
 

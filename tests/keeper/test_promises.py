@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import operations, request
-from cni_floatip.agent import evidence
-from cni_floatip.claims import LATE_SECONDS, State
-from cni_floatip.errors import IoFailure, NotAsClaimed, TryAgain
-from cni_floatip.model import Place, Target
+from cni_floatip import operations
+from cni_floatip.agent.keeper import liveness
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import LATE_SECONDS, State
+from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
+from cni_floatip.model.values import Place, Target
 from cni_floatip.operations.delete import _cancelled
 from cni_floatip.operations.release import attachment_lock, place_lock
-from cni_floatip.store import Store
+from cni_floatip.protocol import request
 
 from .simulated import FLOATING, Cluster, SimulatedNode
 from .whole import WholeCluster, in_order
@@ -175,9 +176,9 @@ class TestEvidence:
     def test_is_not_hidden_by_a_name_that_leads_nowhere(self, tmp_path, namespace):
         for number in range(50):  # whatever the order of the directory is
             (tmp_path / f"dangling{number}").symlink_to("/nowhere/at/all")
-        assert not evidence._holds_a_namespace(str(tmp_path))
+        assert not liveness._holds_a_namespace(str(tmp_path))
         (tmp_path / "live").symlink_to(f"/proc/{namespace}/ns/net")
-        assert evidence._holds_a_namespace(str(tmp_path))
+        assert liveness._holds_a_namespace(str(tmp_path))
 
 
 class TestATableThatWasLeft:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.keeper import Keeper
-from cni_floatip.agent.logs import Lines, Log, Seldom
+from cni_floatip.agent.keeper.loop import Keeper
+from cni_floatip.agent.observe.logs import Lines, Log, Seldom
+from cni_floatip.agent.observe.recorder import NoCounts
 
 from .simulated import FLOATING, Cluster
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.claims import LATE_SECONDS
-from cni_floatip.errors import Ec2Fault
-from cni_floatip.model import Attachment
+from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.errors import Ec2Fault
+from cni_floatip.model.values import Attachment
 
 from .whole import DEATHS, LOSSES, Fate, WholeCluster, WholeNode, in_order
 

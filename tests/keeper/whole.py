@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import operations, request
-from cni_floatip.agent.earlier import end_abandoned
-from cni_floatip.claims import Claim
-from cni_floatip.errors import CniError, Ec2Error, Ec2Fault
-from cni_floatip.model import Attachment, Eni, Network, Node
-from cni_floatip.nodeconf import NodeConf
-from cni_floatip.world import Kernel, Metadata
+from cni_floatip import operations
+from cni_floatip.agent.recovery import end_abandoned
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault
+from cni_floatip.model.values import Attachment, Eni, Network, Node
+from cni_floatip.operations.world import Kernel, Metadata
+from cni_floatip.protocol import request
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
 from .simulated import CONFIG, POLICY, REGION, VPC, Cluster, SimulatedNode

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import podnet
-from cni_floatip.errors import InvalidNetns, PodNetworkFailure
-from cni_floatip.model import PodRoute, PodRule
+from cni_floatip.edges import podnet
+from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
+from cni_floatip.model.values import PodRoute, PodRule
 from tests.podnet.worlds import ip, ip_json
 
 DEFAULT = PodRoute(ip_network("::/0"), ip_address("fe80:ec2::1"), 100)
@@ -166,7 +166,7 @@ def test_the_parent_is_found_in_the_namespace_that_the_link_names(kernel_pod):
 
 def test_the_parent_is_here_for_a_process_of_the_node(kernel_pod):
     code = f"""
-from cni_floatip.podnet import open_pod, host_link, link_by_mac
+from cni_floatip.edges.podnet import open_pod, host_link, link_by_mac
 with open_pod({kernel_pod.path!r}, "net1") as pod:
     parent = pod.parent()
 assert host_link(parent.link.index) == parent.link == link_by_mac(parent.link.mac.upper())

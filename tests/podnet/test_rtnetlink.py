@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from cni_floatip.podnet import rtnetlink
-from cni_floatip.podnet.links import link_of
-from cni_floatip.podnet.rtnetlink import DUMP_ATTEMPTS, Refused, Rtnetlink
+from cni_floatip.edges.podnet import rtnetlink
+from cni_floatip.edges.podnet.links import link_of
+from cni_floatip.edges.podnet.rtnetlink import DUMP_ATTEMPTS, Refused, Rtnetlink
 
 
 class Line:
@@ -126,7 +126,7 @@ def fresh(code):
 
 
 def test_importing_loads_no_library():
-    code = "import sys; import cni_floatip.podnet; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
+    code = "import sys; import cni_floatip.edges.podnet; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
     assert fresh(code) == ["set()"]
 
 
@@ -157,7 +157,7 @@ print(pyroute2.ndb.main.NDB is pyroute2.NDB, hasattr(pyroute2, "no_such_name"))
 def test_first_calls_of_many_threads():
     code = """
 import sys, threading
-from cni_floatip.podnet import rtnetlink
+from cni_floatip.edges.podnet import rtnetlink
 sys.setswitchinterval(1e-6)
 found = []
 def first(subject):

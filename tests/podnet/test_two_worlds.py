@@ -4,9 +4,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.model import PodRoute, PodRule
-from cni_floatip.podnet import NoInterface
+from cni_floatip.edges.podnet import NoInterface
+from cni_floatip.model.errors import PodNetworkFailure
+from cni_floatip.model.values import PodRoute, PodRule
 
 UNTOUCHED = [
     "0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 proto 4",

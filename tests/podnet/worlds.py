@@ -11,8 +11,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from cni_floatip import podnet
-from cni_floatip.model import PodRule
+from cni_floatip.edges import podnet
+from cni_floatip.model.values import PodRule
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
 PREFIX = f"fl-{os.getpid()}-podnet"

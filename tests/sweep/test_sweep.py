@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 
 import cni_floatip
-from cni_floatip import cli, imds, vpc
-from cni_floatip.claims import Claim, ClaimedRoute, State
-from cni_floatip.model import Attachment, Place, PodIdentity
+from cni_floatip import cli
+from cni_floatip.edges import imds
+from cni_floatip.edges.ec2 import client
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.values import Attachment, Place, PodIdentity
 from cni_floatip.operations import sweep as operation
-from cni_floatip.store import Store
 from lab.ec2 import SimulatedEC2, sample
 from lab.ec2.cloud import access_key
 from lab.imds import Imds
@@ -227,7 +229,7 @@ def test_what_is_wide_must_be_allowed_exactly(here: Here) -> None:
 
 
 def test_more_interfaces_than_one_filter_takes(here: Here) -> None:
-    edge = vpc.Vpc(here.ec2.region, {})
+    edge = client.Vpc(here.ec2.region, {})
     unknown = [f"eni-{number:017x}" for number in range(250)]
     _, eni = here.node()
     found = edge.attachments([*unknown, eni, here.vpc.enis["a"]])
@@ -289,14 +291,14 @@ def test_this_nodes_own_interfaces_and_live_claims(here: Here) -> None:
 
 def whenever_a_table_is_read_again(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
     """Let something happen between the look at all tables and the one before a delete."""
-    real = vpc.Vpc.route_tables
+    real = client.Vpc.route_tables
 
     def route_tables(self: Any, filters: Any, account: str = "") -> Any:
         if "route-table-id" in filters:
             then()
         return real(self, filters, account)
 
-    monkeypatch.setattr(vpc.Vpc, "route_tables", route_tables)
+    monkeypatch.setattr(client.Vpc, "route_tables", route_tables)
 
 
 def test_a_route_that_works_again_when_it_is_to_be_deleted(
@@ -370,7 +372,7 @@ def test_an_interface_that_is_attached_meanwhile(here: Here, monkeypatch: pytest
     here.route(here.a, VIP.format(1), eni)
     here.aws.detach_network_interface(AttachmentId=here._attachment, Force=True)
     here.aws.stop_instances(InstanceIds=[instance])
-    real, looks = vpc.Vpc.attachments, []
+    real, looks = client.Vpc.attachments, []
 
     def attachments(self: Any, *args: Any) -> Any:
         looks.append(args)
@@ -378,7 +380,7 @@ def test_an_interface_that_is_attached_meanwhile(here: Here, monkeypatch: pytest
             here.aws.attach_network_interface(NetworkInterfaceId=eni, InstanceId=instance, DeviceIndex=1)
         return real(self, *args)
 
-    monkeypatch.setattr(vpc.Vpc, "attachments", attachments)
+    monkeypatch.setattr(client.Vpc, "attachments", attachments)
     status, said = here.sweep()
     assert (status, said[-1]) == (0, "1 kept")
     assert "attached to i-1" in said[0]
@@ -535,7 +537,7 @@ def test_what_one_account_sees_attached_is_attached(here: Here, monkeypatch: pyt
     first, second = routes
     seen = {"": {first: routes[first], second: ""}, owner: {first: "", second: routes[second]}}
     monkeypatch.setattr(
-        vpc.Vpc, "attachments", lambda _, enis, account="": {eni: seen[account][eni] for eni in enis}
+        client.Vpc, "attachments", lambda _, enis, account="": {eni: seen[account][eni] for eni in enis}
     )
     assert here.sweep()[1][-1] == "2 kept"
     seen[owner][second] = ""
@@ -544,16 +546,16 @@ def test_what_one_account_sees_attached_is_attached(here: Here, monkeypatch: pyt
 
 def test_an_attachment_that_is_not_shown(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     _, eni = here.node()
-    real = vpc.Vpc.pages
+    real = client.Vpc.pages
 
     def pages(self: Any, *args: Any) -> Any:
         for each in real(self, *args):
             yield {key: value for key, value in each.items() if key != "Attachment"}
 
-    monkeypatch.setattr(vpc.Vpc, "pages", pages)
-    assert all(vpc.Vpc(here.ec2.region, {}).attachments([eni]).values())
+    monkeypatch.setattr(client.Vpc, "pages", pages)
+    assert all(client.Vpc(here.ec2.region, {}).attachments([eni]).values())
     here.aws.detach_network_interface(AttachmentId=here._attachment, Force=True)
-    assert vpc.Vpc(here.ec2.region, {}).attachments([eni]) == {eni: ""}
+    assert client.Vpc(here.ec2.region, {}).attachments([eni]) == {eni: ""}
 
 
 @pytest.mark.parametrize("with_what", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])

@@ -217,7 +217,7 @@ def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
 @scenario
 def the_guard_keeps_pods_of_an_eni_from_metadata_and_from_nothing_else(lab: Lab) -> None:
     """Several on one ENI, all of which have removed their unreachable routes."""
-    from cni_floatip.podnet import forwarding, guard, link_by_mac
+    from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
     from lab import netns
     from lab.router import METADATA
 
@@ -257,7 +257,7 @@ def the_guard_keeps_pods_of_an_eni_from_metadata_and_from_nothing_else(lab: Lab)
 @scenario
 def what_a_pod_sends_to_its_eni_reaches_neither_host_nor_metadata(lab: Lab) -> None:
     """ipvlan l2 hands a frame whose destination MAC is its source MAC to the host, past every egress hook."""
-    from cni_floatip.podnet import forwarding, guard, link_by_mac
+    from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
     from lab import netns
     from lab.router import METADATA, VPC_ROUTER
 

@@ -14,14 +14,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from cni_floatip.agent.memory import Memory
-from cni_floatip.claims import Claim
-from cni_floatip.model import Attachment, Eni, Node, PodIdentity, Subnet, Target
-from cni_floatip.nodeconf import NodeConf
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, Subnet, Target
 from cni_floatip.operations.add import add
-from cni_floatip.request import Request
-from cni_floatip.store import Store
-from cni_floatip.world import World, in_a_thread
+from cni_floatip.operations.world import World, in_a_thread
+from cni_floatip.protocol.request import Request
 from tests.fakes.vpc import FakeVpc
 
 ENI_MAC = "02:00:00:00:00:01"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.earlier import ended_by_restart
-from cni_floatip.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
-from cni_floatip.model import Attachment, Link
-from cni_floatip.operations.addresses import Asked, Followed, follow
+from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.model.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
+from cni_floatip.model.values import Attachment, Link
 from cni_floatip.operations.check import check
 from cni_floatip.operations.release import attachment_lock
-from cni_floatip.world import World
+from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.world import World
 from tests.fakes.podnet import FakeLink, FakePod, FakePods, Parent
 from tests.watch.scene_watched import ENI, Place
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent import appearances
-from cni_floatip.agent.appearances import Appearances
-from cni_floatip.model import Attachment
+from cni_floatip.agent.watch import history
+from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.model.values import Attachment
 from tests.watch.scene_watched import until
 
 VIP = ip_address("192.168.0.9")
@@ -30,8 +30,8 @@ class Disk:
         self.full = False
         self.meanwhile: Callable[[], object] = lambda: None
         """What must have happened before a write ends."""
-        self._write = appearances.write_whole
-        monkeypatch.setattr(appearances, "write_whole", self.write)
+        self._write = history.write_whole
+        monkeypatch.setattr(history, "write_whole", self.write)
 
     def write(self, path: Path, content: bytes) -> None:
         if self.full:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip import podnet
-from cni_floatip.errors import InvalidNetns
-from cni_floatip.podnet.events import AddressEvent, Event, Events, LinkGone, Overrun, open_events
+from cni_floatip.edges import podnet
+from cni_floatip.edges.podnet.events import AddressEvent, Event, Events, LinkGone, Overrun, open_events
+from cni_floatip.model.errors import InvalidNetns
 from tests.watch.pods_in_kernel import Pod, ip
 
 pytestmark = pytest.mark.needs("root", "ip")
@@ -99,7 +99,7 @@ def test_only_the_kernel_is_believed(pod: Pod, events: Events) -> None:
     told = socket.socket(fileno=os.dup(events.fileno())).recv(1 << 16)
 
     def forge() -> None:  # a process of the pod, with CAP_NET_ADMIN
-        from cni_floatip.podnet import namespace
+        from cni_floatip.edges.podnet import namespace
 
         def make() -> socket.socket:
             return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from cni_floatip.agent.watched import IDLE_SECONDS, MOST_TOLD, REFUSED_SECONDS, Allowance, Watched
-from cni_floatip.model import Attachment
-from cni_floatip.nodeconf import WatchLimits
-from cni_floatip.operations.addresses import Followed
+from cni_floatip.agent.watch.interface import IDLE_SECONDS, MOST_TOLD, REFUSED_SECONDS, Allowance, Watched
+from cni_floatip.config.nodeconf import WatchLimits
+from cni_floatip.model.values import Attachment
+from cni_floatip.operations.sync_addresses import Followed
 
 LIMITS = WatchLimits()
 A, B = ip_address("192.168.5.5"), ip_address("192.168.5.6")

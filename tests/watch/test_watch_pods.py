@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from cni_floatip import host, podnet
-from cni_floatip.agent.appearances import Appearances
-from cni_floatip.agent.counts import NoCounts
-from cni_floatip.agent.podsides import PodSides
-from cni_floatip.agent.watch import Watch
-from cni_floatip.agent.watched import MOST_TOLD
-from cni_floatip.errors import Ec2Fault, TryAgain
-from cni_floatip.podnet.events import Event, Events, open_events
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.agent.watch.interface import MOST_TOLD
+from cni_floatip.agent.watch.pod_sides import PodSides
+from cni_floatip.agent.watch.watcher import Watch
+from cni_floatip.edges import host, podnet
+from cni_floatip.edges.podnet.events import Event, Events, open_events
+from cni_floatip.model.errors import Ec2Fault, TryAgain
 from tests.watch.pods_in_kernel import Pod, ip
 from tests.watch.scene_watched import Place, running, until
 
@@ -375,7 +375,7 @@ def test_a_namespace_that_cannot_be_seen_is_left_and_followed_again(
     pod: Pod, tmp_path: Path, hidden: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its socket is closed, because it would keep the pod's address busy; what is there has not appeared."""
-    monkeypatch.setattr("cni_floatip.agent.watch.UNSEEN_SECONDS", 0.5)
+    monkeypatch.setattr("cni_floatip.agent.watch.watcher.UNSEEN_SECONDS", 0.5)
     node = Node(tmp_path)
     node.place.inode = lambda path: 0 if path in hidden else host.inode(path)
     opened: list[Events] = []

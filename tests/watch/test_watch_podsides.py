@@ -13,13 +13,9 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent import podsides
-from cni_floatip.agent.podsides import EVENT_LOOKS, PodSide
-from cni_floatip.claims import Claim
-from cni_floatip.errors import PodNetworkFailure
-from cni_floatip.model import Attachment, PodIdentity
-from cni_floatip.operations.podside import Kept
-from cni_floatip.podnet.events import (
+from cni_floatip.agent.watch import pod_sides
+from cni_floatip.agent.watch.pod_sides import EVENT_LOOKS, PodSide
+from cni_floatip.edges.podnet.events import (
     AddressEvent,
     Event,
     Events,
@@ -28,6 +24,10 @@ from cni_floatip.podnet.events import (
     Overrun,
     open_events,
 )
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.errors import PodNetworkFailure
+from cni_floatip.model.values import Attachment, PodIdentity
+from cni_floatip.operations.pod_side import Kept
 from tests.watch.pods_in_kernel import Pod
 from tests.watch.scene_watched import until
 from tests.watch.test_watch_events import heard
@@ -250,7 +250,7 @@ def test_more_routes_of_ours_than_anybody_needs_are_not_read(
     pod: Pod, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever administers the pod's network can mark as many as there is memory for."""
-    monkeypatch.setattr("cni_floatip.podnet.rtnetlink.MOST_MESSAGES", 500)
+    monkeypatch.setattr("cni_floatip.edges.podnet.rtnetlink.MOST_MESSAGES", 500)
     with node.agent():
         who = add(node, pod)
         many = [f"10.{n // 250}.{n % 250}.0/24 dev net1 table 100 proto 241" for n in range(600)]
@@ -285,7 +285,7 @@ def test_a_burst_of_looks_and_then_one_in_five_seconds(side: PodSide) -> None:
         side.begin(now)
         side.end(Kept(), 0.0, now)
     assert len(at) <= EVENT_LOOKS.burst + 30 / EVENT_LOOKS.seconds_per_change + 1
-    assert at[1] - at[0] == pytest.approx(podsides.SETTLE_SECONDS)
+    assert at[1] - at[0] == pytest.approx(pod_sides.SETTLE_SECONDS)
     assert at[-1] - at[-2] == pytest.approx(EVENT_LOOKS.seconds_per_change, abs=0.01)
     side.look_at(now + 0.1)  # the keeper's is not one of them
     assert side.due == now + 0.1
@@ -296,10 +296,10 @@ def test_one_that_takes_long_to_read_rests_for_long(side: PodSide) -> None:
     side.hear(100.5)
     assert side.due is None
     side.end(Kept(), 1.0, 101.0)
-    assert side.due == 101.0 + podsides.REST
+    assert side.due == 101.0 + pod_sides.REST
     side.begin(121.0)
     side.end(Kept(busy=True), 0.0, 122.0)
-    assert side.due == 122.0 + podsides.BUSY_SECONDS
+    assert side.due == 122.0 + pod_sides.BUSY_SECONDS
 
 
 def test_what_happens_elsewhere_in_the_pod_brings_about_no_look(side: PodSide) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..finding import Finding
-from ..looks import Looks
+from ..probe import Looks
 from . import aws, cluster, interfaces, node, pods, tables
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
-from ...errors import Ec2Error
-from ...sdk import proxied_metadata
-from ..audit import proxy_between
+from ...edges.ec2.sessions import proxied_metadata
+from ...model.errors import Ec2Error
 from ..catalog import found
 from ..causes import is_out_of_reach, is_unsigned, whom
+from ..ec2_reads import proxy_between
 from ..facts import Asked
 from ..finding import Finding, fine, listed, not_checked
 from ..judge import node
-from ..looks import Looks
+from ..probe import Looks
 
 T = TypeVar("T")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ... import cidr
-from ...model import Network
+from ...model import cidr
+from ...model.values import Network
 from .. import kubernetes
 from ..catalog import found
 from ..finding import Finding, fine, not_checked
 from ..judge import cluster
-from ..looks import Looks
+from ..probe import Looks
 
 
 def snat(looks: Looks) -> Iterable[Finding]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ...errors import CniError, Ec2Error
-from ...podnet import forwarding as forwarding_rules
-from ...podnet import host_link, hostuse
+from ...edges.podnet import forwarding as forwarding_rules
+from ...edges.podnet import host_link, hostuse
+from ...model.errors import CniError, Ec2Error
 from .. import host
 from ..catalog import found
 from ..facts import FloatingLink, Interface
 from ..finding import Finding, fine, not_checked, not_read
 from ..judge import firewall, interfaces
-from ..looks import PRIMARY, Looks
+from ..probe import PRIMARY, Looks
 
 NONE = not_checked("", "there is no ENI to judge")
 

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ... import __version__
-from ...errors import CniError, IoFailure, TryAgain
-from ...nodeconf import MINIMAL
-from ...podnet import guard, host_link
+from ...config.nodeconf import MINIMAL
+from ...edges.podnet import guard, host_link
+from ...model.errors import CniError, IoFailure, TryAgain
 from .. import host
 from ..catalog import found
 from ..facts import Claimed, FloatingLink
 from ..finding import Finding, fine, not_checked
 from ..judge import node
-from ..looks import Looks
+from ..probe import Looks
 
 TRIED_AT_ONCE = 32
 

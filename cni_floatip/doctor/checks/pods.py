@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...claims import Claim
-from ...errors import CniError, short
-from ...host import inode
-from ...operations.podside import differences, is_kept
-from ...podnet import open_pod
+from ...edges.host import inode
+from ...edges.podnet import open_pod
+from ...model.claim import Claim
+from ...model.errors import CniError, short
+from ...operations.pod_side import differences, is_kept
 from ..catalog import found
 from ..finding import Finding, fine, listed, not_checked
-from ..looks import Looks
+from ..probe import Looks
 
 
 def pods(looks: Looks) -> Iterable[Finding]:

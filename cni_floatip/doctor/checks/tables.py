@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...errors import Ec2Error
+from ...model.errors import Ec2Error
 from ..finding import Finding, fine, listed, not_read
 from ..judge import addresses, ranges, tables
-from ..looks import Looks
+from ..probe import Looks
 
 
 def allowed_tables(looks: Looks) -> Iterable[Finding]:

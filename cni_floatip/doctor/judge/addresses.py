@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ... import cidr
-from ...model import Network, Place, RouteTable, Target
+from ...model import cidr
+from ...model.values import Network, Place, RouteTable, Target
 from ..catalog import found
 from ..facts import Claimed, Known
 from ..finding import Finding, listed

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
-from ... import cidr
-from ...model import Network
+from ...model import cidr
+from ...model.values import Network
 from ..catalog import found
 from ..finding import Finding
 

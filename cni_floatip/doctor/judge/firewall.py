@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from ... import cidr
-from ...model import Network
+from ...model import cidr
+from ...model.values import Network
 from ..catalog import found
 from ..facts import Interface, NetworkAcl, Rules, SecurityGroup
 from ..finding import Finding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ...netconf import tags_match
+from ...config.netconf import tags_match
 from ..catalog import found
 from ..facts import Choice, Claimed, FloatingLink, Interface
 from ..finding import Finding, listed, not_checked

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...nodeconf import NodeConf
+from ...config.nodeconf import NodeConf
 from ..catalog import found
 from ..facts import Answered, Asked, Identity
 from ..finding import Finding, listed, not_checked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ... import cidr
-from ...model import Network, Subnet
+from ...model import cidr
+from ...model.values import Network, Subnet
 from ..catalog import found
 from ..finding import Finding
 

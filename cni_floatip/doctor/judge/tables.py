@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from ... import cidr
-from ...model import Network, Place, RouteTable, Subnet, Target
-from ...nodeconf import AllowedRouteTables
+from ...config.nodeconf import AllowedRouteTables
+from ...model import cidr
+from ...model.values import Network, Place, RouteTable, Subnet, Target
 from ..catalog import found
 from ..facts import Attachment, Claimed
 from ..finding import Finding, listed, not_checked

@@ -1,0 +1,230 @@
+"""The node's claims as the agent knows them: in memory to read, on disk before anything is done.
+
+The agent has the data directory alone, so what it read at its start and wrote since is what is there. Locks
+are this process's own: nobody else writes.
+
+Two promises go beyond the disk's. What a DEL has ended stays ended, whatever older copy of it is put
+(``Claim.over``). And a full disk keeps nothing alive: a step towards the end that cannot be written counts in
+memory, and is written as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from ..edges.store import Problem, Store
+from ..model import waiting
+from ..model.claim import Claim, State
+from ..model.errors import IoFailure
+from ..model.values import Attachment, Place
+
+Listener = Callable[[Attachment, Claim | None], None]
+_STRIPES = 64
+
+
+class Memory:
+    """``Claims`` of ``world``, over a ``Store`` that this process has alone. For many threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._claims: dict[Attachment, Claim] = {}
+        self._sorted: list[Claim] | None = None
+        self._places: dict[Place, set[Attachment]] = {}
+        self._problems: Sequence[Problem] = ()
+        self._troubled = False  # else the disk knows nothing that memory does not
+        self._unwritten: set[Attachment] = set()
+        self._listeners: list[Listener] = []
+        self._writing = [threading.Lock() for _ in range(_STRIPES)]
+        self._index = threading.Lock()
+        self._held: set[str] = set()
+        self._freed = threading.Condition()
+        self.read()
+
+    def read(self) -> None:
+        """Read the disk again: at the start, and when files were put there by somebody else."""
+        claims, problems = self._store.all()
+        with self._index:
+            self._claims, self._places = {}, {}
+            for claim in claims:
+                self._know(claim.attachment, claim)
+            self._problems = problems
+            self._troubled = bool(problems) or self._store.has_lost_records()
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` with every claim there is, and with each change from now on (None: erased)."""
+        self._listeners.append(listener)
+        for claim in self.all()[0]:
+            listener(claim.attachment, claim)
+
+    # -- claims ---------------------------------------------------------------------------------------
+
+    def put(self, claim: Claim) -> None:
+        """Write ``claim``, as ended if a DEL has ended it meanwhile; then it survives a power cut.
+
+        Raises IoFailure. But if it only ends what there was, it counts even so: see ``write_again``.
+        """
+        with self._writing[hash(claim.attachment) % _STRIPES]:
+            claim = self._put(claim)
+        self._tell(claim.attachment, claim)
+
+    def put_first(self, claim: Claim) -> bool:
+        """Write ``claim`` where there is no record of its attachment; false where there is one."""
+        with self._writing[hash(claim.attachment) % _STRIPES]:
+            if claim.attachment in self._claims:
+                return False
+            claim = self._put(claim)
+        self._tell(claim.attachment, claim)
+        return True
+
+    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
+        """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
+
+        Nothing else is put in between. Raises IoFailure.
+        """
+        with self._writing[hash(attachment) % _STRIPES]:
+            known = self._claims.get(attachment)
+            if known is None:
+                return None
+            changed = change(known)
+            if changed == known:
+                return known
+            changed = self._put(changed)
+        self._tell(attachment, changed)
+        return changed
+
+    def _put(self, claim: Claim) -> Claim:
+        attachment = claim.attachment
+        known = self._claims.get(attachment)
+        if known is not None:
+            claim = claim.over(known)
+        try:
+            self._store.put(claim)
+        except IoFailure:
+            if not _only_ends(claim, known):
+                raise
+            self._unwritten.add(attachment)
+        else:
+            self._unwritten.discard(attachment)
+        with self._index:
+            self._know(attachment, claim)
+        return claim
+
+    def written(self, attachment: Attachment) -> bool:
+        """Whether what is known of ``attachment`` is on disk."""
+        return attachment not in self._unwritten
+
+    def write_again(self) -> str:
+        """Write what could not be written when it was put; return why it cannot be done, "" for done."""
+        for attachment in list(self._unwritten):
+            with self._writing[hash(attachment) % _STRIPES]:
+                known = self._claims.get(attachment)
+                try:
+                    if known is not None and attachment in self._unwritten:
+                        self._store.put(known)
+                except IoFailure as e:  # the next would meet the same full disk
+                    return f"{len(self._unwritten)} claims have ended in memory only: {e}"
+                self._unwritten.discard(attachment)
+        return ""
+
+    def get(self, attachment: Attachment) -> Claim | Problem | None:
+        """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""
+        known = self._claims.get(attachment)
+        return self._store.get(attachment) if known is None and self._troubled else known
+
+    def all(self) -> tuple[list[Claim], Sequence[Problem]]:
+        """Return every claim, oldest first, and every file that was none when the disk was read."""
+        with self._index:
+            if self._sorted is None:
+                self._sorted = sorted(self._claims.values(), key=lambda claim: claim.created)
+            return list(self._sorted), self._problems
+
+    def at(self, place: Place) -> list[Claim]:
+        """Return the claims that have ``place`` among their routes, in whatever state, oldest first."""
+        with self._index:
+            found = [self._claims[attachment] for attachment in self._places.get(place, ())]
+        return sorted(found, key=lambda claim: claim.created)
+
+    def erase(self, attachment: Attachment) -> None:
+        """Forget the claim of ``attachment``. Raises IoFailure."""
+        with self._writing[hash(attachment) % _STRIPES]:
+            self._store.erase(attachment)
+            self._unwritten.discard(attachment)
+            with self._index:
+                known = self._know(attachment, None)
+        if known:
+            self._tell(attachment, None)
+
+    def exists(self) -> bool:
+        """Whether anything was ever recorded here."""
+        return True
+
+    def sweep(self) -> None:
+        """Remove what was left half written."""
+        self._store.sweep()
+
+    def _know(self, attachment: Attachment, claim: Claim | None) -> Claim | None:
+        """Put ``claim`` (None: nothing) in the place of what was known of ``attachment``; return that."""
+        before = self._claims.get(attachment)
+        for route in before.routes if before else ():
+            there = self._places.get(route.place, set())
+            there.discard(attachment)
+            if not there:
+                self._places.pop(route.place, None)
+        if claim is None:
+            self._claims.pop(attachment, None)
+        else:
+            self._claims[attachment] = claim  # never out of the way in between: ``get`` takes no lock
+            for route in claim.routes:
+                self._places.setdefault(route.place, set()).add(attachment)
+        self._sorted = None
+        return before
+
+    def _tell(self, attachment: Attachment, claim: Claim | None) -> None:
+        for listener in self._listeners:
+            listener(attachment, claim)
+
+    # -- locks ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def own(self, *, alone: bool) -> Iterator[bool]:  # noqa: ARG002 (as in ``store``)
+        """Hold the directory: this process has it already."""
+        yield True
+
+    @contextlib.contextmanager
+    def lock(self, what: str, seconds: float, go_on: Callable[[], object] = waiting.always) -> Iterator[bool]:
+        """Hold ``what``; false when it was not free in ``seconds``. Raises what ``go_on`` raises."""
+        held = self._take(what, seconds, go_on)
+        try:
+            yield held
+        finally:
+            if held:
+                with self._freed:
+                    self._held.remove(what)
+                    self._freed.notify_all()
+
+    def is_locked(self, what: str) -> bool:
+        """Whether some call holds ``what`` now."""
+        return what in self._held
+
+    def _take(self, what: str, seconds: float, go_on: Callable[[], object]) -> bool:
+        until = time.monotonic() + seconds
+
+        def attempt() -> bool | waiting.Later:
+            if what in self._held:
+                return waiting.Later()
+            self._held.add(what)
+            return True
+
+        try:
+            return waiting.wait_for(self._freed, attempt, lambda: until - time.monotonic(), go_on)
+        except TimeoutError:
+            return False
+
+
+def _only_ends(claim: Claim, known: Claim | None) -> bool:
+    """Whether ``claim`` wants no route in a way in which ``known`` does not: nothing new rests on it."""
+    wanted: set[tuple[Place, State]] = {(r.place, r.state) for r in known.routes} if known else set()
+    return all((r.place, r.state) in wanted for r in claim.routes if r.state.live)

@@ -1,0 +1,153 @@
+"""The agent looks after the client that calls it: what a runtime cannot start makes the node as good as dead.
+
+Once a second it looks whether the files are still the ones that it has found whole; that costs two ``stat``.
+When they are not, it reads them, and repairs what cannot be used. It leaves alone what can, of whatever
+release: an installer of another one has been here, and the agent that belongs to it comes, or has come, too.
+Only at its start an agent sees to it that the client is its own. One that is ending repairs nothing.
+
+One failure is deadly: where the directory was removed on the host, and maybe made again, a container goes on
+seeing the removed one until it is started again. All others pass, or are an operator's to mend, and a restart
+would help nobody.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ..installer import NAME, DeadMount, Installed, Unsound, look, signature, try_out
+from ..model.errors import CniError
+from .observe.logs import Log
+from .observe.recorder import Counts
+
+LOOK_SECONDS = 1.0
+THOROUGH_SECONDS = 600.0
+"""How often the files are read although they look untouched, and versions that nobody runs removed."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""How long to wait after a repair that has failed; twice as long after each further one."""
+
+
+class Install(Protocol):
+    """Install this agent's client; ``only_unsound``: unless what is there can be used. Raises CniError."""
+
+    def __call__(self, *, only_unsound: bool) -> object: ...
+
+
+class ClientFiles:
+    """The client in one directory. ``problem`` says why the runtime cannot use it, "" when it can."""
+
+    def __init__(
+        self,
+        bin_dir: Path,
+        install: Install,
+        counts: Counts,
+        log: Log,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bin_dir = bin_dir
+        self._install = install
+        self._counts = counts
+        self._log = log
+        self._clock = clock
+        self._whole: Installed | None = None
+        self._seen: object = None
+        self._thorough_at = 0.0
+        self._again_at = 0.0
+        self._pause = FIRST_PAUSE
+        self._problem = f"the client in {bin_dir} has not been looked at yet"
+        self._dead = False
+
+    def problem(self) -> str:
+        """Return why the runtime cannot run the client, or nothing."""
+        return self._problem
+
+    def deadly(self) -> str:
+        """Return the problem if only a start of the agent's container mends it, else nothing."""
+        return self._problem if self._dead else ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Make the client this agent's own, then look again and again; the body of a thread."""
+        if not stop.is_set():
+            self.begin()
+        while not stop.wait(LOOK_SECONDS):
+            self.look()
+
+    def begin(self) -> None:
+        """Have this agent's own client there. Raises nothing."""
+        before = self._read()
+        error = self._try(only_unsound=False)
+        after = self._read()
+        if error and isinstance(after, Installed):
+            self._log(f"the client of release {after.release} stays: {error}", "warning")
+        elif isinstance(after, Installed) and before != after:
+            was = before if isinstance(before, Unsound) else f"the client was of release {before.release}"
+            self._log(f"{was}: that of release {after.release} is installed now")
+        self._judge(after, error)
+
+    def look(self) -> None:
+        """Repair the client if it cannot be used. Raises nothing."""
+        thorough = self._clock() >= self._thorough_at
+        if self._whole is None:
+            if self._clock() < self._again_at:
+                return
+        elif not thorough and self._signature() == self._seen:
+            return
+        found = self._read()
+        if isinstance(found, Installed) and self._whole is not None and not thorough:
+            self._judge(found, None)
+            return
+        error = self._try(only_unsound=True)  # also removes what nobody runs any more
+        after = self._read()
+        if isinstance(found, Unsound) and isinstance(after, Installed):
+            self._counts.client_repaired()
+            self._log(f"{found}: repaired, release {after.release}", "warning")
+        self._judge(after, error)
+
+    def _judge(self, found: Installed | Unsound, error: CniError | None) -> None:
+        """Remember what was seen, and say what is wrong: once, until it is something else."""
+        before = self._problem
+        if error and isinstance(found, Installed):
+            try:  # what could not be replaced may do all the same
+                try_out(found.path)
+            except CniError as e:
+                found = Unsound(str(e))
+        if isinstance(found, Unsound):
+            self._whole, self._problem = None, f"the client cannot be used: {error or found}"
+            self._dead = isinstance(error, DeadMount)
+            self._again_at = self._clock() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            if self._problem != before:
+                self._log(self._problem, "error")
+            return
+        if self._whole and found.release != self._whole.release:
+            self._log(f"the client is of release {found.release} now")
+        if self._pause > FIRST_PAUSE:
+            self._log("the client can be used again")
+        self._whole, self._problem, self._pause = found, "", FIRST_PAUSE
+
+    def _try(self, *, only_unsound: bool) -> CniError | None:
+        try:
+            self._install(only_unsound=only_unsound)
+        except CniError as e:
+            return e
+        finally:
+            self._thorough_at = self._clock() + THOROUGH_SECONDS
+        return None
+
+    def _read(self) -> Installed | Unsound:
+        """Look at the files as they are now, not as they were when they have changed meanwhile."""
+        path = self._bin_dir / NAME
+        try:
+            self._seen = signature(path)
+            found = look(self._bin_dir)
+            self._seen = (self._seen, signature(found.interpreter))
+        except Unsound as e:
+            return e
+        return found
+
+    def _signature(self) -> object:
+        assert self._whole is not None  # noqa: S101 (asked before)
+        return (signature(self._bin_dir / NAME), signature(self._whole.interpreter))

@@ -1,0 +1,128 @@
+"""Who may send the next request to EC2: the waiting in line before its token buckets (``buckets``).
+
+ADDs go first. Their turns go round the namespaces that wait, so that one that wants hundreds of routes keeps
+no other waiting. Within a namespace the one comes first that has wanted its route longest: the runtime
+repeats an ADD that failed, and it comes back to the place that it had. After them come the addresses that
+pods gave themselves, then the keeper. A token that is not spent is given back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from ...model import waiting
+from ...model.errors import Ec2Error, Ec2Fault
+from .ratelimit import PUBLISHED, Arrivals, Line, Priority, Token
+
+
+class Action(NamedTuple):
+    """What has a bucket of its own. ``account`` is that of the role ("": our own identity)."""
+
+    account: str
+    region: str
+    name: str
+
+
+class Turns:
+    """The lines before all buckets, and the waiting in them. For many threads.
+
+    ``clock`` is that of the deadlines; ``wait`` waits for a condition so many seconds at most.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
+    ) -> None:
+        self._clock = clock
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._lines: dict[Action, Line] = {}
+        self._arrivals = Arrivals()
+
+    def turn(
+        self,
+        action: Action,
+        priority: Priority,
+        deadline: float,
+        stop: Callable[[], str] = lambda: "",
+        key: Hashable = None,
+        group: str = "",
+    ) -> Token:
+        """Wait until ``action`` may be sent once more; ``key`` remembers the place for who comes back,
+        ``group`` says whose turn it is: they go round the groups.
+
+        Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``stop`` says why nobody wants it any more.
+        A deadline that is now takes a token only if one is free.
+        """
+        condition = threading.Condition(self._lock)
+        with self._lock:
+            line, now = self._line(action), self._clock()
+            since = now if key is None else self._arrivals.since(key, now)
+            place = line.join(priority, since, condition.notify, group)
+
+        def attempt() -> Token | waiting.Later:
+            now = self._clock()
+            due = line.due(place, now)
+            return line.take(now, place) if due == 0 else waiting.Later(due or waiting.STEP_SECONDS)
+
+        try:
+            return waiting.wait_for(
+                condition, attempt, lambda: deadline - self._clock(), waiting.unless(stop), self._wait
+            )
+        except TimeoutError as e:
+            text = f"no turn came in time ({len(line)} in line): the request rate is used up"
+            raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
+        finally:
+            with self._lock:
+                line.leave(place)
+
+    def at_once(self, action: Action) -> Token:
+        """Take a token without waiting, where the request goes out in any case."""
+        with self._lock:
+            return self._line(action).take(self._clock())
+
+    def spend(self, action: Action, token: Token) -> None:
+        """Say that the request goes out now."""
+        with self._lock:
+            self._line(action).spend(token)
+
+    def put_back(self, action: Action, token: Token) -> None:
+        """Give a token back for which nothing was sent. Twice is once."""
+        with self._lock:
+            self._line(action).put_back(token)
+
+    def answered(self, action: Action, token: Token, fault: Ec2Fault | None) -> None:
+        """Say what came of a request: the bucket learns from a refusal, and from one that passed."""
+        with self._lock:
+            line = self._line(action)
+            if fault is Ec2Fault.THROTTLED:
+                line.bucket.refused(token, self._clock())
+            elif fault is Ec2Fault.NOT_SENT:
+                line.bucket.put_back()
+                line.call_next()
+            else:
+                line.bucket.answered()
+
+    def forget(self, key: Hashable) -> None:
+        """Say that what ``key`` stands for was done."""
+        with self._lock:
+            self._arrivals.forget(key)
+
+    def wake(self) -> None:
+        """Let everybody who waits ask again whether to give up."""
+        with self._lock:
+            for line in self._lines.values():
+                line.wake_all()
+
+    def waiting(self) -> int:
+        """Return how many wait now, in all lines."""
+        with self._lock:
+            return sum(len(line) for line in self._lines.values())
+
+    def _line(self, action: Action) -> Line:
+        if action not in self._lines:
+            self._lines[action] = Line(PUBLISHED[action.name], self._clock())
+        return self._lines[action]

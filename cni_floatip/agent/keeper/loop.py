@@ -1,0 +1,373 @@
+"""The keeper: when it looks, what else it sees to, and how it survives not being able to look.
+
+The rules are in ``keeping``, their doing in ``mending``. A look is one DescribeRouteTables per account and
+VPC whatever the number of claims, at most one a second, and none while there is nothing to look after. When
+AWS does not answer, looks become rarer and nothing is forgotten: all that is to be done is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from ...model.errors import CniError, Ec2Error, IoFailure
+from ...model.values import Attachment, Place
+from ...operations.backlog import resolve
+from ...operations.delete import end
+from ...operations.release import attachment_lock
+from ...operations.world import Vpc, World
+from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
+from ..observe.recorder import Counts
+from . import liveness
+from .repair import Mender, groups_of
+
+SPACING_SECONDS = 1.0
+"""No two looks are closer than this."""
+FAILED_SECONDS = 2.0
+"""When it looks again after a look that failed; then after half the time that looks have failed for, up to
+the ordinary gap: a node that holds a route must not be blind for long (``keeping``)."""
+LONGEST_STRETCH = 8.0
+"""How much rarer looks become while EC2 throttles them, on a node that holds no route."""
+EVIDENCE_SECONDS = 60.0
+"""Without a DEL at most one claim is released in this time."""
+END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a route leads, for people: ``target`` "" is nowhere. Times are seconds since the epoch."""
+
+    target: str
+    at: float
+    since: float
+    error: str = ""
+
+
+class Keeper:
+    """Looks after the claims of this node. ``tick`` is one round, ``run`` a thread's body.
+
+    ``chores`` are done with every ordinary look, after it; what they raise is logged. ``failed`` is told of
+    what nobody expected.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        counts: Counts,
+        *,
+        present: Callable[[], Collection[str]],
+        urgent: Callable[[str], Vpc] | None = None,
+        chores: Sequence[Callable[[], None]] = (),
+        failed: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        self._world = world
+        self._counts = counts
+        self._chores = tuple(chores)
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
+        self._mender = Mender(world, counts, present, urgent, self._failed)
+        self._reconcile = world.policy.reconcile_seconds
+        self._stretch = 1.0
+        self._failing = math.inf
+        self._seen_all = 0.0
+        self._checked: frozenset[str] = frozenset()
+        self._in_vain = 0
+        self._again = math.inf
+        self._due: set[float] = set()
+        self._known: dict[Attachment, float] = {}
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._next = world.clock()
+        self._last_look = -SPACING_SECONDS
+        self._last_evidence = -EVIDENCE_SECONDS
+        self._blind = ""
+        self._broken: dict[Callable[[], None], str] = {}
+
+    # -- for the rest of the agent --------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Say that a call has changed something: the next round comes at once."""
+        self._woken.set()
+
+    def changed(self, attachment: Attachment, claim: Claim | None) -> None:
+        """Learn of a claim (``Memory.listen``): after an ADD it is looked at soon, after a grace released."""
+        if claim is None:
+            self._known.pop(attachment, None)
+            return
+        now, clock = self._world.now(), self._world.clock()
+        since = max((route.since for route in claim.routes if route.state is State.HELD), default=0.0)
+        due: set[float] = set()
+        if since > self._known.get(attachment, 0.0):
+            self._known[attachment] = since
+            due |= {clock + max(0.0, since + after - now) for after in LOOKS_AFTER_ADD}
+        if claim.unresolved is not None:
+            due.add(clock)
+        for route in claim.routes:
+            if route.state is State.RELEASING:
+                due.add(clock + max(0.0, route.after - now))
+        with self._lock:
+            self._due |= {_step(at) for at in due if at <= clock + 2 * self._reconcile}
+        if due:
+            self._woken.set()
+
+    def sightings(self) -> Mapping[Place, Seen]:
+        """Return where each route of this node's claims was last seen to lead."""
+        to_epoch = self._world.now() - self._world.clock()
+        errors = dict(self._mender.errors)
+        found = {
+            place: Seen(
+                str(seen.target or ""), seen.at + to_epoch, seen.since + to_epoch, errors.get(place, "")
+            )
+            for place, seen in dict(self._mender.sightings).items()
+        }
+        unseen = errors.keys() - found.keys()
+        return found | {place: Seen("", 0.0, 0.0, errors[place]) for place in unseen}
+
+    def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
+        """Return why ``route`` does not serve its claim, as looks have shown; None: nothing says so."""
+        return self._mender.outages.of(claim, route, self._mender.cut_off, self._checked)
+
+    def last_look(self) -> float:
+        """Return when a look last showed all there is to see, in seconds since the epoch; 0: never yet."""
+        return self._seen_all
+
+    def ready_problem(self) -> str:
+        """Return why this node should get no more pods, "" for nothing."""
+        return self._blind or next(iter(tuple(self._broken.values())), "") or self._mender.broken
+
+    def drain(self, deadline: float) -> None:
+        """Release what has ended, grace or not: the node may be gone seconds from now."""
+        self._mender.release_all(deadline)
+
+    # -- rounds ---------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Do rounds until told to stop."""
+        while not stop.is_set():
+            pause = self.tick()
+            self._woken.wait(min(pause, 1.0))  # a stop is noticed within this time too
+            self._woken.clear()
+
+    def tick(self) -> float:
+        """Do what is due; return the seconds until there may be more."""
+        clock = self._world.clock()
+        ordinary = clock >= self._next
+        with self._lock:
+            early = self._again <= clock or any(at <= clock for at in self._due)
+        if not ordinary and not early:
+            return self._pause(clock)
+        if clock - self._last_look < SPACING_SECONDS:
+            return SPACING_SECONDS - (clock - self._last_look)
+        with self._lock:
+            self._due = {at for at in self._due if at > clock}
+        self._again = math.inf
+        self._last_look = clock
+        if not self._tried(self._look, "a look"):
+            self._failing = min(self._failing, clock)
+        if ordinary:
+            self._see_to_the_rest()
+        again = self._world.clock() + self._gap()
+        if ordinary:
+            self._next = again
+        elif self._failing < math.inf:  # sooner, never later: what comes with an ordinary look must come
+            self._next = min(self._next, again)
+        self._count()
+        return self._pause(self._world.clock())
+
+    def _pause(self, clock: float) -> float:
+        with self._lock:
+            first = min(self._due, default=self._next)
+        return max(0.05, min(first, self._next, self._again) - clock)
+
+    def _gap(self) -> float:
+        """The seconds to the next ordinary look: +-10 %, longer under throttling, shorter after a failure."""
+        stretch = 1.0 if self._holds() else self._stretch
+        gap = self._reconcile * stretch * (2 - LONGEST_GAP + 2 * (LONGEST_GAP - 1) * self._world.jitter())
+        if self._failing < math.inf:
+            gap = min(gap, max(FAILED_SECONDS, (self._world.clock() - self._failing) / 2))
+        return gap
+
+    def _holds(self) -> bool:
+        """Whether a pod here holds a route: were its looks rarer, an older owner would mend first."""
+        claims = self._world.claims.all()[0]
+        return any(route.state is State.HELD for claim in claims for route in claim.routes)
+
+    def _look(self) -> None:
+        if unwritten := self._world.claims.write_again():
+            self._world.log(unwritten, "warning")
+        self._resolve_lost_records()
+        seen_all = self._mender.look(self._reconcile * self._stretch)
+        if seen_all:
+            self._seen_all = self._world.now()
+        self._failing = math.inf if seen_all else min(self._failing, self._world.clock())
+        longer = min(self._stretch * 2, LONGEST_STRETCH)
+        self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
+        with self._lock:
+            self._due |= {_step(at) for at in self._mender.due}
+        self._erase_what_cannot_matter()
+        if self._mender.progress or not self._mender.pending:
+            self._in_vain = 0
+        else:
+            self._in_vain += 1
+        if self._mender.progress or self._mender.pending:  # more to do, or to see what was done
+            pause = min(SPACING_SECONDS * 2 ** min(self._in_vain, 16), self._reconcile)
+            self._again = self._world.clock() + pause
+
+    def _see_to_the_rest(self) -> None:
+        self._tried(self._look_for_pods_that_are_gone, "a look for pods that are gone")
+        self._tried(self._look_at_interfaces, "a look at network interfaces")
+        for chore in self._chores:
+            self._tried(chore, "a chore")
+
+    def _tried(self, work: Callable[[], None], what: str) -> bool:
+        """Do one part of a round; one that fails does not keep the others from being done.
+
+        What nobody expected makes the node not ready until the same part goes well. That is no reason to
+        end: the cause may be on disk, where the next agent would meet it too.
+        """
+        well = False
+        try:
+            work()
+            well = True
+        except (CniError, Ec2Error) as e:
+            self._world.log(str(e), "warning")
+        except Exception as e:  # noqa: BLE001 (whatever it was)
+            self._broken[work] = f"{what} of the keeper failed: {e!r}"
+            self._failed(f"{what} of the keeper failed as nobody expected", e)
+            return False
+        self._broken.pop(work, None)
+        return well
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _resolve_lost_records(self) -> None:
+        """Find the routes of claims whose record was unreadable when DEL came."""
+        world = self._world
+        for claim in world.claims.all()[0]:
+            if claim.unresolved is None:
+                continue
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                now = world.claims.get(claim.attachment)
+                if not free or not isinstance(now, Claim) or now.unresolved is None:
+                    continue
+                try:
+                    if world.now() > now.written + LATE_SECONDS:
+                        told = f"{now.attachment}: its record was lost and its routes cannot be found"
+                        world.log(told, "warning", event="given up", **now.subject())
+                        world.claims.erase(now.attachment)
+                    else:
+                        resolve(world, now, world.clock() + END_SECONDS)
+                except CniError as e:
+                    world.log(f"{claim.attachment}: {e}", "warning")
+
+    def _erase_what_cannot_matter(self) -> None:
+        """Forget claims that want nothing, once no request of ours can land any more."""
+        world = self._world
+        if not self._mender.knows_interfaces:
+            return  # what leads to an ENI of a claim may be this node's
+        for claim in world.claims.all()[0]:
+            if claim.live and self._may_forget(claim):
+                self._forget_what_it_left(claim)
+            if claim.state is not State.GONE or claim.attachment in self._mender.pending:
+                continue
+            if claim.standby:
+                continue  # its pod is there, and may put an address back
+            if claim.routes and not self._may_forget(claim):
+                continue
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                if free and world.claims.get(claim.attachment) == claim:
+                    world.claims.erase(claim.attachment)
+
+    def _may_forget(self, claim: Claim) -> bool:
+        """Whether it has been looked at, and no request of ours for it can land any more."""
+        if claim.attachment in self._mender.pending or not groups_of(claim) <= self._mender.seen:
+            return False
+        return self._world.now() >= claim.written + LATE_SECONDS
+
+    def _forget_what_it_left(self, claim: Claim) -> None:
+        """Take the ``gone`` routes out of a live claim: those of tables that it has left, for good."""
+        routes = tuple(route for route in claim.routes if route.state is not State.GONE)
+        if routes == claim.routes:
+            return
+        with self._world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+            if free and self._world.claims.get(claim.attachment) == claim:
+                with contextlib.suppress(IoFailure):  # a full disk: later
+                    self._world.claims.put(replace(claim, routes=routes))
+
+    # -- pods and interfaces --------------------------------------------------------------------------
+
+    def _look_for_pods_that_are_gone(self) -> None:
+        world = self._world
+        live = [claim for claim in world.claims.all()[0] if claim.live or claim.standby]
+        if liveness.none_visible(live, world.inode):
+            blind = (
+                f"none of the namespaces of {len(live)} claims can be seen (the first: {live[0].netns}):"
+                " nothing is released without a DEL; is their directory mounted into the agent?"
+            )
+            if blind != self._blind:
+                world.log(blind, "warning", event="blind")
+            self._blind = blind
+            return
+        self._blind = ""
+        if world.clock() - self._last_evidence < EVIDENCE_SECONDS:
+            return
+        for claim in liveness.gone(live, world.inode)[:1]:
+            self._last_evidence = world.clock()
+            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                if free and world.claims.get(claim.attachment) == claim:
+                    told = f"{claim.attachment}: {claim.netns} is gone and no DEL came: ended"
+                    world.log(told, event="ended", **claim.subject())
+                    try:
+                        end(world, claim, claim.netns, world.clock() + END_SECONDS)
+                    except CniError as e:
+                        world.log(f"{claim.attachment}: {e}", "warning")
+
+    def _look_at_interfaces(self) -> None:
+        """Look again at every ENI in use: its source/dest check may be on, a tag may be gone."""
+        world, wanted = self._world, self._world.policy.source_dest_check
+        used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
+        if wanted == "ignore" and not world.policy.allowed_interfaces:
+            return
+        checked: set[str] = set()
+        for region, eni in sorted(used):
+            try:
+                ec2 = world.vpc(region)
+                found = ec2.network_interface(eni)
+                if not world.policy.allows_interface(found):
+                    told = f"{eni} has pods and does not have the tags of allowedInterfaces any more"
+                    world.log(told, "warning", eni=eni)
+                if not found.checks_source or wanted == "ignore":
+                    continue
+                checked.add(eni)
+                if wanted == "disable":
+                    ec2.disable_source_dest_check(eni)
+                    checked.remove(eni)
+                    self._counts.repaired("source-dest-check")
+                    told = f"source/dest check of {eni} was on: turned off"
+                    world.log(told, "warning", event="source-dest-check", eni=eni)
+            except Ec2Error as e:
+                checked |= self._checked & {eni}  # nothing else was seen
+                told = f"cannot see to the source/dest check and tags of {eni}: {e}"
+                world.log(told, "warning", eni=eni)
+        for eni in sorted(checked - self._checked):
+            told = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
+            world.log(told, "warning", event=Outage.CHECKED.value, eni=eni)
+        for eni in sorted(self._checked - checked):
+            world.log(
+                f"source/dest check of {eni} stands in no pod's way any more", event="unchecked", eni=eni
+            )
+        self._checked = frozenset(checked)
+
+    def _count(self) -> None:
+        by_state = dict.fromkeys((state.value for state in State), 0)
+        for claim in self._world.claims.all()[0]:
+            by_state[claim.state.value] += 1
+        self._counts.claims(by_state)
+
+
+def _step(at: float) -> float:
+    """Round up to half a second: any number of claims makes few looks."""
+    return math.ceil(at * 2) / 2

@@ -1,0 +1,398 @@
+"""One look of the keeper: read every route table that a claim of this node is in, judge, and mend.
+
+``keeping`` says what is right; this is where it is done. Nothing here is decided by what the look showed
+alone: each write comes after the same judgement, made again with the place locked and its table read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+
+from ...model.claim import Claim, ClaimedRoute, State
+from ...model.errors import CniError, Ec2Error, Ec2Fault
+from ...model.values import Attachment, Place, RouteTable, Target
+from ...operations.release import abandoned, attachment_lock, place_lock, release
+from ...operations.world import Vpc, World
+from ...operations.write_routes import FRESH_SECONDS, table_at
+from ...rules.reconcile import CUT_OFF, Act, Outage, Sighting, Stake, Verdict, judge, stakes_of
+from ...rules.reconcile import FRESH_SECONDS as NEW_SECONDS
+from ..observe.outages import Outages
+from ..observe.recorder import Counts
+from . import table_membership
+from .table_membership import Joining
+
+ACT_SECONDS = 20.0
+"""How long one look may begin writes; what is left is for the next."""
+GAP = 1.5
+"""How many ordinary gaps may lie between two looks for what was seen to count as unbroken."""
+AT_ONCE = 8
+
+Group = tuple[str, str, str]
+"""(region, account of the tables, VPC): what one DescribeRouteTables can answer."""
+
+
+class Mender:
+    """Looks at routes and mends them. Used by one thread; ``sightings`` and ``errors`` may be read by others.
+
+    ``present`` returns the ids of the network interfaces that this node has now, or raises CniError;
+    ``urgent`` EC2 in a region for reads that must not wait. Of the last look: ``seen`` is what could be
+    read, ``pending`` whose routes are there still although they have ended, ``progress`` how much was mended
+    or released, ``due`` when what was seen broken is to be mended, ``cut_off`` the claims whose ENI this
+    node does not have, ``broken`` what failed as nobody expected. ``failed`` is told of that, too.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        counts: Counts,
+        present: Callable[[], Collection[str]],
+        urgent: Callable[[str], Vpc] | None = None,
+        failed: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        self.sightings: dict[Place, Sighting] = {}
+        self.errors: dict[Place, str] = {}
+        self.throttled = False
+        self.broken = ""
+        self.progress = 0
+        self.pending: set[Attachment] = set()
+        self.seen: set[Group] = set()
+        self.due: set[float] = set()
+        self.cut_off: Collection[Attachment] = frozenset()
+        self.outages = Outages(world, counts)
+        self._world = world
+        self._counts = counts
+        self._present = present
+        self._urgent = urgent or world.vpc
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
+        self._enis: frozenset[str] = frozenset()
+        self._enis_at = 0.0
+        self._joining = Joining(world)
+        self._unseen: dict[str, float] = {}
+        self._gap = 0.0
+
+    def look(self, reconcile: float) -> bool:
+        """Look at everything once; return whether all of it could be seen. Raises nothing of AWS's.
+
+        ``reconcile`` is the gap between two ordinary looks, in seconds.
+        """
+        self.throttled, self.progress, self.broken = False, 0, ""
+        self.pending = set()
+        self.seen, self.due = set(), set()
+        claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
+        self._forget(claims)
+        self._see_interfaces(claims)
+        self._gap = GAP * reconcile
+        deadline = self._world.clock() + ACT_SECONDS
+        groups = _groups(claims)
+        for group in groups:
+            try:
+                self._look_at(group, groups[group], reconcile, deadline)
+                self.seen.add(group)
+            except Ec2Error as e:
+                self.throttled |= e.fault is Ec2Fault.THROTTLED
+                where = group[2] or "an older claim"
+                self._world.log(f"cannot look at the route tables of {where}: {e}", "warning")
+                for claim in groups[group]:
+                    self.errors |= {route.place: str(e) for route in claim.routes}
+            except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
+                self.broken = (
+                    f"the route tables of {group[2] or 'an older claim'} cannot be looked after: {e!r}"
+                )
+                self._failed("a look failed as nobody expected", e)
+                for claim in groups[group]:
+                    self.errors |= {route.place: repr(e) for route in claim.routes}
+        return len(self.seen) == len(groups)
+
+    def _see_interfaces(self, claims: Sequence[Claim]) -> None:
+        """Look which ENIs this node has, and say once which live claims are cut off.
+
+        While that cannot be seen, the last answer counts, and the ENIs of those that were added since.
+        """
+        live = [claim for claim in claims if claim.live and claim.state is not State.CLAIMING]
+        now = self._world.now()
+        try:
+            if claims:
+                self._enis, self._enis_at = frozenset(self._present()), now
+        except CniError as e:
+            self._world.log(f"cannot see which network interfaces this node has: {e}", "warning")
+            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
+        cut_off = frozenset(claim.attachment for claim in live if claim.eni not in self._enis)
+        for claim in live:
+            who = claim.attachment
+            if who in cut_off and who not in self.cut_off:
+                told = f"{who}: {claim.eni}: {CUT_OFF}"
+                self._world.log(told, "warning", event=Outage.CUT_OFF.value, **claim.subject())
+            elif who in self.cut_off and who not in cut_off:
+                told = f"{who}: {claim.eni} is attached to this node again"
+                self._world.log(told, event="attached", **claim.subject())
+        self.cut_off = cut_off
+
+    @property
+    def knows_interfaces(self) -> bool:
+        """Whether it was ever seen which network interfaces this node has."""
+        return self._enis_at > 0
+
+    def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> None:
+        region, account, vpc = group
+        ec2 = self._world.vpc(region)
+        at = self._world.clock()
+        ids = {route.place.table for claim in claims for route in claim.routes}
+        filters = {"vpc-id": [vpc]} if vpc else {"route-table-id": sorted(ids)}
+        tables = {table.id: table for table in ec2.route_tables(filters, account)}
+        if not tables:  # no VPC is without a main table: an answer that knows nothing says nothing
+            raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
+        for claim in claims if vpc else ():
+            if change := self._joining.change(claim, account, tuple(tables.values()), at):
+                self._change(claim.attachment, change)
+        mends: list[Callable[[], None]] = []
+        releases: dict[Attachment, Callable[[], None]] = {}
+        for place in {r.place: None for claim in claims for r in claim.routes if r.account == account}:
+            table = tables.get(place.table)
+            if table is None and not self._is_gone(place.table, at):
+                continue  # not seen this time: no word about its routes
+            self._unseen.pop(place.table, None) if table else None
+            stakes = self._stakes(place)
+            sighting = self._sight(place, table.routes.get(place.destination) if table else None, at)
+            verdict = self._judge(stakes, sighting, place, table, reconcile)
+            self._settle(place, verdict)
+            self.outages.look(place, stakes, sighting, verdict)
+            self._report(place, stakes, verdict)
+            if verdict.due is not None:
+                self.due.add(verdict.due)
+            if verdict.act is Act.RELEASE and verdict.by:
+                claim = verdict.by.claim
+                releases[claim.attachment] = partial(self._release, region, claim, deadline)
+            elif verdict.act is not Act.NOTHING and table:
+                mends.append(partial(self._mend, region, place, account, verdict.act, reconcile, deadline))
+        self.pending |= releases.keys()
+        both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
+        self._world.together(*both, at_once=AT_ONCE)
+
+    def _is_gone(self, table: str, at: float) -> bool:
+        """Whether a table has not been seen for so long that it does not exist any more."""
+        return at - self._unseen.setdefault(table, at) >= table_membership.UNMATCHED_SECONDS
+
+    def _stakes(self, place: Place) -> list[Stake]:
+        """Return what this node's claims have in ``place``. An ADD that nobody runs has ended."""
+        found = stakes_of(self._world.claims.at(place)).get(place, [])
+        return [
+            Stake(stake.claim, replace(stake.route, state=State.RELEASING))
+            if stake.route.state is State.CLAIMING and abandoned(self._world, stake.claim)
+            else stake
+            for stake in found
+        ]
+
+    # -- what was seen --------------------------------------------------------------------------------
+
+    def _sight(self, place: Place, target: Target | None, at: float) -> Sighting:
+        self.errors.pop(place, None)
+        found = Sighting.next(self.sightings.get(place), target, at, self._gap)
+        self.sightings[place] = found
+        return found
+
+    def _judge(
+        self,
+        stakes: Sequence[Stake],
+        sighting: Sighting,
+        place: Place,
+        table: RouteTable | None,
+        reconcile: float,
+    ) -> Verdict:
+        policy = self._world.policy
+
+        def given(claim: Claim) -> bool:
+            allowed = policy.allows_destination(place.destination, claim.pod.namespace)
+            return allowed and table is not None and policy.allows_table(table)
+
+        return judge(stakes, sighting, self._enis, self._world.now(), reconcile, given)
+
+    def _settle(self, place: Place, verdict: Verdict) -> None:
+        """Record what the claims are now. One whose own call is at work is left to that."""
+        for attachment, state in verdict.states.items():
+            self._change(attachment, lambda claim, state=state: _with_state(claim, place, state))  # type: ignore[misc]
+
+    def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
+        """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
+        claims = self._world.claims
+        now = claims.get(attachment)
+        if not isinstance(now, Claim):
+            return False
+        if change(now) == now:
+            return True
+        with claims.lock(attachment_lock(attachment), 0) as free:
+            now = claims.get(attachment)
+            if not free or not isinstance(now, Claim):
+                return False
+            changed = change(now)
+            try:
+                claims.put(changed)
+            except CniError as e:
+                self._world.log(str(e), "warning")
+                return False
+        return True
+
+    def _report(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
+        """Remember what is wrong and not ours to mend."""
+        for stake in stakes:
+            if report := verdict.reports.get(stake.claim.attachment, ""):
+                self.errors[place] = f"{report}: {self.sightings[place].target}"
+
+    # -- what is done ---------------------------------------------------------------------------------
+
+    def _mend(
+        self, region: str, place: Place, account: str, act: Act, reconcile: float, deadline: float
+    ) -> None:
+        """Do ``act`` if it is still right: the place locked, claims and table read anew (DESIGN 6)."""
+        world = self._world
+        action = "CreateRoute" if act is Act.CREATE else "DeleteRoute"
+        try:
+            ec2 = self._ec2(region)
+            ec2.turn(action, place, account, deadline)
+            with world.claims.lock(place_lock(place), 0) as free:
+                if not free:
+                    return  # a call on this node is writing it
+                at = world.clock()
+                table = table_at(ec2, place, account)
+                sighting = self._sight(place, table.routes.get(place.destination), at)
+                verdict = self._judge(self._stakes(place), sighting, place, table, reconcile)
+                if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:
+                    return
+                self._write(ec2, place, account, act, verdict.by)
+        except Ec2Error as e:
+            self.throttled |= e.fault is Ec2Fault.THROTTLED
+            if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
+                self.errors[place] = str(e)
+                world.log(f"cannot mend {place}: {e}", "warning")
+        except CniError as e:
+            self.errors[place] = e.msg
+            world.log(f"cannot mend {place}: {e}", "warning")
+
+    def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> None:
+        world, who = self._world, by.claim.attachment
+        # On disk before it is sent: an answer that never comes may be a route that lands later.
+        if act is not Act.DELETE and not self._change(who, lambda claim: replace(claim, written=world.now())):
+            return
+        if act in (Act.DELETE, Act.MOVE):
+            target = self.sightings[place].target
+            ec2.delete(place, account)
+            self._sight(place, None, world.clock())
+            subject = by.claim.subject(place)
+            world.log(
+                f"{who}: {place} led to {target}: deleted", event="deleted", target=str(target), **subject
+            )
+        if act in (Act.CREATE, Act.MOVE):
+            fresh = 0 <= world.now() - by.route.since < NEW_SECONDS
+            try:
+                ec2.create(place, by.claim.eni, account)
+            finally:
+                self._change(who, lambda claim: replace(claim, written=world.now()))
+            if act is Act.CREATE and fresh:
+                self._counts.absent_fresh()
+            self._sight(place, Target(by.claim.eni, is_eni=True), world.clock())
+            self._change(who, lambda claim: _with_state(claim, place, State.HELD))
+            self.outages.wrote(place, who)
+            told = f"{who}: {place} was absent: created, leads to {by.claim.eni} again"
+            world.log(told, event="created", target=by.claim.eni, **by.claim.subject(place))
+        self.progress += 1
+        self._counts.repaired(act.name.lower())
+
+    def _release(self, region: str, claim: Claim, deadline: float) -> None:
+        world = self._world
+        if world.clock() >= deadline:
+            return  # the next look does it
+        with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+            now = world.claims.get(claim.attachment)
+            if not free or not isinstance(now, Claim):
+                return
+            try:
+                begun = [route.place for route in now.routes if route.state is State.CLAIMING]
+                if begun:  # who had begun them has died
+                    now = now.with_state(State.RELEASING, begun)
+                    world.claims.put(now)
+                release(world, self._ec2(region), now, deadline, self._enis)
+                self.pending.discard(claim.attachment)
+                self.progress += 1
+            except CniError as e:
+                for route in now.routes:
+                    if not route.state.live:
+                        self.errors[route.place] = e.msg
+                world.log(f"{claim.attachment}: not released yet: {e}", "warning")
+
+    def release_all(self, deadline: float) -> None:
+        """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
+        claims = self._world.claims.all()[0]
+        self._see_interfaces(claims)
+        todo = [claim for claim in claims if _has_ended_routes(claim)]
+        self._world.together(
+            *(partial(self._release_at_once, claim, deadline) for claim in todo), at_once=AT_ONCE
+        )
+
+    def _release_at_once(self, claim: Claim, deadline: float) -> None:
+        if self._world.clock() < deadline:
+            self._change(claim.attachment, _without_grace)
+            self._release(claim.region, claim, deadline)
+
+    # -- claims ---------------------------------------------------------------------------------------
+
+    def _ec2(self, region: str) -> Vpc:
+        """Return EC2 as it is asked with a place locked: that read must not stand in line behind ADDs."""
+        return _Urgent(self._world.vpc(region), self._urgent(region))
+
+    def _forget(self, claims: Sequence[Claim]) -> None:
+        """Keep nothing about what no claim is in any more."""
+        places = {route.place for claim in claims for route in claim.routes}
+        attachments = {claim.attachment for claim in claims}
+        for known in (self.sightings, self.errors):
+            for place in known.keys() - places:
+                del known[place]
+        self._joining.forget(places, attachments)
+        for table in self._unseen.keys() - {place.table for place in places}:
+            del self._unseen[table]
+        self.outages.forget(claims)
+
+
+def groups_of(claim: Claim) -> set[Group]:
+    """Return where the claim's routes are."""
+    return {(claim.region, route.account, claim.vpc) for route in claim.routes}
+
+
+def _groups(claims: Iterable[Claim]) -> dict[Group, list[Claim]]:
+    found: dict[Group, list[Claim]] = {}
+    for claim in claims:
+        for group in groups_of(claim):
+            found.setdefault(group, []).append(claim)
+    return found
+
+
+class _Urgent:
+    """``Vpc`` of which the reads go before those of other looks, and the writes where they belong."""
+
+    def __init__(self, ec2: Vpc, urgent: Vpc) -> None:
+        self._ec2 = ec2
+        self.route_tables = urgent.route_tables
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ec2, name)
+
+
+def _with_state(claim: Claim, place: Place, state: State) -> Claim:
+    """Return the claim with ``place`` in ``state``, unless a call has given it another meaning since."""
+
+    def changed(route: ClaimedRoute) -> ClaimedRoute:
+        same_side = route.state.live == state.live and route.state is not State.CLAIMING
+        return replace(route, state=state) if route.place == place and same_side else route
+
+    return replace(claim, routes=tuple(changed(route) for route in claim.routes))
+
+
+def _without_grace(claim: Claim) -> Claim:
+    routes = (route if route.state.live else replace(route, after=0.0) for route in claim.routes)
+    return replace(claim, routes=tuple(routes))
+
+
+def _has_ended_routes(claim: Claim) -> bool:
+    return any(route.state is State.RELEASING for route in claim.routes)

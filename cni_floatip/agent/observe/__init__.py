@@ -1,0 +1,1 @@
+"""What the agent tells: log, metrics, health, status. The one part that the others know."""

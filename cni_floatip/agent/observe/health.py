@@ -1,0 +1,112 @@
+"""Whether the agent is alive (``/healthz``) and of use (``/readyz``), each as a list of what is wrong.
+
+Alive is answered with no lock and no edge: an agent that waits for AWS is not to be restarted for it. What is
+wrong is a sentence; who has one gives a callable that returns it, and "" when all is well.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from ...config.nodeconf import NodeConf, SocketAddress
+from .http_server import Answer, Page
+
+Problem = Callable[[], str]
+
+
+class Once:
+    """Something that must have happened once: a problem until it has."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    def because(self, problem: str) -> None:
+        """Say why it has not happened yet."""
+        self._problem = problem
+
+    def happened(self) -> None:
+        """From now on there is no problem."""
+        self._problem = ""
+
+    def __call__(self) -> str:
+        """Return the problem, or nothing."""
+        return self._problem
+
+
+class Heartbeat:
+    """A loop that must come round: a problem when it has not for ``seconds``."""
+
+    def __init__(self, name: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._clock = clock
+        self._last = clock()
+
+    def beat(self) -> None:
+        """Say that the loop has come round."""
+        self._last = self._clock()
+
+    def __call__(self) -> str:
+        """Return the problem, or nothing."""
+        gone = self._clock() - self._last
+        return f"{self._name} has not come round for {gone:.0f} s" if gone > self._seconds else ""
+
+
+def running(thread: threading.Thread) -> Problem:
+    """Return the problem of a thread that must run as long as the process does."""
+    return lambda: "" if thread.is_alive() else f"thread {thread.name} has ended"
+
+
+class Health:
+    """What is wrong with this agent now. Both lists may grow while it starts."""
+
+    def __init__(self, alive: Iterable[Problem] = (), ready: Iterable[Problem] = ()) -> None:
+        self.alive = list(alive)
+        self.ready = list(ready)
+
+    def deadly(self) -> list[str]:
+        """What only a restart mends."""
+        return _told(self.alive)
+
+    def problems(self) -> list[str]:
+        """Why the agent is not of use yet, or no more: what is deadly first."""
+        return list(dict.fromkeys(_told([*self.alive, *self.ready])))  # some problems are in both
+
+    def healthz(self) -> Answer:
+        """Return the page of the liveness probe."""
+        return _page(self.deadly())
+
+    def readyz(self) -> Answer:
+        """Return the page of the readiness probe."""
+        return _page(self.problems())
+
+
+def pages(policy: NodeConf, health: Health, metrics: Page) -> dict[SocketAddress, dict[str, Page]]:
+    """Return what is to be served where, for ``Pages``: an address may be none, or one for both."""
+    wanted: tuple[tuple[SocketAddress | None, Mapping[str, Page]], ...] = (
+        (policy.metrics_address, {"/metrics": metrics}),
+        (policy.health_address, {"/healthz": health.healthz, "/readyz": health.readyz}),
+    )
+    found: dict[SocketAddress, dict[str, Page]] = {}
+    for address, here in wanted:
+        if address is not None:
+            found.setdefault(address, {}).update(here)
+    return found
+
+
+def _told(problems: Iterable[Problem]) -> list[str]:
+    return [said for problem in problems if (said := _ask(problem))]
+
+
+def _ask(problem: Problem) -> str:
+    try:
+        return problem()
+    except Exception as e:  # noqa: BLE001 (who cannot say what is wrong has something wrong)
+        return f"{type(e).__name__}: {e}"
+
+
+def _page(problems: list[str]) -> Answer:
+    text = "".join(f"{problem}\n" for problem in problems) or "ok\n"
+    return Answer(503 if problems else 200, text.encode(errors="replace"))

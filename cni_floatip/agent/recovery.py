@@ -1,0 +1,76 @@
+"""What an earlier agent left: whose claims are nobody's by now, and times that cannot be.
+
+Times in records are the wall clock's, which somebody may set. While an agent lives it does not look at that
+clock again (``steady``), so its own times are sound. Those that it finds may be of a clock that went ahead:
+what happened did so before now, and no grace is longer than a grace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..model.claim import Claim, ClaimedRoute, State
+from ..model.errors import IoFailure
+from ..operations.world import World
+
+
+def steady(wall: Callable[[], float], clock: Callable[[], float]) -> Callable[[], float]:
+    """Return a clock that shows ``wall``'s time now and goes on with ``clock``, wherever ``wall`` is set."""
+    ahead = wall() - clock()
+    return lambda: ahead + clock()
+
+
+def end_abandoned(world: World) -> int:
+    """End what an earlier agent left that is nobody's any more; return how many claims that are.
+
+    An ADD that was under way answered nobody, so its claim is released at once. A claim from before the last
+    boot had a namespace that is gone; its pod may be about to appear elsewhere, so it has its grace. What
+    cannot be written for a full disk is left to the next start: an agent that does not start ends nothing.
+    """
+    ended = 0
+    grace = world.policy.release_grace_seconds
+    world.claims.sweep()
+    claims, problems = world.claims.all()
+    for problem in problems:
+        world.log(str(problem), "warning")
+    for claim in claims:
+        found = dated(claim, world.now(), grace)
+        now = ended_by_restart(found, world.boot(), world.now() + grace, world.now())
+        if now == claim:
+            continue
+        ended += now != found
+        try:
+            world.claims.put(now)
+        except IoFailure as e:
+            world.log(str(e), "warning")
+    return ended
+
+
+def ended_by_restart(claim: Claim, boot: str, after: float, now: float = 0.0) -> Claim:
+    """Return what a restart of the agent makes of ``claim``; one of another boot is released ``after``."""
+    if (claim.live or claim.standby) and claim.boot != boot:
+        return claim.ended(after, now)
+    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]
+    return claim.with_state(State.RELEASING, begun) if begun else claim
+
+
+def dated(claim: Claim, now: float, grace: float) -> Claim:
+    """Return ``claim`` with no time in it that lies further ahead than it can.
+
+    ``after`` counts from the end of an ADD's last write, which may have been promised for a little later than
+    the ADD ended: up to two graces are believed.
+    """
+
+    def of_route(route: ClaimedRoute) -> ClaimedRoute:
+        after = route.after if route.after <= now + 2 * grace else now + grace
+        return replace(route, since=min(route.since, now), after=after)
+
+    return replace(
+        claim,
+        routes=tuple(map(of_route, claim.routes)),
+        created=min(claim.created, now),
+        written=min(claim.written, now),
+        deleted=min(claim.deleted, math.nextafter(now, math.inf)),
+    )

@@ -1,0 +1,50 @@
+"""Why a call is to write no more: its client has gone, its pod has, or a DEL has come for its attachment.
+
+A call may wait a minute for its turn at EC2, with a descriptor that keeps the pod's namespace alive. Whoever
+makes it wait asks here, again and again, so the answer is cheap: at most a few times a second from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...model.claim import Claim
+from ...operations.world import World
+from ...protocol.request import Request
+
+PATH_SECONDS = 0.3
+"""How often it is looked whether the namespace is still where it was."""
+
+
+class Ends:
+    """The ends that a call may come to before its time.
+
+    ``client`` says why the client waits no more; ``world`` is the call's own, whose ``inode`` knows its
+    namespace. A DEL counts that is recorded after this was made.
+    """
+
+    def __init__(self, asked: Request, client: Callable[[], str], world: World) -> None:
+        self._attachment = asked.attachment
+        self._netns = asked.netns
+        self._client = client
+        self._world = world
+        self._began = world.now()
+        self._inode = world.inode(asked.netns)
+        self._looked = world.clock()
+        self._gone = False
+
+    def why(self) -> str:
+        """Say why the call is over, "" while it is not."""
+        return self._client() or self._deleted() or self._without_pod()
+
+    def _deleted(self) -> str:
+        found = self._world.claims.get(self._attachment)
+        if isinstance(found, Claim) and found.deleted > self._began:
+            return f"{self._attachment} was deleted meanwhile"
+        return ""
+
+    def _without_pod(self) -> str:
+        if self._inode and not self._gone and self._world.clock() - self._looked >= PATH_SECONDS:
+            self._looked = self._world.clock()
+            self._gone = self._world.inode(self._netns) != self._inode
+        return f"the pod's namespace {self._netns} is gone" if self._gone else ""

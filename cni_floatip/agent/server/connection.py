@@ -1,0 +1,79 @@
+"""One connection of a client, as the call that came over it sees it."""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+from dataclasses import dataclass, field
+
+from ...protocol import wire
+
+WRITE_SECONDS = 5.0
+"""How long a client may take to read its answer."""
+_PIECE = 1 << 16
+_DESCRIPTORS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
+
+
+@dataclass(eq=False)
+class Talk:
+    """What was said so far, the descriptor that was handed over, and why to stop, if there is a reason."""
+
+    sock: socket.socket
+    began: float
+    heard: float
+    incoming: wire.Incoming = field(default_factory=wire.Incoming)
+    descriptor: int | None = None
+    """Of ``CNI_NETNS``, as the client opened it."""
+    held: int = 0
+    told: bool = False
+    stopped: str = ""
+
+    def stop(self) -> str:
+        """Say why the call is to write no more, "" to go on.
+
+        The kernel is asked: on a busy machine the thread that hears clients comes to it too late.
+        """
+        if not self.stopped and self.sock.fileno() >= 0:
+            looking = select.poll()
+            looking.register(self.sock, 0)  # that it has hung up is told all the same (poll(2))
+            if looking.poll(0):
+                self.stopped = self.stopped or "the client is gone"
+        return self.stopped
+
+    def works(self, seconds: float) -> None:
+        """Tell the client how long its call may take. First of all; what is told later is not sent."""
+        if not self.told:
+            self.told = True
+            self.send(wire.greeting() + wire.deadline_frame(seconds))
+
+    def send(self, data: bytes) -> None:
+        """Send to the client. One that has gone, or does not read, is left alone: its call goes on."""
+        try:
+            self.sock.settimeout(WRITE_SECONDS)
+            self.sock.sendall(data)
+        except OSError:
+            self.stopped = self.stopped or "the client is gone"
+
+    def receive(self) -> bytes:
+        """Return the next piece of the request, b"" at its end. Only the first descriptor is kept."""
+        data, ancillary, _, _ = self.sock.recvmsg(_PIECE, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, content in ancillary:
+            if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                continue
+            numbers = array.array("i")
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+            for number in numbers:
+                if self.descriptor is None:
+                    self.descriptor = number
+                else:
+                    os.close(number)
+        return data
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.sock.close()
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None

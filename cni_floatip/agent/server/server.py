@@ -1,0 +1,277 @@
+"""The node agent's socket: who may talk, what they ask, and whether they are still there.
+
+One thread hears everybody: it accepts, checks that the peer is root, reads requests as they come in pieces,
+and notices a client that has gone away. Each call then has a thread of its own, in which ``answer`` runs.
+Whatever a client does, nothing of it stays behind: neither a connection nor a descriptor nor a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...protocol import wire
+from ..observe.logs import Log
+from .connection import Talk
+from .listener import listen, peer
+
+READ_SECONDS = 5.0
+"""A client that stays silent so long in the middle of its request is dropped."""
+REQUEST_SECONDS = 30.0
+"""How long a request may take to arrive in all: a client may have a tenth of a processor."""
+CALLS = 512
+"""How many calls work side by side; a DEL is always let in."""
+TALKING = 512
+"""How many clients may be in the middle of their request. One more, and the most silent one is dropped."""
+HELD_BYTES = 64 << 20
+"""How much of unfinished requests is held in all."""
+SELDOM_SECONDS = 60.0
+"""A fault of some client is a warning once in this time; the others are for who looks closely."""
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A call that has a thread."""
+
+    talk: Talk
+    name: str
+
+
+Answer = Callable[[wire.Call, Talk], tuple[int, bytes]]
+"""Runs a call: tells its deadline (``Talk.works``) and returns exit status and what the client prints."""
+
+
+class Server:
+    """Listens at ``path`` from the moment it is made; ``run`` is the thread that hears.
+
+    ``refuse`` answers, quickly, a call for which there is no room; a DEL is never told that: its client
+    keeps it in the spool. ``woken`` is called when a call is to stop, which may be waiting for something.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        answer: Answer,
+        refuse: Callable[[wire.Call], tuple[int, bytes]],
+        log: Log,
+        *,
+        woken: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        calls: int = CALLS,
+    ) -> None:
+        self._answer = answer
+        self._refuse = refuse
+        self._log = log
+        self._woken = woken
+        self._clock = clock
+        self._most = calls
+        self._told: dict[str, float] = {}
+        self._talking: dict[int, Talk] = {}
+        self._working: dict[int, Working] = {}
+        self._changed = threading.Condition()
+        self._open = True
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._path = Path(path)
+        self._door = listen(self._path)
+        self._inode = os.stat(path).st_ino  # noqa: PTH116
+        self._poll = select.epoll()
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._poll.register(self._door.fileno(), select.EPOLLIN)
+
+    # -- from other threads -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no more calls. A client that comes now waits for the next agent."""
+        self._open = False
+        os.eventfd_write(self._wake, 1)
+
+    def stop_calls(self, why: str) -> None:
+        """Tell every call to write no more."""
+        with self._changed:
+            for each in self._working.values():
+                each.talk.stopped = each.talk.stopped or why
+        self._woken()
+
+    def wait(self, seconds: float) -> list[str]:
+        """Wait until no call is at work, or for ``seconds``; return the names of those that are."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._working, seconds)
+            return [each.name for each in self._working.values()]
+
+    # -- the thread that hears ----------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Hear clients until ``close``, then look after the calls at work until ``stop`` is set."""
+        try:
+            while self._open:
+                self._heard(self._patience())
+            self._shut_door()
+            while not stop.is_set():
+                self._heard(0.1)
+        finally:
+            self._shut_door()
+
+    def _heard(self, seconds: float) -> None:
+        try:
+            self._hear(seconds)
+        except Exception as e:  # noqa: BLE001 (one client's oddity must not end the calls of all)
+            self._log.failure("a client could not be heard", e)
+            time.sleep(0.1)
+
+    def _hear(self, seconds: float) -> None:
+        """Take what has come. The door last: a number that is free since may be given to whoever comes in."""
+        door = self._door.fileno()
+        events = self._poll.poll(seconds)
+        for number, _ in events:
+            if number == self._wake:
+                os.eventfd_read(self._wake)
+            elif talk := self._talking.get(number):
+                self._listen_to(talk)
+            elif number != door:
+                self._gone(number)
+        if any(number == door for number, _ in events):
+            self._accept()
+        now = self._clock()
+        for talk in list(self._talking.values()):
+            if now - talk.heard > READ_SECONDS or now - talk.began > REQUEST_SECONDS:
+                self._drop(talk, "half a request came, and no more")
+
+    def _patience(self) -> float:
+        """Return how long nothing needs to be looked at."""
+        return 1.0 if self._talking else 60.0
+
+    def _accept(self) -> None:
+        for _ in range(64):  # then those who are in are heard
+            try:
+                sock, _ = self._door.accept()
+            except BlockingIOError:
+                return
+            except OSError as e:
+                if e.errno in _FULL:
+                    self._complain("full", f"no client can be let in: {e.strerror}")
+                    time.sleep(0.05)  # descriptors come back as calls end
+                return
+            uid = peer(sock)
+            if uid != 0:
+                sock.close()
+                self._complain("peer", f"a process of user {uid} wanted to talk: only root may")
+                continue
+            sock.setblocking(False)
+            now = self._clock()
+            self._talking[sock.fileno()] = Talk(sock, now, now)
+            self._poll.register(sock.fileno(), select.EPOLLIN)
+            if len(self._talking) > TALKING:
+                silent = min(self._talking.values(), key=lambda each: each.heard)
+                self._drop(silent, "too many half requests")
+
+    def _gone(self, number: int) -> None:
+        """Tell the call at work that its client has hung up."""
+        with self._changed:
+            if each := self._working.get(number):
+                each.talk.stopped = each.talk.stopped or "the client is gone"
+                self._poll.unregister(number)  # told once
+        self._woken()
+
+    def _listen_to(self, talk: Talk) -> None:
+        """Read what a client says; once it has said all, its call begins."""
+        try:
+            data = talk.receive()
+            if not data:
+                self._drop(talk, "the client went away in the middle of its request")
+                return
+            talk.heard = self._clock()
+            talk.held += len(data)
+            talk.incoming.feed(data)
+        except BlockingIOError:
+            return
+        except wire.Malformed as e:
+            talk.sock.setblocking(False)
+            with contextlib.suppress(OSError):
+                talk.sock.send(wire.greeting() + wire.refusal(str(e)))
+            self._drop(talk, str(e))
+            return
+        except OSError as e:
+            self._drop(talk, str(e))
+            return
+        if talk.incoming.call:
+            self._begin(talk, talk.incoming.call)
+        elif sum(each.held for each in self._talking.values()) > HELD_BYTES:
+            self._drop(talk, "too much of unfinished requests")
+
+    # -- calls --------------------------------------------------------------------------------------------
+
+    def _begin(self, talk: Talk, call: wire.Call) -> None:
+        number = talk.sock.fileno()
+        del self._talking[number]
+        container, ifname = call.env.get("CNI_CONTAINERID", ""), call.env.get("CNI_IFNAME", "")
+        name = " ".join((call.command, container[:12], ifname))
+        with self._changed:
+            room = len(self._working) < self._most or call.command == "DEL"
+            if room:
+                self._working[number] = Working(talk, name)
+                self._poll.modify(number, 0)  # that it hangs up is told all the same (epoll_ctl(2))
+        thread = threading.Thread(target=self._work, args=(talk, call), name=name.strip(), daemon=True)
+        try:
+            if room:
+                thread.start()
+                return
+            self._complain("busy", f"{self._most} calls are at work: no room for {name}")
+        except RuntimeError as e:  # no thread is to be had
+            self._complain("busy", f"no room for {name}: {e}")
+        if call.command == "DEL":  # an error would stop the clean-up of the plugins before us
+            answer = wire.refusal("it has no room for another call now")
+        else:
+            answer = wire.deadline_frame(1) + wire.reply_frame(*self._refuse(call))
+        talk.sock.setblocking(False)
+        with contextlib.suppress(OSError):  # a small answer: it fits
+            talk.sock.send(wire.greeting() + answer)
+        self._end(talk)
+
+    def _work(self, talk: Talk, call: wire.Call) -> None:
+        try:
+            status, stdout = self._answer(call, talk)
+            talk.send(wire.reply_frame(status, stdout))
+        finally:
+            self._end(talk)
+
+    def _end(self, talk: Talk) -> None:
+        """Forget a connection. Called once for each, in the thread that has it."""
+        number = talk.sock.fileno()
+        with self._changed:
+            self._talking.pop(number, None)
+            self._working.pop(number, None)
+            with contextlib.suppress(OSError):  # it hung up, and that was told
+                self._poll.unregister(number)
+            talk.close()
+            self._changed.notify_all()
+
+    def _drop(self, talk: Talk, why: str) -> None:
+        self._end(talk)
+        if talk.held:  # else somebody looked whether we are here
+            self._complain("garbage", f"a connection is closed: {why}")
+
+    def _complain(self, kind: str, sentence: str) -> None:
+        now = self._clock()
+        quiet = kind in self._told and now - self._told[kind] < SELDOM_SECONDS
+        if not quiet:
+            self._told[kind] = now
+        self._log(sentence, level="debug" if quiet else "warning")
+
+    def _shut_door(self) -> None:
+        if self._door.fileno() < 0:
+            return
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_ino == self._inode:  # noqa: PTH116
+                self._path.unlink()
+        self._poll.unregister(self._door.fileno())
+        self._door.close()
+        for talk in list(self._talking.values()):
+            self._end(talk)

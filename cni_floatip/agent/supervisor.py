@@ -1,0 +1,130 @@
+"""The agent's threads live as long as it does: one that fails is begun again, with patience.
+
+What nobody expected is said with its traceback, and the agent is not ready meanwhile. It does not end, for
+the cause may be on disk or in the kernel, and would end the next one too: no call would ever be answered.
+A thread that cannot be begun again takes the agent along: without its socket it looks healthy and is not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from .observe.logs import Log
+
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
+"""How long a thread that failed rests; doubles from the one to the other."""
+
+Body = Callable[[threading.Event], object]
+
+
+class Life:
+    """From the first thread to the last. ``ending`` is set by SIGTERM, SIGINT or the death of a thread.
+
+    ``over`` is set when even what runs to the very end is to stop; ``hurried`` when somebody asked twice.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.ending = threading.Event()
+        self.over = threading.Event()
+        self.hurried = threading.Event()
+        self.failed = False
+        self._threads: list[threading.Thread] = []
+        self._problems: dict[str, str] = {}
+
+    def obey_signals(self) -> None:
+        """Take SIGTERM and SIGINT as the wish to end, a second one as the wish to do so now."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_end)
+
+    def problem(self) -> str:
+        """Return which threads failed and rest, "" for none."""
+        return " | ".join(dict(self._problems).values())
+
+    def start(self, name: str, body: Body, *, last: bool = False, again: bool = True) -> threading.Thread:
+        """Run ``body`` in a thread until the agent ends; ``last``: until all others have.
+
+        ``again``: it may be called once more after it has failed.
+        """
+        stop = self.over if last else self.ending
+        target = self._live_on if again else self._live
+        thread = threading.Thread(target=target, args=(name, body, stop), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def wait(self) -> None:
+        """Return when the agent is to end.
+
+        Awake four times a second, and with no lock: the kernel may give a signal to another thread, which
+        Python then keeps for this one until it wakes; and what it does sets ``ending``, which takes its lock.
+        """
+        while not self.ending.is_set():
+            time.sleep(0.25)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for every thread to end; return whether all have."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def in_time(self, what: Callable[[], object], seconds: float, name: str) -> bool:
+        """Run one last thing, for ``seconds`` at most and until somebody is in a hurry; say if it ended."""
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                what()
+            except Exception as e:  # noqa: BLE001 (the next agent does what this one cannot)
+                self._log.failure(f"{name} while the agent ends", e)
+            finally:
+                done.set()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        pause = 0.05
+        for _ in range(int(seconds / pause) + 1):
+            if done.wait(pause) or self.hurried.is_set():
+                break
+        return done.is_set()
+
+    def _live_on(self, name: str, body: Body, stop: threading.Event) -> None:
+        def patient(stop: threading.Event) -> None:
+            pause = FIRST_SECONDS
+            while True:
+                began = time.monotonic()
+                try:
+                    body(stop)
+                    return
+                except Exception as e:  # noqa: BLE001 (whatever it was, the other threads go on)
+                    if stop.is_set():
+                        return
+                    if time.monotonic() - began > LONGEST_SECONDS:
+                        pause = FIRST_SECONDS
+                    self._log.failure(f"thread {name} has failed, and begins again in {pause:.0f} s", e)
+                    self._problems[name] = f"thread {name} has failed: {type(e).__name__}: {e}"
+                stop.wait(pause)
+                pause = min(2 * pause, LONGEST_SECONDS)
+                self._problems.pop(name, None)
+
+        self._live(name, patient, stop)
+
+    def _live(self, name: str, body: Body, stop: threading.Event) -> None:
+        try:
+            body(stop)
+            if stop.is_set():
+                return
+            self._log(f"thread {name} has ended, and with it the agent", "error")
+        except BaseException as e:  # noqa: BLE001 (also SystemExit: no library ends us half)
+            self._log.failure(f"thread {name} has died, and with it the agent", e)
+        self.failed = True
+        self.ending.set()
+
+    def _told_to_end(self, _: int, __: FrameType | None) -> None:
+        if self.ending.is_set():
+            self.hurried.set()
+        self.ending.set()

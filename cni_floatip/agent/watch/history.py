@@ -1,0 +1,88 @@
+"""What was dealt with before this agent began: the dates of addresses, so that a restart is no appearance.
+
+One small file beside the claims, written whole. Without it (or after a reboot) nobody knows what is new, and
+nothing that works elsewhere is taken.
+
+What was noted is on disk when ``note`` returns, not some time later: an agent that is killed in between would
+take an old appearance for a new one, and the address from whoever has it since. So nothing is put off, but
+those who note at once share one write; and interfaces may change only so often (``watched.Allowance``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from ...edges.store import write_whole
+from ...model.values import Address, Attachment
+
+VERSION = 1
+NAME = "appearances.json"
+
+Dates = Mapping[Address, float]
+
+
+class Appearances:
+    """The file, and what is in it. Safe to share between threads."""
+
+    def __init__(self, directory: str, boot: str) -> None:
+        self._path = Path(directory) / NAME
+        self._boot = boot
+        self._writing = threading.Lock()
+        self._changing = threading.Lock()
+        self._known = self._read()
+        self._changes = self._written = 0
+
+    def of(self, attachment: Attachment) -> Dates | None:
+        """Return when each address of the attachment was made, as last noted; None when nothing was."""
+        return self._known.get(attachment)
+
+    def note(self, attachment: Attachment, dates: Dates | None) -> None:
+        """Remember the addresses of an attachment (None: it has ended). Raises OSError."""
+        with self._changing:
+            if self._known.get(attachment) != dates:
+                self._changes += 1
+                if dates is None:
+                    del self._known[attachment]
+                else:
+                    self._known[attachment] = dict(dates)
+            change = self._changes
+        with self._writing:
+            if self._written >= change:
+                return  # with another's
+            with self._changing:
+                change, document = self._changes, self._document()
+            write_whole(self._path, json.dumps(document).encode())
+            self._written = change
+
+    def _document(self) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "boot": self._boot,
+            "attachments": [
+                {
+                    "network": each.network,
+                    "containerId": each.container,
+                    "ifname": each.ifname,
+                    "addresses": {str(ip): made for ip, made in dates.items()},
+                }
+                for each, dates in self._known.items()
+            ],
+        }
+
+    def _read(self) -> dict[Attachment, Dates]:
+        try:
+            found = json.loads(self._path.read_bytes())
+            if found["version"] != VERSION or found["boot"] != self._boot:
+                return {}
+            return {
+                Attachment(each["network"], each["containerId"], each["ifname"]): {
+                    ip_address(ip): float(made) for ip, made in each["addresses"].items()
+                }
+                for each in found["attachments"]
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}

@@ -1,0 +1,195 @@
+"""One watched interface: what has been dealt with, when it is to be looked at again, what was told of it.
+
+Nothing here waits or looks at a clock: every method is told the time (seconds of one steady clock).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from ...config.nodeconf import WatchLimits
+from ...model import cidr
+from ...model.values import Address, Attachment, Network, host_route
+from ...operations.sync_addresses import Asked, Followed
+
+BUSY_SECONDS = 0.2
+"""When to look again while the attachment's own call, or the keeper, is at work."""
+FIRST_FAILED_SECONDS, LONGEST_FAILED_SECONDS = 1.0, 60.0
+"""When to try again what failed and may pass; doubles."""
+IDLE_SECONDS = 0.25
+"""When to look again at the earliest after a look at which nothing was to be done: events can be a flood."""
+REFUSED_SECONDS = 300.0
+"""When to judge again what was refused for good: somebody may have made room for it."""
+TOLD_SECONDS = 60.0
+"""For how long what was told of an address that has gone is remembered at least."""
+MOST_TOLD = 16
+"""Of how many addresses of an interface something is told, until one of them is gone and forgotten."""
+OVERRUN_SECONDS = 1.0
+"""No two looks because of lost events are closer than this."""
+
+
+class Allowance:
+    """How many changes an interface may still make: a burst, then one per ``seconds_per_change``.
+
+    A pod that flaps must not drain the account's request rate, nor wear out the disk (R1-20).
+    """
+
+    def __init__(self, limits: WatchLimits, now: float) -> None:
+        self._limits = limits
+        self._changes = float(limits.burst)
+        self._at = now
+
+    def take(self, wanted: int, now: float) -> int:
+        """Return how many of ``wanted`` changes may be made now."""
+        self._settle(now)
+        given = min(wanted, int(self._changes + 1e-9))
+        self._changes -= given
+        return given
+
+    def due(self, now: float) -> float:
+        """Return when there will be room for a change: ``now`` if there is."""
+        self._settle(now)
+        return now + max(0.0, 1 - 1e-9 - self._changes) * self._limits.seconds_per_change
+
+    def full(self, now: float) -> bool:
+        """Whether the interface has been quiet long enough to have its whole burst again."""
+        self._settle(now)
+        return self._changes >= self._limits.burst - 1e-9
+
+    def _settle(self, now: float) -> None:
+        passed = max(0.0, now - self._at)
+        self._at = max(now, self._at)
+        self._changes = min(
+            float(self._limits.burst), self._changes + passed / self._limits.seconds_per_change
+        )
+
+
+@dataclass
+class Watched:
+    """An attachment that is followed.
+
+    ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
+    ``watchAddresses``; ``dealt`` is as in ``addresses.Asked``; ``who`` is the pod to EC2's waiting line.
+    """
+
+    attachment: Attachment
+    claimed_at: float
+    netns: str
+    inode: int
+    index: int
+    given: Collection[Address]
+    networks: Collection[Network]
+    dealt: Mapping[Address, float] | None
+    allowance: Allowance
+    who: str = ""
+    due: float | None = None
+    running: bool = False
+    unplugged: bool = False
+    lost: set[Address] = field(default_factory=set)
+    _renewed: set[Address] = field(default_factory=set)
+    _resting: dict[Address, float] = field(default_factory=dict)
+    _again: bool = False
+    _not_before: float = -math.inf
+    _failures: int = 0
+    _told: dict[Address | str, tuple[str, float]] = field(default_factory=dict)
+    _limited: bool = False
+
+    # -- when to look ---------------------------------------------------------------------------------
+
+    def look_at(self, when: float) -> None:
+        """Look at ``when`` at the latest, but not before another change may be made."""
+        if self.running:
+            self._again = True
+        elif self.due is None or when < self.due:
+            self.due = when
+
+    def appeared(self, ip: Address, now: float) -> None:
+        """Hear of an address that was put there."""
+        self.lost.discard(ip)
+        self._changed(now)
+
+    def vanished(self, ip: Address, now: float) -> None:
+        """Hear of an address that was taken away. Should it come back, it has appeared, whatever its date."""
+        self.lost.add(ip)
+        self._renewed.add(ip)
+        if self.dealt is not None and ip in self.dealt:
+            self.dealt = {**self.dealt, ip: -1.0}
+        self._changed(now)
+
+    def _changed(self, now: float) -> None:
+        self._failures = 0
+        self.look_at(max(self.allowance.due(now), self._not_before))
+
+    def concerns(self, ip: Address) -> bool:
+        """Whether the claim may want, or have, a route for ``ip``."""
+        alone = host_route(ip)
+        return ip in self.given or any(cidr.within(alone, network) for network in self.networks)
+
+    def begin(self, room: Callable[[int], int], now: float) -> Asked:
+        """Begin a look: only what happens from now on is news."""
+        self._resting = {ip: at for ip, at in self._resting.items() if at > now}
+        self.running, self._again, self.due = True, False, None
+        self.lost.clear()
+        self._renewed.clear()
+        resting = frozenset(self._resting)
+        return Asked(self.attachment, self.dealt, room, self.lost.__contains__, resting, self.unplugged)
+
+    # -- what it came to --------------------------------------------------------------------------------
+
+    def end(self, found: Followed | None, now: float) -> None:
+        """End a look that came to ``found``, or to nothing because it failed as a whole."""
+        self.running = False
+        after: list[float] = []
+        if found is None or found.failed:
+            pause = min(FIRST_FAILED_SECONDS * 2**self._failures, LONGEST_FAILED_SECONDS)
+            self._failures = min(self._failures + 1, 16)
+            after.append(now + pause)
+        else:
+            self._failures = 0
+        if found is not None:
+            if found.busy:
+                after.append(now + BUSY_SECONDS)
+            else:
+                self.dealt = {ip: -1.0 if ip in self._renewed else at for ip, at in found.dealt.items()}
+                self._resting = {ip: at for ip, at in self._resting.items() if ip in found.dealt}
+            if found.put_off:
+                after.append(self.allowance.due(now))
+            self._resting |= dict.fromkeys(found.refused, now + REFUSED_SECONDS)
+        after += self._resting.values()
+        if found is not None and not found.appeared and not found.vanished:
+            self._not_before = now + IDLE_SECONDS
+        if self._again:
+            after.append(max(self.allowance.due(now), self._not_before))
+        self.due = min(after, default=None)
+
+    # -- what is told, once -----------------------------------------------------------------------------
+
+    def news(self, key: Address | str, text: str, now: float) -> bool:
+        """Whether ``text`` about ``key`` is to be told: it has not been, and is not about one of a crowd."""
+        before = self._told.get(key)
+        if before is None and not isinstance(key, str) and self.silent:
+            return False
+        if new := before is None or before[0] != text:
+            self._told[key] = (text, now)
+        return new
+
+    @property
+    def silent(self) -> bool:
+        """Whether of so many addresses something was told that of others nothing is."""
+        return sum(not isinstance(key, str) for key in self._told) >= MOST_TOLD
+
+    def forget(self, present: Collection[Address | str], now: float) -> None:
+        """Forget what was told of what is not there any more; an address that flaps is told of seldom."""
+        for key in self._told.keys() - set(present):
+            if now - self._told[key][1] > TOLD_SECONDS:
+                del self._told[key]
+
+    def limited(self, held_back: bool, now: float) -> bool:
+        """Whether an episode of too many changes begins. It ends when the burst is whole again."""
+        if self.allowance.full(now):
+            self._limited = False
+        begins = held_back and not self._limited
+        self._limited = self._limited or held_back
+        return begins

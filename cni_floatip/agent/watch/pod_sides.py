@@ -1,0 +1,218 @@
+"""When the agent looks into which pod, to keep there what ADD gave it, and what it found lost.
+
+A pod is looked into at each ordinary look of the keeper, and when its kernel says that something of ours may
+be lost. Each look is done in one of a few threads that do nothing else: a pod that hangs holds up neither the
+keeper nor the watch, and holds a thread for no longer than one answer of the kernel may take. How often
+events bring a look about is limited for each pod: one that flushes for ever costs a look in five seconds, and
+one whose routes take long to read rests for twenty times as long.
+
+Only the watch's thread calls what is here, but for ``lost``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from ...config.nodeconf import WatchLimits
+from ...edges.podnet.events import AddressEvent, Event, LinkChanged, LinkGone
+from ...model.claim import Claim
+from ...model.errors import CniError
+from ...model.values import Attachment
+from ...operations.pod_side import Kept, keep
+from ...operations.world import World
+from ..observe.recorder import Counts
+from .interface import Allowance
+
+AT_ONCE = 4
+"""How many pods are looked into side by side."""
+FIRST_SECONDS = 1.0
+"""When a pod is first looked into after its ADD: nobody listened in it until then."""
+SETTLE_SECONDS = 0.2
+"""How long after an event a pod is looked into: who flushes a table makes many."""
+APART_SECONDS = 0.02
+"""Pods are looked into one after the other, so that an ADD finds a processor."""
+BUSY_SECONDS = 0.2
+"""When to look again while the attachment's own call, or the watch, is at work."""
+EVENT_LOOKS = WatchLimits(burst=6, seconds_per_change=5.0)
+"""How many looks into a pod its events may bring about: a burst, then one in so many seconds."""
+SHOWN, SHOWN_CHARACTERS = 8, 400
+"""How many of a pod's losses are named, and how long each may be: a pod's administrator can make many."""
+REST, LONGEST_REST = 20.0, 60.0
+"""A pod rests for so many times what the last look took, before an event brings about the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a live pod lacks of what ADD gave it, ``since`` when (seconds since the epoch)."""
+
+    what: tuple[str, ...]
+    since: float
+
+
+class PodSide:
+    """One attachment whose pod is looked into.
+
+    ``listening``: its kernel's events are heard; ``deaf_because`` says why not, where that was tried.
+    """
+
+    def __init__(self, claim: Claim, now: float) -> None:
+        self.attachment = claim.attachment
+        self.who = f"{claim.attachment}" + (f" of {claim.pod}" if claim.pod.name else "")
+        self.subject = claim.subject()
+        self.netns, self.inode = claim.netns, claim.netns_inode
+        self.listening = False
+        self.deaf_because = ""
+        self.index = 0
+        self.due: float | None = None
+        self.running = False
+        self.lost: Lost | None = None
+        self._allowance = Allowance(EVENT_LOOKS, now)
+        self._not_before = -math.inf
+        self._again = False
+
+    def look_at(self, when: float) -> None:
+        """Look at ``when`` at the latest."""
+        if not self.running and (self.due is None or when < self.due):
+            self.due = when
+
+    def hear(self, now: float) -> None:
+        """Hear that something may be lost."""
+        if self.running:
+            self._again = True
+        else:
+            room = self._allowance.due(now) + 0.001  # not a rounding error too early
+            self.look_at(max(now + SETTLE_SECONDS, room, self._not_before))
+
+    def begin(self, now: float) -> None:
+        """Begin a look: only what happens from now on brings about another."""
+        self._allowance.take(1, now)
+        self.running, self._again, self.due = True, False, None
+
+    def end(self, kept: Kept | None, took: float, now: float) -> None:
+        """End a look that came to ``kept``, or failed as nobody expected."""
+        self.running = False
+        self._not_before = now + min(REST * took, LONGEST_REST)
+        if kept and kept.index:
+            self.index = kept.index
+        if kept and kept.busy:
+            self.look_at(now + BUSY_SECONDS)
+        elif self._again:
+            self.hear(now)
+
+    def concerns(self, event: Event) -> bool:
+        """Whether ``event`` may mean that something of this attachment is lost."""
+        if isinstance(event, (AddressEvent, LinkChanged, LinkGone)):
+            return self.index in (0, event.index)
+        return True
+
+
+class PodSides:
+    """The pods of all live claims. ``failed`` is told of what nobody expected."""
+
+    def __init__(
+        self, world: World, counts: Counts, failed: Callable[[str, Exception], object] | None = None
+    ) -> None:
+        self._world = world
+        self._counts = counts
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "warning"))
+        self._sides: dict[Attachment, PodSide] = {}
+
+    def get(self, attachment: Attachment) -> PodSide | None:
+        """Return what is known of the attachment's pod."""
+        return self._sides.get(attachment)
+
+    def all(self) -> list[PodSide]:
+        """Return every pod that is kept, oldest first."""
+        return list(self._sides.values())
+
+    def add(self, claim: Claim, *, earlier: bool) -> PodSide:
+        """Keep the pod of ``claim`` from now on; one that an ``earlier`` agent left is looked into soon."""
+        now = self._world.clock()
+        side = self._sides[claim.attachment] = PodSide(claim, now)
+        side.look_at(now + (len(self._sides) * APART_SECONDS if earlier else FIRST_SECONDS))
+        return side
+
+    def heard_by(self, side: PodSide, why_not: str) -> None:
+        """Take note of whether the pod's events are heard, and say ``why_not`` once."""
+        side.listening = not why_not
+        if why_not and why_not != side.deaf_because:
+            told = f"{side.who}: what the pod loses is found late: {why_not}"
+            self._world.log(told, "warning", **side.subject)
+        side.deaf_because = why_not
+
+    def drop(self, side: PodSide) -> None:
+        """Keep it no longer."""
+        if self._sides.get(side.attachment) is side:
+            del self._sides[side.attachment]
+
+    def look_at_all(self) -> None:
+        """Look into every pod soon."""
+        now = self._world.clock()
+        for position, side in enumerate(self._sides.values(), 1):
+            side.look_at(now + position * APART_SECONDS)
+
+    def lost(self) -> Mapping[Attachment, Lost]:
+        """Return what live pods lack, as the last look into each found it."""
+        return {side.attachment: side.lost for side in self.all() if side.lost}
+
+    def due(self) -> Iterator[float]:
+        """Yield when the next look into each pod is due."""
+        return (side.due for side in self._sides.values() if side.due is not None)
+
+    def begin_due(
+        self, pool: ThreadPoolExecutor, world: World, tell: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Begin the looks that are due in ``pool``; each ``tell``s what it came to."""
+        now = self._world.clock()
+        for side in self._sides.values():
+            if side.due is not None and side.due <= now:
+                side.begin(now)
+                pool.submit(self._look, side, world, tell)
+
+    def _look(self, side: PodSide, world: World, tell: Callable[[Callable[[], None]], None]) -> None:
+        kept: Kept | None = None
+        began = world.clock()
+        try:
+            if not world.stop():
+                kept = keep(side.attachment, replace(world, log=self._world.log))
+        except CniError as e:
+            self._world.log(f"{side.who}: cannot look into the pod: {e}", "warning", **side.subject)
+        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the care for all)
+            self._failed(f"{side.who}: cannot look into the pod", e)
+        took = world.clock() - began
+        tell(lambda: self._ended(side, kept, took))
+
+    def _ended(self, side: PodSide, kept: Kept | None, took: float) -> None:
+        side.end(kept, took, self._world.clock())
+        if kept is None or kept.busy:
+            return
+        before = side.lost
+        if not kept.lost or self._sides.get(side.attachment) is not side:
+            side.lost = None
+        else:
+            side.lost = Lost(_shown(kept.lost), before.since if before else self._world.now())
+        self._report(side, kept, before)
+
+    def _report(self, side: PodSide, kept: Kept, before: Lost | None) -> None:
+        def log(sentence: str, level: str = "info", *, event: str) -> None:
+            self._world.log(f"{side.who}: {sentence}", level, event=event, **side.subject)
+
+        if kept.raised:
+            self._counts.repaired("link")
+            told = f"{kept.raised}, the ENI's link below its interface, was down: brought up"
+            log(told, event="link raised")
+        if kept.repaired:
+            self._counts.repaired("pod-route")
+            log(f"put back into the pod: {'; '.join(_shown(kept.repaired))}", event="pod repaired")
+        if side.lost and (before is None or before.what != side.lost.what):
+            log(f"the pod is not as ADD left it: {'; '.join(side.lost.what)}", "warning", event="pod lost")
+        elif before and not side.lost and not kept.over:
+            log("the pod is again as ADD left it", event="pod whole")
+
+
+def _shown(what: tuple[str, ...]) -> tuple[str, ...]:
+    more = (f"and {len(what) - SHOWN} more",) if len(what) > SHOWN else ()
+    return (*(each[:SHOWN_CHARACTERS] for each in what[:SHOWN]), *more)

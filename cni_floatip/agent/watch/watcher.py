@@ -1,0 +1,490 @@
+"""The watch: hears from each pod's own kernel of addresses that move, and of what is lost of what we gave it.
+
+The addresses are followed of pods that move them by themselves; what is lost is put back in every live pod
+(``podsides``). One socket per namespace and one thread for all of them; what an event means is looked up and
+done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its namespace
+alive, and the address in it: it is closed within a second of the path's unlinking, and when claim or
+interface end.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ...config.netconf import NetConf
+from ...edges.podnet.events import READ_AT_ONCE, AddressEvent, Event, Events, LinkGone, Overrun, open_events
+from ...model.claim import Claim, State
+from ...model.errors import CniError
+from ...model.values import Attachment
+from ...operations.pod_side import is_kept
+from ...operations.sync_addresses import Asked, Followed, follow
+from ...operations.world import Vpc, World
+from ..observe.recorder import Counts
+from . import pod_sides
+from .history import Appearances, Dates
+from .interface import MOST_TOLD, OVERRUN_SECONDS, Allowance, Watched
+from .pod_sides import PodSide, PodSides
+
+AT_ONCE = 8
+"""How many interfaces are looked at and claimed for side by side."""
+PATHS_SECONDS = 0.5
+"""How often it is looked whether each namespace is still where it was."""
+UNSEEN_SECONDS = 30.0
+"""When to try again to watch a namespace that could not be seen or entered."""
+FAILED_SECONDS = 1.0
+"""How long a round rests that failed."""
+FLOOD_SECONDS = 0.1
+"""How long a namespace that tells more than we read at once is not listened to; the kernel drops the rest."""
+
+Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
+
+InTheNameOf = Callable[[str, str, Callable[[], str]], Vpc]
+"""EC2 in a region, for a pod that is known by a name, until the callable says why it is over."""
+
+
+@dataclass
+class _Namespace:
+    """A namespace that is listened to."""
+
+    events: Events
+    watched: list[Watched] = field(default_factory=list)
+    sides: list[PodSide] = field(default_factory=list)
+    silent_until: float = 0.0
+
+
+class Watch:
+    """Follows the interfaces of claims with ``watchAddresses``, keeps ``pods``. ``run`` is a thread's body.
+
+    ``vpc`` is asked with the pod that wants something, so that it keeps its place in line from one attempt to
+    the next (default: the world's). ``beat`` is called each time the loop comes round, twice a second.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        counts: Counts,
+        appearances: Appearances,
+        pods: PodSides,
+        *,
+        vpc: InTheNameOf | None = None,
+        beat: Callable[[], None] = lambda: None,
+        listen_in: Callable[[str, int], Events] = open_events,
+        failed: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        self._world = world
+        self._counts = counts
+        self._appearances = appearances
+        self._pods = pods
+        self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
+        self._beat = beat
+        self._listen_in = listen_in
+        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
+        self._broken = ""
+        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._watched: dict[Attachment, Watched] = {}
+        self._namespaces: dict[int, _Namespace] = {}
+        self._unseen: dict[Attachment, tuple[Claim, bool, float]] = {}
+        self._told: set[Attachment] = set()
+        self._selector = selectors.DefaultSelector()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._ringing = threading.Lock()
+        self._paths_at = 0.0
+
+    # -- for the rest of the agent --------------------------------------------------------------------
+
+    def attend(self, listen: Listen) -> None:
+        """Learn of the claims that an earlier agent left, and from now on of each change."""
+        earlier = True
+
+        def learn(attachment: Attachment, claim: Claim | None) -> None:
+            was = earlier
+            self._tell(lambda: self._learn(attachment, claim, earlier=was))
+
+        listen(learn)
+        earlier = False
+
+    def watching(self) -> dict[Attachment, str]:
+        """Return the attachments that are followed, with their namespaces."""
+        return {each.attachment: each.netns for each in list(self._watched.values())}
+
+    def look_at_pods(self) -> None:
+        """Have every live pod looked into, without waiting for it: a chore of the keeper."""
+        self._tell(self._look_at_pods)
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until told to stop; a stop is noticed within half a second."""
+        outer = self._world.stop
+        world = replace(self._world, stop=lambda: "the node agent is ending" if stop.is_set() else outer())
+        with (
+            ThreadPoolExecutor(AT_ONCE, "watch") as pool,
+            ThreadPoolExecutor(pod_sides.AT_ONCE, "pods") as into_pods,
+        ):
+            try:
+                while not stop.is_set():
+                    self._broken = self._round(pool, into_pods, world)
+                    self._beat()
+                    if self._broken:
+                        stop.wait(FAILED_SECONDS)
+            finally:
+                into_pods.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(wait=True, cancel_futures=True)
+                for attachment in list(self._watched):
+                    self._drop(attachment)
+                for side in self._pods.all():
+                    self._keep_no_longer(side)
+                with self._ringing:
+                    self._selector.close()
+                    os.close(self._bell)
+                    self._bell = -1
+
+    def problem(self) -> str:
+        """Return what failed as nobody expected in the last round, "" for nothing."""
+        return self._broken
+
+    # -- the loop -------------------------------------------------------------------------------------
+
+    def _round(self, pool: ThreadPoolExecutor, into_pods: ThreadPoolExecutor, world: World) -> str:
+        """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
+        try:
+            self._turn(pool, world)
+            self._pods.begin_due(into_pods, world, self._tell)
+        except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
+            self._failed("a round of the watch failed as nobody expected", e)
+            return f"the watch's last round failed: {e!r}"
+        return ""
+
+    def _turn(self, pool: ThreadPoolExecutor, world: World) -> None:
+        for key, _ in self._selector.select(self._pause()):
+            if key.data is None:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._bell)
+            else:
+                self._read(key.data)
+        with suppress(Empty):
+            while True:
+                self._news.get_nowait()()
+        now = self._world.clock()
+        if now >= self._paths_at:
+            self._paths_at = now + PATHS_SECONDS
+            self._look_at_paths(now)
+        for inode, namespace in self._namespaces.items():
+            if namespace.silent_until and now >= namespace.silent_until:
+                namespace.silent_until = 0.0
+                self._selector.register(namespace.events, selectors.EVENT_READ, inode)
+        for each in self._watched.values():
+            if each.due is not None and each.due <= now and not each.running:
+                pool.submit(self._look, each, each.begin(self._room(each), now), world)
+
+    def _room(self, watched: Watched) -> Callable[[int], int]:
+        return lambda wanted: watched.allowance.take(wanted, self._world.clock())
+
+    def _pause(self) -> float:
+        due = [each.due for each in self._watched.values() if each.due is not None and not each.running]
+        due += [each.silent_until for each in self._namespaces.values() if each.silent_until]
+        due += self._pods.due()
+        return max(0.0, min([self._paths_at, *due]) - self._world.clock())
+
+    def _tell(self, news: Callable[[], None]) -> None:
+        """Have the loop's thread do something."""
+        self._news.put(news)
+        with self._ringing, suppress(BlockingIOError):
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+
+    # -- what to watch --------------------------------------------------------------------------------
+
+    def _learn(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
+        self._keep(attachment, claim, earlier=earlier)
+        known = self._watched.get(attachment)
+        if claim is None or not claim.watches:
+            self._drop(attachment, ended=True)
+            return
+        if known and (known.netns, known.inode) != (claim.netns, claim.netns_inode):
+            self._drop(attachment)
+            known = None
+        if known is None:
+            if claim.state is not State.CLAIMING:  # else its ADD is at work, and we hear of its end
+                self._begin(claim, earlier=earlier)
+        elif known.claimed_at != claim.created:
+            known.claimed_at = claim.created
+            known.look_at(self._world.clock())
+
+    def _begin(self, claim: Claim, *, earlier: bool) -> None:
+        attachment, now = claim.attachment, self._world.clock()
+        self._unseen[attachment] = (claim, earlier, now + UNSEEN_SECONDS)
+        if self._world.inode(claim.netns) != claim.netns_inode:
+            self._tell_once(attachment, f"its namespace {claim.netns} cannot be seen here")
+            return
+        try:
+            self._open(claim, now, earlier=earlier)
+        except CniError as e:
+            self._tell_once(attachment, str(e))
+            return
+        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
+            self._failed(f"{attachment}: its addresses cannot be followed", e)
+            return
+        del self._unseen[attachment]
+        self._told.discard(attachment)
+
+    def _open(self, claim: Claim, now: float, *, earlier: bool) -> None:
+        attachment, inode = claim.attachment, claim.netns_inode
+        conf = NetConf.parse(claim.config or {})
+        namespace = self._listening(claim.netns, inode)
+        try:
+            with self._world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
+                index = pod.link.index
+        except CniError:
+            self._close_if_idle(inode)
+            raise
+        watched = Watched(
+            attachment,
+            claim.created,
+            claim.netns,
+            inode,
+            index,
+            frozenset(each.ip for each in claim.addresses),
+            conf.watch_addresses,
+            self._appearances.of(attachment) if earlier else {},
+            Allowance(self._world.policy.watch_limits, now),
+            who=claim.pod.uid or claim.pod.name or attachment.container,
+        )
+        watched.look_at(now)
+        namespace.watched.append(watched)
+        self._watched[attachment] = watched
+
+    def _listening(self, netns: str, inode: int) -> _Namespace:
+        """Return the namespace, listened to. Raises CniError."""
+        namespace = self._namespaces.get(inode)
+        if namespace is None:
+            namespace = _Namespace(self._listen_in(netns, inode))
+            self._namespaces[inode] = namespace
+            self._selector.register(namespace.events, selectors.EVENT_READ, inode)
+        return namespace
+
+    def _keep(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
+        """Keep the pod of a live claim, and of no other."""
+        known = self._pods.get(attachment)
+        if claim is not None and not is_kept(claim):
+            claim = None
+        if known and (claim is None or (known.netns, known.inode) != (claim.netns, claim.netns_inode)):
+            self._keep_no_longer(known)
+            known = None
+        if claim and known is None and claim.state is not State.CLAIMING:
+            self._listen_for(self._pods.add(claim, earlier=earlier))
+
+    def _keep_no_longer(self, side: PodSide) -> None:
+        self._pods.drop(side)
+        self._be_deaf_to(side)
+
+    def _listen_for(self, side: PodSide) -> None:
+        """Hear of what happens in the pod. Where that fails, the keeper's looks find it, and try again."""
+        if side.listening or self._world.inode(side.netns) != side.inode:
+            return
+        why_not = ""
+        try:
+            self._listening(side.netns, side.inode).sides.append(side)
+        except CniError as e:
+            why_not = str(e)
+        self._pods.heard_by(side, why_not)
+
+    def _be_deaf_to(self, side: PodSide) -> None:
+        if side.listening:
+            side.listening = False
+            self._namespaces[side.inode].sides.remove(side)
+            self._close_if_idle(side.inode)
+
+    def _look_at_pods(self) -> None:
+        for side in self._pods.all():
+            self._listen_for(side)
+        self._pods.look_at_all()
+
+    def _tell_once(self, attachment: Attachment, why: str) -> None:
+        if attachment not in self._told:
+            self._told.add(attachment)
+            told = f"{attachment}: its addresses are not followed: {why}"
+            self._world.log(told, "warning", event="not followed", **self._subject(attachment))
+
+    def _drop(self, attachment: Attachment, *, ended: bool = False) -> None:
+        """Stop watching; with the last interface of a namespace its socket is closed."""
+        watched = self._watched.pop(attachment, None)
+        self._unseen.pop(attachment, None)
+        self._told.discard(attachment)
+        if watched:
+            self._namespaces[watched.inode].watched.remove(watched)
+            self._close_if_idle(watched.inode)
+        if ended:
+            self._note(attachment, None)
+
+    def _close_if_idle(self, inode: int) -> None:
+        namespace = self._namespaces[inode]
+        if namespace.watched or namespace.sides:
+            return
+        del self._namespaces[inode]
+        if not namespace.silent_until:
+            self._selector.unregister(namespace.events)
+        namespace.events.close()
+
+    def _look_at_paths(self, now: float) -> None:
+        for side in self._pods.all():
+            if side.listening and self._world.inode(side.netns) != side.inode:
+                self._be_deaf_to(side)
+        for each in list(self._watched.values()):
+            if self._world.inode(each.netns) != each.inode:
+                told = f"{each.attachment}: {each.netns} is gone: its addresses are not followed"
+                self._world.log(told, "warning", event="not followed", **self._subject(each.attachment))
+                self._drop(each.attachment)
+                claim = self._world.claims.get(each.attachment)
+                if isinstance(claim, Claim) and claim.watches:  # it may be back before the pod's end is told
+                    self._unseen[each.attachment] = (claim, True, now + UNSEEN_SECONDS)
+        for claim, earlier, again in list(self._unseen.values()):
+            if now >= again:
+                self._begin(claim, earlier=earlier)
+
+    # -- events ---------------------------------------------------------------------------------------
+
+    def _read(self, inode: int) -> None:
+        namespace = self._namespaces.get(inode)
+        if namespace is None:
+            return
+        now = self._world.clock()
+        found = namespace.events.read()
+        for event in found:
+            self._hear(namespace, event, now)
+        if len(found) >= READ_AT_ONCE:
+            namespace.silent_until = now + FLOOD_SECONDS
+            self._selector.unregister(namespace.events)
+
+    def _hear(self, namespace: _Namespace, event: Event, now: float) -> None:
+        for side in namespace.sides:
+            if side.concerns(event):
+                side.hear(now)
+        if isinstance(event, AddressEvent):
+            self._heed(namespace, event, now)
+        elif isinstance(event, LinkGone):
+            for each in namespace.watched:
+                if each.index == event.index:
+                    each.unplugged = True
+                    each.look_at(now)
+        elif isinstance(event, Overrun) and namespace.watched:
+            self._counts.watch("overrun")
+            for each in namespace.watched:
+                each.look_at(now + OVERRUN_SECONDS)
+
+    def _heed(self, namespace: _Namespace, event: AddressEvent, now: float) -> None:
+        ip = event.interface.ip
+        for each in namespace.watched:
+            if each.index != event.index or not each.concerns(ip):
+                continue
+            if not event.present:
+                each.vanished(ip, now)
+            elif not event.tentative:  # else another event says that it can be used
+                each.appeared(ip, now)
+                self._hold_back(each, now)
+
+    def _hold_back(self, watched: Watched, now: float) -> None:
+        """Count, and tell once, that an interface changes faster than we follow."""
+        held_back = watched.allowance.due(now) > now
+        if held_back:
+            self._counts.watch("limited")
+        if watched.limited(held_back, now):
+            seconds = self._world.policy.watch_limits.seconds_per_change
+            self._world.log(
+                f"{watched.attachment}: its addresses change faster than one per {seconds:g} s:"
+                " only the latest counts",
+                "warning",
+            )
+
+    # -- looks ----------------------------------------------------------------------------------------
+
+    def _look(self, watched: Watched, asked: Asked, world: World) -> None:
+        """Look at one interface and do what follows; in a thread of the pool."""
+        found: Followed | None = None
+        world = replace(world, vpc=lambda region: self._vpc(region, watched.who, world.stop))
+        try:
+            found = follow(asked, world)
+            if not found.busy and not found.over:
+                self._note(watched.attachment, found.dealt)
+        except CniError as e:
+            error = str(e)
+            self._tell(lambda: self._report_failure(watched, error))
+        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
+            error = f"{type(e).__name__}: {e}"
+            self._tell(lambda: self._report_failure(watched, error))
+        self._tell(lambda: self._ended(watched, asked, found))
+
+    def _ended(self, watched: Watched, asked: Asked, found: Followed | None) -> None:
+        now = self._world.clock()
+        watched.end(found, now)
+        attachment = watched.attachment
+        if self._watched.get(attachment) is not watched:  # dropped meanwhile
+            if attachment not in self._watched:
+                self._note(attachment, None)
+        elif found and not found.busy and (found.over or asked.unplugged):
+            self._drop(attachment)
+        if found:
+            self._report(watched, found, now)
+
+    def _note(self, attachment: Attachment, dates: Dates | None) -> None:
+        try:
+            self._appearances.note(attachment, dates)
+        except OSError as e:
+            self._world.log(f"cannot note the addresses of {attachment}: {e.strerror}", "warning")
+
+    # -- what is said ---------------------------------------------------------------------------------
+
+    def _report_failure(self, watched: Watched, error: str) -> None:
+        if watched.news("look", error, self._world.clock()):
+            told = f"{watched.attachment}: its addresses cannot be looked at: {error}"
+            self._world.log(told, "warning", **self._subject(watched.attachment))
+
+    def _subject(self, attachment: Attachment) -> dict[str, Any]:
+        claim = self._world.claims.get(attachment)
+        return claim.subject() if isinstance(claim, Claim) else {}
+
+    def _report(self, watched: Watched, found: Followed, now: float) -> None:
+        who, count = watched.attachment, self._counts.watch
+
+        def log(sentence: str, address: object, level: str = "info", event: str = "") -> None:
+            self._world.log(sentence, level, event=event, address=str(address), **self._subject(who))
+
+        for each in found.appeared:
+            count("appeared")
+            log(f"{who}: {each.ip} appeared: claimed", each.ip, event="appeared")
+        for each in found.vanished:
+            count("vanished")
+            log(f"{who}: {each.ip} vanished: released after the grace", each.ip, event="vanished")
+        for each in found.elsewhere:
+            told = f"{who}: {each.ip} was here before, and leads elsewhere: left there"
+            log(told, each.ip, "warning", event="left")
+        for ip, why in found.refused.items():
+            if watched.news(ip, why, now):
+                count("refused")
+                log(f"{who}: {ip} appeared and is not claimed: {why}", ip, "warning", event="refused")
+        for ip, why in found.failed.items():
+            if watched.news(ip, why, now):
+                log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
+        if watched.silent and watched.news("silent", f"{MOST_TOLD}", now):
+            told = f"{who}: {MOST_TOLD} addresses appeared and are not claimed: of others nothing is said"
+            self._world.log(told, "warning", event="refused", **self._subject(who))
+        limits = self._world.policy.watch_limits
+        if found.beyond and watched.news("beyond", f"{limits.addresses}", now):
+            count("limited")
+            first = found.beyond[0].ip
+            told = f"{who}: more than {limits.addresses} addresses: {first} is not claimed"
+            log(told, first, "warning", event="refused")
+        if found.put_off:
+            self._hold_back(watched, now)
+        if not found.busy and not found.over:
+            still = [
+                key for key, holds in {"beyond": found.beyond, "silent": watched.silent}.items() if holds
+            ]
+            watched.forget([*found.dealt, *found.failed, *found.refused, *still], now)

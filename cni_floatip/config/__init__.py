@@ -1,0 +1,1 @@
+"""The two configurations, of the network and of the node: read, checked, explained."""

@@ -1,0 +1,273 @@
+"""The network configuration: what a network asks for, parsed once and believed everywhere after.
+
+``NetConf.parse`` reports every complaint at once, each with its JSON path. DEL and GC never parse: what they
+need is in the claim, and an upgrade must not make a DEL fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Any, Literal
+
+from ..model import cidr
+from ..model.errors import short
+from ..model.values import METADATA_NETWORKS, Address, Network
+from . import schemas, strict_json
+from .strict_json import Complaint, Step
+
+Path = tuple[Step, ...]
+
+ANY_DESTINATION: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+TIMEOUT_SECONDS = 90
+KERNEL_TABLES = (0, 253, 254, 255)
+"""unspec, default, main and local: where routes of the whole pod live."""
+
+
+REPLACES_DEFAULT = "would replace the pod's cluster default route; use sourceRouting"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTableSelector:
+    """Which route tables a network wants: exactly one of the four is said."""
+
+    ids: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    subnets: tuple[str, ...] = ()
+    all: bool = False
+
+    def __str__(self) -> str:
+        if self.all:
+            return "all"
+        tags = [f"{key}={value}" for key, value in self.tags.items()]
+        kind = "ids" if self.ids else "tags" if tags else "subnets"
+        return f"{kind} {', '.join(self.ids or tags or self.subnets)}"
+
+    def document(self) -> dict[str, Any]:
+        """Return the selector as it is written in the configuration (and kept in a claim)."""
+        if self.ids or self.subnets:
+            return {"ids": list(self.ids)} if self.ids else {"subnets": list(self.subnets)}
+        return {"tags": dict(self.tags)} if self.tags else {"all": True}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> RouteTableSelector:
+        """Return the selector of a document that was accepted before."""
+        return cls(
+            ids=_unique(document.get("ids") or ()),
+            tags=dict(document.get("tags") or {}),
+            subnets=_unique(document.get("subnets") or ()),
+            all=bool(document.get("all")),
+        )
+
+
+def tags_match(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Return whether ``found`` has every wanted tag; ``"*"`` alone is any value, else values are literal."""
+    return all(key in found and value in ("*", found[key]) for key, value in wanted.items())
+
+
+@dataclass(frozen=True, slots=True)
+class PodRoutesConf:
+    """The routes that a pod gets. ``source_routing``: True for a free table, a table's number, or False."""
+
+    to: tuple[Network, ...] = ANY_DESTINATION
+    gateways: tuple[Address, ...] = ()
+    source_routing: bool | int = True
+    mtu: int | None = None
+
+    def gateway(self, version: int) -> Address | None:
+        """Return the next hop that was written for this family; None: the VPC router."""
+        return next((gateway for gateway in self.gateways if gateway.version == version), None)
+
+    @property
+    def table(self) -> int | None:
+        """The routing table that was asked for by number (which may be 1, and 1 == True)."""
+        return None if isinstance(self.source_routing, bool) else self.source_routing
+
+    def document(self) -> dict[str, Any]:
+        """Return these routes as they are written in the configuration."""
+        return {
+            "to": [str(network) for network in self.to],
+            "gateway": [str(gateway) for gateway in self.gateways] or "auto",
+            "sourceRouting": self.source_routing,
+        } | ({"mtu": self.mtu} if self.mtu else {})
+
+
+@dataclass(frozen=True, slots=True)
+class NetConf:
+    """What a network asks for. ``pod_routes`` None: none. ``on_delete`` None: the transport's default."""
+
+    cni_version: str
+    name: str
+    route_tables: RouteTableSelector
+    destination: Literal["auto", "address", "subnet"] = "auto"
+    extra_destinations: tuple[Network, ...] = ()
+    pod_routes: PodRoutesConf | None = PodRoutesConf()
+    on_delete: Literal["release", "keep"] | None = None
+    watch_addresses: tuple[Network, ...] = ()
+    timeout_seconds: float = TIMEOUT_SECONDS
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> NetConf:
+        """Return the configuration, or raise UnsupportedField or InvalidConfig with all that is wrong."""
+        conf, complaints = examine(document)
+        if complaints:
+            raise strict_json.refusal(complaints)
+        return conf
+
+    def document(self) -> dict[str, Any]:
+        """Return the configuration with every default written out; parsing it gives the same again."""
+        said: dict[str, Any] = {
+            "cniVersion": self.cni_version,
+            "name": self.name,
+            "routeTables": self.route_tables.document(),
+            "destination": [str(network) for network in self.extra_destinations] or self.destination,
+            "podRoutes": self.pod_routes.document() if self.pod_routes else False,
+            "watchAddresses": [str(network) for network in self.watch_addresses],
+            "timeoutSeconds": self.timeout_seconds,
+        }
+        return said | ({"onDelete": self.on_delete} if self.on_delete else {})
+
+
+def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
+    """Return the configuration and all complaints; with any complaint the configuration is not to be used."""
+    wrong, sound = schemas.examine("netconf", document)
+    sound = sound if isinstance(sound, dict) else {}
+    own = {key: sound[key] for key in OWN_KEYS if sound.get(key) is not None}
+    wrong += strict_json.control_characters(own, ())
+
+    destination = own.get("destination", "auto")
+    extra = _networks(destination, ("destination",), wrong) if isinstance(destination, list) else ()
+    wrong += _never(extra, ("destination",))
+    watched = _networks(own.get("watchAddresses", []), ("watchAddresses",), wrong)
+    wrong += _never_watched(watched)
+    conf = NetConf(
+        cni_version=sound.get("cniVersion") or "0.1.0",
+        name=sound.get("name") or "",
+        route_tables=RouteTableSelector.of(own.get("routeTables", {})),
+        destination="auto" if isinstance(destination, list) else destination,
+        extra_destinations=_unique(extra),
+        pod_routes=_pod_routes(own.get("podRoutes", {}), wrong),
+        on_delete=own.get("onDelete"),
+        watch_addresses=_unique(watched),
+        timeout_seconds=own.get("timeoutSeconds", TIMEOUT_SECONDS),
+    )
+    return conf, sorted(wrong, key=str)
+
+
+OWN_KEYS = ("name", "routeTables", "destination", "podRoutes", "onDelete", "watchAddresses", "timeoutSeconds")
+
+
+def _pod_routes(said: Mapping[str, Any] | bool, wrong: list[Complaint]) -> PodRoutesConf | None:
+    if isinstance(said, bool):
+        if said:
+            wrong.append(
+                Complaint(("podRoutes",), "true says nothing; leave the key out, or write false for none")
+            )
+        return None
+    given = {key: value for key, value in said.items() if value is not None}
+    to = _networks(given["to"], ("podRoutes", "to"), wrong) if "to" in given else ANY_DESTINATION
+    source_routing = given.get("sourceRouting", True)
+    if "to" in given or "to" not in said:  # else what was written is refused already
+        wrong += _destinations_of_the_pod(to, source_routing)
+    if not isinstance(source_routing, bool) and source_routing in KERNEL_TABLES:
+        text = f"table {source_routing} is one of the kernel's own (0, 253, 254, 255); write another, or true"
+        wrong.append(Complaint(("podRoutes", "sourceRouting"), text))
+    return PodRoutesConf(
+        to=_unique(to),
+        gateways=_gateways(given.get("gateway", "auto"), wrong),
+        source_routing=source_routing if isinstance(source_routing, bool) else int(source_routing),
+        mtu=int(given["mtu"]) if "mtu" in given else None,
+    )
+
+
+def _destinations_of_the_pod(to: tuple[Network | None, ...], source_routing: bool | int) -> list[Complaint]:
+    if to is ANY_DESTINATION and source_routing is False:
+        text = f"without to it means 0.0.0.0/0 and ::/0, which {REPLACES_DEFAULT}"
+        return [Complaint(("podRoutes",), text)]
+    reasons = [
+        (index, _unfit_destination(network, source_routing)) for index, network in enumerate(to) if network
+    ]
+    return [Complaint(("podRoutes", "to", index), reason) for index, reason in reasons if reason]
+
+
+def _unfit_destination(network: Network, source_routing: bool | int) -> str:
+    if any(cidr.within(network, metadata) for metadata in METADATA_NETWORKS):
+        return f"{network} holds instance metadata; no floating interface reaches it"
+    inside = [metadata for metadata in METADATA_NETWORKS if cidr.within(metadata, network)]
+    if inside and source_routing is False and network.prefixlen:
+        return (
+            f"{network} contains {inside[0]}, instance metadata; name smaller networks, or use sourceRouting"
+        )
+    if network.prefixlen == 0:
+        return f"{network} {REPLACES_DEFAULT}" if source_routing is False else ""
+    if network.is_loopback or (network.version == 6 and network.is_link_local):
+        return f"{cidr.never(network)}: not reached through a gateway"
+    return ""
+
+
+def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
+    if said == "auto":
+        return ()
+    at: Path = ("podRoutes", "gateway")
+    texts: list[tuple[Path, str | None]] = (
+        [(at, said)] if isinstance(said, str) else [((*at, index), text) for index, text in enumerate(said)]
+    )
+    found: list[Address] = []
+    for path, text in texts:
+        if text is None:
+            continue
+        complaint = ""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            complaint = f'"{short(text)}" is neither "auto" nor an IP address'
+        else:
+            complaint = _unfit_gateway(address)
+            if not complaint and any(other.version == address.version for other in found):
+                complaint = (
+                    f"{short(text)} is a second IPv{address.version} gateway; at most one for each family"
+                )
+            found.append(address)
+        if complaint:
+            wrong.append(Complaint(path, complaint))
+    return tuple(sorted(found, key=lambda address: address.version))
+
+
+def _unfit_gateway(address: Address) -> str:
+    if address.version == 6 and address.is_link_local:
+        return f"{short(address)} names an interface; write the address alone" if address.scope_id else ""
+    reason = cidr.never_address(address)
+    return f"{reason}: not a gateway" if reason else ""
+
+
+def _networks(said: list[str | None], path: Path, wrong: list[Complaint]) -> tuple[Network | None, ...]:
+    """Return one network (or None, with a complaint) for each item, in order."""
+    found: list[Network | None] = []
+    for index, text in enumerate(said):
+        try:
+            found.append(None if text is None else cidr.read(text))
+        except ValueError as e:
+            wrong.append(Complaint((*path, index), str(e)))
+            found.append(None)
+    return tuple(found)
+
+
+def _never(networks: tuple[Network | None, ...], path: Path) -> list[Complaint]:
+    reasons = [(index, cidr.never(network)) for index, network in enumerate(networks) if network]
+    return [
+        Complaint((*path, index), f"{reason}: never a destination") for index, reason in reasons if reason
+    ]
+
+
+def _never_watched(networks: tuple[Network | None, ...]) -> list[Complaint]:
+    """A wide net may be cast (policy narrows it); one in which nothing can ever be caught is a mistake."""
+    return [
+        Complaint(("watchAddresses", index), f"{cidr.never(network)}: its addresses are never claimed")
+        for index, network in enumerate(networks)
+        if network and any(cidr.within(network, range_) for _, range_ in cidr.NEVER)
+    ]
+
+
+def _unique(items: Any) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(item for item in items if item is not None))

@@ -1,0 +1,59 @@
+"""The two JSON schemas, and one question about a document: has it the right shape?
+
+The schemas are the only description of the shapes. A document of the right shape is recognised by ``accept``
+within a millisecond; only for a refused one is jsonschema imported (70 ms), to say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ..strict_json import MOST_COMPLAINTS, Complaint, Step
+from .accept import accepts
+
+Name = Literal["netconf", "nodeconf"]
+
+
+@cache
+def load(name: Name) -> dict[str, Any]:
+    """Return the schema that ships as ``NAME.schema.json``."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name(f"{name}.schema.json").read_bytes())
+    return found
+
+
+def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
+    """Return every complaint about the shape, and the document with what is refused replaced by ``None``.
+
+    So the meaning of the sound parts can still be examined, and all complaints reported at once. Of a
+    document with more complaints than are shown nothing is sound.
+    """
+    schema = load(name)
+    if accepts(schema, document):
+        return [], document
+    from .complain import complaints
+
+    found = complaints(schema, document)
+    if len(found) > MOST_COMPLAINTS:
+        return found, None
+    sound = deepcopy(document)
+    for complaint in found:
+        sound = _without(sound, complaint.path)
+    return found, sound
+
+
+def _without(document: Any, path: tuple[Step, ...]) -> Any:
+    """Put ``None`` where ``path`` leads."""
+    if not path:
+        return None
+    inside = document
+    for step in path[:-1]:
+        if inside is None:
+            return document
+        inside = inside.get(step) if isinstance(inside, dict) else inside[step]
+    if isinstance(inside, dict | list):
+        inside[path[-1]] = None  # type: ignore[index,call-overload,unused-ignore]
+    return document

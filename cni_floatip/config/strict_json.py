@@ -1,0 +1,200 @@
+"""JSON as people and runtimes write it: read strictly, and complained about by place.
+
+Duplicate keys, NaN and numbers beyond every range are refused: another reader of the same text would
+see another document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..model.errors import CniError, DecodeFailure, InvalidConfig, UnsupportedField, short
+
+Step = str | int
+BOM = b"\xef\xbb\xbf"
+MOST_COMPLAINTS = 50
+"""Complaints that one error holds: with more, the document is none of ours."""
+DEEPEST = 100
+"""Levels of a document; nothing of ours has more than six, and Python ends its recursion at a thousand."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[][{}]', re.DOTALL)
+"""A string, to its end or that of the text, or what opens or closes an object or a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong with a document, and where. ``unknown``: a key that we do not know."""
+
+    path: tuple[Step, ...]
+    text: str
+    unknown: bool = False
+
+    def __str__(self) -> str:
+        return f"{place(self.path)}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is to be said about one place of a document. ``warning``: it works, otherwise than it looks."""
+
+    path: tuple[Step, ...]
+    text: str
+    warning: bool = False
+
+
+def place(path: Sequence[Step]) -> str:
+    """Return the JSON path: ``$.podRoutes.to[0]``."""
+    return "$" + "".join(_step(step) for step in path)
+
+
+def _step(step: Step) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", step) else f"[{show(step)}]"
+
+
+def show(value: Any) -> str:
+    """Return ``value`` as JSON on one line, cut where it gets long."""
+    return short(json.dumps(value))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with nothing that a terminal would obey: names come from pods."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def refusal(complaints: Sequence[Complaint]) -> CniError:
+    """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
+    kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig
+    said = [str(complaint) for complaint in complaints[:MOST_COMPLAINTS]]
+    if len(complaints) > MOST_COMPLAINTS:
+        said.append("and more")
+    return kind(" | ".join(said))
+
+
+def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
+    """Complain about every string in ``value`` that could not be shown in a log line."""
+    if isinstance(value, str) and CONTROL.search(value):
+        yield Complaint(path, f"{show(value)} contains a control character")
+    for step, item in _children(value):
+        yield from control_characters(item, (*path, step))
+
+
+def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
+    """Return the JSON in ``text`` (UTF-8; a byte order mark is accepted). Raises DecodeFailure.
+
+    ``cut``: what is nested too deeply is null, and no fault.
+    """
+    rejects: list[object] = []
+
+    def reject(found: Any) -> Any:
+        rejects.append(found)
+        return found
+
+    def pairs(items: list[tuple[str, Any]]) -> Any:
+        found = dict(items)
+        return found if len(found) == len(items) else reject(_Pairs(items))
+
+    def number(literal: str) -> Any:
+        found = float(literal)
+        return found if math.isfinite(found) else reject(_NoNumber(literal))
+
+    try:
+        document = json.loads(
+            text.removeprefix(BOM).decode(),
+            object_pairs_hook=pairs,
+            parse_float=number,
+            parse_constant=lambda literal: reject(_NoNumber(literal)),
+        )
+    except UnicodeDecodeError as e:
+        raise DecodeFailure(f"{what}: {_position(text.removeprefix(BOM), e.start)}: not UTF-8") from e
+    except json.JSONDecodeError as e:
+        raise DecodeFailure(f"{what}: line {e.lineno} column {e.colno}: not JSON: {e.msg}") from e
+    except RecursionError as e:
+        if cut:
+            return load_json(_cut(text), what)
+        raise DecodeFailure(f"{what}: nested too deeply") from e
+    except ValueError as e:  # a whole number of more than 4300 digits
+        raise DecodeFailure(f"{what}: a number is too long") from e
+    if _depth_exceeds(document, DEEPEST):
+        if cut:
+            return load_json(_cut(text), what)
+        raise DecodeFailure(f"{what}: nested too deeply")
+    if rejects:
+        faults = " | ".join(map(str, islice(_rejected(document, ()), MOST_COMPLAINTS)))
+        raise DecodeFailure(f"{what}: {faults}")
+    return document
+
+
+def load_object(text: bytes, what: str = "document") -> dict[str, Any]:
+    """Return the JSON object in ``text``; any other JSON is a DecodeFailure too."""
+    found = load_json(text, what)
+    if not isinstance(found, dict):
+        raise DecodeFailure(f"{what}: expected a JSON object, found {show(found)}")
+    return found
+
+
+def _cut(text: bytes) -> bytes:
+    """Return JSON with null for each object or list that is nested too deeply."""
+    kept, depth, end = [], 0, 0
+    for found in _STRUCTURE.finditer(text):
+        if found[0] in (b"[", b"{"):
+            depth += 1
+            if depth == DEEPEST + 1:
+                kept.append(text[end : found.start()])
+        elif found[0] in (b"]", b"}"):
+            if depth == DEEPEST + 1:
+                kept.append(b"null")
+                end = found.end()
+            depth -= 1
+    return b"".join(kept) + (text[end:] if depth <= DEEPEST else b"")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """Stands in the document for an object with a key that is there twice, so that its path can be found."""
+
+
+class _NoNumber(str):
+    """Stands in the document for NaN, Infinity and 1e999."""
+
+    __slots__ = ()
+
+
+def _rejected(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
+    if isinstance(value, _NoNumber):
+        yield Complaint(path, f"{short(value)} is not a JSON number")
+    seen: set[Step] = set()
+    for step, item in _children(value):
+        if step in seen:
+            yield Complaint((*path, step), "the key is there more than once")
+        seen.add(step)
+        yield from _rejected(item, (*path, step))
+
+
+def _depth_exceeds(document: Any, most: int) -> bool:
+    level = [document]
+    for _ in range(most + 1):
+        level = [item for each in level for _, item in _children(each) if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[tuple[Step, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, _Pairs):
+        return value
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _position(text: bytes, offset: int) -> str:
+    before = text[:offset]
+    return f"line {before.count(10) + 1} column {offset - before.rfind(10)}"

@@ -1,0 +1,207 @@
+"""EC2 and STS as the doctor asks them: reads, and dry runs of what the agent writes. Nothing is changed.
+
+The requests go through ``vpc``, with service descriptions of the doctor's own (``service_model/doctor``): the
+agent's do not grow by them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from ..edges.ec2 import service_model
+from ..edges.ec2.client import Vpc
+from ..edges.ec2.sessions import Sdk, proxy_of, without_password
+from ..model.errors import Ec2Error
+from ..model.values import Network
+from .facts import (
+    AclEntry,
+    Answered,
+    Asked,
+    Attachment,
+    Identity,
+    Interface,
+    NetworkAcl,
+    Rules,
+    SecurityGroup,
+)
+
+MODELS = Path(service_model.__file__).parent / "doctor"
+NOWHERE = "192.0.2.1/32"
+"""The destination of a dry run: documentation's own (RFC 5737), so that none would do harm if it ran."""
+
+ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
+
+
+class Audit:
+    """EC2 in one region. Every method but ``asked`` raises Ec2Error."""
+
+    def __init__(self, region: str, roles: Mapping[str, str]) -> None:
+        self._region = region
+        self.vpc = Vpc(region, roles, sdk=Sdk(roles, connections=8, models=[MODELS]))
+
+    def identity(self) -> Identity:
+        """Return who we are (GetCallerIdentity)."""
+        answer = self.vpc.call("get_caller_identity", {}, service="sts")
+        return Identity(answer["Arn"], answer["Account"], self.vpc.identity())
+
+    def answered(self) -> Answered:
+        """Return how quickly EC2 answers a warm connection, and its clock; a refusal answers too."""
+        times: list[tuple[float, float | None]] = []
+        for _ in range(3):  # the first finds credentials and connects
+            began, asked = time.monotonic(), datetime.now(UTC)
+            date = self._date_of_an_answer()
+            took = time.monotonic() - began
+            ahead = (date - asked).total_seconds() if date else None
+            times.append((took, ahead))
+        took, ahead = min(times[1:], key=lambda each: each[0])
+        return Answered(self.endpoint(), took, ahead)
+
+    def endpoint(self) -> str:
+        """Return EC2's URL as the SDK resolves it; where it cannot, the name that it has as a rule."""
+        with contextlib.suppress(Ec2Error):
+            return self.vpc.endpoint()
+        return f"https://ec2.{self._region}.amazonaws.com"
+
+    def _date_of_an_answer(self) -> datetime | None:
+        try:
+            answer = self.vpc.call("describe_route_tables", {"MaxResults": 5})
+        except Ec2Error as e:
+            # The refusal of a signature that is too old comes with the date that would have been right.
+            answer = getattr(e.__cause__, "response", {})
+            if not answer:
+                raise
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        try:
+            return parsedate_to_datetime(headers["date"])
+        except (KeyError, ValueError):
+            return None
+
+    # -- dry runs -----------------------------------------------------------------------------------------
+
+    def reads(self, account: str = "") -> Iterator[Asked]:
+        """Ask whether the agent may read what it reads."""
+        for operation in ("describe_route_tables", "describe_subnets", "describe_network_interfaces"):
+            yield self.asked(operation, {}, "*", account)
+
+    def routes(self, table: str, arn: str, eni: str, account: str = "") -> Iterator[Asked]:
+        """Ask whether the agent may write routes of this table."""
+        for operation in ROUTE_ACTIONS:
+            target = {} if operation == "delete_route" else {"NetworkInterfaceId": eni}
+            cell = {"RouteTableId": table, "DestinationCidrBlock": NOWHERE}
+            yield self.asked(operation, cell | target, arn, account)
+
+    def check_off(self, eni: str, arn: str) -> Asked:
+        """Ask whether the agent may turn the source/dest check of this ENI off."""
+        wanted = {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}}
+        return self.asked("modify_network_interface_attribute", wanted, arn)
+
+    def asked(self, operation: str, parameters: Mapping[str, Any], resource: str, account: str = "") -> Asked:
+        """Return what comes of one dry run. Raises nothing."""
+        action = "".join(word.capitalize() for word in operation.split("_"))
+        try:
+            self.vpc.call(operation, {**parameters, "DryRun": True}, account)
+        except Ec2Error as e:
+            if e.code == "DryRunOperation":
+                return Asked(action, resource, allowed=True)
+            denied = e.code in ("UnauthorizedOperation", "AccessDenied")
+            return Asked(action, resource, False if denied else None, str(e))
+        return Asked(action, resource, None, "a dry run was answered as if it had been carried out")
+
+    # -- reads ----------------------------------------------------------------------------------------------
+
+    def interfaces(self, instance: str) -> tuple[Interface, ...]:
+        """Return the instance's ENIs by card and device index (DescribeNetworkInterfaces)."""
+        filters = {"attachment.instance-id": [instance]}
+        found = self.vpc.pages("describe_network_interfaces", "NetworkInterfaces", filters)
+        return tuple(sorted(map(_interface, found), key=lambda eni: (eni.card, eni.device)))
+
+    def security_groups(self, ids: Sequence[str]) -> tuple[SecurityGroup, ...]:
+        """Return these groups (DescribeSecurityGroups)."""
+        found = self.vpc.pages("describe_security_groups", "SecurityGroups", {"group-id": ids})
+        return tuple(map(_group, found))
+
+    def referring(self, ids: Sequence[str]) -> tuple[SecurityGroup, ...]:
+        """Return the other groups whose inbound rules name one of these (DescribeSecurityGroups)."""
+        found = self.vpc.pages("describe_security_groups", "SecurityGroups", {"ip-permission.group-id": ids})
+        return tuple(map(_group, (each for each in found if each["GroupId"] not in ids)))
+
+    def network_acls(self, subnets: Sequence[str]) -> tuple[NetworkAcl, ...]:
+        """Return the network ACLs of these subnets (DescribeNetworkAcls)."""
+        found = self.vpc.pages("describe_network_acls", "NetworkAcls", {"association.subnet-id": subnets})
+        return tuple(map(_acl, found))
+
+    def attachments(self, vpc: str, account: str = "") -> tuple[Attachment, ...]:
+        """Return where transit gateways are attached to a VPC (DescribeTransitGatewayVpcAttachments)."""
+        operation, key = "describe_transit_gateway_vpc_attachments", "TransitGatewayVpcAttachments"
+        found = self.vpc.pages(operation, key, {"vpc-id": [vpc]}, account)
+        return tuple(
+            Attachment(
+                each["TransitGatewayAttachmentId"],
+                each.get("TransitGatewayId", ""),
+                tuple(each.get("SubnetIds", ())),
+            )
+            for each in found
+            if each.get("State", "available") not in ("deleting", "deleted", "failed", "rejected")
+        )
+
+
+def proxy_between(error: Ec2Error, url: str) -> str:
+    """Return the proxy that a request which got no answer went through, "" for none."""
+    named = getattr(error.__cause__, "kwargs", {}).get("proxy_url")
+    return without_password(str(named)) if named else proxy_of(url)
+
+
+def _interface(found: Mapping[str, Any]) -> Interface:
+    attached = found.get("Attachment") or {}
+    return Interface(
+        id=found["NetworkInterfaceId"],
+        device=attached.get("DeviceIndex", -1),
+        card=attached.get("NetworkCardIndex", 0),
+        subnet=found["SubnetId"],
+        groups=tuple(group["GroupId"] for group in found.get("Groups", ())),
+        checked=bool(found.get("SourceDestCheck")),
+        description=found.get("Description") or "",
+        tags={tag["Key"]: tag["Value"] for tag in found.get("TagSet", ())},
+        type=found.get("InterfaceType") or "interface",
+    )
+
+
+def _group(found: Mapping[str, Any]) -> SecurityGroup:
+    inbound, outbound = _rules(found.get("IpPermissions", ())), _rules(found.get("IpPermissionsEgress", ()))
+    return SecurityGroup(found["GroupId"], inbound, outbound)
+
+
+def _rules(permissions: Iterable[Mapping[str, Any]]) -> Rules:
+    networks: set[Network] = set()
+    lists: set[str] = set()
+    for permission in permissions:
+        networks |= {ip_network(each["CidrIp"]) for each in permission.get("IpRanges", ())}
+        networks |= {ip_network(each["CidrIpv6"]) for each in permission.get("Ipv6Ranges", ())}
+        lists |= {each["PrefixListId"] for each in permission.get("PrefixListIds", ())}
+    return Rules(frozenset(networks), frozenset(lists))
+
+
+def _acl(found: Mapping[str, Any]) -> NetworkAcl:
+    entries = (
+        AclEntry(
+            number=entry["RuleNumber"],
+            outbound=bool(entry["Egress"]),
+            allow=entry["RuleAction"] == "allow",
+            network=ip_network(entry.get("CidrBlock") or entry["Ipv6CidrBlock"]),
+            all_protocols=str(entry.get("Protocol", "-1")) == "-1",
+        )
+        for entry in found.get("Entries", ())
+        if entry.get("CidrBlock") or entry.get("Ipv6CidrBlock")
+    )
+    return NetworkAcl(
+        found["NetworkAclId"],
+        frozenset(each["SubnetId"] for each in found.get("Associations", ()) if "SubnetId" in each),
+        tuple(sorted(entries, key=lambda entry: entry.number)),
+    )

@@ -1,0 +1,396 @@
+"""What several checks need to see, each seen once, by whichever check needs it first.
+
+A look that fails fails for every check that needs it; one of them says why as its own finding, the others
+are "not checked".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from ..config import nodeconf
+from ..config.netconf import tags_match
+from ..config.nodeconf import NO_MANAGE, NodeConf
+from ..edges import agent_socket
+from ..edges.host import clock
+from ..edges.imds import Metadata
+from ..edges.podnet import link_by_mac, link_names
+from ..model import cidr
+from ..model.errors import CniError, Ec2Error, TryAgain
+from ..model.values import Eni, Network, Node, Place, RouteTable, Subnet
+from . import host, kubernetes
+from .causes import explained_by
+from .ec2_reads import Audit
+from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known, slot
+
+T = TypeVar("T")
+
+METADATA_SECONDS = 3.0
+AGENT_SECONDS = 5.0
+_BY_INDEX = re.compile(
+    r"floatip(?:(?P<card>\d+)-)?(?P<device>\d+)|eth(?P<eth>\d+)"
+    r"|device-number-(?P<number>\d+)(?:\.(?P<of_card>\d+))?"
+)
+"""Names by network card and device index: our node template's, older drivers', amazon-ec2-net-utils'."""
+PRIMARY = "the primary ENI"
+SETTLED = ("held", "superseded")
+LIVE = (*SETTLED, "claiming")
+SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
+"""Which check has it as its own finding that one of these looks fails."""
+
+
+class once(Generic[T]):  # noqa: N801 (a decorator)
+    """A property that is computed once, by the thread that asks first; the others wait for it."""
+
+    def __init__(self, look: Callable[[Looks], T]) -> None:
+        self._look = look
+        self.__doc__ = look.__doc__
+
+    @overload
+    def __get__(self, looks: None, owner: type) -> once[T]: ...
+    @overload
+    def __get__(self, looks: Looks, owner: type) -> T: ...
+    def __get__(self, looks: Looks | None, owner: type) -> once[T] | T:
+        return self if looks is None else looks.seen(self._look)
+
+
+class Looks:
+    """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error.
+
+    ``only``: names of the ENIs that are meant for floating IPs, where an administrator gave any.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        config: str = "",
+        bin_dir: str = "",
+        only: Collection[str] = (),
+        service_account: Path = kubernetes.SERVICE_ACCOUNT,
+    ) -> None:
+        self.environ = environ
+        self.policy_path = config or nodeconf.path(environ)
+        self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
+        self.only = tuple(dict.fromkeys(only))
+        self.service_account = service_account
+        self._lock = threading.Lock()
+        self._seen: dict[str, Future[Any]] = {}
+
+    def seen(self, look: Callable[[Looks], T]) -> T:
+        """Return what this look saw; only the first to ask looks."""
+        with self._lock:
+            first = look.__name__ not in self._seen
+            future: Future[T] = self._seen.setdefault(look.__name__, Future())
+        if first:
+            try:
+                future.set_result(look(self))
+            except Exception as e:  # noqa: BLE001 (raised again, for everybody who asks)
+                future.set_exception(e)
+        return future.result()
+
+    def explained_by(self, error: Exception) -> tuple[str, ...]:
+        """Return the check whose own finding says why a look raised this; none where no check does."""
+        with self._lock:
+            failed = {look: future for look, future in self._seen.items() if future.done()}
+        for look, check in SAYS_WHY.items():
+            if look in failed and failed[look].exception() is error:
+                return (check,)
+        return explained_by(error) if isinstance(error, Ec2Error) else ()
+
+    # -- this node ----------------------------------------------------------------------------------------
+
+    @once
+    def policy(self) -> NodeConf:
+        """The node configuration."""
+        return NodeConf.load(self.policy_path)
+
+    @once
+    def status(self) -> Mapping[str, Any]:
+        """What the agent tells of itself and its claims."""
+        return agent_socket.status(self.policy.socket_path, AGENT_SECONDS)
+
+    @once
+    def claims(self) -> tuple[Claimed, ...]:
+        """The live claims of this node."""
+        return tuple(
+            Claimed(
+                pod="/".join(filter(None, (claim["pod"]["namespace"], claim["pod"]["name"])))
+                or claim["containerId"][:12],
+                ifname=claim["ifname"],
+                netns=claim["netns"],
+                eni=claim["eni"],
+                addresses=tuple(text.split("/")[0] for text in (*claim["addresses"], *claim["watched"])),
+                routes=tuple(_place(route) for route in claim["routes"] if route["state"] in SETTLED),
+            )
+            for claim in self.status["claims"]
+            if claim["state"] in LIVE
+        )
+
+    @once
+    def known(self) -> Known:
+        """What this node's agent has in its records."""
+        claims = self.status["claims"]
+        return Known(
+            frozenset(_place(route) for claim in claims for route in claim["routes"]),
+            frozenset(claim["eni"] for claim in claims if claim["routesUnknown"]),
+            self.status["agent"].get("spooled", 0),
+        )
+
+    @once
+    def node(self) -> Node:
+        """This instance, by its metadata."""
+        metadata = self._metadata()
+        try:
+            return metadata.node()
+        finally:
+            metadata.close()
+
+    @once
+    def enis(self) -> tuple[Eni, ...]:
+        """Every ENI that metadata describes, the primary one first; there is one at least."""
+        return self._described[0]
+
+    @property
+    def undescribed(self) -> tuple[str, ...]:
+        """Why metadata does not describe the others: VPC CNI may be attaching one at this moment."""
+        return self._described[1]
+
+    @once
+    def _described(self) -> tuple[tuple[Eni, ...], tuple[str, ...]]:
+        metadata = self._metadata()
+        described: list[Eni] = []
+        not_yet: list[TryAgain] = []
+        try:
+            for mac in metadata.macs():
+                try:
+                    described.append(metadata.eni(mac))
+                except TryAgain as e:
+                    not_yet.append(e)
+        finally:
+            metadata.close()
+        if not described:
+            raise not_yet[0] if not_yet else TryAgain("instance metadata names no network interface")
+        in_order = sorted(described, key=lambda eni: (eni.network_card, eni.device_number))
+        return tuple(in_order), tuple(e.msg for e in not_yet)
+
+    def _metadata(self) -> Metadata:
+        endpoint = self.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
+        return Metadata(clock() + METADATA_SECONDS, endpoint=endpoint, clock=clock)
+
+    @property
+    def vpc(self) -> str:
+        """The VPC that this node is in."""
+        return self.enis[0].vpc
+
+    @property
+    def vpc_cidrs(self) -> tuple[Network, ...]:
+        """The CIDRs of that VPC."""
+        return self.enis[0].vpc_cidrs
+
+    @once
+    def choices(self) -> tuple[Choice, ...]:
+        """Every ENI that metadata describes, and what is known of its use."""
+        never: dict[str, str] = {}
+        with contextlib.suppress(Ec2Error):  # not allowed to see: then floating IPs may use it
+            never = {eni.id: eni.never for eni in self.interfaces}
+        lacking = {eni.id for eni in self.lacking}
+        in_use = {claim.eni for claim in self.claims_if_told} if self.only or lacking else frozenset()
+        never |= dict.fromkeys(lacking - in_use, self.lack)
+        return tuple(
+            Choice(
+                eni.id,
+                slot(eni.device_number, eni.network_card),
+                self._names(eni) if self.only else frozenset(),
+                PRIMARY if is_primary(eni) else never.get(eni.id, ""),
+                eni.id in in_use,
+            )
+            for eni in self.enis
+        )
+
+    @once
+    def lacking(self) -> tuple[Interface, ...]:
+        """The ENIs that floating IPs could use if they had the tags of ``allowedInterfaces``.
+
+        Not with the default tag: which ENIs are without that is the matter of a check, whatever policy says.
+        """
+        wanted: Mapping[str, str] = {}
+        with contextlib.suppress(CniError):
+            wanted = self.policy.allowed_interfaces
+        if not wanted or wanted == NO_MANAGE:
+            return ()
+        primary = {eni.id for eni in self.enis if is_primary(eni)}
+        with contextlib.suppress(Ec2Error):
+            return tuple(
+                eni
+                for eni in self.interfaces
+                if not eni.never and eni.id not in primary and not tags_match(wanted, eni.tags)
+            )
+        return ()
+
+    @property
+    def lack(self) -> str:
+        """What the ENIs lack that policy does not allow."""
+        wanted = " and ".join(f"{key}={value}" for key, value in self.policy.allowed_interfaces.items())
+        return f"without the tags of allowedInterfaces ({wanted})"
+
+    def _names(self, eni: Eni) -> frozenset[str]:
+        link = link_by_mac(eni.mac)
+        if link:
+            return frozenset({eni.id, *link_names(link.index)})
+        # A pod has taken it (host-device), or it is missing: its device index says which one was meant.
+        return frozenset({eni.id, *(name for name in self.only if named_by_index(name, eni))})
+
+    @once
+    def floating(self) -> tuple[Eni, ...]:
+        """The ENIs that are judged: those that floating IPs can use, as far as they were chosen."""
+        judged = {choice.eni for choice in self.choices if choice.is_judged(self.only)}
+        return tuple(eni for eni in self.enis if eni.id in judged)
+
+    @once
+    def links(self) -> tuple[FloatingLink, ...]:
+        """The link of each of these, as the kernel has it now."""
+        return tuple(map(self._link, self.floating))
+
+    def _link(self, eni: Eni) -> FloatingLink:
+        link = link_by_mac(eni.mac)
+        in_use = any(claim.eni == eni.id for claim in self.claims_if_told)
+        where = slot(eni.device_number, eni.network_card)
+        if link is None:
+            return FloatingLink(eni.id, eni.mac, where, in_use=in_use)
+        return FloatingLink(
+            eni.id,
+            eni.mac,
+            where,
+            link.name,
+            link.index,
+            link.up,
+            link.carrier,
+            host.mtu(link.name),
+            in_use,
+            any(named_by_index(name, eni) for name in link_names(link.index)),
+        )
+
+    @property
+    def claims_if_told(self) -> tuple[Claimed, ...]:
+        """The live claims, none while the agent does not tell (its own check says so)."""
+        try:
+            return self.claims
+        except CniError:
+            return ()
+
+    # -- EC2 ----------------------------------------------------------------------------------------------
+
+    @property
+    def region(self) -> str:
+        """The region that this node is in."""
+        return self.environ.get("AWS_REGION") or self.node.region
+
+    @once
+    def audit(self) -> Audit:
+        """EC2 in this region. Much can be asked while the node configuration is still missing."""
+        roles: Mapping[str, str] = {}
+        with contextlib.suppress(CniError):
+            roles = self.policy.roles
+        return Audit(self.region, roles)
+
+    @once
+    def answered(self) -> Answered:
+        """How EC2 answers."""
+        return self.audit.answered()
+
+    @once
+    def identity(self) -> Identity:
+        """Who we are to AWS."""
+        return self.audit.identity()
+
+    @once
+    def interfaces(self) -> tuple[Interface, ...]:
+        """This instance's ENIs as EC2 has them."""
+        return self.audit.interfaces(self.node.instance)
+
+    @once
+    def owner(self) -> str:
+        """The account whose role reads the route tables ("": our own identity), as an ADD finds it."""
+        if not self.policy.roles:
+            return ""
+        subnet = self.enis[-1].subnet
+        found = self.audit.vpc.subnets({"subnet-id": [subnet]})
+        return found[0].account if found and found[0].account in self.policy.roles else ""
+
+    @once
+    def tables(self) -> tuple[RouteTable, ...]:
+        """Every route table of the VPC."""
+        return self.audit.vpc.route_tables({"vpc-id": [self.vpc]}, self.owner)
+
+    @once
+    def attached_to(self) -> Mapping[str, str]:
+        """To which instance the ENIs of others are attached that routes of live claims lead to."""
+        wanted = {place for claim in self.claims for place in claim.routes}
+        targets = {
+            target.id
+            for table in self.tables
+            for net, target in table.routes.items()
+            if target.is_eni and target.active and Place(table.id, net) in wanted
+        }
+        others = sorted(targets - {eni.id for eni in self.enis})
+        return self.audit.vpc.attachments(others, self.owner) if others else {}
+
+    @once
+    def allowed(self) -> tuple[RouteTable, ...]:
+        """The tables that policy allows to write."""
+        return tuple(table for table in self.tables if self.policy.allows_table(table))
+
+    @once
+    def subnets(self) -> tuple[Subnet, ...]:
+        """Every subnet of the VPC."""
+        return self.audit.vpc.subnets({"vpc-id": [self.vpc]}, self.owner)
+
+    @once
+    def occupants(self) -> Mapping[str, str]:
+        """One network interface for each subnet that allowed ranges overlap and that has any."""
+        near = [
+            subnet.id
+            for subnet in self.subnets
+            if any(overlap(net, range_) for net in subnet.cidrs for range_ in self.ranges)
+        ]
+        found: dict[str, str] = {}
+        for first in range(0, len(near), 100):  # a filter takes 200 values
+            for who in sorted({"", self.owner}):
+                found |= self.audit.vpc.interfaces_in(near[first : first + 100], who)
+        return found
+
+    @property
+    def ranges(self) -> tuple[Network, ...]:
+        """The ranges that policy allows destinations in, each once."""
+        return tuple(dict.fromkeys(entry.cidr for entry in self.policy.allowed_destinations))
+
+
+def _place(route: Mapping[str, Any]) -> Place:
+    return Place(route["table"], ip_network(route["destination"]))
+
+
+def named_by_index(name: str, eni: Eni) -> bool:
+    """Whether a link's name says which device index on which network card it has."""
+    match = _BY_INDEX.fullmatch(name)
+    if match is None:
+        return False
+    device = match["device"] or match["eth"] or match["number"]
+    return (int(match["card"] or match["of_card"] or 0), int(device)) == (eni.network_card, eni.device_number)
+
+
+def is_primary(eni: Eni) -> bool:
+    """Whether it is the one that an instance always has."""
+    return (eni.network_card, eni.device_number) == (0, 0)
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether the two have an address in common."""
+    return cidr.within(one, other) or cidr.within(other, one)

@@ -1,0 +1,67 @@
+"""All checks at the same time, within one bound: one that hangs keeps no other from being told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..model.errors import CniError, Ec2Error
+from .checks import Check
+from .finding import Finding, Severity, not_checked
+from .probe import Looks
+
+SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What every check found, in the order of the checks."""
+
+    found: Sequence[tuple[Check, Sequence[Finding]]]
+
+    def count(self, severity: Severity) -> int:
+        """Return how many findings are of this severity."""
+        return sum(finding.severity is severity for _, findings in self.found for finding in findings)
+
+
+def examine(
+    looks: Looks,
+    checks: Sequence[Check],
+    *,
+    seconds: float = SECONDS,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Report:
+    """Run the checks and return what they found. ``progress`` hears how many are done.
+
+    Threads of checks that are not done by then are left behind: they are daemons, and change nothing.
+    """
+    done: dict[str, Sequence[Finding]] = {}
+    changed = threading.Condition()
+
+    def run(check: Check) -> None:
+        findings = _findings(check, looks)
+        with changed:
+            done[check.id] = findings
+            changed.notify()
+
+    for check in checks:
+        threading.Thread(target=run, args=(check,), daemon=True, name=f"check {check.id}").start()
+    until = time.monotonic() + seconds
+    with changed:
+        while len(done) < len(checks) and (left := until - time.monotonic()) > 0:
+            progress(len(done))
+            changed.wait(min(left, 0.5))
+        # A name that nobody resolves is waited for by each that asks EC2; whatever else it was is said, too.
+        late = [not_checked("", f"took longer than {seconds:g} s", because=("endpoint",))]
+        return Report([(check, done.get(check.id, late)) for check in checks])
+
+
+def _findings(check: Check, looks: Looks) -> Sequence[Finding]:
+    try:
+        return list(check.look(looks))
+    except (CniError, Ec2Error) as e:
+        return [not_checked("", str(e), because=looks.explained_by(e))]
+    except Exception as e:  # noqa: BLE001 (a mistake in one check is told, and hides no other)
+        return [not_checked("", f"this check has a mistake: {type(e).__name__}: {e}")]

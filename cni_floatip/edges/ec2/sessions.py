@@ -1,0 +1,337 @@
+"""botocore as we use it: a cut-down service model, one attempt, short waits, credentials that stay fresh.
+
+Beside ``vpc`` the only module that imports botocore: ``vpc`` knows what to ask EC2, this one in whose name.
+boto3 itself is not imported: it would add a third to the start-up time, and every name used is botocore's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...model.errors import Ec2Error, Ec2Fault
+
+CONNECT_SECONDS = 1.0
+READ_SECONDS = 4.0
+REMEMBER_SECONDS = 2.0
+"""How long credentials that could not be had are not asked for again."""
+RENEW_SECONDS = 300
+"""Credentials are renewed when they have less than this left; those that cannot be are used on."""
+LAST_SECONDS = 10
+"""With less left, a request might come too late: no credentials are better than these."""
+_MODEL = Path(__file__).parent / "service_model"
+
+METADATA = "http://169.254.169.254"
+"""Where the SDK looks for credentials last, unless AWS_EC2_METADATA_SERVICE_ENDPOINT says otherwise."""
+
+Assumed = Callable[[Callable[[], Any]], Any]
+"""Carries out one AssumeRole call and sorts its errors (``Vpc`` does)."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sdk:
+    """botocore's clients, one per service, region and account, each made once. For many threads.
+
+    ``roles`` maps an account to the role to assume for it. ``connections`` are kept per client. ``models``:
+    directories with service descriptions that come before our own (the doctor's, which describe more).
+    """
+
+    def __init__(
+        self,
+        roles: Mapping[str, str],
+        *,
+        connections: int = 20,
+        models: Sequence[Path] = (),
+        now: Callable[[], datetime] = _now,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._roles = roles
+        self._connections = connections
+        self._models = [*models, _MODEL]
+        self._now = now
+        self._clock = clock
+        self._loader: Any = None
+        self._own: Any = None
+        self._held: dict[str, _Held] = {}
+        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._making = threading.RLock()
+        self._finding: dict[str, threading.Lock] = {}
+        self._failed: dict[str, _Failed] = {}
+
+    def client(
+        self, region: str, account: str, assumed: Assumed, service: str = "ec2", *, as_it_is: bool = False
+    ) -> Any:
+        """Return the client that acts for ``account`` ("": our own identity), credentials renewed in time.
+
+        ``as_it_is``: nothing is renewed that is still good, because nothing may be waited for.
+        """
+        found = self._clients.get((service, region, account))
+        if found is not None and as_it_is:
+            return found
+        held = self.ready(region, account, assumed)
+        return found if found is not None else self._client(service, region, account, held)
+
+    def ready(self, region: str, account: str, assumed: Assumed) -> _Held:
+        """Have credentials for ``account`` that stay good for a while, if they are to be had.
+
+        Nobody is given a client without: botocore would keep one that never looks for any again.
+        """
+        held = self._held.get(account) or self._find(region, account, assumed)
+        held.renew()
+        return held
+
+    def identity(self) -> str:
+        """Return how our own credentials were found, "" for none; they are renewed if it is time."""
+        from botocore.exceptions import NoCredentialsError
+
+        try:
+            return str(self.ready("", "", lambda call: call()).method)
+        except NoCredentialsError:
+            return ""
+
+    def endpoint(self, region: str, service: str = "ec2") -> str:
+        """Return the URL of a service as the SDK resolves it, for which it needs no credentials."""
+        nobody = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
+        try:
+            client = self._new_session(None).create_client(service, region_name=region, **nobody)
+        except ValueError as e:
+            raise _no_url(service, e) from e
+        return str(client.meta.endpoint_url)
+
+    def _client(self, service: str, region: str, account: str, held: _Held) -> Any:
+        with self._making:
+            found = self._clients.get((service, region, account))
+            if found is None:
+                try:
+                    found = self._new_session(held).create_client(service, region_name=region)
+                except ValueError as e:
+                    raise _no_url(service, e) from e
+                self._clients[service, region, account] = found
+            return found
+
+    def _find(self, region: str, account: str, assumed: Assumed) -> _Held:
+        """Find credentials for the first time. A failure is that of all who wait: they would repeat it."""
+        with self._making:
+            lock = self._finding.setdefault(account, threading.Lock())
+            failed = self._failed.setdefault(account, _Failed(self._clock))
+        with lock:
+            if account not in self._held:
+                found = self._role(region, account, assumed) if account else failed.once(self._our_own)
+                self._held[account] = _Held(found, failed)
+            return self._held[account]
+
+    def _our_own(self) -> Any:
+        """Return what the SDK's chain of providers finds (environment, IRSA, Pod Identity, instance)."""
+        from botocore.exceptions import NoCredentialsError
+
+        if self._own is None:
+            self._own = self._new_session(None)
+        if found := self._own.get_credentials():
+            return found
+        raise NoCredentialsError
+
+    def _role(self, region: str, account: str, assumed: Assumed) -> Any:
+        from botocore.credentials import RefreshableCredentials
+
+        first = self._failed[account].once(lambda: self._assume(region, account, assumed))
+        return RefreshableCredentials(
+            first["access_key"],
+            first["secret_key"],
+            first["token"],
+            datetime.fromisoformat(first["expiry_time"]),
+            refresh_using=lambda: self._assume(region, account, assumed),
+            method="assume-role",
+            time_fetcher=self._now,
+        )
+
+    def _assume(self, region: str, account: str, assumed: Assumed) -> Mapping[str, str]:
+        """Return fresh credentials of the account's role, as botocore wants them. Raises Ec2Error."""
+        role = self._roles.get(account)
+        if role is None:
+            text = f"no role for account {account}: add it to roles of the node configuration"
+            raise Ec2Error(Ec2Fault.DENIED, "AssumeRole", "", text)
+        answer = assumed(
+            lambda: self.client(region, "", assumed, "sts").assume_role(
+                RoleArn=role, RoleSessionName="floatip"
+            )
+        )
+        found = answer["Credentials"]
+        return {
+            "access_key": found["AccessKeyId"],
+            "secret_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expiry_time": found["Expiration"].isoformat(),
+        }
+
+    def _new_session(self, credentials: Any) -> Any:
+        """Return a session with our models (see ``service_model``): 4 times quicker to make a client."""
+        import botocore.session
+
+        session = botocore.session.Session()
+        if self._loader is None:
+            self._loader = _our_models(self._models)
+        session.register_component("data_loader", self._loader)
+        session.set_default_client_config(_config(self._connections))  # also for clients that botocore makes
+        if credentials is not None:
+            session.register_component("credential_provider", _Given(credentials))
+        return session
+
+
+class _Failed:
+    """Remembers for two seconds that credentials could not be had: who asks meanwhile fails at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = -REMEMBER_SECONDS
+        self._why: Exception | None = None
+
+    def recent(self) -> bool:
+        """Say whether they were asked for in vain a moment ago."""
+        return self._why is not None and self._clock() - self._at < REMEMBER_SECONDS
+
+    def once(self, find: Callable[[], Any]) -> Any:
+        """Return what ``find`` does, unless it failed a moment ago."""
+        if self._why is not None and self.recent():
+            raise _again(self._why)
+        try:
+            found = find()
+        except Exception as e:
+            self._at, self._why = self._clock(), e
+            raise
+        self._why = None
+        return found
+
+
+def _again(e: Exception) -> Exception:
+    """Return an exception that says the same: one that is raised twice carries where it was first."""
+    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+
+    if isinstance(e, Ec2Error):
+        return Ec2Error(e.fault, e.action, e.code, e.message)
+    if isinstance(e, ClientError):
+        return ClientError(e.response, e.operation_name)
+    if isinstance(e, BotoCoreError):  # of its own kind: whether somebody was out of reach is told by that
+        return type(e)(**e.kwargs)
+    return CredentialRetrievalError(provider="our own", error_msg=str(e))
+
+
+class _Held:
+    """Credentials of one identity as clients sign with them: renewed by ``renew``, never while one signs.
+
+    The SDK renews its own where a request is signed, after what that does was decided. And in their last ten
+    minutes it does not use those that it cannot renew, and tries to for one caller after the other.
+    """
+
+    def __init__(self, found: Any, failed: _Failed) -> None:
+        self._found = found
+        self._failed = failed
+        self._good: Any = None
+        if self._ends():
+            refresh = found._refresh_using
+            found._refresh_using = lambda: failed.once(refresh)
+            found._advisory_refresh_timeout = RENEW_SECONDS
+            found._mandatory_refresh_timeout = LAST_SECONDS
+
+    @property
+    def method(self) -> str:
+        """How they were found, in the SDK's word."""
+        return str(self._found.method)
+
+    def renew(self) -> None:
+        """Renew what ends soon. What cannot be renewed is kept as long as it is good."""
+        if not (self._good and self._failed.recent() and not self._over()):
+            self._good = self._found.get_frozen_credentials()
+
+    def get_frozen_credentials(self) -> Any:
+        """Return what a request is signed with now."""
+        if self._good is None or self._over():
+            self.renew()
+        return self._good
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """Return how to find one part of them, as the SDK asks."""
+        return lambda: getattr(self.get_frozen_credentials(), name, None)
+
+    def _ends(self) -> bool:
+        return hasattr(self._found, "refresh_needed")
+
+    def _over(self) -> bool:
+        return self._ends() and bool(self._found.refresh_needed(LAST_SECONDS))
+
+
+class _Given:
+    """What a session asks for credentials."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> Any:
+        return self._credentials
+
+
+def _config(connections: int) -> Any:
+    import botocore
+    from botocore.config import Config
+
+    from ... import __version__
+
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+        # What every call would pay for: what we pass is our own code's, and the name is put together twice.
+        parameter_validation=False,
+        user_agent=f"cni-floatip/{__version__} Botocore/{botocore.__version__}",
+    )
+
+
+def _our_models(where: Sequence[Path]) -> Any:
+    from botocore.loaders import Loader
+
+    class OurModels(Loader):
+        def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (the SDK's signature)
+            return ["ec2", "sts"]  # the SDK lists 400 directories to find the same
+
+    return OurModels(extra_search_paths=[str(path) for path in where])
+
+
+def _no_url(service: str, e: ValueError) -> Ec2Error:
+    """Return the error that names where an endpoint that is no URL was read from."""
+    for name in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL"):
+        if value := os.environ.get(name):
+            text = f"{name}={value!r} is not a URL like https://{service}.eu-central-1.amazonaws.com"
+            return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", text)
+    return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", str(e))
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy through which the environment sends requests to ``url``, "" for none."""
+    from botocore.utils import get_environ_proxies
+
+    return without_password(get_environ_proxies(url).get(urlsplit(url).scheme) or "")
+
+
+def without_password(proxy: str) -> str:
+    """Return the URL of a proxy as it may be shown."""
+    scheme, there, rest = proxy.rpartition("://")
+    return scheme + there + rest.rpartition("@")[2]
+
+
+def proxied_metadata() -> str:
+    """Say that the SDK asks instance metadata for credentials through a proxy; "": it does not."""
+    url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
+    if proxy := proxy_of(url):
+        host = url.partition("://")[2].strip("/")
+        return f"instance metadata is asked through the proxy {proxy}: name {host} in NO_PROXY"
+    return ""

@@ -1,0 +1,204 @@
+"""What happens to the addresses of a namespace, told by its kernel as it happens (rtnetlink(7)).
+
+So are a change of a link, and the loss of a route or rule that carries our mark. What else happens to routes
+and rules, a BGP speaker's thousands and our own writes, a filter drops in the kernel.
+
+One socket, made inside the namespace and read from anywhere; it keeps the namespace alive, so whoever holds
+it closes it when the namespace's path goes. An event says that there is something to look at, no more: the
+pod's administrator can make events faster than anybody reads, and the kernel then drops some (``Overrun``).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
+
+from ...model.values import ROUTE_PROTO, Interface
+from . import namespace
+
+READ_AT_ONCE = 64
+"""How many datagrams one ``read`` takes: a namespace that floods is not to keep its reader from others."""
+
+# linux/rtnetlink.h, linux/if_addr.h. pyroute2 would take ten times as long, and a flood is parsed as well.
+_GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 0x40000
+"""Links; IPv4 addresses, IPv6 addresses; IPv4 routes, IPv6 routes; IPv4 rules, IPv6 rules."""
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR = 16, 17, 20, 21
+_NEWROUTE, _DELROUTE, _NEWRULE, _DELRULE = 24, 25, 32, 33
+_ADDRESS, _LOCAL, _FLAGS = 1, 2, 8
+_RULE_PROTOCOL = 21
+_TENTATIVE = 0x40
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_LINK = struct.Struct("=BxHi")  # family, kind, index
+_ADDRESS_HEADER = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
+_RULE_HEADER_SIZE = 12
+_ATTRIBUTE = struct.Struct("=HH")
+
+# linux/filter.h: load a byte of the message, compare it and jump, return how much of the message to keep.
+_LOAD, _IF_EQUAL, _RETURN = 0x30, 0x15, 0x06
+_TYPE_AT, _PROTO_AT = (4 if sys.byteorder == "little" else 5), _HEADER.size + 5
+_FILTER = (
+    (_LOAD, 0, 0, _TYPE_AT),
+    (_IF_EQUAL, 4, 0, _NEWROUTE),
+    (_IF_EQUAL, 3, 0, _NEWRULE),
+    (_IF_EQUAL, 0, 3, _DELROUTE),
+    (_LOAD, 0, 0, _PROTO_AT),
+    (_IF_EQUAL, 1, 0, ROUTE_PROTO),
+    (_RETURN, 0, 0, 0),
+    (_RETURN, 0, 0, 0xFFFFFFFF),
+)
+_SO_ATTACH_FILTER = 26
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvent:
+    """An address was put on link ``index`` or changed there, or (``present`` false) was taken away."""
+
+    index: int
+    interface: Interface
+    present: bool
+    tentative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone:
+    """Link ``index`` was deleted, or moved to another namespace."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """Link ``index`` appeared, or went up or down, or something else of it changed.
+
+    With a link that goes down the kernel removes IPv4 routes and says no more than this.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OursLost:
+    """A route or rule that carries our mark was removed, by whomever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """The kernel had more to tell than room for it: anything may have happened, so look at everything."""
+
+
+Event = AddressEvent | LinkGone | LinkChanged | OursLost | Overrun
+
+
+class Events:
+    """The events of one namespace. Made by ``open_events``; for one reader."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def read(self) -> list[Event]:
+        """Return what has happened, in order, without waiting; there may be more."""
+        found: list[Event] = []
+        for _ in range(READ_AT_ONCE):
+            try:
+                data, sender = self._socket.recvfrom(1 << 16)
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                found.append(Overrun())
+                continue
+            if sender[0] == 0:  # else some process of the pod pretends to be the kernel
+                found += _parsed(data)
+        return found
+
+    def close(self) -> None:
+        """Let the namespace go."""
+        self._socket.close()
+
+
+def open_events(netns: str, inode: int, *, buffer: int = 0) -> Events:
+    """Listen in the namespace at ``netns``, if it still is the one with ``inode``.
+
+    Raises PodNetworkFailure (``NoNamespace`` when it is gone) or InvalidNetns. ``buffer`` is what the kernel
+    may keep for us, in bytes; 0 for its default, about 256 events.
+    """
+
+    def listening() -> Events:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        try:
+            if buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            _attach_filter(sock)
+            sock.bind((0, _GROUPS))
+        except OSError:
+            sock.close()
+            raise
+        return Events(sock)
+
+    return namespace.made_inside(netns, listening, inode=inode)
+
+
+def _attach_filter(sock: socket.socket) -> None:
+    """Let the kernel drop what nobody here wants to hear of, before it takes room in the socket's buffer."""
+    import ctypes  # as in ``namespace``: a DEL with no claim needs neither
+
+    program = b"".join(struct.pack("=HBBI", *each) for each in _FILTER)
+    kept = ctypes.create_string_buffer(program, len(program))
+    where = struct.pack("@HP", len(_FILTER), ctypes.addressof(kept))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
+
+
+def _parsed(data: bytes) -> Iterator[Event]:
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+        body = data[offset + _HEADER.size : offset + length]
+        offset += max(length + 3 & ~3, _HEADER.size)
+        if kind in (_NEWLINK, _DELLINK) and len(body) >= _LINK.size:
+            family, _, index = _LINK.unpack_from(body)
+            if family == socket.AF_UNSPEC:  # with AF_BRIDGE a link has only joined or left a bridge
+                yield LinkGone(index) if kind == _DELLINK else LinkChanged(index)
+        elif kind == _DELROUTE:
+            yield OursLost()  # the filter lets no other pass
+        elif kind == _DELRULE and _rule_is_ours(body):
+            yield OursLost()
+        elif kind in (_NEWADDR, _DELADDR) and len(body) >= _ADDRESS_HEADER.size:
+            yield from _address(body, present=kind == _NEWADDR)
+
+
+def _rule_is_ours(body: bytes) -> bool:
+    return dict(_attributes(body[_RULE_HEADER_SIZE:])).get(_RULE_PROTOCOL) == bytes([ROUTE_PROTO])
+
+
+def _address(body: bytes, *, present: bool) -> Iterator[AddressEvent]:
+    family, prefix, flags, _, index = _ADDRESS_HEADER.unpack_from(body)
+    attributes = dict(_attributes(body[_ADDRESS_HEADER.size :]))
+    if _FLAGS in attributes:  # the header has room for 8 bits of them
+        flags = int.from_bytes(attributes[_FLAGS][:4], sys.byteorder)
+    packed = attributes.get(_LOCAL) or attributes.get(_ADDRESS, b"")  # _ADDRESS may be a peer's
+    tentative = bool(flags & _TENTATIVE)
+    if family == socket.AF_INET and len(packed) == 4:
+        yield AddressEvent(index, IPv4Interface((packed, prefix)), present, tentative)
+    elif family == socket.AF_INET6 and len(packed) == 16:
+        yield AddressEvent(index, IPv6Interface((packed, prefix)), present, tentative)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & 0x3FFF, data[offset + _ATTRIBUTE.size : offset + length]
+        offset += length + 3 & ~3

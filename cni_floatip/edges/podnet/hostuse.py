@@ -1,0 +1,29 @@
+"""Whether the host itself uses an ENI: an address of its own on it, and a default route through it.
+
+A network manager gives both to an ENI that was plugged in. The metadata guard then stops the host, too.
+"""
+
+from __future__ import annotations
+
+from ...model.values import MAIN_TABLE, Link
+from . import namespace, routes, tables
+from .links import reported
+
+_UNIVERSE = 0  # linux/rtnetlink.h, rt_scope_t
+
+
+def used_by_host(link: Link) -> str:
+    """Return with which addresses and default routes the host uses its link; "" if it does not."""
+    with namespace.own() as kernel, reported(f"read the addresses and routes of {link.name}"):
+        addresses = [
+            f"{each.get_attr('IFA_ADDRESS')}/{each['prefixlen']}"
+            for each in kernel.dump("address")
+            if each["index"] == link.index and each["scope"] == _UNIVERSE
+        ]
+        defaults = [
+            f"default via {route.gateway or 'nothing'} metric {route.metric}"
+            for each in tables.read_routes(kernel, table=MAIN_TABLE)
+            for route in routes.other_routes(each, {link.index: link.name})
+            if not route.destination.prefixlen and route.ifname == link.name
+        ]
+    return f"the host uses {link.name}: {', '.join(addresses + defaults)}" if addresses and defaults else ""

@@ -1,0 +1,309 @@
+"""Filters on an ENI by nftables: a table of our own, ``netdev floatip``, two chains for each link.
+
+On egress it sees a frame before traffic control does, whatever programs are there; on ingress after it, so
+that a program there which redirects frames (TC_ACT_REDIRECT) keeps them from it. Nobody's "accept" passes it
+by. The kernel must have the hooks: Linux >= 5.16, ``NETFILTER_EGRESS``, nf_tables with the family netdev. The
+messages are written here: no program and no library.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ...model.values import Link
+from . import namespace
+from .attributes import mac_bytes, packed, unpacked
+from .rtnetlink import Refused
+
+if TYPE_CHECKING:
+    import socket
+
+TABLE: Final = b"floatip\0"
+TAG: Final = "floatip metadata guard 2"
+"""In every rule of ours: whether a chain holds what this release puts there is known by it."""
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
+_NETLINK_NETFILTER, _NFTABLES, _BATCH_BEGIN, _BATCH_END = 12, 10, 16, 17
+_NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
+_NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE, _DELRULE = 3, 4, 5, 6, 7, 8
+_REQUEST, _ACK, _DUMP, _CREATE, _APPEND = 0x1, 0x4, 0x300, 0x400, 0x800
+_ERROR, _DONE = 2, 3
+_NETDEV, _INGRESS, _EGRESS = 5, 0, 1  # NFPROTO_NETDEV, NF_NETDEV_INGRESS, NF_NETDEV_EGRESS
+_TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 1, 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY, _HOOK_DEVICE = 1, 2, 3
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_TAG = 1, 2, 4, 7
+_LINK_LAYER, _REGISTER, _VERDICT_REGISTER, _VERDICT, _DROP = 0, 8, 0, 2, 0
+_EQUAL, _UNEQUAL = 0, 1  # NFT_CMP_EQ, NFT_CMP_NEQ
+_HEADER = struct.Struct("=IHHIIBB")  # length, type, flags, sequence, port; then of nfgenmsg: family, version
+
+_VLAN = (12, b"\x81\x00")  # also where the tag is kept beside the frame: nftables reads as if it was in it
+_IPV4, _IPV6 = ((12, b"\x08\x00"), (30, b"\xa9\xfe")), ((12, b"\x86\xdd"), (38, b"\xfd\x00\x0e\xc2"))
+_FOR_METADATA: Final = (
+    *(_IPV4, _IPV6),
+    *((_VLAN, *((at + 4, value) for at, value in each)) for each in (_IPV4, _IPV6)),
+)
+"""What is dropped on egress: bytes at these places of the frame, its beginning and its VLAN tag counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A chain as it is to be: where it hangs, and the expressions of each of its rules."""
+
+    name: bytes
+    hook: int
+    device: bytes
+    rules: tuple[bytes, ...]
+    tag: bytes
+
+
+def _chains(link: Link) -> tuple[_Chain, ...]:
+    """Name them after the index, of which there is only one: names change hands."""
+    device, mac = link.name.encode() + b"\0", mac_bytes(link.mac)
+    egress = tuple(_equals(pattern) + _dropped() for pattern in _FOR_METADATA)
+    ingress = (_equals([(6, mac)]) + _dropped(), _is_group(6) + _dropped())
+    return (
+        _Chain(f"link-{link.index}\0".encode(), _EGRESS, device, egress, f"{TAG}\0".encode()),
+        _Chain(f"in-{link.index}\0".encode(), _INGRESS, device, ingress, f"{TAG} {mac.hex(':')}\0".encode()),
+    )
+
+
+def ensure(link: Link, netns: str = "") -> bool:
+    """Filter what goes through ``link``; say whether that had to be changed. Raises ``Refused``."""
+    with _conversation(netns) as kernel:
+        there = _hooks(kernel)
+        missing = [chain for chain in _chains(link) if not _whole(kernel, there, chain)]
+        if not missing:
+            return False
+        made = [change for chain in missing for change in _made(chain)]
+        kernel.commit((_NEWTABLE, _CREATE, packed(_TABLE_NAME, TABLE)), *made)
+    return True
+
+
+def present(link: Link, netns: str = "") -> bool:
+    """Whether both of our filters are on ``link``. Raises ``Refused``."""
+    with _conversation(netns) as kernel:
+        there = _hooks(kernel)
+        return all(_whole(kernel, there, chain) for chain in _chains(link))
+
+
+def remove(index: int, netns: str = "") -> None:
+    """Remove our filters of the link with this index; the table stays. Raises ``Refused``."""
+    with _conversation(netns) as kernel:
+        for name in [name for name in _hooks(kernel) if _index(name) == index]:
+            try:
+                kernel.commit(
+                    (_DELRULE, 0, packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, name)),
+                    (_DELCHAIN, 0, packed(_CHAIN_TABLE, TABLE) + packed(_CHAIN_NAME, name)),
+                )
+            except Refused as refused:
+                if refused.errno != errno.ENOENT:
+                    raise
+
+
+def has_table(netns: str = "") -> bool:
+    """Whether our table is there, with chains or without. Raises ``Refused``."""
+    with _conversation(netns) as kernel:
+        return any(table.get(_TABLE_NAME) == TABLE for table in kernel.list(_GETTABLE, b""))
+
+
+def remove_table(netns: str = "") -> None:
+    """Remove our table with all that is in it: for good, when nobody guards here any more.
+
+    Raises ``Refused``.
+    """
+    with _conversation(netns) as kernel:
+        try:
+            kernel.commit((_DELTABLE, 0, packed(_TABLE_NAME, TABLE)))
+        except Refused as refused:
+            if refused.errno != errno.ENOENT:
+                raise
+
+
+def guarded(netns: str = "") -> set[tuple[int, str]]:
+    """Return of each of our chains the link's index, and the name that it hangs on. Raises ``Refused``.
+
+    Since Linux 6.16 a chain outlives its link and waits for another of that name: see ``guard``.
+    """
+    with _conversation(netns) as kernel:
+        return {
+            (index, hook.get(_HOOK_DEVICE, b"").rstrip(b"\0").decode(errors="replace"))
+            for name, hook in _hooks(kernel).items()
+            if (index := _index(name))
+        }
+
+
+def _index(chain: bytes) -> int:
+    """Return the index of the link that a chain of ours is named after, 0 for another's."""
+    kind, _, index = chain.rstrip(b"\0").partition(b"-")
+    return int(index) if kind in (b"link", b"in") and index.isdigit() else 0
+
+
+def _hooks(kernel: _Conversation) -> dict[bytes, dict[int, bytes]]:
+    """Return the chains of our table, and where each hangs."""
+    return {
+        chain.get(_CHAIN_NAME, b""): dict(unpacked(chain.get(_CHAIN_HOOK, b"")))
+        for chain in kernel.list(_GETCHAIN, packed(_CHAIN_TABLE, TABLE))
+        if chain.get(_CHAIN_TABLE) == TABLE
+    }
+
+
+def _whole(kernel: _Conversation, there: Mapping[bytes, Mapping[int, bytes]], chain: _Chain) -> bool:
+    """Whether the chain hangs where it should and holds our rules, no more and no fewer."""
+    hook = there.get(chain.name, {})
+    if (hook.get(_HOOK_NUMBER), hook.get(_HOOK_DEVICE)) != (struct.pack("!I", chain.hook), chain.device):
+        return False
+    where = packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, chain.name)
+    tags = [
+        rule.get(_RULE_TAG)
+        for rule in kernel.list(_GETRULE, where)
+        if rule.get(_RULE_TABLE) == TABLE and rule.get(_RULE_CHAIN) == chain.name
+    ]
+    return tags == [chain.tag] * len(chain.rules)
+
+
+def _made(chain: _Chain) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the changes that make the chain what it is to be, whatever it is."""
+    hook = (
+        packed(_HOOK_NUMBER, struct.pack("!I", chain.hook))
+        + packed(_HOOK_PRIORITY, struct.pack("!i", 0))
+        + packed(_HOOK_DEVICE, chain.device)
+    )
+    named = packed(_CHAIN_TABLE, TABLE) + packed(_CHAIN_NAME, chain.name)
+    yield _NEWCHAIN, _CREATE, named + packed(_CHAIN_HOOK, hook) + packed(_CHAIN_TYPE, b"filter\0")
+    where = packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, chain.name)
+    yield _DELRULE, 0, where  # all of them
+    for rule in chain.rules:
+        content = packed(_RULE_EXPRESSIONS, rule) + packed(_RULE_TAG, chain.tag)
+        yield _NEWRULE, _CREATE | _APPEND, where + content
+
+
+def _equals(pattern: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return the expressions that compare the frame with each piece."""
+    return b"".join(_loaded(at, len(value)) + _compared(_EQUAL, value) for at, value in pattern)
+
+
+def _is_group(at: int) -> bytes:
+    """Return the expressions for an Ethernet address that is of a group (or broadcast)."""
+    registers = (1, _REGISTER), (2, _REGISTER), (3, 1)  # from, to, length
+    bit = _expression(
+        b"bitwise",
+        *(packed(number, struct.pack("!I", what)) for number, what in registers),
+        packed(4, packed(1, b"\x01")),  # NFTA_BITWISE_MASK
+        packed(5, packed(1, b"\x00")),  # NFTA_BITWISE_XOR
+    )
+    return _loaded(at, 1) + bit + _compared(_UNEQUAL, b"\x00")
+
+
+def _loaded(at: int, length: int) -> bytes:
+    place = enumerate((_REGISTER, _LINK_LAYER, at, length), 1)
+    return _expression(b"payload", *(packed(number, struct.pack("!I", what)) for number, what in place))
+
+
+def _compared(how: int, value: bytes) -> bytes:
+    return _expression(
+        b"cmp",
+        packed(1, struct.pack("!I", _REGISTER)),
+        packed(2, struct.pack("!I", how)),
+        packed(3, packed(1, value)),
+    )
+
+
+def _dropped() -> bytes:
+    verdict = packed(_VERDICT, packed(1, struct.pack("!i", _DROP)))
+    return _expression(b"immediate", packed(1, struct.pack("!I", _VERDICT_REGISTER)), packed(2, verdict))
+
+
+def _expression(name: bytes, *data: bytes) -> bytes:
+    return packed(1, packed(1, name + b"\0") + packed(2, b"".join(data)))
+
+
+class _Conversation:
+    """Transactions and lists over one socket of the netlink family of netfilter."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def commit(self, *changes: tuple[int, int, bytes]) -> None:
+        """Do all of it, or nothing: ``(message, flags, attributes)`` each."""
+        batch = _message(_BATCH_BEGIN, _REQUEST, 0, b"", family=0, resource=_NFTABLES)
+        for number, (kind, flags, attributes) in enumerate(changes, 1):
+            batch += _message(_NFTABLES << 8 | kind, _REQUEST | _ACK | flags, number, attributes)
+        batch += _message(_BATCH_END, _REQUEST, len(changes) + 1, b"", family=0, resource=_NFTABLES)
+        self._send(batch)
+        for kind, sequence, piece in self._answers():
+            if kind == _ERROR:
+                _raise_refusal(piece)
+                if sequence == len(changes):
+                    return
+
+    def list(self, kind: int, attributes: bytes) -> list[dict[int, bytes]]:
+        """Return the attributes of each thing there is; of a table that is not there, nothing."""
+        self._send(_message(_NFTABLES << 8 | kind, _REQUEST | _DUMP, 0, attributes))
+        found = []
+        for what, _, piece in self._answers():
+            if what in (_ERROR, _DONE):
+                try:
+                    _raise_refusal(piece)
+                except Refused as refused:
+                    if refused.errno != errno.ENOENT:
+                        raise
+                break
+            found.append(dict(unpacked(piece[4:])))
+        return found
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise Refused(error.errno or errno.ETIMEDOUT) from error
+
+    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield type, sequence and what follows the header, until whoever asks has heard enough."""
+        while True:
+            try:
+                data, sender = self._socket.recvfrom(1 << 16)
+            except OSError as error:  # a timeout has no errno
+                raise Refused(error.errno or errno.ETIMEDOUT) from error
+            while len(data) >= 16 and not sender[0]:  # else a pod wrote it, who administers its namespace
+                length, kind, _, sequence = struct.unpack_from("=IHHI", data)
+                yield kind, sequence, data[16:length]
+                data = data[length + 3 & ~3 :]
+
+
+def _message(
+    kind: int, flags: int, sequence: int, attributes: bytes, *, family: int = _NETDEV, resource: int = 0
+) -> bytes:
+    length = _HEADER.size + 2 + len(attributes)
+    head = _HEADER.pack(length, kind, flags, sequence, 0, family, 0) + struct.pack("!H", resource)
+    return head + attributes
+
+
+def _raise_refusal(piece: bytes) -> None:
+    if len(piece) >= 4 and (number := -struct.unpack_from("=i", piece)[0]):
+        raise Refused(number)
+
+
+@contextmanager
+def _conversation(netns: str) -> Iterator[_Conversation]:
+    make: Callable[[], socket.socket] = _connected
+    try:
+        sock = namespace.made_inside(netns, make) if netns else make()
+    except OSError as error:  # no netfilter in this kernel
+        raise Refused(error.errno or errno.EPROTONOSUPPORT) from error
+    try:
+        yield _Conversation(sock)
+    finally:
+        sock.close()
+
+
+def _connected() -> socket.socket:
+    import socket
+
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    sock.settimeout(namespace.KERNEL_SECONDS)
+    return sock

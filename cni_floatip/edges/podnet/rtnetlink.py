@@ -1,0 +1,222 @@
+"""A conversation with the kernel about one namespace's links, addresses, routes and rules (rtnetlink(7)).
+
+pyroute2 gives the messages; the socket is our own. ``pyroute2.IPRoute`` costs an event loop and four
+descriptors, drops keywords that it does not know, and since 0.9 opens another socket, in another namespace,
+for every thread that uses it. One plain socket belongs to the namespace it was made in, whoever uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import importlib.util
+import itertools
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import socket  # given, not made here: importing it costs 5 ms that a refused call need not pay
+    from types import ModuleType
+
+Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid"]
+
+# (module, class, RTM_NEW*); RTM_DEL* and RTM_GET* follow it. linux/rtnetlink.h
+_SUBJECTS: dict[Subject, tuple[str, str, int]] = {
+    "link": ("pyroute2.netlink.rtnl.ifinfmsg", "ifinfmsg", 16),
+    "address": ("pyroute2.netlink.rtnl.ifaddrmsg", "ifaddrmsg", 20),
+    "route": ("pyroute2.netlink.rtnl.rtmsg", "rtmsg", 24),
+    "rule": ("pyroute2.netlink.rtnl.fibmsg", "fibmsg", 32),
+    "qdisc": ("cni_floatip.edges.podnet.messages", "TrafficControl", 36),
+    "filter": ("cni_floatip.edges.podnet.messages", "TrafficControl", 44),
+    "nsid": ("pyroute2.netlink.rtnl.nsidmsg", "nsidmsg", 88),
+}
+_REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+_MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200
+_ERROR, _DONE = 2, 3
+_HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
+
+SOL_NETLINK = 270
+SOCKET_OPTIONS = (10, 11, 12)
+"""NETLINK_CAP_ACK, NETLINK_EXT_ACK (an error says why), NETLINK_GET_STRICT_CHK (a dump's filter filters)."""
+
+DUMP_ATTEMPTS = 10
+"""How often a list that changed while it was read is read again."""
+MOST_MESSAGES = 16384
+"""How long a list may be: whoever administers a pod's network could use up our memory with a longer one."""
+
+
+class Message(Protocol):
+    """A pyroute2 message: header fields by index, attributes by name."""
+
+    def __getitem__(self, field: str) -> Any: ...
+
+    def get_attr(self, attr: str, default: Any = None) -> Any: ...
+
+
+class Refused(Exception):
+    """The kernel's no, with its errno and, where it gave one, its sentence. Never leaves this package."""
+
+    def __init__(self, number: int, text: str = "") -> None:
+        super().__init__(f"{errno.errorcode.get(number, number)}: {text or os.strerror(number)}")
+        self.errno = number
+        self.text = text
+
+
+class Rtnetlink:
+    """Ask and change over one socket; safe to share between threads. Every method raises ``Refused``.
+
+    A conversation that breaks off (the kernel did not answer in time) is over: open another.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._lock = threading.Lock()
+        self._sequence = itertools.count(1)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def dump(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> list[Message]:
+        """Return all there is. ``fields`` and ``attrs`` filter in the kernel; callers look again."""
+        for _ in range(DUMP_ATTEMPTS):
+            found, torn = self._ask(subject, 2, _DUMP, fields, attrs)
+            if not torn:
+                return found
+        raise Refused(errno.EAGAIN, f"the list of {subject}s changed each time it was read")
+
+    def get(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> Message:
+        """Return the one link or namespace id that is asked for."""
+        found, _ = self._ask(subject, 2, 0, fields, attrs)
+        return found[0]
+
+    def create(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> None:
+        """Add; EEXIST where the kernel already has one with the same key. Nothing is replaced."""
+        self._ask(subject, 0, _ACK | _CREATE | _EXCL, fields, attrs)
+
+    def change(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> None:
+        """Change what exists."""
+        self._ask(subject, 0, _ACK, fields, attrs)
+
+    def delete(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> None:
+        """Delete one."""
+        self._ask(subject, 1, _ACK, fields, attrs)
+
+    def _ask(
+        self,
+        subject: Subject,
+        verb: int,
+        flags: int,
+        fields: dict[str, int],
+        attrs: Iterable[tuple[str, Any]],
+    ) -> tuple[list[Message], bool]:
+        message_class = _message_class(subject)
+        message = message_class()
+        message.update(fields)
+        message["attrs"] = list(attrs)
+        with self._lock:
+            message["header"] = {
+                "type": _SUBJECTS[subject][2] + verb,
+                "flags": flags | _REQUEST,
+                "sequence_number": next(self._sequence),
+                "pid": 0,
+            }
+            message.encode()
+            try:
+                self._socket.send(message.data)
+                return self._answer(message_class)
+            except OSError as error:  # a timeout has no errno
+                # The rest of a list that was begun would be taken for the next answer.
+                self._socket.close()
+                raise Refused(error.errno or errno.ETIMEDOUT) from error
+
+    def _answer(self, message_class: Any) -> tuple[list[Message], bool]:
+        """Read to the end: ``(messages, torn)``, torn if the list changed while it was read."""
+        found: list[Message] = []
+        torn = False
+        while True:
+            data, sender = self._socket.recvfrom(1 << 16)
+            if sender[0]:
+                continue  # not the kernel: who administers a namespace can write to every socket in it
+            offset = 0
+            while offset < len(data):
+                length, kind, flags, _, _ = _HEADER.unpack_from(data, offset)
+                piece = data[offset : offset + length]
+                offset += length + 3 & ~3
+                torn = torn or bool(flags & _DUMP_INTERRUPTED)
+                if kind in (_ERROR, _DONE):
+                    _raise_refusal(piece, kind, flags)
+                    return found, torn
+                if len(found) >= MOST_MESSAGES:
+                    self._socket.close()
+                    raise Refused(errno.E2BIG, f"more than {MOST_MESSAGES} of them: too many to look at")
+                message = message_class(piece)
+                message.decode()
+                found.append(message)
+                if not flags & _MULTI:
+                    return found, torn
+
+
+def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:
+    """Raise ``Refused`` if an NLMSG_ERROR or NLMSG_DONE carries an errno (a dump may end in one, too)."""
+    if len(piece) < 20 or not (number := -struct.unpack_from("i", piece, 16)[0]):
+        return
+    offset = 20
+    if kind == _ERROR:  # the request follows, or only its header
+        offset += 16 if flags & _CAPPED else struct.unpack_from("I", piece, 20)[0] + 3 & ~3
+    text = ""
+    while flags & _HAS_TEXT and offset + 4 <= len(piece):
+        length, attribute = struct.unpack_from("HH", piece, offset)
+        if attribute == 1:  # NLMSGERR_ATTR_MSG
+            text = piece[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += max(length + 3 & ~3, 4)
+    raise Refused(number, text)
+
+
+_LOADING = threading.RLock()
+
+
+@functools.cache
+def _message_class(subject: Subject) -> Any:
+    module, name, _ = _SUBJECTS[subject]
+    with _LOADING:
+        _bare_pyroute2()
+        return getattr(importlib.import_module(module), name)
+
+
+def _bare_pyroute2() -> None:
+    """Put pyroute2 into ``sys.modules`` without running its ``__init__``, which imports everything.
+
+    That takes 210 ms; the message modules alone take 27. The package completes itself when anybody in the
+    process asks it for a name (``from pyroute2 import IPRoute``), so that nobody else notices.
+    """
+    if "pyroute2" in sys.modules:
+        return
+    spec = importlib.util.find_spec("pyroute2")
+    if spec is None or spec.loader is None:
+        return  # the import that follows says what is missing
+    package = importlib.util.module_from_spec(spec)
+    vars(package)["__getattr__"] = functools.partial(_complete, package, [])
+    sys.modules["pyroute2"] = package
+
+
+def _complete(package: ModuleType, begun: list[bool], name: str) -> Any:
+    """Be the bare package's ``__getattr__``: import a module of it, or run its ``__init__``, once."""
+    spec = package.__spec__
+    if not name.startswith("__") and spec is not None and spec.loader is not None:
+        if importlib.util.find_spec(
+            f"pyroute2.{name}"
+        ):  # ``from pyroute2 import config``, as the library does
+            return importlib.import_module(f"pyroute2.{name}")
+        with _LOADING:  # entered again by the __init__ itself; other threads wait until it is whole
+            if not begun:
+                begun.append(True)
+                spec.loader.exec_module(package)
+    try:
+        return vars(package)[name]
+    except KeyError:
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}") from None

@@ -1,0 +1,183 @@
+"""The routing tables and rules of one namespace: read, put ours in beside the others, take ours out.
+
+Functions over a conversation with the kernel; they raise its ``Refused``. ``index`` is the interface that a
+route of ours must lead through; an unreachable one and a throw lead through none.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from ...model.errors import PodNetworkFailure
+from ...model.values import ROUTE_PROTO, PodRoute, PodRule
+from . import routes
+from .rtnetlink import Message, Refused, Rtnetlink
+
+NO_LINK = 0
+BEFORE_MAIN = 32765
+"""The priority right before the rule that every namespace begins with: ``32766: from all lookup main``."""
+_NO_SUCH_LIST = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+
+
+def read_routes(
+    kernel: Rtnetlink, *, table: int | None = None, family: int | None = None, proto: int = 0
+) -> list[Message]:
+    """Return the routes of one table (default: all), one family (default: both), one ``proto`` (0: all)."""
+    attrs = [("RTA_TABLE", table)] if table else []
+    return [
+        each
+        for version in ((family,) if family else routes.FAMILIES.values())
+        for each in _read(kernel, "route", attrs, family=version, proto=proto)
+        if routes.is_route(each)
+        and each["family"] == version
+        and (not proto or each["proto"] == proto)
+        and (not table or routes.table_of(each, "RTA_TABLE") == table)
+    ]
+
+
+def read_rules(kernel: Rtnetlink, family: int | None = None) -> list[Message]:
+    """Return the rules of one family (default: both)."""
+    return [
+        each
+        for version in ((family,) if family else routes.FAMILIES.values())
+        for each in _read(kernel, "rule", family=version)
+        if each["family"] == version
+    ]
+
+
+def add_route(kernel: Rtnetlink, route: PodRoute, index: int, *, empty: bool = False) -> list[Message]:
+    """Add a route unless it is there already; return what is in its way, whereupon nothing was changed.
+
+    In its way is every route to the same destination in the same table, whatever its metric: with a lower
+    one it would win, with a higher one it would be displaced in silence. ``empty``: nobody uses the table,
+    so a look comes only after the kernel has said that something is there.
+    """
+    fields, attrs = routes.route_message(route, index)
+    if empty and _created(kernel, fields, attrs):
+        return []
+    for _ in range(2):
+        table = read_routes(kernel, table=route.table, family=fields["family"])
+        same = [each for each in table if routes.destination_of(each) == route.destination]
+        if any(routes.is_ours(each, index) and routes.pod_route(each) == route for each in same):
+            return []
+        if same:
+            return same
+        if _created(kernel, fields, attrs):
+            return []
+        # Somebody was faster: look what it is.
+    raise Refused(errno.EEXIST, "another route comes and goes there")
+
+
+def _created(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> bool:
+    """Create a route; false when the kernel has one with the same key."""
+    try:
+        kernel.create("route", attrs, **fields)
+    except Refused as refused:
+        if refused.errno != errno.EEXIST:
+            raise
+        return False
+    return True
+
+
+def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = None) -> None:
+    """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same packets.
+
+    The kernel puts it before all that are there but the one for the local table, which is where ours belong;
+    but for the one that bars the metadata of what is bound, which stays the first of its table: a rule that
+    is put back goes behind it. ``known``: the rules as they were a moment ago.
+    """
+    fields, attrs = routes.rule_message(rule)
+    found = [each for each in known or () if each["family"] == fields["family"]]
+    if not any(map(_priority_of, found)):  # also where somebody has flushed them: ours before it then counts
+        found = read_rules(kernel, fields["family"])
+    same = [
+        each
+        for each in found
+        if routes.is_plain_rule(each) and routes.pod_rule(each).selector == rule.selector
+    ]
+    if any(routes.is_our_rule(each) and routes.pod_rule(each) == rule for each in same):
+        return
+    theirs = [each for each in same if not routes.is_our_rule(each)]
+    if theirs:
+        shown = "; ".join(f"{routes.pod_rule(each)} proto {each.get_attr('FRA_PROTOCOL')}" for each in theirs)
+        raise PodNetworkFailure(f"cannot add rule {rule}: another rule is there: {shown}")
+    if priority := _priority(rule, found):
+        attrs.append(("FRA_PRIORITY", priority))
+    try:
+        kernel.create("rule", attrs, **fields)
+    except Refused as refused:
+        if refused.errno != errno.EEXIST or known is None:
+            raise
+        add_rule(kernel, rule)
+
+
+def _priority(rule: PodRule, found: list[Message]) -> int:
+    """Return where the rule is to stand among those ``found``; 0 leaves that to the kernel.
+
+    To a rule of equal priority the kernel comes later. Where somebody has flushed all rules it would give
+    priority 0, which no ``ip rule flush`` removes.
+    """
+    if not any(map(_priority_of, found)):
+        return BEFORE_MAIN
+    bars = [
+        _priority_of(each)
+        for each in found
+        if each["dst_len"] and routes.is_our_rule(each) and routes.pod_rule(each).table == rule.table
+    ]
+    return 0 if rule.barred else max(bars, default=0)
+
+
+def _priority_of(rule: Message) -> int:
+    return int(rule.get_attr("FRA_PRIORITY") or 0)
+
+
+def remove_route(kernel: Rtnetlink, route: PodRoute, index: int) -> None:
+    """Remove a route that carries our mark; whatever its mtu now is."""
+    fields, attrs = routes.route_message(route, index)
+    delete_route(kernel, fields, [each for each in attrs if each[0] != "RTA_METRICS"])
+
+
+def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> None:
+    """Delete; one that is not there (ESRCH) is no error."""
+    try:
+        kernel.delete("route", attrs, **fields)
+    except Refused as refused:
+        if refused.errno != errno.ESRCH:
+            raise
+
+
+def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> None:
+    """Remove our rules that name ``table`` (one, or all), each by its priority: ours goes."""
+    for each in read_rules(kernel):
+        found = routes.pod_rule(each)
+        if not routes.is_our_rule(each) or found.table != table or rule not in (None, found):
+            continue
+        fields, attrs = routes.rule_message(found)
+        attrs.append(("FRA_PRIORITY", _priority_of(each)))
+        try:
+            kernel.delete("rule", attrs, **fields)
+        except Refused as refused:
+            if refused.errno != errno.ENOENT:
+                raise
+
+
+def clear(kernel: Rtnetlink, table: int | None, index: int) -> None:
+    """Remove our routes through link ``index``, and what of ours leads to ``table`` or nowhere in it."""
+    if table:
+        remove_rules(kernel, table)
+    for each in read_routes(kernel, proto=ROUTE_PROTO):
+        found = routes.pod_route(each)
+        through = each.get_attr("RTA_OIF") == index and found.kind == "unicast"
+        if through or (found.kind != "unicast" and found.table == table):
+            remove_route(kernel, found, index)
+
+
+def _read(kernel: Rtnetlink, subject: Any, attrs: Any = (), **fields: int) -> list[Message]:
+    """Read a list; a table that nobody has used yet, and IPv6 where there is none, are empty lists."""
+    try:
+        return kernel.dump(subject, attrs, **fields)
+    except Refused as refused:
+        if refused.errno in _NO_SUCH_LIST:
+            return []
+        raise

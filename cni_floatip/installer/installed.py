@@ -1,0 +1,91 @@
+"""What stands in the plugin directory: a client that can be used, or why it cannot."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files
+from .render import is_anothers, read_label
+
+RUNNABLE = 0o555
+Signature = tuple[tuple[int, ...] | None, ...]
+
+
+class Unsound(Exception):
+    """The client cannot be used; says why."""
+
+
+class Anothers(Unsound):
+    """Somebody else's program has its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A client that is whole, with an interpreter that is, too."""
+
+    path: Path
+    release: str
+    recipe: str
+    interpreter: Path
+
+    @property
+    def version(self) -> str:
+        """The name of its versioned directory; "" for an interpreter elsewhere."""
+        versions = self.path.parent / files.VERSIONS
+        return self.interpreter.parent.name if self.interpreter.parent.parent == versions else ""
+
+
+def look(bin_dir: Path) -> Installed:
+    """Return the client in ``bin_dir``. Raises Unsound."""
+    path = bin_dir / files.NAME
+    try:
+        mode = path.lstat().st_mode
+        content = path.read_bytes() if stat.S_ISREG(mode) else b""
+        if stat.S_ISLNK(mode) and path.is_file():
+            content = path.read_bytes()
+    except FileNotFoundError as e:
+        raise Unsound(f"{path} is not there") from e
+    except OSError as e:
+        raise Unsound(f"{path} cannot be read: {e.strerror}") from e
+    if stat.S_ISDIR(mode):
+        raise Anothers(f"{path} is a directory")
+    if is_anothers(content):
+        raise Anothers(f"{path} is another's program")
+    if not stat.S_ISREG(mode):
+        raise Unsound(f"{path} is no regular file")
+    label = read_label(content)
+    if label is None:
+        raise Unsound(f"{path} has been cut off or changed")
+    if mode & RUNNABLE != RUNNABLE:
+        raise Unsound(f"{path} may not be run by everybody (mode {stat.S_IMODE(mode):o})")
+    found = Installed(path, label.release, label.recipe, Path(label.interpreter))
+    _see_interpreter(found)
+    return found
+
+
+def _see_interpreter(found: Installed) -> None:
+    path = found.interpreter
+    try:
+        mode = path.lstat().st_mode if found.version else path.stat().st_mode
+        if not stat.S_ISREG(mode) or mode & RUNNABLE != RUNNABLE:
+            raise Unsound(f"the interpreter {path} is nothing that everybody may run")
+        if found.version and not files.digest(path).startswith(found.version.rpartition("-")[2]):
+            raise Unsound(f"the interpreter {path} has been cut off or changed")
+    except OSError as e:
+        raise Unsound(f"the interpreter {path} cannot be used: {e.strerror}") from e
+
+
+def signature(*paths: Path) -> Signature:
+    """Return what changes whenever one of the files is touched in whatever way. Raises nothing."""
+    return tuple(_signature(path) for path in paths)
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

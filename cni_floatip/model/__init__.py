@@ -1,0 +1,1 @@
+"""Values: addresses, routes, claims, errors. They import nothing of the product."""

@@ -1,0 +1,389 @@
+"""A claim: what one attachment asked of the VPC and of its pod, and how far that has come.
+
+A claim is written before anything it speaks of is done, so that whoever finds it can undo it:
+
+    claiming -> held <-> superseded -> releasing -> gone -> (erased)
+
+``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` wants its routes taken
+back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
+
+Whoever changes a claim holds its attachment, except a DEL: it cannot wait for whoever does (that may wait for
+AWS), so it marks the record as ``deleted``. From then on no writer brings it back to life, however old the
+copy is that it works on: only a claim that was ``created`` later, by another ADD, is new.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any, Literal, Self
+
+from .errors import short
+from .values import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
+
+VERSION = 1
+"""The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
+
+LAST_TIME = 1e11
+"""No clock shows more seconds since the epoch: beyond the year 5000 there is no date to write."""
+
+LATE_SECONDS = 20 * 60.0
+"""How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
+
+
+class State(StrEnum):
+    """How far one (table, destination) of a claim is."""
+
+    CLAIMING = "claiming"
+    HELD = "held"
+    SUPERSEDED = "superseded"
+    RELEASING = "releasing"
+    GONE = "gone"
+
+    @property
+    def live(self) -> bool:
+        """Whether a pod (or an ADD under way) wants the route."""
+        return self in (State.CLAIMING, State.HELD, State.SUPERSEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRoute:
+    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
+
+    Times are seconds since the epoch. ``since``: when the ADD that claimed it had written it. ``after``: a
+    ``releasing`` route is not taken back before then: while its pod moves, the next owner replaces it.
+    """
+
+    place: Place
+    state: State
+    account: str = ""
+    successor: str = ""
+    since: float = 0.0
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one attachment claims. Times are seconds since the epoch.
+
+    ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
+    configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
+    the pod gave itself and that are followed; ``standby``: the pod has taken every address away, and may
+    put one back, so that the claim has not ended. ``deleted``: when it ended for good (0: it has not), later
+    than ``created``. ``unresolved`` holds the network configuration of a DEL whose record was unreadable,
+    until its tables can be looked up.
+    """
+
+    attachment: Attachment
+    eni: str
+    region: str
+    netns: str
+    netns_inode: int
+    boot: str
+    pod: PodIdentity
+    on_delete: Literal["release", "keep"]
+    routes: tuple[ClaimedRoute, ...]
+    pod_routes: tuple[PodRoute, ...] = ()
+    pod_rules: tuple[PodRule, ...] = ()
+    connected: tuple[Interface, ...] = ()
+    addresses: tuple[Interface, ...] = ()
+    table: int | None = None
+    source_dest_check: str = "ignore"
+    created: float = 0.0
+    written: float = 0.0
+    vpc: str = ""
+    mac: str = ""
+    config: Mapping[str, Any] | None = None
+    watched: tuple[Interface, ...] = ()
+    standby: bool = False
+    deleted: float = 0.0
+    unresolved: Mapping[str, Any] | None = field(default=None)
+
+    @property
+    def live(self) -> bool:
+        """Whether any route of it is wanted by a pod or by an ADD under way."""
+        return any(route.state.live for route in self.routes)
+
+    @property
+    def watches(self) -> bool:
+        """Whether it has not ended, and its network wants the pod's own addresses followed."""
+        return bool((self.live or self.standby) and self.config and self.config.get("watchAddresses"))
+
+    @property
+    def state(self) -> State:
+        """The claim's state in one word: that of its least settled route."""
+        order = (State.CLAIMING, State.RELEASING, State.SUPERSEDED, State.HELD)
+        states = {route.state for route in self.routes}
+        if self.unresolved is not None:
+            return State.RELEASING
+        return next((state for state in order if state in states), State.GONE)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every route is where it belongs: nothing is left to do for this claim."""
+        if self.unresolved is not None or not self.routes:
+            return False
+        return all(route.state in (State.HELD, State.SUPERSEDED) for route in self.routes)
+
+    def wants(self, place: Place) -> bool:
+        """Whether this claim wants ``place`` to lead to its ENI."""
+        return any(route.place == place and route.state.live for route in self.routes)
+
+    def subject(self, place: Place | None = None) -> dict[str, Any]:
+        """Return whom and what a line of the log about the claim (or ``place`` of it) is about, as fields."""
+        about: dict[str, Any] = {
+            "network": self.attachment.network,
+            "container": self.attachment.container,
+            "ifname": self.attachment.ifname,
+            "namespace": self.pod.namespace,
+            "pod": self.pod.name,
+            "addresses": tuple(map(str, (*self.addresses, *self.watched))),
+            "eni": self.eni,
+        }
+        if place:
+            return about | {"destination": str(place.destination), "table": place.table}
+        return about | {"tables": tuple(dict.fromkeys(route.place.table for route in self.routes))}
+
+    def with_state(self, state: State, places: Iterable[Place] | None = None) -> Self:
+        """Return the claim with ``places`` (all by default) in ``state``."""
+        chosen = None if places is None else set(places)
+        return replace(
+            self,
+            routes=tuple(
+                replace(route, state=state) if chosen is None or route.place in chosen else route
+                for route in self.routes
+            ),
+        )
+
+    def held(self, places: Iterable[Place], now: float) -> Self:
+        """Return the claim with ``places`` held, as an ADD that ended at ``now`` leaves them."""
+        chosen = set(places)
+        routes = (
+            replace(route, state=State.HELD, since=now) if route.place in chosen else route
+            for route in self.routes
+        )
+        return replace(self, routes=tuple(routes), written=now)
+
+    def ended(self, after: float, now: float = 0.0) -> Self:
+        """Return the claim with every live route ``releasing``, to be taken back ``after`` that time.
+
+        It has ended for good, and did so ``now``.
+        """
+        routes = (
+            replace(route, state=State.RELEASING, after=after) if route.state.live else route
+            for route in self.routes
+        )
+        deleted = max(self.deleted, math.nextafter(max(now, self.created), math.inf))
+        return replace(self, routes=tuple(routes), standby=False, deleted=deleted)
+
+    def over(self, known: Self) -> Self:
+        """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
+        if self.created >= known.deleted:  # has not, or this is of an ADD that came after
+            return self
+        return replace(self, routes=tuple(self._ended_as(known)), standby=False, deleted=known.deleted)
+
+    def _ended_as(self, known: Self) -> Iterator[ClaimedRoute]:
+        there = {route.place: route for route in known.routes if not route.state.live}
+        after = max((route.after for route in there.values()), default=0.0)
+        for route in self.routes:
+            if not route.state.live:
+                yield route
+            elif route.place in there:
+                yield there[route.place]
+            elif self.on_delete == "release" or route.state is State.CLAIMING:  # else its DEL let it stay
+                yield replace(route, state=State.RELEASING, after=after)
+
+    def document(self) -> dict[str, Any]:
+        """Return the claim as the JSON document of its file."""
+        return {
+            "version": VERSION,
+            "network": self.attachment.network,
+            "containerId": self.attachment.container,
+            "ifname": self.attachment.ifname,
+            "eni": self.eni,
+            "region": self.region,
+            "netns": self.netns,
+            "netnsInode": self.netns_inode,
+            "boot": self.boot,
+            "pod": {"namespace": self.pod.namespace, "name": self.pod.name, "uid": self.pod.uid},
+            "onDelete": self.on_delete,
+            "routes": [
+                {
+                    "table": route.place.table,
+                    "destination": str(route.place.destination),
+                    "state": route.state.value,
+                    "account": route.account,
+                    "successor": route.successor,
+                    "since": route.since,
+                    "after": route.after,
+                }
+                for route in self.routes
+            ],
+            "podRoutes": [
+                {
+                    "destination": str(route.destination),
+                    "gateway": None if route.gateway is None else str(route.gateway),
+                    "table": route.table,
+                    "mtu": route.mtu,
+                    "kind": route.kind,
+                }
+                for route in self.pod_routes
+                if route.kind != "throw"
+            ],
+            # Apart, because agents up to release 0.3 move a record with another kind of route aside.
+            "podThrows": [str(route.destination) for route in self.pod_routes if route.kind == "throw"],
+            "podRules": [
+                {
+                    "source": str(rule.source),
+                    "table": rule.table,
+                    "oif": rule.oif,
+                    "barred": None if rule.barred is None else str(rule.barred),
+                }
+                for rule in self.pod_rules
+            ],
+            "connected": [str(interface) for interface in self.connected],
+            "addresses": [str(interface) for interface in self.addresses],
+            "table": self.table,
+            "sourceDestCheck": self.source_dest_check,
+            "created": self.created,
+            "written": self.written,
+            "vpc": self.vpc,
+            "mac": self.mac,
+            "config": self.config,
+            "watched": [str(interface) for interface in self.watched],
+            "standby": self.standby,
+            "deleted": self.deleted,
+            "unresolved": self.unresolved,
+        }
+
+    @classmethod
+    def parse(cls, found: Mapping[str, Any]) -> Self:
+        """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one.
+
+        Every type is looked at: what is wrong with a record is met here, and not where it is used.
+        """
+        record = _Record(found)
+        pod = record.object("pod")
+        table = None if record.is_null("table") else record.whole("table")
+        return cls(
+            attachment=Attachment(record.text("network"), record.text("containerId"), record.text("ifname")),
+            eni=record.text("eni"),
+            region=record.text("region"),
+            netns=record.text("netns"),
+            netns_inode=record.whole("netnsInode", most=2**64 - 1),
+            boot=record.text("boot"),
+            pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
+            on_delete=record.one_of("onDelete", ("release", "keep")),
+            routes=tuple(
+                ClaimedRoute(
+                    Place(route.text("table"), ip_network(route.text("destination"))),
+                    State(route.text("state")),
+                    route.text("account"),
+                    route.text("successor"),
+                    route.time("since", 0.0),
+                    route.time("after", 0.0),
+                )
+                for route in record.objects("routes")
+            ),
+            pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
+            pod_rules=tuple(
+                PodRule(
+                    ip_network(rule.text("source")),
+                    rule.whole("table"),
+                    rule.text("oif", ""),
+                    None if rule.is_null("barred") else ip_network(rule.text("barred")),
+                )
+                for rule in record.objects("podRules")
+            ),
+            connected=tuple(map(ip_interface, record.texts("connected"))),
+            addresses=tuple(map(ip_interface, record.texts("addresses"))),
+            table=table,
+            source_dest_check=record.text("sourceDestCheck"),
+            created=record.time("created"),
+            written=record.time("written"),
+            vpc=record.text("vpc", ""),
+            mac=record.text("mac", ""),
+            config=None if record.is_null("config") else record.object("config").found,
+            watched=tuple(map(ip_interface, record.texts("watched", ()))),
+            standby=record.truth("standby"),
+            deleted=record.time("deleted", 0.0),
+            unresolved=None if record.is_null("unresolved") else record.object("unresolved").found,
+        )
+
+
+def _pod_routes(record: _Record) -> Iterator[PodRoute]:
+    for route in record.objects("podRoutes"):
+        yield PodRoute(
+            ip_network(route.text("destination")),
+            None if route.is_null("gateway") else ip_address(route.text("gateway")),
+            route.whole("table"),
+            None if route.is_null("mtu") else route.whole("mtu"),
+            route.one_of("kind", ("unicast", "unreachable")),
+        )
+
+
+def _pod_throws(record: _Record, table: int | None) -> Iterator[PodRoute]:
+    for destination in record.texts("podThrows", ()):
+        if table is None:
+            raise ValueError(f"podThrows: {short(destination)} is in no table")
+        yield PodRoute(ip_network(destination), None, table, kind="throw")
+
+
+class _Record:
+    """An object of a record, whose values have the type that they are asked for, or raise ValueError."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        if not isinstance(found, dict):
+            raise ValueError(f"{short(repr(found))} is no object")
+        self.found = found
+
+    def text(self, key: str, default: str | None = None) -> str:
+        found = self._typed(key, default, str)
+        if "\0" in found:
+            raise ValueError(f"{key}: {short(repr(found))} holds a null character")
+        return str(found)
+
+    def one_of(self, key: str, choices: tuple[str, ...]) -> Any:
+        if (found := self.text(key)) not in choices:
+            raise ValueError(f"{key}: {short(repr(found))} is none of {', '.join(choices)}")
+        return found
+
+    def texts(self, key: str, default: Iterable[str] | None = None) -> list[str]:
+        found = self._typed(key, default, list, tuple)
+        return [_Record({key: each}).text(key) for each in found]
+
+    def whole(self, key: str, most: int = 2**32 - 1) -> int:
+        found = self._typed(key, None, int)
+        if not 0 <= found <= most:
+            raise ValueError(f"{key}: {found} is not from 0 to {most}")
+        return int(found)
+
+    def time(self, key: str, default: float | None = None) -> float:
+        found = self._typed(key, default, int, float)
+        if not 0 <= found <= LAST_TIME:
+            raise ValueError(f"{key}: {found} is no time in seconds since the epoch")
+        return float(found)
+
+    def truth(self, key: str) -> bool:
+        found = self.found.get(key, False)
+        if not isinstance(found, bool):
+            raise ValueError(f"{key}: {short(repr(found))} is neither true nor false")
+        return found
+
+    def object(self, key: str) -> _Record:
+        return _Record(self.found[key])
+
+    def objects(self, key: str) -> list[_Record]:
+        return [_Record(each) for each in self._typed(key, None, list)]
+
+    def is_null(self, key: str) -> bool:
+        return self.found.get(key) is None
+
+    def _typed(self, key: str, default: Any, *types: type) -> Any:
+        found = self.found[key] if default is None else self.found.get(key, default)
+        if not isinstance(found, types) or isinstance(found, bool):
+            raise ValueError(f"{key}: {short(repr(found))} is not what it should be")
+        return found

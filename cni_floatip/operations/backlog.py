@@ -1,0 +1,143 @@
+"""What earlier calls on this node could not do, done by the next one; and what no longer matters, forgotten.
+
+A record of an earlier call is never erased without a look: a write that timed out may have landed since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config.netconf import NetConf
+from ..model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from ..model.errors import CniError, Ec2Error, TryAgain
+from ..model.values import Attachment, Place
+from ..protocol.result import PrevResult
+from .locate import look, site_of
+from .release import attachment_lock, release
+from .world import World
+
+
+def work_off(world: World, deadline: float, besides: Attachment | None = None) -> list[str]:
+    """Release what is to be released, and forget what can no longer matter.
+
+    Returns what is still left undone, one sentence each. Never raises for a single claim.
+    """
+    claims, problems = world.claims.all()
+    left = [str(problem) for problem in problems]
+    todo = [claim for claim in claims if claim.attachment != besides and not claim.settled]
+    strays, unseen = _strays(world, [claim for claim in todo if claim.state is State.GONE], deadline)
+    for claim in todo:
+        if world.clock() >= deadline:
+            break
+        try:
+            if claim.state is not State.GONE or claim.attachment in strays:
+                _work_off(world, claim, deadline)
+            elif not (claim.attachment in unseen or claim.standby or _may_matter(world, claim)):
+                _forget(world, claim)
+        except CniError as e:
+            left.append(f"{claim.attachment}: {e}")
+    for sentence in left:
+        world.log(sentence, "warning")
+    return left
+
+
+def _may_matter(world: World, claim: Claim) -> bool:
+    """Whether a write of ``claim`` may still be applied."""
+    return world.now() < claim.written + LATE_SECONDS
+
+
+def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attachment], set[Attachment]]:
+    """Look at the routes of all ``gone`` claims together.
+
+    Returns the claims whose routes are there all the same, and those that could not be looked at.
+    """
+    strays: set[Attachment] = set()
+    unseen: set[Attachment] = set()
+    for region, account in sorted(
+        {(claim.region, route.account) for claim in gone for route in claim.routes}
+    ):
+        here = [
+            (claim, route)
+            for claim in gone
+            for route in claim.routes
+            if (claim.region, route.account) == (region, account)
+        ]
+        try:
+            if world.clock() >= deadline:
+                raise TryAgain("no time is left to look at released routes")
+            ids = sorted({route.place.table for _, route in here})
+            tables = world.vpc(region).route_tables({"route-table-id": ids}, account)
+        except (TryAgain, Ec2Error) as e:
+            world.log(f"cannot look at released routes now: {e}", "warning")
+            unseen |= {claim.attachment for claim, _ in here}
+            continue
+        present = {(t.id, network, target.id) for t in tables for network, target in t.routes.items()}
+        strays |= {
+            claim.attachment
+            for claim, route in here
+            if (route.place.table, route.place.destination, claim.eni) in present
+        }
+    return strays, unseen
+
+
+def _work_off(world: World, claim: Claim, deadline: float) -> None:
+    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+        now = world.claims.get(claim.attachment)
+        if not free or not isinstance(now, Claim):
+            return  # its own call is at work
+        if now.unresolved is not None:
+            if not _may_matter(world, now):
+                told = f"{now.attachment}: its record was lost and its routes cannot be found: given up"
+                world.log(told, "warning", event="given up", **now.subject())
+                world.claims.erase(now.attachment)
+                return
+            now = resolve(world, now, deadline)
+        if now.state is State.CLAIMING:  # its ADD died and answered nobody; what else it holds is a pod's
+            begun = [route.place for route in now.routes if route.state is State.CLAIMING]
+            now = now.with_state(State.RELEASING, begun)
+            world.claims.put(now)
+        release(world, world.vpc(now.region), now, deadline)
+
+
+def _forget(world: World, claim: Claim) -> None:
+    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+        if free and world.claims.get(claim.attachment) == claim:
+            world.claims.erase(claim.attachment)
+
+
+def resolve(world: World, claim: Claim, deadline: float) -> Claim:
+    """Find the routes of a claim whose record was lost, from the configuration of its DEL.
+
+    Raises CniError when metadata or EC2 cannot be asked; the claim then stays as it is.
+    """
+    conf = NetConf.parse(claim.unresolved or {})
+    prev = PrevResult.parse(claim.unresolved or {}, claim.attachment.ifname)
+    metadata = world.metadata(deadline)
+    try:
+        site = site_of(prev.mac(claim.attachment.ifname), metadata, conf)
+    finally:
+        metadata.close()
+    view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)
+    grace = world.policy.release_grace_seconds if world.later else 0.0
+    found = replace(
+        claim,
+        eni=site.eni.id,
+        region=site.node.region,
+        vpc=site.eni.vpc,
+        mac=site.eni.mac,
+        unresolved=None,
+        routes=tuple(
+            ClaimedRoute(
+                Place(table.id, want.destination),
+                State.RELEASING,
+                view.account,
+                after=claim.written + grace if grace else 0.0,
+            )
+            for table in view.tables
+            for want in view.wants
+            if world.policy.allows_table(table)
+            and world.policy.allows_destination(want.destination, claim.pod.namespace)
+        ),
+    )
+    world.claims.put(found)
+    return found

@@ -1,0 +1,180 @@
+"""Where an attachment is: the ENI behind the pod's interface, and the VPC around it as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from ..config.netconf import NetConf
+from ..model.errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
+from ..model.values import Eni, Network, NetworkInterface, Node, RouteTable, Subnet
+from ..protocol.result import PrevResult
+from ..rules import destinations
+from .world import Metadata, PodNet, Vpc, World
+from .write_routes import repeated
+
+T = TypeVar("T")
+
+CARRIER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """This node, and the ENI through which the pod's interface reaches the VPC.
+
+    ``cluster``: the node's primary subnet, where routes of the pod's main table could do harm.
+    ``in_pod``: the ENI is the pod's interface itself (host-device), out of the metadata guard's reach.
+    """
+
+    node: Node
+    eni: Eni
+    cluster: tuple[Network, ...] = ()
+    in_pod: bool = False
+
+
+def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
+    """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
+
+    Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata, and
+    where metadata does not know a link yet that is hardware: on EC2 only ENIs are.
+    """
+    link = pod.link
+    if link.kind == "ipvlan" and link.ipvlan_mode != "l2":
+        raise InvalidConfig(
+            f"{link.name} is ipvlan in mode {link.ipvlan_mode or 'unknown'}, which cannot carry a floating"
+            ' IP: use "mode": "l2" in the ipvlan configuration'
+        )
+    mac, parent = link.mac, pod.parent()
+    in_pod = not (parent and parent.here)
+    if not metadata.knows(mac):
+        mac = parent.link.mac if parent and parent.here else ""
+        if link.kind == "macvlan" and metadata.knows(mac):
+            raise InvalidConfig(
+                f"{link.name} is macvlan with a MAC of its own ({link.mac}): EC2 drops frames whose MAC is"
+                " not the ENI's; use ipvlan in mode l2, or host-device"
+            )
+    if not metadata.knows(mac):
+        last = parent.link if parent and parent.here else link
+        if not last.kind:
+            raise TryAgain(f"instance metadata does not list {last.name} ({last.mac}) yet")
+        raise InvalidConfig(
+            f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
+            ' "master", or host-device'
+        )
+    return replace(site_of(mac, metadata, conf), in_pod=in_pod)
+
+
+def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:
+    """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
+    primary = metadata.primary_mac()
+    eni = metadata.eni(mac)
+    if mac == primary:
+        raise InvalidConfig(
+            f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
+            ' "master"'
+        )
+    in_main = conf.pod_routes is not None and conf.pod_routes.source_routing is False
+    return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
+
+
+def judge_site(metadata: Metadata, find: Callable[[], Site], judge: Callable[[Site], T]) -> T:
+    """Return what ``judge`` makes of the site that ``find`` finds in ``metadata``. Raises CniError.
+
+    A refusal may rest on what metadata showed for a moment and the agent remembers: it is asked again first,
+    and where it shows something else by now, that is judged.
+    """
+    site: Site | None = None
+    try:
+        site = find()
+        return judge(site)
+    except TryAgain:
+        raise
+    except CniError:
+        if not metadata.ask_again() or (now := find()) == site:
+            raise
+    return judge(now)
+
+
+def bring_up(pod: PodNet, world: World) -> None:
+    """Bring the parent up where it is down: on AL2023 a hot-plugged ENI is. Raises PodNetworkFailure."""
+    parent = pod.parent()
+    if parent and parent.here:
+        world.kernel().set_up(parent.link, world.clock() + CARRIER_SECONDS, world.sleep, world.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``.
+
+    ``checks_source``: EC2 drops packets of the ENI, and policy cares. ``interface``: None where policy has
+    nothing to ask about the ENI.
+    """
+
+    tables: tuple[RouteTable, ...]
+    wants: tuple[destinations.Want, ...]
+    occupants: Mapping[str, str]
+    checks_source: bool
+    interface: NetworkInterface | None
+    account: str
+    read_at: float
+
+
+def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, deadline: float) -> View:
+    """Read tables, subnets and source/dest check side by side; return what this ADD rests on.
+
+    Raises CniError: InvalidConfig or PolicyRefused for what they show to be impossible.
+    """
+    eni = site.eni
+    filters = destinations.table_filters(conf.route_tables, eni.vpc)
+    roles = world.policy.roles
+    account = ""
+    if roles:  # a shared VPC: its owner, whom the ENI's subnet names, has the route tables
+        own = _read(world, deadline, "subnet of the ENI", lambda: vpc.subnets({"subnet-id": [eni.subnet]}))
+        account = own[0].account if own and own[0].account in roles else ""
+    read_at = world.clock()
+    tables: tuple[RouteTable, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    interface: NetworkInterface | None = None
+
+    def read_tables() -> None:
+        nonlocal tables
+        tables = _read(
+            world, deadline, f"route tables of {eni.vpc}", lambda: vpc.route_tables(filters, account)
+        )
+
+    def read_subnets() -> None:
+        nonlocal subnets
+        of_vpc = {"vpc-id": [eni.vpc]}
+        subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets(of_vpc, account))
+
+    def read_interface() -> None:
+        nonlocal interface
+        what = f"source/dest check and tags of {eni.id}"
+        interface = _read(world, deadline, what, lambda: vpc.network_interface(eni.id))
+
+    reads = [read_tables]
+    if destinations.needs_subnets(conf, prev.addresses, eni):
+        reads.append(read_subnets)
+    if world.policy.source_dest_check != "ignore" or world.policy.allowed_interfaces:
+        reads.append(read_interface)
+    raise_any(world.together(*reads))
+    wants = destinations.destinations(conf, prev.addresses, eni, subnets)
+    dummies = [want.subnet.id for want in wants if want.subnet]
+    occupants: dict[str, str] = {}
+    for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only
+        ask = partial(vpc.interfaces_in, dummies, who)
+        occupants |= _read(world, deadline, "interfaces of the subnets", ask)
+    chosen = destinations.select_tables(conf.route_tables, tables, subnets, eni)
+    checks_source = (
+        interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"
+    )
+    return View(chosen, wants, occupants, checks_source, interface, account, read_at)
+
+
+def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
+    try:
+        return repeated(world, deadline, read)
+    except Ec2Error as e:
+        raise e.answer(f"cannot read the {what}") from e

@@ -1,0 +1,155 @@
+"""The pod's side of a claim: what ADD put into the pod, compared with what is there now, and put back.
+
+CHECK and the keeper compare by the same rules. The keeper puts back routes and rules of ours that are absent,
+never over somebody else's, and takes the ENI's link up as ADD does. An address or an interface that is gone
+is the pod's own affair, or its runtime's: that is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..model.claim import Claim, State
+from ..model.errors import CniError, InvalidNetns
+from ..model.values import Attachment, Interface, PodRoute, PodRule
+from .locate import bring_up
+from .release import attachment_lock
+from .world import PodNet, World
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which a pod is not as its claim says. ``given``: what ADD put there and can put back.
+
+    An ``Interface`` is an address whose connected route is back, which ADD removes.
+    """
+
+    text: str
+    given: PodRoute | PodRule | Interface | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a look at a pod came to. ``busy``: the attachment's own call is at work; ``over``: it has ended.
+
+    ``index`` is the interface's. ``repaired`` says what was put back, ``lost`` what stays lost and why,
+    ``raised`` which link of the node was brought up.
+    """
+
+    busy: bool = False
+    over: bool = False
+    index: int = 0
+    repaired: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    raised: str = ""
+
+
+def is_kept(claim: Claim) -> bool:
+    """Whether a pod is to have what the claim lists; also one that has given all its addresses away."""
+    return claim.live or claim.standby
+
+
+def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
+    """Missing or changed routes, rules, addresses. What others added is theirs.
+
+    That a pod with ``watchAddresses`` has given an address up is no difference: it may take it back. With
+    the last one of a family the kernel takes the routes along, and they come back when it does.
+    """
+    present = {each.interface.ip: each for each in pod.addresses()}
+    for address in claim.addresses:
+        if address.ip not in present:
+            if not claim.watches:
+                yield Difference(f"address {address.ip} is missing")
+        elif present[address.ip].tentative or present[address.ip].duplicate:
+            yield Difference(f"address {address.ip} cannot be used (tentative, or a duplicate)")
+    followed = {each.ip for each in (*claim.addresses, *claim.watched)}
+    versions = {ip.version for ip in present if ip in followed} if claim.watches else {4, 6}
+    routes = pod.routes()
+    for route in claim.pod_routes:
+        if route not in routes and route.destination.version in versions:
+            other = [r for r in routes if (r.destination, r.table) == (route.destination, route.table)]
+            yield Difference(f"route {route} " + (f"is now {other[0]}" if other else "is missing"), route)
+    rules = pod.rules()
+    yield from (Difference(f"rule {rule} is missing", rule) for rule in claim.pod_rules if rule not in rules)
+    back = pod.connected() if claim.connected else frozenset()
+    for address in claim.connected:
+        if address.network in back:
+            text = f"connected route {address.network} is back: nothing of it is on the link"
+            yield Difference(text, address)
+
+
+def keep(attachment: Attachment, world: World) -> Kept:
+    """Compare a pod with its claim and put back what is lost. Raises nothing that a pod can bring about."""
+    with world.claims.lock(attachment_lock(attachment), 0) as mine:
+        if not mine:
+            return Kept(busy=True)
+        claim = world.claims.get(attachment)
+        if not isinstance(claim, Claim) or not is_kept(claim) or claim.state is State.CLAIMING:
+            return Kept(over=True)
+        if not _is_here(claim, world):
+            return Kept(over=True)
+        try:
+            with world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
+                if not _is_here(claim, world):  # the path has come to lead elsewhere
+                    return Kept(over=True)
+                return _kept(pod, claim, world)
+        except InvalidNetns:  # the host's own, which only CNI_NETNS_OVERRIDE lets be a pod's
+            return Kept(over=True)
+        except CniError as e:
+            return Kept(lost=(e.msg,)) if _is_here(claim, world) else Kept(over=True)
+
+
+def _is_here(claim: Claim, world: World) -> bool:
+    return claim.boot == world.boot() and world.inode(claim.netns) == claim.netns_inode != 0
+
+
+def _kept(pod: PodNet, claim: Claim, world: World) -> Kept:
+    raised, lost = "", []
+    parent = pod.parent()
+    if parent and parent.here and not parent.link.up:
+        try:
+            bring_up(pod, world)
+            raised = parent.link.name
+        except CniError as e:
+            lost.append(e.msg)
+    elif parent and parent.here and not parent.link.carrier:
+        lost.append(f"{parent.link.name}, on which the interface is, has no carrier")
+    found = list(differences(pod, claim))
+    repaired, why = _put_back(pod, found)
+    now = world.claims.get(claim.attachment)
+    if repaired and not (isinstance(now, Claim) and is_kept(now)):
+        _take_back(pod, repaired)  # a DEL came, which waits for nobody: it may have cleared the pod before
+        return Kept(over=True)
+    lost += [why.get(each, str(each)) for each in found if each not in repaired]
+    return Kept(index=pod.link.index, repaired=tuple(map(str, repaired)), lost=tuple(lost), raised=raised)
+
+
+def _put_back(pod: PodNet, found: Sequence[Difference]) -> tuple[list[Difference], dict[Difference, str]]:
+    """Put back what can be, routes first: a rule makes them count. Return that, and why the rest is not."""
+    repaired: list[Difference] = []
+    why: dict[Difference, str] = {}
+    for each in found:
+        try:
+            if isinstance(each.given, (PodRoute, PodRule)):
+                pod.add(each.given)
+            elif each.given is not None:
+                pod.remove_connected(each.given.network)
+            else:
+                continue
+        except CniError as e:
+            why[each] = f"{each}: {e.msg}"
+        else:
+            repaired.append(each)
+    return repaired, why
+
+
+def _take_back(pod: PodNet, repaired: Sequence[Difference]) -> None:
+    for each in reversed(repaired):
+        if isinstance(each.given, (PodRoute, PodRule)):
+            pod.remove(each.given)
+        elif each.given is not None:
+            pod.restore_connected(each.given)

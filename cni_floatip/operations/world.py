@@ -1,0 +1,265 @@
+"""What an operation may touch: the edges, the clock, the policy. Real in direct mode, fake in tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ..config.nodeconf import NodeConf
+from ..model.claim import Claim
+from ..model.errors import CniError
+from ..model.values import (
+    Attachment,
+    Eni,
+    Interface,
+    Link,
+    Network,
+    NetworkInterface,
+    Node,
+    Place,
+    PodAddress,
+    PodRoute,
+    PodRule,
+    RouteTable,
+    Subnet,
+)
+
+
+class Metadata(Protocol):
+    """Instance metadata; see ``imds``.
+
+    ``ask_again``: nothing is remembered from now on of what was read before this conversation; says whether
+    anything that it has answered was.
+    """
+
+    def node(self) -> Node: ...
+    def macs(self) -> tuple[str, ...]: ...
+    def knows(self, mac: str) -> bool: ...
+    def primary_mac(self) -> str: ...
+    def role(self) -> str: ...
+    def eni(self, mac: str) -> Eni: ...
+    def interface_id(self, mac: str) -> str: ...
+    def ask_again(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Vpc(Protocol):
+    """EC2; see ``vpc``. Every method raises Ec2Error.
+
+    ``turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
+    before the decision is judged, since a decision grows old while it waits.
+    """
+
+    def turn(self, action: str, place: Place, account: str, deadline: float) -> None: ...
+    def route_tables(
+        self, filters: Mapping[str, Sequence[str]], account: str = ""
+    ) -> tuple[RouteTable, ...]: ...
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]: ...
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]: ...
+    def network_interface(self, eni: str) -> NetworkInterface: ...
+    def disable_source_dest_check(self, eni: str) -> None: ...
+    def create(self, place: Place, eni: str, account: str = "") -> None: ...
+    def replace(self, place: Place, eni: str, account: str = "") -> None: ...
+    def delete(self, place: Place, account: str = "") -> None: ...
+
+
+class Parent(Protocol):
+    """The link below a pod's interface, and whether it lives in this process's namespace."""
+
+    @property
+    def link(self) -> Link: ...
+    @property
+    def here(self) -> bool: ...
+
+
+class PodNet(Protocol):
+    """One interface of a pod, from inside; see ``podnet``."""
+
+    link: Link
+
+    def parent(self) -> Parent | None: ...
+    def addresses(self) -> tuple[PodAddress, ...]: ...
+    def wait_addresses(
+        self,
+        addresses: Iterable[Any],
+        deadline: float,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float] = ...,
+    ) -> None: ...
+    def other_addresses(self) -> tuple[Interface, ...]: ...
+    def routes(self) -> frozenset[PodRoute]: ...
+    def rules(self) -> frozenset[PodRule]: ...
+    def foreign_routes(self, table: int | None = None) -> Sequence[object]: ...
+    def free_table(self, start: int = 100) -> int: ...
+    def add(self, wanted: PodRoute | PodRule) -> None: ...
+    def remove(self, unwanted: PodRoute | PodRule) -> None: ...
+    def remove_all(self, table: int | None) -> None: ...
+    def connected(self) -> frozenset[Network]: ...
+    def remove_connected(self, network: Network) -> None: ...
+    def restore_connected(self, interface: Interface) -> None: ...
+
+
+class Kernel(Protocol):
+    """Network namespaces of this machine; see ``podnet``."""
+
+    def open_pod(
+        self, netns: str, ifname: str, *, override: bool = False
+    ) -> AbstractContextManager[PodNet]: ...
+    def clear_pod(
+        self,
+        netns: str,
+        table: int | None,
+        routes: Iterable[PodRoute] = (),
+        rules: Iterable[PodRule] = (),
+        *,
+        override: bool = False,
+    ) -> None: ...
+    def set_up(
+        self,
+        link: Link,
+        deadline: float,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float] = ...,
+    ) -> Link: ...
+
+
+class Problem(Protocol):
+    """A record that cannot be read. ``moved``: out of the way; else it is kept, and not ours to touch."""
+
+    @property
+    def moved(self) -> bool: ...
+
+
+class Claims(Protocol):
+    """The node's disk; see ``store``.
+
+    ``change`` puts what its callable makes of the record that is there, ``put_first`` puts only where there
+    is none (false: there is one), both with no other put in between. In the agent a claim may have ended in
+    memory while the disk was full: it is not ``written`` until ``write_again`` could (which returns why it
+    could not, "" for all is written).
+    """
+
+    def put(self, claim: Claim) -> None: ...
+    def put_first(self, claim: Claim) -> bool: ...
+    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
+    def written(self, attachment: Attachment) -> bool: ...
+    def write_again(self) -> str: ...
+    def get(self, attachment: Attachment) -> Claim | Problem | None: ...
+    def all(self) -> tuple[list[Claim], Sequence[Problem]]: ...
+    def at(self, place: Place) -> list[Claim]: ...
+    def erase(self, attachment: Attachment) -> None: ...
+    def exists(self) -> bool: ...
+    def sweep(self) -> None: ...
+    def own(self, *, alone: bool) -> AbstractContextManager[bool]: ...
+    def lock(
+        self, what: str, seconds: float, go_on: Callable[[], object] = ...
+    ) -> AbstractContextManager[bool]: ...
+    def is_locked(self, what: str) -> bool: ...
+
+
+class Log(Protocol):
+    """Where the operator reads what was done and what is wrong.
+
+    A field ``event`` names what has happened: such a line is always written, when it happens. A sentence
+    without one is a condition, and may be told at each look: the agent writes it once in a while.
+    """
+
+    def __call__(self, sentence: str, level: str = "info", **fields: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
+
+    ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
+    Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
+    ("": it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
+    does: each call works off what earlier ones left. ``spawn`` runs something in another thread; RuntimeError
+    when there is none.
+    """
+
+    policy: NodeConf
+    on_delete: Literal["release", "keep"]
+    claims: Claims
+    kernel: Callable[[], Kernel]
+    metadata: Callable[[float], Metadata]
+    vpc: Callable[[str], Vpc]
+    boot: Callable[[], str]
+    inode: Callable[[str], int]
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    sleep: Callable[[float], object]
+    jitter: Callable[[], float]
+    log: Log
+    stop: Callable[[], str]
+    later: Callable[[], None] | None
+    spawn: Callable[[Callable[[], None]], None]
+
+    def together(self, *thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:
+        """Run ``thunks`` side by side until all have ended; return the errors that they raised.
+
+        An exception that is no CniError is a mistake of ours and is raised here.
+        """
+        found = _side_by_side(thunks, at_once, self.spawn)
+        for e in found:
+            if not isinstance(e, CniError):
+                raise e
+        return [e for e in found if isinstance(e, CniError)]
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread of its own. Raises RuntimeError when none is to be had."""
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _side_by_side(
+    thunks: Sequence[Callable[[], object]], at_once: int, spawn: Callable[[Callable[[], None]], None]
+) -> list[BaseException]:
+    """Run ``thunks`` in this thread and ``at_once - 1`` more; return what they raised.
+
+    This thread waits for those that took part, not for those that come when all is done.
+    """
+    found: list[BaseException] = []
+    todo = iter(thunks)
+    taking = threading.Lock()
+    changed = threading.Condition()
+    over, busy = False, 0
+
+    def run() -> None:
+        while True:
+            with taking:
+                thunk = next(todo, None)
+            if thunk is None:
+                return
+            try:
+                thunk()
+            except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread)
+                found.append(e)
+
+    def take_part() -> None:
+        nonlocal busy
+        with changed:
+            if over:
+                return
+            busy += 1
+        try:
+            run()
+        finally:
+            with changed:
+                busy -= 1
+                changed.notify()
+
+    for _ in range(min(at_once, len(thunks)) - 1):
+        try:
+            spawn(take_part)
+        except RuntimeError:  # no further thread: those that there are do it
+            break
+    run()
+    with changed:
+        over = True
+        while busy:
+            changed.wait()
+    return found

@@ -1,0 +1,1 @@
+"""Pure decisions: destinations, the pod's routes, what the keeper does about a route."""

@@ -1,0 +1,137 @@
+"""What must be true inside the pod: its routes out, and the rules that choose them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from ..config.netconf import NetConf, PodRoutesConf
+from ..model import cidr
+from ..model.errors import InvalidConfig
+from ..model.values import (
+    MAIN_TABLE,
+    METADATA_NETWORKS,
+    Address,
+    Eni,
+    Interface,
+    Network,
+    PodRoute,
+    PodRule,
+    host_route,
+)
+from .destinations import Want, inside
+
+EVERYTHING: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""All there is, by IP version."""
+
+ON_EVERY_LINK: tuple[Network, ...] = (IPv6Network("fe80::/64"),)
+"""What no router is asked for, and what is bound to the interface finds in its own table only."""
+
+VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
+"""The VPC router in every subnet (VPC user guide, "Subnet sizing")."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """What the pod gets. ``connected``: addresses whose connected route misleads and is removed."""
+
+    routes: tuple[PodRoute, ...] = ()
+    rules: tuple[PodRule, ...] = ()
+    connected: tuple[Interface, ...] = ()
+    table: int | None = None
+
+
+def pod_plan(
+    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int, ifname: str
+) -> PodPlan:
+    """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing.
+
+    What comes from a listed CIDR leaves through ``ifname`` like the floating addresses. What goes *to* it is
+    behind the pod, so the pod's other tables know the way (``throw``): through ``ifname`` the VPC would send
+    it back for ever. Not so for a CIDR around the pod's own address: it is a range that pods share.
+    """
+    short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
+    shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
+    connected = tuple(each for each in short if each not in shared)
+    said = conf.pod_routes
+    if said is None:
+        return PodPlan(connected=connected)
+    versions = sorted({address.version for address in addresses})
+    by_source = said.source_routing is not False
+    number = table if by_source else MAIN_TABLE
+    routes = [
+        PodRoute(network, _gateway(said, network.version, eni), number, said.mtu)
+        for network in said.to
+        if network.version in versions
+    ]
+    rules: list[PodRule] = []
+    if by_source:
+        rules = [PodRule(host_route(address.ip), table) for address in addresses]
+        pools = [each for each in conf.extra_destinations if each.version in versions]
+        rules += [PodRule(pool, table) for pool in pools]
+        rules += _rules_of_the_bound(versions, table, ifname)
+        # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
+        routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
+        routes += [PodRoute(network, None, table) for network in ON_EVERY_LINK if network.version in versions]
+        routes += [
+            PodRoute(network, None, table, kind="unreachable")
+            for network in METADATA_NETWORKS
+            if network.version in versions
+        ]
+        taken = {route.destination for route in routes}
+        routes += [
+            PodRoute(pool, None, table, kind="throw")
+            for pool in pools
+            if pool not in taken and not any(address.ip in pool for address in addresses)
+        ]
+    return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
+
+
+def _rules_of_the_bound(versions: Sequence[int], table: int, ifname: str) -> Iterator[PodRule]:
+    """Rules for what is bound to the interface: it may be routed before it has a source (VRRP, ``ping -I``).
+
+    In IPv6 such a look passes an ``unreachable`` route by, as leading through another interface, and finds
+    the default route: a rule must bar the way. It comes last, to be looked at first. In IPv4 nothing can:
+    where no route is, what is bound takes the destination to be on the link.
+    """
+    for version in versions:
+        yield PodRule(EVERYTHING[version], table, ifname)
+    for network in METADATA_NETWORKS:
+        if network.version == 6 and network.version in versions:
+            yield PodRule(EVERYTHING[6], table, ifname, barred=network)
+
+
+def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
+    """The VPC router: in IPv4 the first host of the ENI's subnet, in IPv6 the same everywhere."""
+    if written := said.gateway(version):
+        return written
+    if version == 6:
+        return VPC_ROUTER_V6
+    for network in eni.subnet_cidrs:
+        if network.version == version:
+            return network.network_address + 1
+    raise InvalidConfig(f"$.podRoutes.gateway: the subnet of {eni} has no IPv{version}: write the gateway")
+
+
+def refuse_cluster_routes(
+    conf: NetConf, cluster: Callable[[], Iterable[Interface]], node_subnets: Iterable[Network]
+) -> None:
+    """Raise InvalidConfig when routes of the main table would draw off the pod's cluster traffic.
+
+    ``cluster`` returns the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
+    """
+    said = conf.pod_routes
+    if said is None or said.source_routing is not False:
+        return
+    own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster()}
+    own |= {network: f"the node's primary subnet {network}" for network in node_subnets}
+    complaints = [
+        f"$.podRoutes.to: {network} covers {what}: its cluster traffic would leave through the floating"
+        " interface; use sourceRouting"
+        for network in said.to
+        for other, what in own.items()
+        if cidr.within(other, network) or cidr.within(network, other)
+    ]
+    if complaints:
+        raise InvalidConfig(" | ".join(complaints))

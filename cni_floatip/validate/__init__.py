@@ -1,0 +1,1 @@
+"""What ``floatipctl validate`` says of networks and node configurations, from files alone."""

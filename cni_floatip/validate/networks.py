@@ -1,0 +1,80 @@
+"""The networks of one call held against each other: what two of them ask for, one of them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import netconf
+from ..config.strict_json import Remark, Step
+from ..model.values import Network
+from . import chain, ipam, neighbours
+
+Path = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One thing that one network asks for, and where it is written.
+
+    ``first`` and ``last`` bound it in ``space``: ``IPv4``, ``IPv6`` (destinations), ``table`` (in the pod).
+    """
+
+    file: str
+    document: str
+    path: Path
+    space: str
+    first: int
+    last: int
+    shown: str
+
+    def seen_from(self, other: Asked) -> str:
+        """Return where it stands, for a reader of ``other``."""
+        parts = ["" if self.file == other.file else self.file, self.document]
+        return ": ".join(part for part in parts if part) or "another network of this file"
+
+
+def asked(
+    file: str, label: str, document: Mapping[str, Any], path: Path, vpc_cidrs: Sequence[Network]
+) -> Iterator[Asked]:
+    """Yield what a chain asks for: the addresses of its pods (in the VPC: their subnet), the pod's table."""
+    plugins = document["plugins"]
+    at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
+    conf, _ = netconf.examine(plugins[at])
+    made_by = neighbours.maker(plugins, at)
+    for one in ipam.given(plugins[made_by], ("plugins", made_by)) if at > 0 else ():
+        first, last, shown = int(one.first.ip), int(one.last), str(one.first.ip)
+        network = one.first.network
+        if chain.in_vpc(one.first.ip, conf, vpc_cidrs) and network.prefixlen < network.max_prefixlen:
+            first, last = int(network.network_address), int(network.broadcast_address)
+            shown = f"the subnet {network}"
+        elif one.count > 1:
+            shown = f"{one.first.ip} to {one.last}"
+        yield Asked(file, label, (*path, *one.path), f"IPv{one.first.version}", first, last, shown)
+    routes = conf.pod_routes
+    table = routes.table if routes and routes.source_routing is not False else None
+    if table is not None:
+        where = (*path, "plugins", at, "podRoutes", "sourceRouting")
+        yield Asked(file, label, where, "table", table, table, f"table {table}")
+
+
+def compare(everything: Sequence[Asked]) -> Iterator[tuple[Asked, Remark]]:
+    """Yield a warning for each thing that a network before it (in order of the files) asks for, too."""
+    order = {id(each): index for index, each in enumerate(everything)}
+    for space in ("IPv4", "IPv6", "table"):
+        reach: Asked | None = None  # of those that begin no later, the one that ends last
+        for one in sorted((each for each in everything if each.space == space), key=lambda one: one.first):
+            if reach and one.first <= reach.last and (one.file, one.document) != (reach.file, reach.document):
+                later, earlier = (one, reach) if order[id(one)] > order[id(reach)] else (reach, one)
+                yield later, Remark(later.path, _text(later, earlier), warning=True)
+            if reach is None or one.last > reach.last:
+                reach = one
+
+
+def _text(later: Asked, earlier: Asked) -> str:
+    where = earlier.seen_from(later)
+    if later.space == "table":
+        return f"{later.shown} is also in {where}: a pod with both networks is refused"
+    also = "" if later.shown == earlier.shown else f" ({earlier.shown})"
+    return f"{later.shown} is also in {where}{also}: of two pods, the one that is added last has the traffic"

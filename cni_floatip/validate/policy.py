@@ -1,0 +1,244 @@
+"""Networks held against a node configuration: what an agent with it would refuse, or never follow.
+
+Judged by what the agent itself judges by (``decide``), as far as files can tell. The subnets of the VPC and
+what is in them, tags of route tables, whose they are (``roles``) and source/dest checks are EC2's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import collapse_addresses, ip_interface, summarize_address_range
+from itertools import pairwise
+from typing import Any
+
+from ..config import netconf
+from ..config.netconf import NetConf, RouteTableSelector
+from ..config.nodeconf import NodeConf
+from ..config.strict_json import Remark, Step
+from ..model import cidr
+from ..model.errors import PolicyRefused
+from ..model.values import Address, Interface, Network, RouteTable, Subnet, host_route
+from ..rules import destinations
+from ..rules.destinations import Want
+from . import chain, ipam, neighbours
+
+Path = tuple[Step, ...]
+
+SMALLEST_SUBNET = {4: 28, 6: 64}
+"""AWS makes none with a longer prefix (VPC user guide, "Subnet sizing")."""
+
+NEVER = tuple(range_ for _, range_ in cidr.NEVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What networks are held against. ``namespace``: the pods'; None where nobody tells it."""
+
+    conf: NodeConf
+    namespace: str | None = None
+    vpc_cidrs: tuple[Network, ...] = ()
+
+
+def of_chain(document: Mapping[str, Any], policy: Policy) -> Iterator[Remark]:
+    """Yield what ``policy`` has against a conflist."""
+    plugins = document["plugins"]
+    at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
+    conf, _ = netconf.examine(plugins[at])
+    made_by = neighbours.maker(plugins, at)
+    plugin, path = plugins[made_by], ("plugins", made_by)
+    if at > 0 and plugin.get("type") == "host-device" and not policy.conf.allow_host_device:
+        text = 'refused at ADD: the node configuration has no "allowHostDevice": true'
+        yield Remark((*path, "type"), text)
+    for one in ipam.given(plugin, path) if at > 0 else ():
+        if one.count == 1 and cidr.never_address(one.first.ip):
+            continue  # said without a policy
+        for remark in _given(one, conf, policy):
+            yield _of_the_pod_without(remark) if ipam.brings_addresses(plugin) else remark
+    yield from of_entry(plugins[at], policy, ("plugins", at))
+
+
+def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iterator[Remark]:
+    """Yield what ``policy`` has against one floatip entry, wherever it stands."""
+    conf, _ = netconf.examine(plugin)  # its complaints are told by others
+    listed, most = len(conf.extra_destinations), policy.conf.limits.destinations
+    if listed >= most:
+        text = (
+            f"{listed} CIDRs and the pod's address: the node configuration allows {most} destinations"
+            " for one interface (limits.destinations)"
+        )
+        yield Remark((*path, "destination"), text)
+    for index, network in chain.networks(plugin, "destination"):
+        if no := _against(_supposed(network, policy), policy):
+            yield Remark((*path, "destination", index), no.text, warning=not no.certain)
+    for index, network in chain.networks(plugin, "watchAddresses"):
+        yield from _watched((*path, "watchAddresses", index), network, conf, policy)
+    yield from _tables((*path, "routeTables"), plugin, conf.route_tables, policy.conf)
+
+
+# -- one destination ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _No:
+    """Something against a destination. ``certain``: whoever the pods are, as far as that is told."""
+
+    text: str
+    certain: bool = True
+
+
+def _against(want: Want, policy: Policy) -> _No | None:
+    """Return what stands against ``want``; where no namespace is told, of pods in some of them."""
+    conf, vpc_cidrs = policy.conf, policy.vpc_cidrs
+    if policy.namespace is not None:
+        text = destinations.objection(want, vpc_cidrs, conf, policy.namespace, {})
+        return _No(text) if text else None
+    given = conf.allowed_destinations
+    open_to_all = replace(conf, allowed_destinations=tuple(replace(each, namespaces=()) for each in given))
+    if text := destinations.objection(want, vpc_cidrs, open_to_all, "", {}, "any namespace"):
+        return _No(text)
+    if destinations.objection(want, vpc_cidrs, conf, "", {}):
+        around = [each for each in given if cidr.within(want.destination, each.cidr)]
+        globs = sorted({glob for each in around for glob in each.namespaces})
+        whose = f"is for pods of namespace {', '.join(globs)} alone"
+        text = f"{want.destination} {whose}: say whose these are (--namespace)"
+        return _No(text, certain=False)
+    return None
+
+
+def _supposed(network: Network, policy: Policy) -> Want:
+    """What is wanted of the VPC may be one of its subnets, and empty; nothing smaller than AWS makes them."""
+    may_be_one = network.prefixlen <= SMALLEST_SUBNET[network.version]
+    inside = destinations.inside(network, policy.vpc_cidrs)
+    return Want(network, "", Subnet("", "", "", (network,)) if inside and may_be_one else None)
+
+
+def _address(ip: Address, written: int, conf: NetConf, policy: Policy) -> _No | None:
+    """Return what stands against claiming ``ip``: in the VPC, against the smallest subnet around it.
+
+    The prefix length that was ``written`` is most likely that subnet's.
+    """
+    alone, smallest = host_route(ip), SMALLEST_SUBNET[ip.version]
+    if not chain.in_vpc(ip, conf, policy.vpc_cidrs):
+        return _against(Want(alone, ""), policy)
+    no = _against(_supposed(alone.supernet(new_prefix=smallest), policy), policy)
+    if no is None:
+        return None
+    wider = _against(_supposed(alone.supernet(new_prefix=min(written, smallest)), policy), policy) or no
+    return replace(no, text=f"{ip} is the VPC's, so the whole subnet is claimed: {wider.text}")
+
+
+# -- addresses ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Addresses of which all are allowed, or none; ``no`` says why."""
+
+    first: Address
+    last: Address
+    no: _No | None
+
+    @property
+    def count(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def networks(self) -> Iterator[Network]:
+        """Yield the fewest networks that are these addresses."""
+        return summarize_address_range(self.first, self.last)
+
+
+def _spans(
+    first: Interface, last: Address, left_out: Iterable[Network], conf: NetConf, policy: Policy
+) -> list[_Span]:
+    """Judge all addresses from ``first`` to ``last`` but those left out, one of each stretch."""
+    of, written = type(last), first.network.prefixlen
+    entries = (entry.cidr for entry in policy.conf.allowed_destinations)
+    left_out = [each for each in left_out if each.version == first.version]
+    edges = {int(last) + 1}
+    for each in (*entries, *NEVER, *policy.vpc_cidrs, *left_out):
+        if each.version == first.version:
+            edges |= {int(each.network_address), int(each.broadcast_address) + 1}
+    inner = sorted(edge for edge in edges if int(first) < edge <= int(last) + 1)
+    found = []
+    for low, high in pairwise([int(first), *inner]):
+        begin, end = of(low), of(high - 1)
+        if not any(begin in each for each in left_out):
+            found.append(_Span(begin, end, _address(begin, written, conf, policy)))
+    return found
+
+
+def _given(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+    """Judge what IPAM may give a pod."""
+    last = min(int(one.first) + one.count - 1, int(one.first.network.broadcast_address))
+    spans = _spans(one.first, type(one.first.ip)(last), one.left_out, conf, policy)
+    total = sum(span.count for span in spans)
+    refused = [(span.no, span.count) for span in spans if span.no]
+    for_sure = [(no, count) for no, count in refused if no.certain]
+    if not refused:
+        yield from _written_subnet(one, conf, policy)
+        return
+    no, count = (for_sure or refused)[0][0], sum(count for _, count in for_sure or refused)
+    certain = len(for_sure) == len(spans)
+    how_many = f"none of {total} addresses may" if certain else f"{count} of {total} addresses may not"
+    lead = "" if total == 1 else f"{how_many} be claimed: "
+    yield Remark(one.path, lead + no.text, warning=not certain)
+
+
+def _written_subnet(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+    """A whole subnet is claimed in the VPC, and the prefix that was written is most likely that subnet's."""
+    network = one.first.network
+    shorter = network.prefixlen < SMALLEST_SUBNET[network.version]
+    if shorter and chain.in_vpc(one.first.ip, conf, policy.vpc_cidrs):
+        no = _against(_supposed(network, policy), policy)
+        if no:
+            yield Remark(one.path, f"if {network} is its subnet: {no.text}", warning=True)
+
+
+def _of_the_pod_without(remark: Remark) -> Remark:
+    return replace(remark, text=f"for a pod that names no address: {remark.text}", warning=True)
+
+
+def _watched(path: Path, network: Network, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+    """A wide net may be cast (policy narrows it), but not everybody may know that it does."""
+    spans = _spans(ip_interface(host_route(network[0])), network[-1], NEVER, conf, policy)
+    refused = [span.no for span in spans if span.no]
+    followed = [span for span in spans if span.no is None or not span.no.certain]
+    if not refused:
+        return
+    if not followed:
+        no = (None if cidr.never(network) else _against(Want(network, ""), policy)) or refused[0]
+        yield Remark(path, f"nothing in it is followed: {no.text}")
+    elif len(followed) < len(spans):
+        parts: list[Any] = [each for span in followed for each in span.networks()]
+        shown = [str(each) for each in collapse_addresses(parts)]
+        shown[4:] = ["..."] if shown[4:] else []
+        why = "allowedDestinations of the node configuration gives no more"
+        yield Remark(path, f"followed only in {', '.join(shown)}: {why}", warning=True)
+    else:
+        yield Remark(path, refused[0].text, warning=True)
+
+
+# -- route tables -------------------------------------------------------------------------------------------
+
+
+def _tables(
+    path: Path, plugin: Mapping[str, Any], selector: RouteTableSelector, conf: NodeConf
+) -> Iterator[Remark]:
+    """Judge the tables that are selected, as if each had the tags that policy asks for, if it can."""
+    allowed = conf.allowed_route_tables
+    for id_ in selector.ids:
+        index = plugin["routeTables"]["ids"].index(id_)
+        yield from _table((*path, "ids", index), RouteTable(id_, "", "", {}, allowed.tags), conf)
+    if allowed.ids or selector.ids or selector == RouteTableSelector():
+        return  # any table may be one of those listed
+    literal = {key: value for key, value in selector.tags.items() if value != "*"}
+    best = RouteTable(str(selector), "", "", {}, {**allowed.tags, **literal})
+    yield from _table((*path, *(["tags"] if selector.tags else [])), best, conf)
+
+
+def _table(path: Path, table: RouteTable, conf: NodeConf) -> Iterator[Remark]:
+    try:
+        destinations.refuse_tables([table], (), conf)
+    except PolicyRefused as e:
+        yield Remark(path, e.msg)

@@ -1,0 +1,368 @@
+"""What is wrong with a file, before anybody's pod finds out: every complaint with its place.
+
+Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, also inside the
+``delegates`` of Multus' own configuration, single plugin entries and node configurations, in JSON or YAML,
+several documents to a file. With a node configuration to hold them against, it says of each network what that
+would refuse (``policing``). The networks of one call are held against each other (``networks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..config import netconf, nodeconf
+from ..config.nodeconf import NodeConf
+from ..config.strict_json import MOST_COMPLAINTS, Remark, Step, load_json, place
+from ..model import cidr
+from ..model.errors import DecodeFailure
+from ..model.values import Network
+from . import chain, documents, go_json, neighbours, networks
+from . import policy as policing
+from .documents import Configured, Kind, kind_of, label_of
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to say about one place. ``path`` is empty where the text could not be read at all."""
+
+    file: str
+    document: str
+    path: str
+    text: str
+    warning: bool
+
+    def __str__(self) -> str:
+        kind = "warning: " if self.warning else ""
+        return (
+            ": ".join(part for part in (self.file, self.document, self.path) if part) + f": {kind}{self.text}"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found in one file: the documents judged, those passed over, and the findings.
+
+    ``without_floatip``: networks among those passed over. ``not_judged``: by document, what of it nothing is
+    known of. ``asked``: what the networks ask for, to be held against other networks.
+    """
+
+    file: str
+    judged: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    without_floatip: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    not_judged: dict[str, list[str]] = field(default_factory=dict)
+    asked: list[networks.Asked] = field(default_factory=list)
+
+    @property
+    def errors(self) -> int:
+        """How many findings are not mere warnings."""
+        return sum(not finding.warning for finding in self.findings)
+
+    def add(self, document: str, remarks: Iterable[Remark]) -> None:
+        """Enter what was said about ``document``."""
+        self.judged.append(document)
+        self.find(document, remarks)
+
+    def find(self, document: str, remarks: Iterable[Remark]) -> None:
+        """Enter findings, the errors first; with more than one would read, the document is none of ours."""
+        found = {Finding(self.file, document, place(one.path), one.text, one.warning) for one in remarks}
+        ordered = sorted(found, key=lambda one: (one.warning, one.path, one.text))
+        self.findings += ordered[:MOST_COMPLAINTS]
+        if rest := ordered[MOST_COMPLAINTS:]:
+            self.findings.append(Finding(self.file, document, "", f"{len(rest)} more", rest[0].warning))
+
+    def refuse(self, document: str, text: str) -> None:
+        """Enter that ``document`` cannot be read."""
+        self.judged.append(document)
+        self.findings.append(Finding(self.file, document, "", text, warning=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told besides the files: the VPC's CIDRs, the policy of the nodes, the namespace of the pods."""
+
+    vpc_cidrs: tuple[Network, ...] = ()
+    policy: NodeConf | None = None
+    namespace: str | None = None
+
+    def chain(self, document: Mapping[str, Any], name: str) -> Iterator[Remark]:
+        """Yield all there is to say about a conflist."""
+        yield from chain.of(document, name, self.vpc_cidrs)
+        if self.policy:
+            yield from policing.of_chain(document, self._policy(self.policy))
+
+    def plugin(self, document: Mapping[str, Any]) -> Iterator[Remark]:
+        """Yield all there is to say about an entry that stands alone."""
+        yield from (Remark(one.path, one.text) for one in netconf.examine(document)[1])
+        yield from chain.entry(document)
+        if "cniVersion" in document:
+            yield from chain.version(document)
+        if self.policy:
+            yield from policing.of_entry(document, self._policy(self.policy))
+
+    def _policy(self, conf: NodeConf) -> policing.Policy:
+        return policing.Policy(conf, self.namespace, self.vpc_cidrs)
+
+
+def examine(
+    file: str,
+    text: bytes,
+    kind: Kind | None = None,
+    vpc_cidrs: Sequence[Network] = (),
+    policy: NodeConf | None = None,
+    namespace: str | None = None,
+) -> Report:
+    """Judge ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own.
+
+    Networks are held against ``policy``, as if their pods were in ``namespace``; None: each in its own.
+    """
+    report, told = Report(file), Told(tuple(vpc_cidrs), policy, namespace)
+    try:
+        for document in documents.documents(text):
+            _judge(report, document, kind or kind_of(document), told)
+    except DecodeFailure as e:
+        report.refuse("", e.msg)
+    if not report.judged and not report.ignored:
+        report.refuse("", "the file is empty")
+    return report
+
+
+def compare(reports: Sequence[Report]) -> None:
+    """Enter what the networks of all ``reports`` have against each other."""
+    seen: dict[str, str] = {}
+    for report in reports:
+        for label in (each for each in report.judged if each.startswith("NetworkAttachmentDefinition ")):
+            if label in seen:
+                where = "this file" if seen[label] == report.file else seen[label]
+                text = f"there is another one in {where}: a cluster keeps the one that is applied last"
+                report.find(label, [Remark((), text, warning=True)])
+            seen[label] = report.file
+    everything = [each for report in reports for each in report.asked]
+    by_place = {(report.file, each): report for report in reports for each in report.judged}
+    for asked, remark in networks.compare(everything):
+        by_place[asked.file, asked.document].find(asked.document, [remark])
+
+
+def node_conf(file: str, text: bytes) -> tuple[Report, NodeConf | None]:
+    """Judge the one node configuration in ``text``, and return it where nothing is wrong with it."""
+    report = Report(file)
+    try:
+        found = [each for document in documents.documents(text) for each in documents.node_confs(document)]
+    except DecodeFailure as e:
+        report.refuse("", e.msg)
+        return report, None
+    if len(found) != 1:
+        report.refuse("", f"{_counted(found)} in it: name a file with one, plain or in a ConfigMap")
+        return report, None
+    _judge_configurations(report, found)
+    sound = [document for _, document in found if not isinstance(document, DecodeFailure)]
+    return report, NodeConf.parse(sound[0]) if sound and not report.errors else None
+
+
+def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
+    if document is None:
+        return  # nothing between two ---
+    if not isinstance(document, dict) or kind is None:
+        what = "try --kind" if isinstance(document, dict) else "not an object"
+        report.refuse(
+            "",
+            f"no NetworkAttachmentDefinition, conflist, plugin entry or node configuration: {what}",
+        )
+    elif kind == "list":
+        if not document["items"]:
+            report.ignored.append("an empty list")
+        for item in document["items"]:
+            _judge(report, item, kind_of(item), told)
+    elif kind == "nad":
+        _judge_nad(report, document, told)
+    elif kind == "configmap":
+        _judge_configmap(report, document, told)
+    elif kind == "conflist":
+        _judge_network(report, "", document, "", told)
+    elif kind == "plugin":
+        _judge_plugin(report, document, told)
+    elif kind == "node":
+        report.add("", _node(document))
+    else:
+        report.ignored.append(label_of(document))
+
+
+def _judge_nad(report: Report, document: Mapping[str, Any], told: Told) -> None:
+    label = label_of(document)
+    spec, metadata = document.get("spec"), document.get("metadata")
+    text = spec.get("config") if isinstance(spec, dict) else None
+    if not text:
+        report.ignored.append(f"{label} (no spec.config: Multus reads a file of the node)")
+        return
+    try:
+        config = (
+            load_json(text.encode(errors="surrogatepass"), "spec.config") if isinstance(text, str) else None
+        )
+    except DecodeFailure as e:
+        report.refuse(label, e.msg)
+        return
+    if not isinstance(config, dict):
+        report.refuse(label, "spec.config: not a JSON object in a string")
+        return
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = str(metadata.get("name", ""))  # Multus takes it for the network's
+    if told.namespace is None and metadata.get("namespace"):
+        told = replace(told, namespace=str(metadata["namespace"]))
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict) and annotations.get("k8s.v1.cni.cncf.io/resourceName"):
+        config = _with_device(config)
+    if chain.is_floatip(config):
+        report.add(label, [ALONE, *told.plugin({"name": name} | config)])
+    else:
+        _judge_network(report, label, config, name, told)
+
+
+def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Multus makes of a network with a device plugin: each plugin is told the pod's device."""
+    plugins = config.get("plugins")
+    if not isinstance(plugins, list):
+        return dict(config)
+    device = {"deviceID": "of the pod"}
+    told = [
+        each | device if isinstance(each, dict) and not chain.is_floatip(each) else each for each in plugins
+    ]
+    return {**config, "plugins": told}
+
+
+def _judge_network(report: Report, label: str, document: Mapping[str, Any], name: str, told: Told) -> None:
+    """Judge all chains in one configuration: its own, and those that Multus has in ``delegates``."""
+    remarks: list[Remark] = []
+    ours = False
+    for path, each in _chains(document, ()):
+        plugins = each["plugins"]
+        if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
+            ours = True
+            remarks.append(Remark((*path, "plugins"), "not a list of objects"))
+        elif any(map(chain.is_floatip, plugins)):
+            ours = True
+            remarks += _judge_chain(report, label, each, name, told, path)
+        elif any(map(neighbours.misspelt, plugins)):
+            ours = True
+            for index, plugin in enumerate(plugins):
+                remarks += neighbours.name(plugin, (*path, "plugins", index))
+    if ours:
+        report.add(label, remarks)
+        return
+    what = label or (
+        "a conflist" if "plugins" in document else f"a plugin entry of type {document.get('type')}"
+    )
+    report.ignored.append(f"{what} (without floatip)" if label or "plugins" in document else what)
+    report.without_floatip.append(what)
+
+
+def _judge_chain(
+    report: Report, label: str, document: Mapping[str, Any], name: str, told: Told, path: tuple[Step, ...]
+) -> Iterator[Remark]:
+    """Yield the remarks about one chain; enter what is not judged of it, and what it asks for."""
+    read = [each if chain.is_floatip(each) else go_json.plugin(each) for each in document["plugins"]]
+    at = next(index for index, each in enumerate(read) if chain.is_floatip(each))
+    document = {**document, "plugins": read}
+    yield from (replace(one, path=(*path, *one.path)) for one in told.chain(document, name))
+    if path[-2:] == ("delegates", 0):
+        text = "the first delegate is the cluster's own network, where the pod would have no default route"
+        yield Remark(path, f"{text}: floatip is for networks that pods have besides", warning=True)
+    if unknown := list(dict.fromkeys(neighbours.not_judged(document.get("cniVersion"), read, at))):
+        more = [f"{len(unknown) - MOST_COMPLAINTS} more"] if len(unknown) > MOST_COMPLAINTS else []
+        report.not_judged.setdefault(label, []).extend(unknown[:MOST_COMPLAINTS] + more)
+    report.asked += networks.asked(report.file, label, document, path, told.vpc_cidrs)
+
+
+def _chains(document: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
+    """Yield each chain in a configuration with its place; floatip alone as delegate is a chain of one."""
+    if not isinstance(document, dict):
+        return
+    if "plugins" in document:
+        yield path, document
+        plugins = document["plugins"]
+        for index, plugin in enumerate(plugins if isinstance(plugins, list) else ()):
+            yield from _delegates(plugin, (*path, "plugins", index))
+    elif path and chain.is_floatip(document):
+        yield path, {**document, "plugins": [document]}
+    yield from _delegates(document, path)
+
+
+def _delegates(plugin: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
+    delegates = plugin.get("delegates") if isinstance(plugin, dict) else None
+    for index, each in enumerate(delegates if isinstance(delegates, list) else ()):
+        yield from _chains(each, (*path, "delegates", index))
+
+
+def _judge_plugin(report: Report, document: Mapping[str, Any], told: Told) -> None:
+    if document.get("type", "floatip") != "floatip":
+        _judge_network(report, "", document, "", told)
+        return
+    report.add("", told.plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
+
+
+ALONE = Remark((), "floatip needs a plugin before it that makes the interface: write a chain with plugins")
+
+
+def _counted(found: Sequence[tuple[str, Configured]]) -> str:
+    if not found:
+        return "no node configuration"
+    labels = ", ".join(label for label, _ in found if label)
+    return f"{len(found)} node configurations{f' ({labels})' if labels else ''}"
+
+
+def _judge_configmap(report: Report, document: Mapping[str, Any], told: Told) -> None:
+    """Node configurations, and networks where Multus' configuration has some of floatip in it."""
+    found = list(documents.configured(document))
+    _judge_configurations(report, found)
+    with_networks = [
+        (label, each)
+        for label, each in documents.networks(document)
+        if any(
+            isinstance(one["plugins"], list) and any(map(chain.is_floatip, one["plugins"]))
+            for _, one in _chains(each, ())
+        )
+    ]
+    for label, each in with_networks:
+        _judge_network(report, label, each, "", told)
+    if not found and not with_networks:
+        report.ignored.append(label_of(document))
+
+
+def _judge_configurations(report: Report, found: Iterable[tuple[str, Configured]]) -> None:
+    for label, document in found:
+        if isinstance(document, DecodeFailure):
+            report.refuse(label, document.msg)
+        else:
+            report.add(label, _node(document))
+
+
+def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
+    conf, complaints = nodeconf.examine(document)
+    yield from (Remark(one.path, one.text) for one in complaints)
+    paths: dict[str, tuple[Step, ...]] = {name: (key,) for key, name in nodeconf.FIELDS.items()}
+    if not document.get("allowedDestinations"):
+        text = "empty: no pod gets a floating IP"
+        yield Remark(paths["allowed_destinations"], text, warning=True)
+    if not document.get("allowedRouteTables"):
+        yield Remark(paths["allowed_route_tables"], "empty: no route table may be written", warning=True)
+    for index, entry in enumerate(conf.allowed_destinations if not complaints else ()):
+        if entry.cidr.prefixlen == 0:
+            text = f"{entry.cidr} allows every address of the family, also others' ones on-premises"
+            yield Remark((*paths["allowed_destinations"], index, "cidr"), text, warning=True)
+    if not complaints:
+        yield from _shadowed(conf, paths["allowed_destinations"])
+
+
+def _shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:
+    """Warn of entries that keep nobody out, because a wider one lets every namespace in."""
+    open_to_all = [entry for entry in conf.allowed_destinations if not entry.namespaces]
+    for index, entry in enumerate(conf.allowed_destinations):
+        around = next((wide for wide in open_to_all if cidr.within(entry.cidr, wide.cidr)), None)
+        if entry.namespaces and around:
+            text = (
+                f"{entry.cidr} is for {', '.join(entry.namespaces)}, and {around.cidr} around it for every"
+                " namespace: it keeps nobody out; name the namespaces of that entry, too"
+            )
+            yield Remark((*path, index, "namespaces"), text, warning=True)
