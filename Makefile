@@ -6,12 +6,6 @@ ARGS :=
 WORKERS ?= 6
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 
-# The modules that decide and do nothing: no edge, no entry.
-comma := ,
-empty :=
-CORE := $(subst $(empty) $(empty),$(comma),$(patsubst %,cni_floatip/%.py,chain cidr claims decide documents errors ipam \
-	keeping kinds manifests model netconf nodeconf podplan policing request result validate versions))
-
 # cnitool, where lab/bootstrap.sh builds it.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
@@ -76,7 +70,7 @@ manifests: setup ## install/manifests, values.schema.json and the table of value
 
 coverage: setup ## branch coverage of the pure core by its own tests
 	$(PYTEST) -q --cov --cov-report= tests/core tests/config
-	$(PY) -m coverage report --show-missing --include="$(CORE)" $(ARGS)
+	$(PY) -m coverage report --show-missing --include="$$($(PY) -m tests.core.shape)" $(ARGS)
 
 lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.11 on (ARGS=--no-upgrade keeps pins)
 	@install/lock.sh $(ARGS)

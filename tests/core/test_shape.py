@@ -3,107 +3,87 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-import cni_floatip
 from cni_floatip.edges.ec2.service_model import generate
+from tests.core import shape
+from tests.core.shape import ALLOWED, CORE, DOORS, ROOT, breaches, imports, modules, room
 
-ROOT = Path(cni_floatip.__file__).parent
-CORE = {
-    "cidr",
-    "claims",
-    "decide",
-    "documents",
-    "errors",
-    "model",
-    "netconf",
-    "nodeconf",
-    "request",
-    "result",
-}
-CORE |= {"podplan", "schemas", "versions", "wire", "world", "ec2writes", "operations", "keeping"}
-CORE |= {"waiting", "chain", "foreign", "ipam", "kinds", "neighbours", "networks", "policing", "validate"}
-ENTRIES = {"agent", "doctor", "cli", "commands", "direct", "plugin", "client", "installer", "uninstall"}
-EDGES = {"podnet", "vpc", "sdk", "imds", "store"}
-NOUNS = {"claims", "errors", "model"}
-BESIDE = {"vpc": {"sdk"}, "sdk": {"__version__"}}
-OWNERS = {
-    "pyroute2": {"podnet"},
-    "botocore": {"vpc", "sdk", "ec2model"},
-    "boto3": set(),
-    "jsonschema": {"schemas"},
-    "yaml": {"manifests"},
-    "prometheus_client": {"agent"},
-}
+REPOSITORY = ROOT.parent
 
 
-def imports(path: Path) -> set[str]:
-    """Return what a file imports, ours as ``cni_floatip.X``."""
-    found = set()
-    package = ["cni_floatip", *path.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found |= {node.module} | {
-                f"{node.module}.{a.name}" for a in node.names if node.module == "cni_floatip"
-            }
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1]
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {".".join([*base, name]) for name in names}
-    return found
+def test_every_module_has_a_room_and_imports_what_the_room_may():
+    assert breaches() == []
+    assert {room(module) for module in modules()} - {"edges"} == set(ALLOWED), "a room that is not there"
 
 
-@cache
-def modules() -> dict[str, set[str]]:
-    """Return what each module imports, a package's as one."""
-    found: dict[str, set[str]] = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        name = path.relative_to(ROOT).with_suffix("").parts[0]
-        found.setdefault(name, set()).update(imports(path))
-    return found
+@pytest.mark.parametrize(
+    ("file", "text", "breach"),
+    [
+        ("rogue.py", "from .edges import store\n", "rogue is in no room that tests/core/shape.py knows"),
+        ("operations/rogue.py", "from ..edges.ec2 import client\n", "operations.rogue imports edges.ec2"),
+        ("edges/imds.py", "from .store import Store\n", "edges.imds imports edges.store"),
+        ("agent/watch/rogue.py", "from ..keeper import loop\n", "agent.watch.rogue imports agent.keeper"),
+        ("agent/keeper/rogue.py", "from .. import guard\n", "agent.keeper.rogue imports agent"),
+        ("model/rogue.py", "def late():\n    from ..config import netconf\n", "model.rogue imports config"),
+        ("agent/observe/rogue.py", "from ... import plugin\n", "agent.observe.rogue imports plugin"),
+    ],
+)
+def test_a_breach_is_found(tmp_path, file, text, breach):
+    copy = tmp_path / "cni_floatip"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
+    (copy / file).write_text(text)
+    assert breach in breaches(copy)
 
 
-def ours(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("cni_floatip.")}
+def test_the_top_has_few_modules():
+    top = {path.stem for path in ROOT.glob("*.py")}
+    assert top == {"__init__", "cli", "client", "direct", "plugin"}
 
 
-@pytest.mark.parametrize("edge", sorted(EDGES))
-def test_edges_import_only_nouns_and_errors(edge):
-    assert ours(modules()[edge]) - {edge} <= NOUNS | BESIDE.get(edge, set())
+def test_what_is_lower_knows_nothing_of_what_is_higher():
+    order = list(ALLOWED)
+    for own, others in ALLOWED.items():
+        assert all(order.index(other) < order.index(own) for other in others), own
 
 
-@pytest.mark.parametrize("module", sorted(CORE))
-def test_core_imports_no_edge_and_no_entry(module):
-    assert not ours(modules()[module]) & (EDGES | ENTRIES)
+def test_imports_inside_are_relative():
+    absolute = [
+        f"{module}: {node.module}"
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module
+        if module != "client" and node.module.startswith("cni_floatip")
+    ]
+    assert absolute == []
 
 
-def test_every_module_is_one_or_the_other():
-    known = CORE | EDGES | ENTRIES
-    assert known <= modules().keys(), "a module that is not there"
-
-
-@pytest.mark.parametrize("library", sorted(OWNERS))
+@pytest.mark.parametrize("library", sorted(DOORS))
 def test_each_library_has_one_door(library):
-    users = {name for name, found in modules().items() if any(n.split(".")[0] == library for n in found)}
-    assert users <= OWNERS[library]
+    users = {
+        room(module)
+        for module, path in modules().items()
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users == DOORS[library]
 
 
-def test_metrics_are_the_door_inside_the_agent():
-    users = {path.name for path in (ROOT / "agent").glob("*.py") if "prometheus_client" in imports(path)}
-    assert users == {"metrics.py"}
+def test_coverage_and_architecture_take_the_same_list():
+    assert "-m tests.core.shape" in (REPOSITORY / "Makefile").read_text()
+    page = (REPOSITORY / "ARCHITECTURE.md").read_text()
+    assert shape.table() in page, "python -m tests.core.shape table"
+    assert list(CORE) == list(ALLOWED)[: len(CORE)]
 
 
 def told() -> Iterator[tuple[str, ast.Call]]:
     """Every sentence that is told through ``World.log``, with where that is."""
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in modules().values():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("world.log", "self._world.log"):
                 yield f"{path.name}:{node.lineno}: {ast.unparse(node)}", node
@@ -124,9 +104,7 @@ def test_what_is_told_is_an_event_or_a_warning():
 def test_generated_service_models_fit_the_installed_botocore():
     for name, document in generate.documents().items():
         written = json.loads((Path(generate.__file__).parent / name).read_text())
-        assert written == json.loads(json.dumps(document)), (
-            f"{name}: run python -m cni_floatip.edges.ec2.service_model"
-        )
+        assert written == json.loads(json.dumps(document)), f"{name}: run python -m {generate.__package__}"
 
 
 def test_every_operation_that_the_edge_calls_is_in_the_model():
@@ -167,7 +145,16 @@ def test_the_agents_model_does_not_grow_by_the_doctors(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module", ["plugin", "request", "operations", "decide", "netconf", "nodeconf", "store"]
+    "module",
+    [
+        "plugin",
+        "protocol.request",
+        "operations",
+        "rules.destinations",
+        "config.netconf",
+        "config.nodeconf",
+        "edges.store",
+    ],
 )
 def test_import_loads_no_library(module):
     code = f"import sys, cni_floatip.{module}; print(*sys.modules)"

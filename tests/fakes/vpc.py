@@ -1,4 +1,7 @@
-"""EC2's routes in memory: keeps state, prints it, fails as it is told. Methods as in ``cni_floatip.edges.ec2.client``."""
+"""EC2's routes in memory: keeps state, prints it, fails as it is told.
+
+Methods as in ``cni_floatip.edges.ec2.client``.
+"""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def fresh(code):
 
 
 def test_importing_loads_no_library():
-    code = "import sys; import cni_floatip.edges.podnet; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
+    code = "import cni_floatip.edges.podnet, sys; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
     assert fresh(code) == ["set()"]
 
 
