@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCHEMAS = HERE.parent / "cni_floatip" / "schemas"
+SCHEMAS = HERE.parent / "cni_floatip" / "config" / "schemas"
 OF_OTHERS = "Keys of the specification and of runtimes"
 
 HEAD = (

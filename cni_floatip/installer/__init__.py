@@ -19,7 +19,7 @@ from . import files, interpreters
 from .files import NAME, DeadMount
 from .installed import Anothers, Installed, Unsound, look, signature
 from .remove import remove_client
-from .render import first_line, recipe, render
+from .rendering import first_line, recipe, render
 from .smoke_test import try_out
 
 __all__ = [
