@@ -13,8 +13,10 @@ from datetime import datetime
 import botocore.session  # noqa: F401
 import jsonschema  # noqa: F401
 
+from cni_floatip.edges import imds  # noqa: F401
 from cni_floatip.edges.ec2 import client, sessions  # noqa: F401
 from cni_floatip.edges.podnet import rtnetlink
+from cni_floatip.protocol import answer  # noqa: F401
 
 datetime.strptime("", "")  # noqa: DTZ007 (loads what reads a date)
 for subject in rtnetlink._SUBJECTS:

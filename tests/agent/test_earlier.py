@@ -95,7 +95,7 @@ def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
 @pytest.mark.needs("root", "unshare", "/proc/self/ns/time")
 def test_the_clock_counts_the_time_that_the_machine_slept():
     """In a time namespace whose boot is a day longer ago than its monotonic clock says."""
-    program = "import time; from cni_floatip import direct; print(host.clock() - time.monotonic())"
+    program = "import time; from cni_floatip.edges import host; print(host.clock() - time.monotonic())"
     argv = ["unshare", "--time", "--boottime", "86400", sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert float(done.stdout) > 86000

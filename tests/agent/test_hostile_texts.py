@@ -78,6 +78,7 @@ def is_linear(work: Callable[[str], object], unit: str) -> bool:
     return seconds(lambda: work(text)) < 2 * GROWTH * max(NEARLY_NOTHING, seconds(lambda: work(text[:SHORT])))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("unit", UNITS)
 def test_credentials_are_looked_for_in_linear_time(unit: str) -> None:
     assert [end for end in ("", "'", "=") if not is_linear(lambda text: redact(text + end), unit)] == []  # noqa: B023

@@ -395,9 +395,9 @@ def test_an_agent_that_cannot_say(agent):
 @pytest.mark.needs("root")
 def test_who_is_not_root_is_told():
     code = (  # everything is imported while it may be read
-        "import os, sys; from cni_floatip import asking, errors\n"
+        "import os, sys; from cni_floatip.edges import agent_socket; from cni_floatip.model import errors\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
-        "try: asking.status(sys.argv[1])\n"
+        "try: agent_socket.status(sys.argv[1])\n"
         "except errors.IoFailure as e: print(e)"
     )
     with tempfile.TemporaryDirectory(prefix="floatip-test-") as directory:

@@ -96,6 +96,7 @@ for module in pkgutil.walk_packages(sys.modules[package].__path__, package + "."
 """
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("package", "lock"), [("cni_floatip", "requirements.txt"), ("lab", "requirements-lab.txt")]
 )

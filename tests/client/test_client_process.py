@@ -22,6 +22,7 @@ NEWEST = SUPPORTED[-1]
 RESULT = b'{"cniVersion": "1.0.0"}\n'
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("stdin", "version"),
     [

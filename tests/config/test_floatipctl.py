@@ -95,6 +95,7 @@ def test_the_program_looks_at_its_own_command_line() -> None:
 NOWHERE = "/nonexistent/place"
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "line",
     [

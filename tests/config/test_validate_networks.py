@@ -293,6 +293,7 @@ def test_one_network_does_not_stand_in_its_own_way() -> None:
 # -- networks that are made to be expensive
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("what", ["addresses", "routes", "ranges", "delegates", "networks"])
 def test_time_grows_with_the_size_alone(what: str) -> None:
     def text(count: int) -> bytes:

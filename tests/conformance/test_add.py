@@ -45,6 +45,7 @@ def rich(pod: Sandbox, version: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_A01_A02_the_result_is_what_came_in(bench: Bench, version: str) -> None:
     """Text for text, in the order in which it came, when we add nothing to it."""
@@ -57,6 +58,7 @@ def test_A01_A02_the_result_is_what_came_in(bench: Bench, version: str) -> None:
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_A01_A13_routes_are_appended_and_the_rest_stays(bench: Bench, version: str) -> None:
     """Those of the source table only where the version can name a table (1.1.0)."""
@@ -68,6 +70,7 @@ def test_A01_A13_routes_are_appended_and_the_rest_stays(bench: Bench, version: s
     assert found == prev
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", ["0.3.1", "1.0.0", "1.1.0"])
 def test_A13_routes_of_the_main_table_are_in_every_result(bench: Bench, version: str) -> None:
     pod = bench.sandbox(VIP)

@@ -125,6 +125,7 @@ def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says, show
     assert says in caught.value.msg or spoilt.macs()[0] in caught.value.msg
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("text", [b"soon", b"-1", b"<html>", "\u0663".encode()], ids=ascii)
 @pytest.mark.parametrize(
     "path", ["interface-id", "device-number", "network-card", "vpc-id", "subnet-id", "vpc-ipv4-cidr-blocks"]

@@ -184,6 +184,7 @@ def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage], part: tu
     everywhere(stages, part_of(found, part), play)
 
 
+@pytest.mark.thorough(sample="test_an_add_that_is_killed_anywhere_is_cleaned_up[sample]")
 def test_an_add_whose_calls_are_lost_writes_again(stages: list[Stage]) -> None:
     stages[0].reset()
     found = losses(stages[0], "ADD")
@@ -202,6 +203,7 @@ def test_an_add_whose_calls_are_lost_writes_again(stages: list[Stage]) -> None:
     everywhere(stages, found, play)
 
 
+@pytest.mark.thorough(sample="test_a_del_that_is_killed_anywhere_is_finished[sample]")
 def test_a_del_whose_calls_are_lost_deletes_again(stages: list[Stage]) -> None:
     stages[0].reset()
     assert stages[0].attachment.add().code == 0

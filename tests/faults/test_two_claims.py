@@ -163,6 +163,7 @@ def test_late_del_on_the_old_node_harms_nothing(stages: list[Stage]) -> None:
     assert a.routes() == {}
 
 
+@pytest.mark.thorough(sample="test_late_del_on_the_old_node_harms_nothing")
 def test_there_and_back_with_stale_reads_ends_at_the_last_add(stages: list[Stage]) -> None:
     """An ADD that reads "ours" of a route that has moved on must write all the same."""
     a, b = stages

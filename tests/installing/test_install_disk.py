@@ -40,13 +40,14 @@ FIRST = pytest.param(
 @pytest.mark.parametrize("upgrade", [FIRST, pytest.param(True, id="upgrade")])
 def test_a_full_disk_changes_nothing(mounts, bin_dir, large, upgrade):
     """However much room there is: for a file's name, for half the interpreter, for all but the last page."""
-    mounts.mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", bin_dir)
+    whole = (large / "python").stat().st_size // 1024
+    mounts.mount("-t", "tmpfs", "-o", f"size={whole + 1024}k", "tmpfs", bin_dir)
     seen = mounts.outside(bin_dir)
     if upgrade:
         assert install(mounts, bin_dir, number=OLDER).returncode == 0
     before = tree(seen)
     refused, ballast = 0, seen / "ballast"
-    for kib in (0, 4, 40, 100, 112, 120, 132, 148, 164, 180, 400):
+    for kib in (0, 4, 40, *(whole + more for more in (-16, -4, 4, 16, 32, 48, 64, 284))):
         room(seen, kib)
         done = install(mounts, bin_dir, "--bundle", large)
         ballast.unlink()

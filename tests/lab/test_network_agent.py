@@ -100,16 +100,8 @@ def test_the_agent_of_a_killed_lab_is_swept(another):
     assert not agent.alive
 
 
-@pytest.mark.parametrize(
-    "interrupted",
-    [
-        True,
-        pytest.param(
-            False,
-            marks=pytest.mark.thorough(sample="test_the_end_of_a_lab_is_the_end_of_its_agents[True]"),
-        ),
-    ],
-)
+@pytest.mark.thorough(sample="test_the_agent_of_a_killed_lab_is_swept")
+@pytest.mark.parametrize("interrupted", [True, False])
 def test_the_end_of_a_lab_is_the_end_of_its_agents(another, interrupted):
     process, agent = another
     if interrupted:

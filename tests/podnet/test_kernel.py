@@ -195,7 +195,7 @@ def test_the_parent_and_not_its_child_has_the_mac(kernel_pod):
     kernel_pod.ip("link", "set", "net1", "netns", kernel_pod.node, "name", "a-child")
     assert sum(each["address"] == mac for each in ip_json("link", "show", netns=kernel_pod.node)) == 2
     found = in_node(
-        kernel_pod.node, f"from cni_floatip import podnet; print(podnet.link_by_mac({mac!r}).name)"
+        kernel_pod.node, f"from cni_floatip.edges import podnet; print(podnet.link_by_mac({mac!r}).name)"
     )
     assert found == kernel_pod.parent
     ip("link", "del", "a-child", netns=kernel_pod.node)
@@ -209,7 +209,8 @@ def test_no_link_has_the_mac_and_no_link_has_the_index():
 
 SET_UP = """
 import time
-from cni_floatip import errors, podnet
+from cni_floatip.edges import podnet
+from cni_floatip.model import errors
 with podnet.open_pod({path!r}, "net1") as pod:
     link = pod.parent().link
 assert not link.up
@@ -318,10 +319,11 @@ def test_the_kernels_reason_is_passed_on(kernel_pod):
 def test_a_missing_privilege_is_named(kernel_pod):
     code = f"""
 from ipaddress import *
-from cni_floatip import errors, model, podnet
+from cni_floatip.edges import podnet
+from cni_floatip.model import errors, values
 try:
     with podnet.open_pod({kernel_pod.path!r}, "net1") as pod:
-        pod.add(model.PodRule(ip_network("192.168.0.2/32"), 100))
+        pod.add(values.PodRule(ip_network("192.168.0.2/32"), 100))
 except errors.PodNetworkFailure as failure:
     print(failure.msg)
 """

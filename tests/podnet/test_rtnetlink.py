@@ -133,7 +133,7 @@ def test_importing_loads_no_library():
 def test_a_call_loads_the_messages_alone():
     code = """
 import sys
-from cni_floatip import podnet
+from cni_floatip.edges import podnet
 podnet.host_link(1)
 print('pyroute2.netlink' in sys.modules, 'pyroute2.ndb' in sys.modules, 'asyncio' in sys.modules)
 """
@@ -143,7 +143,7 @@ print('pyroute2.netlink' in sys.modules, 'pyroute2.ndb' in sys.modules, 'asyncio
 def test_the_whole_library_is_there_for_others_before_and_after():
     for order in ("podnet.host_link(1); import pyroute2", "import pyroute2; podnet.host_link(1)"):
         code = f"""
-from cni_floatip import podnet
+from cni_floatip.edges import podnet
 {order}
 from pyroute2 import IPRoute
 with IPRoute() as ipr:

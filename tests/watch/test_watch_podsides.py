@@ -246,6 +246,7 @@ def test_without_events_the_keepers_look_finds_it(pod: Pod, node: Node) -> None:
         assert len([line for line in node.place.logged if "found late: no socket" in line]) == 1
 
 
+@pytest.mark.thorough(sample="test_one_that_flushes_for_ever_costs_little_and_delays_nobody")
 def test_more_routes_of_ours_than_anybody_needs_are_not_read(
     pod: Pod, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
