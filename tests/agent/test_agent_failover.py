@@ -260,6 +260,7 @@ def test_the_node_boots_when_the_pod_is_elsewhere(lab: Lab, a: Node, b: Node, ch
 # -- an agent that cannot see --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(sample="test_a_zone_is_lost_and_comes_back")
 def test_an_agent_without_run_netns_releases_nothing_and_is_not_ready(
     lab: Lab, a: Node, chain: dict[str, Any]
 ) -> None:
@@ -281,7 +282,7 @@ def test_an_agent_without_run_netns_releases_nothing_and_is_not_ready(
     assert claim_states(a) == {"held"}
 
 
-@pytest.mark.thorough(sample="test_an_agent_without_run_netns_releases_nothing_and_is_not_ready")
+@pytest.mark.thorough(sample="test_a_zone_is_lost_and_comes_back")
 def test_a_mount_that_does_not_follow_the_host_ends_no_pod(lab: Lab, a: Node, chain: dict[str, Any]) -> None:
     """/run/netns without mount propagation: of a namespace made later only an empty file is to be seen."""
     a.agent.kill()

@@ -67,6 +67,7 @@ def add(lab: Lab, node: Node) -> None:
     node.add(node.pod("web"), lab.conflist(["192.168.0.2/32"]))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("region", [REGION, {}], ids=["with a Region", "without one"])
 def test_irsa(lab, node, token, region):
     irsa = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}

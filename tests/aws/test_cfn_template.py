@@ -56,6 +56,7 @@ def full() -> Stack:
 # -- the file ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(sample="test_sizes")
 def test_clean_under_cfn_lint() -> None:
     """With the informational rules, against today's resource schemas. One finding is ignored, in place."""
     linter = Path(sys.executable).with_name("cfn-lint")

@@ -98,6 +98,7 @@ def test_the_installer_needs_none(node, tmp_path):
     assert (tmp_path / "floatip").stat().st_mode & 0o111
 
 
+@pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
 def test_the_uninstaller_cleans_the_node_with_them(world, node):
     """Afterwards nothing of the product is on the node."""
     rights = manifest("uninstall.yaml").container("uninstall")["securityContext"]["capabilities"]["add"]
@@ -120,7 +121,7 @@ def test_the_uninstaller_cleans_the_node_with_them(world, node):
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
 
 
-@pytest.mark.thorough(sample="test_the_uninstaller_cleans_the_node_with_them")
+@pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
 def test_by_force_the_guard_stays_while_a_pod_is_there(world, node, tmp_path):
     """Else the pod would reach instance metadata from then on, and nobody would put it back."""
     node.install_client()

@@ -774,7 +774,7 @@ def nothing_is_left(scene: Scene) -> Iterator[None]:
     scene.cluster.reset()
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("planted", TROUBLES, ids=[each.name for each in TROUBLES])
 def test_trouble_is_found(scene: Scene, planted: Trouble) -> None:
     kind = KINDS[planted.finding]

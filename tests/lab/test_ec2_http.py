@@ -203,6 +203,7 @@ class TestWorld:
             assert ec2.truth(table)["fd10::/48"].target == "local"
 
 
+@pytest.mark.thorough(sample="tests/lab/test_network_up.py::test_down_leaves_nothing")
 class TestCommand:
     @pytest.fixture
     def start(self):

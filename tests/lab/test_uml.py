@@ -14,7 +14,9 @@ import pytest
 from lab import uml
 
 ROOT = Path(__file__).resolve().parents[2]
-another_boot = pytest.mark.thorough(sample="test_a_command_runs_and_the_machine_stays_as_it_was")
+another_boot = pytest.mark.thorough(
+    sample="tests/uml/test_ipvlan.py::test_scenario[an-address-moves-to-another-zone]"
+)
 
 pytestmark = pytest.mark.needs("root", "linux.uml")
 
@@ -50,6 +52,7 @@ def until(condition, seconds: float = 5.0) -> bool:
     return True
 
 
+@another_boot
 def test_a_command_runs_and_the_machine_stays_as_it_was(tmp_path: Path, private_tmp: Path) -> None:
     script = f"""
         ip link add v0 type veth peer name v1 && ip link add link v0 name i0 type ipvlan mode l2

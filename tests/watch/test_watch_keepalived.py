@@ -206,6 +206,7 @@ def test_one_that_dies_leaves_the_address_and_the_last_that_appeared_wins(
     assert lab.clients["vpc"].ask(VIP) == "app-a1"
 
 
+@pytest.mark.thorough(sample="test_an_address_moved_by_hand_is_answered")
 def test_the_end_of_the_pod_is_the_end_of_its_address(lab: Lab, replicas: tuple[Replica, Replica]) -> None:
     first, second = replicas
     assert first.holds()
