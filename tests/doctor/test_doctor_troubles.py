@@ -557,7 +557,7 @@ def agent_that_sleeps(scene: Scene) -> Iterator[None]:
     scene.node.agent.freeze()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(probe.asking, "status", lambda *_: said)
+            patch.setattr(probe.agent_socket, "status", lambda *_: said)
             yield
     finally:
         scene.node.agent.thaw()
