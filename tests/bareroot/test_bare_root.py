@@ -71,9 +71,7 @@ class TestOnAFreshMachine:
         node = "/run/floatip-lab/current/on-a1 floatipctl doctor"
         ran = root.run(f"{lab} up && {node} && {lab} down", DEMO_SECONDS)
         assert ran.status == 0, ran.text
-        assert re.search(r"^\d+ fine", ran.text, re.MULTILINE), (
-            ran.text
-        )  # problems come first
+        assert re.search(r"^\d+ fine", ran.text, re.MULTILINE), ran.text  # problems come first
 
     @LONG
     def test_every_test_is_collected(self, root: roots.Root):
