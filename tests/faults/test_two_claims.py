@@ -112,8 +112,7 @@ def test_two_claims_of_one_node_in_any_order(stages: list[Stage], nth: int) -> N
     everywhere(stages, cases[::nth], play)
 
 
-@pytest.mark.thorough(sample="test_two_claims_of_one_node_in_any_order[sample]")
-@pytest.mark.parametrize("nth", [1])
+@every("test_handing_over_that_is_interrupted_is_finished", 4)
 def test_handing_over_that_is_interrupted_is_finished(stages: list[Stage], nth: int) -> None:
     """DEL deletes the route and creates it for the other claim: in between there is none."""
     actions = ("DescribeRouteTables", "DeleteRoute", "CreateRoute")
