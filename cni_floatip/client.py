@@ -3,8 +3,8 @@
 ``floatipctl install-client`` writes this file into the runtime's plugin directory. It runs in somebody else's
 cgroup, often with a tenth of a CPU, so it imports what the interpreter holds anyway; ``_socket`` where it
 calls the agent, ``json`` and SHA-256 where it must speak for itself. ``protocol/wire.py`` describes the
-frames.
-The agent may be away, hung, or die at any moment; every call ends in time all the same, and a DEL succeeds.
+frames. The agent may be away, hung, or die at any moment; every call ends in time all the same, and a DEL
+succeeds.
 """
 
 import posix

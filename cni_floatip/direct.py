@@ -28,7 +28,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
 
         return imds.Metadata(deadline, endpoint=endpoint, clock=clock)
 
-    def client(where: str) -> Vpc:
+    def vpc(where: str) -> Vpc:
         from .edges.ec2 import client
 
         where = region or where
@@ -45,7 +45,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
         claims=Store(policy.data_dir, sleep=time.sleep, clock=clock),
         kernel=kernel,
         metadata=metadata,
-        vpc=client,
+        vpc=vpc,
         boot=boot,
         inode=inode,
         clock=clock,

@@ -33,13 +33,13 @@ kubectl -n kube-system exec ds/cni-floatip -c agent -- floatipctl doctor --json
 All checks run side by side and within 20 s. Nothing is changed: EC2 is asked by Describe calls and dry
 runs, which count against the account's request rate (three for each of at most ten tables): ask one node
 after another, as in [install/README.md](../install/README.md#6-install). Errors come first, then warnings,
-each in three lines: what, why it matters, what mends it. What is the same for several tables is said once.
-Where one finding explains others, it alone is shown, and then how many checks wait for it (`13 checks wait
-for EC2 endpoint above`): mend that first, and ask again. The last line counts what is fine and what could
-not be checked; `--all` lists both. `--json` keeps every finding, also those that another explains. The exit
-status is 0 when there is no error (warnings and what could not be checked do not count: `notChecked` of
-`--json` says how much that was), 1 when there is one, 2 when the command line is not understood. Scripts go
-by `id`, which keeps its meaning; texts may change.
+each in three lines: what, why it matters, what mends it. Doctor prints a finding that several tables share
+once. Where one finding explains others, doctor prints only that one, and then how many checks wait for it
+(`13 checks wait for EC2 endpoint above`): mend that first, and ask again. The last line counts what is fine
+and what could not be checked; `--all` lists both. `--json` keeps every finding, also those that another
+explains. The exit status is 0 when there is no error (warnings and what could not be checked do not count:
+`notChecked` of `--json` says how much that was), 1 when there is one, 2 when the command line is not
+understood. Scripts go by `id`, which keeps its meaning; texts may change.
 
 `not checked` is no verdict. `--all` has the reason beside it: a look that failed for another check's finding,
 an action that IAM does not allow (the three in [`install/iam/doctor.json`](../install/iam/doctor.json)

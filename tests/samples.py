@@ -1,4 +1,4 @@
-"""Which cases of a test with many ``make test`` runs; ``make test-all`` runs the others, too."""
+"""Names the cases of a test that ``make test`` runs, where it matters which; else mark it ``one_in``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """EC2 and STS as the doctor asks them: reads, and dry runs of what the agent writes. Nothing is changed.
 
-The requests go through ``vpc``, with service descriptions of the doctor's own (``service_model/doctor``): the
-agent's do not grow by them.
+The requests go through ``edges.ec2``, with service descriptions of the doctor's own
+(``service_model/doctor``): the agent's do not grow by them.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class NotAsClaimed(CniError):
 
 
 class Ec2Fault(Enum):
-    """What an EC2 error means to us; ``vpc`` sorts AWS's codes into these."""
+    """What an EC2 error means to us; ``edges.ec2.client`` sorts AWS's codes into these."""
 
     ROUTE_EXISTS = "the route exists already"
     NO_ROUTE = "there is no such route"

@@ -13,7 +13,7 @@ from ..model.values import MAIN_TABLE, Place
 from ..protocol.request import Request
 from ..protocol.result import PrevResult
 from ..rules import destinations
-from ..rules import pod_routes as podplan
+from ..rules.pod_routes import pod_plan, refuse_cluster_routes
 from .locate import Site, View
 from .world import PodNet, World
 
@@ -50,7 +50,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         lambda: refuse_chosen_addresses(world, request),
         lambda: destinations.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: destinations.refuse_tables(view.tables, view.wants, world.policy),
-        lambda: podplan.refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
+        lambda: refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
         lambda: refuse_host_device(world, site),
         lambda: refuse_interface(world, site, view),
@@ -64,7 +64,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     raise_any(errors)
     _refuse_missing_addresses(world, pod, prev)
     table = _table(asked, world, pod, before)
-    given = podplan.pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
+    given = pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
     routes = [
         ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
         for found in view.tables

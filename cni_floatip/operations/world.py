@@ -47,7 +47,7 @@ class Metadata(Protocol):
 
 
 class Vpc(Protocol):
-    """EC2; see ``vpc``. Every method raises Ec2Error.
+    """EC2; see ``edges.ec2.client``. Every method raises Ec2Error.
 
     ``turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
     before the decision is judged, since a decision grows old while it waits.

@@ -82,7 +82,7 @@ def _read(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
 
 
 def _objects(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the objects in a list; of what is none the plugin complains (``foreign``)."""
+    """Yield the objects in a list; of what is none the plugin complains (``go_json``)."""
     yield from (
         (at, each)
         for at, each in enumerate(value if isinstance(value, list) else ())

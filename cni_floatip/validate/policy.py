@@ -1,7 +1,8 @@
 """Networks held against a node configuration: what an agent with it would refuse, or never follow.
 
-Judged by what the agent itself judges by (``decide``), as far as files can tell. The subnets of the VPC and
-what is in them, tags of route tables, whose they are (``roles``) and source/dest checks are EC2's to say.
+Judged by what the agent itself judges by (``rules.destinations``), as far as files can tell. The subnets of
+the VPC and what is in them, tags of route tables, whose they are (``roles``) and source/dest checks are EC2's
+to say.
 """
 
 from __future__ import annotations

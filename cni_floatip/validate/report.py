@@ -3,7 +3,7 @@
 Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, also inside the
 ``delegates`` of Multus' own configuration, single plugin entries and node configurations, in JSON or YAML,
 several documents to a file. With a node configuration to hold them against, it says of each network what that
-would refuse (``policing``). The networks of one call are held against each other (``networks``).
+would refuse (``policy``). The networks of one call are held against each other (``networks``).
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_names_do_not_steer_the_terminal():
 
 
 def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
-    """Another claim may want the place, or nobody: an error there is told with who wants it."""
+    """Status shows an error of a place beside the claim that still wants it, if there is one."""
     gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
     seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
     found = status.document(status.Facts("1", 1, NOON), [gone], [], seen, served, now=NOON, clock=CLOCK)

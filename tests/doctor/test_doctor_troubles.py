@@ -492,9 +492,11 @@ def tagged(scene: Scene, *enis: str) -> Iterator[None]:
     """Policy wants a tag of the administrator's own, which these ENIs have."""
     tag = {"Key": "team", "Value": "core"}
     scene.ec2.create_tags(Resources=list(enis), Tags=[tag])
-    with scene.policy(allowedInterfaces={"tags": {"team": "core"}}):
-        yield
-    scene.ec2.delete_tags(Resources=list(enis), Tags=[tag])
+    try:
+        with scene.policy(allowedInterfaces={"tags": {"team": "core"}}):
+            yield
+    finally:
+        scene.ec2.delete_tags(Resources=list(enis), Tags=[tag])
 
 
 @trouble("eni-not-allowed")
@@ -705,8 +707,10 @@ def advertise(link: str, lifetime: int) -> None:
 def pod_that_lost_an_address(scene: Scene) -> Iterator[str]:
     """Not a route: the agent would put that back meanwhile."""
     netns.ip(scene.pod.ns, [f"addr del {OWN[1]}/128 dev net1"])
-    yield "net1"
-    netns.ip(scene.pod.ns, [f"addr add {OWN[1]}/128 dev net1 nodad"])
+    try:
+        yield "net1"
+    finally:
+        netns.ip(scene.pod.ns, [f"addr add {OWN[1]}/128 dev net1 nodad"])
 
 
 # -- address ranges -----------------------------------------------------------------------------------------

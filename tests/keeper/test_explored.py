@@ -1,4 +1,4 @@
-"""Every order of events up to a bound, over the decisions as they are shipped (``keeping``, ``decide``).
+"""Every order of events up to a bound, over the decisions as they are shipped (``rules``).
 
 Two nodes, three ENIs, one place. Pods come, end, and have their DEL late; ENIs are detached and attached to
 the other node; policy narrows; a third hand deletes the route or puts a gateway's there; a look may see what

@@ -106,12 +106,12 @@ def test_each_write_is_one_line_when_it_is_made(cluster):
     node = cluster.nodes["a"]
     node.add()
     cluster.pass_time(50)
-    writes: list[tuple[float, str]] = []
+    writes: list[tuple[str, float]] = []
     write = cluster.ec2._write
 
     def noted(verb: str, place: Place, eni: str) -> None:
         write(verb, place, eni)
-        writes.append((cluster.at, f"{verb}d {place.table}"))
+        writes.append((f"{verb}d {place.table}", cluster.at))
 
     cluster.ec2._write = noted
     for number in range(8):
@@ -123,9 +123,10 @@ def test_each_write_is_one_line_when_it_is_made(cluster):
                 del cluster.ec2.tables[table][FLOATING]
         cluster.pass_time(110)
         assert cluster.leads("rtb-3") == "eni-a", number
-    said = [(at(line), f"{line['event']} {line['table']}") for line in node.lines("created", "deleted")]
-    assert [what for _, what in said] == [what for _, what in writes]
-    assert [when for when, _ in said] == pytest.approx([when for when, _ in writes], abs=0.01)
+    said = sorted((f"{line['event']} {line['table']}", at(line)) for line in node.lines("created", "deleted"))
+    writes.sort()  # tables are written side by side
+    assert [what for what, _ in said] == [what for what, _ in writes]
+    assert [when for _, when in said] == pytest.approx([when for _, when in writes], abs=0.01)
     assert len(said) == 8 * 3 + 4 * 3
     assert {line["level"] for line in node.lines("created", "deleted")} == {"info"}
 

@@ -1,4 +1,4 @@
-"""Who may send the next request to EC2: the waiting in line before its token buckets (``buckets``).
+"""Who may send the next request to EC2: the waiting in line before its token buckets (``ratelimit``).
 
 ADDs go first. Their turns go round the namespaces that wait, so that one that wants hundreds of routes keeps
 no other waiting. Within a namespace the one comes first that has wanted its route longest: the runtime

@@ -1,8 +1,8 @@
 """The keeper: when it looks, what else it sees to, and how it survives not being able to look.
 
-The rules are in ``keeping``, their doing in ``mending``. A look is one DescribeRouteTables per account and
-VPC whatever the number of claims, at most one a second, and none while there is nothing to look after. When
-AWS does not answer, looks become rarer and nothing is forgotten: all that is to be done is on disk.
+The rules are in ``rules.reconcile``, their doing in ``repair``. A look is one DescribeRouteTables per account
+and VPC whatever the number of claims, at most one a second, and none while there is nothing to look after.
+When AWS does not answer, looks become rarer and nothing is forgotten: all that is to be done is on disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
 FAILED_SECONDS = 2.0
 """When it looks again after a look that failed; then after half the time that looks have failed for, up to
-the ordinary gap: a node that holds a route must not be blind for long (``keeping``)."""
+the ordinary gap: a node that holds a route must not be blind for long (``rules.reconcile``)."""
 LONGEST_STRETCH = 8.0
 """How much rarer looks become while EC2 throttles them, on a node that holds no route."""
 EVIDENCE_SECONDS = 60.0

@@ -1,7 +1,8 @@
 """One look of the keeper: read every route table that a claim of this node is in, judge, and mend.
 
-``keeping`` says what is right; this is where it is done. Nothing here is decided by what the look showed
-alone: each write comes after the same judgement, made again with the place locked and its table read anew.
+``rules.reconcile`` says what is right; this is where it is done. Nothing here is decided by what the look
+showed alone: each write comes after the same judgement, made again with the place locked and its table read
+anew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which addresses of this node's pods are not served, route by route, and since when the log says so.
 
-``keeping`` judges what a look shows. Here is what is known from all looks: status, metrics and STATUS answer
-from it, and the log gets one line when an outage begins, changes or ends. Only the keeper changes it.
+``rules.reconcile`` judges what a look shows. Here is what is known from all looks: status, metrics and STATUS
+answer from it, and the log gets one line when an outage begins, changes or ends. Only the keeper changes it.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Outages:
         )
 
     def _tell(self, key: Key, stake: Stake, seen: Sighting, known: Known | None, found: Known) -> None:
-        """Say an outage when it begins or becomes another. That of a whole claim is said by ``mending``."""
+        """Say an outage when it begins or becomes another. ``keeper.repair`` says that of a whole claim."""
         if known and (known.outage, known.report) == (found.outage, found.report):
             return
         new = known is None or known.outage is not found.outage

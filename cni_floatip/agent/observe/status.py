@@ -85,7 +85,8 @@ def document(
     sightings are dated by ``clock``, which does not jump when the date is set.
     """
     offset = now - clock
-    addresses = served(claims, outage)
+    addresses = {claim.attachment: addresses_of(claim, outage) for claim in claims}
+    unserved = {who: [each for each in found if each.outages] for who, found in addresses.items()}
     return {
         "version": VERSION,
         "time": _date(now),
@@ -99,13 +100,13 @@ def document(
             "problems": list(facts.problems),
             "warnings": list(facts.warnings),
             "spooled": facts.spooled,
-            "addresses": len(addresses),
-            "unserved": sum(bool(address.outages) for address in addresses),
+            "addresses": sum(map(len, addresses.values())),
+            "unserved": sum(map(len, unserved.values())),
         },
         "claims": [
             _claim(claim, sightings, outage, lost.get(claim.attachment), offset)
             | {
-                "unserved": [_unserved(each) for each in addresses if each.claim is claim and each.outages],
+                "unserved": [_unserved(each) for each in unserved[claim.attachment]],
                 "spooled": files_of(claim, facts.waiting),
             }
             for claim in claims

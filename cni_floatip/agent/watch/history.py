@@ -5,7 +5,7 @@ nothing that works elsewhere is taken.
 
 What was noted is on disk when ``note`` returns, not some time later: an agent that is killed in between would
 take an old appearance for a new one, and the address from whoever has it since. So nothing is put off, but
-those who note at once share one write; and interfaces may change only so often (``watched.Allowance``).
+those who note at once share one write; and interfaces may change only so often (``interface.Allowance``).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Watched:
     """An attachment that is followed.
 
     ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
-    ``watchAddresses``; ``dealt`` is as in ``addresses.Asked``; ``who`` is the pod to EC2's waiting line.
+    ``watchAddresses``; ``dealt`` is as in ``sync_addresses.Asked``; ``who`` is the pod to EC2's waiting line.
     """
 
     attachment: Attachment

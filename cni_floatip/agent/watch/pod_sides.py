@@ -209,7 +209,7 @@ class PodSides:
             log(f"put back into the pod: {'; '.join(_shown(kept.repaired))}", event="pod repaired")
         if side.lost and (before is None or before.what != side.lost.what):
             log(f"the pod is not as ADD left it: {'; '.join(side.lost.what)}", "warning", event="pod lost")
-        elif before and not side.lost and not kept.over:
+        elif before and not kept.lost and not kept.over:
             log("the pod is again as ADD left it", event="pod whole")
 
 

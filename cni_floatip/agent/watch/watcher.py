@@ -1,7 +1,7 @@
 """The watch: hears from each pod's own kernel of addresses that move, and of what is lost of what we gave it.
 
 The addresses are followed of pods that move them by themselves; what is lost is put back in every live pod
-(``podsides``). One socket per namespace and one thread for all of them; what an event means is looked up and
+(``pod_sides``). One socket per namespace and one thread for all of them; what an event means is looked up and
 done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its namespace
 alive, and the address in it: it is closed within a second of the path's unlinking, and when claim or
 interface end.

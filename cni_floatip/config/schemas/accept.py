@@ -1,7 +1,7 @@
 """Does a document have the shape that a JSON schema describes? Yes or no, quickly.
 
 Knows the keywords that our two schemas use and no others; what it answers is what jsonschema answers
-(``tests/config/test_accept.py`` compares the two).
+(``tests/config/test_schemas.py`` compares the two).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The edge to EC2: route tables, subnets, network interfaces; one attempt per call, errors sorted by table.
 
-The only module that speaks to EC2, with the clients that ``sdk`` makes. The SDK retries nothing here: a
+The only module that speaks to EC2, with the clients that ``sessions`` makes. The SDK retries nothing here: a
 mutating request that is sent twice is decided twice (DESIGN 6), so repeating is the caller's business.
 """
 
@@ -185,7 +185,7 @@ class Vpc:
     def pages(
         self, operation: str, key: str, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> Iterator[Mapping[str, Any]]:
-        """Yield what a Describe lists under ``key``, in the SDK's own shape; for us and for ``audit``."""
+        """Yield what a Describe lists under ``key``, in the SDK's own shape; for us and for the doctor."""
         named = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
         parameters: dict[str, Any] = {"Filters": named, "MaxResults": 100}
         while True:
@@ -205,7 +205,7 @@ class Vpc:
         *,
         as_it_is: bool = False,
     ) -> Mapping[str, Any]:
-        """Return the answer to one request, in the SDK's own shape; for us and for ``audit``."""
+        """Return the answer to one request, in the SDK's own shape; for us and for the doctor."""
         action = _action(operation)
         client: Any = None
 

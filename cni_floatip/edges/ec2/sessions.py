@@ -1,7 +1,8 @@
 """botocore as we use it: a cut-down service model, one attempt, short waits, credentials that stay fresh.
 
-Beside ``vpc`` the only module that imports botocore: ``vpc`` knows what to ask EC2, this one in whose name.
-boto3 itself is not imported: it would add a third to the start-up time, and every name used is botocore's.
+Beside ``client`` the only module that imports botocore: ``client`` knows what to ask EC2, this one in whose
+name. boto3 itself is not imported: it would add a third to the start-up time, and every name used is
+botocore's.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ DOCTOR = (
 
 def documents() -> dict[str, Any]:
     """Return path below this package -> document, from the installed botocore."""
-    from botocore.loaders import Loader  # the one place beside ``vpc`` that looks into botocore
+    from botocore.loaders import Loader  # the one place beside ``client`` that looks into botocore
 
     loader = Loader()
     found: dict[str, Any] = {"endpoints.json": _endpoints(loader.load_data("endpoints"))}
