@@ -105,9 +105,10 @@ def require(*needs: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _choose_examples("sample" if "not thorough" in config.option.markexpr else "thorough")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A job in the background has Ctrl-C ignored, and so would every process that a test sends it to.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A job in the background has both ignored, and so would every process that a test sends them to.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     config.addinivalue_line(
         "markers", "needs(*what): what the machine must have: root, a program, <name>-plugin"
     )
