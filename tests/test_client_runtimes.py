@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.node import Node
 from lab.world import Lab
 from tests.conftest import require
 from tests.runtimes.cnitool import Cnitool, VerbFailed
 from tests.runtimes.containerd import Containerd, RunFailed
-from tests.runtimes.on_lab import NOWHERE, as_new, claims, only, plugin_directory, targets
+from tests.runtimes.on_lab import NOWHERE, as_new, claims, only, plugin_directory, report_of, targets
+from tests.support.waiting import until
 
 VIP = "192.168.0.2"
 ROUTE = f"{VIP}/32"
@@ -32,13 +31,6 @@ def shared() -> Iterator[Lab]:
 def lab(shared: Lab) -> Iterator[Lab]:
     with as_new(shared):
         yield shared
-
-
-def eventually(so: Callable[[], bool], node: Node, within: float = 20) -> None:
-    until = time.monotonic() + within
-    while not so():
-        assert time.monotonic() < until, f"{node}: {claims(node)}\n{node.agent}"
-        time.sleep(0.1)
 
 
 @pytest.mark.needs("cnitool")
@@ -64,13 +56,13 @@ def test_a_pod_moves_under_cnitool(lab: Lab, tmp_path: Path) -> None:
     on["a1"].delete(net, old.netns)
     on["a1"].delete(net, old.netns)
     on["a1"].gc(net)
-    eventually(lambda: claims(here) == ["gone"], here)
+    until(lambda: claims(here) == ["gone"], report_of(here))
     assert targets(lab, ROUTE) == only(there)
     assert client.ask(VIP) == "new"
 
     there.remove_pod(new)
     on["b1"].delete(net, new.netns)
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, there)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(there))
 
     there.agent.kill()
     with pytest.raises(VerbFailed, match="agent"):
@@ -86,14 +78,14 @@ def test_a_container_lives_and_ends_under_containerd(lab: Lab, tmp_path: Path) -
         runtime.network(lab.conflist([ROUTE], version="1.0.0"))
         process = runtime.foreground("web", "sleep", "600")
         try:
-            eventually(lambda: runtime.is_running("web") or process.poll() is not None, node, 60)
+            until(lambda: runtime.is_running("web") or process.poll() is not None, report_of(node))
             assert targets(lab, ROUTE) == only(node)
             assert lab.clients["vpc"].ping(VIP) == 3
             runtime.kill("web")
             process.communicate(timeout=60)
         finally:
             process.kill()
-        eventually(lambda: targets(lab, ROUTE) == NOWHERE, node)
+        until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(node))
 
         runtime.network(lab.conflist(["172.31.0.9/32"], version="1.0.0"))
         with pytest.raises(RunFailed, match=r"172\.31\.0\.9/32"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from lab.node import Node
 from lab.world import Lab
 from tests.runtimes.containerd import Containerd, RunFailed
 from tests.runtimes.on_lab import NOWHERE, as_new, claims, only, plugin_directory, targets
+from tests.support.waiting import until
 
 VIP = "192.168.0.2"
 ROUTE = f"{VIP}/32"
@@ -121,12 +121,14 @@ class foreground:  # noqa: N801 - reads as a statement
 
     def __enter__(self) -> None:
         self._process = self._runtime.foreground(self._name, "sleep", "600")
-        deadline = time.monotonic() + 60
-        while not self._runtime.is_running(self._name):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._process.kill()
-                raise RunFailed(self._process.communicate()[0])
-            time.sleep(0.05)
+        process = self._process
+        try:
+            until(lambda: self._runtime.is_running(self._name) or process.poll() is not None)
+        except AssertionError:
+            process.kill()
+            raise
+        if process.poll() is not None:
+            raise RunFailed(process.communicate()[0])
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None

@@ -18,7 +18,8 @@ from lab.node import Node
 from lab.world import Lab
 from tests.agent.dialogue import Dialogue, ask, call
 from tests.conftest import require
-from tests.faults.scene import Attachment, Place, Scene, ours_in, wait
+from tests.faults.scene import Attachment, Place, Scene, ours_in
+from tests.support.waiting import until
 
 ADDRESS = "192.168.0.2/32"
 
@@ -92,7 +93,7 @@ def bench(lab: Lab) -> Iterator[Bench]:
     yield found
     lab.ec2.faults.clear()
     found.call("DEL", netns="")
-    wait(lambda: not found.routes(), 30)
+    until(lambda: not found.routes())
     found.node.remove_pod(found.pod)
 
 
@@ -107,7 +108,7 @@ def test_add_check_and_del(bench: Bench) -> None:
     assert bench.state() == "releasing"
     assert bench.routes(), "while the pod moves, the next owner replaces the route"
     assert ours_in(bench.pod) == []
-    wait(lambda: bench.state() == "gone", 30)
+    until(lambda: bench.state() == "gone")
     assert bench.routes() == {}
 
 
@@ -125,9 +126,9 @@ def test_check_rests_on_nothing_that_is_remembered(bench: Bench) -> None:
 def test_a_client_that_goes_away_cancels_its_add(bench: Bench) -> None:
     bench.lab.ec2.faults.hold("DescribeRouteTables")
     with bench.begin("ADD"):
-        wait(lambda: bench.lab.ec2.faults.held)
+        until(lambda: bench.lab.ec2.faults.held)
     bench.lab.ec2.faults.clear()
-    wait(lambda: '"outcome": "cancelled"' in bench.node.agent.log)
+    until(lambda: '"outcome": "cancelled"' in bench.node.agent.log)
     assert bench.state() in ("", "releasing", "gone")
     assert bench.routes() == {}
     assert ours_in(bench.pod) == []
@@ -137,7 +138,7 @@ def test_del_overtakes_an_add_of_the_same_attachment(bench: Bench) -> None:
     faults = bench.lab.ec2.faults
     faults.hold("CreateRoute")
     with bench.begin("ADD") as adding:
-        wait(lambda: faults.held)
+        until(lambda: faults.held)
         assert bench.call("DEL")[0] == 0
         assert faults.held, "it did not wait for the ADD"
         faults.clear()
@@ -145,7 +146,7 @@ def test_del_overtakes_an_add_of_the_same_attachment(bench: Bench) -> None:
     assert heard.status == 1
     assert json.loads(heard.stdout)["code"] == 11
     assert "deleted" in json.loads(heard.stdout)["msg"]
-    wait(lambda: not bench.routes() and bench.state() in ("", "gone"), 30)
+    until(lambda: not bench.routes() and bench.state() in ("", "gone"))
     assert ours_in(bench.pod) == []
 
 
@@ -153,7 +154,7 @@ def test_calls_for_other_attachments_do_not_wait(bench: Bench) -> None:
     faults = bench.lab.ec2.faults
     faults.hold("CreateRoute")
     with bench.begin("ADD") as adding:
-        wait(lambda: faults.held)
+        until(lambda: faults.held)
         other = {**bench.environment("DEL"), "CNI_CONTAINERID": "another", "CNI_NETNS": ""}
         assert ask(bench.node.agent.socket, other, b'{"cniVersion": "1.0.0", "name": "n"}').status == 0
         assert faults.held, "it did not wait for the ADD"
@@ -312,10 +313,10 @@ def test_nothing_of_all_this_is_left_in_the_agent(bench: Bench) -> None:
 
     assert bench.call("ADD")[0] == 0
     assert bench.call("DEL")[0] == 0
-    wait(lambda: bench.state() == "gone", 30)
+    until(lambda: bench.state() == "gone")
     before = held()
     for _ in range(20):
         with bench.begin("CHECK"):
             pass
         assert bench.call("ADD", netns=bench.node.netns)[0] == 8
-    wait(lambda: held()[0] <= before[0] + 2 and held()[1] <= before[1] + 1)
+    until(lambda: held()[0] <= before[0] + 2 and held()[1] <= before[1] + 1)

@@ -20,7 +20,8 @@ from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 from tests.conftest import require
-from tests.runtimes.on_lab import NOWHERE, as_new, only, targets
+from tests.runtimes.on_lab import NOWHERE, as_new, only, report_of, targets
+from tests.support.waiting import throughout, until
 
 pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin")
 
@@ -69,15 +70,6 @@ def added(node: Node, chain: dict[str, Any], name: str = "") -> Pod:
     return pod
 
 
-def eventually(so: Callable[[], bool], *nodes: Node, within: float = 60) -> None:
-    """Wait until something is so; what the agents said is part of the failure."""
-    until = time.monotonic() + within
-    while not so():
-        told = "\n".join(f"-- {node}: {sorted(claim_states(node))}\n{node.agent}" for node in nodes)
-        assert time.monotonic() < until, f"not within {within} s\n{told}"
-        time.sleep(0.05)
-
-
 def let_go(node: Node) -> Callable[[], bool]:
     """Say whether the node wants no route any more, and has none to take back."""
     return lambda: claim_states(node) <= {"gone"}
@@ -85,10 +77,7 @@ def let_go(node: Node) -> Callable[[], bool]:
 
 def stays(lab: Lab, expected: set[str | None], seconds: float) -> None:
     """Fail if any table ever leads elsewhere meanwhile."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        assert targets(lab, ROUTE) == expected
-        time.sleep(0.02)
+    throughout(lambda: targets(lab, ROUTE) == expected, seconds)
 
 
 def writes(lab: Lab, *actions: str) -> list[str]:
@@ -112,9 +101,9 @@ def test_a_zone_is_lost_and_comes_back(lab: Lab, a: Node, b: Node, chain: dict[s
 
     lab.azs["a"].recover()
     lab.ec2.journal.clear()
-    eventually(lambda: claim_states(a) == {"superseded"}, a)
+    until(lambda: claim_states(a) == {"superseded"}, report_of(a))
     a.delete(old, chain)
-    eventually(let_go(a), a)
+    until(let_go(a), report_of(a))
     assert writes(lab) == []
     assert targets(lab, ROUTE) == only(b)
     assert lab.clients["vpc"].ask(VIP) == "web-b1"
@@ -130,7 +119,7 @@ def test_a_pod_is_rescheduled_and_its_route_is_never_absent(
     assert targets(lab, ROUTE) == only(a)
     added(b, chain)
     stays(lab, only(b), GRACE + 1)
-    eventually(let_go(a), a)
+    until(let_go(a), report_of(a))
     assert writes(lab) == ["b1 ReplaceRoute ok"] * len(lab.tables)
 
 
@@ -143,13 +132,13 @@ def test_a_del_while_the_zone_is_lost_is_done_when_it_is_back(
     began = time.monotonic()
     a.delete(old, chain)
     assert time.monotonic() - began < 10
-    time.sleep(GRACE + 1)
-    assert claim_states(a) == {"releasing"}
+    until(lambda: claim_states(a) == {"releasing"})
+    throughout(lambda: claim_states(a) == {"releasing"}, GRACE + 1)
     assert targets(lab, ROUTE) == only(a)
 
     lab.azs["a"].recover()
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
-    eventually(let_go(a), a)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(a))
+    until(let_go(a), report_of(a))
     added(b, chain)
     stays(lab, only(b), 2)
 
@@ -168,7 +157,7 @@ def test_there_and_back_while_reads_are_stale(lab: Lab, a: Node, b: Node, chain:
     stays(lab, only(a), 2 * GRACE + 2 * RECONCILE)
     assert writes(lab) == []
     assert lab.clients["vpc"].ask(VIP) == "third"
-    eventually(let_go(b), b)
+    until(let_go(b), report_of(b))
 
 
 # -- an agent ends and starts -------------------------------------------------------------------------------
@@ -189,7 +178,7 @@ def test_the_agent_is_restarted_while_its_pod_lives(
     assert writes(lab) == []
 
     a.delete(pod, chain)
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(a))
 
 
 @pytest.mark.thorough(sample="test_the_agent_is_restarted_while_its_pod_lives[TERM]")
@@ -199,8 +188,8 @@ def test_the_agent_dies_in_the_grace(lab: Lab, a: Node, chain: dict[str, Any]) -
     a.agent.kill()
     assert targets(lab, ROUTE) == only(a)
     a.start_agent()
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
-    eventually(let_go(a), a)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(a))
+    until(let_go(a), report_of(a))
 
 
 def test_the_pod_has_moved_while_the_agent_was_away(
@@ -213,7 +202,7 @@ def test_the_pod_has_moved_while_the_agent_was_away(
     assert list(a.agent.spool.glob("*.del"))
     lab.ec2.journal.clear()
     a.start_agent()
-    eventually(let_go(a), a)
+    until(let_go(a), report_of(a))
     assert list(a.agent.spool.glob("*.del")) == []
     assert writes(lab) == []
     assert targets(lab, ROUTE) == only(b)
@@ -225,7 +214,7 @@ def test_the_agent_dies_while_an_add_waits_for_ec2(lab: Lab, a: Node, chain: dic
     lab.ec2.faults.hold("CreateRoute")
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(a.add, pod, chain)
-        eventually(lambda: lab.ec2.faults.held > 0 and claim_states(a) == {"claiming"}, a)
+        until(lambda: lab.ec2.faults.held > 0 and claim_states(a) == {"claiming"}, report_of(a))
         a.agent.kill()
         lab.ec2.faults.clear()
         a.start_agent()
@@ -241,8 +230,8 @@ def test_the_node_loses_power_and_boots(lab: Lab, a: Node, chain: dict[str, Any]
     a.crash()
     assert targets(lab, ROUTE) == only(a)
     a.boot()
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, a)
-    eventually(let_go(a), a)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(a))
+    until(let_go(a), report_of(a))
 
 
 @pytest.mark.thorough(sample="test_the_node_loses_power_and_boots")
@@ -252,7 +241,7 @@ def test_the_node_boots_when_the_pod_is_elsewhere(lab: Lab, a: Node, b: Node, ch
     added(b, chain)
     lab.ec2.journal.clear()
     a.boot()
-    eventually(let_go(a), a)
+    until(let_go(a), report_of(a))
     assert writes(lab) == []
     assert targets(lab, ROUTE) == only(b)
 
@@ -299,7 +288,7 @@ def test_a_pod_that_is_gone_without_a_del_is_noticed(lab: Lab, a: Node, chain: d
     added(a, other, "stays")
     pod = added(a, chain)
     netns.remove([pod.ns])
-    eventually(lambda: targets(lab, ROUTE) == NOWHERE, a, within=90)
+    until(lambda: targets(lab, ROUTE) == NOWHERE, report_of(a), seconds=90)
     assert targets(lab, "192.168.0.3/32") == only(a, "ens7")
 
 
@@ -311,7 +300,7 @@ def test_del_ends_an_add_that_is_throttled(lab: Lab, a: Node, chain: dict[str, A
     lab.ec2.faults.error("CreateRoute", "RequestLimitExceeded", "Request limit exceeded.", times=None)
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(a.add, pod, chain)
-        eventually(lambda: len(lab.ec2.journal.of(action="CreateRoute")) > 2, a)
+        until(lambda: len(lab.ec2.journal.of(action="CreateRoute")) > 2, report_of(a))
         began = time.monotonic()
         a.runtime.delete(pod, {**chain, "plugins": chain["plugins"][1:]}, "net1")
         assert time.monotonic() - began < 10
@@ -319,7 +308,7 @@ def test_del_ends_an_add_that_is_throttled(lab: Lab, a: Node, chain: dict[str, A
             adding.result(timeout=60)
     assert refused.value.code == 11
     lab.ec2.faults.clear()
-    eventually(let_go(a), a)
+    until(let_go(a), report_of(a))
     assert targets(lab, ROUTE) == NOWHERE
 
 
@@ -353,5 +342,5 @@ def test_one_table_at_its_quota_in_a_rolling_update(
     with pytest.raises(PluginError, match="RouteLimitExceeded") as refused:
         added(b, another, "another")
     assert (refused.value.code, table in str(refused.value)) == (100, True)
-    eventually(lambda: targets(lab, "192.168.0.3/32") == NOWHERE, b)
+    until(lambda: targets(lab, "192.168.0.3/32") == NOWHERE, report_of(b))
     assert targets(lab, ROUTE) == only(b)

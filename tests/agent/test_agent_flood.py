@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from bench.scene import ENI, Pod, Scene
 from cni_floatip.agent.ec2.shared import CONNECTIONS
 from cni_floatip.agent.worker_pool import MOST
 from tests.conftest import require
+from tests.support.waiting import until
 
 SECONDS = 12
 """What each ADD may take. EC2's rate gives only some of them their turn in it."""
@@ -28,13 +28,6 @@ def scene() -> Iterator[Scene]:
     require("root", "ip")
     with Scene(tables=1) as found:
         yield found
-
-
-def wait(condition: Callable[[], object], seconds: float = 15) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.1)
 
 
 def descriptors(scene: Scene) -> int:
@@ -65,7 +58,7 @@ def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(scene: Scene, flood: i
     rate = RATES[flood]
     scene.add(scene.make_pods(1)[0])
     pods = scene.make_pods(flood)
-    wait(lambda: scene.working() == 0)
+    until(lambda: scene.working() == 0)
     before, threads = descriptors(scene), scene.threads()
     scene.routes_elsewhere(pods)
     scene.order(buckets=dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), rate), latency=0.03)
@@ -82,10 +75,10 @@ def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(scene: Scene, flood: i
     assert any("the request rate is used up" in each for each in told), told
     assert scene.agent.poll() is None
     scene.order(buckets={}, latency=0.0)
-    wait(lambda: scene.working() == 0)
-    wait(lambda: scene.threads() <= threads + MOST)
+    until(lambda: scene.working() == 0)
+    until(lambda: scene.threads() <= threads + MOST)
     listening = len(held)  # in each pod's namespace, for what it loses
-    wait(lambda: descriptors(scene) <= before + CONNECTIONS + listening)  # idle ones stay, for the next pod
+    until(lambda: descriptors(scene) <= before + CONNECTIONS + listening)  # idle ones stay, for the next pod
 
 
 def test_the_agent_works_on_as_before(scene: Scene) -> None:

@@ -33,7 +33,8 @@ from lab.node import Node
 from lab.world import Lab
 from tests.agent.dialogue import Dialogue, ask, call
 from tests.conftest import require
-from tests.faults.scene import Attachment, Place, Scene, ours_in, wait
+from tests.faults.scene import Attachment, Place, Scene, ours_in
+from tests.support.waiting import throughout, until
 
 FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
 NUMBERS = iter(range(10, 200))
@@ -118,7 +119,7 @@ def spool(node: Node, pod: Attachment) -> Path:
 
 def test_it_says_when_it_is_ready(node: Node) -> None:
     node.start_agent()
-    wait(lambda: any(line["msg"] == "ready" for line in node.agent.said()))
+    until(lambda: any(line["msg"] == "ready" for line in node.agent.said()))
     node.agent.wait_ready()
     assert (
         ask(
@@ -175,9 +176,9 @@ def test_an_agent_follows_one_that_is_ending(node: Node, lab: Lab) -> None:
     lock = node.data_dir / "lock"
     before = lock.stat().st_ctime_ns
     second.start()
-    wait(lambda: lock.stat().st_ctime_ns > before)  # who tries for the lock sets its mode
+    until(lambda: lock.stat().st_ctime_ns > before)  # who tries for the lock sets its mode
     node.agent.kill()
-    wait(node.agent.accepts)
+    until(node.agent.accepts)
     document = json.loads(ask(node.agent.socket, {"FIP_COMMAND": "status"}).stdout)
     os.kill(document["agent"]["pid"], signal.SIGTERM)
     second.join(120)
@@ -242,14 +243,16 @@ def test_an_add_that_died_with_the_agent_is_taken_back(node: Node, pod: Attachme
     node.start_agent()
     lab.ec2.faults.latency(1.5, "CreateRoute")
     with begin(node, pod, "ADD"):
-        wait(lambda: pod.container in claims(node))
+        until(lambda: pod.container in claims(node))
         node.agent.kill()
     lab.ec2.faults.clear()
     assert claims(node)[pod.container].state is State.CLAIMING
     node.start_agent()
     assert claims(node)[pod.container].state in (State.RELEASING, State.GONE)
     scene = Scene(lab)
-    wait(lambda: claims(node)[pod.container].state is State.GONE and not scene.routes(pod.address), 30)
+    until(
+        lambda: claims(node)[pod.container].state is State.GONE and not scene.routes(pod.address), seconds=30
+    )
 
 
 def test_a_restart_leaves_a_running_pod_alone(node: Node, pod: Attachment, lab: Lab) -> None:
@@ -280,7 +283,7 @@ def test_a_del_spooled_while_it_runs_is_done_and_goes_before_an_add(node: Node, 
     node.start_agent()
     add(node, pod)
     path = spool(node, pod)
-    wait(lambda: not path.exists())
+    until(lambda: not path.exists())
     assert claims(node)[pod.container].state is State.RELEASING
     add(node, pod)
     path = spool(node, pod)
@@ -307,13 +310,13 @@ def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
     lab.ec2.faults.hold("DescribeRouteTables")
     before = endings(node)
     with begin(node, pod, "ADD") as adding:
-        wait(lambda: lab.ec2.faults.held)
+        until(lambda: lab.ec2.faults.held)
         os.kill(node.agent.pid, signal.SIGTERM)
-        wait(lambda: endings(node) > before)
+        until(lambda: endings(node) > before)
         lab.ec2.faults.clear()
         heard = adding.answer()
     assert heard.status == 0, heard.stdout
-    wait(lambda: not node.agent.is_running, 28)
+    until(lambda: not node.agent.is_running, seconds=28)
     assert list(node.agent.said())[-1]["msg"] == "ended"
     assert scene.routes(pod.address) == {"a": "a1 eth1", "client": "a1 eth1"}
     assert scene.routes(other.address) == {}
@@ -327,9 +330,9 @@ def test_a_second_sigterm_ends_it_sooner(node: Node, pod: Attachment, lab: Lab) 
     lab.ec2.faults.hold("DescribeRouteTables")
     before = endings(node)
     with begin(node, pod, "ADD") as adding:
-        wait(lambda: lab.ec2.faults.held)
+        until(lambda: lab.ec2.faults.held)
         os.kill(node.agent.pid, signal.SIGINT)
-        wait(lambda: endings(node) > before)
+        until(lambda: endings(node) > before)
         assert node.agent.stop(60) == 0
         assert lab.ec2.faults.held, "it waited for no answer"
         heard = adding.answer()
@@ -344,8 +347,7 @@ def test_what_cannot_be_released_as_it_ends_stays_on_disk(node: Node, pod: Attac
         done = call(node.agent.socket, "DEL", pod.config(), netns=pod.pod.netns, container=pod.container)
         assert done == (0, {})
         os.kill(node.agent.pid, signal.SIGTERM)
-        time.sleep(1)
-        assert node.agent.is_running, "it tries as long as it may"
+        throughout(lambda: node.agent.is_running, 1)  # it tries as long as it may
         assert node.agent.stop(10) == 0
     finally:
         lab.ec2.faults.heal(node.name)
@@ -410,7 +412,7 @@ def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_agent_is_not_ready_while_a_failed_thread_rests() -> None:
     life = Life(Log({}, Lines("info", "json", Written())))
     thread = life.start("keeper", dies)
-    wait(lambda: bool(life.problem()))
+    until(lambda: bool(life.problem()))
     assert life.problem() == "thread keeper has failed: OSError: out of luck"
     life.ending.set()
     thread.join(10)

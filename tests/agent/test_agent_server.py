@@ -9,7 +9,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cni_floatip.agent.server.server import Server
 from cni_floatip.model.errors import IoFailure
 from cni_floatip.protocol import wire
 from tests.agent.dialogue import Dialogue, ask
+from tests.support.waiting import until
 
 ADD = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1"}
 DEL = {**ADD, "CNI_COMMAND": "DEL"}
@@ -82,13 +83,6 @@ def running(tmp_path: Path) -> Iterator[Running]:
     found.end()
 
 
-def wait(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
-
-
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -121,7 +115,7 @@ def test_who_is_not_root_is_not_heard_even_when_the_file_lets_them(running: Runn
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert running.seen == []
-    wait(lambda: "user 65534" in running.said.text)
+    until(lambda: "user 65534" in running.said.text)
 
 
 def test_the_first_descriptor_is_the_call_s_and_all_are_closed(running: Running, tmp_path: Path) -> None:
@@ -135,7 +129,7 @@ def test_the_first_descriptor_is_the_call_s_and_all_are_closed(running: Running,
     for each in opened:
         os.close(each)
     assert heard.stdout.decode() == f"ADD {paths[0].stat().st_ino}"
-    wait(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
 
 
 def test_more_descriptors_than_anybody_takes_leave_none_behind(running: Running) -> None:
@@ -144,7 +138,7 @@ def test_more_descriptors_than_anybody_takes_leave_none_behind(running: Running)
     ask(running.path, ADD, b"", opened)
     for each in opened:
         os.close(each)
-    wait(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
 
 
 def test_a_request_may_come_byte_by_byte(running: Running) -> None:
@@ -171,7 +165,7 @@ def test_garbage_is_told_what_is_wrong_and_closed(running: Running, sent: bytes)
         dialogue.send(sent, [passed])
         assert dialogue.answer().refused
     os.close(passed)
-    wait(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
     assert ask(running.path, ADD).status == 0
     assert running.said.text.count("warning") == 1
 
@@ -182,7 +176,7 @@ def test_garbage_of_one_kind_is_one_warning(running: Running) -> None:
             dialogue.send(b"nonsense")
             dialogue.answer()
     assert running.said.text.count("warning") == 1
-    wait(lambda: running.said.text.count("debug") == 9)
+    until(lambda: running.said.text.count("debug") == 9)
 
 
 def test_half_open_connections_are_dropped_and_disturb_nobody(
@@ -197,7 +191,7 @@ def test_half_open_connections_are_dropped_and_disturb_nobody(
     for dialogue in silent:
         assert dialogue.answer().status is None
         dialogue.sock.close()
-    wait(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
     assert len(running.seen) == 1
 
 
@@ -207,7 +201,7 @@ def test_the_most_silent_of_too_many_half_requests_goes(
     monkeypatch.setattr(the_server, "TALKING", 3)
     with Dialogue(running.path) as first:
         first.send(b"FIP")
-        wait(lambda: len(running.server._talking) == 1)
+        until(lambda: len(running.server._talking) == 1)
         others = [Dialogue(running.path) for _ in range(3)]
         assert first.answer().status is None
         others[0].ask(ADD)
@@ -232,8 +226,8 @@ def test_two_hundred_at_once_are_all_answered(running: Running) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: ask(running.path, ADD, stdin), range(200)))
     assert [heard.status for heard in answers] == [0] * 200
-    wait(lambda: descriptors() <= before)
-    wait(lambda: threading.active_count() <= threads)
+    until(lambda: descriptors() <= before)
+    until(lambda: threading.active_count() <= threads)
 
 
 def test_a_client_that_goes_away_stops_its_call(running: Running) -> None:
@@ -242,8 +236,8 @@ def test_a_client_that_goes_away_stops_its_call(running: Running) -> None:
     with Dialogue(running.path) as dialogue:
         dialogue.ask(ADD)
         dialogue.until_deadline()
-    wait(lambda: running.stopped == ["the client is gone"])
-    wait(lambda: descriptors() < before + 2)
+    until(lambda: running.stopped == ["the client is gone"])
+    until(lambda: descriptors() < before + 2)
 
 
 def test_a_client_that_says_that_it_has_said_all_is_not_gone(running: Running) -> None:
@@ -298,7 +292,7 @@ def test_when_there_is_no_thread_a_del_is_left_to_its_client_s_spool(
     else:
         assert (heard.status, heard.stdout) == (1, b"full")
     assert ask(running.path, env).status == 0
-    wait(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
 
 
 @pytest.fixture
@@ -317,7 +311,7 @@ def test_more_calls_at_once_than_work_side_by_side(running: Running, many_descri
     for number in range(the_server.CALLS + 100):
         dialogues.append(Dialogue(running.path))
         dialogues[-1].ask({**ADD, "CNI_CONTAINERID": f"c{number}"}, b"{}")
-    wait(lambda: len(running.seen) == the_server.CALLS)
+    until(lambda: len(running.seen) == the_server.CALLS)
     refused = [dialogue.answer() for dialogue in dialogues[the_server.CALLS :]]
     assert {(heard.status, heard.stdout) for heard in refused} == {(1, b"full")}
     with Dialogue(running.path) as late:
@@ -328,8 +322,8 @@ def test_more_calls_at_once_than_work_side_by_side(running: Running, many_descri
     assert {dialogue.answer().status for dialogue in dialogues[: the_server.CALLS]} == {0}
     for dialogue in dialogues:
         dialogue.sock.close()
-    wait(lambda: descriptors() <= before)
-    wait(lambda: threading.active_count() <= threads)
+    until(lambda: descriptors() <= before)
+    until(lambda: threading.active_count() <= threads)
 
 
 def test_with_no_descriptor_left_a_client_waits_and_is_heard_later(running: Running) -> None:
@@ -349,7 +343,7 @@ def test_with_no_descriptor_left_a_client_waits_and_is_heard_later(running: Runn
                     taken.append(os.open("/dev/null", os.O_RDONLY))
             sock.connect(str(running.path))
             sock.sendall(wire.request_bytes(ADD))
-            wait(lambda: "no client can be let in: Too many open files" in running.said.text)
+            until(lambda: "no client can be let in: Too many open files" in running.said.text)
             assert not busy.answers.status
         finally:
             for each in taken:
@@ -371,7 +365,7 @@ def test_once_closed_it_takes_nothing_and_finishes_what_runs(running: Running) -
         dialogue.ask(ADD)
         dialogue.until_deadline()
         running.server.close()
-        wait(lambda: not running.path.exists())
+        until(lambda: not running.path.exists())
         assert half.answer().status is None
         with pytest.raises(OSError, match="No such file"):
             Dialogue(running.path)
@@ -387,8 +381,8 @@ def test_a_closed_server_still_notices_that_a_client_goes(running: Running) -> N
         dialogue.ask(ADD)
         dialogue.until_deadline()
         running.server.close()
-        wait(lambda: not running.path.exists())
-    wait(lambda: running.stopped == ["the client is gone"])
+        until(lambda: not running.path.exists())
+    until(lambda: running.stopped == ["the client is gone"])
 
 
 def test_calls_can_be_told_to_stop(running: Running) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.spool import MOST_ASIDE, Spool
 from cni_floatip.model.errors import DecodeFailure
 from cni_floatip.protocol import wire
+from tests.support.waiting import until
 
 DEL = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
 CONFIG = b'{"cniVersion": "1.0.0", "name": "floating"}'
@@ -67,13 +68,6 @@ class Desk:
         path = self.root / f"{name}.del"
         path.write_bytes(wire.body_bytes(env, stdin))
         return path
-
-
-def wait(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -186,7 +180,7 @@ def test_an_add_does_not_wait_for_the_dels_of_others(desk: Desk) -> None:
     desk.slow.clear()
     worker = threading.Thread(target=desk.spool.work_off)
     worker.start()
-    wait(lambda: desk.begun == ["c0"])
+    until(lambda: desk.begun == ["c0"])
     desk.quick = {"c1"}
     assert desk.spool.work_off_for(*OWN)
     assert desk.done == ["c1"]
@@ -200,7 +194,7 @@ def test_an_add_waits_for_its_own_del_that_is_being_done(desk: Desk) -> None:
     desk.slow.clear()
     worker = threading.Thread(target=desk.spool.work_off)
     worker.start()
-    wait(lambda: desk.begun == ["c1"])
+    until(lambda: desk.begun == ["c1"])
     threading.Timer(0.3, desk.slow.set).start()
     assert desk.spool.work_off_for(*OWN)
     assert desk.begun == desk.done == ["c1"]

@@ -25,6 +25,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Attachment, PodIdentity
 from cni_floatip.protocol.request import Request
+from tests.support.waiting import until
 
 WHO = Attachment("net", "c1", "net1")
 ADD = Request("ADD", "1.0.0", WHO, "/run/netns/web", {}, PodIdentity("core", "web", "uid"))
@@ -130,9 +131,7 @@ def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch:
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    until = time.monotonic() + 10
-    while not turns.waiting() and time.monotonic() < until:
-        time.sleep(0.01)
+    until(turns.waiting)
     now = agent.world.now()
     with agent.claims.lock(f"attachment {WHO}", 0):
         agent.claims.put(record(now).ended(0.0, now))

@@ -17,6 +17,7 @@ from lab import agent
 from lab.node import Node
 from lab.world import Lab
 from tests.conftest import require
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
 
@@ -78,7 +79,7 @@ class Scene:
             found[:] = [line for line in lines if line["msg"] == f"{verb}: done" and line["pod"] == "web"]
             return bool(found)
 
-        self.wait(said)
+        self.until(said)
         return found
 
     def released(self) -> list[str]:
@@ -98,16 +99,13 @@ class Scene:
             write = ec2.replace_route if there else ec2.create_route
             write(RouteTableId=table, DestinationCidrBlock=f"{WEB}/32", NetworkInterfaceId=eni)
 
-    def wait(self, so: Callable[[], object]) -> None:
-        until = time.monotonic() + 60
-        while not so():
-            assert time.monotonic() < until, f"{self.status().stdout}\n{self.node.agent}"
-            time.sleep(0.1)
+    def until(self, condition: Callable[[], object]) -> None:
+        until(condition, lambda: self.status().stdout, self.node.agent)
 
     def dies(self, outage: str, tables: int) -> None:
         """See that the address is said to be dead: on the screen, to programs, in the metrics."""
-        self.wait(lambda: len(self.claim()["unserved"]) == 1)
-        self.wait(lambda: len(self.claim()["unserved"][0]["tables"]) == tables)
+        self.until(lambda: len(self.claim()["unserved"]) == 1)
+        self.until(lambda: len(self.claim()["unserved"][0]["tables"]) == tables)
         shown = self.status()
         head, why, *_ = shown.stdout.splitlines()
         assert head.endswith(": ready; 1 of 2 addresses is not served here")
@@ -128,7 +126,7 @@ class Scene:
 
     def lives(self) -> None:
         """See that nothing is wrong any more."""
-        self.wait(lambda: self.status().returncode == 0)
+        self.until(lambda: self.status().returncode == 0)
         assert self.status().stdout.splitlines()[0].endswith(": ready")
         assert (self.document()["agent"]["unserved"], self.served(WEB, "web")) == (0, 1)
         for outage in ("absent", "superseded", "blackhole", "cut off", "not an ENI"):

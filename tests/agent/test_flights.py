@@ -7,6 +7,7 @@ import pytest
 
 from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, Flights
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
+from tests.support.waiting import until
 
 
 class Reader:
@@ -65,13 +66,6 @@ def aboard(flights):
     """Return how many have asked and have no answer yet."""
     route = flights._routes["question"]
     return sum(flight.aboard for flight in (*route.gathering, *route.under_way))
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @pytest.mark.usefixtures("patient")

@@ -12,7 +12,8 @@ from lab.node import Node
 from lab.world import Lab
 from tests.agent.dialogue import call
 from tests.conftest import require
-from tests.faults.scene import Attachment, Place, Scene, wait
+from tests.faults.scene import Attachment, Place, Scene
+from tests.support.waiting import until
 
 ADDRESS = "192.168.0.2/32"
 
@@ -55,7 +56,7 @@ def bench(lab: Lab) -> Iterator[Bench]:
     yield found
     found.heal()
     found.call("DEL", netns="")
-    wait(lambda: not found.scene.routes(ADDRESS), 30)
+    until(lambda: not found.scene.routes(ADDRESS))
     found.node.agent.kill()
     found.node.remove_pod(found.attachment.pod)
 
@@ -95,7 +96,7 @@ def test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet(bench: Be
     bench.lab.imds["a1"].show(f"network/interfaces/macs/{other}/vpc-id", None)
     assert bench.call("ADD")[0] == 0
     bench.scene.clear(ADDRESS)
-    wait(lambda: bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}, 60)
+    until(lambda: bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"})
     assert "cannot see which network interfaces" not in bench.node.agent.log[before:]
 
 

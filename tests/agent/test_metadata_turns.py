@@ -11,6 +11,7 @@ import pytest
 from cni_floatip.agent import metadata
 from cni_floatip.agent.metadata import Remembered
 from cni_floatip.model.errors import TryAgain
+from tests.support.waiting import until
 
 
 class Service:
@@ -58,8 +59,7 @@ def test_one_who_waits_keeps_no_other_waiting(remembered: Remembered, asked: lis
 
     waits = threading.Thread(target=patient)
     waits.start()
-    while not asked:
-        time.sleep(0.01)
+    until(lambda: asked)
     assert remembered(time.monotonic() + 6).primary_mac() == "02:00:00:00:00:01"
     assert waits.is_alive(), "it is still patient"
     waits.join()

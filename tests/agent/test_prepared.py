@@ -17,7 +17,7 @@ from lab.ec2.cloud import access_key
 from lab.node import Node
 from lab.world import Lab
 from tests.conftest import require
-from tests.faults.scene import wait
+from tests.support.waiting import until
 
 SOON = {"cni_floatip.agent.main.CREDENTIALS_SECONDS": 0.2, "cni_floatip.agent.main.WARM_SECONDS": 1.0}
 
@@ -45,7 +45,7 @@ def identity(lab: Lab) -> dict[str, str]:
 def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, node: Node) -> None:
     lab.imds["a1"].cut()
     node.start_agent(env=identity(lab) | {HASTENED: json.dumps(SOON)})
-    wait(lambda: "EC2 does not answer yet" in node.agent.log, 60)
+    until(lambda: "EC2 does not answer yet" in node.agent.log)
 
     def shown() -> str:
         found = json.loads(node.run([str(PROGRAM), "status", "--json"]).stdout)
@@ -53,7 +53,7 @@ def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, node: Node) ->
 
     assert shown() == ""
     lab.imds["a1"].heal()
-    wait(lambda: shown() == node.instance_id, 60)
+    until(lambda: shown() == node.instance_id)
 
 
 def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, node: Node, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, node: Node, tmp_
         node.agent.start(node.env | identity(lab) | named, sees=sees)
         silent.settimeout(60)
         queries = [silent.recv(512)]
-        wait(lambda: "EC2 does not answer yet" in node.agent.log[before:], 60)
+        until(lambda: "EC2 does not answer yet" in node.agent.log[before:])
         silent.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:

@@ -21,6 +21,7 @@ from cni_floatip.model.values import Attachment, Target
 from cni_floatip.protocol import request
 from tests.keeper.simulated import FLOATING, POLICY, REGION
 from tests.keeper.whole import WholeCluster
+from tests.support.waiting import until
 
 
 class Crowded:
@@ -55,8 +56,7 @@ class Crowded:
         act = operations.add if verb == "ADD" else operations.delete
         waiting = self.warm.turns.waiting()
         done = self.pool.submit(act, request.parse({**env, "CNI_COMMAND": verb}, config), world)
-        while verb == "ADD" and self.warm.turns.waiting() == waiting and not done.done():
-            time.sleep(0.01)
+        until(lambda: verb != "ADD" or self.warm.turns.waiting() != waiting or done.done())
         return done
 
 

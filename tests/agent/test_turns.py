@@ -25,6 +25,7 @@ from cni_floatip.agent.ec2.ratelimit import (
 from cni_floatip.agent.ec2.request_queue import Action, Turns
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from lab.ec2.throttle import Buckets, rate
+from tests.support.waiting import until
 
 WRITE = "ReplaceRoute"
 HERE = Action("", "eu-central-1", WRITE)
@@ -364,8 +365,7 @@ def test_threads_are_served_in_order_and_a_retry_keeps_its_place():
     for name, priority in [*callers, ("retried", Priority.ADD)]:
         threads.append(threading.Thread(target=take, args=(name, priority)))
         threads[-1].start()
-        while turns.waiting() < len(threads) - len(served):
-            time.sleep(0.001)
+        until(lambda: turns.waiting() >= len(threads) - len(served))
     for thread in threads:
         thread.join()
     assert served.index("retried") <= 1  # the first token may have gone before it came back
@@ -403,8 +403,7 @@ def test_who_waits_can_be_woken_to_give_up():
     threads = [threading.Thread(target=wait) for _ in range(5)]
     for thread in threads:
         thread.start()
-    while turns.waiting() < 5:
-        time.sleep(0.001)
+    until(lambda: turns.waiting() == 5)
     over.set()
     turns.wake()
     for thread in threads:

@@ -17,6 +17,7 @@ from cni_floatip.edges.ec2.client import Vpc
 from cni_floatip.edges.ec2.sessions import Sdk, proxied_metadata, without_password
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Place
+from tests.support.waiting import until
 
 VIP = ip_network("192.168.0.2/32")
 
@@ -299,8 +300,7 @@ def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
     assert [e.fault for e in hung] == [Ec2Fault.UNANSWERED] * 3
     assert not failures
     ec2.faults.clear()
-    while asked(ec2, "CreateRoute") < 3:
-        time.sleep(0.01)
+    until(lambda: asked(ec2, "CreateRoute") == 3)
 
 
 def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, clock):
@@ -457,14 +457,12 @@ def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(ec2, world, owner):
     ec2.faults.hang("AssumeRole", 30)
     waits = threading.Thread(target=at_once, args=(1, lambda _: owner.route_tables({}, ec2.account)))
     waits.start()
-    while not ec2.faults.spent("hang"):
-        time.sleep(0.01)
+    until(lambda: ec2.faults.spent("hang"))
     assert owner.route_tables({"vpc-id": [world.vpc]})
     assert waits.is_alive()
     ec2.faults.clear()
     waits.join()
-    while not asked(ec2, "AssumeRole"):
-        time.sleep(0.01)
+    until(lambda: asked(ec2, "AssumeRole"))
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"])

@@ -7,7 +7,7 @@ writes routes in the owner's role.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.aws.needs import Cloud
 from tests.aws.policies import Policy, Request, read
+from tests.runtimes.on_lab import report_of
+from tests.support.waiting import until
 
 GUEST = "444455556666"
 TAG = "lab"
@@ -115,16 +117,16 @@ def _play(lab: Lab) -> None:
     _taken_away(lab, VIP)  # somebody deletes it: the keeper creates it again
     a.cut_network()  # no packets, but AWS: the agent is to see what happens
     theirs = _added(b, chain)  # the move: Replace, in the owner's role
-    _eventually(lambda: "superseded" in claim_states(a), a)
+    until(lambda: "superseded" in claim_states(a), report_of(a))
     a.delete(ours, chain)
     a.delete(lost, inside)  # ours still: Delete, when grace is over
-    _eventually(lambda: claim_states(a) <= {"gone"}, a)
+    until(lambda: claim_states(a) <= {"gone"}, report_of(a))
     _mended(lab, b)  # a blackhole of a dead node: Delete, then Create
     _checked_again(lab, b)  # somebody turns source/dest check on: it is turned off again
     b.delete(theirs, chain)
     b_inside = _added(b, inside)
     b.delete(b_inside, inside)
-    _eventually(lambda: claim_states(b) <= {"gone"}, b)
+    until(lambda: claim_states(b) <= {"gone"}, report_of(b))
 
 
 def _heard(lab: Lab, *command: str) -> tuple[Call, ...]:
@@ -165,9 +167,9 @@ def _leads(lab: Lab, destination: str) -> list[str]:
 
 def _appears(node: Node, pod: Pod, address: str, lab: Lab) -> None:
     netns.ip(pod.ns, [f"addr add {address}/32 dev net1"])
-    _eventually(lambda: set(_leads(lab, f"{address}/32")) == {f"{node.eni('eth1').id} active"}, node)
+    until(lambda: set(_leads(lab, f"{address}/32")) == {f"{node.eni('eth1').id} active"}, report_of(node))
     netns.ip(pod.ns, [f"addr del {address}/32 dev net1"])
-    _eventually(lambda: set(_leads(lab, f"{address}/32")) == {""}, node)
+    until(lambda: set(_leads(lab, f"{address}/32")) == {""}, report_of(node))
 
 
 def _left_behind(lab: Lab, destination: str) -> None:
@@ -180,7 +182,7 @@ def _taken_away(lab: Lab, destination: str) -> None:
     """Delete a route behind the agent's back; it is there again when the keeper has looked."""
     before = _leads(lab, destination)
     lab.ec2.client().delete_route(RouteTableId=lab.tables["a"], DestinationCidrBlock=destination)
-    _eventually(lambda: _leads(lab, destination) == before, *lab.nodes.values())
+    until(lambda: _leads(lab, destination) == before, *map(report_of, lab.nodes.values()))
 
 
 def _mended(lab: Lab, node: Node) -> None:
@@ -193,7 +195,7 @@ def _mended(lab: Lab, node: Node) -> None:
         DestinationCidrBlock=VIP,
         NetworkInterfaceId=eni["NetworkInterfaceId"],
     )
-    _eventually(lambda: _leads(lab, VIP) == before, node)
+    until(lambda: _leads(lab, VIP) == before, report_of(node))
 
 
 def _checked_again(lab: Lab, node: Node) -> None:
@@ -205,12 +207,4 @@ def _checked_again(lab: Lab, node: Node) -> None:
         found = ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
         return not found[0]["SourceDestCheck"]
 
-    _eventually(is_off, node)
-
-
-def _eventually(so: Callable[[], bool], *nodes: Node) -> None:
-    until = time.monotonic() + 40
-    while not so():
-        told = "\n".join(f"-- {node}: {sorted(claim_states(node))}\n{node.agent}" for node in nodes)
-        assert time.monotonic() < until, told
-        time.sleep(0.05)
+    until(is_off, report_of(node))

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from tests.bootstrap.conftest import LOCKED, NEWER, Checkout, pin_anew, replace
 from tests.bootstrap.index import wheel
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "nft", "/usr/lib/cni/static", "unshare", "flock")
 
@@ -167,15 +167,16 @@ def _held_while_installing_itself(checkout: Checkout) -> tuple[subprocess.Popen[
         held.unlink()
         os.close(descriptor)
 
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    opened: list[int] = []
+
+    def is_read() -> bool:
         with contextlib.suppress(OSError):  # nobody reads yet
-            descriptor = os.open(held, os.O_WRONLY | os.O_NONBLOCK)
-            return process, let_go
-        if process.poll() is not None:
-            break
-        time.sleep(0.01)
-    raise AssertionError("the build was not reached")
+            opened.append(os.open(held, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened) or process.poll() is not None
+
+    until(is_read, seconds=120)
+    (descriptor,) = opened
+    return process, let_go
 
 
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")

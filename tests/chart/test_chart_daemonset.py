@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from cni_floatip.agent import main as agent
 from cni_floatip.config import schemas
 from cni_floatip.config.nodeconf import NodeConf
 from tests.chart.rendered import CHART, LEAST, ROOT, having, manifest, render
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("helm")
 
@@ -250,10 +250,7 @@ def test_what_waits_on_a_clean_node_ends_when_it_is_told_to():
     ignoring = functools.partial(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     with subprocess.Popen(command, preexec_fn=ignoring) as waiting:  # noqa: PLW1509 (no threads here)
         try:
-            end = time.monotonic() + 10
-            while waiting.poll() is None and time.monotonic() < end:
-                waiting.terminate()
-                time.sleep(0.2)
+            until(lambda: waiting.terminate() or waiting.poll() is not None, seconds=10)
             assert waiting.poll() == 0
         finally:
             waiting.kill()

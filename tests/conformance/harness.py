@@ -26,9 +26,9 @@ from lab.node import PATH, Node
 from lab.pod import Pod
 from lab.vpc import TAG
 from lab.world import Lab
+from tests.support.waiting import until
 
 from .through import Agents
-from .waiting import wait_for as wait_for
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]
@@ -471,14 +471,17 @@ class Bench:
 
 def _plug(node: Node, lines: list[str]) -> None:
     """Make an interface. The kernel takes its time to free an ENI whose pod's namespace has been removed."""
-    until = time.monotonic() + 30
-    while True:
+
+    def made() -> bool:
         try:
-            return netns.ip(node.ns, lines)
+            netns.ip(node.ns, lines)
         except LabError as e:
-            if "Invalid argument" not in str(e) or time.monotonic() > until:
+            if "Invalid argument" not in str(e):
                 raise
-        time.sleep(0.02)
+            return False
+        return True
+
+    until(made, lines)
 
 
 def arguments(pod: Pod, **more: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lab import netns
+from tests.support.waiting import until
 
-from .harness import VERSIONS, Bench, Sandbox, address, wait_for
+from .harness import VERSIONS, Bench, Sandbox, address
 
 VIP, VIP6 = "192.168.0.7/32", "fd00:192:168::7/128"
 
@@ -167,7 +168,7 @@ def test_A05_each_family_alone_and_both(bench: Bench, addresses: list[str], netw
 def test_A05_no_address_is_tentative_when_add_answers(bench: Bench) -> None:
     pod = bench.sandbox(VIP, VIP6, fast_dad=False)
     tentative = ["ip", "-n", pod.pod.ns, "-6", "-br", "addr", "show", "dev", "net1", "tentative"]
-    wait_for(lambda: subprocess.run(tentative, capture_output=True, check=True).stdout)
+    until(lambda: subprocess.run(tentative, capture_output=True, check=True).stdout)
     bench.add(pod).ok()
     assert (
         VIP6.split("/")[0] not in subprocess.run(tentative, capture_output=True, text=True, check=True).stdout
@@ -312,7 +313,7 @@ def test_A11_the_namespace_goes_while_add_is_at_work(bench: Bench) -> None:
     bench.lab.ec2.faults.hold("DescribeRouteTables")
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(bench.add, pod)
-        wait_for(lambda: bench.lab.ec2.faults.held)
+        until(lambda: bench.lab.ec2.faults.held)
         netns.remove([pod.pod.ns])
         bench.lab.ec2.faults.clear()
         answer = adding.result()

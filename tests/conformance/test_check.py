@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .harness import Bench, Sandbox, address, wait_for
+from tests.support.waiting import until
+
+from .harness import Bench, Sandbox, address
 
 VIP, VIP6 = "192.168.0.10/32", "fd00:192:168::10/128"
 
@@ -197,7 +199,7 @@ def test_K07_right_after_add_and_the_reads_are_stale(bench: Bench) -> None:
     journal.clear()
     with ThreadPoolExecutor(1) as pool:
         checked = pool.submit(bench.check, pod)
-        wait_for(lambda: len(journal.of(action="DescribeRouteTables")) > 1)  # the first shows what was before
+        until(lambda: len(journal.of(action="DescribeRouteTables")) > 1)  # the first shows what was before
         bench.lab.ec2.faults.stale_reads(0.0)
         checked.result().ok()
     nothing_written(bench)

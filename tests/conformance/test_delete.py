@@ -13,8 +13,9 @@ import pytest
 
 from lab import netns
 from lab.vpc import TAG
+from tests.support.waiting import until
 
-from .harness import Answer, Bench, Sandbox, wait_for
+from .harness import Answer, Bench, Sandbox
 
 VIP = "192.168.0.9/32"
 PREVIOUS = {"absent": ..., "null": None, "empty": {}, "nonsense": {"ips": [{}], "interfaces": "x"}}
@@ -344,7 +345,7 @@ def test_D14_while_an_add_of_the_same_attachment_hangs(bench: Bench) -> None:
     adding.stdin.write(json.dumps(config).encode())
     adding.stdin.close()
     adding.stdin = None
-    wait_for(lambda: bench.lab.ec2.faults.held)
+    until(lambda: bench.lab.ec2.faults.held)
     answer = hasty(bench, pod)
     answer.ok()
     assert answer.seconds < 10
@@ -352,7 +353,7 @@ def test_D14_while_an_add_of_the_same_attachment_hangs(bench: Bench) -> None:
     bench.lab.ec2.faults.clear()
     stdout, _ = adding.communicate(timeout=60)
     assert json.loads(stdout)["code"] == 11
-    wait_for(lambda: not bench.lab.ec2.faults.held)
+    until(lambda: not bench.lab.ec2.faults.held)
     bench.delete(pod).ok()
     released(bench, pod)
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lab.agent import PROGRAM
+from tests.support.waiting import until
 
-from .harness import Bench, Sandbox, wait_for
+from .harness import Bench, Sandbox
 from .through import HASTENED, PODS_LEFT_ALONE, Agents
 
 OWN = ("route add 10.60.0.0/16 dev net1 table 100", "rule add from 10.9.9.9 lookup 300 pref 90")
@@ -86,28 +87,28 @@ def test_what_a_pod_loses_is_put_back(caring: Bench) -> None:
         return any(f"default/{pod.pod.name}" in line for line in lines)
 
     lose()
-    wait_for(whole)
-    wait_for(lambda: all(map(said, pods)))
-    wait_for(lambda: repairs(bench, "pod-route") >= len(pods))
+    until(whole)
+    until(lambda: all(map(said, pods)))
+    until(lambda: repairs(bench, "pod-route") >= len(pods))
     shown = robbed.node.run(["ip", "-n", robbed.pod.ns, "route", "show", "table", "100"]).stdout
     assert "10.60.0.0/16" in shown
     assert "90:" in robbed.node.run(["ip", "-n", robbed.pod.ns, "rule"]).stdout
 
     # The address went with the link, as IPv6 addresses do: the pod's own to put back, and said meanwhile.
-    wait_for(lambda: lost(bench, flapped6) == ["address fd00:192:168::9 is missing"])
+    until(lambda: lost(bench, flapped6) == ["address fd00:192:168::9 is missing"])
     code, _, text = status(bench)
     assert code == 1
     assert "default/flapped6 net1: since 20" in text
     assert node.agent.metrics()["floatip_incomplete_pods"] == 1
     flapped6.ip("addr add fd00:192:168::9/128 dev net1")
-    wait_for(lambda: not lost(bench, flapped6))
+    until(lambda: not lost(bench, flapped6))
 
     # Over a restart: all that is needed is on disk.
     node.agent.kill()
     lose()
     flapped6.ip("addr add fd00:192:168::9/128 dev net1")
     bench.status().ok()
-    wait_for(whole)
+    until(whole)
     bench.check(flushed).ok()
     for pod in pods:
         bench.delete(pod).ok()
@@ -128,15 +129,15 @@ def test_what_cannot_be_put_back_is_said_and_tried_again_at_each_look(caring: Be
     before = pod.network()
     theirs = "default via 10.10.1.9 dev net1 onlink table 100"
     pod.ip(f"route replace {theirs}")
-    wait_for(lambda: any("another route is there" in each for each in lost(bench, pod)))
+    until(lambda: any("another route is there" in each for each in lost(bench, pod)))
     assert pod.network() == [line for line in before if not line.startswith("0.0.0.0/0 via")]
     assert "via 10.10.1.9" in node.run(["ip", "-n", pod.pod.ns, "route", "show", "table", "100"]).stdout
     pod.ip(f"route del {theirs}")  # no event of ours says so
-    wait_for(lambda: pod.network() == before)
-    wait_for(lambda: not lost(bench, pod))
+    until(lambda: pod.network() == before)
+    until(lambda: not lost(bench, pod))
 
     node.run(["ip", "link", "set", pod.eth, "down"])
-    wait_for(lambda: "UP" in json.loads(node.run(["ip", "-j", "link", "show", pod.eth]).stdout)[0]["flags"])
-    wait_for(lambda: repairs(bench, "link") == 1)
-    wait_for(lambda: f"{pod.eth}, the ENI's link" in node.agent.log)
-    wait_for(lambda: not lost(bench, pod))
+    until(lambda: "UP" in json.loads(node.run(["ip", "-j", "link", "show", pod.eth]).stdout)[0]["flags"])
+    until(lambda: repairs(bench, "link") == 1)
+    until(lambda: f"{pod.eth}, the ENI's link" in node.agent.log)
+    until(lambda: not lost(bench, pod))

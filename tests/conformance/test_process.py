@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .harness import NEWEST, VERSIONS, Answer, Bench, missing, wait_for
+from tests.support.waiting import until
+
+from .harness import NEWEST, VERSIONS, Answer, Bench, missing
 
 pytestmark = pytest.mark.executed
 
@@ -152,12 +154,12 @@ def test_P13_killed_between_its_writes_and_cleaned_by_del(bench: Bench, number: 
     process.stdin.write(json.dumps(bench.config(prevResult=pod.prev())).encode())
     process.stdin.close()
     process.stdin = None
-    wait_for(lambda: faults.held == len(bench.lab.tables))
+    until(lambda: faults.held == len(bench.lab.tables))
     process.send_signal(number)
     process.communicate()
     assert process.returncode == -number
     faults.clear()  # the writes are applied, with nobody left to hear of it
-    wait_for(lambda: bench.vpc(VIP) == bench.everywhere(pod.eni))
+    until(lambda: bench.vpc(VIP) == bench.everywhere(pod.eni))
     assert bench.states() == [{"claiming"}]
 
     bench.delete(pod).ok()
@@ -177,14 +179,14 @@ def test_P13_killed_and_its_last_write_lands_after_del(bench: Bench) -> None:
     process.stdin.write(json.dumps(bench.config(prevResult=pod.prev(), **tables)).encode())
     process.stdin.close()
     process.stdin = None
-    wait_for(lambda: bench.lab.ec2.faults.held)
+    until(lambda: bench.lab.ec2.faults.held)
     process.kill()
     process.communicate()
 
     bench.delete(pod).ok()
     assert bench.vpc(VIP) == {}
     bench.lab.ec2.faults.clear()
-    wait_for(lambda: bench.vpc(VIP))
+    until(lambda: bench.vpc(VIP))
     assert bench.states() == [{"gone"}]
 
     bench.delete(pod).ok()

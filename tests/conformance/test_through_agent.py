@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from .harness import Bench, Sandbox, wait_for
+from tests.support.waiting import until
+
+from .harness import Bench, Sandbox
 
 VIP = "192.168.0.13/32"
 
@@ -32,12 +34,12 @@ def test_an_add_whose_client_is_killed_is_taken_back(bench: Bench, number: signa
     pod = bench.sandbox(VIP)
     bench.lab.ec2.faults.hold("CreateRoute")
     process = started(bench, pod)
-    wait_for(lambda: bench.lab.ec2.faults.held)
+    until(lambda: bench.lab.ec2.faults.held)
     process.send_signal(number)
     process.communicate()
     assert process.returncode == -number
     bench.lab.ec2.faults.clear()
-    wait_for(lambda: bench.states() == [{"gone"}])
+    until(lambda: bench.states() == [{"gone"}])
     assert (bench.vpc(VIP), pod.network()) == ({}, [])
     bench.delete(pod).ok()
 
@@ -47,14 +49,14 @@ def test_a_write_that_lands_after_its_client_and_after_del_is_taken_back(bench: 
     pod = bench.sandbox(VIP)
     bench.lab.ec2.faults.hold("CreateRoute")
     process = started(bench, pod, routeTables={"ids": [bench.lab.tables["a"]]})
-    wait_for(lambda: bench.lab.ec2.faults.held)
+    until(lambda: bench.lab.ec2.faults.held)
     process.kill()
     process.communicate()
     bench.delete(pod).ok()
     assert bench.vpc(VIP) == {}
     bench.lab.ec2.faults.clear()
-    wait_for(lambda: bench.written("CreateRoute", outcome="ok"))
-    wait_for(lambda: not bench.vpc(VIP), 75)
+    until(lambda: bench.written("CreateRoute", outcome="ok"))
+    until(lambda: not bench.vpc(VIP), seconds=75)
 
 
 def test_release_is_the_default(bench: Bench) -> None:
@@ -81,7 +83,7 @@ def test_the_route_stays_for_the_grace(bench: Bench) -> None:
     process.communicate(config, 60)
     assert process.returncode == 0
     assert pod.network() == []
-    wait_for(lambda: not bench.vpc(VIP))
+    until(lambda: not bench.vpc(VIP))
     assert min(call.at for call in bench.lab.ec2.journal.of(action="DeleteRoute")) - began > 1.9
 
 
@@ -93,7 +95,7 @@ def test_ec2_is_out_of_reach_and_the_keeper_catches_up(bench: Bench) -> None:
     assert bench.states() == [{"releasing"}]
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
     bench.lab.ec2.faults.heal("a1")
-    wait_for(lambda: bench.vpc(VIP) == {}, 75)
+    until(lambda: bench.vpc(VIP) == {}, seconds=75)
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"allowedDestinations": 1}'], ids=["absent", "broken", "wrong"])

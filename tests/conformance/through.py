@@ -18,8 +18,7 @@ from lab import agent
 from lab.errors import LabError
 from lab.node import Node
 from lab.world import Lab
-
-from .waiting import wait_for
+from tests.support.waiting import until
 
 NOT_NOW = ("not released yet", "cannot look at the route tables", "cannot release")
 """What the agent says of a release that is left for later."""
@@ -36,9 +35,6 @@ PODS_LEFT_ALONE = {
     "cni_floatip.agent.watch.pod_sides.APART_SECONDS": 3600,
 }
 """When the agent looks into pods, so that CHECK finds what a test has changed there."""
-
-PATIENCE = 60.0
-"""Seconds for what is sure to come: an agent that says how it is, a look of the keeper."""
 
 DIRECT_ONLY = {
     # Direct mode as such.
@@ -108,7 +104,7 @@ class Agents:
         self._started_with[node.name] = (text, aws)
         with contextlib.suppress(LabError):  # it refuses its configuration: the client finds nobody
             node.start_agent(env=aws)
-            wait_for(lambda: node.agent.is_ready or "no AWS credentials" in self.told(node), PATIENCE)
+            until(lambda: node.agent.is_ready or "no AWS credentials" in self.told(node))
 
     def rest(self, node: Node, environ: Mapping[str, str]) -> None:
         """Start the agent and wait for its first look: the next one comes in most of a minute."""
@@ -122,7 +118,7 @@ class Agents:
             _, routes, after = "\n".join(actions).partition("DescribeRouteTables")
             return routes and "DescribeNetworkInterfaces" in after  # source/dest checks come last
 
-        wait_for(has_looked, PATIENCE)
+        until(has_looked)
 
     def told(self, node: Node) -> str:
         """Return what the agent has written since it was last prepared for a call."""
@@ -141,7 +137,7 @@ class Agents:
             told = self.told(node)
             return not (node.agent.is_running and _releasing(node)) or any(why in told for why in NOT_NOW)
 
-        wait_for(has_settled, PATIENCE)
+        until(has_settled)
 
     def forget(self, node: Node) -> None:
         """Make the node's disk new. An agent that knows of no claim goes on: to start one takes a while."""

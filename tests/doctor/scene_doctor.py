@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from lab.ec2.cloud import access_key
 from lab.pod import Pod
 from lab.world import Lab
 from tests.doctor.cluster import Cluster
+from tests.support.waiting import until
 
 OWN = ("192.168.0.2", "fd00:192:168::2")
 
@@ -68,10 +68,7 @@ class Scene:
         looked = len(self.lab.ec2.journal.of("DescribeNetworkInterfaces"))
         self.node.start_agent(env=env)
         self.node.agent.wait_ready()
-        rests, until = rests or (lambda: self.has_looked(looked)), time.monotonic() + 30
-        while not rests():
-            assert time.monotonic() < until, self.status()
-            time.sleep(0.05)
+        until(rests or (lambda: self.has_looked(looked)), self.status)
 
     def has_looked(self, before: int) -> bool:
         """Whether the agent has seen each of its routes, and asked for its ENI (``before``: so often)."""

@@ -35,6 +35,7 @@ from cni_floatip.model.values import Eni, Link
 from lab import netns
 from lab.vpc import FLOATING
 from tests.doctor.scene_doctor import OWN, Scene
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin")
 
@@ -907,10 +908,8 @@ def test_agent_whose_proxy_keeps_it_from_credentials_says_so(scene: Scene) -> No
     scene.node.start_agent(env={"HTTP_PROXY": PROXY}, wait=False)
     try:
         scene.node.agent.wait()
-        until = time.monotonic() + 30
-        while "ProxyConnectionError" not in (said := str(scene.status()["agent"]["problems"])):
-            assert time.monotonic() < until, said
-            time.sleep(0.05)
+        until(lambda: "ProxyConnectionError" in str(scene.status()["agent"]["problems"]))
+        said = str(scene.status()["agent"]["problems"])
     finally:
         scene.restart_agent()
     assert "127.0.0.1:9" in said

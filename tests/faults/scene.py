@@ -28,6 +28,7 @@ from lab import direct, netns
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
+from tests.support.waiting import until
 
 DOOMED = "tests.faults.doomed:main"
 TABLES = ("a", "client")
@@ -350,15 +351,8 @@ class Calling(threading.Thread):
     def until(self, action: str) -> None:
         """Wait until EC2 has answered an ``action`` of the node since the journal was cleared."""
         place = self._attachment.place
-        wait(lambda: place.lab.ec2.journal.of(action=action, caller=place.node.name))
+        until(lambda: place.lab.ec2.journal.of(action=action, caller=place.node.name))
 
     def until_begun(self) -> None:
         lock = f"attachment floating/{self._attachment.container}/{self._attachment.ifname}"
-        wait(lambda: self._attachment.place.store.is_locked(lock))
-
-
-def wait(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        until(lambda: self._attachment.place.store.is_locked(lock))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import TABLES, Attachment, Place, Scene, ours_in, wait
+from tests.faults.scene import TABLES, Attachment, Place, Scene, ours_in
+from tests.support.waiting import until
 
 ADDRESS = "192.168.0.2/32"
 ANOTHER = "192.168.0.3/32"
@@ -126,7 +127,7 @@ def test_request_that_ec2_applies_when_all_is_over(
     assert attachment.delete().code == 0
     assert scene.routes(ADDRESS) == {}
     scene.lab.ec2.faults.clear()  # what hangs is let go
-    wait(lambda: scene.routes(ADDRESS))
+    until(lambda: scene.routes(ADDRESS))
     assert list(scene.routes(ADDRESS).values()) == ["a1 eth1"]
     assert place.collect() == []
     assert scene.routes(ADDRESS) == {}

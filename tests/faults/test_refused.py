@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.scene import Attachment, Calling, Scene, ours_in, wait
+from tests.faults.scene import Attachment, Calling, Scene, ours_in
+from tests.support.waiting import until
 
 ADDRESS = "192.168.0.2/32"
 THREE = ("a", "client", "b")
@@ -108,7 +109,7 @@ def test_gateway_route_that_appears_after_the_read_is_not_replaced(
     scene.source_check(attachment.eni)
     scene.lab.ec2.faults.hold("ModifyNetworkInterfaceAttribute", caller=attachment.place.node.name)
     adding = Calling(attachment)
-    wait(lambda: scene.lab.ec2.faults.held)
+    until(lambda: scene.lab.ec2.faults.held)
     to_gateway(scene, "client")
     scene.lab.ec2.faults.clear()
     answer = adding.answer()

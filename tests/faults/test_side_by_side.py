@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.scene import TABLES, Attachment, Calling, Place, Scene, ours_in, wait
+from tests.faults.scene import TABLES, Attachment, Calling, Place, Scene, ours_in
+from tests.support.waiting import until
 
 ADDRESS = "192.168.0.2/32"
 
@@ -38,7 +39,7 @@ def begin(scene: Scene, attachment: Attachment, when: str) -> Calling:
     """Start an ADD and return once it is as far as ``when``, where it stays until faults are cleared."""
     scene.lab.ec2.faults.hold(SLOW[when], caller=attachment.place.node.name)
     adding = Calling(attachment)
-    wait(lambda: scene.lab.ec2.faults.held)
+    until(lambda: scene.lab.ec2.faults.held)
     return adding
 
 
@@ -50,7 +51,7 @@ def test_del_cancels_the_add_that_is_running(
     attachment.on_delete = on_delete
     adding = begin(scene, attachment, when)
     deleting = Calling(attachment, "DEL")
-    wait(lambda: (claim := attachment.claim()) and claim.deleted)
+    until(lambda: (claim := attachment.claim()) and claim.deleted)
     scene.lab.ec2.faults.clear()
     deleted = deleting.answer()
     assert deleted.code == 0

@@ -26,6 +26,7 @@ from cni_floatip.model.claim import Claim
 from lab import netns
 from lab.forkserver import Forked, ForkServer
 from tests.faults.scene import Answer, Attachment, Calling, Moment, Place, Scene, connected_in, ours_in
+from tests.support.waiting import until
 
 NURSERY = "tests.faults_agent.nursery"
 KILLED = -signal.SIGKILL
@@ -106,22 +107,14 @@ class Lives:
 
     def wait(self) -> bool:
         """Wait until it accepts calls; false: it has died."""
-        until = time.monotonic() + 10
-        while not self._agent.accepts():
-            if not self.alive:
-                return False
-            assert time.monotonic() < until, f"it accepts no calls\n{self}"
-            time.sleep(0.01)
-        return True
+        until(lambda: self._agent.accepts() or not self.alive, self)
+        return self.alive
 
     def arm(self, doom: Doom) -> None:
         """Tell the agent what is to happen from now on."""
         self._doom.write_text(json.dumps(doom))
         self.signal(signal.SIGUSR1)
-        until = time.monotonic() + 10
-        while self._doom.exists():
-            assert time.monotonic() < until, f"it does not hear\n{self}"
-            time.sleep(0.005)
+        until(lambda: not self._doom.exists(), self)
 
     @property
     def alive(self) -> bool:

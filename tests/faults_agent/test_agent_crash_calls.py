@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.scene import Moment, everywhere, in_parts, part_of, read_moments, wait
+from tests.faults.scene import Moment, everywhere, in_parts, part_of, read_moments
 from tests.faults_agent.lives import (
     KILLED,
     Picture,
@@ -20,6 +20,7 @@ from tests.faults_agent.lives import (
     representatives,
     telling,
 )
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "tc")
 
@@ -198,7 +199,7 @@ def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
         stage.lives.arm(moment.doom)
         answer = stage.attachment.delete()
         assert answer.code == 0
-        wait(lambda: not stage.lives.alive or released(stage.picture()))
+        until(lambda: not stage.lives.alive or released(stage.picture()))
         stage.scene.point(stage.destination, stage.other, ["client"])
         seen = stage.settled(released)
         assert released(seen), f"{seen}\n{stage.lives}"

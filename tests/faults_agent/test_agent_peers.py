@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.scene import Answer, Attachment, ours_in, wait
+from tests.faults.scene import Answer, Attachment, ours_in
 from tests.faults_agent.lives import KILLED, Lives, Served, Stage, lives_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "tc")
 
@@ -74,7 +75,7 @@ def test_one_release_apart_they_understand_each_other(
         assert stage.routes() == {"a": stage.me, "client": stage.me}
         assert attachment.check().code == 0
         assert attachment.delete().code == 0
-        wait(lambda: stage.routes() == {})
+        until(lambda: stage.routes() == {})
         assert ours_in(attachment.pod) == []
 
 
@@ -97,7 +98,7 @@ def test_further_apart_they_say_so_and_a_del_waits(
     with agent_of(stage.place, *agent):
         judge(ask_all(attachment), said=said)
         # The agent reads a spooled DEL, whoever has written it: what is in it has not changed.
-        wait(lambda: stage.routes() == {} and stage.place.spooled() == [])
+        until(lambda: stage.routes() == {} and stage.place.spooled() == [])
         assert ours_in(attachment.pod) == []
 
 
@@ -121,7 +122,7 @@ def test_an_agent_that_hangs_and_is_killed(stage: Stage, attachment: Attachment)
     stage.lives.signal(signal.SIGKILL)
     assert stage.lives.buried() == KILLED
     stage.lives.start()
-    wait(lambda: stage.routes() == {} and stage.place.spooled() == [])
+    until(lambda: stage.routes() == {} and stage.place.spooled() == [])
     assert ours_in(attachment.pod) == []
 
 
@@ -135,7 +136,7 @@ def test_an_agent_that_hung_does_nothing_for_clients_that_have_gone(
     assert attachment.add().code == 11
     assert attachment.delete().code == 0
     stage.lives.signal(signal.SIGCONT)
-    wait(lambda: stage.place.spooled() == [])
-    wait(lambda: stage.place.alive() == [])
+    until(lambda: stage.place.spooled() == [])
+    until(lambda: stage.place.alive() == [])
     assert stage.routes() == {"client": stage.other}
     assert ours_in(attachment.pod) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import subprocess
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from lab import netns
 from lab.router import METADATA
 from lab.world import Lab
 from tests.conftest import require
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "tc")
 
@@ -77,13 +77,6 @@ def on_eni(lab, what):
     return netns.inside(node.ns, act)
 
 
-def until(so, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not (found := so()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return found
-
-
 def test_without_its_routes_the_guard_still_stops_it(lab, pod):
     assert reachable(pod) == []
     lab.nodes["a1"].agent.freeze()  # so that nobody puts back what this proves the need of
@@ -99,12 +92,11 @@ def test_without_its_routes_the_guard_still_stops_it(lab, pod):
 def test_the_agent_puts_the_guard_back_and_counts_it(lab, pod):
     remove_its_routes(pod)
     on_eni(lab, guard.remove)
-    assert until(lambda: on_eni(lab, guard.present))
+    until(lambda: on_eni(lab, guard.present))
     assert reachable(pod) == []
     repaired = 'floatip_repairs_total{what="guard"}'
-    assert until(lambda: lab.nodes["a1"].agent.metrics().get(repaired, 0) >= 1), lab.nodes[
-        "a1"
-    ].agent.metrics()
+    agent = lab.nodes["a1"].agent
+    until(lambda: agent.metrics().get(repaired, 0) >= 1, agent.metrics)
 
 
 def test_what_it_is_there_for_still_works(lab, pod):
@@ -124,7 +116,7 @@ def test_the_guard_outlives_the_agent(lab, pod):
         assert reachable(pod) == list(SOURCES)
     finally:
         node.start_agent()
-    assert until(lambda: on_eni(lab, guard.present))
+    until(lambda: on_eni(lab, guard.present))
     assert reachable(pod) == []
 
 

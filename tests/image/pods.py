@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import yaml
 
 from lab import leftovers
 from tests.image.images import ROOT, Image
+from tests.support.waiting import until
 
 MANIFEST = ROOT / "install" / "manifests" / "cni-floatip.yaml"
 STARTS_WITHIN = 30.0
@@ -105,11 +105,13 @@ class Container:
                 stderr=log,
                 start_new_session=True,
             )
-        until = time.monotonic() + STARTS_WITHIN
-        while not (pid_file.exists() and pid_file.read_text()):
-            assert self._process.poll() is None or pid_file.exists(), self.log
-            assert time.monotonic() < until, self.log
-            time.sleep(0.02)
+        process = self._process
+
+        def has_started() -> bool:
+            assert process.poll() is None or pid_file.exists(), self.log
+            return pid_file.exists() and pid_file.read_text() != ""
+
+        until(has_started, lambda: self.log, seconds=STARTS_WITHIN)
         with contextlib.suppress(OSError):  # the init container may have ended already
             leftovers.note_process(self._state / leftovers.AGENT, int(pid_file.read_text()))
 
@@ -263,11 +265,3 @@ def _seccomp(capabilities: list[str]) -> dict[str, Any]:
 
 def _bytes(quantity: str) -> int:
     return int(quantity[:-2]) * UNITS[quantity[-2:]]
-
-
-def wait_for_end(pid: int, seconds: float = 10) -> None:
-    """Wait until a process is gone."""
-    until = time.monotonic() + seconds
-    while os.path.exists(f"/proc/{pid}"):  # noqa: PTH110
-        assert time.monotonic() < until
-        time.sleep(0.02)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.image.images import NEEDS, Image
 from tests.image.on_lab import PodOnNode
 from tests.image.pods import SECCOMP, daemon_set
 from tests.runtimes.on_lab import NOWHERE, only, targets
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("ip", "macvlan-plugin", *NEEDS, str(SECCOMP))
 VIP, VIP6 = IPv4Address("192.168.0.2"), IPv6Address("fd00:192:168::2")
@@ -63,18 +63,8 @@ def here(pods: dict[str, PodOnNode]) -> PodOnNode:
     return pods["a1"]
 
 
-def until(so: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def until_ready(pod: PodOnNode) -> None:
-    end = time.monotonic() + 30
-    while pod.node.agent.readiness()[0] != 200:
-        assert time.monotonic() < end, pod.agent.log
-        time.sleep(0.05)
+    until(lambda: pod.node.agent.readiness()[0] == 200, lambda: pod.agent.log)
 
 
 def attach(node: Node, lab: Lab, name: str, addresses: tuple[str, ...] = (DESTINATION,)) -> Pod:

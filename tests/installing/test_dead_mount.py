@@ -6,8 +6,7 @@ Here a container is a mount namespace with a bind mount, as the runtime makes on
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from lab.node import Node
 from lab.world import Lab
 from tests.conftest import require
 from tests.installing.places import Mounts, command, config, tree
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "unshare", "nsenter", "mount")
 REASON = "the directory that is mounted here was removed on the host"
@@ -69,13 +69,6 @@ def node() -> Iterator[Node]:
         yield lab.nodes["a1"]
 
 
-def until(so: Callable[[], object], node: Node) -> None:
-    end = time.monotonic() + 30
-    while not so():
-        assert time.monotonic() < end, node.agent
-        time.sleep(0.1)
-
-
 @pytest.mark.needs("ip")
 def test_an_agent_wants_to_be_started_again_for_it_and_for_nothing_else(
     node: Node, host: Path, bin_dir: Path
@@ -87,14 +80,14 @@ def test_an_agent_wants_to_be_started_again_for_it_and_for_nothing_else(
 
     client.unlink()
     client.mkdir()  # what nobody but an operator mends
-    until(lambda: not agent.is_ready, node)
+    until(lambda: not agent.is_ready, node.agent)
     assert "is a directory" in agent.readiness()[1]
     assert agent.liveness() == (200, "ok\n")
     client.rmdir()
     agent.wait_ready()
 
     made_again(host)
-    until(lambda: agent.liveness()[0] == 503, node)
+    until(lambda: agent.liveness()[0] == 503, node.agent)
     status, said = agent.liveness()
     assert REASON in said
     assert said.endswith(f"{REMEDY}\n")

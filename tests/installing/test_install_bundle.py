@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.installer import files, interpreters
 from cni_floatip.model.errors import CniError, IoFailure, TryAgain
 from tests.installing.places import NEWER, OLDER, command, config, release, tree
+from tests.support.waiting import until
 
 POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
 
@@ -144,7 +144,7 @@ def test_a_version_that_runs_stays_and_nothing_is_ever_busy(bin_dir, bundles):
         [bin_dir / "floatip"], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     try:
-        wait_until_run_by(running, first / "python")
+        until(lambda: os.readlink(f"/proc/{running.pid}/exe") == str(first / "python"))  # noqa: PTH115
         install(bin_dir, bundles[1], NEWER)
         assert version(bin_dir) != first
         os.utime(first, (0, 0))
@@ -160,13 +160,6 @@ def test_a_version_that_runs_stays_and_nothing_is_ever_busy(bin_dir, bundles):
     os.utime(first, (0, 0))
     install(bin_dir, bundles[1], NEWER)
     assert not first.exists()
-
-
-def wait_until_run_by(process: subprocess.Popen[bytes], program: Path) -> None:
-    until = time.monotonic() + 10
-    while os.readlink(f"/proc/{process.pid}/exe") != str(program):  # noqa: PTH115
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_client_with_an_interpreter_elsewhere_needs_no_versions(bin_dir, bundles):

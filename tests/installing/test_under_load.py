@@ -20,9 +20,10 @@ from cni_floatip import __version__, installer
 from lab.agent import PROGRAM
 from lab.world import Lab
 from tests.conftest import require
-from tests.faults.scene import Answer, Attachment, Scene, wait
+from tests.faults.scene import Answer, Attachment, Scene
 from tests.faults_agent.lives import Served
 from tests.installing.places import NEWER
+from tests.support.waiting import until
 
 NEWER_AGENT = Path(__file__).with_name("newer_agent.py")
 PODS = 10
@@ -140,7 +141,7 @@ class Runtime:
     def go_on(self) -> None:
         """Let calls come in while nothing changes: one of each pod, say."""
         until = self.calls + PODS
-        wait(lambda: self.calls >= until or self.wrong)
+        until(lambda: self.calls >= until or self.wrong)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_not_one_call_fails(node: Node, per_second: int) -> None:
         runtime.forgiving = True
         for damaged, damage in enumerate((remove_client, remove_interpreter, cut_client), 1):
             damage(node.bin_dir)
-            wait(lambda damaged=damaged: node.repairs() == damaged and node.release() == __version__)
+            until(lambda damaged=damaged: node.repairs() == damaged and node.release() == __version__)
             runtime.go_on()
     seconds = time.monotonic() - began
     assert runtime.wrong == []
@@ -230,10 +231,10 @@ def test_a_client_that_cannot_be_repaired_is_seen(node: Node) -> None:
     path = node.bin_dir / "floatip"
     path.unlink()
     path.mkdir()
-    wait(lambda: node.node.agent.readiness()[0] == 503)
+    until(lambda: node.node.agent.readiness()[0] == 503)
     assert "the client cannot be used" in node.node.agent.readiness()[1]
     shown = node.node.run([str(PROGRAM), "status"])
     assert shown.returncode == 1
     assert f"{path} is a directory" in shown.stdout
     path.rmdir()
-    wait(lambda: node.node.agent.is_ready, 30)
+    until(lambda: node.node.agent.is_ready)

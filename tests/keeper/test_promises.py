@@ -21,6 +21,7 @@ from cni_floatip.model.values import Place, Target
 from cni_floatip.operations.delete import _cancelled
 from cni_floatip.operations.release import attachment_lock, place_lock
 from cni_floatip.protocol import request
+from tests.support.waiting import until
 
 from .simulated import FLOATING, Cluster, SimulatedNode
 from .whole import WholeCluster, in_order
@@ -282,12 +283,6 @@ def test_an_add_that_records_late_is_told_again_of_its_del(tmp_path, monkeypatch
     store.put(claim)
     asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
 
-    def wait_for_the_mark() -> None:
-        until = time.monotonic() + 20
-        while not store.get(pod).deleted:
-            assert time.monotonic() < until, "the ADD is not told"
-            time.sleep(0.02)
-
     def delete() -> None:
         with _cancelled(asked, replace(a.world, claims=store)):
             pass
@@ -296,8 +291,8 @@ def test_an_add_that_records_late_is_told_again_of_its_del(tmp_path, monkeypatch
         assert running
         thread = threading.Thread(target=delete)
         thread.start()
-        wait_for_the_mark()
+        until(lambda: store.get(pod).deleted)
         store.put(claim)
-        wait_for_the_mark()
+        until(lambda: store.get(pod).deleted)
     thread.join(20)
     assert not thread.is_alive()

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from botocore.exceptions import ConnectionError as NoConnection
 
 from lab.ec2.throttle import Buckets, Rate, rate
+from tests.support.waiting import until
 
 FLOATING = "192.168.0.2/32"
 
@@ -103,8 +104,7 @@ class TestLatency:
         threads = [threading.Thread(target=create, args=(f"192.168.0.{n}/32", f"n{n}")) for n in range(6)]
         for thread in threads:
             thread.start()
-        while ec2.faults.held < 6:
-            time.sleep(0.01)
+        until(lambda: ec2.faults.held == 6)
         aws.describe_route_tables()
         assert not any(held(f"192.168.0.{n}/32") for n in range(6))
         ec2.faults.clear()
@@ -233,8 +233,7 @@ class TestStaleReads:
     def test_catch_up(self, ec2, create, seen):
         ec2.faults.stale_reads(0.2)
         create()
-        time.sleep(0.25)
-        assert seen()
+        until(seen, seconds=5)
 
     def test_may_flip_back(self, ec2, create, seen):
         # hashicorp/terraform-provider-aws#21629: a good read followed by a stale one.

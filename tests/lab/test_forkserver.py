@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from lab import netns
 from lab.errors import LabError
 from lab.forkserver import Forked, ForkServer, run_to_end
+from tests.support.waiting import until
 
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 HERE = "tests.lab.test_forkserver"
@@ -112,13 +113,6 @@ def ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
     except FileNotFoundError:
         return True
-
-
-def wait(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_it_is_a_process_like_one_that_was_started(server: ForkServer, tmp_path: Path) -> None:
@@ -243,7 +237,7 @@ def test_it_ends_with_its_owner_and_so_does_what_it_forked(number: signal.Signal
             owner.kill()
         else:
             os.killpg(owner.pid, number)  # as from a terminal, or from timeout(1)
-    wait(lambda: all(map(ended, pids)))
+    until(lambda: all(map(ended, pids)))
 
 
 def test_closing_it_ends_what_it_forked() -> None:

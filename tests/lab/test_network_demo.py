@@ -24,6 +24,7 @@ from lab import leftovers, netns
 from lab.demo import show
 from lab.demo.watch import WIDTH, Watch
 from lab.errors import LabError
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "floatip", "macvlan-plugin", "static-plugin")
 
@@ -240,11 +241,8 @@ def namespaces_of(process):
 
 
 def has_begun_to_build(process):
-    until = time.monotonic() + 60
-    while not namespaces_of(process):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: namespaces_of(process) or process.poll() is not None)
+    assert process.poll() is None
 
 
 def has_a_pod_to_start(process):

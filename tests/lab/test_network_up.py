@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import leftovers, netns
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "floatip", "macvlan-plugin", "static-plugin")
 
@@ -180,9 +181,7 @@ def test_down_leaves_nothing(small):
 def test_down_clears_away_after_a_kill(small):
     state, guide = small
     os.kill(process(guide), signal.SIGKILL)
-    until = time.monotonic() + 10
-    while (leftovers.Owner.of(process(guide))).started and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: not leftovers.Owner.of(process(guide)).started)
     assert list(state.iterdir())  # its namespaces may go earlier: every lab that starts clears those away
     assert typed(command(guide, "down")).returncode == 0
     assert netns.existing(prefix(guide)) == []

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from lab import uml
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 another_boot = pytest.mark.thorough(
@@ -41,15 +41,6 @@ def processes_with(text: str) -> list[str]:
         if text in command and int(directory.name) != os.getpid():
             found.append(command)
     return found
-
-
-def until(condition, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @another_boot
@@ -86,7 +77,7 @@ def test_what_takes_too_long_is_stopped_and_leaves_nothing(private_tmp: Path) ->
         assert processes_with(str(private_tmp))
         with pytest.raises(uml.UmlError, match="stopped after 25 s"):
             guest.wait()
-    assert until(lambda: not processes_with(str(private_tmp)))
+    until(lambda: not processes_with(str(private_tmp)))
     assert list(private_tmp.iterdir()) == []
 
 
@@ -106,7 +97,7 @@ def test_a_killed_run_takes_its_guest_with_it(private_tmp: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == "begun\n"
         run.send_signal(signal.SIGKILL)
-    assert until(lambda: not processes_with(str(private_tmp)))
+    until(lambda: not processes_with(str(private_tmp)))
     assert len(list(private_tmp.iterdir())) == 1
     with uml.Uml(["true"], timeout=60) as guest:
         assert guest.wait() == 0

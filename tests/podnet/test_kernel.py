@@ -14,6 +14,7 @@ from cni_floatip.edges import podnet
 from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
 from cni_floatip.model.values import PodRoute, PodRule
 from tests.podnet.worlds import ip, ip_json
+from tests.support.waiting import throughout
 
 DEFAULT = PodRoute(ip_network("::/0"), ip_address("fe80:ec2::1"), 100)
 
@@ -245,8 +246,7 @@ def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_
             pod.remove_connected(each)
         for state in ("down", "up"):
             ip("link", "set", kernel_pod.parent, state, netns=kernel_pod.node)
-        time.sleep(0.2)
-        assert pod.connected() == frozenset()
+        throughout(lambda: pod.connected() == frozenset(), 0.2)
 
 
 # -- addresses

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.runtimes import private
+from tests.support.waiting import until
 
 NAMESPACE = "floatip"
 RUN = "/run/containerd"
@@ -225,12 +226,11 @@ class Containerd:
             (self._rootfs / "bin" / applet).symlink_to("busybox")
 
     def _await_answer(self) -> None:
-        deadline = time.monotonic() + 30
-        while True:
+        def answers() -> bool:
             try:
                 self._ctr("version")
-                return
             except RunFailed:
-                if time.monotonic() > deadline:
-                    raise RunFailed(f"containerd does not answer:\n{self._log.read_text()}") from None
-                time.sleep(0.05)
+                return False
+            return True
+
+        until(answers, self._log.read_text)

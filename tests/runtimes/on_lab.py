@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.demo.story import claim_states
 from lab.node import Node
 from lab.vpc import FLOATING, FLOATING6
 from lab.world import Lab
@@ -81,6 +82,11 @@ def claims(node: Node) -> list[str]:
     """Return the states of the claims on the node's disk, as floatipctl shows them."""
     listed = json.loads(node.run([str(FLOATIPCTL), "claims", "--json"]).stdout)
     return sorted(claim["state"] for claim in listed["claims"])
+
+
+def report_of(node: Node) -> Callable[[], str]:
+    """Return what shows the states of a node's claims and its agent's log when it is called."""
+    return lambda: f"-- {node}: {sorted(claim_states(node))}\n{node.agent}"
 
 
 NOWHERE: set[str | None] = {None}

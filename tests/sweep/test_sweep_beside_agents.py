@@ -2,25 +2,15 @@
 
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lab.node import Node
 from lab.world import Lab
+from tests.support.waiting import until
 
 VIP = "192.168.0.2/32"
-
-
-def eventually(seconds: float, holds: Callable[[], bool]) -> bool:
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def lose(lab: Lab, node: Node) -> None:
@@ -56,14 +46,13 @@ def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back():
         argv = [floatipctl, "sweep", "--range", "192.168.0.0/24"]
         sweeping = threading.Thread(target=lambda: sweeper.run(argv, timeout=90))
         sweeping.start()
-        assert eventually(60, lambda: lab.ec2.faults.held > 0), "the sweep deletes nothing"
+        until(lambda: lab.ec2.faults.held > 0)
         heir.add(heir.pod("new"), lab.conflist([VIP]))
         sweeping.join(90)
         assert leads_to() == {f"{heir.enis[1].id} active"}
         assert "<late>" not in outcomes()
         before = len(lab.ec2.journal.of("CreateRoute", heir.name))
         lab.ec2.faults.clear()  # what was under way arrives
-        assert eventually(10, lambda: "<late>" in outcomes())
-        made_again = eventually(90, lambda: len(lab.ec2.journal.of("CreateRoute", heir.name)) > before)
-        assert made_again, "the late delete hit nothing"
+        until(lambda: "<late>" in outcomes(), seconds=10)
+        until(lambda: len(lab.ec2.journal.of("CreateRoute", heir.name)) > before, seconds=90)
         assert leads_to() == {f"{heir.enis[1].id} active"}

@@ -195,14 +195,6 @@ class Place:
         return {destination: "/".join(sorted(states)) for destination, states in found.items()}
 
 
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def running(body: Callable[[threading.Event], object]) -> Any:
     """Run a thread's body for the length of a ``with`` block."""

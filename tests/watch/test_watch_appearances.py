@@ -13,7 +13,7 @@ import pytest
 from cni_floatip.agent.watch import history
 from cni_floatip.agent.watch.history import Appearances
 from cni_floatip.model.values import Attachment
-from tests.watch.scene_watched import until
+from tests.support.waiting import until
 
 VIP = ip_address("192.168.0.9")
 

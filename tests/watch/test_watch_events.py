@@ -16,6 +16,7 @@ import pytest
 from cni_floatip.edges import podnet
 from cni_floatip.edges.podnet.events import AddressEvent, Event, Events, LinkGone, Overrun, open_events
 from cni_floatip.model.errors import InvalidNetns
+from tests.support.waiting import throughout, until
 from tests.watch.pods_in_kernel import Pod, ip
 
 pytestmark = pytest.mark.needs("root", "ip")
@@ -141,8 +142,9 @@ def test_one_descriptor_no_thread_and_the_namespace_goes_with_it(pod: Pod) -> No
     assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
     assert threading.active_count() == threads
     pod.unlink()
-    time.sleep(0.3)
-    assert "macvlan" not in _children(pod)  # it lives where nobody sees it: the parent is taken
+    throughout(
+        lambda: "macvlan" not in _children(pod), 0.3
+    )  # it lives where nobody sees it: the parent is taken
     assert (
         ip(
             "link",
@@ -160,10 +162,7 @@ def test_one_descriptor_no_thread_and_the_namespace_goes_with_it(pod: Pod) -> No
         == ""
     )
     events.close()
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not _free(pod):
-        time.sleep(0.05)
-    assert _free(pod)
+    until(lambda: _free(pod))
 
 
 def _children(pod: Pod) -> str:

@@ -23,6 +23,7 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.conftest import program, require
 from tests.runtimes.on_lab import as_new, targets
+from tests.support.waiting import throughout, until
 
 pytestmark = pytest.mark.needs("root", "ip", "unshare", "keepalived", "macvlan-plugin", "static-plugin")
 
@@ -114,24 +115,14 @@ def replicas(lab: Lab) -> Iterator[tuple[Replica, Replica]]:
         each.stop(signal.SIGKILL)
 
 
-def wait(so: Callable[[], object], *replicas: Replica, within: float = 20.0) -> float:
-    """Wait until something is so; return how long it took."""
-    began = time.monotonic()
-    while not so():
-        if time.monotonic() > began + within:
-            pytest.fail("\n".join([f"not within {within} s", *map(str, replicas)]))
-        time.sleep(0.01)
-    return time.monotonic() - began
-
-
 def leads_to(lab: Lab, replica: Replica) -> Callable[[], bool]:
     eni = {replica.node.eni("eth1").id}
     return lambda: targets(lab, ROUTE) == eni
 
 
 def settle(lab: Lab, holder: Replica, other: Replica) -> None:
-    """Wait until one alone holds the address: on a busy machine an advertisement may come late, and both move."""
-    wait(lambda: holder.holds() and not other.holds() and leads_to(lab, holder)(), holder, other)
+    """Wait until one alone holds the address: on a busy machine an advertisement may come late."""
+    until(lambda: holder.holds() and not other.holds() and leads_to(lab, holder)(), holder, other)
 
 
 def writes(lab: Lab) -> list[str]:
@@ -152,7 +143,7 @@ def test_an_address_moved_by_hand_is_answered(lab: Lab) -> None:
         netns.ip(other.ns, ["addr flush dev net1 to 192.168.0.77"])
         netns.ip(holder.ns, ["addr add 192.168.0.77/24 dev net1"])
         for client in lab.clients.values():  # each behind a table of its own
-            wait(lambda client=client, holder=holder: client.ask("192.168.0.77", 0.2) == str(holder))  # type: ignore[misc]
+            until(lambda client=client, holder=holder: client.ask("192.168.0.77", 0.2) == str(holder))  # type: ignore[misc]
     for node, pod in zip(lab.nodes.values(), pods, strict=True):
         node.delete(pod, chains[node])
         node.remove_pod(pod)
@@ -163,7 +154,7 @@ def test_the_address_moves_both_ways_and_packets_follow(
 ) -> None:
     first, second = replicas
     first.start()
-    wait(leads_to(lab, first), *replicas)
+    until(leads_to(lab, first), *replicas)
     second.start()
     assert lab.clients["vpc"].ask(VIP) == lab.clients["tgw"].ask(VIP) == "app-a1"
 
@@ -173,14 +164,15 @@ def test_the_address_moves_both_ways_and_packets_follow(
             first.stop()
         else:
             first.start()  # the higher priority takes it back
-        wait(new.holds, *replicas)
-        took = wait(leads_to(lab, new), *replicas)
+        until(new.holds, *replicas)
+        began = time.monotonic()
+        until(leads_to(lab, new), *replicas)
+        took = time.monotonic() - began
         record_property(f"seconds from address to routes, {new.pod}", round(took, 3))
         assert [client.ask(VIP) for client in lab.clients.values()] == [str(new.pod)] * 2
-        wait(lambda old=old: not old.holds(), *replicas)  # type: ignore[misc]
+        until(lambda old=old: not old.holds(), *replicas)  # type: ignore[misc]
         assert not [each for each in writes(lab) if f"{new.node} ReplaceRoute ok" != each]
-    time.sleep(4)  # the grace is over: what the loser released is not its to delete
-    assert leads_to(lab, first)()
+    throughout(leads_to(lab, first), 4)  # the grace is over: what the loser released is not its to delete
     assert "DeleteRoute" not in " ".join(writes(lab))
 
 
@@ -191,23 +183,20 @@ def test_one_that_dies_leaves_the_address_and_the_last_that_appeared_wins(
     settle(lab, first, second)
     lab.ec2.journal.clear()
     first.stop(signal.SIGKILL)
-    wait(second.holds, *replicas)
-    wait(leads_to(lab, second), *replicas)
+    until(second.holds, *replicas)
+    until(leads_to(lab, second), *replicas)
     assert first.holds()  # two holders now
     assert lab.clients["vpc"].ask(VIP) == "app-b1"
 
     first.node.stop_agent()
     first.node.start_agent()  # no new appearance
-    until = time.monotonic() + 3 * RECONCILE
-    while time.monotonic() < until:
-        assert leads_to(lab, second)()
-        time.sleep(0.05)
+    throughout(leads_to(lab, second), 3 * RECONCILE)
     assert set(writes(lab)) == {"b1 ReplaceRoute ok"}
     assert lab.clients["vpc"].ask(VIP) == "app-b1"
 
     first.start()
-    wait(lambda: not second.holds(), *replicas)
-    wait(leads_to(lab, first), *replicas)
+    until(lambda: not second.holds(), *replicas)
+    until(leads_to(lab, first), *replicas)
     assert lab.clients["vpc"].ask(VIP) == "app-a1"
 
 
@@ -217,9 +206,8 @@ def test_the_end_of_the_pod_is_the_end_of_its_address(lab: Lab, replicas: tuple[
     settle(lab, first, second)
     first.stop(signal.SIGKILL)
     first.node.delete(first.pod, first.chain)
-    wait(leads_to(lab, second), *replicas)
-    time.sleep(4)
-    assert leads_to(lab, second)()
+    until(leads_to(lab, second), *replicas)
+    throughout(leads_to(lab, second), 4)
     assert lab.clients["vpc"].ask(VIP) == "app-b1"
     second.stop()
-    wait(lambda: targets(lab, ROUTE) == {None}, *replicas)
+    until(lambda: targets(lab, ROUTE) == {None}, *replicas)

@@ -21,8 +21,9 @@ from cni_floatip.agent.watch.watcher import Watch
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet.events import Event, Events, open_events
 from cni_floatip.model.errors import Ec2Fault, TryAgain
+from tests.support.waiting import throughout, until
 from tests.watch.pods_in_kernel import Pod, ip
-from tests.watch.scene_watched import Place, running, until
+from tests.watch.scene_watched import Place, running
 
 pytestmark = pytest.mark.needs("root", "ip")
 
@@ -169,8 +170,7 @@ def test_a_process_is_a_path_too(pod: Pod, node: Node) -> None:
         with node.agent() as watch:
             node.add(pod)
             pod.unlink()
-            time.sleep(0.7)
-            assert len(watch.watching()) == 1
+            throughout(lambda: len(watch.watching()) == 1, 0.7)
             process.kill()
             process.wait()
             until(lambda: not watch.watching())
@@ -190,7 +190,7 @@ def test_the_end_of_claim_or_interface_ends_the_watch(pod: Pod, node: Node) -> N
         pod.plug()
         who = node.add(pod)
         node.place.claims.put(node.place.claim(who).ended(0.0))
-        until(lambda: not watch.watching(), 0.4)
+        until(lambda: not watch.watching(), seconds=0.4)
 
 
 def test_what_cannot_be_seen_is_not_watched_and_told(pod: Pod, node: Node) -> None:
@@ -199,8 +199,7 @@ def test_what_cannot_be_seen_is_not_watched_and_told(pod: Pod, node: Node) -> No
     node.place.inode = lambda _: 0
     with node.agent() as watch:
         until(lambda: any("cannot be seen here" in line for line in node.place.logged))
-        time.sleep(0.6)
-        assert watch.watching() == {}
+        throughout(lambda: watch.watching() == {}, 0.6)
     assert node.place.states(who) == {"192.168.0.2/32": "held"}
 
 
@@ -243,8 +242,7 @@ def test_a_pod_that_flaps_is_held_back_and_its_last_word_counts(pod: Pod, tmp_pa
         pod.ip(f"addr add {VIP}/32 dev net1")
         took = time.monotonic() - began
         until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
-        time.sleep(1.5)
-        assert node.place.states(who)[f"{VIP}/32"] == "held"
+        throughout(lambda: node.place.states(who)[f"{VIP}/32"] == "held", 1.5)
     changes = node.writes(f"{VIP}/32") / 2
     assert changes <= 4 + took + 3
     limited = [line for line in node.place.logged if "change faster than one per 1 s" in line]

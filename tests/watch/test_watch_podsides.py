@@ -28,8 +28,8 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import PodNetworkFailure
 from cni_floatip.model.values import Attachment, PodIdentity
 from cni_floatip.operations.pod_side import Kept
+from tests.support.waiting import until
 from tests.watch.pods_in_kernel import Pod
-from tests.watch.scene_watched import until
 from tests.watch.test_watch_events import heard
 from tests.watch.test_watch_pods import Node
 
