@@ -43,18 +43,18 @@ class Mutant:
         return self.module if "." in self.module else f"cni_floatip/{self.module}.py"
 
 
-KEEPING = "tests/keeper/test_keeping.py"
-KEEPER = "tests/keeper/test_keeper.py"
-CUT_OFF = "tests/keeper/test_cut_off.py"
-ORDER = "tests/keeper/test_order.py"
-OUTAGES = "tests/keeper/test_outages.py"
-PROMISES = "tests/keeper/test_promises.py"
-DELETED = "tests/keeper/test_deleted_for_good.py"
-WAITING = "tests/agent/test_waiting.py"
+KEEPING = "tests/rules/test_reconcile.py"
+KEEPER = "tests/agent/keeper/test_loop.py"
+CUT_OFF = "tests/agent/keeper/test_detached_eni.py"
+ORDER = "tests/agent/keeper/test_repair_order.py"
+OUTAGES = "tests/agent/observe/test_outages.py"
+PROMISES = "tests/agent/keeper/test_promises.py"
+DELETED = "tests/operations/test_concurrent_delete.py"
+WAITING = "tests/agent/test_cancelled_waits.py"
 CHART = "install/helm/cni-floatip/templates/_helpers.tpl"
-PODSIDE = "tests/keeper/test_podside.py"
-PODSIDES = "tests/watch/test_watch_podsides.py"
-ADDRESSES = "tests/doctor/test_doctor_addresses.py"
+PODSIDE = "tests/operations/test_pod_side.py"
+PODSIDES = "tests/agent/watch/test_pod_sides.py"
+ADDRESSES = "tests/doctor/test_addresses.py"
 
 MUTANTS = (
     Mutant(
@@ -63,7 +63,7 @@ MUTANTS = (
         'if to.version == 4 and str(ip_interface(route["dst"]).ip)',
         'if str(ip_interface(route["dst"]).ip)',
         "validate refuses a chain that works: the kernel masks IPv6 destinations",
-        "tests/chain/test_chain_judged.py",
+        "tests/validate/test_chain.py",
     ),
     Mutant(
         "IPv6 route to a gateway",
@@ -71,7 +71,7 @@ MUTANTS = (
         "links.setdefault((6, to.prefixlen), set()).add(bits)",
         "pass",
         "validate refuses a chain that works: a route puts its gateway on the link",
-        "tests/chain/test_chain_judged.py",
+        "tests/validate/test_chain.py",
     ),
     Mutant(
         "chained ipvlan",
@@ -79,7 +79,7 @@ MUTANTS = (
         "return path[-1] != 0",
         "return False",
         "validate refuses an ipvlan that has its master from the plugin before it",
-        "tests/config/test_validate_networks.py",
+        "tests/validate/test_networks.py",
     ),
     Mutant(
         "deep DEL",
@@ -95,7 +95,7 @@ MUTANTS = (
         "name if len(name) <= LONGEST_NAME else short(name)",
         "name",
         "each complaint of validate repeats a name of any length",
-        "tests/config/test_hostile_files.py",
+        "tests/validate/test_hostile_files.py",
     ),
     Mutant(
         "crowd in the log",
@@ -103,7 +103,7 @@ MUTANTS = (
         "if before is None and not isinstance(key, str) and self.silent:",
         "if before is None and not isinstance(key, str) and False:",
         "a pod that gives itself ever other addresses floods the log",
-        "tests/watch/test_watch_limits.py",
+        "tests/agent/watch/test_interface.py",
     ),
     Mutant(
         "crowd in a look",
@@ -111,7 +111,7 @@ MUTANTS = (
         "if each.interface.ip not in too_many",
         "if each not in beyond",
         "a pod with thousands of addresses holds the agent for seconds at each look",
-        "tests/watch/test_watch_addresses.py",
+        "tests/operations/test_sync_addresses.py",
     ),
     Mutant(
         "throws in the record",
@@ -119,7 +119,7 @@ MUTANTS = (
         'for route in self.pod_routes\n                if route.kind != "throw"\n            ],',
         "for route in self.pod_routes\n            ],",
         "after a roll back the agent moves the record of a pod with a pool aside",
-        "tests/core/test_store.py",
+        "tests/edges/test_store.py",
     ),
     Mutant(
         "detached",
@@ -183,7 +183,7 @@ MUTANTS = (
         "    if target.active and not here(claim):",
         "    if False:",
         "a release deletes the working route of the node that has the ENI now",
-        f"tests/core/test_decide.py {CUT_OFF}",
+        f"tests/rules/test_destinations.py {CUT_OFF}",
     ),
     Mutant(
         "propagated-release",
@@ -191,7 +191,7 @@ MUTANTS = (
         "if target is None or not replaceable(target) or target.id != claim.eni:",
         "if target is None or not target.is_eni or target.id != claim.eni:",
         "a release asks EC2 to delete a propagated route",
-        "tests/core/test_decide.py",
+        "tests/rules/test_destinations.py",
     ),
     Mutant(
         "grace-of-another",
@@ -271,7 +271,7 @@ MUTANTS = (
         'if fields.get("event"):',
         "if False:",
         "the log leaves out what happens again within five minutes, and dates it later",
-        f"tests/agent/test_logs.py {OUTAGES}",
+        f"tests/agent/observe/test_logs.py {OUTAGES}",
     ),
     Mutant(
         "stolen-is-served",
@@ -279,7 +279,7 @@ MUTANTS = (
         "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.SUPERSEDED)",
         "Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING)",
         "a stolen route is reported to nobody",
-        f"{OUTAGES} tests/keeper/test_alerts.py",
+        f"{OUTAGES} tests/agent/observe/test_alerts.py",
     ),
     Mutant(
         "status-is-content",
@@ -287,7 +287,7 @@ MUTANTS = (
         'agent.get("unserved") or agent.get("problems")',
         'agent.get("problems")',
         "status ends with 0 while an address is dead",
-        "tests/agent/test_status_command.py",
+        "tests/commands/test_status.py",
     ),
     Mutant(
         "gone-is-wrong",
@@ -295,7 +295,7 @@ MUTANTS = (
         'seen.error if seen and not gone else ""',
         'seen.error if seen else ""',
         "a claim that has ended makes status fail for 20 minutes",
-        "tests/agent/test_status_command.py",
+        "tests/commands/test_status.py",
     ),
     Mutant(
         "checked-is-served",
@@ -311,7 +311,7 @@ MUTANTS = (
         "spool.told(after, spool.waiting(policy.spool_dir))",
         "list[str]()",
         "gc says that there is nothing to do while a DEL waits",
-        "tests/config/test_floatipctl_gc.py",
+        "tests/commands/test_gc.py",
     ),
     Mutant(
         "good-look-undated",
@@ -319,7 +319,7 @@ MUTANTS = (
         "            self._seen_all = self._world.now()",
         "            pass",
         "an agent that is blind cannot be told from one that sees",
-        "tests/keeper/test_alerts.py",
+        "tests/agent/observe/test_alerts.py",
     ),
     Mutant(
         "seen-by-nobody",
@@ -497,7 +497,7 @@ MUTANTS = (
         "    return 0 if rule.barred else max(bars, default=0)",
         "    return 0",
         "a rule that is put back opens the way to metadata for bound sockets",
-        "tests/podnet/test_kernel.py",
+        "tests/edges/podnet/test_kernel.py",
     ),
     Mutant(
         "left-for-ever",
@@ -521,7 +521,7 @@ MUTANTS = (
         "    _sync_directory(path.parent)",
         "    pass",
         "a power cut loses a record that was written",
-        "tests/core/test_store.py",
+        "tests/edges/test_store.py",
     ),
     Mutant(
         "always-replace",
@@ -529,7 +529,7 @@ MUTANTS = (
         "(vpc.replace if exists else vpc.create)(place, eni, account)",
         "vpc.replace(place, eni, account)",
         "an ADD cannot create",
-        "tests/core/test_ec2writes.py",
+        "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "old-decision",
@@ -537,7 +537,7 @@ MUTANTS = (
         "        if world.clock() - seen.at > FRESH_SECONDS:",
         "        if False:",
         "an ADD writes by what it read long ago",
-        "tests/core/test_ec2writes.py",
+        "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "any-table",
@@ -545,7 +545,7 @@ MUTANTS = (
         "forbidden = [table.id for table in tables if not policy.allows_table(table)]",
         "forbidden: list[str] = []",
         "an ADD writes tables that policy does not give",
-        "tests/core/test_decide.py",
+        "tests/rules/test_destinations.py",
     ),
     Mutant(
         "superseded-as-held",
@@ -617,7 +617,7 @@ MUTANTS = (
         "for flight in route.gathering if flight.urgency <= urgency)",
         "for flight in [*route.under_way, *route.gathering] if flight.urgency <= urgency)",
         "an ADD rests on a read that began before it",
-        "tests/agent/test_flights.py",
+        "tests/agent/ec2/test_singleflight.py",
     ),
     Mutant(
         "older-beside-newer",
@@ -625,7 +625,7 @@ MUTANTS = (
         "if claim.created > own.created and claim.eni != own.eni:",
         "if claim.created < own.created and claim.eni != own.eni:",
         "an older ADD writes beside a newer one, which gives way",
-        "tests/agent/test_superseded.py",
+        "tests/agent/ec2/test_newest_add.py",
     ),
     Mutant(
         "unknown-believed",
@@ -633,7 +633,7 @@ MUTANTS = (
         "        if known and known.at > since and is_answer(known.answer):",
         "        if known and known.at > since:",
         "an ENI that was just plugged in is unknown for a minute",
-        "tests/agent/test_remembered_metadata.py",
+        "tests/agent/test_metadata.py",
     ),
     Mutant(
         "number-0-is-primary",
@@ -641,7 +641,7 @@ MUTANTS = (
         "    if mac == primary:\n",
         "    if mac == primary or eni.device_number == 0:\n",
         "device 0 of a second network card is taken for the primary ENI",
-        "tests/agent/test_late_metadata.py::test_an_eni_of_a_second_network_card",
+        "tests/agent/test_metadata_in_lab.py::test_an_eni_of_a_second_network_card",
     ),
     Mutant(
         "half-described",
@@ -649,7 +649,7 @@ MUTANTS = (
         "        if (found.network_card, found.device_number) == (0, 0) and mac != self.primary_mac():",
         "        if False:",
         "what metadata shows for moments after an attach is remembered for a minute",
-        "tests/edges/test_metadata.py",
+        "tests/edges/test_imds.py",
     ),
     Mutant(
         "subnet-outside-vpc",
@@ -657,7 +657,7 @@ MUTANTS = (
         "        if outside := [net for net in found.subnet_cidrs if not _inside(net, found.vpc_cidrs)]:",
         "        if outside := []:",
         "a VPC address looks as if it lay outside the VPC while one family is missing",
-        "tests/edges/test_metadata.py",
+        "tests/edges/test_imds.py",
     ),
     Mutant(
         "refused-from-memory",
@@ -665,7 +665,7 @@ MUTANTS = (
         "        if not metadata.ask_again() or (now := find()) == site:",
         "        if not metadata.ask_again() or (now := site):",
         "an ADD is refused for what metadata showed a minute ago",
-        "tests/agent/test_late_metadata.py::test_a_refusal_rests_on_nothing_that_is_remembered",
+        "tests/agent/test_metadata_in_lab.py::test_a_refusal_rests_on_nothing_that_is_remembered",
     ),
     Mutant(
         "address-refused-from-memory",
@@ -673,7 +673,7 @@ MUTANTS = (
         "    if taken.refused and (now_at :=",
         "    if False and (now_at :=",
         "a watched address is refused for what metadata showed a minute ago",
-        "tests/watch/test_watch_addresses.py",
+        "tests/operations/test_sync_addresses.py",
     ),
     Mutant(
         "hardware-unknown",
@@ -681,7 +681,7 @@ MUTANTS = (
         "        if not last.kind:\n",
         "        if False:\n",
         "an ENI that metadata does not list yet is refused for good",
-        "tests/watch/test_watch_addresses.py",
+        "tests/operations/test_sync_addresses.py",
     ),
     Mutant(
         "keeper-reads-all",
@@ -689,7 +689,7 @@ MUTANTS = (
         "return frozenset(metadata.interface_id(mac) for mac in metadata.macs())",
         "return frozenset(metadata.eni(mac).id for mac in metadata.macs())",
         "beside an ENI that is not described yet the keeper sees none",
-        "tests/agent/test_late_metadata.py::test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet",
+        "tests/agent/test_metadata_in_lab.py::test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet",
     ),
     Mutant(
         "throttling-for-good",
@@ -697,7 +697,7 @@ MUTANTS = (
         "    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:",
         "    if code in ():",
         "throttling is an error for good",
-        "tests/edges/test_vpc.py",
+        "tests/edges/ec2/test_client.py",
     ),
     Mutant(
         "role-unanswered",
@@ -705,7 +705,7 @@ MUTANTS = (
         "        if e.fault is Ec2Fault.UNANSWERED and e.action != action:",
         "        if False:",
         "a write that was never sent, for want of a role, may have been applied",
-        "tests/edges/test_vpc.py",
+        "tests/edges/ec2/test_client.py",
     ),
     Mutant(
         "target-without-name",
@@ -713,7 +713,7 @@ MUTANTS = (
         'next(others, "an unknown target")',
         '"an unknown target"',
         "error 101 does not say what is in the way",
-        "tests/edges/test_vpc.py",
+        "tests/edges/ec2/test_client.py",
     ),
     Mutant(
         "pages-for-nothing",
@@ -721,7 +721,7 @@ MUTANTS = (
         "            self._paging(_action(operation), account)\n",
         "",
         "a read of many tables takes more of EC2's rate than is counted",
-        "tests/agent/test_warm_aws.py::test_each_page_of_a_read_takes_a_token",
+        "tests/agent/ec2/test_shared.py::test_each_page_of_a_read_takes_a_token",
     ),
     Mutant(
         "names-for-long",
@@ -729,7 +729,7 @@ MUTANTS = (
         "        _short_name_resolution()\n",
         "",
         "each request waits ten seconds for a name server that is away",
-        "tests/agent/test_prepared.py::test_a_name_that_nobody_resolves_is_given_up_soon",
+        "tests/agent/test_preparation.py::test_a_name_that_nobody_resolves_is_given_up_soon",
     ),
     Mutant(
         "prepared-once",
@@ -737,7 +737,7 @@ MUTANTS = (
         "        while not self._prepared():",
         "        if not self._prepared():",
         "an agent that began without metadata never says which node it is on",
-        "tests/agent/test_prepared.py::test_what_did_not_answer_as_it_began_is_asked_again",
+        "tests/agent/test_preparation.py::test_what_did_not_answer_as_it_began_is_asked_again",
     ),
     Mutant(
         "file-unsynced",
@@ -745,7 +745,7 @@ MUTANTS = (
         "            os.fsync(file.fileno())\n",
         "",
         "a power cut leaves an empty record",
-        "tests/core/test_store.py",
+        "tests/edges/test_store.py",
     ),
     Mutant(
         "released-unread",
@@ -770,7 +770,7 @@ MUTANTS = (
         "        if world.inode(claim.netns) != claim.netns_inode:\n",
         "        if False:\n",
         "an ADD goes on for a pod that is gone",
-        "tests/faults/test_side_by_side.py::test_namespace_that_vanishes_stops_the_add",
+        "tests/faults/test_concurrent_calls.py::test_namespace_that_vanishes_stops_the_add",
     ),
     Mutant(
         "deleted-meanwhile",
@@ -778,7 +778,7 @@ MUTANTS = (
         "        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:\n",
         "        if False:\n",
         "an ADD writes after the DEL of its attachment",
-        "tests/faults/test_side_by_side.py",
+        "tests/faults/test_concurrent_calls.py",
     ),
     Mutant(
         "claiming-after-restart",
@@ -786,7 +786,7 @@ MUTANTS = (
         "    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]\n",
         "    begun: list[Any] = []\n",
         "what an ADD had begun when the agent died is never released",
-        "tests/agent/test_agent_life.py::test_what_a_restart_makes_of_a_claim",
+        "tests/agent/test_lifecycle.py::test_what_a_restart_makes_of_a_claim",
     ),
     Mutant(
         "another-boot",
@@ -794,7 +794,7 @@ MUTANTS = (
         "    if (claim.live or claim.standby) and claim.boot != boot:\n",
         "    if False:\n",
         "claims of pods from before a reboot stay",
-        "tests/agent/test_agent_life.py::test_what_a_restart_makes_of_a_claim",
+        "tests/agent/test_lifecycle.py::test_what_a_restart_makes_of_a_claim",
     ),
     Mutant(
         "times-ahead",
@@ -802,7 +802,7 @@ MUTANTS = (
         "        found = dated(claim, world.now(), grace)\n",
         "        found = claim\n",
         "a clock that was ahead keeps a claim for years",
-        "tests/agent/test_earlier.py",
+        "tests/agent/test_recovery.py",
     ),
     Mutant(
         "spool-after-add",
@@ -810,7 +810,7 @@ MUTANTS = (
         '        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):\n',
         "        if False:\n",
         "a DEL that waited in the spool ends the claim of the ADD after it",
-        "tests/agent/test_agent_answers.py::test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool",
+        "tests/agent/server/test_handler.py::test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool",
     ),
     Mutant(
         "suspended-time",
@@ -818,7 +818,7 @@ MUTANTS = (
         "    return time.clock_gettime(time.CLOCK_BOOTTIME)\n",
         "    return time.clock_gettime(time.CLOCK_MONOTONIC)\n",
         "a decision does not age while the machine sleeps",
-        "tests/agent/test_earlier.py",
+        "tests/agent/test_recovery.py",
     ),
     Mutant(
         "flapping",
@@ -826,7 +826,7 @@ MUTANTS = (
         "        given = min(wanted, int(self._changes + 1e-9))\n",
         "        given = wanted\n",
         "a pod that flaps drains the account's request rate",
-        "tests/watch/test_watch_limits.py",
+        "tests/agent/watch/test_interface.py",
     ),
     Mutant(
         "check-from-memory",
@@ -834,7 +834,7 @@ MUTANTS = (
         '            fresh=asked.verb == "CHECK",\n',
         "            fresh=False,\n",
         "CHECK rests on what was remembered",
-        "tests/agent/test_agent_calls.py::test_check_rests_on_nothing_that_is_remembered",
+        "tests/agent/server/test_calls_in_lab.py::test_check_rests_on_nothing_that_is_remembered",
     ),
     Mutant(
         "check-unsettled",
@@ -858,7 +858,7 @@ MUTANTS = (
         "        self.failed = True\n        self.ending.set()\n\n    def _told_to_end",
         "        self.failed = True\n\n    def _told_to_end",
         "an agent goes on without one of its threads",
-        "tests/agent/test_agent_life.py::test_a_thread_that_ends_by_itself_ends_the_agent",
+        "tests/agent/test_lifecycle.py::test_a_thread_that_ends_by_itself_ends_the_agent",
     ),
     Mutant(
         "held-by-descriptor",
@@ -866,7 +866,7 @@ MUTANTS = (
         "        if netns != self._netns or self._visible:\n",
         "        if netns != self._netns:\n",
         "the agent's own descriptor passes for the pod's namespace",
-        "tests/agent/test_agent_answers.py::test_a_path_that_is_to_be_seen_is_watched_for_its_end",
+        "tests/agent/server/test_handler.py::test_a_path_that_is_to_be_seen_is_watched_for_its_end",
     ),
     Mutant(
         "away-forgets",
@@ -890,7 +890,7 @@ MUTANTS = (
         "                while (seen := _look(world, vpc, place, account, deadline)).target is None:\n",
         "                while (seen := Seen(Target(eni, is_eni=True), world.clock())).target is None:\n",
         "an ADD that meets a gateway's route replaces it",
-        "tests/core/test_ec2writes.py",
+        "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "any-user",
@@ -898,7 +898,7 @@ MUTANTS = (
         "            if uid != 0:\n",
         "            if False:\n",
         "any user of the node may talk to the agent",
-        "tests/agent/test_agent_server.py",
+        "tests/agent/server/test_server.py",
     ),
     Mutant(
         "hung-up-unasked",
@@ -906,7 +906,7 @@ MUTANTS = (
         "            if looking.poll(0):\n",
         "            if False:\n",
         "on a busy node an ADD succeeds for a client that has gone",
-        "tests/agent/test_call_ends.py",
+        "tests/agent/server/test_cancellation.py",
     ),
     Mutant(
         "role-asked-by-all",
@@ -914,7 +914,7 @@ MUTANTS = (
         "        first = self._failed[account].once(lambda: self._assume(region, account, assumed))\n",
         "        first = self._assume(region, account, assumed)\n",
         "a role that cannot be assumed is asked for by everybody, one after the other",
-        "tests/agent/test_warm_aws.py",
+        "tests/agent/ec2/test_shared.py",
     ),
     Mutant(
         "not-sent-again",
@@ -922,7 +922,7 @@ MUTANTS = (
         "deaths >= MOST_DEATHS",
         "deaths >= 1",
         "an ADD whose agent died under it fails",
-        "tests/client/test_client_absence.py",
+        "tests/client/test_absence.py",
     ),
     Mutant(
         "descriptors-left",
@@ -930,7 +930,7 @@ MUTANTS = (
         "                    os.close(number)\n        return data",
         "                    pass\n        return data",
         "a client that sends many descriptors takes the agent's",
-        "tests/agent/test_agent_server.py",
+        "tests/agent/server/test_server.py",
     ),
     Mutant(
         "never-rarer",
@@ -955,7 +955,7 @@ MUTANTS = (
         "    switches = 0\n    if seen.target is not None and seen.target.id == eni:\n        return\n"
         "    while True:\n",
         "an ADD succeeds by a stale read",
-        "tests/core/test_ec2writes.py",
+        "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "told-once",
@@ -1003,7 +1003,7 @@ MUTANTS = (
         "    return dealt is not None and dated != each.made",
         "    return dated != each.made",
         "a restart with no dates known takes working routes",
-        "tests/watch/test_watch_addresses.py",
+        "tests/operations/test_sync_addresses.py",
     ),
     Mutant(
         "not-the-kernel",
@@ -1011,7 +1011,7 @@ MUTANTS = (
         "            if sender[0]:\n",
         "            if False:\n",
         "a pod's process passes for the kernel on our sockets",
-        "tests/podnet/test_rtnetlink.py",
+        "tests/edges/podnet/test_rtnetlink.py",
     ),
     Mutant(
         "torn-list",
@@ -1019,7 +1019,7 @@ MUTANTS = (
         "torn = torn or bool(flags & _DUMP_INTERRUPTED)",
         "torn = False",
         "a list that changed while it was read is taken for whole",
-        "tests/podnet/test_rtnetlink.py",
+        "tests/edges/podnet/test_rtnetlink.py",
     ),
     Mutant(
         "spool-unsynced",
@@ -1027,7 +1027,7 @@ MUTANTS = (
         "        posix.fsync(file)\n",
         "",
         "a power cut loses a DEL that was answered",
-        "tests/client/test_client_spool.py",
+        "tests/client/test_spool.py",
     ),
     Mutant(
         "path-gone",
@@ -1035,7 +1035,7 @@ MUTANTS = (
         "            if self._world.inode(each.netns) != each.inode:\n",
         "            if False:\n",
         "the watch's socket keeps the address of a pod busy that has ended",
-        "tests/watch/test_watch_pods.py",
+        "tests/agent/watch/test_watcher.py",
     ),
     Mutant(
         "pool-rule",
@@ -1043,7 +1043,7 @@ MUTANTS = (
         "rules += [PodRule(pool, table) for pool in pools]",
         "pass",
         "what comes from a pool behind the pod leaves through the cluster's network",
-        "tests/core/test_decide.py",
+        "tests/rules/test_destinations.py",
     ),
     Mutant(
         "pool-throw",
@@ -1051,7 +1051,7 @@ MUTANTS = (
         "            for pool in pools\n",
         "            for pool in pools[:0]\n",
         "what is for a pool behind the pod goes round between pod and VPC",
-        "tests/core/test_decide.py",
+        "tests/rules/test_destinations.py",
     ),
     Mutant(
         "linkless",
@@ -1059,7 +1059,7 @@ MUTANTS = (
         'found.kind != "unicast" and found.table == table',
         'found.kind == "unreachable" and found.table == table',
         "a pod keeps routes of ours whose interface is gone",
-        "tests/podnet/test_two_worlds.py",
+        "tests/edges/podnet/test_two_worlds.py",
     ),
     Mutant(
         "chain-delegates",
@@ -1067,7 +1067,7 @@ MUTANTS = (
         "    yield from _delegates(document, path)\n",
         "",
         "a network inside Multus' own configuration is called ok",
-        "tests/config/test_validate_networks.py",
+        "tests/validate/test_networks.py",
     ),
     Mutant(
         "chain-sbr",
@@ -1075,7 +1075,7 @@ MUTANTS = (
         '    "sbr": _sbr,\n',
         "",
         "a chain of which every ADD fails is called ok",
-        "tests/chain/test_chain_judged.py",
+        "tests/validate/test_chain.py",
     ),
     Mutant(
         "chain-types",
@@ -1083,7 +1083,7 @@ MUTANTS = (
         "        yield from go_json.mistyped(plugin, path)\n",
         "",
         "a value that a plugin cannot read is called ok",
-        "tests/chain/test_chain_judged.py",
+        "tests/validate/test_chain.py",
     ),
     Mutant(
         "networks-reach",
@@ -1091,7 +1091,7 @@ MUTANTS = (
         "if reach is None or one.last > reach.last:",
         "if reach is None:",
         "of two networks with the same address none is warned of",
-        "tests/config/test_validate_networks.py",
+        "tests/validate/test_networks.py",
     ),
     Mutant(
         "nodes-kept",
@@ -1099,7 +1099,7 @@ MUTANTS = (
         '{{- if ne (get $selector "floatip") "true" -}}',
         "{{- if false -}}",
         "an upgrade takes the agents off nodes unasked",
-        "tests/chart/test_chart_nodes.py",
+        "tests/chart/test_nodes.py",
     ),
     Mutant(
         "nodes-labelled",
@@ -1107,7 +1107,7 @@ MUTANTS = (
         '(.Values.nodeSelector | default (dict "floatip" "true"))',
         '(.Values.nodeSelector | default (dict "kubernetes.io/os" "linux"))',
         "every Linux node runs an agent, which may write the route tables",
-        "tests/chart/test_chart_nodes.py",
+        "tests/chart/test_nodes.py",
     ),
     Mutant(
         "session-of-a-group",
@@ -1163,7 +1163,7 @@ MUTANTS = (
         "own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]",
         "own = [(check, f) for check, f in _of(found, severity)]",
         "fifteen warnings hide the error that explains them",
-        "tests/doctor/test_doctor_command.py::test_one_cause_is_said_once",
+        "tests/doctor/test_command.py::test_one_cause_is_said_once",
     ),
     Mutant(
         "second-card",
@@ -1171,7 +1171,7 @@ MUTANTS = (
         "PRIMARY if is_primary(eni) else",
         "PRIMARY if not eni.device_number else",
         "an ENI of another network card is judged by no check",
-        "tests/doctor/test_doctor_troubles.py::test_eni_of_the_second_network_card_is_judged_like_any_other",
+        "tests/doctor/test_planted_troubles.py::test_eni_of_the_second_network_card_is_judged_like_any_other",
     ),
     Mutant(
         "same-kind",
@@ -1179,7 +1179,7 @@ MUTANTS = (
         "return type(e)(**e.kwargs)",
         'return CredentialRetrievalError(provider="our own", error_msg=str(e))',
         "who asks second is told that credentials are missing, where nobody could be reached",
-        "tests/agent/test_warm_aws.py -k proxy",
+        "tests/agent/ec2/test_shared.py -k proxy",
     ),
     Mutant(
         "mistyped-place",
@@ -1187,7 +1187,7 @@ MUTANTS = (
         "    if named:\n        must_exist(directory)\n",
         "",
         "a mistyped data directory looks like a node without claims",
-        "tests/config/test_floatipctl.py -k does_not_exist",
+        "tests/commands/test_floatipctl.py -k does_not_exist",
     ),
 )
 

@@ -15,7 +15,7 @@ from cni_floatip.agent.observe import status
 from cni_floatip.commands import claims_table, status_view
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
-from tests.agent.mutations import Mutator, paths
+from tests.support.malformed import Mutator, paths
 
 DOCUMENT: dict[str, Any] = {
     "version": 1,

@@ -20,7 +20,7 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.aws.needs import Cloud
 from tests.aws.policies import Policy, Request, read
-from tests.runtimes.on_lab import report_of
+from tests.support.lab_state import report_of
 from tests.support.waiting import until
 
 GUEST = "444455556666"

@@ -29,8 +29,8 @@ from pathlib import Path
 
 from lab import netns
 from lab.webserver import open_socket
-from tests import reach
 from tests.bareroot.gateway import Gateway
+from tests.support import package_mirrors
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".cache" / "bareroot"
@@ -215,7 +215,7 @@ def root(release: str) -> Iterator[Root]:
 
 def _tarball(release: str) -> Path:
     """Return the release's minimal root, made once a week."""
-    sources = reach.debian_sources(release)
+    sources = package_mirrors.debian_sources(release)
     options = ["--variant=apt", "--mode=root", f"--include={','.join(readme_needs())}"]
     key = hashlib.sha256(repr((options, [Path(each).read_text() for each in sources])).encode()).hexdigest()
     tarball = STORE / f"{release}-{key[:12]}.tar"
@@ -228,7 +228,7 @@ def _tarball(release: str) -> Path:
         making = tarball.with_suffix(".making.tar")
         with tempfile.TemporaryDirectory(dir=STORE, prefix="making-") as work:
             path = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work}
-            reach.run(["mmdebstrap", *options, release, str(making), *sources], path)
+            package_mirrors.run(["mmdebstrap", *options, release, str(making), *sources], path)
         making.rename(tarball)
     return tarball
 
@@ -236,10 +236,10 @@ def _tarball(release: str) -> Path:
 def _hand_in(more: Path) -> None:
     """Write how this machine reaches packages; an administrator of such a machine has done that."""
     files = {
-        "etc/apt/apt.conf.d/90machine": reach.apt_configuration(),
-        "etc/pip.conf": reach.pip_configuration(),
+        "etc/apt/apt.conf.d/90machine": package_mirrors.apt_configuration(),
+        "etc/pip.conf": package_mirrors.pip_configuration(),
     }
-    if certificates := reach.certificates():
+    if certificates := package_mirrors.certificates():
         files[CERTIFICATES[1:]] = certificates.read_text()
     for name, text in files.items():
         (more / name).parent.mkdir(parents=True, exist_ok=True)
@@ -250,12 +250,14 @@ def _clone(more: Path) -> None:
     """Make a repository of the checkout as it stands: what has been committed, and what has not."""
     with tempfile.TemporaryDirectory() as directory:
         bare = str(more / "srv/checkout.git")
-        reach.run(["git", "clone", "--quiet", "--bare", str(ROOT), bare])
+        package_mirrors.run(["git", "clone", "--quiet", "--bare", str(ROOT), bare])
         index = {"GIT_INDEX_FILE": f"{directory}/index", "GIT_DIR": bare, "GIT_WORK_TREE": str(ROOT)}
         who = {
             f"GIT_{role}_{what}": "bareroot" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
-        reach.run(["git", "add", "--all"], index)
-        tree = reach.run(["git", "write-tree"], index).strip()
-        commit = reach.run(["git", "commit-tree", tree, "-p", "HEAD", "-m", "as it stands"], index | who)
-        reach.run(["git", "update-ref", "HEAD", commit.strip()], index)
+        package_mirrors.run(["git", "add", "--all"], index)
+        tree = package_mirrors.run(["git", "write-tree"], index).strip()
+        commit = package_mirrors.run(
+            ["git", "commit-tree", tree, "-p", "HEAD", "-m", "as it stands"], index | who
+        )
+        package_mirrors.run(["git", "update-ref", "HEAD", commit.strip()], index)

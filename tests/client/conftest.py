@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_agent import CONFIG, Answering, ScriptedAgent
 
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.installer import install_client
+from tests.client.scripted_agent import CONFIG, Answering, ScriptedAgent
 
 BUNDLE = Path(os.environ["FLOATIP_BUNDLE"]) if "FLOATIP_BUNDLE" in os.environ else None
 """A node bundle whose interpreter is to run the client (tests/image); else ours does."""

@@ -4,7 +4,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from documents_like import like
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from cni_floatip.config import schemas
 from cni_floatip.config.netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
 from cni_floatip.model import cidr
 from cni_floatip.model.errors import CniError, InvalidConfig, UnsupportedField
+from tests.config.json_strategies import like
 
 LEAST: dict[str, Any] = {
     "cniVersion": "1.0.0",

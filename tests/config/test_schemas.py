@@ -5,13 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from documents_like import ODD_VALUES, like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cni_floatip.config import netconf, nodeconf, schemas
 from cni_floatip.config.schemas.accept import ANNOTATIONS, KEYWORDS, TYPES, accepts
+from tests.config.json_strategies import ODD_VALUES, like
 
 NAMES = ["netconf", "nodeconf"]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab.world import Lab
-
-from .harness import SCRIPT, Bench
-from .through import DIRECT_ONLY, Agents
+from tests.conformance.harness import SCRIPT, Bench
+from tests.conformance.through import DIRECT_ONLY, Agents
 
 BOTH_WAYS = re.compile(r"test_add.py::test_A(01|02|13|15|16)_")
 """What `make test` asks of both executables. The rest it asks of the client, as a cluster runs it, and

@@ -26,9 +26,8 @@ from lab.node import PATH, Node
 from lab.pod import Pod
 from lab.vpc import TAG
 from lab.world import Lab
+from tests.conformance.through import Agents
 from tests.support.waiting import until
-
-from .through import Agents
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from lab import netns
+from tests.conformance.harness import VERSIONS, Bench, Sandbox, address
 from tests.support.waiting import until
-
-from .harness import VERSIONS, Bench, Sandbox, address
 
 VIP, VIP6 = "192.168.0.7/32", "fd00:192:168::7/128"
 

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.conformance.harness import Bench, Sandbox, address
 from tests.support.waiting import until
-
-from .harness import Bench, Sandbox, address
 
 VIP, VIP6 = "192.168.0.10/32", "fd00:192:168::10/128"
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .harness import NEWEST, VERSIONS, WRITES, Bench, arguments
+from tests.conformance.harness import NEWEST, VERSIONS, WRITES, Bench, arguments
 
 VIP = "192.168.0.6/32"
 ATTACHMENT = ("ADD", "DEL", "CHECK")

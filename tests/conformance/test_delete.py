@@ -13,9 +13,8 @@ import pytest
 
 from lab import netns
 from lab.vpc import TAG
+from tests.conformance.harness import Answer, Bench, Sandbox
 from tests.support.waiting import until
-
-from .harness import Answer, Bench, Sandbox
 
 VIP = "192.168.0.9/32"
 PREVIOUS = {"absent": ..., "null": None, "empty": {}, "nonsense": {"ips": [{}], "interfaces": "x"}}

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from lab import netns
-
-from .harness import PROTO, Bench, Sandbox, address, arguments
+from tests.conformance.harness import PROTO, Bench, Sandbox, address, arguments
 
 VIP = "192.168.0.5/32"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Bench, Config, Sandbox
+from tests.conformance.harness import Bench, Config, Sandbox
 
 VIP = "192.168.0.9/32"
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from lab.agent import PROGRAM
+from tests.conformance.harness import Bench, Sandbox
+from tests.conformance.through import HASTENED, PODS_LEFT_ALONE, Agents
 from tests.support.waiting import until
-
-from .harness import Bench, Sandbox
-from .through import HASTENED, PODS_LEFT_ALONE, Agents
 
 OWN = ("route add 10.60.0.0/16 dev net1 table 100", "rule add from 10.9.9.9 lookup 300 pref 90")
 """What a pod put there itself: not ours to touch, and not ours to put back."""

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.harness import NEWEST, VERSIONS, Answer, Bench, missing
 from tests.support.waiting import until
-
-from .harness import NEWEST, VERSIONS, Answer, Bench, missing
 
 pytestmark = pytest.mark.executed
 

@@ -16,8 +16,7 @@ import pytest
 from lab import netns
 from lab.vpc import NO_MANAGE
 from lab.world import Lab
-
-from .harness import Bench, Sandbox, address
+from tests.conformance.harness import Bench, Sandbox, address
 
 VIP = "192.168.0.8/32"
 ALLOW_ALL = [{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}]

@@ -12,8 +12,7 @@ import pytest
 from lab import netns
 from lab.imds import Imds
 from lab.webserver import Answer, Listener, Request, open_socket
-
-from .harness import Bench, Sandbox
+from tests.conformance.harness import Bench, Sandbox
 
 VIP = "192.168.0.11/32"
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.harness import Bench, Sandbox
 from tests.support.waiting import until
-
-from .harness import Bench, Sandbox
 
 VIP = "192.168.0.13/32"
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.chain import PluginError
-
-from .harness import NETWORK, VERSIONS, Bench, address
-from .through import DIRECT_ONLY
+from tests.conformance.harness import NETWORK, VERSIONS, Bench, address
+from tests.conformance.through import DIRECT_ONLY
 
 VIP, VIP6 = "192.168.0.12/32", "fd00:192:168::12/128"
 

@@ -27,7 +27,7 @@ HASTENED = {
     "cni_floatip.agent.keeper.loop.SPACING_SECONDS": 0.1,  # between two looks; most tests would wait for it
     "cni_floatip.agent.keeper.loop.LOOKS_AFTER_ADD": [],  # so that no look comes between a change and CHECK
 }
-"""What differs from the product: when the keeper looks, which ``tests/keeper`` is about."""
+"""What differs from the product: when the keeper looks, which ``tests/agent/keeper`` is about."""
 
 PODS_LEFT_ALONE = {
     "cni_floatip.agent.watch.pod_sides.FIRST_SECONDS": 3600,

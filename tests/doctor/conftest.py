@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require
-from tests.doctor.cluster import running
-from tests.doctor.scene_doctor import Scene
+from tests.doctor.healthy_node import Scene
+from tests.doctor.kubernetes_api import running
 
 RESTING = {"reconcileSeconds": 3600}
 """The agent does not come by and mend what a test has planted."""

@@ -4,7 +4,7 @@
     with pods.open_pod("/run/netns/web", "net1") as pod: ...
     print(pods)
 
-``tests/podnet`` runs the same tests against this and against the kernel.
+``tests/edges/podnet`` runs the same tests against this and against the kernel.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from lab.world import Lab
 from tests.conftest import require
-from tests.faults.scene import Scene
+from tests.support.two_nodes import Scene
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from lab import direct
-from tests.faults.scene import Attachment, Place, Scene, connected_in, ours_in
-from tests.samples import sampled
+from tests.support.samples import sampled
+from tests.support.two_nodes import Attachment, Place, Scene, connected_in, ours_in
 
 VIP, VIP6 = "192.168.0.2/28", "fd00:192:168::2/124"
 STARTS = {"script": subprocess.Popen, "fork": direct.start}

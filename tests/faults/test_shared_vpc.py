@@ -8,7 +8,7 @@ import pytest
 
 from lab.world import Lab
 from tests.conftest import require
-from tests.faults.scene import TABLES, Place, Scene
+from tests.support.two_nodes import TABLES, Place, Scene
 
 GUEST = "444455556666"
 ADDRESS = "192.168.0.2/32"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.scene import TABLES, Attachment, Place, Scene, everywhere, ours_in
+from tests.support.two_nodes import TABLES, Attachment, Place, Scene, everywhere, ours_in
 
 ORDERS = (
     ("ADD 1", "ADD 2", "DEL 1", "DEL 2"),

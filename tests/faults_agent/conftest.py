@@ -8,8 +8,8 @@ import pytest
 
 from lab.world import Lab
 from tests.conftest import require
-from tests.faults.scene import Scene
-from tests.faults_agent.lives import BYSTANDER, Served, Stage, lives_of
+from tests.faults_agent.dying_agents import BYSTANDER, Served, Stage, lives_of
+from tests.support.two_nodes import Scene
 
 GRACE = 1.0
 HASTENED = {

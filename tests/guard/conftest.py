@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import require
-from tests.guard.wire import Wire
+from tests.guard.frames import Wire
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from cni_floatip.edges.podnet import forwarding, guard
 from cni_floatip.model.claim import Claim, ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab import netns
+from tests.guard.frames import ENI_MAC
 from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, stop_forwarding
-from tests.guard.wire import ENI_MAC
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 

@@ -13,7 +13,7 @@ from cni_floatip.edges.podnet import clsact, forwarding, guard, namespace, nftab
 from cni_floatip.edges.podnet.rtnetlink import Refused
 from cni_floatip.model.errors import PodNetworkFailure
 from lab import netns
-from tests.guard.wire import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, arriving, ethernet, ipv4, ipv6
+from tests.guard.frames import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, arriving, ethernet, ipv4, ipv6
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cni_floatip import __version__
-from tests import reach
+from tests.support import package_mirrors
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".cache" / "image"
@@ -142,7 +142,9 @@ def _remove_containers() -> None:
 
 
 def _base() -> str:
-    made_from = hashlib.sha256(repr((SLIM, reach.debian_sources(RELEASE))).encode()).hexdigest()[:12]
+    made_from = hashlib.sha256(repr((SLIM, package_mirrors.debian_sources(RELEASE))).encode()).hexdigest()[
+        :12
+    ]
     name = f"{NAME}-base:{RELEASE}-{made_from}"
     if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
         return name
@@ -155,9 +157,9 @@ def _base() -> str:
             *SLIM,
             RELEASE,
             tar,
-            *reach.debian_sources(RELEASE),
+            *package_mirrors.debian_sources(RELEASE),
         ]
-        reach.run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
+        package_mirrors.run(command, {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "TMPDIR": work})
         container = _buildah("from", "scratch").strip()
         _buildah("add", "--quiet", container, tar, "/")
         _buildah("commit", "--quiet", container, name)
@@ -169,9 +171,9 @@ def _secrets() -> Iterator[list[str]]:
     """Yield the options that hand this machine's configuration of apt, pip and TLS to the build."""
     with tempfile.TemporaryDirectory() as directory:
         pip, apt = Path(directory, "pip.conf"), Path(directory, "apt.conf")
-        pip.write_text(reach.pip_configuration())
-        apt.write_text(reach.apt_configuration())
-        files = {"pip.conf": pip, "apt.conf": apt, "ca-certificates": reach.certificates()}
+        pip.write_text(package_mirrors.pip_configuration())
+        apt.write_text(package_mirrors.apt_configuration())
+        files = {"pip.conf": pip, "apt.conf": apt, "ca-certificates": package_mirrors.certificates()}
         yield [
             word
             for id_, path in files.items()
@@ -189,7 +191,7 @@ def _unpacked(image: str) -> Path:
     place.parent.mkdir()
     container = _buildah("from", "--pull-never", NAME).strip()
     mounted = _buildah("mount", container).strip()
-    reach.run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
+    package_mirrors.run(["cp", "-a", mounted, str(place.with_suffix(".new"))])
     place.with_suffix(".new").rename(place)
     return place
 
@@ -203,13 +205,13 @@ def _buildah(*arguments: str) -> str:
         "--storage-driver",
         _driver(),
     ]
-    return reach.run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
+    return package_mirrors.run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
 
 
 @cache
 def _driver() -> str:
     """Layers are overlays, where the checkout is not on one itself: there they are copies."""
-    on = reach.run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
+    on = package_mirrors.run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
     return "vfs" if on == "overlayfs" else "overlay"
 
 

@@ -16,9 +16,9 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.conftest import require
 from tests.image.images import NEEDS, Image
-from tests.image.on_lab import PodOnNode
+from tests.image.pod_on_node import PodOnNode
 from tests.image.pods import SECCOMP, daemon_set
-from tests.runtimes.on_lab import NOWHERE, only, targets
+from tests.support.lab_state import NOWHERE, only, targets
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("ip", "macvlan-plugin", *NEEDS, str(SECCOMP))

@@ -93,7 +93,7 @@ def test_what_a_person_has_in_the_environment_means_nothing_on_a_node(guide, sta
     assert doctor(state, "a1", mine) == (0, [])
 
 
-@pytest.mark.thorough(sample="tests/test_readme.py::test_walk_through_works_as_written")
+@pytest.mark.thorough(sample="tests/docs/test_readme.py::test_walk_through_works_as_written")
 @pytest.mark.needs("cnitool")
 def test_what_it_prints_works_as_it_stands(guide, state):
     def printed(words):

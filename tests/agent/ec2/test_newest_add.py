@@ -1,0 +1,104 @@
+"""Writes that wait in line for nobody are not sent: a newer ADD wants the same route, or a DEL has come."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip import operations
+from cni_floatip.agent.ec2.newest_add import Wishes
+from cni_floatip.agent.ec2.ratelimit import Priority
+from cni_floatip.agent.ec2.request_queue import Action
+from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.model.errors import CniError, TryAgain
+from cni_floatip.model.values import Attachment, Target
+from cni_floatip.protocol import request
+from tests.support.cluster_with_pods import WholeCluster
+from tests.support.simulated_cluster import FLOATING, POLICY, REGION
+from tests.support.waiting import until
+
+
+class Crowded:
+    """A node whose account has used its rate of ReplaceRoute up, and whose route leads elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        cluster = WholeCluster(directory, "a")
+        self.ec2 = cluster.ec2
+        self.ec2.tables["rtb-1"][FLOATING] = Target("eni-elsewhere", is_eni=True)
+        self.node = cluster.nodes["a"]
+        self.wishes = Wishes()
+        self.node.claims.listen(self.wishes.learn)
+        self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.ec2)
+        self.pool = ThreadPoolExecutor(4)
+
+    def use_up(self, seconds: float) -> None:
+        """Let the next turn come after so long."""
+        action = Action("", REGION, "ReplaceRoute")
+        for _ in range(50 + int(5 * seconds)):
+            self.warm.turns.spend(action, self.warm.turns.at_once(action))
+
+    def call(self, verb: str, attachment: Attachment) -> Future[Any]:
+        """Begin a call; an ADD has come as far as the line when this returns."""
+        env, config = self.node.calls[attachment]
+
+        def view(region: str) -> Any:
+            return self.warm.view(
+                region, Priority.ADD, dropped=lambda place: self.wishes.dropped(attachment, place)
+            )
+
+        world = replace(self.node.world, clock=time.monotonic, sleep=time.sleep, now=time.time, vpc=view)
+        act = operations.add if verb == "ADD" else operations.delete
+        waiting = self.warm.turns.waiting()
+        done = self.pool.submit(act, request.parse({**env, "CNI_COMMAND": verb}, config), world)
+        until(lambda: verb != "ADD" or self.warm.turns.waiting() != waiting or done.done())
+        return done
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Crowded:
+    return Crowded(tmp_path)
+
+
+def test_the_newest_of_those_who_want_a_route_through_another_eni_writes_it(crowded: Crowded) -> None:
+    crowded.use_up(2)
+    old, new = crowded.node.pod(FLOATING, 0), crowded.node.pod(FLOATING, 1)
+    first, second = crowded.call("ADD", old), crowded.call("ADD", new)
+    with pytest.raises(TryAgain, match=f"superseded by a newer ADD, of {new}"):
+        first.result(60)
+    second.result(60)
+    assert crowded.ec2.writes == [f"replace rtb-1 {FLOATING} -> eni-a2"]
+    assert crowded.node.state(old) in ("gone", "erased")
+
+
+def test_those_who_want_it_through_the_same_eni_are_in_nobodys_way(crowded: Crowded) -> None:
+    crowded.use_up(1)
+    pods = [crowded.node.pod(FLOATING) for _ in range(2)]
+    for call in [crowded.call("ADD", pod) for pod in pods]:
+        call.result(20)
+    assert set(crowded.ec2.writes) == {f"replace rtb-1 {FLOATING} -> eni-a"}
+
+
+def test_a_del_takes_an_add_out_of_the_line(crowded: Crowded) -> None:
+    crowded.use_up(60)
+    pod = crowded.node.pod(FLOATING)
+    adding = crowded.call("ADD", pod)
+    began = time.monotonic()
+    crowded.call("DEL", pod).result(60)
+    with pytest.raises(CniError, match="deleted"):
+        adding.result(60)
+    assert time.monotonic() - began < 30, "neither waits until there would have been a turn"
+    assert crowded.ec2.writes == []
+
+
+def test_nothing_is_kept_of_adds_that_have_ended(crowded: Crowded) -> None:
+    pods = [crowded.node.pod(FLOATING, number % 2) for number in range(4)]
+    for pod in pods:
+        crowded.call("ADD", pod).result(20)
+    assert len(crowded.wishes) == 0
+    assert crowded.wishes._claims == {}

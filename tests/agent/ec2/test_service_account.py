@@ -1,0 +1,118 @@
+"""In whose name the agent speaks to EC2: what its service account is given, by either way that EKS has.
+
+IRSA: the pod's token, exchanged at STS by a request that nobody signs ("IAM roles for service accounts").
+Pod Identity: an agent of EKS on the node hands out credentials over HTTP ("EKS Pod Identity"). Both come
+before the node's own role, which instance metadata would give.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.ec2.cloud import KEY_PREFIX
+from lab.node import Node
+from lab.webserver import Answer, Listener, Request, open_socket
+from lab.world import Lab
+from tests.conftest import require
+from tests.support.lab_state import as_new
+
+pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
+
+ROLE = "arn:aws:iam::111122223333:role/floatip-agent"
+REGION = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
+"""What EKS' webhook adds beside the rest; clusters that run another one do without."""
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Lab]:
+    require("root", "ip")
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
+        running.nodes["a1"].agent.forked = True  # from its second life on
+        yield running
+
+
+@pytest.fixture
+def lab(shared: Lab) -> Iterator[Lab]:
+    with as_new(shared):
+        shared.ec2.journal.clear()
+        yield shared
+
+
+@pytest.fixture
+def node(lab: Lab) -> Iterator[Node]:
+    """Yield the node without an agent; afterwards it has the one that it is used to."""
+    a1 = lab.nodes["a1"]
+    a1.agent.stop()
+    yield a1
+    a1.agent.stop()
+    a1.agent.start(a1.env)
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    part = base64.urlsafe_b64encode(b'{"sub": "system:serviceaccount:kube-system:cni-floatip"}').decode()
+    path = tmp_path / "token"
+    path.write_text(f"{part}.{part}.{part}")
+    return path
+
+
+def add(lab: Lab, node: Node) -> None:
+    node.add(node.pod("web"), lab.conflist(["192.168.0.2/32"]))
+
+
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("region", [REGION, {}], ids=["with a Region", "without one"])
+def test_irsa(lab, node, token, region):
+    irsa = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
+    node.agent.start(node.env | region | irsa)
+    node.agent.wait_ready()
+    add(lab, node)
+
+    (exchanged,) = lab.ec2.journal.of(action="AssumeRoleWithWebIdentity")
+    assert (exchanged.params["RoleArn"], exchanged.outcome) == (ROLE, "ok")
+    assert lab.ec2.journal.of(action="CreateRoute")
+
+
+def test_token_that_sts_does_not_accept(lab, node, token):
+    token.write_text("nonsense")
+    node.agent.start(node.env | REGION | {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)})
+    assert not node.agent.is_ready
+
+    token.write_text("a.b.c")  # the kubelet writes a new one in time
+    node.agent.wait_ready()
+
+
+def test_pod_identity(lab, node, token):
+    asked: list[Request] = []
+
+    def hand_out(request: Request) -> Answer:
+        asked.append(request)
+        if request.headers.get("authorization") != token.read_text():
+            return Answer(401)
+        until = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        key = KEY_PREFIX + lab.ec2.account
+        given = {"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t", "Expiration": until}
+        return Answer(200, json.dumps(given).encode(), content_type="application/json")
+
+    sock = netns.inside(node.ns, open_socket, "127.0.0.1", 0)
+    listener = Listener(sock, hand_out)
+    try:
+        uri = f"http://127.0.0.1:{sock.getsockname()[1]}/v1/credentials"
+        pod_identity = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": uri,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
+        }
+        node.agent.start(node.env | REGION | pod_identity)
+        node.agent.wait_ready()
+        add(lab, node)
+    finally:
+        listener.close()
+    assert [request.path for request in asked] == ["/v1/credentials"]
+    assert lab.ec2.journal.of(action="CreateRoute")

@@ -1,0 +1,426 @@
+"""The agent's life: how it starts, what it finds, what it refuses, how it ends, however it is asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent import main
+from cni_floatip.agent import supervisor as life_module
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.agent.supervisor import Life
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.values import Attachment as Named
+from cni_floatip.model.values import Place as Cell
+from cni_floatip.model.values import PodIdentity
+from cni_floatip.protocol import wire
+from lab.node import Node
+from lab.world import Lab
+from tests.conftest import require
+from tests.support.dialogue import Dialogue, ask, call
+from tests.support.two_nodes import Attachment, Place, Scene, ours_in
+from tests.support.waiting import throughout, until
+
+FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
+NUMBERS = iter(range(10, 200))
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require("root", "ip")
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 600}) as running:
+        yield running
+
+
+@pytest.fixture
+def node(lab: Lab) -> Iterator[Node]:
+    found = lab.nodes["a1"]
+    yield found
+    lab.ec2.faults.clear()
+    found.agent.kill()
+    found.agent.forked = True  # the first one was really started
+
+
+@pytest.fixture
+def pod(lab: Lab, node: Node) -> Iterator[Attachment]:
+    scene = Scene(lab)
+    found = scene.attach(Place(lab, node, "direct"), f"192.168.0.{next(NUMBERS)}/32")
+    yield found
+    node.remove_pod(found.pod)
+
+
+def begin(node: Node, pod: Attachment, verb: str, **keys: Any) -> Dialogue:
+    """Begin a call and return while it is at work."""
+    dialogue = Dialogue(node.agent.socket)
+    netns = os.open(pod.pod.netns, os.O_RDONLY)
+    dialogue.ask(environment(pod, verb), json.dumps(pod.config() | keys).encode(), [netns])
+    os.close(netns)
+    dialogue.until_deadline()
+    return dialogue
+
+
+def environment(pod: Attachment, verb: str) -> dict[str, str]:
+    return {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": pod.container,
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": "/nowhere",
+        "CNI_NETNS": pod.pod.netns,
+    }
+
+
+def add(node: Node, pod: Attachment) -> None:
+    code, document = call(
+        node.agent.socket, "ADD", pod.config(), netns=pod.pod.netns, container=pod.container
+    )
+    assert code == 0, document
+
+
+def claims(node: Node) -> dict[str, Claim]:
+    found = {}
+    for path in (node.data_dir / "claims").glob("*.json"):
+        claim = Claim.parse(json.loads(path.read_text()))
+        found[claim.attachment.container] = claim
+    return found
+
+
+def endings(node: Node) -> int:
+    """Return how often an agent of this node has said that it is ending."""
+    return [line.get("msg") for line in node.agent.said()].count("ending: no new calls")
+
+
+def spool(node: Node, pod: Attachment) -> Path:
+    """Leave a DEL as a client does that finds no agent."""
+    node.agent.spool.mkdir(exist_ok=True)
+    path = node.agent.spool / "1.del"
+    new = path.with_suffix(".new")
+    new.write_bytes(wire.body_bytes(environment(pod, "DEL"), json.dumps(pod.config(prev=False)).encode()))
+    new.replace(path)
+    return path
+
+
+# -- starting ---------------------------------------------------------------------------------------------
+
+
+def test_it_says_when_it_is_ready(node: Node) -> None:
+    node.start_agent()
+    until(lambda: any(line["msg"] == "ready" for line in node.agent.said()))
+    node.agent.wait_ready()
+    assert (
+        ask(
+            node.agent.socket,
+            {"CNI_COMMAND": "STATUS", "CNI_PATH": "/"},
+            b'{"cniVersion":"1.1.0","name":"n"}',
+        ).status
+        == 0
+    )
+
+
+def test_a_wrong_configuration_is_one_line_with_every_complaint(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"releaseGraceSeconds": "x", "socketPath": 7, "unknown": 1}')
+    done = subprocess.run(
+        [FLOATIPCTL, "agent", "--config", config], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"floatipctl: {config}: ")
+    for path in ("$.releaseGraceSeconds", "$.socketPath", "$.unknown"):
+        assert path in lines[0]
+
+
+def test_no_configuration_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [FLOATIPCTL, "agent", "--config", tmp_path / "none"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "does not exist" in done.stderr
+
+
+def test_who_finds_the_directory_taken_waits_and_then_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "OWN_SECONDS", 0.5)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"dataDir": str(tmp_path / "data")}))
+    other = Store(str(tmp_path / "data"), sleep=time.sleep, clock=time.monotonic)
+    began = time.monotonic()
+    with other.own(alone=False), pytest.raises(TryAgain, match="data is in use by another node agent or"):
+        main.run(str(config))
+    assert time.monotonic() - began >= 0.5
+
+
+def test_an_agent_follows_one_that_is_ending(node: Node, lab: Lab) -> None:
+    node.start_agent()
+    os.kill(node.agent.pid, signal.SIGSTOP)
+    second = threading.Thread(
+        target=lambda: started.append(node.run([str(FLOATIPCTL), "agent"], timeout=120))
+    )
+    started: list[subprocess.CompletedProcess[str]] = []
+    lock = node.data_dir / "lock"
+    before = lock.stat().st_ctime_ns
+    second.start()
+    until(lambda: lock.stat().st_ctime_ns > before)  # who tries for the lock sets its mode
+    node.agent.kill()
+    until(node.agent.accepts)
+    document = json.loads(ask(node.agent.socket, {"FIP_COMMAND": "status"}).stdout)
+    os.kill(document["agent"]["pid"], signal.SIGTERM)
+    second.join(120)
+    assert started[0].returncode == 0, started[0].stderr
+
+
+def test_direct_mode_refuses_while_the_agent_lives(node: Node, pod: Attachment) -> None:
+    pod.place.policy(dataDir=str(node.data_dir))
+    node.start_agent()
+    answer = pod.add()
+    assert answer.code == 11
+    assert "a node agent has" in answer.msg
+
+
+# -- what it finds ----------------------------------------------------------------------------------------
+
+
+def route(state: State, number: int = 1) -> ClaimedRoute:
+    return ClaimedRoute(Cell(f"rtb-{number}", ip_network("192.168.0.2/32")), state)
+
+
+def claim(*routes: ClaimedRoute, boot: str = "now") -> Claim:
+    return Claim(
+        Named("n", "c", "net1"), "eni-1", "here", "/run/netns/c", 7, boot, PodIdentity(), "release", routes
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (claim(route(State.HELD)), claim(route(State.HELD))),
+        (claim(route(State.SUPERSEDED)), claim(route(State.SUPERSEDED))),
+        (claim(route(State.CLAIMING)), claim(route(State.RELEASING))),
+        (
+            claim(route(State.HELD), route(State.CLAIMING, 2)),
+            claim(route(State.HELD), route(State.RELEASING, 2)),
+        ),
+        (
+            claim(route(State.HELD), boot="before"),
+            claim(replace(route(State.RELEASING), after=60.0), boot="before"),
+        ),
+        (claim(route(State.GONE), boot="before"), claim(route(State.GONE), boot="before")),
+        (claim(route(State.RELEASING), boot="before"), claim(route(State.RELEASING), boot="before")),
+    ],
+    ids=[
+        "held",
+        "superseded",
+        "an ADD that answered nobody",
+        "a further address that was on its way",
+        "before the boot",
+        "gone before the boot",
+        "releasing before the boot",
+    ],
+)
+def test_what_a_restart_makes_of_a_claim(before: Claim, after: Claim) -> None:
+    ended = ended_by_restart(before, "now", 60.0)
+    assert replace(ended, deleted=0.0) == after
+    assert bool(ended.deleted) == (before.live and before.boot == "before")
+
+
+def test_an_add_that_died_with_the_agent_is_taken_back(node: Node, pod: Attachment, lab: Lab) -> None:
+    node.start_agent()
+    lab.ec2.faults.latency(1.5, "CreateRoute")
+    with begin(node, pod, "ADD"):
+        until(lambda: pod.container in claims(node))
+        node.agent.kill()
+    lab.ec2.faults.clear()
+    assert claims(node)[pod.container].state is State.CLAIMING
+    node.start_agent()
+    assert claims(node)[pod.container].state in (State.RELEASING, State.GONE)
+    scene = Scene(lab)
+    until(
+        lambda: claims(node)[pod.container].state is State.GONE and not scene.routes(pod.address), seconds=30
+    )
+
+
+def test_a_restart_leaves_a_running_pod_alone(node: Node, pod: Attachment, lab: Lab) -> None:
+    node.start_agent()
+    add(node, pod)
+    node.agent.kill()
+    routes, ours = Scene(lab).routes(pod.address), ours_in(pod.pod)
+    node.start_agent()
+    assert claims(node)[pod.container].state is State.HELD
+    assert (Scene(lab).routes(pod.address), ours_in(pod.pod)) == (routes, ours)
+    assert (
+        call(node.agent.socket, "CHECK", pod.config(), netns=pod.pod.netns, container=pod.container)[0] == 0
+    )
+
+
+def test_a_spooled_del_is_done_before_the_socket_accepts(node: Node, pod: Attachment) -> None:
+    node.start_agent()
+    add(node, pod)
+    node.agent.kill()
+    path = spool(node, pod)
+    node.start_agent()
+    assert not path.exists()
+    assert claims(node)[pod.container].state is State.RELEASING
+    assert ours_in(pod.pod) == []
+
+
+def test_a_del_spooled_while_it_runs_is_done_and_goes_before_an_add(node: Node, pod: Attachment) -> None:
+    node.start_agent()
+    add(node, pod)
+    path = spool(node, pod)
+    until(lambda: not path.exists())
+    assert claims(node)[pod.container].state is State.RELEASING
+    add(node, pod)
+    path = spool(node, pod)
+    add(node, pod)
+    assert not path.exists()
+    assert claims(node)[pod.container].state is State.HELD
+
+
+# -- ending -----------------------------------------------------------------------------------------------
+
+
+def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
+    node: Node, pod: Attachment, lab: Lab
+) -> None:
+    scene = Scene(lab)
+    other = scene.attach(pod.place, f"192.168.0.{next(NUMBERS)}/32")
+    node.start_agent()
+    add(node, other)
+    assert (
+        call(node.agent.socket, "DEL", other.config(), netns=other.pod.netns, container=other.container)[0]
+        == 0
+    )
+    assert scene.routes(other.address), "its grace is ten minutes"
+    lab.ec2.faults.hold("DescribeRouteTables")
+    before = endings(node)
+    with begin(node, pod, "ADD") as adding:
+        until(lambda: lab.ec2.faults.held)
+        os.kill(node.agent.pid, signal.SIGTERM)
+        until(lambda: endings(node) > before)
+        lab.ec2.faults.clear()
+        heard = adding.answer()
+    assert heard.status == 0, heard.stdout
+    until(lambda: not node.agent.is_running, seconds=28)
+    assert list(node.agent.said())[-1]["msg"] == "ended"
+    assert scene.routes(pod.address) == {"a": "a1 eth1", "client": "a1 eth1"}
+    assert scene.routes(other.address) == {}
+    assert not node.agent.socket.exists()
+    assert claims(node)[pod.container].state is State.HELD
+    node.remove_pod(other.pod)
+
+
+def test_a_second_sigterm_ends_it_sooner(node: Node, pod: Attachment, lab: Lab) -> None:
+    node.start_agent()
+    lab.ec2.faults.hold("DescribeRouteTables")
+    before = endings(node)
+    with begin(node, pod, "ADD") as adding:
+        until(lambda: lab.ec2.faults.held)
+        os.kill(node.agent.pid, signal.SIGINT)
+        until(lambda: endings(node) > before)
+        assert node.agent.stop(60) == 0
+        assert lab.ec2.faults.held, "it waited for no answer"
+        heard = adding.answer()
+    assert heard.status in (1, None)
+
+
+def test_what_cannot_be_released_as_it_ends_stays_on_disk(node: Node, pod: Attachment, lab: Lab) -> None:
+    node.start_agent()
+    add(node, pod)
+    lab.ec2.faults.cut(node.name)
+    try:
+        done = call(node.agent.socket, "DEL", pod.config(), netns=pod.pod.netns, container=pod.container)
+        assert done == (0, {})
+        os.kill(node.agent.pid, signal.SIGTERM)
+        throughout(lambda: node.agent.is_running, 1)  # it tries as long as it may
+        assert node.agent.stop(10) == 0
+    finally:
+        lab.ec2.faults.heal(node.name)
+    assert claims(node)[pod.container].state is State.RELEASING
+
+
+class Written:
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+def dies(_: threading.Event) -> None:
+    raise OSError("out of luck")
+
+
+@pytest.mark.parametrize("body", [dies, lambda stop: None], ids=["an exception", "a return"])
+def test_a_thread_that_ends_by_itself_ends_the_agent(body: Any) -> None:
+    said = Written()
+    life = Life(Log({}, Lines("info", "json", said)))
+    life.start("socket", body, again=False)
+    assert life.ending.wait(10)
+    life.wait()
+    assert life.failed
+    line = json.loads(said.text)
+    assert line["level"] == "error"
+    assert "thread socket has" in line["msg"]
+    assert ("traceback" in line) is (body is dies)
+
+
+def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent lives on, says what happened, and is not ready until the thread runs again."""
+    monkeypatch.setattr(life_module, "FIRST_SECONDS", 0.05)
+    said = Written()
+    life = Life(Log({}, Lines("info", "json", said)))
+    problems, began, runs = [], threading.Event(), iter(range(10))
+
+    def body(stop: threading.Event) -> None:
+        problems.append(life.problem())
+        if next(runs) < 3:
+            raise OSError("out of luck")
+        began.set()
+        stop.wait(10)
+
+    thread = life.start("keeper", body)
+    assert began.wait(10)
+    assert not life.ending.is_set()
+    assert problems == [""] * 4
+    lines = [json.loads(line) for line in said.text.splitlines()]
+    assert [line["msg"] for line in lines] == [
+        f"thread keeper has failed, and begins again in {pause} s: OSError: out of luck"
+        for pause in (0, 0, 0)
+    ]
+    assert all("in body" in line["traceback"] for line in lines)
+    life.ending.set()
+    thread.join(10)
+    assert not life.failed
+
+
+def test_the_agent_is_not_ready_while_a_failed_thread_rests() -> None:
+    life = Life(Log({}, Lines("info", "json", Written())))
+    thread = life.start("keeper", dies)
+    until(lambda: bool(life.problem()))
+    assert life.problem() == "thread keeper has failed: OSError: out of luck"
+    life.ending.set()
+    thread.join(10)
+
+
+def test_a_thread_that_ends_because_it_was_told_to_is_no_failure() -> None:
+    life = Life(Log({}, Lines("info", "json", Written())))
+    thread = life.start("keeper", lambda stop: stop.wait(10))
+    life.ending.set()
+    thread.join(10)
+    assert not life.failed

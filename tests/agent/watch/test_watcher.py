@@ -1,0 +1,400 @@
+"""The watch in a node with real pods: kernel events in, VPC routes out."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.agent.watch.interface import MOST_TOLD
+from cni_floatip.agent.watch.pod_sides import PodSides
+from cni_floatip.agent.watch.watcher import Watch
+from cni_floatip.edges import host, podnet
+from cni_floatip.edges.podnet.events import Event, Events, open_events
+from cni_floatip.model.errors import Ec2Fault, TryAgain
+from tests.agent.watch.pods_in_kernel import Pod, ip
+from tests.support.waiting import throughout, until
+from tests.support.watched_pods import Place, running
+
+pytestmark = pytest.mark.needs("root", "ip")
+
+VIP = "192.168.5.5"
+
+
+class Counted(NoCounts):
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def watch(self, what: str) -> None:
+        self.seen.append(what)
+
+
+class Node:
+    """A node with an agent's watch, that can be started and ended."""
+
+    def __init__(self, directory: Path, **policy: Any) -> None:
+        self.place = Place(directory, podnet, host.inode, **policy)
+        self.ec2 = self.place.ec2
+        self.counts = Counted()
+        self.watch: Watch
+        self.asked: list[str] = []
+        self.rounds = 0
+
+    def vpc(self, region: str, who: str, stop: Callable[[], str]) -> Any:
+        self.asked.append(f"{region} {who} {stop()}".strip())
+        return self.ec2
+
+    def beat(self) -> None:
+        self.rounds += 1
+
+    @contextmanager
+    def agent(self, listen_in: Callable[..., Any] = open_events) -> Iterator[Watch]:
+        self.place.restart()
+        appearances = Appearances(str(self.place.directory), "boot-1")
+        self.pods = PodSides(self.place.world, self.counts)
+        self.watch = Watch(
+            self.place.world,
+            self.counts,
+            appearances,
+            self.pods,
+            vpc=self.vpc,
+            beat=self.beat,
+            listen_in=listen_in,
+        )
+        self.watch.attend(self.place.claims.listen)
+        with running(self.watch.run):
+            yield self.watch
+
+    def add(self, pod: Pod, address: str = "192.168.0.2/24", container: str = "c1", **keys: Any) -> Any:
+        pod.ip(f"addr add {address} dev net1")
+        self.place.metadata.known.append(pod.net1_mac)
+        attachment = self.place.add(pod.path, address, container=container, mac=pod.net1_mac, **keys)
+        until(lambda: attachment in self.watch.watching())
+        return attachment
+
+    def writes(self, destination: str) -> int:
+        return len([call for call in self.ec2.calls if f" {destination} " in call])
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+SOON = 20.0
+"""On however busy a machine: long before anybody would look by themselves (``UNSEEN_SECONDS``)."""
+
+
+def plugs(pod: Pod) -> bool:
+    """Give a pod its interface; false while a namespace that is ending still has the parent."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        pod.plug()
+        return True
+    return False
+
+
+def test_an_address_is_followed_there_and_back(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        node.ec2.point(f"{VIP}/32", "eni-elsewhere")
+        began = time.monotonic()
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        assert time.monotonic() - began < SOON
+        assert node.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+        assert f"from {VIP} lookup 100" in pod.ip("rule")
+        pod.ip(f"addr del {VIP}/32 dev net1")
+        until(lambda: node.place.states(who)[f"{VIP}/32"] == "releasing")
+        assert f"from {VIP} lookup 100" not in pod.ip("rule")
+        until(lambda: node.counts.seen == ["appeared", "vanished"])
+
+
+def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, node: Node) -> None:
+    node.place.policy = node.place.policy.parse(
+        {
+            "allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}],
+            "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
+            "allowHostDevice": True,
+        }
+    )
+    seen = []
+    with node.agent():
+        who = node.add(pod)
+        node.ec2.before_write = lambda what: seen.append(pod.ip("-6 addr show dev net1"))
+        pod.ip("addr add fd00:5::5/128 dev net1")
+        until(lambda: node.place.states(who).get("fd00:5::5/128") == "held")
+        assert "tentative" not in seen[0].split("fd00:5::5/128")[1].splitlines()[0]
+        assert "from fd00:5::5 lookup 100" in pod.ip("-6 rule")
+
+
+def test_the_last_ipv4_address_takes_the_pods_routes_along(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        pod.ip("addr del 192.168.0.2/24 dev net1")
+        until(lambda: node.place.states(who)["192.168.0.2/32"] == "releasing")
+        assert "default" not in pod.ip("route show table 100", check=False)
+        pod.ip("addr add 192.168.0.2/24 dev net1")
+        until(lambda: node.place.states(who)["192.168.0.2/32"] == "held")
+        assert "default via 10.10.1.1" in pod.ip("route show table 100")
+        assert "192.168.0.0/24" not in pod.ip("route")
+
+
+def test_a_namespace_without_path_is_let_go_within_a_second(pod: Pod, node: Node) -> None:
+    with node.agent() as watch:
+        node.add(pod)
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: "appeared" in node.counts.seen)
+        pod.unlink()
+        until(lambda: watch.watching() == {})
+        again = Pod(pod.host, parent=pod.parent, plugged=False)
+        until(lambda: plugs(again))
+        again.ip(f"addr add {VIP}/32 dev net1")
+        node.add(again, "192.168.0.2/32", container="c2")
+        again.remove()
+
+
+def test_a_process_is_a_path_too(pod: Pod, node: Node) -> None:
+    process = subprocess.Popen(["ip", "netns", "exec", pod.name, "sleep", "60"])
+    try:
+        until(lambda: Path(f"/proc/{process.pid}/ns/net").stat().st_ino == pod.inode)
+        pod.path = f"/proc/{process.pid}/ns/net"
+        with node.agent() as watch:
+            node.add(pod)
+            pod.unlink()
+            throughout(lambda: len(watch.watching()) == 1, 0.7)
+            process.kill()
+            process.wait()
+            until(lambda: not watch.watching())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_end_of_claim_or_interface_ends_the_watch(pod: Pod, node: Node) -> None:
+    with node.agent() as watch:
+        who = node.add(pod)
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        pod.ip("link del net1")
+        until(lambda: not watch.watching())
+        assert set(node.place.states(who).values()) == {"releasing"}
+        pod.plug()
+        who = node.add(pod)
+        node.place.claims.put(node.place.claim(who).ended(0.0))
+        until(lambda: not watch.watching(), seconds=0.4)
+
+
+def test_what_cannot_be_seen_is_not_watched_and_told(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+    node.place.inode = lambda _: 0
+    with node.agent() as watch:
+        until(lambda: any("cannot be seen here" in line for line in node.place.logged))
+        throughout(lambda: watch.watching() == {}, 0.6)
+    assert node.place.states(who) == {"192.168.0.2/32": "held"}
+
+
+def test_a_restart_is_no_appearance(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod, destination="auto")
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        pod.ip("addr add 192.168.5.9/32 dev net1")
+        until(lambda: node.place.states(who).get("192.168.5.9/32") == "held")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        time.sleep(0.3)
+    for each in (VIP, "192.168.5.8"):
+        node.ec2.point(f"{each}/32", "eni-elsewhere")
+    claim = node.place.claim(who)
+    routes = tuple(route for route in claim.routes if not str(route.place).endswith(f"{VIP}/32"))
+    forgotten = type(claim)(**{**_fields(claim), "routes": routes, "watched": claim.watched[1:]})
+    node.place.claims.put(forgotten)
+    pod.ip("addr add 192.168.5.8/32 dev net1")  # while no agent is there
+    with node.agent():
+        until(lambda: node.place.states(who).get("192.168.5.8/32") == "held")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "superseded")
+    assert node.ec2.leads("192.168.5.8/32") == ["eni-here", "eni-here"]
+    assert node.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]
+
+
+def _fields(claim: Any) -> dict[str, Any]:
+    return {name: getattr(claim, name) for name in claim.__dataclass_fields__}
+
+
+def test_a_pod_that_flaps_is_held_back_and_its_last_word_counts(pod: Pod, tmp_path: Path) -> None:
+    node = Node(tmp_path, watchLimits={"secondsPerChange": 1})
+    with node.agent():
+        who = node.add(pod)
+        began = time.monotonic()
+        for _ in range(40):
+            pod.ip(f"addr add {VIP}/32 dev net1")
+            time.sleep(0.05)
+            pod.ip(f"addr del {VIP}/32 dev net1")
+            time.sleep(0.05)
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        took = time.monotonic() - began
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        throughout(lambda: node.place.states(who)[f"{VIP}/32"] == "held", 1.5)
+    changes = node.writes(f"{VIP}/32") / 2
+    assert changes <= 4 + took + 3
+    limited = [line for line in node.place.logged if "change faster than one per 1 s" in line]
+    assert len(limited) == 1
+    assert "limited" in node.counts.seen
+
+
+def test_lost_events_are_made_up_for_by_a_look(pod: Pod, tmp_path: Path) -> None:
+    node = Node(tmp_path, watchLimits={"burst": 16})
+    gate = threading.Event()
+
+    class Slow(Events):
+        def read(self) -> list[Event]:
+            gate.wait(10)
+            return super().read()
+
+    def listen_in(netns: str, inode: int) -> Events:
+        opened = open_events(netns, inode, buffer=4096)
+        return Slow(opened._socket)
+
+    with node.agent(listen_in):
+        who = node.add(pod)
+        pod.batch(*(f"addr add 100.64.{n}.1/32 dev net1" for n in range(250)), f"addr add {VIP}/32 dev net1")
+        gate.set()
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+    assert "overrun" in node.counts.seen
+
+
+def test_slow_answers_for_one_pod_do_not_hold_up_another(pod: Pod, host: str, node: Node) -> None:
+    other, stuck = Pod(host), threading.Event()
+    with node.agent():
+        slow, fast = node.add(pod), node.add(other, "192.168.0.3/24", container="c2")
+
+        def wait(what: str) -> None:
+            if f" {VIP}/32 " in what:
+                stuck.wait(20)
+
+        node.ec2.before_write = wait
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(slow).get(f"{VIP}/32") == "claiming")
+        other.ip("addr add 192.168.5.6/32 dev net1")
+        until(lambda: node.place.states(fast).get("192.168.5.6/32") == "held")
+        assert node.place.states(slow)[f"{VIP}/32"] == "claiming"
+        stuck.set()
+        until(lambda: node.place.states(slow)[f"{VIP}/32"] == "held")
+    other.remove()
+
+
+def test_throttled_claims_are_tried_again(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        until_then = time.monotonic() + 1
+
+        def refuse(_: str) -> None:  # whatever is tried, for a second
+            if time.monotonic() < until_then:
+                raise TryAgain("the account's request rate is used up")
+
+        node.ec2.before_write = refuse
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        assert len([line for line in node.place.logged if "is not claimed yet" in line]) == 1
+
+
+def test_each_attempt_is_made_in_the_pods_name(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        node.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
+        for address in (VIP, "192.168.5.6"):
+            pod.ip(f"addr add {address}/32 dev net1")
+            until(lambda each=address: f"{each}/32" in node.place.states(who))  # type: ignore[misc]
+        until(lambda: len(node.asked) > 1)
+    assert set(node.asked) == {"eu-west-1 uid-1"}
+
+
+def test_the_watch_comes_round_with_nothing_to_do(node: Node) -> None:
+    with node.agent():
+        until(lambda: node.rounds > 2)
+
+
+def test_a_refusal_is_told_once(pod: Pod, node: Node) -> None:
+    with node.agent():
+        who = node.add(pod)
+        node.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.counts.seen == ["refused"])
+        pod.ip("addr add 192.168.5.6/32 dev net1")
+        until(lambda: node.place.states(who).get("192.168.5.6/32") == "held")
+        assert node.place.states(who)[f"{VIP}/32"] == "releasing"
+        until(lambda: node.counts.seen == ["refused", "appeared"])
+
+
+def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, node: Node) -> None:
+    def refused() -> list[str]:
+        return [line for line in node.place.logged if "allowedDestinations" in line]
+
+    with node.agent():
+        node.add(pod)
+        for many in range(10, MOST_TOLD, 5):
+            for n in range(5):
+                pod.ip(f"addr add 172.16.0.{many + n}/32 dev net1")
+            until(lambda: len(refused()) >= 5 * (many // 5 - 1))  # noqa: B023
+        for n in range(10):
+            pod.ip(f"addr add 172.16.1.{n}/32 dev net1")
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.counts.seen.count("appeared") == 1)
+        until(lambda: [line for line in node.place.logged if "of others nothing is said" in line])
+    assert len(refused()) == node.counts.seen.count("refused") == MOST_TOLD
+
+
+def test_nothing_is_left_open(pod: Pod, node: Node) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(2):
+        with node.agent():
+            until(lambda: True)
+    with node.agent():
+        node.add(pod)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert ip("link", "show", netns=pod.name)
+
+
+@pytest.fixture
+def hidden() -> set[str]:
+    """Paths that cannot be seen for a while."""
+    return set()
+
+
+def test_a_namespace_that_cannot_be_seen_is_left_and_followed_again(
+    pod: Pod, tmp_path: Path, hidden: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is closed, because it would keep the pod's address busy; what is there has not appeared."""
+    monkeypatch.setattr("cni_floatip.agent.watch.watcher.UNSEEN_SECONDS", 0.5)
+    node = Node(tmp_path)
+    node.place.inode = lambda path: 0 if path in hidden else host.inode(path)
+    opened: list[Events] = []
+
+    def listen_in(netns: str, inode: int) -> Events:
+        opened.append(open_events(netns, inode))
+        return opened[-1]
+
+    with node.agent(listen_in) as watch:
+        who = node.add(pod)
+        pod.ip(f"addr add {VIP}/32 dev net1")
+        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        until(lambda: node.counts.seen == ["appeared"])
+        hidden.add(pod.path)
+        until(lambda: who not in watch.watching())
+        until(lambda: opened[0].fileno() == -1)
+        node.ec2.point(f"{VIP}/32", "eni-elsewhere")
+        writes = node.writes(f"{VIP}/32")
+        hidden.clear()
+        until(lambda: who in watch.watching())
+        rounds = node.rounds
+        until(lambda: node.rounds > rounds + 3)
+        assert node.writes(f"{VIP}/32") == writes
+        assert node.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]

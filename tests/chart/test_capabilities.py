@@ -1,0 +1,151 @@
+"""The daemon set's capabilities, tried on the real agent: it works with them, and with one less it fails.
+
+The agent of a lab node runs with exactly these, with ``no_new_privs`` as the daemon set asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.agent import PROGRAM as FLOATIPCTL
+from lab.chain import PluginError
+from lab.world import Lab
+from tests.chart.rendered import manifest
+from tests.support.samples import sampled
+
+pytestmark = pytest.mark.needs("root", "ip", "setpriv", "macvlan-plugin", "nft")
+
+MAY = manifest("cni-floatip.yaml").container("agent")["securityContext"]["capabilities"]["add"]
+
+
+@pytest.fixture(scope="module")
+def world():
+    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
+        yield running
+
+
+@pytest.fixture
+def node(world):
+    (found,) = world.nodes.values()
+    yield found
+    for pod in list(found.pods):
+        found.remove_pod(pod)
+
+
+def confined(capabilities):
+    """Return what to put before a command so that it has these capabilities and no others."""
+    bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
+    return ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set={bounding}", "--"]
+
+
+def restart(node, capabilities):
+    """Give the node's agent these capabilities and no others, from its first instruction on."""
+    if node.agent.is_running:
+        node.stop_agent()
+    node.agent.command = [*confined(capabilities), *node.agent.command[-2:]]
+    node.start_agent()
+
+
+def test_with_them_it_attaches_guards_and_detaches(world, node):
+    restart(node, MAY)
+    assert _held(node) == {f"CAP_{name}" for name in MAY}
+    node.run(["ip", "link", "set", "eth1", "down"])
+    pod = node.pod("web")
+    chain = world.conflist()
+    node.add(pod, chain)
+    assert "UP" in node.run(["ip", "-br", "link", "show", "eth1"]).stdout
+    assert "169.254.0.0/16" in _routes(node, pod)
+    assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+    for family in ("-4", "-6"):
+        assert "110:\tfrom all iif eth1 blackhole" in node.run(["ip", family, "rule"]).stdout
+    node.delete(pod, chain)
+    assert "169.254.0.0/16" not in _routes(node, pod)
+
+
+@pytest.mark.parametrize("lost", sampled("test_each_of_them_is_needed", MAY, MAY[:1]))
+def test_each_of_them_is_needed(world, node, lost):
+    restart(node, [name for name in MAY if name != lost])
+    pod = node.pod("web")
+    with pytest.raises(PluginError, match="code 103"):
+        node.add(pod, world.conflist())
+    node.delete(pod, world.conflist())
+
+
+def _routes(node, pod):
+    return node.run(["ip", "-n", pod.ns, "route", "show", "table", "all"]).stdout
+
+
+PROGRAM = str(FLOATIPCTL)
+NAMES = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
+
+
+def _held(node):
+    status = Path(f"/proc/{node.agent.pid}/status").read_text()
+    bits = int(status.split("CapEff:")[1].split()[0], 16)
+    assert "NoNewPrivs:\t1" in status
+    return {NAMES.get(bit, str(bit)) for bit in range(64) if bits >> bit & 1}
+
+
+def test_the_installer_needs_none(node, tmp_path):
+    """The init container: what it has is no more than the right of a directory's owner."""
+    installer = manifest("cni-floatip.yaml").container("install-client")
+    assert installer["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    done = node.run([*confined([]), PROGRAM, "install-client", "--bin-dir", str(tmp_path)])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "floatip").stat().st_mode & 0o111
+
+
+@pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
+def test_the_uninstaller_cleans_the_node_with_them(world, node):
+    """Afterwards nothing of the product is on the node."""
+    rights = manifest("uninstall.yaml").container("uninstall")["securityContext"]["capabilities"]["add"]
+    uninstall = [*confined(rights), PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
+    restart(node, MAY)
+    pod = node.pod("web")
+    node.add(pod, world.conflist())
+    node.stop_agent()
+    refused = node.run(uninstall)
+    assert refused.returncode == 1
+    assert "pod default/web (net1 192.168.0.2) is still here" in refused.stderr
+    node.delete(pod, world.conflist())
+    done = node.run(uninstall)
+    assert done.returncode == 0, done.stderr
+    assert not (node.bin_dir / "floatip").exists()
+    assert "removed the rules that stop forwarding from eth1\n" in done.stdout
+    assert "blackhole" not in node.run(["ip", "rule"]).stdout + node.run(["ip", "-6", "rule"]).stdout
+    assert "removed the nftables table netdev floatip\n" in done.stdout
+    assert "floatip" not in node.run(["nft", "list", "ruleset"]).stdout
+    assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
+
+
+@pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
+def test_by_force_the_guard_stays_while_a_pod_is_there(world, node, tmp_path):
+    """Else the pod would reach instance metadata from then on, and nobody would put it back."""
+    node.install_client()
+    restart(node, MAY)
+    node.add(node.pod("web"), world.conflist())
+    node.stop_agent()
+    uninstall = [PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
+    policy = json.loads(Path(node.env["FLOATIP_CONFIG"]).read_text())
+    elsewhere = tmp_path / "config.json"
+    elsewhere.write_text(json.dumps({**policy, "dataDir": str(tmp_path / "none")}))
+    done = node.run([*uninstall, "--config", str(elsewhere)])
+    assert done.returncode == 1, done.stdout
+    assert "eth1 has a metadata guard" in done.stderr
+    assert f"{tmp_path / 'none'} has no record" in done.stderr
+    assert (node.bin_dir / "floatip").exists()
+    for _ in range(2):  # the second time without any records, as a pod does that is made anew
+        done = node.run([*uninstall, "--force"])
+        assert done.returncode == 0, done.stderr
+        assert "left the metadata guard of eth1" in done.stdout
+        assert not (node.bin_dir / "floatip").exists()
+        assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+    Path(policy["dataDir"]).mkdir()  # as the volume that it is in the chart
+    for _ in range(2):
+        done = node.run(uninstall)
+        assert done.returncode == 1, done.stdout
+        assert "eth1 has a metadata guard" in done.stderr
+        assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout

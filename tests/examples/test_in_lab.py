@@ -1,0 +1,215 @@
+"""Every example run in the lab: the file's own chain, under an example's policy, with real packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+
+from lab import netns
+from lab.chain import PluginError
+from lab.node import Node
+from lab.pod import Pod
+from lab.world import Lab
+from tests.examples import adapted, files
+from tests.examples.scenarios import SCENARIOS, Scenario
+
+pytestmark = pytest.mark.needs(
+    "root", "ip", "floatip", "reference-plugins", "tuning-plugin", "macvlan-plugin"
+)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    guests = {"b1": adapted.PARTICIPANT}
+    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests=guests, warm=True) as running:
+        yield running
+
+
+@pytest.fixture
+def at(scenario: Scenario, lab: Lab) -> Iterator[Node]:
+    """The scenario's node, with its policy, in a VPC with the tags that the example speaks of."""
+    node = lab.nodes[scenario.node]
+    with adapted.as_new(lab, node), adapted.tagged(lab, scenario.tags):
+        adapted.apply_policy(files.policy(scenario.policy), lab, node)
+        lab.ec2.journal.clear()
+        yield node
+
+
+def one(file: str, policy: str | None = None) -> Scenario:
+    """Return the scenario of a file (under a policy)."""
+    return next(s for s in SCENARIOS if s.file == file and policy in (None, s.policy))
+
+
+def start(scenario: Scenario, lab: Lab, node: Node) -> Pod:
+    """Start the example's pod as Multus does: one chain after another."""
+    pod = node.pod("web", namespace=scenario.namespace, fast_dad=not scenario.real_dad)
+    for chain, ifname in files.attachments(scenario.file):
+        result = node.add(pod, adapted.chain(chain, lab), ifname)
+        assert [ip["address"] for ip in result["ips"]] == files.addresses(chain)
+    return pod
+
+
+def where(lab: Lab, destination: str) -> dict[str, str]:
+    """Return what the route tables, by name, say of a destination."""
+    held = {name: lab.ec2.truth(table).get(destination) for name, table in lab.tables.items()}
+    return {name: str(route) for name, route in held.items() if route}
+
+
+def test_every_file_has_a_scenario() -> None:
+    """A new example fails here until somebody says what it does in the lab."""
+    assert {scenario.file for scenario in SCENARIOS} == set(files.NETWORKS)
+    assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES)
+
+
+REST = pytest.mark.thorough(sample="test_example[pattern-1.yaml under node-minimal.json]")
+SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.yaml")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(each, id=str(each), marks=() if each.file in SAMPLE else REST) for each in SCENARIOS],
+)
+def test_example(scenario: Scenario, lab: Lab, at: Node) -> None:
+    before = adapted.own_links(at)
+
+    pod = start(scenario, lab, at)
+
+    expected = {
+        destination: dict.fromkeys(scenario.tables, adapted.eni(chain, at))
+        for chain, ifname in files.attachments(scenario.file)
+        for destination in scenario.claims[ifname]
+    }
+    assert {destination: where(lab, destination) for destination in expected} == expected
+    for chain, _ in files.attachments(scenario.file):
+        for address in (str(ip_interface(each).ip) for each in files.addresses(chain)):
+            heard = {name for name, client in lab.clients.items() if client.ask(address, timeout=0.5)}
+            assert heard == set(scenario.heard_by), address
+            reached = {name for name in lab.clients if _reaches(pod, address, lab, name)}
+            assert reached == set(scenario.heard_by), address
+    assert pod.ping(at.primary.addresses[0], 1) == 1, "the pod has lost its cluster network"
+
+    for chain, ifname in reversed(files.attachments(scenario.file)):
+        at.delete(pod, adapted.chain(chain, lab), ifname)
+
+    left = expected if scenario.kept else {destination: {} for destination in expected}
+    assert {destination: where(lab, destination) for destination in expected} == left
+    assert adapted.ours(at, pod.ns) == []
+    assert adapted.own_links(at) == before
+
+
+def _reaches(pod: Pod, address: str, lab: Lab, client: str) -> bool:
+    """Say whether the pod, speaking as its floating address, is answered by a client."""
+    family = ip_interface(address).version
+    to = next(a for a in lab.clients[client].addresses if a.version == family)
+    return pod.ping(to, 1, source=address, timeout=0.5) == 1
+
+
+@pytest.mark.parametrize("scenario", [one("ipv6.yaml"), one("dual-stack.yaml")], ids=str)
+def test_ipv6_is_usable_and_takes_no_advertisements(scenario: Scenario, lab: Lab, at: Node) -> None:
+    pod = start(scenario, lab, at)
+
+    # At once: ADD has waited for duplicate address detection, which for ipv6.yaml is the kernel's real one.
+    floating = ["ip", "-n", pod.ns, "-6", "addr", "show", "dev", "net1", "scope", "global"]
+    assert "/128 scope global" in at.run(floating).stdout
+    assert at.run([*floating, "tentative"]).stdout == ""
+    assert _sysctl(pod, "net1/accept_ra") == "0"
+    assert (_sysctl(pod, "net1/accept_dad") != "0") is scenario.real_dad
+
+
+def _sysctl(pod: Pod, key: str) -> str:
+    return netns.inside(pod.ns, Path("/proc/sys/net/ipv6/conf", key).read_text).strip()
+
+
+@pytest.mark.parametrize("scenario", [one("static-routes.yaml")], ids=str)
+def test_static_routes_lead_to_the_named_networks_alone(scenario: Scenario, lab: Lab, at: Node) -> None:
+    pod = start(scenario, lab, at)
+
+    said = adapted.routes(at, pod.ns, "-4", "table", "main")
+    ways = {route["dst"]: (route["dev"], route.get("metrics", [{}])[0].get("mtu")) for route in said}
+    assert ways["default"] == ("eth0", None)
+    assert ways["10.10.9.0/24"] == ways["10.99.0.0/16"] == ("net1", 8500)
+    assert [entry for entry in adapted.ours(at, pod.ns) if entry.startswith("rule")] == []
+    # What does not bind to the floating address leaves by it all the same.
+    assert pod.ping(lab.clients["tgw"].addresses[0], 1) == 1
+
+
+@pytest.mark.parametrize("scenario", [one("host-device.yaml")], ids=str)
+def test_host_device_takes_the_eni_and_gives_it_back(scenario: Scenario, lab: Lab, at: Node) -> None:
+    ((chain, ifname),) = files.attachments(scenario.file)
+    pod = start(scenario, lab, at)
+    assert "ens7" not in adapted.links(at)
+    assert at.eni("ens7").mac in at.run(["ip", "-n", pod.ns, "link", "show", "net1"]).stdout
+
+    at.delete(pod, adapted.chain(chain, lab), ifname)
+    assert "ens7" in adapted.links(at)
+
+
+@pytest.mark.parametrize("scenario", [one("host-device.yaml")], ids=str)
+def test_host_device_is_refused_where_policy_does_not_trust_the_pod(
+    scenario: Scenario, lab: Lab, at: Node
+) -> None:
+    full = files.policy(scenario.policy)
+    adapted.apply_policy({key: full[key] for key in full if key != "allowHostDevice"}, lab, at)
+    with pytest.raises(PluginError, match=r"code 102.*is itself in the pod .*\"allowHostDevice\": true"):
+        start(scenario, lab, at)
+    assert where(lab, "192.168.0.16/32") == {}
+    assert not list(at.data_dir.rglob("claims/*.json"))
+
+
+@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-shared-vpc.json")], ids=str)
+def test_shared_vpc_role_for_routes_own_identity_for_interfaces(
+    scenario: Scenario, lab: Lab, at: Node
+) -> None:
+    start(scenario, lab, at)
+
+    asked = {(call.action, call.account) for call in lab.ec2.journal.of(caller=at.name)}
+    roles = [call.params["RoleArn"] for call in lab.ec2.journal.of(action="AssumeRole")]
+    assert roles == [files.policy(scenario.policy)["roles"][lab.ec2.account]]
+    by_owner = {"DescribeRouteTables", "CreateRoute"}
+    assert {action for action, account in asked if account == lab.ec2.account} == by_owner
+    assert {("DescribeNetworkInterfaces", adapted.PARTICIPANT), ("AssumeRole", adapted.PARTICIPANT)} <= asked
+
+
+@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-shared-vpc.json")], ids=str)
+def test_shared_vpc_without_the_role_gets_nothing(scenario: Scenario, lab: Lab, at: Node) -> None:
+    """The counterpart: the lab's owner account is not kinder than AWS to a participant."""
+    adapted.apply_policy(files.policy("node-minimal.json"), lab, at)
+    with pytest.raises(PluginError) as refused:
+        start(scenario, lab, at)
+    assert refused.value.code == 100
+    assert where(lab, "192.168.0.10/32") == {}
+
+
+@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-per-namespace.json")], ids=str)
+@pytest.mark.parametrize("namespace", ["edge", "default"])
+def test_another_namespace_is_refused(scenario: Scenario, lab: Lab, at: Node, namespace: str) -> None:
+    ((chain, ifname),) = files.attachments(scenario.file)
+    pod = at.pod("thief", namespace=namespace)
+
+    with pytest.raises(PluginError, match=f"not allowed for namespace {namespace}") as refused:
+        at.add(pod, adapted.chain(chain, lab), ifname)
+
+    assert refused.value.code == 102
+    assert where(lab, "192.168.0.10/32") == {}
+
+
+@pytest.mark.needs("cnitool", "unshare")
+@pytest.mark.parametrize("scenario", [one("cnitool.conflist")], ids=str)
+def test_the_conflist_under_cnitool(scenario: Scenario, lab: Lab, at: Node, tmp_path: Path) -> None:
+    from tests.runtimes.cnitool import Cnitool
+    from tests.support.lab_state import plugin_directory
+
+    ((chain, _),) = files.attachments(scenario.file)
+    tool = Cnitool(at, tmp_path / "cnitool", plugin_directory(tmp_path / "plugins"))
+    pod = at.pod("web")
+    network = tool.network(adapted.chain(chain, lab))
+
+    tool.add(network, pod.netns)
+    assert [client.ask("192.168.0.2") for client in lab.clients.values()] == ["web", "web"]
+    tool.check(network, pod.netns)  # "disableCheck": true
+    tool.delete(network, pod.netns)
+
+    assert where(lab, "192.168.0.2/32") == {}

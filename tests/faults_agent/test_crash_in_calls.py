@@ -1,0 +1,250 @@
+"""The agent is killed at any event of an ADD or a DEL; the next one, and the client that waits, finish it.
+
+The events come from a recording of the undisturbed call, so one that is added to the agent later is covered
+without a change here. What happens side by side in an agent has not the same order each time, so that now
+and then a doom is missed: few may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults_agent.dying_agents import KILLED, Picture, Stage, recording, representatives, telling
+from tests.support.two_nodes import Moment, everywhere, in_parts, part_of, read_moments
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.needs("root", "ip", "tc")
+
+HELD = {"a": "me", "client": "me"}
+
+
+def released(seen: Picture) -> bool:
+    """Whether nothing is left to do, nor to see, of a pod that had an ADD."""
+    states = {state for _, _, state in seen.claims}
+    return not (states - {"gone"} or seen.spooled or seen.pod) and seen.connected
+
+
+def after_first(moment: Moment) -> bool:
+    """Say whether this belongs to the sample: after the first event of each kind."""
+    return moment.when == "after" and moment.number == 1
+
+
+def after_first_write(moment: Moment) -> bool:
+    """Likewise of what others get to see: EC2, the disk, the answer."""
+    seen = moment.kind.startswith("ec2.") or moment.kind in ("disk.replace", "disk.unlink", "call.answer")
+    return after_first(moment) and seen
+
+
+def assert_few(missed: list[Moment], found: list[Moment]) -> None:
+    assert len(missed) <= max(2, 0.1 * len(found)), (
+        f"{len(missed)} of {len(found)}: {[str(each) for each in missed]}"
+    )
+
+
+@pytest.fixture(scope="module")
+def added(stages: list[Stage]) -> tuple[list[Moment], Picture]:
+    """What an undisturbed ADD does, and what comes of it."""
+    stage = stages[0]
+    stage.reset()
+    file = recording(stage)
+    stage.lives.arm(["record", str(file)])
+    assert stage.attachment.add().code == 0
+    stage.lives.kill()
+    found, held = telling(read_moments(file)), stage.picture()
+    kinds = {moment.kind for moment in found}
+    assert {"ec2.create", "ec2.replace", "ec2.route_tables", "ec2.disable_source_dest_check"} <= kinds
+    assert {"disk.fsync", "disk.replace", "route.create", "rule.create", "filter.create"} <= kinds
+    assert held.routes == HELD
+    assert [state for _, _, state in held.claims] == ["held", "held"]
+    return found, held
+
+
+@pytest.fixture
+def impatient(stages: list[Stage]) -> Iterator[None]:
+    """Clients that do not ask again."""
+    for stage in stages:
+        stage.place.set(RETRIED=())
+    yield
+    for stage in stages:
+        stage.place.set(RETRIED=("ADD", "CHECK"))
+
+
+@in_parts("test_an_add_whose_agent_is_killed_is_done_by_the_next", rest=1)
+def test_an_add_whose_agent_is_killed_is_done_by_the_next(
+    stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
+) -> None:
+    found, held = added
+    missed = []
+
+    def play(stage: Stage, moment: Moment) -> None:
+        stage.reset()
+        stage.lives.arm(moment.doom)
+        answer, died = stage.through("ADD")
+        assert answer.code == 0, f"{answer}\n{stage.lives}"
+        assert (seen := stage.picture()) == held, f"{seen}\n{stage.lives}"
+        if not died:
+            missed.append(moment)
+
+    everywhere(stages, part_of(found, part, after_first), play)
+    assert_few(missed, part_of(found, part, after_first))
+
+
+@in_parts(
+    "test_an_add_whose_agent_and_client_are_killed_leaves_nothing",
+    1,
+    "test_an_add_whose_agent_is_killed_is_done_by_the_next",
+)
+@pytest.mark.usefixtures("impatient")
+def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
+    stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
+) -> None:
+    """The runtime gives up and calls DEL, as it does for a pod that cannot be started.
+
+    Meanwhile another node takes one of the tables.
+    """
+    found = [each for each in added[0] if each.when == "after" and each.kind != "call.answer"]
+    missed = []
+
+    def play(stage: Stage, moment: Moment) -> None:
+        attachment = stage.reset()
+        stage.lives.arm(moment.doom)
+        answer = attachment.add()
+        if answer.code == 0:
+            missed.append(moment)
+            return
+        assert (answer.code, stage.lives.buried()) == (11, KILLED), f"{answer}\n{stage.lives}"
+        stage.scene.point(stage.destination, stage.other, ["a"])
+        foreign = stage.foreign()
+        stage.lives.start()
+        assert attachment.delete().code == 0
+        seen = stage.settled(lambda seen: released(seen) and stage.routes() == foreign)
+        assert released(seen), f"{seen}\n{stage.lives}"
+        assert stage.routes() == foreign, f"{seen}\n{stage.lives}"
+
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))
+
+
+# -- DEL ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deleted(stages: list[Stage]) -> tuple[list[Moment], Picture]:
+    """What an undisturbed DEL and the release after its grace do, and what comes of it."""
+    stage = stages[0]
+    stage.reset()
+    assert stage.attachment.add().code == 0
+    file = recording(stage)
+    stage.lives.arm(["record", str(file)])
+    assert stage.attachment.delete().code == 0
+    gone = stage.settled(released)
+    stage.lives.kill()
+    found = telling(representatives(read_moments(file)))
+    kinds = {moment.kind for moment in found}
+    assert {"ec2.delete", "ec2.route_tables", "disk.fsync", "disk.replace", "route.delete"} <= kinds
+    assert gone.routes == {}
+    assert released(gone)
+    return found, gone
+
+
+@in_parts("test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished", rest=1)
+def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
+    stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
+) -> None:
+    """Its client leaves it in the spool, and the runtime never hears of it."""
+    found, gone = deleted
+    missed = []
+
+    def play(stage: Stage, moment: Moment) -> None:
+        stage.reset()
+        assert stage.attachment.add().code == 0
+        stage.lives.arm(moment.doom)
+        answer, _ = stage.through("DEL")
+        assert (answer.code, answer.document) == (0, {}), f"{answer}\n{stage.lives}"
+        seen = stage.settled(lambda seen: seen == gone)
+        assert seen == gone, f"{seen}\n{stage.lives}"
+        if not stage.lives.deaths:
+            missed.append(moment)
+
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))
+
+
+@in_parts(
+    "test_another_nodes_route_survives_a_del_whose_agent_is_killed",
+    1,
+    "test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished",
+)
+def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
+    stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
+) -> None:
+    """One table is taken over before the DEL, the other while nobody looks after ours."""
+    found = [
+        moment for moment in deleted[0] if moment.when == "after" and not moment.kind.startswith("route.")
+    ]
+
+    def play(stage: Stage, moment: Moment) -> None:
+        stage.reset()
+        assert stage.attachment.add().code == 0
+        stage.scene.point(stage.destination, stage.other, ["a"])
+        stage.lives.arm(moment.doom)
+        answer = stage.attachment.delete()
+        assert answer.code == 0
+        until(lambda: not stage.lives.alive or released(stage.picture()))
+        stage.scene.point(stage.destination, stage.other, ["client"])
+        seen = stage.settled(released)
+        assert released(seen), f"{seen}\n{stage.lives}"
+        assert stage.routes() == {"a": stage.other, "client": stage.other}
+
+    everywhere(stages, part_of(found, part, after_first_write), play)
+
+
+# -- the start of an agent ----------------------------------------------------------------------------------
+
+
+def leave_behind(stage: Stage) -> None:
+    """An agent dies in an ADD that nobody repeats; then it is not there for that pod's DEL."""
+    stage.reset()
+    stage.lives.arm(["after", "ec2.create", 1])
+    assert stage.attachment.add().code == 11
+    assert stage.lives.buried() == KILLED
+    assert stage.routes()["a"] == stage.me
+    assert stage.attachment.delete().code == 0
+    assert stage.picture().spooled == 1
+
+
+@in_parts(
+    "test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts",
+    1,
+    "test_an_add_whose_agent_is_killed_is_done_by_the_next",
+)
+@pytest.mark.usefixtures("impatient")
+def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(
+    stages: list[Stage], part: tuple[int, int] | None
+) -> None:
+    """What an agent finds (a claim of an ADD that answered nobody, a spooled DEL) is found again."""
+    leave_behind(stages[0])
+    file = recording(stages[0])
+    stages[0].lives.start(["record", str(file)])
+    gone = stages[0].settled(released)
+    assert released(gone)
+    assert gone.routes in ({}, {"client": "the other"})
+    stages[0].lives.kill()
+    found = telling(representatives(read_moments(file)))
+    assert {"disk.unlink", "disk.fsync", "ec2.delete"} <= {moment.kind for moment in found}
+    missed = []
+
+    def play(stage: Stage, moment: Moment) -> None:
+        leave_behind(stage)
+        foreign = stage.foreign()
+        stage.lives.start(moment.doom, wait=False)
+        seen = stage.settled(lambda seen: released(seen) and stage.routes() == foreign)
+        assert released(seen), f"{seen}\n{stage.lives}"
+        assert stage.routes() == foreign, f"{seen}\n{stage.lives}"
+        if not stage.lives.deaths:
+            missed.append(moment)
+
+    everywhere(stages, part_of(found, part, after_first_write), play)
+    assert_few(missed, part_of(found, part, after_first_write))

@@ -1,0 +1,197 @@
+"""The agent's eye on the client: damage is repaired and said, what is sound left alone, failure shown."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from cni_floatip import __version__, installer
+from cni_floatip.agent.client_files import LONGEST_PAUSE, THOROUGH_SECONDS, ClientFiles
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.installer import files
+from tests.installer.plugin_directories import NEWER, command, config, release, tree
+
+POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
+
+
+class Agent(NoCounts):
+    """The files of a client, a clock that a test turns, and what was counted and logged."""
+
+    def __init__(self, bin_dir: Path, bundle: Path) -> None:
+        self.repairs = 0
+        self.said: list[str] = []
+        self.now = 1000.0
+        self.installs = 0
+        self._install = functools.partial(installer.install_client, bin_dir, POLICY, bundle=bundle)
+        self.files = ClientFiles(bin_dir, self.install, self, self.log, clock=lambda: self.now)
+
+    def install(self, *, only_unsound: bool) -> None:
+        self.installs += 1
+        self._install(only_unsound=only_unsound)
+
+    def client_repaired(self) -> None:
+        self.repairs += 1
+
+    def log(self, sentence: str, level: str = "info") -> None:
+        self.said.append(f"{level}: {sentence}")
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.files.look()
+
+
+@pytest.fixture
+def agent(bin_dir, bundles):
+    found = Agent(bin_dir, bundles[0])
+    assert "not been looked at" in found.files.problem()
+    found.files.begin()
+    assert found.files.problem() == ""
+    return found
+
+
+def newer_release(bin_dir: Path, bundle: Path) -> None:
+    argv = command("install-client", bin_dir, "--bundle", bundle, "--config", config(bin_dir.parent))
+    subprocess.run(
+        [*argv[:3], NEWER, *argv[4:]],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_at_its_start_an_agent_has_its_own_client_there(bin_dir, bundles):
+    newer_release(bin_dir, bundles[1])
+    agent = Agent(bin_dir, bundles[0])
+    agent.files.begin()
+    assert release(bin_dir) == __version__
+    assert agent.said == [
+        f"info: the client was of release {NEWER}: that of release {__version__} is installed now"
+    ]
+    assert agent.repairs == 0
+
+
+@pytest.mark.parametrize("what", ["client", "interpreter"])
+@pytest.mark.parametrize("damage", ["removed", "emptied", "changed", "everything"])
+def test_damage_is_repaired_counted_and_said(agent, bin_dir, what, damage):
+    whole = tree(bin_dir)
+    interpreter = installer.look(bin_dir).interpreter
+    path = bin_dir / "floatip" if what == "client" else interpreter
+    if damage == "changed":
+        path.write_bytes(path.read_bytes()[:-200] + b"\n" * 200)
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    if damage == "everything":
+        interpreter.unlink(missing_ok=True)
+        interpreter.parent.rmdir()
+    agent.pass_time(1)
+    assert agent.files.problem() == ""
+    assert release(bin_dir) == __version__
+    assert tree(bin_dir) == whole
+    assert agent.repairs == 1
+    (said,) = [each for each in agent.said if ": repaired, release" in each]
+    assert said.startswith(f"warning: {'the interpreter ' * (what == 'interpreter')}{path}") or (
+        damage == "everything"
+    )
+
+
+def test_while_nothing_changes_nothing_is_installed(agent):
+    before = agent.installs
+    for _ in range(20):
+        agent.pass_time(1)
+    assert agent.installs == before
+    assert len(agent.said) == 1
+
+
+def test_now_and_then_what_is_superseded_goes(agent, bin_dir, bundles):
+    version = bin_dir / ".floatip" / f"{NEWER}-{files.digest(bundles[1] / 'python')[:12]}"
+    version.mkdir()
+    os.utime(version, (0, 0))
+    agent.pass_time(1)
+    assert version.exists()
+    agent.pass_time(THOROUGH_SECONDS)
+    assert not version.exists()
+    assert agent.repairs == 0
+
+
+def test_a_client_of_another_release_is_left_alone(agent, bin_dir, bundles):
+    """The installer of the next release has been here, and this agent is about to end."""
+    newer_release(bin_dir, bundles[1])
+    agent.pass_time(1)
+    agent.pass_time(THOROUGH_SECONDS)
+    assert release(bin_dir) == NEWER
+    assert agent.said[1:] == [f"info: the client is of release {NEWER} now"]
+    (bin_dir / "floatip").unlink()  # but a node without any is worse
+    agent.pass_time(1)
+    assert release(bin_dir) == __version__
+
+
+def test_an_agent_that_is_ending_repairs_nothing(agent, bin_dir):
+    stop = threading.Event()
+    stop.set()
+    (bin_dir / "floatip").unlink()
+    agent.files.run(stop)
+    assert not (bin_dir / "floatip").exists()
+
+
+def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(agent, bin_dir):
+    path = bin_dir / "floatip"
+    path.unlink()
+    path.mkdir()
+    said, before = len(agent.said), agent.installs
+    for _ in range(600):
+        agent.pass_time(1)
+        assert f"the client cannot be used: cannot install: {path} is a directory" in agent.files.problem()
+    assert 6 <= agent.installs - before <= 20
+    assert agent.said[said:] == [f"error: {agent.files.problem()}"]
+    path.rmdir()
+    agent.pass_time(LONGEST_PAUSE)
+    assert agent.files.problem() == ""
+    assert agent.repairs == 1
+    assert agent.said[-1] == "info: the client can be used again"
+
+
+@pytest.fixture
+def hopeless(tmp_path: Path) -> Path:
+    """A bundle whose interpreter runs nothing: no client of it is ever installed."""
+    path = tmp_path / "hopeless" / "python"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\nexit 7\n")
+    path.chmod(0o755)
+    return path.parent
+
+
+def test_a_client_that_cannot_be_replaced_and_works_can_be_used(bin_dir, bundles, hopeless):
+    newer_release(bin_dir, bundles[1])
+    agent = Agent(bin_dir, hopeless)
+    agent.files.begin()
+    (said,) = agent.said
+    assert said.startswith(f"warning: the client of release {NEWER} stays: ")
+    assert "exit status 7" in said
+    assert agent.files.problem() == ""
+    assert release(bin_dir) == NEWER
+
+
+def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(bin_dir, tmp_path, hopeless):
+    """It looks whole: what its first line names is on the node, and runs nothing any more."""
+    interpreter = tmp_path / "python"
+    interpreter.symlink_to(installer.default_interpreter())
+    installer.install_client(bin_dir, POLICY, str(interpreter))
+    interpreter.unlink()
+    interpreter.write_text("#!/bin/sh\nexit 9\n")
+    interpreter.chmod(0o755)
+    assert installer.look(bin_dir)
+    agent = Agent(bin_dir, hopeless)
+    agent.files.begin()
+    assert agent.files.problem().startswith("the client cannot be used: ")
+    assert agent.said[-1] == f"error: {agent.files.problem()}"
+    interpreter.unlink()
+    interpreter.symlink_to(installer.default_interpreter())
+    agent.pass_time(LONGEST_PAUSE)
+    assert agent.files.problem() == ""

@@ -1,0 +1,290 @@
+"""A DEL that comes while somebody else works on the claim, or while the disk is full: it is never lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.server.handler import Calls
+from cni_floatip.edges.store import Store
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, IoFailure
+from cni_floatip.model.values import Place as Cell
+from cni_floatip.operations import add
+from cni_floatip.operations.delete import delete
+from cni_floatip.operations.release import attachment_lock, release
+from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.world import World
+from cni_floatip.protocol.wire import Call
+from tests.fakes.podnet import FakeLink, FakePod, FakePods
+from tests.support.watched_pods import Place
+
+NETNS = "/run/netns/web"
+VIP = "192.168.5.5"
+FAST = 20
+"""How much faster the clock of calls goes: what is waited for is over sooner."""
+
+
+class Disk(Store):
+    """A disk that can be full."""
+
+    full = False
+
+    def put(self, claim: Claim) -> None:
+        if self.full:
+            raise IoFailure("No space left on device")
+        super().put(claim)
+
+
+class Node(Place):
+    """A node with one pod, whose interface was ADDed."""
+
+    def __init__(self, directory: Path, **keys: Any) -> None:
+        self.link = FakeLink("net1", addresses=["192.168.0.2/24"])
+        self.pod = FakePod([self.link])
+        super().__init__(directory, FakePods({NETNS: self.pod}), lambda _: 7)
+        self.attachment = self.add(NETNS, "192.168.0.2/24", **keys)
+        began = time.monotonic()
+        self.clock = lambda: began + FAST * (time.monotonic() - began)
+
+    def _memory(self) -> Memory:
+        self.disk = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic)
+        return Memory(self.disk)
+
+    def delete(self, world: World | None = None, **keys: Any) -> None:
+        delete(self.request("DEL", NETNS, "192.168.0.2/24", **keys), world or self.world)
+
+    def look(self) -> Followed:
+        asked = Asked(self.attachment, {}, lambda wanted: wanted, lambda _: False)
+        return follow(asked, self.world)
+
+    @property
+    def now(self) -> Claim:
+        return self.claim(self.attachment)
+
+    def holds(self) -> list[str]:
+        return [r.place.table for r in self.now.routes if r.state.live]
+
+    def on_disk(self) -> Claim:
+        found = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic).get(self.attachment)
+        assert isinstance(found, Claim)
+        return found
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Do the block's work beside ``work``, and wait for that at its end."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+class Held:
+    """A call of AWS's that takes as long as a test wants."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **keys: Any) -> Any:
+        self.begun.set()
+        self.over.wait(20)
+        return self._call(*args, **keys)
+
+
+def releasing(claim: Claim, table: str) -> Claim:
+    routes = (replace(r, state=State.RELEASING) if r.place.table == table else r for r in claim.routes)
+    return replace(claim, routes=tuple(routes))
+
+
+class TestWhoeverHoldsTheClaim:
+    """A keeper's release, a watch's take and an ADD hold the attachment while AWS answers."""
+
+    def test_a_release_of_one_table_leaves_the_mark_of_a_del(self, node: Node) -> None:
+        node.claims.put(releasing(node.now, "rtb-b"))
+        node.ec2.delete = slow = Held(node.ec2.delete)  # type: ignore[method-assign]
+
+        def keeper() -> None:
+            with node.claims.lock(attachment_lock(node.attachment), 0):
+                release(node.world, node.ec2, node.now, node.clock() + 1000)  # type: ignore[arg-type]
+
+        with meanwhile(keeper):
+            slow.begun.wait(20)
+            node.delete()
+            marked = node.now
+            slow.over.set()
+        assert marked.deleted
+        states = {r.place.table: r.state for r in node.now.routes}
+        assert states == {"rtb-a": State.RELEASING, "rtb-b": State.GONE}
+        assert [r.after for r in node.now.routes if r.place.table == "rtb-a"] > [time.time() + 30]
+
+    def test_the_watch_takes_nothing_for_a_pod_that_was_deleted(self, node: Node) -> None:
+        node.link.addresses.append(f"{VIP}/24")
+        node.ec2.route_tables = slow = Held(node.ec2.route_tables)  # type: ignore[method-assign]
+        with meanwhile(node.look):
+            slow.begun.wait(20)
+            node.delete()
+            slow.over.set()
+        assert node.holds() == []
+        assert not node.now.watches
+        assert node.ec2.leads(f"{VIP}/32") == ["-", "-"]
+        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+
+    def test_what_the_watch_was_writing_is_released_with_the_rest(self, node: Node) -> None:
+        node.link.addresses.append(f"{VIP}/24")
+        node.ec2.create = slow = Held(node.ec2.create)  # type: ignore[method-assign]
+        with meanwhile(node.look):
+            slow.begun.wait(20)
+            node.delete()
+            slow.over.set()
+        assert node.holds() == []
+        assert {str(r.place) for r in node.now.routes if r.place.destination == ip_network(f"{VIP}/32")}
+        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+
+    def test_a_del_without_the_lock_clears_the_pod_itself(self, node: Node) -> None:
+        assert node.pod.our_rules
+        with node.claims.lock(attachment_lock(node.attachment), 0):
+            node.delete()
+        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+
+    def test_keep_leaves_the_routes_of_a_pod_whose_claim_is_held(self, tmp_path: Path) -> None:
+        node = Node(tmp_path, onDelete="keep")
+        old = node.now
+        with node.claims.lock(attachment_lock(node.attachment), 0):
+            node.delete()
+            node.claims.put(old)  # by whoever holds it
+        assert node.now.routes == ()
+        assert node.ec2.leads("192.168.0.2/32") == ["eni-here", "eni-here"]
+
+    def test_a_pod_that_has_no_address_now_is_not_stood_by_for_any_more(self, node: Node) -> None:
+        node.link.addresses.clear()
+        node.look()
+        assert node.now.standby
+        with node.claims.lock(attachment_lock(node.attachment), 0):
+            node.delete()
+        assert not node.now.watches
+
+    def test_an_add_that_was_judged_before_the_del_ends(self, node: Node) -> None:
+        node.delete()
+        old = replace(node.now, created=node.now.created - 5, deleted=0.0).with_state(State.CLAIMING)
+        node.claims.put(old)
+        assert node.holds() == []
+
+    def test_an_add_after_the_del_is_new(self, node: Node) -> None:
+        node.delete()
+        node.add(NETNS, "192.168.0.2/24")
+        assert node.holds() == ["rtb-a", "rtb-b"]
+        assert not node.now.deleted
+        node.claims.put(node.now.with_state(State.SUPERSEDED))
+        assert node.holds() == ["rtb-a", "rtb-b"]
+
+    def test_an_add_that_is_deleted_as_it_ends_says_so(self, node: Node) -> None:
+        node.delete()
+        put = node.claims.put
+
+        def del_comes_first(claim: Claim) -> None:
+            if claim.state is State.HELD:
+                node.claims.change(claim.attachment, lambda now: now.ended(0.0, time.time()))
+            put(claim)
+
+        node.claims.put = del_comes_first  # type: ignore[method-assign]
+        with pytest.raises(CniError, match="deleted meanwhile"):
+            add(node.request("ADD", NETNS, "192.168.0.2/24"), node.world)
+        assert node.holds() == []
+
+
+class TestAFullDisk:
+    def test_a_del_counts_and_is_written_when_there_is_room(self, node: Node) -> None:
+        node.disk.full = True
+        node.delete()
+        assert node.holds() == []
+        assert "1 claims have ended in memory only" in node.claims.write_again()
+        assert not node.claims.written(node.attachment)
+        assert node.on_disk().live
+        node.disk.full = False
+        assert node.claims.write_again() == ""
+        assert node.claims.written(node.attachment)
+        assert node.on_disk() == node.now
+
+    def test_what_is_put_later_is_written_by_that(self, node: Node) -> None:
+        node.disk.full = True
+        node.delete()
+        node.disk.full = False
+        node.claims.put(node.now.with_state(State.GONE))
+        assert node.claims.written(node.attachment)
+        assert node.claims.write_again() == ""
+        assert node.on_disk().state is State.GONE
+
+    def test_nothing_new_is_claimed(self, node: Node) -> None:
+        node.disk.full = True
+        before = node.now
+        with pytest.raises(IoFailure):
+            node.claims.put(before.with_state(State.CLAIMING))
+        more = ClaimedRoute(Cell("rtb-c", ip_network("192.168.9.9/32")), State.SUPERSEDED)
+        with pytest.raises(IoFailure):
+            node.claims.put(replace(before, routes=(*before.routes, more)))
+        assert node.now == before
+
+    def test_an_add_that_fails_leaves_nothing_under_way(self, node: Node) -> None:
+        create = node.ec2.create
+
+        def last(*args: Any, **keys: Any) -> None:
+            create(*args, **keys)
+            node.disk.full = True
+            raise Ec2Error(Ec2Fault.DENIED, "CreateRoute", "UnauthorizedOperation", "as the test says")
+
+        node.ec2.create = last  # type: ignore[method-assign]
+        node.link.addresses.append("192.168.0.9/24")
+        with pytest.raises(CniError):
+            node.add(NETNS, "192.168.0.9/24", container="c2")
+        states = [claim.state for claim in node.claims.all()[0]]
+        assert states == [State.HELD, State.GONE]
+
+    def test_an_address_that_could_not_be_settled_is_not_under_way(self, node: Node) -> None:
+        node.link.addresses.append(f"{VIP}/24")
+        create = node.ec2.create
+
+        def filling(*args: Any, **keys: Any) -> None:
+            create(*args, **keys)
+            node.disk.full = True
+
+        node.ec2.create = filling  # type: ignore[method-assign]
+        with pytest.raises(IoFailure):
+            node.look()
+        assert node.now.state is State.RELEASING
+        assert node.holds() == ["rtb-a", "rtb-b"]
+
+    def test_a_del_from_the_spool_stays_there_until_it_is_written(self, node: Node) -> None:
+        calls = Calls(node.world, None, NoCounts(), Log({}, Lines("error", "json", Nowhere())))  # type: ignore[arg-type]
+        env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_PATH": "/x"}
+        call = Call(env, b'{"cniVersion": "1.0.0", "name": "floating"}')
+        node.disk.full = True
+        assert not calls.spooled(call)
+        node.disk.full = False
+        node.claims.write_again()
+        assert calls.spooled(call)
+
+
+class Nowhere:
+    def write(self, text: str) -> None:
+        """Keep nothing."""

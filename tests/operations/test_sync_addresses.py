@@ -1,0 +1,527 @@
+"""What becomes of a claim when the pod's addresses are others than they were: with everything in memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.model.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
+from cni_floatip.model.values import Attachment, Link
+from cni_floatip.operations.check import check
+from cni_floatip.operations.release import attachment_lock
+from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.world import World
+from tests.fakes.podnet import FakeLink, FakePod, FakePods, Parent
+from tests.support.watched_pods import ENI, Place
+
+NETNS = "/run/netns/web"
+VIP = "192.168.5.5"
+OF_THE_ADD = ["from 192.168.0.2/32 lookup 100", "from 0.0.0.0/0 oif net1 lookup 100"]
+
+
+class Pod:
+    """A pod in memory with one ADDed interface."""
+
+    def __init__(self, tmp_path: Any, *addresses: str, **keys: Any) -> None:
+        self.link = FakeLink("net1", addresses=list(addresses or ["192.168.0.2/24"]))
+        self.pod = FakePod([self.link])
+        policy = keys.pop("policy", {})
+        self.place = Place(tmp_path, FakePods({NETNS: self.pod}), lambda _: 7, **policy)
+        self.ec2 = self.place.ec2
+        self.attachment = self.place.add(NETNS, *self.link.addresses, **keys)
+        self.dealt: dict[Any, float] | None = {}
+        self.room = 99
+        self.lost: set[Any] = set()
+        self.ec2.calls.clear()
+
+    def put(self, address: str, made: float = 5.0) -> None:
+        self.link.addresses.append(address)
+        self.link.made[address] = made
+
+    def take(self, address: str) -> None:
+        self.link.addresses.remove(address)
+
+    def look(self, **more: Any) -> Followed:
+        asked = Asked(
+            self.attachment,
+            self.dealt,
+            lambda wanted: min(wanted, self.room),
+            self.lost.__contains__,
+            **more,
+        )
+        found = follow(asked, self.place.world)
+        self.dealt = dict(found.dealt)
+        return found
+
+    @property
+    def states(self) -> dict[str, str]:
+        return self.place.states(self.attachment)
+
+    @property
+    def rules(self) -> list[str]:
+        return [str(rule) for rule in self.pod.our_rules]
+
+
+@pytest.fixture
+def pod(tmp_path: Any) -> Pod:
+    return Pod(tmp_path)
+
+
+def names(found: list[Any]) -> list[str]:
+    return [str(each.ip) for each in found]
+
+
+def test_what_has_not_changed_is_left(pod: Pod) -> None:
+    found = pod.look()
+    assert not found.appeared
+    assert not found.vanished
+    assert pod.ec2.calls == []
+    assert pod.states == {"192.168.0.2/32": "held"}
+
+
+def test_an_address_that_appears_is_claimed_like_an_add(pod: Pod) -> None:
+    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    recorded = []
+    pod.ec2.before_write = lambda _: recorded.append(pod.states[f"{VIP}/32"])
+    pod.put(f"{VIP}/24")
+    found = pod.look()
+    assert names(found.appeared) == [VIP]
+    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+    assert recorded == ["claiming", "claiming"]  # on disk before the first write
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert f"from {VIP}/32 lookup 100" in pod.rules
+    assert not [line for line in pod.pod.lines() if line.startswith("192.168.5.0/24")]
+    assert pod.place.claim(pod.attachment).watched[0].ip == ip_address(VIP)
+    assert pod.look().appeared == []
+    assert pod.place.woken
+
+
+@pytest.mark.parametrize("network", ["192.168.0.0/16", "172.16.0.0/16"], ids=["allowed", "refused"])
+def test_a_look_at_a_crowd_of_addresses_costs_as_much_as_there_are(pod: Pod, network: str) -> None:
+    def seconds(count: int) -> float:
+        """Return the processor's time for a look when least disturbed."""
+        pod.link.addresses[1:] = [f"{ip_network(network)[1000 + n]}/32" for n in range(count)]
+        pod.room, found = 0, []
+        for _ in range(3):
+            began = time.process_time()
+            pod.look()
+            found.append(time.process_time() - began)
+        return min(found)
+
+    assert seconds(2400) < 2 * 4 * seconds(600)
+
+
+def test_an_address_that_vanishes_is_released_after_the_grace(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.look()
+    pod.take(f"{VIP}/32")
+    pod.ec2.calls.clear()
+    found = pod.look()
+    assert names(found.vanished) == [VIP]
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    after = {route.after for route in pod.place.claim(pod.attachment).routes if not route.state.live}
+    assert after
+    assert min(after) > time.time() + 50
+    assert pod.ec2.calls == []
+    assert pod.rules == OF_THE_ADD
+    assert pod.place.claim(pod.attachment).watched == ()
+    pod.put(f"{VIP}/32", made=9.0)
+    assert names(pod.look().appeared) == [VIP]
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert all(route.after == 0 for route in pod.place.claim(pod.attachment).routes)
+
+
+def test_an_address_that_was_away_between_two_looks_has_appeared(pod: Pod) -> None:
+    pod.put(f"{VIP}/32", made=5.0)
+    pod.look()
+    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    pod.link.made[f"{VIP}/32"] = 6.0
+    assert names(pod.look().appeared) == [VIP]
+    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+
+
+def test_the_address_of_the_add_is_followed_and_its_claim_stands_by(pod: Pod) -> None:
+    pod.take("192.168.0.2/24")
+    assert names(pod.look().vanished) == ["192.168.0.2"]
+    claim = pod.place.claim(pod.attachment)
+    assert pod.states == {"192.168.0.2/32": "releasing"}
+    assert claim.standby
+    assert not claim.live
+    pod.put("192.168.0.2/24", made=9.0)
+    pod.pod.ours.clear()  # the kernel flushes an interface's routes with its last address
+    assert names(pod.look().appeared) == ["192.168.0.2"]
+    claim = pod.place.claim(pod.attachment)
+    assert pod.states == {"192.168.0.2/32": "held"}
+    assert not claim.standby
+    assert set(claim.pod_routes) == set(pod.pod.ours)
+
+
+def test_destinations_of_a_list_stay_claimed(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, destination=["192.168.0.0/24"])
+    pod.take("192.168.0.2/24")
+    pod.look()
+    assert pod.states == {"192.168.0.2/32": "releasing", "192.168.0.0/24": "held"}
+
+
+def test_a_listed_subnet_of_the_add_is_not_written_again(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    pod.ec2.point("10.10.254.0/28", "eni-elsewhere")  # another ADD was later
+    for _ in range(3):
+        assert not pod.look().appeared
+    assert pod.ec2.calls == []
+
+
+def test_an_address_of_a_listed_subnet_is_written_when_it_appears_and_not_again(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    for made in (5.0, 9.0):
+        pod.put("10.10.254.6/28", made)
+        assert names(pod.look().appeared) == ["10.10.254.6"]
+        assert len(pod.ec2.calls) == 2
+        assert not pod.look().appeared
+        pod.take("10.10.254.6/28")
+        assert names(pod.look().vanished) == ["10.10.254.6"]
+        assert not pod.look().vanished
+        assert len(pod.ec2.calls) == 2
+        assert not [rule for rule in pod.rules if "10.10.254.6" in rule]
+        assert pod.states == {"10.10.254.0/28": "held"}
+        pod.ec2.calls.clear()
+
+
+def test_the_address_of_the_add_in_a_listed_subnet_goes_and_comes(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
+    given = list(pod.rules)
+    pod.look()
+    pod.take("10.10.254.5/28")
+    assert names(pod.look().vanished) == ["10.10.254.5"]
+    assert not pod.look().vanished
+    pod.ec2.point("10.10.254.0/28", "eni-elsewhere")
+    pod.put("10.10.254.5/28", made=9.0)
+    assert names(pod.look().appeared) == ["10.10.254.5"]
+    assert pod.ec2.leads("10.10.254.0/28") == ["eni-here", "eni-here"]
+    assert set(pod.rules) == set(given)
+    assert not pod.look().appeared
+
+
+def test_a_listed_host_route_is_written_once(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, destination=[f"{VIP}/32", "192.168.5.0/24"])
+    pod.put(f"{VIP}/32")
+    assert names(pod.look().appeared) == [VIP]
+    pod.ec2.calls.clear()
+    assert not pod.look().appeared
+    pod.put("192.168.5.6/32")
+    assert names(pod.look().appeared) == ["192.168.5.6"]  # the wider one is not its own
+    assert pod.ec2.leads("192.168.5.6/32") == ["eni-here", "eni-here"]
+    pod.ec2.calls.clear()
+    pod.look()
+    assert pod.ec2.calls == []
+
+
+def test_the_last_address_of_a_family_takes_along_what_the_family_was_given(tmp_path: Any) -> None:
+    allowed = [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}]
+    pod = Pod(tmp_path, policy={"allowedDestinations": allowed})
+    before = pod.pod.lines()
+    pod.put("fd00:5::5/128")
+    pod.look()
+    assert [rule for rule in pod.rules if rule.startswith("from ::/0")] == [
+        "from ::/0 oif net1 lookup 100",
+        "from ::/0 to fd00:ec2::/32 oif net1 unreachable",
+    ]
+    pod.take("fd00:5::5/128")
+    pod.look()
+    assert pod.pod.lines() == before
+
+
+def test_keep_leaves_the_route_of_a_vanished_address(tmp_path: Any) -> None:
+    pod = Pod(tmp_path, onDelete="keep")
+    pod.put(f"{VIP}/32")
+    pod.look()
+    pod.take(f"{VIP}/32")
+    pod.look()
+    assert pod.states == {"192.168.0.2/32": "held"}
+    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        pytest.param("172.16.0.9/32", "not allowed for namespace core", id="policy"),
+        pytest.param("10.10.2.5/32", "where eni-of-somebody lives", id="subnet that is lived in"),
+        pytest.param("10.10.77.5/32", "in none of its subnets", id="VPC address without a subnet"),
+        pytest.param("192.168.7.7/32", "not ours to replace", id="route to a gateway"),
+    ],
+)
+def test_what_is_refused_does_not_touch_the_rest(pod: Pod, address: str, says: str) -> None:
+    pod.ec2.point("192.168.7.7/32", "nat-1", is_eni=False)
+    pod.put(address)
+    pod.put(f"{VIP}/32")
+    found = pod.look()
+    assert names(found.appeared) == [VIP]
+    assert says in found.refused[ip_address(address.split("/")[0])]
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert f"from {VIP}/32 lookup 100" in pod.rules
+    assert len(pod.rules) == len(OF_THE_ADD) + 1
+    pod.ec2.calls.clear()
+    assert pod.look(resting=set(found.refused)).refused == {}
+    assert pod.ec2.calls == []
+
+
+def test_a_vpc_address_claims_its_subnet_whatever_its_prefix(pod: Pod) -> None:
+    pod.put("10.10.254.5/32")
+    assert names(pod.look().appeared) == ["10.10.254.5"]
+    assert pod.ec2.leads("10.10.254.0/28") == ["eni-here", "eni-here"]
+    pod.put("10.10.254.6/32")
+    pod.look()
+    pod.take("10.10.254.5/32")
+    pod.look()
+    assert pod.states["10.10.254.0/28"] == "held"  # the other one needs it
+    pod.take("10.10.254.6/32")
+    pod.look()
+    assert pod.states["10.10.254.0/28"] == "releasing"
+
+
+@pytest.mark.parametrize("kind", ["tentative", "duplicate", "temporary"])
+def test_addresses_that_cannot_be_used_or_do_not_stay_are_not_claimed(pod: Pod, kind: str) -> None:
+    address = "fd00:5::9/128" if kind == "temporary" else f"{VIP}/32"
+    pod.put(address)
+    getattr(pod.link, kind).add(address)
+    pod.put("fe80::1/64")
+    found = pod.look()
+    assert not found.appeared
+    assert not found.refused
+    assert not pod.ec2.calls
+
+
+def test_a_claimed_address_that_is_probed_again_stays_claimed(pod: Pod) -> None:
+    pod.link.tentative.add("192.168.0.2/24")
+    pod.look()
+    assert pod.states == {"192.168.0.2/32": "held"}
+
+
+@pytest.mark.parametrize("dealt", [None, {ip_address(VIP): 5.0}], ids=["nobody knows", "dealt with"])
+def test_an_old_address_takes_no_route_that_works_elsewhere(pod: Pod, dealt: Any) -> None:
+    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    pod.put(f"{VIP}/32")
+    pod.dealt = dealt
+    found = pod.look()
+    assert names(found.elsewhere) == [VIP]
+    assert not found.appeared
+    assert pod.ec2.calls == []
+    assert pod.states[f"{VIP}/32"] == "superseded"  # it gets the route when nobody else has it
+
+
+@pytest.mark.parametrize("there", ["absent", "blackhole", "ours"])
+@pytest.mark.parametrize("dealt", [None, {ip_address(VIP): 5.0}], ids=["nobody knows", "dealt with"])
+def test_an_old_address_that_leads_nowhere_else_is_claimed(pod: Pod, there: str, dealt: Any) -> None:
+    if there != "absent":
+        pod.ec2.point(f"{VIP}/32", "eni-here" if there == "ours" else "eni-dead", active=there != "blackhole")
+    pod.put(f"{VIP}/32")
+    pod.dealt = dealt
+    assert names(pod.look().appeared) == [VIP]
+    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+
+
+def test_a_crash_in_between_converges(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    records: list[Any] = []
+    pod.ec2.before_write = lambda _: records.append(pod.place.claim(pod.attachment))
+    dealt, _ = pod.dealt, pod.look()
+    pod.place.claims.put(ended_by_restart(records[0], "boot-1", 0.0))  # what a crash would have left
+    pod.dealt = dealt
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    assert names(pod.look().appeared) == [VIP]
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+
+
+def crashed(pod: Pod) -> Any:
+    """Look, and put the record as a crash at the first write and a restart would have left it."""
+    records: list[Any] = []
+    pod.ec2.before_write = lambda _: records.append(pod.place.claim(pod.attachment))
+    dealt, _ = pod.dealt, pod.look()
+    pod.ec2.before_write = lambda _: None
+    left = ended_by_restart(records[0], "boot-1", 0.0)
+    pod.place.claims.put(left)
+    pod.dealt = dealt
+    return left
+
+
+def test_a_crash_takes_nothing_from_an_address_of_the_same_subnet(pod: Pod) -> None:
+    pod.put("10.10.254.5/32")
+    pod.look()
+    pod.put("10.10.254.6/32")
+    assert crashed(pod).live
+    assert pod.states["10.10.254.0/28"] == "held"
+    assert names(pod.look().appeared) == ["10.10.254.6"]
+
+
+def test_after_a_crash_a_pod_that_stood_by_is_followed_still(pod: Pod) -> None:
+    pod.take("192.168.0.2/24")
+    pod.look()
+    pod.put("192.168.0.2/24", made=9.0)
+    pod.pod.ours.clear()
+    assert crashed(pod).watches
+    assert names(pod.look().appeared) == ["192.168.0.2"]
+    assert pod.states == {"192.168.0.2/32": "held"}
+    assert not pod.place.claim(pod.attachment).standby
+
+
+def test_what_fails_is_taken_back_and_tried_again(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.place.clock = iter(range(0, 10_000, 3)).__next__  # type: ignore[assignment]  # time flies
+    pod.ec2.script = [Ec2Fault.THROTTLED] * 40
+    found = pod.look()
+    assert VIP in map(str, found.failed)
+    assert not found.appeared
+    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    assert pod.rules == OF_THE_ADD
+    pod.place.clock = time.monotonic
+    pod.ec2.script.clear()
+    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    assert names(pod.look().appeared) == [VIP]  # it has appeared still
+    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+
+
+def test_a_failed_address_leaves_the_others(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.put("192.168.5.6/32")
+
+    def refuse(what: str) -> None:
+        if "192.168.5.6" in what:
+            raise TryAgain("not now")
+
+    pod.ec2.before_write = refuse
+    found = pod.look()
+    assert names(found.appeared) == [VIP]
+    assert list(map(str, found.failed)) == ["192.168.5.6"]
+    assert pod.states[f"{VIP}/32"] == "held"
+    assert pod.states["192.168.5.6/32"] == "releasing"
+
+
+def test_del_cancels_it(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+
+    def delete(_: str) -> None:
+        claim = pod.place.claim(pod.attachment)
+        if claim.live:
+            pod.place.claims.put(claim.ended(after=123.0))
+
+    pod.ec2.before_write = delete
+    found = pod.look()
+    assert not found.appeared
+    assert "deleted" in found.failed[ip_address(VIP)]
+    assert pod.states == {"192.168.0.2/32": "releasing", f"{VIP}/32": "releasing"}
+    assert not pod.place.claim(pod.attachment).standby
+    assert pod.look().over
+
+
+def test_an_address_that_was_taken_away_meanwhile_is_not_written(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.lost.add(ip_address(VIP))
+    found = pod.look()
+    assert "taken away" in found.failed[ip_address(VIP)]
+    assert pod.ec2.calls == []
+
+
+def test_the_call_of_the_attachment_goes_first(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    with pod.place.claims.lock(attachment_lock(pod.attachment), 0):
+        assert pod.look().busy
+    assert pod.ec2.calls == []
+
+
+def test_an_attachment_that_has_ended_is_not_revived(pod: Pod) -> None:
+    pod.place.claims.put(pod.place.claim(pod.attachment).ended(0.0))
+    pod.put(f"{VIP}/32")
+    assert pod.look().over
+    pod.attachment = Attachment("floating", "nobody", "net1")
+    assert pod.look().over
+
+
+def test_sixteen_addresses_and_no_more_in_order_of_appearance(pod: Pod) -> None:
+    for number in range(20):
+        pod.put(f"192.168.5.{number}/32", made=100.0 - number)
+    found = pod.look()
+    assert names(found.appeared) == [f"192.168.5.{n}" for n in reversed(range(4, 20))]
+    assert sorted(names(found.beyond)) == [f"192.168.5.{n}" for n in range(4)]
+    pod.take("192.168.5.19/32")
+    found = pod.look()
+    assert names(found.appeared) == ["192.168.5.3"]
+
+
+def test_what_finds_no_room_waits(pod: Pod) -> None:
+    pod.room = 1
+    pod.put(f"{VIP}/32", made=5.0)
+    pod.put("192.168.5.6/32", made=6.0)
+    pod.ec2.point("192.168.5.6/32", "eni-elsewhere")
+    found = pod.look()
+    assert names(found.appeared) == [VIP]
+    assert names(found.put_off) == ["192.168.5.6"]
+    assert names(pod.look().appeared) == ["192.168.5.6"]  # it has appeared still
+
+
+def test_an_interface_that_is_gone_has_no_addresses(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.look()
+    pod.pod.unplug("net1")
+    assert names(pod.look(unplugged=True).vanished) == ["192.168.0.2", VIP]
+    assert pod.pod.our_rules == []
+
+
+def test_check_agrees_with_what_the_pod_has_given_up(pod: Pod) -> None:
+    pod.put(f"{VIP}/32")
+    pod.look()
+    pod.take(f"{VIP}/32")
+    pod.take("192.168.0.2/24")
+    pod.look()
+    check(pod.place.request("CHECK", NETNS, "192.168.0.2/24"), pod.place.world)
+    pod.put("192.168.0.2/24", made=9.0)
+    pod.look()
+    pod.ec2.point("192.168.0.2/32", "eni-elsewhere")
+    with pytest.raises(NotAsClaimed, match=r"192\.168\.0\.2/32 leads to eni-elsewhere"):
+        check(pod.place.request("CHECK", NETNS, "192.168.0.2/24"), _later(pod.place.world))
+
+
+def _later(world: World) -> World:
+    """Return the world after EC2's answers have become true."""
+    return replace(world, now=lambda: time.time() + 60)
+
+
+# -- instance metadata that is late --------------------------------------------------------------------------
+
+
+def test_an_address_is_refused_for_nothing_that_is_remembered(pod: Pod) -> None:
+    """Metadata showed for a moment that the VPC had this network too."""
+    wider = (*ENI.vpc_cidrs, ip_network("192.168.5.0/24"))
+    pod.place.metadata.remembered = replace(ENI, vpc_cidrs=wider)
+    pod.put(f"{VIP}/24")
+    assert not pod.look().refused
+    assert pod.states[f"{VIP}/32"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [("", TryAgain, "does not list eth1"), ("bridge", InvalidConfig, "no ENI of this instance behind it")],
+    ids=["hardware", "a bridge"],
+)
+def test_a_parent_that_metadata_does_not_list(tmp_path: Any, kind: str, error: Any, says: str) -> None:
+    """On EC2 only ENIs are hardware: metadata is to know such a link in a moment."""
+    mac = "02:00:00:00:be:ef"
+    parent = Parent(Link("eth1", 7, mac, kind), here=True)
+    link = FakeLink("net1", mac, parent=parent, addresses=["192.168.0.2/24"])
+    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    with pytest.raises(error, match=says):
+        place.add(NETNS, *link.addresses)
+    place.metadata.known.append(mac)
+    place.add(NETNS, *link.addresses)
+
+
+def test_an_interface_in_the_pod_that_metadata_does_not_list(tmp_path: Any) -> None:
+    """Behind host-device."""
+    link = FakeLink("net1", "02:00:00:00:be:ef", "", addresses=["192.168.0.2/24"])
+    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    with pytest.raises(TryAgain, match="does not list net1"):
+        place.add(NETNS, *link.addresses)
