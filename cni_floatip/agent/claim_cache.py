@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..edges.store import Problem, Store
 from ..model import waiting
-from ..model.claim import Claim, State
+from ..model.claim import Claim
+from ..model.claim_state import State
 from ..model.errors import IoFailure
 from ..model.values import Attachment, Place
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from ..edges import podnet
 from ..edges.podnet import forwarding, guard, hostuse
-from ..model.claim import Claim, State
+from ..model.claim import Claim
+from ..model.claim_state import State
 from ..model.errors import CniError
 from ..model.values import Attachment, Link
 from ..operations.world import World

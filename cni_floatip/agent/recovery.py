@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
 from ..model.errors import IoFailure
 from ..operations.world import World
 
@@ -50,10 +51,9 @@ def end_abandoned(world: World) -> int:
 
 def ended_by_restart(claim: Claim, boot: str, after: float, now: float = 0.0) -> Claim:
     """Return what a restart of the agent makes of ``claim``; one of another boot is released ``after``."""
-    if (claim.live or claim.standby) and claim.boot != boot:
+    if claim.has_pod and claim.boot != boot:
         return claim.ended(after, now)
-    begun = [route.place for route in claim.routes if route.state is State.CLAIMING]
-    return claim.with_state(State.RELEASING, begun) if begun else claim
+    return claim.abandon()
 
 
 def dated(claim: Claim, now: float, grace: float) -> Claim:

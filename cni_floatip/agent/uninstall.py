@@ -12,13 +12,14 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import installer, operations
 from ..config.nodeconf import NodeConf
 from ..edges.spool import SUFFIX
-from ..model.claim import Claim, State
+from ..model.claim import Claim
+from ..model.claim_state import State
 from ..model.errors import CniError, IoFailure, TryAgain
 from ..model.values import Attachment, Link
 from ..operations.world import World
@@ -64,7 +65,7 @@ def finish(here: Here) -> list[str]:
         for claim in claims:
             if not claim.live and any(route.after for route in claim.routes):
                 try:
-                    here.world.claims.change(claim.attachment, _without_grace)
+                    here.world.claims.change(claim.attachment, Claim.end_grace)  # nobody is here later
                 except IoFailure as e:
                     failed.append(str(e))
         return failed + (operations.collect(here.world) if claims else [])
@@ -101,7 +102,7 @@ def obstacles(here: Here, *, finished: bool = True) -> list[str]:
         ]
     ended = set() if finished else _will_end(here, claims)
     for claim in claims:
-        if (claim.live or claim.standby) and claim.attachment not in ended:
+        if claim.has_pod and claim.attachment not in ended:
             found.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
         elif finished and claim.state is State.RELEASING:
             where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
@@ -126,7 +127,7 @@ def _will_end(here: Here, claims: Sequence[Claim]) -> set[Attachment]:
     return {
         claim.attachment
         for claim in claims
-        if claim.live or claim.standby
+        if claim.has_pod
         if evidence(claim) or (claim.attachment.container, claim.attachment.ifname) in deleted
     }
 
@@ -157,11 +158,6 @@ def agent_is_here(here: Here) -> TryAgain:
         f"a node agent has {here.policy.data_dir}: uninstall the DaemonSet first (an agent that is told to "
         "end may need half a minute)"
     )
-
-
-def _without_grace(claim: Claim) -> Claim:
-    """Nobody will be here when the grace is over."""
-    return replace(claim, routes=tuple(replace(route, after=0.0) for route in claim.routes))
 
 
 def _spool(here: Here) -> Spool:

@@ -9,7 +9,8 @@ from typing import Any
 from ..config.strict_json import printable
 from ..edges import spool
 from ..edges.store import Problem
-from ..model.claim import LATE_SECONDS, Claim, State
+from ..model.claim import LATE_SECONDS, Claim
+from ..model.claim_state import State
 
 HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
 

@@ -23,6 +23,7 @@ from ..edges.host import clock
 from ..edges.imds import Metadata
 from ..edges.podnet import link_by_mac, link_names
 from ..model import cidr
+from ..model.claim_state import State
 from ..model.errors import CniError, Ec2Error, TryAgain
 from ..model.values import Eni, Network, Node, Place, RouteTable, Subnet
 from . import host, kubernetes
@@ -40,8 +41,8 @@ _BY_INDEX = re.compile(
 )
 """Names by network card and device index: our node template's, older drivers', amazon-ec2-net-utils'."""
 PRIMARY = "the primary ENI"
-SETTLED = ("held", "superseded")
-LIVE = (*SETTLED, "claiming")
+LIVE = frozenset(state for state in State if state.live)
+SETTLED = frozenset(state for state in State if state.settled)
 SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
 """Which check has it as its own finding that one of these looks fails."""
 

@@ -1,8 +1,13 @@
 """A claim: what one attachment asked of the VPC and of its pod, and how far that has come.
 
-A claim is written before anything it speaks of is done, so that whoever finds it can undo it:
+A claim is written before anything it speaks of is done, so that whoever finds it can undo it. Each of its
+routes has a state (``claim_state``; ``make docs`` draws this):
 
-    claiming -> held <-> superseded -> releasing -> gone -> (erased)
+    claiming   -> held, releasing
+    held       -> releasing, superseded
+    superseded -> held, releasing
+    releasing  -> gone
+    gone       -> releasing
 
 ``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` wants its routes taken
 back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
@@ -15,12 +20,12 @@ copy is that it works on: only a claim that was ``created`` later, by another AD
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Literal, Self
 
+from .claim_state import STARTS, ClaimedRoute, Event, State, of_claim
 from .errors import short
 from .values import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
 
@@ -32,37 +37,6 @@ LAST_TIME = 1e11
 
 LATE_SECONDS = 20 * 60.0
 """How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
-
-
-class State(StrEnum):
-    """How far one (table, destination) of a claim is."""
-
-    CLAIMING = "claiming"
-    HELD = "held"
-    SUPERSEDED = "superseded"
-    RELEASING = "releasing"
-    GONE = "gone"
-
-    @property
-    def live(self) -> bool:
-        """Whether a pod (or an ADD under way) wants the route."""
-        return self in (State.CLAIMING, State.HELD, State.SUPERSEDED)
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedRoute:
-    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
-
-    Times are seconds since the epoch. ``since``: when the ADD that claimed it had written it. ``after``: a
-    ``releasing`` route is not taken back before then: while its pod moves, the next owner replaces it.
-    """
-
-    place: Place
-    state: State
-    account: str = ""
-    successor: str = ""
-    since: float = 0.0
-    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +82,28 @@ class Claim:
         return any(route.state.live for route in self.routes)
 
     @property
+    def has_pod(self) -> bool:
+        """Whether a pod is to have what it lists: it has not ended, also if no address is left just now."""
+        return self.live or self.standby
+
+    @property
     def watches(self) -> bool:
         """Whether it has not ended, and its network wants the pod's own addresses followed."""
-        return bool((self.live or self.standby) and self.config and self.config.get("watchAddresses"))
+        return bool(self.has_pod and self.config and self.config.get("watchAddresses"))
 
     @property
     def state(self) -> State:
         """The claim's state in one word: that of its least settled route."""
-        order = (State.CLAIMING, State.RELEASING, State.SUPERSEDED, State.HELD)
-        states = {route.state for route in self.routes}
-        if self.unresolved is not None:
-            return State.RELEASING
-        return next((state for state in order if state in states), State.GONE)
+        if self.unresolved is not None:  # its routes are yet to be found
+            return STARTS[Event.RECORD_LOST]
+        return of_claim(route.state for route in self.routes)
 
     @property
     def settled(self) -> bool:
         """Whether every route is where it belongs: nothing is left to do for this claim."""
         if self.unresolved is not None or not self.routes:
             return False
-        return all(route.state in (State.HELD, State.SUPERSEDED) for route in self.routes)
+        return all(route.state.settled for route in self.routes)
 
     def wants(self, place: Place) -> bool:
         """Whether this claim wants ``place`` to lead to its ENI."""
@@ -147,37 +124,46 @@ class Claim:
             return about | {"destination": str(place.destination), "table": place.table}
         return about | {"tables": tuple(dict.fromkeys(route.place.table for route in self.routes))}
 
-    def with_state(self, state: State, places: Iterable[Place] | None = None) -> Self:
-        """Return the claim with ``places`` (all by default) in ``state``."""
-        chosen = None if places is None else set(places)
-        return replace(
-            self,
-            routes=tuple(
-                replace(route, state=state) if chosen is None or route.place in chosen else route
-                for route in self.routes
-            ),
-        )
-
-    def held(self, places: Iterable[Place], now: float) -> Self:
+    def hold(self, places: Collection[Place], now: float) -> Self:
         """Return the claim with ``places`` held, as an ADD that ended at ``now`` leaves them."""
-        chosen = set(places)
-        routes = (
-            replace(route, state=State.HELD, since=now) if route.place in chosen else route
-            for route in self.routes
-        )
-        return replace(self, routes=tuple(routes), written=now)
+        return replace(self._map_routes(lambda route: route.hold(now), places), written=now)
+
+    def give_up(self, places: Collection[Place] | None = None) -> Self:
+        """Return the claim after an ADD that failed: what it had begun (of ``places``) is released."""
+        return self._map_routes(ClaimedRoute.give_up, places)
+
+    def abandon(self) -> Self:
+        """Return the claim after its ADD died: what that had begun is released, what else it has stays."""
+        return self._map_routes(ClaimedRoute.abandon)
+
+    def drop(self) -> Self:
+        """Return the claim with every route to be released, also one that was ``gone``."""
+        return self._map_routes(ClaimedRoute.drop)
+
+    def observe(self, place: Place, event: Event) -> Self:
+        """Return the claim after a look of the keeper at ``place``."""
+        return self._map_routes(lambda route: route.observe(event), (place,))
+
+    def finish(self, places: Collection[Place]) -> Self:
+        """Return the claim after ``places`` were released."""
+        return self._map_routes(ClaimedRoute.finish, places)
+
+    def hand_over(self, place: Place, successor: str) -> Self:
+        """Return the claim with ``successor`` recorded as the ENI that gets the route at ``place`` next."""
+        return self._map_routes(lambda route: route.hand_over(successor), (place,))
+
+    def end_grace(self) -> Self:
+        """Return the claim with what has ended to be released at once."""
+        return self._map_routes(ClaimedRoute.end_grace)
 
     def ended(self, after: float, now: float = 0.0) -> Self:
         """Return the claim with every live route ``releasing``, to be taken back ``after`` that time.
 
         It has ended for good, and did so ``now``.
         """
-        routes = (
-            replace(route, state=State.RELEASING, after=after) if route.state.live else route
-            for route in self.routes
-        )
         deleted = max(self.deleted, math.nextafter(max(now, self.created), math.inf))
-        return replace(self, routes=tuple(routes), standby=False, deleted=deleted)
+        released = self._map_routes(lambda route: route.release(after))
+        return replace(released, standby=False, deleted=deleted)
 
     def over(self, known: Self) -> Self:
         """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
@@ -194,7 +180,14 @@ class Claim:
             elif route.place in there:
                 yield there[route.place]
             elif self.on_delete == "release" or route.state is State.CLAIMING:  # else its DEL let it stay
-                yield replace(route, state=State.RELEASING, after=after)
+                yield route.release(after)
+
+    def _map_routes(
+        self, change: Callable[[ClaimedRoute], ClaimedRoute], places: Collection[Place] | None = None
+    ) -> Self:
+        """Return the claim with ``change`` made to its routes at ``places`` (all by default)."""
+        routes = (change(r) if places is None or r.place in places else r for r in self.routes)
+        return replace(self, routes=tuple(routes))
 
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""
@@ -278,9 +271,9 @@ class Claim:
             pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
             on_delete=record.one_of("onDelete", ("release", "keep")),
             routes=tuple(
-                ClaimedRoute(
+                ClaimedRoute.read(
                     Place(route.text("table"), ip_network(route.text("destination"))),
-                    State(route.text("state")),
+                    route.text("state"),
                     route.text("account"),
                     route.text("successor"),
                     route.time("since", 0.0),

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from ..config.netconf import NetConf
-from ..model.claim import Claim, State
+from ..model.claim import Claim
+from ..model.claim_state import State
 from ..model.errors import CniError, Ec2Error, Ec2Fault, IoFailure, PodNetworkFailure, TryAgain, raise_any
 from ..model.values import Place, PodRoute, PodRule
 from ..model.waiting import unless
@@ -232,7 +233,7 @@ def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
         raise TryAgain("every selected route table is gone since it was selected")
-    held = claim.held(wanted, world.now())
+    held = claim.hold(wanted, world.now())
     world.claims.put(held)
     now = world.claims.get(claim.attachment)
     if not isinstance(now, Claim) or now.deleted:
@@ -245,8 +246,7 @@ def _leave(world: World, before: Claim) -> None:
 
     A record knows one ENI: while the old routes may be there, it is not written over.
     """
-    routes = (replace(route, state=State.RELEASING, after=0.0) for route in before.routes)
-    ended = replace(before, routes=tuple(routes))
+    ended = before.drop().end_grace()
     world.claims.put(ended)
     _release_now(world, ended)
     left = world.claims.get(before.attachment)
@@ -264,7 +264,7 @@ def _release_now(world: World, claim: Claim) -> None:
 
 def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> None:
     """Take back what a failed ADD did. The record of it goes to disk first; DEL works off what is left."""
-    ended = replace(claim.with_state(State.RELEASING), written=world.now())
+    ended = replace(claim.give_up(), written=world.now())
     steps: Mapping[str, Callable[[], object]] = {
         "record the failed ADD": lambda: world.claims.put(ended),
         "clear the pod": lambda: _clear(pod, ended),

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..config.netconf import NetConf
-from ..model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from ..model.claim import LATE_SECONDS, Claim
+from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import CniError, Ec2Error, TryAgain
 from ..model.values import Attachment, Place
 from ..protocol.result import PrevResult
@@ -92,10 +93,6 @@ def _work_off(world: World, claim: Claim, deadline: float) -> None:
                 world.claims.erase(now.attachment)
                 return
             now = resolve(world, now, deadline)
-        if now.state is State.CLAIMING:  # its ADD died and answered nobody; what else it holds is a pod's
-            begun = [route.place for route in now.routes if route.state is State.CLAIMING]
-            now = now.with_state(State.RELEASING, begun)
-            world.claims.put(now)
         release(world, world.vpc(now.region), now, deadline)
 
 
@@ -127,9 +124,8 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
         mac=site.eni.mac,
         unresolved=None,
         routes=tuple(
-            ClaimedRoute(
+            ClaimedRoute.recover(
                 Place(table.id, want.destination),
-                State.RELEASING,
                 view.account,
                 after=claim.written + grace if grace else 0.0,
             )

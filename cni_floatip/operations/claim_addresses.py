@@ -12,7 +12,8 @@ from functools import partial
 from typing import TypeVar
 
 from ..config.netconf import NetConf
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, Ec2Error, TryAgain
 from ..model.values import Address, Interface, Place, Target
 from .add import point, stop_signal
@@ -95,8 +96,8 @@ def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:
         for place in each.places:
             if place in routes and routes[place].state.live:
                 continue
-            state = State.SUPERSEDED if each.passive else State.CLAIMING
-            routes[place] = ClaimedRoute(place, state, each.view.account)
+            begin = ClaimedRoute.begin_superseded if each.passive else ClaimedRoute.begin
+            routes[place] = begin(place, each.view.account)
     given = {address.ip for address in claim.addresses}
     ips = {each.interface.ip for each in wanted}
     watched = [address for address in claim.watched if address.ip not in ips]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
-from ..model.claim import Claim, State
+from ..model.claim import Claim
 from ..model.errors import CniError, IoFailure
 from ..model.values import Place
 from ..protocol.request import Request, ifname_faults
@@ -137,7 +137,7 @@ def _staying(world: World, claim: Claim) -> set[Place]:
     return {
         route.place
         for route in claim.routes
-        if route.state in (State.HELD, State.SUPERSEDED)
+        if route.state.settled
         and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
     }
 

@@ -91,7 +91,7 @@ def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], s
     visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
 
     def evidence(claim: Claim) -> str:
-        if not (claim.live or claim.standby):
+        if not claim.has_pod:
             return ""
         if claim.boot != world.boot():
             return "the node was rebooted since"

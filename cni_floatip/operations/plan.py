@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config.netconf import OWN_KEYS, NetConf, tags_match
 from ..config.strict_json import show
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, InvalidConfig, PolicyRefused, raise_any
 from ..model.values import MAIN_TABLE, Place
 from ..protocol.request import Request
@@ -66,13 +67,13 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
     table = _table(asked, world, pod, before)
     given = pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
     routes = [
-        ClaimedRoute(Place(found.id, want.destination), State.CLAIMING, view.account)
+        ClaimedRoute.begin(Place(found.id, want.destination), view.account)
         for found in view.tables
         for want in view.wants
     ]
     places = {route.place for route in routes}
     if before and before.eni == site.eni.id:
-        routes += [replace(r, state=State.RELEASING) for r in before.routes if r.place not in places]
+        routes += [route.drop() for route in before.routes if route.place not in places]
     return Claim(
         attachment=request.attachment,
         eni=site.eni.id,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..model.claim import Claim, State
+from ..model.claim import Claim
+from ..model.claim_state import State
 from ..model.errors import CniError, InvalidNetns
 from ..model.values import Attachment, Interface, PodRoute, PodRule
 from .locate import bring_up
@@ -48,11 +49,6 @@ class Kept:
     raised: str = ""
 
 
-def is_kept(claim: Claim) -> bool:
-    """Whether a pod is to have what the claim lists; also one that has given all its addresses away."""
-    return claim.live or claim.standby
-
-
 def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
     """Missing or changed routes, rules, addresses. What others added is theirs.
 
@@ -88,7 +84,7 @@ def keep(attachment: Attachment, world: World) -> Kept:
         if not mine:
             return Kept(busy=True)
         claim = world.claims.get(attachment)
-        if not isinstance(claim, Claim) or not is_kept(claim) or claim.state is State.CLAIMING:
+        if not isinstance(claim, Claim) or not claim.has_pod or claim.state is State.CLAIMING:
             return Kept(over=True)
         if not _is_here(claim, world):
             return Kept(over=True)
@@ -121,7 +117,7 @@ def _kept(pod: PodNet, claim: Claim, world: World) -> Kept:
     found = list(differences(pod, claim))
     repaired, why = _put_back(pod, found)
     now = world.claims.get(claim.attachment)
-    if repaired and not (isinstance(now, Claim) and is_kept(now)):
+    if repaired and not (isinstance(now, Claim) and now.has_pod):
         _take_back(pod, repaired)  # a DEL came, which waits for nobody: it may have cleared the pod before
         return Kept(over=True)
     lost += [why.get(each, str(each)) for each in found if each not in repaired]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, IoFailure, TryAgain
 from ..model.values import Interface, Place, PodRoute, PodRule, host_route
 from .evaluate import Taken, Wanted
@@ -58,7 +59,7 @@ def settle(
 
 
 def _not_begun(now: Claim, begun: Collection[Place]) -> Claim:
-    left = now.with_state(State.RELEASING, begun)
+    left = now.give_up(begun)
     return replace(left, standby=now.live and not left.live)
 
 
@@ -73,19 +74,19 @@ def _settled(
 ) -> Iterator[ClaimedRoute]:
     wrote = {place for each in wanted for place in each.places}
     keep = {place for each in good for place in each.places}
-    former = {r.place: r for r in before.routes if r.state in (State.HELD, State.SUPERSEDED)}
+    former = {r.place: r for r in before.routes if r.state.settled}
     for route in now.routes:
         place = route.place
         if place not in wrote or not route.state.live:
             yield route
         elif place in written and (place in keep or place in former):
-            yield replace(route, state=State.HELD, since=at)
+            yield route.hold(at)
         elif place in keep and place not in vanished:
             yield route  # superseded, by one that works
         elif place in former:
             yield former[place]
         elif place not in vanished:
-            yield replace(route, state=State.RELEASING)
+            yield route.give_up()
 
 
 def _take_back(world: World, claim: Claim, lost: Sequence[Wanted]) -> None:

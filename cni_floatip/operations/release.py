@@ -8,12 +8,13 @@ write that timed out may be applied minutes later, and somebody must know whose 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
 from ..config.nodeconf import NodeConf
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import Ec2Error, Ec2Fault, TryAgain, raise_any
 from ..model.values import Attachment, Place, RouteTable
 from ..model.waiting import always, unless
@@ -63,20 +64,25 @@ def release(
 ) -> Claim:
     """Take back every ``releasing`` or ``gone`` route of ``claim`` that is due; record how far that came.
 
+    The caller holds the attachment, so what is ``claiming`` was left by an ADD that died: it is released too.
     ``present`` are the ENIs of this node, where the caller knows them; else metadata is asked. Raises
     CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
     """
+    if claim.state is State.CLAIMING:
+        claim = claim.abandon()
+        world.claims.put(claim)
     now = world.now()
     todo = [route for route in claim.routes if not route.state.live and route.after <= now]
     record = _Record(world, claim)
-    results: list[ClaimedRoute] = []
+    released: list[Place] = []
     here = _Here(world, present, deadline)
 
     def end(route: ClaimedRoute) -> None:
-        results.append(_release_route(world, vpc, record, route, deadline, here))
+        _release_route(world, vpc, record, route, deadline, here)
+        released.append(route.place)
 
     errors = world.together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
-    record.put(results, written=True)
+    record.finish(released)
     raise_any(errors)
     return record.claim
 
@@ -93,25 +99,26 @@ class _Record:
         self._world = world
         self._lock = threading.Lock()
 
-    def put(self, changed: Iterable[ClaimedRoute], *, written: bool = False) -> None:
-        """Put ``changed`` in the place of the claim's own routes, on disk too."""
-        by_place = {route.place: route for route in changed}
+    def finish(self, places: Collection[Place]) -> None:
+        """Record that ``places`` are released."""
 
+        def finished(claim: Claim) -> Claim:
+            finished = claim.finish(places)
+            return claim if finished == claim else replace(finished, written=self._world.now())
+
+        self._change(finished)
+
+    def hand_over(self, place: Place, successor: str) -> None:
+        """Record which ENI gets the route at ``place`` next."""
+        self._change(lambda claim: claim.hand_over(place, successor))
+
+    def _change(self, change: Callable[[Claim], Claim]) -> None:
         def done(now: Claim) -> Claim:
-            routes = tuple(_as_released(route, by_place.get(route.place)) for route in now.routes)
-            if now.created != self.claim.created or routes == now.routes:
-                return now
-            return replace(now, routes=routes, written=self._world.now() if written else now.written)
+            return change(now) if now.created == self.claim.created else now
 
         with self._lock:
             now = self._world.claims.change(self.claim.attachment, done)
             self.claim = now or done(self.claim)
-
-
-def _as_released(route: ClaimedRoute, released: ClaimedRoute | None) -> ClaimedRoute:
-    if released is None:
-        return route
-    return replace(route, state=released.state, successor=released.successor)
 
 
 def _release_route(
@@ -121,10 +128,9 @@ def _release_route(
     route: ClaimedRoute,
     deadline: float,
     here: _Here,
-) -> ClaimedRoute:
+) -> None:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
     claim, place, patience = record.claim, route.place, Patience(world, deadline)
-    gone = replace(route, state=State.GONE, successor="")
 
     def in_time() -> None:
         if world.clock() >= deadline:
@@ -145,10 +151,12 @@ def _release_route(
                 target = table.routes.get(place.destination)
                 able = partial(_is_able, world.policy, table, place, here)
                 if target is None and route.successor:
-                    return _hand_over(world, vpc, route, destinations.heir(claim, place, others, able))
+                    heir = destinations.heir(claim, place, others, able)
+                    _hand_over(world, vpc, place, route.account, heir)
+                    return
                 what = destinations.release(target, claim, place, others, here, able)
                 if what is destinations.Release.LEAVE or _is_kept(world, claim, place):
-                    return gone
+                    return
                 heir = destinations.heir(claim, place, others, able)
                 in_time()
                 _is_fresh(world, place, read_at)
@@ -156,18 +164,19 @@ def _release_route(
                     vpc.turn("DeleteRoute", place, route.account, world.clock())
                     _is_fresh(world, place, read_at)
                 if what is destinations.Release.HAND_OVER:
-                    route = replace(route, successor=heir.eni if heir else "")
-                    record.put([route])  # before the delete: a crash must not leave the heir without
+                    route = route.hand_over(heir.eni if heir else "")
+                    # Before the delete: a crash must not leave the heir without.
+                    record.hand_over(place, route.successor)
                 vpc.delete(place, route.account)
                 told = f"{claim.attachment}: {place} led to {target}: released"
                 world.log(told, event="released", target=str(target), **claim.subject(place))
-                if not route.successor:
-                    return gone
-                in_time()  # else the next call creates it: the successor is recorded
-                return _hand_over(world, vpc, route, heir)
+                if route.successor:
+                    in_time()  # else the next call creates it: the successor is recorded
+                    _hand_over(world, vpc, place, route.account, heir)
+                return
             except Ec2Error as e:
                 if e.fault in (Ec2Fault.NO_TABLE, Ec2Fault.NO_ROUTE):
-                    return gone
+                    return
                 error = e
         if not error.fault.passes or not patience.again():
             raise error.answer(f"cannot release {place}")
@@ -188,18 +197,18 @@ def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:
         raise e.answer(f"cannot release {route.place}") from e
 
 
-def _hand_over(world: World, vpc: Vpc, route: ClaimedRoute, heir: Claim | None) -> ClaimedRoute:
+def _hand_over(world: World, vpc: Vpc, place: Place, account: str, heir: Claim | None) -> None:
     """Create the route, now absent, for the other claim of this node that wants it through another ENI."""
-    if heir:
-        try:
-            vpc.create(route.place, heir.eni, route.account)
-        except Ec2Error as e:
-            if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
-                raise
-        else:
-            told = f"{heir.attachment}: {route.place} was left to it: created, leads to {heir.eni}"
-            world.log(told, event="created", target=heir.eni, **heir.subject(route.place))
-    return replace(route, state=State.GONE, successor="")
+    if heir is None:
+        return
+    try:
+        vpc.create(place, heir.eni, account)
+    except Ec2Error as e:
+        if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
+            raise
+    else:
+        told = f"{heir.attachment}: {place} was left to it: created, leads to {heir.eni}"
+        world.log(told, event="created", target=heir.eni, **heir.subject(place))
 
 
 class _Here:

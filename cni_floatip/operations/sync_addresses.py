@@ -16,7 +16,8 @@ from typing import Self
 
 from ..config.netconf import NetConf
 from ..model import cidr
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
 from ..model.values import Address, Attachment, Interface, Network, PodAddress, host_route
 from ..rules import destinations
 from .claim_addresses import take
@@ -139,7 +140,7 @@ def _let_go(
     A tentative address is neither there nor gone: after a carrier loss the kernel probes it again.
     """
     here = {each.interface.ip for each in present}
-    known = _followed(listed, claim, State.CLAIMING, State.HELD, State.SUPERSEDED)
+    known = _followed(listed, claim, [route for route in claim.routes if route.state.live])
     gone = [each for each in known if each.ip not in here]
     if not gone:
         return claim
@@ -153,7 +154,7 @@ def _let_go(
             if not route.state.live or wanted or not any(_is_for(listed, route, each.ip) for each in gone):
                 yield route
             elif claim.on_delete == "release":
-                yield replace(route, state=State.RELEASING, after=after)
+                yield route.release(after)
 
     left = without(replace(claim, routes=tuple(routes())), gone)
     left = replace(left, standby=not left.live)
@@ -172,9 +173,8 @@ def _let_go(
     return left
 
 
-def _followed(listed: _Listed, claim: Claim, *states: State) -> list[Interface]:
-    """The addresses for which the claim has a route in one of ``states``."""
-    routes = [route for route in claim.routes if route.state in states]
+def _followed(listed: _Listed, claim: Claim, routes: Sequence[ClaimedRoute]) -> list[Interface]:
+    """The addresses of the claim for which there is a route among ``routes``."""
     every = (*claim.addresses, *claim.watched)
     return [each for each in every if any(_is_for(listed, route, each.ip) for route in routes)]
 
@@ -212,7 +212,8 @@ def _to_claim(
     """Return the addresses to claim now, in order of appearance, as far as the limits allow."""
     limits = world.policy.watch_limits
     given = {each.ip for each in claim.addresses}
-    claimed = {each.ip for each in _followed(listed, claim, State.HELD, State.SUPERSEDED)}
+    settled = [route for route in claim.routes if route.state.settled]
+    claimed = {each.ip for each in _followed(listed, claim, settled)}
     candidates = [
         _Candidate(each.interface, each.made, ip in claimed, _appeared(each, ip in claimed, asked.dealt))
         for each in present

@@ -38,7 +38,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
-from ..model.claim import Claim, ClaimedRoute, State
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute, Event, State
 from ..model.values import Attachment, Place, Target
 
 LOOKS_AFTER_ADD = (1.0, 3.0, 7.0, 15.0, 30.0, 45.0)
@@ -94,11 +95,11 @@ class Act(Enum):
 class Row:
     """One row of DESIGN 6's table: what a live claim does, and what one that has ended does (nobody live).
 
-    ``outage``: what the live claim's address suffers meanwhile.
+    ``event``: what such a look is to the live claim. ``outage``: what its address suffers meanwhile.
     """
 
     live: Act
-    becomes: State | None
+    event: Event | None
     ended: Act
     outage: Outage | None = None
     report: str = ""
@@ -106,23 +107,23 @@ class Row:
 
 TABLE: Mapping[Sight, Row] = {
     Sight.ABSENT: Row(Act.CREATE, None, Act.NOTHING, Outage.ABSENT),
-    Sight.OURS: Row(Act.NOTHING, State.HELD, Act.RELEASE),
+    Sight.OURS: Row(Act.NOTHING, Event.SEEN_OURS, Act.RELEASE),
     Sight.OURS_BLACKHOLE: Row(
         Act.NOTHING, None, Act.RELEASE, Outage.BLACKHOLE, "leads to our ENI and is a blackhole"
     ),
     Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING, Outage.BLACKHOLE),
-    Sight.OTHER: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.SUPERSEDED),
+    Sight.OTHER: Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING, Outage.SUPERSEDED),
     Sight.NOT_ENI: Row(
         Act.NOTHING, None, Act.NOTHING, Outage.NOT_ENI, "a route that is not ours to replace is in its place"
     ),
     Sight.CUT_OFF: Row(Act.NOTHING, None, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
     Sight.FORMER: Row(Act.NOTHING, None, Act.RELEASE, Outage.CUT_OFF, CUT_OFF),
-    Sight.TAKEN: Row(Act.NOTHING, State.SUPERSEDED, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
+    Sight.TAKEN: Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
     Sight.NOT_GIVEN: Row(
         Act.NOTHING, None, Act.NOTHING, None, "policy does not give it any more: not mended"
     ),
 }
-"""What ``ended`` has no act for is ``gone``. What policy gives no more suffers what is to be seen."""
+"""What ``ended`` has no act for is released. What policy gives no more suffers what is to be seen."""
 
 
 def sight(target: Target | None, eni: str, present: Collection[str]) -> Sight:
@@ -185,7 +186,7 @@ class Stake:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done about a place, by whom, and what the claims are to it from now on.
+    """What is to be done about a place, by whom, and what happened to the claims.
 
     ``outages``: whom the place as it is does not serve, and why; None where nothing is judged.
     ``due``: when there will be something to do if the place stays as it is (on the clock of sightings).
@@ -193,7 +194,7 @@ class Verdict:
 
     act: Act = Act.NOTHING
     by: Stake | None = None
-    states: Mapping[Attachment, State] = field(default_factory=dict)
+    events: Mapping[Attachment, Event] = field(default_factory=dict)
     reports: Mapping[Attachment, str] = field(default_factory=dict)
     outages: Mapping[Attachment, Outage] | None = None
     due: float | None = None
@@ -220,7 +221,7 @@ def judge(
     if not live:
         return _for_ended(ended, seen, present, now)
     able = [stake for stake in live if stake.claim.eni in present and given(stake.claim)]
-    states: dict[Attachment, State] = {}
+    events: dict[Attachment, Event] = {}
     reports: dict[Attachment, str] = {}
     outages: dict[Attachment, Outage] = {}
     elsewhere = _our_other_eni(live, seen.target, present)
@@ -231,8 +232,8 @@ def judge(
         if TABLE[what].live is not Act.NOTHING and stake not in able:
             what = Sight.NOT_GIVEN
         row = TABLE[what]
-        if row.becomes and not elsewhere:
-            states[stake.claim.attachment] = row.becomes
+        if row.event and not elsewhere:
+            events[stake.claim.attachment] = row.event
         if row.report:
             reports[stake.claim.attachment] = row.report
     act, by, due = Act.NOTHING, None, None
@@ -246,13 +247,13 @@ def judge(
             act, due = (act, None) if seen.at >= due else (Act.NOTHING, due)
     elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):
         past = _for_ended(ended, seen, present, now)  # nobody who could mend it wants what is there
-        return replace(past, states={**states, **past.states}, reports=reports, outages=outages)
-    states |= {
-        stake.claim.attachment: State.GONE
+        return replace(past, events={**events, **past.events}, reports=reports, outages=outages)
+    events |= {
+        stake.claim.attachment: Event.RELEASED
         for stake in ended
         if stake.route.after <= now and stake.claim.eni != elsewhere
     }
-    return Verdict(act, None if act is Act.NOTHING else by, states, reports, outages, due)
+    return Verdict(act, None if act is Act.NOTHING else by, events, reports, outages, due)
 
 
 def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collection[str]) -> str:
@@ -280,16 +281,16 @@ def _first(live: Sequence[Stake], now: float, reconcile: float) -> Stake:
 
 
 def _for_ended(ended: Sequence[Stake], seen: Sighting, present: Collection[str], now: float) -> Verdict:
-    states: dict[Attachment, State] = {}
+    events: dict[Attachment, Event] = {}
     waiting = {stake.claim.eni for stake in ended if stake.route.after > now}
     for stake in ended:
         if stake.route.after > now:
             continue
         if TABLE[sight(seen.target, stake.claim.eni, present)].ended is not Act.RELEASE:
-            states[stake.claim.attachment] = State.GONE
+            events[stake.claim.attachment] = Event.RELEASED
         elif stake.claim.eni not in waiting:
-            return Verdict(Act.RELEASE, stake, states)
-    return Verdict(states=states)
+            return Verdict(Act.RELEASE, stake, events)
+    return Verdict(events=events)
 
 
 def patience(route: ClaimedRoute, now: float, reconcile: float) -> float:

@@ -23,7 +23,8 @@ from cni_floatip.agent.observe.logs import Lines, Log
 from cni_floatip.agent.recovery import ended_by_restart
 from cni_floatip.agent.supervisor import Life
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Attachment as Named
 from cni_floatip.model.values import Place as Cell

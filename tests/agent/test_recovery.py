@@ -11,7 +11,8 @@ import pytest
 
 from cni_floatip.agent.claim_cache import Memory
 from cni_floatip.agent.recovery import dated, end_abandoned, steady
-from cni_floatip.model.claim import Claim, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure
 from tests.support.simulated_cluster import Cluster, SimulatedNode
 

@@ -14,7 +14,8 @@ import pytest
 import cni_floatip
 from cni_floatip import cli
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, Event, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from cni_floatip.protocol import wire
 
@@ -192,7 +193,7 @@ def data_dir(tmp_path: Path) -> str:
     store = Store(str(tmp_path / "state"), sleep=lambda _: None, clock=lambda: 0.0)
     store.put(claim("c2", State.RELEASING, pod=PodIdentity(), created=86_400.0))
     held = claim("c1", State.HELD, destinations=("192.168.0.2/32", "2001:db8::2/128"))
-    store.put(held.with_state(State.SUPERSEDED, [held.routes[0].place]))
+    store.put(held.observe(held.routes[0].place, Event.SEEN_ELSEWHERE))
     return str(tmp_path / "state")
 
 

@@ -14,7 +14,8 @@ import pytest
 
 import cni_floatip
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from cni_floatip.model.claim import LATE_SECONDS, Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from cni_floatip.protocol import wire
 from lab.ec2 import SimulatedEC2, sample

@@ -27,7 +27,8 @@ from cni_floatip.agent.watch.pod_sides import Lost
 from cni_floatip.commands import status_view
 from cni_floatip.edges import agent_socket
 from cni_floatip.edges.store import Problem
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Attachment, Node, Place, PodIdentity, Target
 from cni_floatip.protocol import wire

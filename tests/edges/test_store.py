@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip.edges.store import Problem, Store, write_whole
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import IoFailure
 from cni_floatip.model.values import Attachment, Place, PodIdentity, PodRoute, PodRule
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from cni_floatip.model.claim import State
 from tests.support.two_nodes import TABLES, Attachment, Place, Scene, ours_in
 
 ADDRESS = "192.168.0.2/32"
@@ -63,7 +62,7 @@ def test_del_that_finds_much_to_do_and_no_ec2(scene: Scene, place: Place, attach
     for each in others:  # as earlier calls without EC2 leave them
         claim = each.claim()
         assert claim
-        place.store.put(claim.with_state(State.RELEASING))
+        place.store.put(claim.ended(0.0))
     scene.lab.ec2.faults.cut("a1", silent=True)
     answer = attachment.delete()
     assert answer.code == 0

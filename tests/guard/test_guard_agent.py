@@ -12,7 +12,8 @@ from cni_floatip.agent.guard import Guard
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet import forwarding, guard
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab import netns
 from tests.guard.frames import ENI_MAC

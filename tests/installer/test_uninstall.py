@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab.agent import server
 from lab.ec2 import SimulatedEC2, sample

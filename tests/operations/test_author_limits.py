@@ -12,7 +12,6 @@ import pytest
 from cni_floatip.agent.observe import status
 from cni_floatip.config.netconf import OWN_KEYS
 from cni_floatip.config.nodeconf import Limits, NodeConf
-from cni_floatip.model.claim import State
 from cni_floatip.model.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
 from cni_floatip.protocol import request
 from cni_floatip.validate import report as validate
@@ -118,7 +117,7 @@ def test_a_live_claim_beyond_its_limit_is_named(tmp_path: Path) -> None:
     (said,) = status.beyond_limits(claims, Limits(destinations=4))
     assert "floating/c1/net1 of core/web-0 has 5 destinations, and limits.destinations is 4" in said
     assert not list(status.beyond_limits(claims, Limits(destinations=5)))
-    ended = [claim.with_state(State.RELEASING) for claim in claims]
+    ended = [claim.ended(0.0) for claim in claims]
     assert not list(status.beyond_limits(ended, Limits(destinations=4)))
 
 

@@ -18,7 +18,8 @@ from cni_floatip.agent.observe.logs import Lines, Log
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.server.handler import Calls
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, Event, State
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.values import Place as Cell
 from cni_floatip.operations import add
@@ -113,7 +114,13 @@ class Held:
 
 
 def releasing(claim: Claim, table: str) -> Claim:
-    routes = (replace(r, state=State.RELEASING) if r.place.table == table else r for r in claim.routes)
+    routes = (route.drop() if route.place.table == table else route for route in claim.routes)
+    return replace(claim, routes=tuple(routes))
+
+
+def claiming(claim: Claim) -> Claim:
+    """Return the claim as an ADD begins it."""
+    routes = (ClaimedRoute.begin(route.place, route.account) for route in claim.routes)
     return replace(claim, routes=tuple(routes))
 
 
@@ -186,7 +193,7 @@ class TestWhoeverHoldsTheClaim:
 
     def test_an_add_that_was_judged_before_the_del_ends(self, node: Node) -> None:
         node.delete()
-        old = replace(node.now, created=node.now.created - 5, deleted=0.0).with_state(State.CLAIMING)
+        old = claiming(replace(node.now, created=node.now.created - 5, deleted=0.0))
         node.claims.put(old)
         assert node.holds() == []
 
@@ -195,7 +202,7 @@ class TestWhoeverHoldsTheClaim:
         node.add(NETNS, "192.168.0.2/24")
         assert node.holds() == ["rtb-a", "rtb-b"]
         assert not node.now.deleted
-        node.claims.put(node.now.with_state(State.SUPERSEDED))
+        node.claims.put(node.now.observe(node.now.routes[0].place, Event.SEEN_ELSEWHERE))
         assert node.holds() == ["rtb-a", "rtb-b"]
 
     def test_an_add_that_is_deleted_as_it_ends_says_so(self, node: Node) -> None:
@@ -230,7 +237,7 @@ class TestAFullDisk:
         node.disk.full = True
         node.delete()
         node.disk.full = False
-        node.claims.put(node.now.with_state(State.GONE))
+        node.claims.put(node.now.finish([route.place for route in node.now.routes]))
         assert node.claims.written(node.attachment)
         assert node.claims.write_again() == ""
         assert node.on_disk().state is State.GONE
@@ -239,8 +246,8 @@ class TestAFullDisk:
         node.disk.full = True
         before = node.now
         with pytest.raises(IoFailure):
-            node.claims.put(before.with_state(State.CLAIMING))
-        more = ClaimedRoute(Cell("rtb-c", ip_network("192.168.9.9/32")), State.SUPERSEDED)
+            node.claims.put(claiming(before))
+        more = ClaimedRoute.begin_superseded(Cell("rtb-c", ip_network("192.168.9.9/32")), "1" * 12)
         with pytest.raises(IoFailure):
             node.claims.put(replace(before, routes=(*before.routes, more)))
         assert node.now == before

@@ -22,7 +22,8 @@ from cni_floatip import cli
 from cni_floatip.edges import imds
 from cni_floatip.edges.ec2 import client
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from cni_floatip.operations import sweep as operation
 from lab.ec2 import SimulatedEC2, sample

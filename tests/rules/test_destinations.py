@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cni_floatip.config.netconf import NetConf, RouteTableSelector
 from cni_floatip.config.nodeconf import NodeConf
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model.values import (
     MAIN_TABLE,

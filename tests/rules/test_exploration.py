@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.operations.release import _is_kept
 from cni_floatip.rules import destinations
@@ -157,9 +158,8 @@ class Look:
         given = world.is_given(self.node)
         verdict = judge(stakes, seen, world.on(self.node), NOW, RECONCILE, lambda _: given)
         for number, pod in mine.items():
-            state = verdict.states.get(Attachment("net", f"c{number}", "net1"))
-            if state and state.live == pod.state.live:
-                self.become(number, state)
+            if event := verdict.events.get(Attachment("net", f"c{number}", "net1")):
+                self.become(number, claim_of(pod).routes[0].observe(event).state)
         broken = None if seen.broken is None else min(NOW - seen.broken, BROKEN)
         new = Seen(name, bool(seen.target and seen.target.active), broken, 0.0)
         self.world = self.world._replace(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, Event, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.rules.reconcile import (
     HELD_PATIENCE,
@@ -19,6 +20,7 @@ from cni_floatip.rules.reconcile import (
     Sight,
     Sighting,
     Stake,
+    Verdict,
     judge,
     patience,
     sight,
@@ -50,6 +52,12 @@ def stake(state: State, eni: str = MINE, age: float = 3600, after: float = 0, wh
         routes=(route,),
     )
     return Stake(claim, route)
+
+
+def after(verdict: Verdict, owner: Stake) -> State:
+    """Return the state of the route of ``owner`` once the verdict is recorded."""
+    event = verdict.events.get(owner.claim.attachment)
+    return owner.route.observe(event).state if event else owner.route.state
 
 
 def eni(name: str, *, active: bool = True) -> Target:
@@ -106,7 +114,7 @@ def test_a_live_claim(what):
     verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     act, becomes, reported = LIVE[what]
     assert verdict.act is act
-    assert verdict.states.get(owner.claim.attachment, State.HELD) is becomes
+    assert after(verdict, owner) is becomes
     assert bool(verdict.reports) is reported
 
 
@@ -129,7 +137,7 @@ def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what, age):
     target = LEFT if what == "our former ENI, active" else OBSERVED[what]
     verdict = judge([owner], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.due) == (Act.NOTHING, None)
-    assert verdict.states.get(owner.claim.attachment, State.HELD) is CUT_OFF[what]
+    assert after(verdict, owner) is CUT_OFF[what]
     report = verdict.reports[owner.claim.attachment]
     assert what == "not an ENI" or "delete the pod, or attach it again" in report
 
@@ -137,7 +145,7 @@ def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what, age):
 def test_a_route_through_what_was_our_eni_and_works_is_another_nodes():
     past = stake(State.RELEASING, eni=FORMER)
     verdict = judge([past], seen(LEFT), PRESENT, NOW, RECONCILE, GIVEN)
-    assert (verdict.act, verdict.states) == (Act.NOTHING, {past.claim.attachment: State.GONE})
+    assert (verdict.act, verdict.events) == (Act.NOTHING, {past.claim.attachment: Event.RELEASED})
 
 
 def test_one_that_is_cut_off_leaves_the_mending_to_one_that_is_not():
@@ -170,7 +178,7 @@ def test_what_policy_does_not_give_any_more_is_not_written(what, age):
     verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, lambda _: False)
     becomes, reported = NOT_GIVEN[what]
     assert (verdict.act, verdict.due) == (Act.NOTHING, None)
-    assert verdict.states.get(owner.claim.attachment, State.HELD) is becomes
+    assert after(verdict, owner) is becomes
     assert bool(verdict.reports) is reported
 
 
@@ -198,7 +206,7 @@ class TestAGraceThatIsNotOver:
     def test_holds_for_an_older_claim(self, state, target):
         older = stake(state, who="older")
         verdict = judge([older, self.RECENT], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
-        assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+        assert (verdict.act, verdict.events) == (Act.NOTHING, {})
 
     def test_of_another_eni_is_nothing_to_it(self):
         older = stake(State.RELEASING, eni=ALSO_MINE, who="older")
@@ -219,21 +227,21 @@ def test_a_claim_that_has_ended(what, state):
     act, becomes = ENDED[what]
     assert verdict.act is act
     if becomes is State.GONE:
-        assert verdict.states == {past.claim.attachment: State.GONE}
+        assert verdict.events == {past.claim.attachment: Event.RELEASED}
 
 
 @pytest.mark.parametrize("what", OBSERVED)
 def test_nothing_is_done_for_a_claim_within_its_grace(what):
     leaving = stake(State.RELEASING, after=NOW + 1)
     verdict = judge([leaving], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
-    assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+    assert (verdict.act, verdict.events) == (Act.NOTHING, {})
 
 
 @pytest.mark.parametrize("what", OBSERVED)
 def test_an_add_under_way_decides_for_itself(what):
     stakes = [stake(State.CLAIMING), stake(State.HELD, who="c2"), stake(State.GONE, who="c3")]
     verdict = judge(stakes, seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
-    assert (verdict.act, verdict.states) == (Act.NOTHING, {})
+    assert (verdict.act, verdict.events) == (Act.NOTHING, {})
 
 
 PATIENCE = {
@@ -271,14 +279,17 @@ def test_the_newest_of_those_who_need_not_wait_mends():
 def test_a_superseded_claim_holds_again_when_the_route_is_ours():
     robbed = stake(State.SUPERSEDED)
     verdict = judge([robbed], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
-    assert verdict.states == {robbed.claim.attachment: State.HELD}
+    assert verdict.events == {robbed.claim.attachment: Event.SEEN_OURS}
 
 
 def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_eni():
     past, owner = stake(State.RELEASING, who="past"), stake(State.HELD, who="owner")
     verdict = judge([past, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.act is Act.NOTHING
-    assert verdict.states == {past.claim.attachment: State.GONE, owner.claim.attachment: State.HELD}
+    assert verdict.events == {
+        past.claim.attachment: Event.RELEASED,
+        owner.claim.attachment: Event.SEEN_OURS,
+    }
 
 
 class TestTwoEnisOfOneNode:
@@ -288,7 +299,7 @@ class TestTwoEnisOfOneNode:
         holder = stake(State.HELD, eni=ALSO_MINE, who="holder")
         verdict = judge([self.OWNER, holder], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
-        assert verdict.states[self.OWNER.claim.attachment] is State.SUPERSEDED
+        assert verdict.events[self.OWNER.claim.attachment] is Event.SEEN_ELSEWHERE
 
     def test_who_has_ended_there_releases_and_so_hands_over(self):
         past = stake(State.RELEASING, eni=ALSO_MINE, who="past")
@@ -379,9 +390,9 @@ def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched
         assert verdict.by.claim.eni in PRESENT
     for stake_ in stakes:
         if stake_.live:
-            assert verdict.states.get(stake_.claim.attachment, State.HELD).live
+            assert verdict.events.get(stake_.claim.attachment) is not Event.RELEASED
         elif stake_.route.after > NOW:
-            assert stake_.claim.attachment not in verdict.states
+            assert stake_.claim.attachment not in verdict.events
 
 
 def test_stakes_are_by_place():

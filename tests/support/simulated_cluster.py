@@ -17,7 +17,8 @@ from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.config.nodeconf import NO_MANAGE, NodeConf
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import (
     Attachment,
@@ -297,14 +298,14 @@ class SimulatedNode:
                         deadline = self.cluster.clock() + 60
                         take(self.world, self.ec2(), route.place, "", claim.eni, at, deadline, lambda: None)
             except (CniError, Ec2Error) as e:
-                ended = replace(claim.with_state(State.RELEASING), written=self.cluster.now())
+                ended = replace(claim.give_up(), written=self.cluster.now())
                 self.claims.put(ended)
                 try:
                     release(self.world, self.ec2(), ended, self.cluster.clock() + 5, self.interfaces())
                 except (CniError, Ec2Error) as late:
                     self.log(str(late))
                 raise TimeoutError(str(e)) from e
-            self.claims.put(claim.held([route.place for route in claim.routes], self.cluster.now()))
+            self.claims.put(claim.hold([route.place for route in claim.routes], self.cluster.now()))
         return attachment
 
     def delete(self, attachment: Attachment, *, told: bool = True) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 
-from ...model.claim import Claim, State
+from ...model.claim import Claim
+from ...model.claim_state import State
 from ...model.values import Attachment, Place
 
 

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...model.claim import LATE_SECONDS, Claim, ClaimedRoute, State
+from ...model.claim import LATE_SECONDS, Claim
+from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError, Ec2Error, IoFailure
 from ...model.values import Attachment, Place
 from ...operations.backlog import resolve
@@ -301,7 +302,7 @@ class Keeper:
 
     def _look_for_pods_that_are_gone(self) -> None:
         world = self._world
-        live = [claim for claim in world.claims.all()[0] if claim.live or claim.standby]
+        live = [claim for claim in world.claims.all()[0] if claim.has_pod]
         if liveness.none_visible(live, world.inode):
             blind = (
                 f"none of the namespaces of {len(live)} claims can be seen (the first: {live[0].netns}):"

@@ -13,7 +13,8 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from ...model.claim import Claim, ClaimedRoute, State
+from ...model.claim import Claim
+from ...model.claim_state import Event, State
 from ...model.errors import CniError, Ec2Error, Ec2Fault
 from ...model.values import Attachment, Place, RouteTable, Target
 from ...operations.release import abandoned, attachment_lock, place_lock, release
@@ -179,13 +180,9 @@ class Mender:
 
     def _stakes(self, place: Place) -> list[Stake]:
         """Return what this node's claims have in ``place``. An ADD that nobody runs has ended."""
-        found = stakes_of(self._world.claims.at(place)).get(place, [])
-        return [
-            Stake(stake.claim, replace(stake.route, state=State.RELEASING))
-            if stake.route.state is State.CLAIMING and abandoned(self._world, stake.claim)
-            else stake
-            for stake in found
-        ]
+        claims = self._world.claims.at(place)
+        ended = (claim.abandon() if abandoned(self._world, claim) else claim for claim in claims)
+        return stakes_of(ended).get(place, [])
 
     # -- what was seen --------------------------------------------------------------------------------
 
@@ -213,8 +210,8 @@ class Mender:
 
     def _settle(self, place: Place, verdict: Verdict) -> None:
         """Record what the claims are now. One whose own call is at work is left to that."""
-        for attachment, state in verdict.states.items():
-            self._change(attachment, lambda claim, state=state: _with_state(claim, place, state))  # type: ignore[misc]
+        for attachment, event in verdict.events.items():
+            self._change(attachment, lambda claim, event=event: claim.observe(place, event))  # type: ignore[misc]
 
     def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
@@ -294,7 +291,7 @@ class Mender:
             if act is Act.CREATE and fresh:
                 self._counts.absent_fresh()
             self._sight(place, Target(by.claim.eni, is_eni=True), world.clock())
-            self._change(who, lambda claim: _with_state(claim, place, State.HELD))
+            self._change(who, lambda claim: claim.observe(place, Event.SEEN_OURS))
             self.outages.wrote(place, who)
             told = f"{who}: {place} was absent: created, leads to {by.claim.eni} again"
             world.log(told, event="created", target=by.claim.eni, **by.claim.subject(place))
@@ -310,15 +307,11 @@ class Mender:
             if not free or not isinstance(now, Claim):
                 return
             try:
-                begun = [route.place for route in now.routes if route.state is State.CLAIMING]
-                if begun:  # who had begun them has died
-                    now = now.with_state(State.RELEASING, begun)
-                    world.claims.put(now)
                 release(world, self._ec2(region), now, deadline, self._enis)
                 self.pending.discard(claim.attachment)
                 self.progress += 1
             except CniError as e:
-                for route in now.routes:
+                for route in now.abandon().routes:
                     if not route.state.live:
                         self.errors[route.place] = e.msg
                 world.log(f"{claim.attachment}: not released yet: {e}", "warning")
@@ -334,7 +327,7 @@ class Mender:
 
     def _release_at_once(self, claim: Claim, deadline: float) -> None:
         if self._world.clock() < deadline:
-            self._change(claim.attachment, _without_grace)
+            self._change(claim.attachment, Claim.end_grace)
             self._release(claim.region, claim, deadline)
 
     # -- claims ---------------------------------------------------------------------------------------
@@ -378,21 +371,6 @@ class _Urgent:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ec2, name)
-
-
-def _with_state(claim: Claim, place: Place, state: State) -> Claim:
-    """Return the claim with ``place`` in ``state``, unless a call has given it another meaning since."""
-
-    def changed(route: ClaimedRoute) -> ClaimedRoute:
-        same_side = route.state.live == state.live and route.state is not State.CLAIMING
-        return replace(route, state=state) if route.place == place and same_side else route
-
-    return replace(claim, routes=tuple(changed(route) for route in claim.routes))
-
-
-def _without_grace(claim: Claim) -> Claim:
-    routes = (route if route.state.live else replace(route, after=0.0) for route in claim.routes)
-    return replace(claim, routes=tuple(routes))
 
 
 def _has_ended_routes(claim: Claim) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ...config.netconf import NetConf
-from ...model.claim import Claim, ClaimedRoute, State
+from ...model.claim import Claim
+from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError
 from ...model.values import Attachment, Place, RouteTable
 from ...operations.world import World
@@ -96,9 +97,7 @@ def _rejoined(
     if claim.state is State.CLAIMING or not claim.live:
         return claim
     kept = [
-        replace(route, state=State.RELEASING, after=0.0)
-        if route.place in leaving and route.state.live
-        else route
+        route.release(after=0.0) if route.place in leaving else route
         for route in claim.routes
         if route.place not in gone
     ]
@@ -106,5 +105,5 @@ def _rejoined(
     there = {route.place for route in kept if route.state.live}
     joined = {Place(table, destination) for destination in wanted for table in sorted(tables)} - there
     kept = [route for route in kept if route.place not in joined]
-    new = [ClaimedRoute(place, State.HELD, account) for place in sorted(joined, key=str)]
+    new = [ClaimedRoute.join(place, account) for place in sorted(joined, key=str)]
     return replace(claim, routes=(*kept, *new))

@@ -22,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from ...model.claim import State
+from ...model.claim_state import State
 from ...rules.reconcile import Outage
 from .http_server import Answer
 from .outages import Address

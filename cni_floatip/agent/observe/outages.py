@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...model.claim import Claim, ClaimedRoute, State
+from ...model.claim import Claim
+from ...model.claim_state import ClaimedRoute, State
 from ...model.values import Attachment, Network, Place
 from ...operations.world import World
 from ...rules.reconcile import STALE_SECONDS, Outage, Sighting, Stake, Verdict
@@ -56,7 +57,7 @@ class Outages:
         ``checked`` are the ENIs whose source/dest check is on. An ADD that is under way, and what has ended,
         is nobody's address yet or any more.
         """
-        if not route.state.live or route.state is State.CLAIMING:
+        if not route.state.settled:
             return None
         if claim.attachment in cut_off:
             return Outage.CUT_OFF
@@ -170,7 +171,7 @@ def addresses_of(claim: Claim, outage: Judgement) -> list[Address]:
     """
     routes: dict[Network, list[ClaimedRoute]] = {}
     for route in claim.routes:
-        if route.state.live and route.state is not State.CLAIMING:
+        if route.state.settled:
             routes.setdefault(route.place.destination, []).append(route)
     by_width = sorted(routes, key=lambda net: net.prefixlen, reverse=True)
     named: dict[Network, list[str]] = {net: [] for net in routes}

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from ...config.nodeconf import Limits
 from ...edges.spool import Owner, files_of
 from ...edges.store import Problem
-from ...model.claim import Claim, ClaimedRoute, State
+from ...model.claim import Claim
+from ...model.claim_state import ClaimedRoute, State
 from ...model.values import Attachment, Node, Place
 from ...rules.reconcile import Outage
 from .outages import Address, Judgement, addresses_of

@@ -21,10 +21,10 @@ from typing import Any
 
 from ...config.netconf import NetConf
 from ...edges.podnet.events import READ_AT_ONCE, AddressEvent, Event, Events, LinkGone, Overrun, open_events
-from ...model.claim import Claim, State
+from ...model.claim import Claim
+from ...model.claim_state import State
 from ...model.errors import CniError
 from ...model.values import Attachment
-from ...operations.pod_side import is_kept
 from ...operations.sync_addresses import Asked, Followed, follow
 from ...operations.world import Vpc, World
 from ..observe.recorder import Counts
@@ -273,7 +273,7 @@ class Watch:
     def _keep(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
         """Keep the pod of a live claim, and of no other."""
         known = self._pods.get(attachment)
-        if claim is not None and not is_kept(claim):
+        if claim is not None and not claim.has_pod:
             claim = None
         if known and (claim is None or (known.netns, known.inode) != (claim.netns, claim.netns_inode)):
             self._keep_no_longer(known)

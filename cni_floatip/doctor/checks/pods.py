@@ -10,7 +10,7 @@ from ...edges.host import inode
 from ...edges.podnet import open_pod
 from ...model.claim import Claim
 from ...model.errors import CniError, short
-from ...operations.pod_side import differences, is_kept
+from ...operations.pod_side import differences
 from ..catalog import found
 from ..finding import Finding, fine, listed, not_checked
 from ..probe import Looks
@@ -31,7 +31,7 @@ def _claims(directory: Path) -> Iterator[Claim]:
             claim = Claim.parse(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        if is_kept(claim):
+        if claim.has_pod:
             yield claim
 
 

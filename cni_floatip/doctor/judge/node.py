@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...config.nodeconf import NodeConf
+from ...model.claim_state import State
 from ..catalog import found
 from ..facts import Answered, Asked, Identity
 from ..finding import Finding, listed, not_checked
@@ -59,7 +60,7 @@ def agent(document: Mapping[str, Any]) -> Iterator[Finding]:
     for claim in document.get("claims", ()):
         explain: tuple[str, ...] = ("addresses",) if claim.get("cutOff") else ("endpoint", "identity")
         for route in claim.get("routes", ()):
-            if route.get("error") and route.get("state") != "gone":  # nobody wants that any more
+            if route.get("error") and route.get("state") != State.GONE:  # nobody wants that any more
                 subject = f"{route['table']} {route['destination']}"
                 yield replace(found("agent-claims", subject, route["error"]), because=explain)
 

@@ -15,7 +15,8 @@ import pytest
 from cni_floatip import operations
 from cni_floatip.agent.keeper import liveness
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import LATE_SECONDS, State
+from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
 from cni_floatip.model.values import Place, Target
 from cni_floatip.operations.delete import _cancelled

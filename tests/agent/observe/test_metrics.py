@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from cni_floatip.agent.observe.metrics import MOST_ADDRESSES, Few, Metrics
 from cni_floatip.agent.observe.outages import Address
 from cni_floatip.agent.observe.recorder import Counts, NoCounts
-from cni_floatip.model.claim import Claim, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import Attachment, PodIdentity
 from cni_floatip.rules.reconcile import Outage
 

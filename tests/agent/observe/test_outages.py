@@ -13,7 +13,8 @@ import pytest
 from cni_floatip.agent.observe import status
 from cni_floatip.agent.observe.logs import Lines, Log, Seldom
 from cni_floatip.agent.observe.outages import addresses_of
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.rules.reconcile import TABLE, Outage, Sight
 from tests.support.simulated_cluster import EPOCH, FLOATING, Cluster, SimulatedNode
@@ -226,7 +227,7 @@ def test_an_add_that_writes_again_has_ended_the_outage(cluster):
     b.add()
     cluster.pass_time(200)
     claim = a.claims.get(pod)
-    a.claims.put(claim.held([route.place for route in claim.routes], cluster.now()))
+    a.claims.put(claim.hold([route.place for route in claim.routes], cluster.now()))
     assert served(a) == [("192.168.0.2/32", {})]
 
 

@@ -1,0 +1,210 @@
+"""The states of a claimed route, and what changes them: the only module that sets one.
+
+``TRANSITIONS`` is the whole life of a route. An event that has no row for a state does not concern a route in
+that state: it stays as it is. docs/protocol.md draws the table and says what each state means.
+
+Another state is another row of ``TRANSITIONS``; mypy then names every question below that it must answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Self, assert_never
+
+from .values import Place
+
+
+class State(StrEnum):
+    """How far one (table, destination) of a claim is."""
+
+    CLAIMING = "claiming"
+    HELD = "held"
+    SUPERSEDED = "superseded"
+    RELEASING = "releasing"
+    GONE = "gone"
+
+    @property
+    def live(self) -> bool:
+        """Whether a pod (or an ADD under way) wants the route."""
+        match self:
+            case State.CLAIMING | State.HELD | State.SUPERSEDED:
+                return True
+            case State.RELEASING | State.GONE:
+                return False
+            case _:
+                assert_never(self)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a pod has the route: its ADD has answered, and the keeper looks after it."""
+        match self:
+            case State.HELD | State.SUPERSEDED:
+                return True
+            case State.CLAIMING | State.RELEASING | State.GONE:
+                return False
+            case _:
+                assert_never(self)
+
+    @property
+    def rank(self) -> int:
+        """Where the state stands among those of one claim: the claim's own state is the lowest of them."""
+        match self:
+            case State.CLAIMING:
+                return 0
+            case State.RELEASING:
+                return 1
+            case State.SUPERSEDED:
+                return 2
+            case State.HELD:
+                return 3
+            case State.GONE:
+                return 4
+            case _:
+                assert_never(self)
+
+
+class Event(StrEnum):
+    """What happens to a claimed route, in the words of the diagram."""
+
+    ADD_BEGINS = "ADD begins"
+    FOUND_TAKEN = "a watched address was there, its route works for another"
+    TABLE_MATCHES = "a route table matches"
+    RECORD_LOST = "DEL finds no record"
+
+    WRITTEN = "ADD wrote the route"
+    ADD_FAILED = "ADD failed"
+    ADD_DIED = "ADD died"
+    NOT_CLAIMED_AGAIN = "the next ADD does not claim it"
+
+    SEEN_OURS = "seen at our ENI"
+    SEEN_ELSEWHERE = "seen working for another ENI"
+
+    ENDED = "no pod wants it"
+    RELEASED = "deleted, or not ours"
+
+
+STARTS: Mapping[Event, State] = {
+    Event.ADD_BEGINS: State.CLAIMING,
+    Event.FOUND_TAKEN: State.SUPERSEDED,
+    Event.TABLE_MATCHES: State.HELD,
+    Event.RECORD_LOST: State.RELEASING,
+}
+"""How a route comes into a record. One that was there in another state is replaced."""
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (State.CLAIMING, Event.WRITTEN): State.HELD,
+    (State.CLAIMING, Event.ADD_FAILED): State.RELEASING,
+    (State.CLAIMING, Event.ADD_DIED): State.RELEASING,
+    (State.CLAIMING, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.CLAIMING, Event.ENDED): State.RELEASING,
+    (State.HELD, Event.WRITTEN): State.HELD,
+    (State.HELD, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.HELD, Event.SEEN_OURS): State.HELD,
+    (State.HELD, Event.SEEN_ELSEWHERE): State.SUPERSEDED,
+    (State.HELD, Event.ENDED): State.RELEASING,
+    (State.SUPERSEDED, Event.WRITTEN): State.HELD,
+    (State.SUPERSEDED, Event.ADD_FAILED): State.RELEASING,
+    (State.SUPERSEDED, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.SUPERSEDED, Event.SEEN_OURS): State.HELD,
+    (State.SUPERSEDED, Event.SEEN_ELSEWHERE): State.SUPERSEDED,
+    (State.SUPERSEDED, Event.ENDED): State.RELEASING,
+    (State.RELEASING, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.RELEASING, Event.RELEASED): State.GONE,
+    (State.GONE, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.GONE, Event.RELEASED): State.GONE,
+}
+"""What becomes of a route. An event that leaves the state may still bring a time: ``WRITTEN`` does."""
+
+
+def of_claim(states: Iterable[State]) -> State:
+    """Return the state of a claim whose routes are in ``states``: that of its least settled route."""
+    return min(states, key=lambda state: state.rank, default=State.GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRoute:
+    """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
+
+    Times are seconds since the epoch. ``since``: when the ADD that claimed it had written it. ``after``: a
+    ``releasing`` route is not taken back before then: while its pod moves, the next owner replaces it.
+    """
+
+    place: Place
+    state: State
+    account: str = ""
+    successor: str = ""
+    since: float = 0.0
+    after: float = 0.0
+
+    @classmethod
+    def begin(cls, place: Place, account: str) -> Self:
+        """Claim ``place`` for an ADD, or for a watched address that appeared: not written yet."""
+        return cls(place, STARTS[Event.ADD_BEGINS], account)
+
+    @classmethod
+    def begin_superseded(cls, place: Place, account: str) -> Self:
+        """Claim ``place`` last in line: a watched address was there already, and another has the route."""
+        return cls(place, STARTS[Event.FOUND_TAKEN], account)
+
+    @classmethod
+    def join(cls, place: Place, account: str) -> Self:
+        """Claim ``place`` in a table that the configuration selects by now: the keeper creates the route."""
+        return cls(place, STARTS[Event.TABLE_MATCHES], account)
+
+    @classmethod
+    def recover(cls, place: Place, account: str, after: float) -> Self:
+        """Return a route of a claim that has ended and whose record was lost."""
+        return cls(place, STARTS[Event.RECORD_LOST], account, after=after)
+
+    @classmethod
+    def read(cls, place: Place, state: str, account: str, successor: str, since: float, after: float) -> Self:
+        """Return a route as a record has it. Raises ValueError for a ``state`` that there is not."""
+        return cls(place, State(state), account, successor, since, after)
+
+    def hold(self, now: float) -> Self:
+        """Return the route after its ADD had written it ``now``."""
+        return self._on(Event.WRITTEN, since=now)
+
+    def give_up(self) -> Self:
+        """Return the route after the ADD that claimed it failed: it is released without a grace."""
+        return self._on(Event.ADD_FAILED)
+
+    def abandon(self) -> Self:
+        """Return the route after the process that claimed it died: nobody was told that it is held."""
+        return self._on(Event.ADD_DIED)
+
+    def drop(self) -> Self:
+        """Return the route as it is to be released, looked at once more if it was ``gone``."""
+        return self._on(Event.NOT_CLAIMED_AGAIN)
+
+    def release(self, after: float) -> Self:
+        """Return the route after its pod has ended, or wants it no more; kept until ``after``."""
+        return self._on(Event.ENDED, after=after)
+
+    def hand_over(self, successor: str) -> Self:
+        """Return the route as it is on record before it is deleted so that ``successor`` gets it.
+
+        A full disk may have kept from the record that the pod has ended: then that is recorded with it.
+        """
+        return replace(self._on(Event.ENDED), successor=successor)
+
+    def finish(self) -> Self:
+        """Return the route after it was released: deleted, handed over, or not ours.
+
+        A full disk may have kept from the record that the pod has ended: then that is recorded with it.
+        """
+        return self._on(Event.ENDED)._on(Event.RELEASED, successor="")
+
+    def observe(self, event: Event) -> Self:
+        """Return the route after a look of the keeper, unless a call has given it another meaning since."""
+        return self._on(event)
+
+    def end_grace(self) -> Self:
+        """Return the route as it may be released at once, if it has ended."""
+        return self if self.state.live else replace(self, after=0.0)
+
+    def _on(self, event: Event, **times: Any) -> Self:
+        state = TRANSITIONS.get((self.state, event))
+        return self if state is None else replace(self, state=state, **times)
