@@ -61,9 +61,10 @@ bench: root setup ## what a call costs: direct mode's start-up, then the agent, 
 	$(PY) bench/agent.py $(ARGS)
 	$(PY) bench/bundle.py $(ARGS)
 
-docs: setup ## docs/configuration.md anew from the schemas, docs/doctor.md from the catalog
+docs: setup ## docs/configuration.md anew from the schemas, docs/doctor.md from the catalog, the drawings of states
 	$(PY) docs/generate.py
 	$(PY) docs/generate_doctor.py
+	$(PY) docs/generate_states.py
 
 manifests: setup ## install/manifests, values.schema.json and the table of values anew, from the chart
 	$(PY) install/render.py

@@ -15,7 +15,7 @@ from cni_floatip.rules.pod_routes import pod_plan
 from cni_floatip.validate import report as validate
 from tests.docs.pages import Block, Page, pages, told
 
-LANGUAGES = {"sh", "json", "yaml", "hcl", "text", ""}
+LANGUAGES = {"sh", "json", "yaml", "hcl", "text", "mermaid", ""}
 KUBERNETES = ("1.31", "1.34")
 
 
