@@ -1043,7 +1043,7 @@ MUTANTS = (
         "rules += [PodRule(pool, table) for pool in pools]",
         "pass",
         "what comes from a pool behind the pod leaves through the cluster's network",
-        "tests/rules/test_destinations.py",
+        "tests/rules/test_pod_routes.py",
     ),
     Mutant(
         "pool-throw",
@@ -1051,7 +1051,7 @@ MUTANTS = (
         "            for pool in pools\n",
         "            for pool in pools[:0]\n",
         "what is for a pool behind the pod goes round between pod and VPC",
-        "tests/rules/test_destinations.py",
+        "tests/rules/test_pod_routes.py",
     ),
     Mutant(
         "linkless",

@@ -32,7 +32,7 @@ from cni_floatip.model.values import Attachment, Place
 from cni_floatip.operations.release import attachment_lock, place_lock
 from cni_floatip.operations.write_routes import repeated
 from cni_floatip.protocol import request
-from tests.support.cluster_with_pods import WholeCluster, WholeNode
+from tests.support.cluster_with_pods import ClusterWithPods, NodeWithPods
 
 ENDED = 1.0
 """A call has ended so long after it was told to (DESIGN 6); the rest is for a busy machine."""
@@ -238,8 +238,8 @@ def test_one_that_waits_ends_at_its_deadline(tmp_path, ends, place):
 
 def test_an_add_that_waits_for_anothers_write_ends_with_its_client(tmp_path, monkeypatch):
     """Pattern 2: all pods of one subnet on a node want the same place, and EC2 does not answer the first."""
-    monkeypatch.setattr(WholeNode, "sleep", lambda _, seconds: time.sleep(seconds))
-    cluster = WholeCluster(tmp_path, "a")
+    monkeypatch.setattr(NodeWithPods, "sleep", lambda _, seconds: time.sleep(seconds))
+    cluster = ClusterWithPods(tmp_path, "a")
     monkeypatch.setattr(cluster, "clock", time.monotonic)
     a = cluster.nodes["a"]
     a.start()

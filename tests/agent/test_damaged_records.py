@@ -117,9 +117,18 @@ def test_what_has_another_type_is_moved_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(n, marks=pytest.mark.thorough(sample="test_any_record[1]")) for n in (2, 3))]
+    "seed",
+    [
+        1,
+        *(
+            pytest.param(
+                n, marks=pytest.mark.thorough(sample="test_a_record_with_any_wrong_type_is_moved_aside[1]")
+            )
+            for n in (2, 3)
+        ),
+    ],
 )
-def test_any_record(tmp_path: Path, seed: int) -> None:
+def test_a_record_with_any_wrong_type_is_moved_aside(tmp_path: Path, seed: int) -> None:
     """Whatever is read as a claim can be used as one."""
     chance = Mutator(random.Random(seed))  # noqa: S311
     read = 0

@@ -14,7 +14,7 @@ from cni_floatip.agent.recovery import dated, end_abandoned, steady
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure
-from tests.support.simulated_cluster import Cluster, SimulatedNode
+from tests.support.simulated_cluster import SimulatedCluster, SimulatedNode
 
 GRACE = 60
 
@@ -41,7 +41,7 @@ class Node(SimulatedNode):
 
 
 def node(tmp_path: Path) -> Node:
-    found = Cluster(tmp_path, "a", node=Node).nodes["a"]
+    found = SimulatedCluster(tmp_path, "a", node=Node).nodes["a"]
     assert isinstance(found, Node)
     return found
 

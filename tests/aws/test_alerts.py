@@ -117,7 +117,7 @@ def test_the_rule_alone_publishes() -> None:
         ("RouteTables", ["rtb-0a1b"], ["", "core", "subnet-0a"]),
     ],
 )
-def test_parameters(name: str, good: list[str], bad: list[str]) -> None:
+def test_alert_template_parameters(name: str, good: list[str], bad: list[str]) -> None:
     """A beginning ends where a number does: 192.168.0 would be that of 192.168.01 and 192.168.099, too."""
     allowed = Stack(ALERTS, RouteTables=TABLES).document["Parameters"][name]["AllowedPattern"]
     assert [text for text in good if not re.search(allowed, text)] == []

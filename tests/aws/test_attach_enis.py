@@ -182,7 +182,7 @@ def test_a_call_that_died_before_attaching_is_taken_up(place: Place) -> None:
     assert [token for token in made if token.startswith("i-")] == tokens
 
 
-def test_called_again(place: Place) -> None:
+def test_a_second_call_attaches_nothing(place: Place) -> None:
     """EventBridge repeats itself, and an instance of a warm pool is launched twice."""
     instance = place.launch()
     place.call(instance)
@@ -314,7 +314,7 @@ def test_an_interface_that_ec2_does_not_know_yet(place: Place, action: str) -> N
     assert place.count() == 3
 
 
-def test_patience_ends(place: Place) -> None:
+def test_an_interface_that_never_attaches_ends_in_an_error(place: Place) -> None:
     instance = place.launch()
     place.ec2.faults.error("AttachNetworkInterface", "InvalidInstanceID.NotFound", "never", times=99)
     with pytest.raises(place.client.exceptions.ClientError, match="NotFound"):
@@ -371,7 +371,7 @@ def _policy(place: Place) -> policies.Policy:
     return policies.parse(json.loads(text))
 
 
-def test_its_policy(place: Place) -> None:
+def test_the_functions_policy_allows_its_calls(place: Place) -> None:
     """All that it calls is allowed, and nothing is allowed that it does not call."""
     for zone in ZONES:
         place.call(place.launch(zone))

@@ -56,7 +56,7 @@ def full() -> Stack:
 # -- the file ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(sample="test_sizes")
+@pytest.mark.thorough(sample="test_templates_fit_into_cloudformations_limits")
 def test_clean_under_cfn_lint() -> None:
     """With the informational rules, against today's resource schemas. One finding is ignored, in place."""
     linter = Path(sys.executable).with_name("cfn-lint")
@@ -82,7 +82,7 @@ def test_the_programs_in_it_are_the_files_beside_it() -> None:
         assert len(embed.BLOCK.findall(text)) == programs
 
 
-def test_sizes(full: Stack) -> None:
+def test_templates_fit_into_cloudformations_limits(full: Stack) -> None:
     """What CloudFormation takes without a bucket, and what EC2 takes."""
     assert len(NODES.read_bytes()) <= 51_200
     assert len(full.user_data().encode()) <= 16_384
@@ -225,7 +225,7 @@ def _let_in(stack: Stack) -> list[str]:
     return [rule.get("CidrIp", rule.get("CidrIpv6")) for rule in group["SecurityGroupIngress"]]
 
 
-def test_endpoints(full: Stack) -> None:
+def test_template_creates_the_endpoints(full: Stack) -> None:
     made = full.of("AWS::EC2::VPCEndpoint")
     assert {each["ServiceName"].rpartition(".")[2] for each in made.values()} == {"ec2", "sts"}
     (rule,) = full.of("AWS::EC2::SecurityGroup")["EndpointSecurityGroup"]["SecurityGroupIngress"]
@@ -435,7 +435,7 @@ def test_udev_starts_the_unit_for_what_is_added_and_for_what_was_there_before_th
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_units(tmp_path: Path) -> None:
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
     """systemd's own judgement, with the program where the units look for it."""
     (tmp_path / "usr/local/sbin").mkdir(parents=True)
     program = tmp_path / "usr/local/sbin/floatip-links"

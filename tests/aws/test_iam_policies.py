@@ -106,7 +106,7 @@ def test_doctor_needs_its_own_policy_beside_the_agents(played: Played, name: str
     assert {need.action for need in beyond} == {f"ec2:Describe{what}" for what in BEYOND[name]}
 
 
-def test_by_arn(played: Played) -> None:
+def test_tables_named_by_arn(played: Played) -> None:
     """As by tag, for the calls that were about the two tables that it names."""
     policy = played.fill("agent-by-arn", played.owner)
     needed = [n for n in played.needs("a1", played.owner) if _table(n) in _listed(played) | {""}]

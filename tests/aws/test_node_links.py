@@ -94,7 +94,7 @@ def worker(lab: Lab, tmp_path: Path) -> Iterator[Worker]:
     made.again()
 
 
-def test_boot(worker: Worker) -> None:
+def test_links_are_up_after_boot(worker: Worker) -> None:
     """Names by device index, up, MTU 9001; the primary interface is not touched."""
     before = worker.settings()[worker.node.primary.mac]
     done = worker.run()
@@ -138,7 +138,7 @@ def test_second_network_card(worker: Worker) -> None:
     assert worker.named() == {"eth0": "eth0", "eth1": "floatip1", "ens7": "floatip1-2"}
 
 
-def test_hot_plugged(worker: Worker) -> None:
+def test_a_hot_plugged_interface_is_brought_up(worker: Worker) -> None:
     """udev calls with the MAC address, in whatever case."""
     done = worker.run(worker.node.enis[2].mac.upper())
     assert done.returncode == 0, done.stderr
@@ -193,7 +193,7 @@ def test_interface_that_is_gone_again(worker: Worker) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_without_metadata(lab: Lab, worker: Worker) -> None:
+def test_without_metadata_no_link_is_renamed(lab: Lab, worker: Worker) -> None:
     worker.config.write_text(worker.config.read_text() + "imds=http://127.0.0.1:9/latest\n")
     done = worker.run()
     assert done.returncode == 1

@@ -166,7 +166,7 @@ def test_nothing_is_reserved_in_a_subnet_that_is_gone(call: Any) -> None:
     assert call(ec2, "Create", "10.10.254.0/28")["Status"] == "FAILED"
 
 
-def test_its_policy(call: Any) -> None:
+def test_the_functions_policy_allows_its_calls(call: Any) -> None:
     ec2 = Reservations()
     call(ec2, "Create", "10.10.254.0/28")
     call(ec2, "Delete", "10.10.254.0/28", "scr-1")

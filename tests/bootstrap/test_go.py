@@ -73,7 +73,7 @@ def _no_go(place: Path) -> str:
     return str(place)
 
 
-def test_without_go(tmp_path: Path):
+def test_without_go_nothing_is_built(tmp_path: Path):
     said = _build(tmp_path, Index(), PATH=_no_go(tmp_path / "bin"))
     assert said == ["no Go here, so no cnitool: tests that need them cannot run"]
 

@@ -234,7 +234,7 @@ def test_a_disk_is_full(checkout: Checkout, size: str, failed: str):
 
 
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
-def test_two_at_once(checkout: Checkout):
+def test_two_bootstraps_wait_for_each_other(checkout: Checkout):
     """The second waits for the first, and finds nothing to do."""
     replace(checkout.path / "setup.cfg", r"\Z", "# changed\n")
     one, let_go = _held_while_installing_itself(checkout)

@@ -67,7 +67,7 @@ def test_a_container_that_may_not_write_sysctls(checkout: Checkout):
     assert _make_demo(checkout, "unshare", "--mount", "sh", "-c", read_only) == [NAMESPACES]
 
 
-def test_not_root(checkout: Checkout):
+def test_only_root_installs_packages(checkout: Checkout):
     for place in checkout.path.parents:
         if place.owner() == "root" and not place.stat().st_mode & 0o005:
             place.chmod(0o755)
@@ -75,7 +75,7 @@ def test_not_root(checkout: Checkout):
     assert said == ["the lab makes network namespaces: run this as root"]
 
 
-def test_another_distribution(checkout: Checkout):
+def test_another_distribution_is_told_which_packages(checkout: Checkout):
     """It is said before anything is fetched."""
     pin_anew(checkout)
     (said,) = _make_demo(checkout, *_without("apt-get nft"))
@@ -85,7 +85,7 @@ def test_another_distribution(checkout: Checkout):
     )
 
 
-def test_no_python(checkout: Checkout):
+def test_a_missing_python_is_named(checkout: Checkout):
     shutil.rmtree(checkout.path / ".venv")
     assert _make_demo(
         checkout, *_without("apt-get python3*"), "env", "PATH=/usr/bin:/usr/sbin", "PYTHON="

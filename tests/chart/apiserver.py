@@ -30,7 +30,7 @@ PROTOBUF = b"k8s\0"
 VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.1"}
 
 
-class Cluster:
+class ApiServer:
     """What the API holds: objects by their path. ``kubeconfig`` leads helm to it."""
 
     def __init__(self, directory: Path) -> None:
@@ -58,7 +58,7 @@ class Cluster:
             return deepcopy(self.objects[f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"])
 
     @contextmanager
-    def serving(self) -> Iterator[Cluster]:
+    def serving(self) -> Iterator[ApiServer]:
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -151,7 +151,7 @@ def _secret(sent: bytes) -> dict[str, Any]:
     }
 
 
-def _handler(cluster: Cluster) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(cluster: ApiServer) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 

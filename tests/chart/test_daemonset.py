@@ -138,7 +138,7 @@ def test_it_has_the_time_that_it_takes_to_end(least):
     assert schema["properties"]["terminationGracePeriodSeconds"]["minimum"] >= longest + 5
 
 
-def test_environment(least):
+def test_environment_of_the_containers(least):
     env = {item["name"]: item.get("value", item.get("valueFrom")) for item in least.container("agent")["env"]}
     assert env == {
         "FLOATIP_CONFIG": "/etc/floatip/config.json",

@@ -11,7 +11,7 @@ import re
 import pytest
 import yaml
 
-from tests.chart.apiserver import Cluster
+from tests.chart.apiserver import ApiServer
 from tests.chart.rendered import CHART, LEAST, Refused, having, helm, render, without
 
 pytestmark = pytest.mark.needs("helm")
@@ -27,7 +27,7 @@ def cluster(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    with Cluster(tmp_path).serving() as serving:
+    with ApiServer(tmp_path).serving() as serving:
         monkeypatch.setenv("KUBECONFIG", str(serving.kubeconfig))
         yield serving
 

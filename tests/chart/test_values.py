@@ -85,7 +85,7 @@ REFUSED = {
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name):
+def test_wrong_values_are_refused(name):
     path, value, said = REFUSED[name]
     with pytest.raises(Refused) as e:
         render(having(path, value))

@@ -49,7 +49,7 @@ def judge(node, verb, answer):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_agent(node, verb):
+def test_without_an_agent_the_runtime_is_told(node, verb):
     answer = node.call(verb)
     judge(node, verb, answer)
     assert str(node.socket) in (answer.stderr if verb == "DEL" else answer.msg)

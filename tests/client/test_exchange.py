@@ -108,7 +108,7 @@ def test_a_namespace_that_cannot_be_opened(node, agent, path, number):
 
 
 @pytest.mark.parametrize("path", ["", None])
-def test_no_namespace(node, agent, path):
+def test_a_call_without_a_namespace(node, agent, path):
     running = agent(replies())
     env = {name: value for name, value in node.environment("DEL").items() if name != "CNI_NETNS"}
     node.call("DEL", env=env | ({} if path is None else {"CNI_NETNS": path}))

@@ -136,7 +136,7 @@ def test_input_that_cannot_be_read(node, agent, tmp_path):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("verb", ["VERSION", "ADD", "DEL"])
-def test_closed_descriptors(node, agent, verb, closed):
+def test_closed_descriptors_are_survived(node, agent, verb, closed):
     running = agent(replies(RESULT if verb == "ADD" else b""))
     process = node.start(verb, preexec_fn=lambda: [os.close(fd) for fd in closed])
     stdout, stderr = process.communicate(b"", 30)

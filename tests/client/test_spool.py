@@ -45,7 +45,7 @@ def test_the_same_del_is_kept_once(node):
     assert len(node.spooled()) == 2
 
 
-def test_no_more_than_so_many(node):
+def test_the_spool_holds_a_bounded_number_of_dels(node):
     node.spool.mkdir(parents=True)
     for number in range(4096):
         (node.spool / f"{number}.del").touch()
@@ -65,7 +65,7 @@ def test_a_full_spool_still_takes_one_that_it_has(node):
     assert kept.stat().st_size > 0
 
 
-def test_no_larger_than_so_much(node):
+def test_a_spooled_del_has_a_bounded_size(node):
     answer = node.call("DEL", b"x" * (1 << 20))
     assert answer.status == 0
     assert "1048576 bytes" in answer.stderr
@@ -90,7 +90,7 @@ def test_a_disk_that_is_full(node):
     assert node.spooled() == []
 
 
-def test_many_at_once(node, tmp_path):
+def test_many_dels_are_spooled_at_once(node, tmp_path):
     """Each has its input at once: a client with little patience makes another DEL of what comes late."""
     config = tmp_path / "config"
     config.write_bytes(b"{}")

@@ -226,7 +226,7 @@ def test_claims_as_json(data_dir: str, capsys: Any) -> None:
     assert found["problems"] == []
 
 
-def test_no_claims(tmp_path: Path, capsys: Any) -> None:
+def test_claims_of_a_node_without_any(tmp_path: Path, capsys: Any) -> None:
     assert cli.main(["claims", "--data-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "no claims\n"
 

@@ -118,7 +118,7 @@ def here(cloud: Any, tmp_path: Path) -> Here:
 KEPT = "kept for 20 minutes in case a late write lands"
 
 
-def test_no_claims(here: Here) -> None:
+def test_gc_without_claims_does_nothing(here: Here) -> None:
     assert here.gc() == (0, "no claims\n")
     assert not (here.directory / "state").exists()
 

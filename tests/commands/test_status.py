@@ -336,7 +336,7 @@ def error_of(path: str) -> str:
     return done.stderr.removeprefix("floatipctl: ").rstrip("\n")
 
 
-def test_no_agent(tmp_path):
+def test_status_says_that_no_agent_runs(tmp_path):
     path = str(tmp_path / "none.sock")
     assert error_of(path) == f"no node agent here: there is no socket {path}"
 

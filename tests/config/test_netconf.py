@@ -375,7 +375,7 @@ def test_the_least_configuration() -> None:
     )
 
 
-def test_everything_said() -> None:
+def test_every_key_of_netconf_is_parsed() -> None:
     conf = NetConf.parse(
         LEAST
         | {
@@ -444,7 +444,7 @@ def test_a_selector_prints_as_a_person_would_write_it() -> None:
         pytest.param({"a": "x*"}, {"a": "x*"}, True, id="literal-star"),
     ],
 )
-def test_tags(wanted: dict[str, str], found: dict[str, str], answer: bool) -> None:
+def test_tags_of_route_tables(wanted: dict[str, str], found: dict[str, str], answer: bool) -> None:
     assert tags_match(wanted, found) is answer
 
 

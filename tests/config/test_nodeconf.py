@@ -142,7 +142,7 @@ def test_an_empty_policy_allows_nothing() -> None:
     assert not policy.allows_table(RouteTable("rtb-1", "vpc-1", "111122223333", {}, {"floatip": "*"}))
 
 
-def test_everything_said() -> None:
+def test_every_key_of_nodeconf_is_parsed() -> None:
     policy = NodeConf.parse(
         {
             "roles": {"111122223333": "arn:aws-cn:iam::111122223333:role/path/floatip"},

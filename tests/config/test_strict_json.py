@@ -66,7 +66,7 @@ def test_c02_json_that_is_no_object_is_refused(text: bytes) -> None:
         ),
     ],
 )
-def test_accepted(text: bytes, found: Any) -> None:
+def test_valid_json_is_accepted(text: bytes, found: Any) -> None:
     assert load_object(text) == found
 
 

@@ -98,7 +98,7 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("place", ["a key that we do not know", "podRoutes", "prevResult"])
-def test_deep_nesting(bench: Bench, place: str) -> None:
+def test_deep_nesting_is_refused(bench: Bench, place: str) -> None:
     """It is JSON all the same: refused for what it says, or for its depth; or taken, where we do not read."""
     pod = bench.sandbox(VIP, kind="veth")
     deep = nested(900)

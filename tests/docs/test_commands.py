@@ -72,7 +72,7 @@ def test_what_is_typed_is_understood(block: Block):
         ("ask() { aws eks describe-clusters; }", "aws eks has no 'describe-clusters'"),
     ],
 )
-def test_what_is_wrong_is_found(line: str, fault: str):
+def test_wrong_commands_are_reported(line: str, fault: str):
     (found,) = commands.complaints(line)
     assert fault in found
 
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_found(line: str, fault: str):
         "kubectl -n kube-system get pods -o wide > out.txt",
     ],
 )
-def test_what_is_right_is_not(line: str):
+def test_right_commands_are_not_reported(line: str):
     assert commands.complaints(line) == []
 
 

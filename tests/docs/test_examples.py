@@ -72,7 +72,7 @@ def test_yaml_is_right(block: Block):
         assert not judged(block, document)
 
 
-def test_what_is_wrong_is_found():
+def test_wrong_examples_are_reported():
     block = blocks("json")[0]
     assert judged(block, {"type": "floatip", "name": "x", "routeTabels": {}})
     assert judged(block, {"allowedDestinations": [{"cidr": "192.168.0.1/24"}]})

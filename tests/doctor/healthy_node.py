@@ -20,7 +20,7 @@ from lab import netns
 from lab.ec2.cloud import access_key
 from lab.pod import Pod
 from lab.world import Lab
-from tests.doctor.kubernetes_api import Cluster
+from tests.doctor.kubernetes_api import KubernetesApi
 from tests.support.waiting import until
 
 OWN = ("192.168.0.2", "fd00:192:168::2")
@@ -29,7 +29,7 @@ OWN = ("192.168.0.2", "fd00:192:168::2")
 class Scene:
     """One lab node with an agent, a pod with floating IPs, and a cluster to ask."""
 
-    def __init__(self, lab: Lab, cluster: Cluster, env: pytest.MonkeyPatch) -> None:
+    def __init__(self, lab: Lab, cluster: KubernetesApi, env: pytest.MonkeyPatch) -> None:
         self.lab = lab
         self.cluster = cluster
         self.env = env

@@ -82,7 +82,7 @@ MULTUS: dict[str, Any] = {
 """EKS's thick Multus, with more memory than the 50 Mi that it comes with."""
 
 
-class Cluster:
+class KubernetesApi:
     """The API server of one node's namespace. ``daemonsets`` may be changed at any time."""
 
     def __init__(self, ns: str, directory: Path) -> None:
@@ -168,8 +168,8 @@ def _certificate(where: Path, key_file: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(ns: str, directory: Path) -> Iterator[Cluster]:
-    cluster = Cluster(ns, directory)
+def running(ns: str, directory: Path) -> Iterator[KubernetesApi]:
+    cluster = KubernetesApi(ns, directory)
     try:
         yield cluster
     finally:

@@ -265,7 +265,7 @@ class TestOnANode:
         assert {"no-tables", "table-missing"} <= found_ids
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]):
+def test_wrong_usage_is_refused_with_help(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
         cli.main(["doctor", "--colour"])
     assert left.value.code == 2

@@ -229,7 +229,7 @@ def rules(*cidrs: str, lists: tuple[str, ...] = ()) -> Rules:
         (rules("::/0"), rules("::/0"), ["security-group-inbound", "security-group-outbound"]),
     ],
 )
-def test_security_groups(inbound, outbound, wanted):
+def test_findings_about_security_groups(inbound, outbound, wanted):
     found = list(firewall.security_groups([ENI], [SecurityGroup("sg-1", inbound, outbound)], [NET]))
     assert ids(found) == wanted
 
@@ -304,7 +304,7 @@ def test_groups_that_admit_ours_by_reference():
         *("in two parts", "half", "denied what was allowed"),
     ],
 )
-def test_network_acls(inbound, wanted):
+def test_findings_about_network_acls(inbound, wanted):
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (*inbound, *OUT))
     found = list(firewall.network_acls([ENI], [acl], [NET]))
     assert len(found) == bool(wanted)
@@ -347,7 +347,7 @@ def test_network_acl_is_judged_both_ways():
         ("10.0.0.0/8", ["subnet-1"], ["range-contains-vpc"]),
     ],
 )
-def test_ranges(range_, occupied, wanted):
+def test_findings_about_ranges(range_, occupied, wanted):
     subnets = [
         Subnet("subnet-1", "vpc-1", "1", (ip_network("10.0.1.0/24"),)),
         Subnet("subnet-dummy", "vpc-1", "1", (DUMMY,)),
@@ -374,7 +374,7 @@ def test_a_subnet_of_ipv6_alone_is_made_as_such():
     ],
     ids=str,
 )
-def test_links(changes, wanted):
+def test_findings_about_links(changes, wanted):
     link = replace(LINK, **changes)
     assert ids(interfaces.links([link])) == wanted
     if wanted and wanted[0] in ("link-down", "no-carrier"):
@@ -396,7 +396,7 @@ def test_links(changes, wanted):
         (False, "require", True, []),
     ],
 )
-def test_source_dest_check(checked, policy, used, wanted):
+def test_findings_about_source_dest_check(checked, policy, used, wanted):
     eni = Interface("eni-1", 1, "subnet-1", (), checked=checked)
     in_use = frozenset({"eni-1"} if used else ())
     assert ids(interfaces.source_dest_check([eni], policy, in_use)) == wanted
@@ -446,7 +446,7 @@ def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_snat(env, wanted):
+def test_findings_about_snat(env, wanted):
     container = {"name": "aws-node", "env": [{"name": name, "value": value} for name, value in env.items()]}
     assert ids(cluster.snat(daemonset(container), [NET, NET6])) == wanted
 
@@ -496,7 +496,7 @@ def test_what_is_excluded_already_is_one_word_of_the_command(said):
         ({"command": ["/thin_entrypoint"], "resources": {"limits": {"memory": "50Mi"}}}, 0),
     ],
 )
-def test_multus_memory(container, wanted):
+def test_findings_about_multus_memory(container, wanted):
     assert ids(cluster.multus(daemonset(container))) == ["multus-memory"] * wanted
 
 
@@ -531,7 +531,7 @@ def test_multus_of_an_old_release(image, old):
         ("?", float("inf")),
     ],
 )
-def test_quantities(quantity, size):
+def test_quantities_of_memory_are_parsed(quantity, size):
     assert cluster.size(quantity) == size
 
 
@@ -563,7 +563,7 @@ def test_what_the_agent_tells(document, wanted):
     ("ahead", "wanted"),
     [(0.0, []), (-59.0, []), (61.0, ["clock-skew"]), (-301.0, ["clock-skew"]), (None, ["not-checked"])],
 )
-def test_clock(ahead, wanted):
+def test_findings_about_the_clock(ahead, wanted):
     found = list(node.clock(Answered("https://ec2", 0.1, ahead)))
     assert ids(found) == wanted
     if ahead and wanted:
@@ -571,18 +571,18 @@ def test_clock(ahead, wanted):
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [(0.1, []), (0.6, ["endpoint-slow"])])
-def test_latency(seconds, wanted):
+def test_findings_about_latency(seconds, wanted):
     assert ids(node.endpoint(Answered("https://ec2", seconds, 0), "eu-central-1")) == wanted
 
 
 @pytest.mark.parametrize(
     ("how", "wanted"), [("assume-role-with-web-identity", []), ("iam-role", ["identity-of-node"])]
 )
-def test_identity(how, wanted):
+def test_findings_about_identity(how, wanted):
     assert ids(node.identity(Identity("arn:aws:sts::1:x", "1", how))) == wanted
 
 
-def test_dry_runs():
+def test_findings_from_dry_runs():
     asked = [
         Asked("CreateRoute", "arn:rtb-1", allowed=True),
         Asked(
@@ -623,7 +623,7 @@ def test_what_a_dry_run_says(monkeypatch, code, allowed):
     ("region", "start"),
     [("eu-central-1", "arn:aws:"), ("cn-north-1", "arn:aws-cn:"), ("us-gov-west-1", "arn:aws-us-gov:")],
 )
-def test_partitions(region, start):
+def test_arns_of_other_partitions(region, start):
     assert node.table_arn(region, "1", "rtb-1") == f"{start}ec2:{region}:1:route-table/rtb-1"
     assert node.eni_arn(region, "1", "eni-1") == f"{start}ec2:{region}:1:network-interface/eni-1"
 
@@ -763,7 +763,7 @@ def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag():
     assert not list(interfaces.enis([replace(ENI, tags={**ENI.tags, **TAKEN})], "i-1"))
 
 
-def test_router_advertisements():
+def test_findings_about_router_advertisements():
     claim = Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())
     assert not list(interfaces.router_advertisements(claim, []))
     assert ids(interfaces.router_advertisements(claim, ["fe80::1"])) == ["ra-default-route"]

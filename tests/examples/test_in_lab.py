@@ -64,7 +64,7 @@ def test_every_file_has_a_scenario() -> None:
     assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES)
 
 
-REST = pytest.mark.thorough(sample="test_example[pattern-1.yaml under node-minimal.json]")
+REST = pytest.mark.thorough(sample="test_an_example_works_in_the_lab[pattern-1.yaml under node-minimal.json]")
 SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.yaml")
 
 
@@ -72,7 +72,7 @@ SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.ya
     "scenario",
     [pytest.param(each, id=str(each), marks=() if each.file in SAMPLE else REST) for each in SCENARIOS],
 )
-def test_example(scenario: Scenario, lab: Lab, at: Node) -> None:
+def test_an_example_works_in_the_lab(scenario: Scenario, lab: Lab, at: Node) -> None:
     before = adapted.own_links(at)
 
     pod = start(scenario, lab, at)

@@ -55,9 +55,14 @@ def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: A
 
 
 @pytest.mark.parametrize(
-    "verb", sampled("test_each_verb", ["ADD", "CHECK", "DEL", "GC", "STATUS"], ["ADD", "DEL"])
+    "verb",
+    sampled(
+        "test_each_verb_is_the_same_by_script_and_fork",
+        ["ADD", "CHECK", "DEL", "GC", "STATUS"],
+        ["ADD", "DEL"],
+    ),
 )
-def test_each_verb(scene: Scene, place: Place, verb: str) -> None:
+def test_each_verb_is_the_same_by_script_and_fork(scene: Scene, place: Place, verb: str) -> None:
     attachment = scene.attach(place, VIP, container="both")
     found = {}
     for how in STARTS:
@@ -87,14 +92,16 @@ def test_each_verb(scene: Scene, place: Place, verb: str) -> None:
     ],
     ids=str,
 )
-def test_a_refusal(scene: Scene, place: Place, verb: str, changes: dict[str, Any]) -> None:
+def test_a_refusal_is_the_same_by_script_and_fork(
+    scene: Scene, place: Place, verb: str, changes: dict[str, Any]
+) -> None:
     attachment = scene.attach(place, VIP, container="both")
     found = {how: call(place, how, verb, attachment, **changes) for how in STARTS}
     assert found["fork"] == found["script"]
 
 
 @pytest.mark.parametrize("sent", ["", '{"cniVersion": "0.4.0"}', "no JSON"])
-def test_version(sent: str) -> None:
+def test_version_is_the_same_by_script_and_fork(sent: str) -> None:
     """VERSION takes the input that is there and waits for none: a pipe that is full before it starts."""
     found = {}
     for how, start in STARTS.items():

@@ -105,7 +105,7 @@ def test_further_apart_they_say_so_and_a_del_waits(
 PATIENCE = {"ADD": 3, "CHECK": 3, "DEL": 1, "GC": 1, "STATUS": 1}
 
 
-def test_no_agent(stage: Stage, attachment: Attachment) -> None:
+def test_without_an_agent_an_add_fails_and_a_del_succeeds(stage: Stage, attachment: Attachment) -> None:
     stage.place.set(PATIENCE=PATIENCE)
     judge(ask_all(attachment), said=str(stage.place.node.agent.socket))
     assert len(stage.place.spooled()) == 1

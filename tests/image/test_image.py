@@ -31,7 +31,7 @@ def test_it_runs_the_agent_unless_told_otherwise(image: Image) -> None:
     assert image.config["config"].get("User", "") in ("", "0", "root")
 
 
-def test_labels(image: Image) -> None:
+def test_image_labels(image: Image) -> None:
     said = {
         name.removeprefix("org.opencontainers.image."): value
         for name, value in image.labels.items()

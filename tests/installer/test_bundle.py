@@ -264,7 +264,7 @@ def test_a_directory_that_no_first_line_can_name(tmp_path, bundles, name, words)
     assert tree(bin_dir) == {}
 
 
-def test_no_bundle(bin_dir, tmp_path):
+def test_a_missing_bundle_is_refused(bin_dir, tmp_path):
     with pytest.raises(IoFailure, match="nothing is no node bundle"):
         installer.install_client(bin_dir, POLICY, bundle=tmp_path / "nothing")
     assert tree(bin_dir) == {}

@@ -153,7 +153,7 @@ def test_an_interpreter_of_another_release_runs_the_source(tmp_path):
 # -- floatipctl install-client ------------------------------------------------------------------------------
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_install_client_command(tmp_path, monkeypatch, capsys):
     config = tmp_path / "config.json"
     config.write_text('{"socketPath": "/run/here.sock"}')
     monkeypatch.setenv("FLOATIP_CONFIG", str(config))

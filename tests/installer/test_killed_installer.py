@@ -53,7 +53,7 @@ FATES = {
     "upgrade refused": (True, "refused"),
     "upgrade broken": (True, "broken"),
 }
-THOROUGH = pytest.mark.thorough(sample="test_at_each_step[sample: upgrade killed]")
+THOROUGH = pytest.mark.thorough(sample="test_an_installer_is_stopped_at_each_step[sample: upgrade killed]")
 STEPS = [
     pytest.param(name, 5, id=f"sample: {name}", marks=() if name.endswith(" killed") else THOROUGH)
     for name in FATES
@@ -63,7 +63,7 @@ STEPS += [pytest.param(name, 1, id=name, marks=THOROUGH) for name in FATES]
 
 
 @pytest.mark.parametrize(("name", "every"), STEPS)
-def test_at_each_step(bin_dir, bundles, tmp_path, name, every):
+def test_an_installer_is_stopped_at_each_step(bin_dir, bundles, tmp_path, name, every):
     upgrade, fate = FATES[name]
     former = tmp_path / "former"
     if upgrade:

@@ -127,7 +127,7 @@ class TestSharedVpc:
         assert ec2.truth(vpc.tables["a"])[FLOATING].state == "blackhole"
         owner.delete_route(**table)
 
-    def test_interfaces(self, vpc, connect, participant, eni, refused):
+    def test_interfaces_in_a_shared_subnet(self, vpc, connect, participant, eni, refused):
         # Owners can describe the participants' network interfaces, participants only their own.
         assert connect().describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
         with refused("InvalidNetworkInterfaceID.NotFound"):

@@ -30,10 +30,10 @@ def tables(aws):
 
 
 class TestRouteTables:
-    def test_by_vpc(self, vpc, tables):
+    def test_route_tables_by_vpc(self, vpc, tables):
         assert tables(f("vpc-id", vpc.vpc)) == {vpc.main_table, vpc.edge_table, *vpc.tables.values()}
 
-    def test_by_id(self, vpc, tables, refused):
+    def test_route_tables_by_id(self, vpc, tables, refused):
         a, b = vpc.tables.values()
         assert tables(RouteTableIds=[a, b]) == {a, b}
         assert tables(f("route-table-id", a)) == {a}
@@ -41,11 +41,11 @@ class TestRouteTables:
         with refused("InvalidRouteTableID.NotFound"):
             tables(RouteTableIds=[a, "rtb-00000000000000000"])
 
-    def test_by_owner(self, ec2, vpc, tables):
+    def test_route_tables_by_owner(self, ec2, vpc, tables):
         assert vpc.main_table in tables(f("owner-id", ec2.account))
         assert tables(f("owner-id", "999999999999")) == set()
 
-    def test_by_tag(self, vpc, tables):
+    def test_route_tables_by_tag(self, vpc, tables):
         a, b = vpc.tables.values()
         assert tables(f("tag:Name", "a")) == {a}
         assert tables(f("tag:Name", "a", "b")) == {a, b}
@@ -53,7 +53,7 @@ class TestRouteTables:
         assert tables(f("tag-key", "floatip")) == {a, b, vpc.edge_table}
         assert tables(f("tag:name", "a")) == set(), "names and values are case-sensitive"
 
-    def test_by_association(self, vpc, tables):
+    def test_route_tables_by_association(self, vpc, tables):
         assert tables(f("association.subnet-id", vpc.subnets["b"])) == {vpc.tables["b"]}
         assert tables(f("association.main", "true"), f("vpc-id", vpc.vpc)) == {vpc.main_table}
         assert tables(f("association.gateway-id", vpc.internet_gateway)) == {vpc.edge_table}
@@ -64,7 +64,7 @@ class TestRouteTables:
         dummy = ec2.client().describe_subnets(Filters=[f("cidr-block", "10.10.254.0/28")])["Subnets"][0]
         assert tables(f("association.subnet-id", dummy["SubnetId"])) == set()
 
-    def test_by_route(self, ec2, vpc, aws, tables):
+    def test_route_tables_by_route(self, ec2, vpc, aws, tables):
         a, b = vpc.tables.values()
         aws.create_route(RouteTableId=a, DestinationCidrBlock=FLOATING, NetworkInterfaceId=vpc.enis["a"])
         aws.create_route(RouteTableId=b, DestinationIpv6CidrBlock=FLOATING6, NetworkInterfaceId=vpc.enis["b"])

@@ -48,7 +48,7 @@ class TestErrors:
             with refused("UnauthorizedOperation", status=403):
                 create()
 
-    def test_clear(self, ec2, create):
+    def test_cleared_faults_are_gone(self, ec2, create):
         ec2.faults.error("*", "Unavailable", times=None)
         ec2.faults.clear()
         create()
@@ -125,7 +125,7 @@ class TestCut:
         create()
         assert held()
 
-    def test_silence(self, ec2, vpc, connect, held):
+    def test_a_cut_caller_hears_nothing(self, ec2, vpc, connect, held):
         aws = connect("quiet")
         ec2.faults.cut("quiet", silent=True)
         failed = []
@@ -175,7 +175,7 @@ class TestThrottling:
             ("DescribeNetworkInterfaces", {"MaxResults": 5}, Rate(100, 20)),
         ],
     )
-    def test_published_numbers(self, action, params, expected):
+    def test_buckets_have_the_published_sizes(self, action, params, expected):
         assert rate(action, params) == expected
 
     def test_a_bucket_refills(self):
@@ -191,7 +191,7 @@ class TestThrottling:
         now[0] = 1000.0
         assert sum(buckets.take("1", "CreateRoute", {}) for _ in range(60)) == 50
 
-    def test_over_http(self, ec2, vpc, aws):
+    def test_throttling_over_http(self, ec2, vpc, aws):
         ec2.faults.throttle()
         codes = []
         for _ in range(60):
@@ -230,7 +230,7 @@ class TestStaleReads:
         (table,) = ec2.client().describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
         assert FLOATING in {route.get("DestinationCidrBlock") for route in table["Routes"]}
 
-    def test_catch_up(self, ec2, create, seen):
+    def test_stale_reads_catch_up(self, ec2, create, seen):
         ec2.faults.stale_reads(0.2)
         create()
         until(seen, seconds=5)
@@ -241,7 +241,7 @@ class TestStaleReads:
         create()
         assert {seen() for _ in range(40)} == {True, False}
 
-    def test_off(self, ec2, create, seen):
+    def test_stale_reads_can_be_turned_off(self, ec2, create, seen):
         ec2.faults.stale_reads(30)
         create()
         ec2.faults.stale_reads(0)

@@ -101,7 +101,7 @@ class TestSubscribers:
 
 
 class TestSideDoor:
-    def test_faults(self, ec2, vpc, url, aws, refused):
+    def test_faults_through_the_side_door(self, ec2, vpc, url, aws, refused):
         error = {"action": "DeleteRoute", "code": "Unavailable"}
         assert ask(url, "/_lab/faults", {"method": "error", "args": error}) == {"ok": True}
         with refused("Unavailable", status=503):
@@ -113,7 +113,7 @@ class TestSideDoor:
     def test_no_such_fault(self, ec2, url, wrong):
         assert "error" in ask(url, "/_lab/faults", wrong, status=400)
 
-    def test_journal_and_truth(self, ec2, vpc, url, aws):
+    def test_the_side_door_shows_journal_and_tables(self, ec2, vpc, url, aws):
         aws.create_route(
             RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING, NetworkInterfaceId=vpc.enis["a"]
         )
@@ -123,7 +123,7 @@ class TestSideDoor:
         assert truth[FLOATING] == {"target": vpc.enis["a"], "state": "active", "origin": "CreateRoute"}
         assert "InvalidRouteTableID.NotFound" in ask(url, "/_lab/truth/rtb-0", status=404)["error"]
 
-    def test_reset(self, ec2, vpc, url, aws, refused):
+    def test_reset_through_the_side_door(self, ec2, vpc, url, aws, refused):
         ask(url, "/_lab/reset", {})
         with refused("InvalidRouteTableID.NotFound"):
             aws.describe_route_tables(RouteTableIds=[vpc.tables["a"]])

@@ -103,7 +103,7 @@ class TestCreate:
                 RouteTableId=vpc.tables["a"], NetworkInterfaceId=vpc.enis["a"], DestinationCidrBlock=FLOATING6
             )
 
-    def test_two_destinations(self, vpc, aws, refused):
+    def test_two_destinations_are_refused(self, vpc, aws, refused):
         with refused("InvalidParameterCombination"):
             aws.create_route(
                 RouteTableId=vpc.tables["a"],
@@ -118,7 +118,7 @@ class TestCreate:
         with refused("MissingParameter"):
             aws.create_route(RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING)
 
-    def test_two_targets(self, vpc, a, refused):
+    def test_two_targets_are_refused(self, vpc, a, refused):
         with refused("InvalidParameterCombination"):
             a.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], GatewayId=vpc.internet_gateway)
 
@@ -278,7 +278,7 @@ class TestReplace:
 
 class TestDelete:
     @pytest.mark.parametrize(("cidr", "typed"), [(FLOATING, FLOATING), ("fd00::2/128", "fd00:0::2/128")])
-    def test_removes(self, ec2, a, cidr, typed):
+    def test_delete_removes_a_route(self, ec2, a, cidr, typed):
         a.create(cidr)
         a.delete(typed)
         assert cidr not in ec2.truth(a.table)
@@ -378,7 +378,7 @@ class TestQuota:
 class TestDryRun:
     """Parameter DryRun: always an error, DryRunOperation or UnauthorizedOperation, and no change."""
 
-    def test_changes_nothing(self, ec2, vpc, aws, a, refused):
+    def test_a_dry_run_changes_nothing(self, ec2, vpc, aws, a, refused):
         with refused("DryRunOperation", status=412):
             a.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], DryRun=True)
         assert FLOATING not in ec2.truth(a.table)
@@ -392,7 +392,7 @@ class TestDryRun:
     @pytest.mark.parametrize(
         "action", ["describe_route_tables", "describe_subnets", "describe_network_interfaces"]
     )
-    def test_of_reads(self, vpc, aws, refused, action):
+    def test_a_dry_run_of_describe_calls(self, vpc, aws, refused, action):
         with refused("DryRunOperation", status=412):
             getattr(aws, action)(DryRun=True)
 

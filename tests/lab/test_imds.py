@@ -82,7 +82,7 @@ class TestToken:
     def test_a_ttl_that_is_not_taken(self, plain, ttl):
         assert plain.ask("PUT", "/latest/api/token", **{TTL: ttl})[0] == 400
 
-    def test_no_ttl(self, plain):
+    def test_a_token_needs_a_ttl(self, plain):
         assert plain.ask("PUT", "/latest/api/token")[0] == 400
 
     def test_not_through_a_proxy(self, plain):
@@ -94,7 +94,7 @@ class TestToken:
         answer.read()
         assert answer.getheader(TTL) == "60"
 
-    def test_expires(self, serve):
+    def test_a_token_expires(self, serve):
         now = [0.0]
         view = InstanceView("i-1", "111122223333", "eu-central-1", "eu-central-1a", ())
         _, caller = serve(lambda: view, clock=lambda: now[0])
@@ -104,7 +104,7 @@ class TestToken:
         now[0] = 60.0
         assert caller.get("/latest/meta-data/instance-id")[0] == 401
 
-    def test_other_methods(self, plain):
+    def test_other_methods_are_refused(self, plain):
         for method in ("POST", "PUT", "DELETE"):
             assert plain.ask(method, "/latest/meta-data/")[0] == 405
 
@@ -122,7 +122,7 @@ class TestItems:
         assert a.text("/latest/meta-data/placement/region") == "eu-central-1"
         assert a.text("/latest/meta-data/instance-id") == vpc.instances["a"]
 
-    def test_listings(self, a):
+    def test_directories_are_listed(self, a):
         top = a.text("/latest/meta-data/").splitlines()
         assert {"instance-id", "mac", "placement/", "network/", "iam/"} <= set(top)
         macs = a.text(MACS).splitlines()
@@ -237,7 +237,7 @@ class TestCredentials:
     def test_of_another_role(self, a):
         assert a.get("/latest/meta-data/iam/security-credentials/nonsense")[0] == 404
 
-    def test_no_role(self, plain):
+    def test_an_instance_without_a_role(self, plain):
         assert plain.get("/latest/meta-data/iam/security-credentials/")[0] == 404
 
     def test_botocore_finds_them(self, ec2, vpc, a, monkeypatch):
@@ -251,7 +251,7 @@ class TestCredentials:
 
 
 class TestService:
-    def test_is_quick(self, a):
+    def test_metadata_answers_quickly(self, a):
         a.text(MACS)
         started = time.perf_counter()
         for _ in range(100):

@@ -197,7 +197,7 @@ def test_a_probe_that_ends_is_an_error_of_the_lab(lab):
 
 
 @pytest.mark.thorough(sample="test_both_patterns_hold_in_both_families")
-def test_without_agents():
+def test_the_demo_without_agents():
     done = demo("--direct", "--json", "--pattern", "1", "--fast-dad")
     assert done.returncode == 0, done.stdout + done.stderr
     (pattern,) = json.loads(done.stdout)["patterns"]

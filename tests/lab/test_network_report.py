@@ -15,7 +15,7 @@ def report(datagrams, began=0.0, ended=5.0):
     return Report(tuple(datagrams), began, ended)
 
 
-def test_counts():
+def test_a_report_counts_losses_and_answers():
     seen = report(ANSWERED)
     assert (seen.sent, seen.received, seen.lost) == (5, 3, 2)
     assert seen.by == {"old": 2, "new": 1}

@@ -483,7 +483,7 @@ def test_a_range_that_is_no_cidr(here: Here, capsys: Any) -> None:
     assert "host bits set; write 192.168.0.0/24" in capsys.readouterr().err
 
 
-def test_json(here: Here) -> None:
+def test_sweep_prints_json(here: Here) -> None:
     here.gone(VIP.format(1))
     status, said = here.sweep("--json")
     document = json.loads("\n".join(said))
@@ -575,7 +575,7 @@ def test_ended_in_the_middle_and_run_again(here: Here, with_what: signal.Signals
     assert here.sweep()[1][-1] == f"{left} removed"
 
 
-def test_metadata_away(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_without_metadata_ends_in_an_error(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(operation, "READ_SECONDS", 0.3)
     status, said = here.sweep()

@@ -37,7 +37,7 @@ def parse(ips: list, ifname: str = "net1") -> PrevResult:
         pytest.param([{"address": "192.168.0.2/32"}] * 2, ["192.168.0.2/32"], id="twice is once"),
     ],
 )
-def test_addresses(ips, ours):
+def test_addresses_of_a_result(ips, ours):
     assert [str(each) for each in parse(ips).addresses] == ours
 
 
@@ -71,7 +71,7 @@ def test_addresses(ips, ours):
         ),
     ],
 )
-def test_refused(config, says):
+def test_wrong_results_are_refused(config, says):
     with pytest.raises(InvalidConfig, match=says):
         PrevResult.parse(config, "net1")
 

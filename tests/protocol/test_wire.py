@@ -35,7 +35,7 @@ def test_answers_are_the_bytes_that_the_protocol_names():
     assert wire.refusal("no") == b"E\0\0\0\x02no"
 
 
-def test_a_call():
+def test_a_call_is_parsed():
     call = told(REQUEST).call
     assert call == wire.Call(ENV, b"{}", 1)
     assert (call.command, call.netns_errno, call.client) == ("ADD", 2, "1.2.3")
@@ -109,7 +109,7 @@ def test_what_comes_after_the_request_is_dropped():
     ("version", "oldest", "understood"),
     [(1, 1, True), (2, 1, True), (9, 1, True), (2, 2, False), (0, 0, False)],
 )
-def test_versions(version, oldest, understood):
+def test_versions_of_the_protocol(version, oldest, understood):
     request = wire.hello(version, oldest) + REQUEST[8:]
     if understood:
         assert told(request).call.version == version
@@ -134,7 +134,7 @@ def test_answers_in_pieces():
     assert (answers.deadline, answers.status, answers.stdout, answers.refused) == (90, 1, b"{}", "")
 
 
-def test_a_refusal():
+def test_a_refusal_is_parsed():
     answers = answered(wire.greeting() + wire.refusal("too old"))
     assert (answers.status, answers.refused) == (None, "too old")
 

@@ -1,50 +1,27 @@
-"""Decisions by name: which destination, which tables, which pod routes, and what becomes of a route."""
+"""Decisions by name: which destination, which tables, and what becomes of a route at the end of a claim."""
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.config.netconf import NetConf, RouteTableSelector
+from cni_floatip.config.netconf import RouteTableSelector
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model.values import (
-    MAIN_TABLE,
     Attachment,
-    Eni,
     Place,
     PodIdentity,
-    PodRoute,
-    PodRule,
     RouteTable,
-    Subnet,
     Target,
 )
-from cni_floatip.rules import destinations, pod_routes
+from cni_floatip.rules import destinations
 from cni_floatip.rules.destinations import Release
-
-ENI = Eni(
-    id="eni-1",
-    mac="02:00:00:00:00:01",
-    device_number=1,
-    vpc="vpc-1",
-    subnet="subnet-a",
-    subnet_cidrs=(ip_network("10.10.1.0/24"), ip_network("fd10:0:1::/64")),
-    vpc_cidrs=(ip_network("10.10.0.0/16"), ip_network("fd10::/32")),
-)
-DUMMY = Subnet("subnet-dummy", "vpc-1", "1", (ip_network("10.10.254.0/28"), ip_network("fd10:0:fe::/64")))
-NODES = Subnet("subnet-a", "vpc-1", "1", ENI.subnet_cidrs)
-SUBNETS = (NODES, DUMMY)
-
-
-def conf(**keys: object) -> NetConf:
-    return NetConf.parse(
-        {"cniVersion": "1.0.0", "name": "n", "type": "floatip", "routeTables": {"all": True}, **keys}
-    )
+from tests.rules.vpc_sample import ENI, SUBNETS, conf, interfaces
 
 
 def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
@@ -55,10 +32,6 @@ def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
             "allowedRouteTables": {"ids": ["rtb-0a"]},
         }
     )
-
-
-def interfaces(*texts: str):
-    return [ip_interface(text) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +65,7 @@ def interfaces(*texts: str):
         ),
     ],
 )
-def test_destinations(how, addresses, wanted):
+def test_destinations_of_a_pods_addresses(how, addresses, wanted):
     found = destinations.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
     assert [str(want.destination) for want in found] == wanted
 
@@ -105,7 +78,7 @@ def test_destinations(how, addresses, wanted):
         ("auto", "10.10.99.2/32", PolicyRefused, r"in none of its subnets: .* make a subnet"),
     ],
 )
-def test_destination_refused(how, address, error, says):
+def test_wrong_destinations_are_refused(how, address, error, says):
     with pytest.raises(error, match=says):
         destinations.destinations(conf(destination=how), interfaces(address), ENI, SUBNETS)
 
@@ -189,7 +162,7 @@ ELSEWHERE = replace(table("rtb-0far", tags={"floatip": "yes"}), vpc="vpc-2")
         pytest.param({"ids": ["rtb-0edge"]}, ["rtb-0edge"], id="a gateway table by id"),
     ],
 )
-def test_tables(selector, found):
+def test_route_tables_by_selector(selector, found):
     tables = [MAIN, TAGGED, EDGE, ELSEWHERE]
     if "ids" in selector:
         tables = [each for each in tables if each.id in selector["ids"]]
@@ -242,100 +215,6 @@ def test_table_outside_policy():
         destinations.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
 
 
-def plan(addresses: list[str], **keys: object) -> pod_routes.PodPlan:
-    asked = conf(**keys)
-    found = interfaces(*addresses)
-    return pod_routes.pod_plan(
-        asked, found, destinations.destinations(asked, found, ENI, SUBNETS), ENI, 100, "net1"
-    )
-
-
-def test_pod_routes_by_default():
-    found = plan(["192.168.0.2/29", "fd00::2/128"])
-    assert [str(each) for each in (*found.routes, *found.rules, *found.connected)] == [
-        "0.0.0.0/0 via 10.10.1.1 table 100",
-        "::/0 via fe80:ec2::1 table 100",
-        "fe80::/64 on the link table 100",
-        "unreachable 169.254.0.0/16 table 100",
-        "unreachable fd00:ec2::/32 table 100",
-        "from 192.168.0.2/32 lookup 100",
-        "from fd00::2/128 lookup 100",
-        "from 0.0.0.0/0 oif net1 lookup 100",
-        "from ::/0 oif net1 lookup 100",
-        "from ::/0 to fd00:ec2::/32 oif net1 unreachable",
-        "192.168.0.2/29",
-    ]
-
-
-def test_pod_routes_of_pattern_2_keep_the_subnet_on_the_link():
-    found = plan(["10.10.254.2/28"])
-    assert PodRoute(ip_network("10.10.254.0/28"), None, 100) in found.routes
-    assert found.connected == ()
-
-
-def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link():
-    assert plan(["10.10.254.2/16"]).connected == tuple(interfaces("10.10.254.2/16"))
-
-
-def test_a_listed_pool_leaves_like_the_address_and_is_found_behind_the_pod():
-    listed = ["100.64.8.0/22", "fd00:64::/56", "192.168.0.0/24"]
-    found = plan(["192.168.0.2/32"], destination=listed)
-    ours = [str(each) for each in (*found.routes, *found.rules) if "oif" not in str(each)]
-    assert ours == [
-        "0.0.0.0/0 via 10.10.1.1 table 100",
-        "unreachable 169.254.0.0/16 table 100",
-        "throw 100.64.8.0/22 table 100",  # not the range around the pod's own address: others are in it
-        "from 192.168.0.2/32 lookup 100",
-        "from 100.64.8.0/22 lookup 100",  # not the pool of a family that the interface has no route for
-        "from 192.168.0.0/24 lookup 100",
-    ]
-
-
-def test_a_pool_that_is_to_be_asked_through_the_interface_is_not_behind_the_pod():
-    found = plan(["192.168.0.2/32"], destination=["100.64.8.0/22"], podRoutes={"to": ["100.64.8.0/22"]})
-    assert [str(each) for each in found.routes if each.destination == ip_network("100.64.8.0/22")] == [
-        "100.64.8.0/22 via 10.10.1.1 table 100"
-    ]
-
-
-def test_no_rule_for_a_pool_without_source_routing():
-    found = plan(
-        ["192.168.0.2/32"],
-        destination=["100.64.8.0/22"],
-        podRoutes={"to": ["10.20.0.0/16"], "sourceRouting": False},
-    )
-    assert (len(found.routes), found.rules) == (1, ())
-
-
-def test_pod_routes_in_the_main_table():
-    said = {"to": ["10.20.0.0/16", "fd20::/32"], "sourceRouting": False, "mtu": 8500, "gateway": "10.10.1.9"}
-    found = plan(["192.168.0.2/32"], podRoutes=said)
-    assert found.routes == (PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.9"), MAIN_TABLE, 8500),)
-    assert found.rules == ()
-
-
-def test_no_pod_routes():
-    assert plan(["192.168.0.2/32"], podRoutes=False) == pod_routes.PodPlan()
-
-
-@pytest.mark.parametrize(
-    ("to", "covered"),
-    [
-        ("10.10.0.0/16", "the pod's address 10.10.0.77"),
-        ("10.10.0.0/25", "the node's primary subnet"),
-        ("10.20.0.0/16", None),
-    ],
-)
-def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
-    asked = conf(podRoutes={"to": [to], "sourceRouting": False})
-    arguments = (asked, lambda: interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
-    if covered:
-        with pytest.raises(InvalidConfig, match=f"covers {covered}.*use sourceRouting"):
-            pod_routes.refuse_cluster_routes(*arguments)
-    else:
-        pod_routes.refuse_cluster_routes(*arguments)
-
-
 # -- the end of a claim
 
 VIP = ip_network("192.168.0.2/32")
@@ -383,7 +262,7 @@ def claim(container: str, eni: str, state: State = State.HELD, created: float = 
         ),
     ],
 )
-def test_release(target, others, what):
+def test_what_release_does_with_a_route(target, others, what):
     assert (
         destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always)
         is what
@@ -450,21 +329,3 @@ def test_release_never_takes_a_route_from_a_live_claim(route, others):
         assert after in holders or (after is None and not holders)
     if route not in ("eni-1", None):
         assert after == route
-
-
-prefixes = st.integers(0, 2**32 - 1).flatmap(
-    lambda number: st.integers(16, 32).map(lambda size: f"{ip_address(number)}/{size}")
-)
-
-
-@given(addresses=st.lists(prefixes, min_size=1, max_size=4))
-def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
-    found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
-    wants = destinations.destinations(conf(), found, ENI, ())
-    made = pod_routes.pod_plan(conf(), found, wants, ENI, 100, "net1")
-    by_source = [rule for rule in made.rules if not rule.oif]
-    assert {rule.source.network_address for rule in by_source} == {each.ip for each in found}
-    assert [str(rule) for rule in made.rules if rule.oif] == ["from 0.0.0.0/0 oif net1 lookup 100"]
-    assert {each for each in found if each.network.prefixlen < 32} == set(made.connected)
-    assert all(route.table == 100 for route in made.routes)
-    assert all(isinstance(rule, PodRule) and rule.table == 100 for rule in made.rules)

@@ -256,7 +256,7 @@ PATIENCE = {
 
 @pytest.mark.parametrize("who", PATIENCE)
 @pytest.mark.parametrize("target", [None, eni(OTHER, active=False)], ids=["absent", "blackhole"])
-def test_patience(who, target):
+def test_patience_of_each_claimant(who, target):
     state, age, seconds = PATIENCE[who]
     waiting = stake(state, age=age)
     assert patience(waiting.route, NOW, RECONCILE) == seconds

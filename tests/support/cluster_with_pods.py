@@ -26,7 +26,7 @@ from cni_floatip.model.values import Attachment, Eni, Network, Node
 from cni_floatip.operations.world import Kernel, Metadata
 from cni_floatip.protocol import request
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
-from tests.support.simulated_cluster import CONFIG, POLICY, REGION, VPC, Cluster, SimulatedNode
+from tests.support.simulated_cluster import CONFIG, POLICY, REGION, VPC, SimulatedCluster, SimulatedNode
 
 EC2 = ("route_tables", "network_interface", "disable_source_dest_check", "create", "replace", "delete")
 READS = ("ec2 route_tables", "ec2 network_interface")
@@ -90,11 +90,16 @@ class Life:
     fate: Fate = field(default_factory=Fate)
 
 
-class Doomed:
+class MortalEdge:
     """An edge of the agent's, each call of which is an event."""
 
     def __init__(
-        self, inner: Any, kind: str, names: tuple[str, ...], node: WholeNode, forbidden: tuple[str, ...] = ()
+        self,
+        inner: Any,
+        kind: str,
+        names: tuple[str, ...],
+        node: NodeWithPods,
+        forbidden: tuple[str, ...] = (),
     ) -> None:
         self._forbidden = forbidden
         self._inner, self._kind, self._names, self._life = inner, kind, names, node.life
@@ -109,24 +114,24 @@ class Doomed:
         )
 
 
-class DoomedPods:
+class MortalPods:
     """The kernel, as an agent that may die sees it."""
 
-    def __init__(self, node: WholeNode) -> None:
+    def __init__(self, node: NodeWithPods) -> None:
         self._node = node
-        self.clear_pod = Doomed(node.pods, "pod", POD, node).clear_pod
+        self.clear_pod = MortalEdge(node.pods, "pod", POD, node).clear_pod
         self.set_up = node.pods.set_up
 
     @contextmanager
     def open_pod(self, netns: str, ifname: str, *, override: bool = False) -> Iterator[Any]:
         with self._node.pods.open_pod(netns, ifname, override=override) as pod:
-            yield Doomed(pod, "pod", POD, self._node)
+            yield MortalEdge(pod, "pod", POD, self._node)
 
 
 class SimulatedMetadata:
     """A node's instance metadata."""
 
-    def __init__(self, node: WholeNode) -> None:
+    def __init__(self, node: NodeWithPods) -> None:
         self._node = node
 
     def node(self) -> Node:
@@ -160,10 +165,12 @@ class SimulatedMetadata:
         pass
 
 
-class WholeNode(SimulatedNode):
+class NodeWithPods(SimulatedNode):
     """A node that does everything as the agent does, but for the socket."""
 
-    def __init__(self, cluster: Cluster, name: str, directory: Path, policy: NodeConf = POLICY) -> None:
+    def __init__(
+        self, cluster: SimulatedCluster, name: str, directory: Path, policy: NodeConf = POLICY
+    ) -> None:
         self.life = Life()
         self.pods = FakePods()
         self.spool: list[tuple[dict[str, str], bytes]] = []
@@ -193,15 +200,15 @@ class WholeNode(SimulatedNode):
         self.start()
 
     def _memory(self) -> Any:
-        return Doomed(super()._memory(), "disk", DISK, self)
+        return MortalEdge(super()._memory(), "disk", DISK, self)
 
     def ec2(self) -> Any:
         if self.in_round:  # whatever happens, only an ADD replaces
-            return Doomed(super().ec2(), "ec2", EC2, self, ("replace",))
-        return Doomed(super().ec2(), "ec2", EC2, self)
+            return MortalEdge(super().ec2(), "ec2", EC2, self, ("replace",))
+        return MortalEdge(super().ec2(), "ec2", EC2, self)
 
     def kernel(self) -> Kernel:
-        return DoomedPods(self)
+        return MortalPods(self)
 
     def metadata(self, deadline: float) -> Metadata:
         return SimulatedMetadata(self)
@@ -300,13 +307,13 @@ class WholeNode(SimulatedNode):
         self.start()
 
 
-class WholeCluster(Cluster):
+class ClusterWithPods(SimulatedCluster):
     """A cluster of such nodes."""
 
-    nodes: dict[str, WholeNode]  # type: ignore[assignment]
+    nodes: dict[str, NodeWithPods]  # type: ignore[assignment]
 
     def __init__(self, directory: Path, nodes: str = "ab", tables: tuple[str, ...] = ("rtb-1",)) -> None:
-        super().__init__(directory, nodes, tables, WholeNode)
+        super().__init__(directory, nodes, tables, NodeWithPods)
 
     def destination(self, number: int) -> IPv4Network:
         return IPv4Network(f"192.168.0.{number}/32")

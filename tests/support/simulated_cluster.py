@@ -1,6 +1,6 @@
 """Nodes of a cluster in simulated time, with their real keepers, over one EC2 in memory.
 
-Nothing sleeps: ``Cluster.pass_time`` moves the clock from one due round to the next.
+Nothing sleeps: ``SimulatedCluster.pass_time`` moves the clock from one due round to the next.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class Ec2:
 class SimulatedNode:
     """One node: its claims on disk, its keeper, and what its ADD and DEL do to EC2."""
 
-    def __init__(self, cluster: Cluster, name: str, directory: Path, policy: NodeConf = POLICY) -> None:
+    def __init__(
+        self, cluster: SimulatedCluster, name: str, directory: Path, policy: NodeConf = POLICY
+    ) -> None:
         self.name = name
         self.cluster = cluster
         self.enis = (f"eni-{name}", f"eni-{name}2")
@@ -322,7 +324,7 @@ class SimulatedNode:
         return claim.state.value if isinstance(claim, Claim) else "erased"
 
 
-class Cluster:
+class SimulatedCluster:
     """Some nodes, one EC2, one clock."""
 
     def __init__(

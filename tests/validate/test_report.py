@@ -270,7 +270,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("document", "said"), ERRORS)
-def test_errors(document: Any, said: list[str]) -> None:
+def test_errors_of_a_chain(document: Any, said: list[str]) -> None:
     assert said_about(document) == said
 
 
@@ -552,7 +552,7 @@ WARNINGS = [
 
 
 @pytest.mark.parametrize(("document", "path", "said"), WARNINGS)
-def test_warnings(document: Any, path: str, said: str) -> None:
+def test_warnings_of_a_chain(document: Any, path: str, said: str) -> None:
     report = examine("f", json.dumps(document).encode())
     assert [str(finding) for finding in report.findings] == [f"f: {path}: warning: {said}"]
     assert report.errors == 0

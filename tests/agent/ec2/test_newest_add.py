@@ -19,7 +19,7 @@ from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.model.errors import CniError, TryAgain
 from cni_floatip.model.values import Attachment, Target
 from cni_floatip.protocol import request
-from tests.support.cluster_with_pods import WholeCluster
+from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import FLOATING, POLICY, REGION
 from tests.support.waiting import until
 
@@ -28,7 +28,7 @@ class Crowded:
     """A node whose account has used its rate of ReplaceRoute up, and whose route leads elsewhere."""
 
     def __init__(self, directory: Path) -> None:
-        cluster = WholeCluster(directory, "a")
+        cluster = ClusterWithPods(directory, "a")
         self.ec2 = cluster.ec2
         self.ec2.tables["rtb-1"][FLOATING] = Target("eni-elsewhere", is_eni=True)
         self.node = cluster.nodes["a"]

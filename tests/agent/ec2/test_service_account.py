@@ -69,7 +69,7 @@ def add(lab: Lab, node: Node) -> None:
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("region", [REGION, {}], ids=["with a Region", "without one"])
-def test_irsa(lab, node, token, region):
+def test_agent_uses_irsa_credentials(lab, node, token, region):
     irsa = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
     node.agent.start(node.env | region | irsa)
     node.agent.wait_ready()
@@ -89,7 +89,7 @@ def test_token_that_sts_does_not_accept(lab, node, token):
     node.agent.wait_ready()
 
 
-def test_pod_identity(lab, node, token):
+def test_agent_uses_pod_identity_credentials(lab, node, token):
     asked: list[Request] = []
 
     def hand_out(request: Request) -> Answer:

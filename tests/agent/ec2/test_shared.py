@@ -360,7 +360,7 @@ def test_a_proxys_password_is_not_shown(proxy, shown):
     assert without_password(proxy) == shown
 
 
-def test_no_credentials(monkeypatch, ec2, warm):
+def test_missing_credentials_are_reported(monkeypatch, ec2, warm):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

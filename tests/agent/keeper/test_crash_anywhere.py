@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip.model.claim import LATE_SECONDS
-from tests.support.cluster_with_pods import DEATHS, LOSSES, READS, Fate, WholeCluster, in_order
+from tests.support.cluster_with_pods import DEATHS, LOSSES, READS, ClusterWithPods, Fate, in_order
 from tests.support.simulated_cluster import FLOATING
 
 GRACE = 60
@@ -27,12 +27,12 @@ def _in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     in_order(monkeypatch)
 
 
-def lose(cluster: WholeCluster, *tables: str) -> None:
+def lose(cluster: ClusterWithPods, *tables: str) -> None:
     for table in tables:
         cluster.ec2.tables[table].pop(FLOATING, None)
 
 
-def an_add(cluster: WholeCluster) -> None:
+def an_add(cluster: ClusterWithPods) -> None:
     """One table has no route, in the other a blackhole is in the way."""
     b = cluster.nodes["b"]
     b.add_pod(FLOATING)
@@ -43,7 +43,7 @@ def an_add(cluster: WholeCluster) -> None:
     cluster.pass_time(70)
 
 
-def an_add_and_a_del(cluster: WholeCluster) -> None:
+def an_add_and_a_del(cluster: ClusterWithPods) -> None:
     a = cluster.nodes["a"]
     yield_to(cluster)
     pod = a.add_pod(FLOATING)
@@ -53,7 +53,7 @@ def an_add_and_a_del(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 10)
 
 
-def a_pod_that_moves(cluster: WholeCluster) -> None:
+def a_pod_that_moves(cluster: ClusterWithPods) -> None:
     a, b = cluster.nodes.values()
     old = a.add_pod(FLOATING)
     cluster.pass_time(70)
@@ -65,7 +65,7 @@ def a_pod_that_moves(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 10)
 
 
-def a_pod_that_moves_after_its_del(cluster: WholeCluster) -> None:
+def a_pod_that_moves_after_its_del(cluster: ClusterWithPods) -> None:
     a, b = cluster.nodes.values()
     old = a.add_pod(FLOATING)
     cluster.pass_time(70)
@@ -77,7 +77,7 @@ def a_pod_that_moves_after_its_del(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 10)
 
 
-def routes_that_are_lost(cluster: WholeCluster) -> None:
+def routes_that_are_lost(cluster: ClusterWithPods) -> None:
     cluster.nodes["a"].add_pod(FLOATING)
     cluster.pass_time(100)
     lose(cluster, *TABLES)
@@ -85,7 +85,7 @@ def routes_that_are_lost(cluster: WholeCluster) -> None:
     cluster.pass_time(160)
 
 
-def a_blackhole_of_another(cluster: WholeCluster) -> None:
+def a_blackhole_of_another(cluster: ClusterWithPods) -> None:
     a, b = cluster.nodes.values()
     a.add_pod(FLOATING)
     b.add_pod(FLOATING)
@@ -95,7 +95,7 @@ def a_blackhole_of_another(cluster: WholeCluster) -> None:
     cluster.pass_time(260)
 
 
-def a_table_that_joins(cluster: WholeCluster) -> None:
+def a_table_that_joins(cluster: ClusterWithPods) -> None:
     cluster.ec2.untagged.add("rtb-2")
     cluster.nodes["a"].add_pod(FLOATING)
     cluster.pass_time(70)
@@ -104,7 +104,7 @@ def a_table_that_joins(cluster: WholeCluster) -> None:
     cluster.pass_time(160)
 
 
-def a_table_that_leaves(cluster: WholeCluster) -> None:
+def a_table_that_leaves(cluster: ClusterWithPods) -> None:
     cluster.nodes["a"].add_pod(FLOATING)
     cluster.pass_time(70)
     cluster.ec2.untagged.add("rtb-2")
@@ -112,7 +112,7 @@ def a_table_that_leaves(cluster: WholeCluster) -> None:
     cluster.pass_time(160)
 
 
-def a_move_within_the_node(cluster: WholeCluster) -> None:
+def a_move_within_the_node(cluster: ClusterWithPods) -> None:
     a = cluster.nodes["a"]
     a.add_pod(FLOATING)
     cluster.pass_time(10)
@@ -124,7 +124,7 @@ def a_move_within_the_node(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 70)
 
 
-def a_pod_that_is_gone_without_del(cluster: WholeCluster) -> None:
+def a_pod_that_is_gone_without_del(cluster: ClusterWithPods) -> None:
     a = cluster.nodes["a"]
     a.add_pod(cluster.destination(9))
     pod = a.add_pod(FLOATING)
@@ -135,7 +135,7 @@ def a_pod_that_is_gone_without_del(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 150)
 
 
-def a_node_that_boots(cluster: WholeCluster) -> None:
+def a_node_that_boots(cluster: ClusterWithPods) -> None:
     a = cluster.nodes["a"]
     a.add_pod(FLOATING)
     cluster.pass_time(70)
@@ -146,7 +146,7 @@ def a_node_that_boots(cluster: WholeCluster) -> None:
     cluster.pass_time(GRACE + 70)
 
 
-STORIES: dict[str, Callable[[WholeCluster], None]] = {
+STORIES: dict[str, Callable[[ClusterWithPods], None]] = {
     story.__name__.replace("_", " "): story
     for story in (
         an_add,
@@ -166,17 +166,17 @@ STORIES: dict[str, Callable[[WholeCluster], None]] = {
 _planned: dict[str, Fate] = {}
 
 
-def yield_to(cluster: WholeCluster) -> None:
+def yield_to(cluster: ClusterWithPods) -> None:
     """From here on fates are met."""
     for name, fate in _planned.items():
         cluster.nodes[name].life.fate = fate
 
 
 def told(
-    story: Callable[[WholeCluster], None], directory: Path, stale: float, **fates: Fate
-) -> tuple[str, WholeCluster]:
+    story: Callable[[ClusterWithPods], None], directory: Path, stale: float, **fates: Fate
+) -> tuple[str, ClusterWithPods]:
     """Tell a story; return how it ends, once everything that goes on by itself has been done."""
-    cluster = WholeCluster(directory, tables=TABLES)
+    cluster = ClusterWithPods(directory, tables=TABLES)
     cluster.ec2.stale = stale
     _planned.clear()
     _planned.update(fates)
@@ -187,7 +187,7 @@ def told(
     return picture(cluster), cluster
 
 
-def picture(cluster: WholeCluster) -> str:
+def picture(cluster: ClusterWithPods) -> str:
     """Say how things are. Of claims only what they want: when a record goes depends on what went wrong."""
     lines = [
         f"{table} {network} -> {target}"
@@ -221,7 +221,7 @@ SAMPLE = 19
 
 
 def tell_all(
-    story: Callable[[WholeCluster], None], directory: Path, stale: float, *, twice: bool, every: int
+    story: Callable[[ClusterWithPods], None], directory: Path, stale: float, *, twice: bool, every: int
 ) -> None:
     records = {node: Fate(recording=True) for node in "ab"}
     expected = told(story, directory / "undisturbed", 0.0, **records)[0]
@@ -276,7 +276,7 @@ def test_an_add_that_nobody_repeats_leaves_nothing_in_the_vpc(tmp_path: Path, wh
     """
     ends: list[tuple[list[str], int]] = []
     for number in range(1, 100):
-        cluster = WholeCluster(tmp_path / str(number), tables=TABLES)
+        cluster = ClusterWithPods(tmp_path / str(number), tables=TABLES)
         a, b = cluster.nodes.values()
         b.add_pod(FLOATING)
         lose(cluster, "rtb-1")

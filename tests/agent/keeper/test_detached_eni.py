@@ -11,29 +11,29 @@ from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.commands.status_view import text, wrong
 from cni_floatip.model.values import Attachment, Place, Target
 from cni_floatip.operations import sweep
-from tests.support.simulated_cluster import FLOATING, Cluster, SimulatedNode
+from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
 WORDS = "delete the pod, or attach it again"
 GRACE = 60
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
+def cluster(tmp_path: Path) -> SimulatedCluster:
+    return SimulatedCluster(tmp_path)
 
 
-def detach(cluster: Cluster, node: SimulatedNode, eni: str) -> None:
+def detach(cluster: SimulatedCluster, node: SimulatedNode, eni: str) -> None:
     cluster.ec2.alive.discard(eni)
     node.enis = tuple(each for each in node.enis if each != eni)
     cluster.ec2.writes.clear()
 
 
-def attach(cluster: Cluster, node: SimulatedNode, eni: str) -> None:
+def attach(cluster: SimulatedCluster, node: SimulatedNode, eni: str) -> None:
     cluster.ec2.alive.add(eni)
     node.enis = (eni, *node.enis)
 
 
-def held(cluster: Cluster) -> tuple[SimulatedNode, Attachment]:
+def held(cluster: SimulatedCluster) -> tuple[SimulatedNode, Attachment]:
     a = cluster.nodes["a"]
     pod = a.add()
     cluster.pass_time(200)
@@ -108,7 +108,7 @@ def test_the_end_of_its_pod_removes_the_blackhole(cluster):
 
 
 class TestAnEniThatIsAnotherNodesNow:
-    def move(self, cluster: Cluster) -> tuple[SimulatedNode, Attachment, Attachment]:
+    def move(self, cluster: SimulatedCluster) -> tuple[SimulatedNode, Attachment, Attachment]:
         a, old = held(cluster)
         b = cluster.nodes["b"]
         detach(cluster, a, "eni-a")

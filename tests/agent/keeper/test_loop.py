@@ -11,26 +11,26 @@ from cni_floatip.model.claim import LATE_SECONDS
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.values import Place, Target
 from cni_floatip.rules.reconcile import Outage
-from tests.support.simulated_cluster import FLOATING, POLICY, Cluster
+from tests.support.simulated_cluster import FLOATING, POLICY, SimulatedCluster
 
 GRACE = 60
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
+def cluster(tmp_path: Path) -> SimulatedCluster:
+    return SimulatedCluster(tmp_path)
 
 
 @pytest.fixture
-def three(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path, "abc")
+def three(tmp_path: Path) -> SimulatedCluster:
+    return SimulatedCluster(tmp_path, "abc")
 
 
 def full(claim: object) -> None:
     raise IoFailure("No space left on device")
 
 
-def lose(cluster: Cluster, table: str = "rtb-1") -> None:
+def lose(cluster: SimulatedCluster, table: str = "rtb-1") -> None:
     del cluster.ec2.tables[table][FLOATING]
 
 
@@ -328,7 +328,7 @@ class TestTables:
         assert a.state(held) == "superseded"
 
     def test_one_that_no_longer_matches_is_left(self, tmp_path):
-        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add()
         cluster.pass_time(60)
@@ -342,7 +342,7 @@ class TestTables:
         assert a.state(held) == "held"
 
     def test_one_that_is_deleted_is_forgotten(self, tmp_path):
-        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add()
         cluster.pass_time(60)
@@ -361,7 +361,7 @@ class TestTables:
         assert sum("no route table of vpc-1 matches" in said for said in a.said) == 1
 
     def test_none_that_policy_allows_any_more_is_no_wish_either(self, tmp_path):
-        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add(tables=["rtb-1"])
         claim = a.claims.get(held)
@@ -386,7 +386,7 @@ class TestTables:
         assert a.state(other) == "held"
 
     def test_one_that_is_deleted_under_a_releasing_claim_is_nobodys(self, tmp_path):
-        cluster = Cluster(tmp_path, tables=("rtb-1", "rtb-2"))
+        cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         gone = a.add()
         a.delete(gone)
@@ -430,7 +430,7 @@ def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
 @pytest.mark.parametrize("wanted", ["require", "disable"])
 def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path, wanted):
     """``require``: it is somebody else's to turn off; ``disable``: EC2 refuses it."""
-    cluster = Cluster(tmp_path)
+    cluster = SimulatedCluster(tmp_path)
     node = cluster.nodes["a"]
     node._policy = replace(POLICY, source_dest_check=wanted)
     node.start()

@@ -22,8 +22,8 @@ from cni_floatip.model.values import Place, Target
 from cni_floatip.operations.delete import _cancelled
 from cni_floatip.operations.release import attachment_lock, place_lock
 from cni_floatip.protocol import request
-from tests.support.cluster_with_pods import WholeCluster, in_order
-from tests.support.simulated_cluster import FLOATING, Cluster, SimulatedNode
+from tests.support.cluster_with_pods import ClusterWithPods, in_order
+from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 from tests.support.waiting import until
 
 GRACE = 60
@@ -32,8 +32,8 @@ RTB_1 = Place("rtb-1", FLOATING)
 
 def held(
     directory: Path, nodes: str = "a", tables: tuple[str, ...] = ("rtb-1",)
-) -> tuple[Cluster, SimulatedNode]:
-    cluster = Cluster(directory, nodes, tables)
+) -> tuple[SimulatedCluster, SimulatedNode]:
+    cluster = SimulatedCluster(directory, nodes, tables)
     a = cluster.nodes["a"]
     a.add()
     cluster.pass_time(200)
@@ -44,7 +44,7 @@ def held(
 class TestBetweenTheLookAndTheWrite:
     def test_a_new_owner_that_comes_keeps_its_route(self, tmp_path):
         """The second judgement, with the place locked and its table read anew."""
-        cluster = Cluster(tmp_path, "abc")
+        cluster = SimulatedCluster(tmp_path, "abc")
         a, b, _ = cluster.nodes.values()
         a.add()
         cluster.pass_time(100)
@@ -184,9 +184,9 @@ class TestEvidence:
 
 class TestATableThatWasLeft:
     @pytest.fixture
-    def cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WholeCluster:
+    def cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterWithPods:
         in_order(monkeypatch)
-        return WholeCluster(tmp_path, "a", ("rtb-1", "rtb-2"))
+        return ClusterWithPods(tmp_path, "a", ("rtb-1", "rtb-2"))
 
     @pytest.mark.parametrize("after", [200, 7200], ids=["gone", "forgotten"])
     def test_is_nothing_to_check(self, cluster, after):
@@ -226,7 +226,7 @@ class TestATableThatWasLeft:
 
 def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot_be(tmp_path, monkeypatch):
     in_order(monkeypatch)
-    cluster = WholeCluster(tmp_path, "a")
+    cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
     destination = cluster.destination(2)
     old = a.add_pod(destination)
@@ -250,7 +250,7 @@ def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot
 
 def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkeypatch):
     in_order(monkeypatch)
-    cluster = WholeCluster(tmp_path, "a")
+    cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
     destination = cluster.destination(2)
     pod = a.pod(destination)
@@ -274,7 +274,7 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkey
 def test_an_add_that_records_late_is_told_again_of_its_del(tmp_path, monkeypatch):
     """In direct mode, where the record is all that is shared: the ADD looked at it before the DEL's mark."""
     in_order(monkeypatch)
-    cluster = WholeCluster(tmp_path, "a")
+    cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
     pod = a.add_pod(cluster.destination(2))
     env, config = a.calls[pod]

@@ -10,7 +10,7 @@ import pytest
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
 from cni_floatip.model.values import Place, Target
-from tests.support.simulated_cluster import FLOATING, Cluster, SimulatedNode
+from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
 GRACE = 60
 SEEDS = 10
@@ -26,24 +26,24 @@ def policy(**keys: Any) -> NodeConf:
     )
 
 
-def cluster_of(directory: Path, seed: int, reconcile: float = 60) -> Cluster:
+def cluster_of(directory: Path, seed: int, reconcile: float = 60) -> SimulatedCluster:
     given = policy(reconcileSeconds=reconcile)
 
     class Node(SimulatedNode):
-        def __init__(self, cluster: Cluster, name: str, directory: Path) -> None:
+        def __init__(self, cluster: SimulatedCluster, name: str, directory: Path) -> None:
             super().__init__(cluster, name, directory, given)
 
-    cluster = Cluster(directory / str(seed), node=Node)
+    cluster = SimulatedCluster(directory / str(seed), node=Node)
     cluster.random.seed(seed)
     return cluster
 
 
-def lose(cluster: Cluster) -> None:
+def lose(cluster: SimulatedCluster) -> None:
     """Delete the route by a third hand."""
     del cluster.ec2.tables["rtb-1"][FLOATING]
 
 
-def until_mended(cluster: Cluster, seconds: float = 600) -> float:
+def until_mended(cluster: SimulatedCluster, seconds: float = 600) -> float:
     began = cluster.at
     while not cluster.leads() and cluster.at < began + seconds:
         cluster.pass_time(0.5)
@@ -207,7 +207,7 @@ class TestGrace:
 
     def test_holds_against_an_add_that_fails(self, tmp_path, monkeypatch):
         """It takes back at once what it wrote, but not what another pod's grace keeps."""
-        cluster = Cluster(tmp_path, "a", ("rtb-1", "rtb-2"))
+        cluster = SimulatedCluster(tmp_path, "a", ("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         first = a.add()
         cluster.pass_time(100)
@@ -240,8 +240,8 @@ class TestGrace:
 class TestAPolicyThatHasNarrowed:
     TWO = ("rtb-1", "rtb-2")
 
-    def narrowed(self, directory: Path, **keys: Any) -> tuple[Cluster, SimulatedNode]:
-        cluster = Cluster(directory, "a", self.TWO)
+    def narrowed(self, directory: Path, **keys: Any) -> tuple[SimulatedCluster, SimulatedNode]:
+        cluster = SimulatedCluster(directory, "a", self.TWO)
         a = cluster.nodes["a"]
         a.add()
         cluster.pass_time(200)
@@ -290,7 +290,7 @@ class TestAPolicyThatHasNarrowed:
         assert cluster.leads("rtb-2") == ""
 
     def test_a_route_is_not_handed_over_in_such_a_table(self, tmp_path):
-        cluster = Cluster(tmp_path, "a", self.TWO)
+        cluster = SimulatedCluster(tmp_path, "a", self.TWO)
         a = cluster.nodes["a"]
         a.add(eni=0)
         cluster.pass_time(100)

@@ -20,7 +20,7 @@ import pytest
 from cni_floatip.model.claim import LATE_SECONDS
 from cni_floatip.model.errors import Ec2Fault
 from cni_floatip.model.values import Attachment
-from tests.support.cluster_with_pods import DEATHS, LOSSES, Fate, WholeCluster, WholeNode, in_order
+from tests.support.cluster_with_pods import DEATHS, LOSSES, ClusterWithPods, Fate, NodeWithPods, in_order
 
 DAY = 86400.0
 DESTINATIONS = range(2, 10)
@@ -34,7 +34,7 @@ BAD_DAYS = (Ec2Fault.THROTTLED, Ec2Fault.UNANSWERED, Ec2Fault.BUSY, Ec2Fault.DEN
 class Owner:
     """A pod that was told that its ADD succeeded."""
 
-    node: WholeNode
+    node: NodeWithPods
     attachment: Attachment
 
 
@@ -42,7 +42,7 @@ class Owner:
 class Week:
     """What happens, and what must be true of it. ``pods``: by destination, newest last."""
 
-    cluster: WholeCluster
+    cluster: ClusterWithPods
     chance: random.Random
     pods: dict[int, list[Owner]] = field(default_factory=lambda: {n: [] for n in DESTINATIONS})
     changed: dict[int, float] = field(default_factory=lambda: dict.fromkeys(DESTINATIONS, 0.0))
@@ -106,7 +106,7 @@ class Week:
     def after(self, seconds: float, deed: Callable[[], None]) -> None:
         self.later.append((self.cluster.at + seconds, deed))
 
-    def up(self) -> list[WholeNode]:
+    def up(self) -> list[NodeWithPods]:
         return [node for node in self.cluster.nodes.values() if node.powered]
 
     def start(self) -> None:
@@ -114,7 +114,7 @@ class Week:
         if not self.pods[number]:
             self.add(number, self.chance.choice(self.up()))
 
-    def add(self, number: int, node: WholeNode) -> None:
+    def add(self, number: int, node: NodeWithPods) -> None:
         self.changed[number] = self.cluster.at
         made = node.add_pod(self.cluster.destination(number), self.chance.randrange(2))
         self.changed[number] = self.cluster.at
@@ -150,7 +150,7 @@ class Week:
             node.end_pod(owner.attachment, told=how == "told")
             if how == "late":
 
-                def late(node: WholeNode = node, call: tuple[dict[str, str], bytes] = call) -> None:
+                def late(node: NodeWithPods = node, call: tuple[dict[str, str], bytes] = call) -> None:
                     self.changed[number] = self.cluster.at
                     if node.powered:
                         node.late_del(*call)
@@ -340,12 +340,17 @@ def descriptors() -> int:
     ("seed", "days"),
     [
         pytest.param(2, 0.5, id="half a day"),
-        pytest.param(1, 7, id="a week", marks=pytest.mark.thorough(sample="test_a_week[half a day]")),
+        pytest.param(
+            1,
+            7,
+            id="a week",
+            marks=pytest.mark.thorough(sample="test_a_simulated_week[half a day]"),
+        ),
     ],
 )
-def test_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days: float) -> None:
+def test_a_simulated_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, days: float) -> None:
     in_order(monkeypatch)
-    cluster = WholeCluster(tmp_path, "abc", ("rtb-1", "rtb-2"))
+    cluster = ClusterWithPods(tmp_path, "abc", ("rtb-1", "rtb-2"))
     week = Week(cluster, random.Random(seed))  # noqa: S311 (a test that can be repeated)
     threads, fds = threading.active_count(), descriptors()
     first = DAY * days / 7

@@ -13,7 +13,7 @@ import pytest
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.logs import Lines, Log, Seldom
 from cni_floatip.agent.observe.recorder import NoCounts
-from tests.support.simulated_cluster import FLOATING, Cluster
+from tests.support.simulated_cluster import FLOATING, SimulatedCluster
 
 
 class Written:
@@ -25,8 +25,8 @@ class Written:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path)
+def cluster(tmp_path: Path) -> SimulatedCluster:
+    return SimulatedCluster(tmp_path)
 
 
 def explodes(*_: Any, **__: Any) -> Any:
@@ -34,7 +34,7 @@ def explodes(*_: Any, **__: Any) -> Any:
 
 
 def failing(
-    cluster: Cluster, node: Any, chores: tuple[Callable[[], None], ...] = ()
+    cluster: SimulatedCluster, node: Any, chores: tuple[Callable[[], None], ...] = ()
 ) -> tuple[Keeper, Written]:
     """Give a node a keeper with a real log."""
     said = Written()
@@ -43,7 +43,9 @@ def failing(
     return node.keeper, said
 
 
-def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(cluster: Cluster, monkeypatch: Any) -> None:
+def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(
+    cluster: SimulatedCluster, monkeypatch: Any
+) -> None:
     node, done = cluster.nodes["a"], []
     keeper, said = failing(cluster, node, (explodes, lambda: done.append(1)))
     node.add()
@@ -58,7 +60,7 @@ def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(cluster: Cluster,
     assert cluster.leads() == "eni-a"
 
 
-def test_what_failed_is_said_until_the_same_part_goes_well(cluster: Cluster) -> None:
+def test_what_failed_is_said_until_the_same_part_goes_well(cluster: SimulatedCluster) -> None:
     """The looks right after an ADD do no chores: that they go well says nothing of one."""
     node, works = cluster.nodes["a"], [False]
     keeper, _ = failing(cluster, node, (lambda: None if works[0] else explodes(),))
@@ -74,7 +76,9 @@ def test_what_failed_is_said_until_the_same_part_goes_well(cluster: Cluster) -> 
     assert keeper.ready_problem() == ""
 
 
-def test_the_other_groups_are_looked_after_while_one_fails(cluster: Cluster, monkeypatch: Any) -> None:
+def test_the_other_groups_are_looked_after_while_one_fails(
+    cluster: SimulatedCluster, monkeypatch: Any
+) -> None:
     node, other = cluster.nodes["a"], ip_network("192.168.0.3/32")
     keeper, _ = failing(cluster, node)
     node.add()
@@ -95,7 +99,7 @@ def test_the_other_groups_are_looked_after_while_one_fails(cluster: Cluster, mon
     assert cluster.leads() == ""
 
 
-def test_a_group_that_failed_is_tried_again(cluster: Cluster, monkeypatch: Any) -> None:
+def test_a_group_that_failed_is_tried_again(cluster: SimulatedCluster, monkeypatch: Any) -> None:
     node = cluster.nodes["a"]
     keeper, said = failing(cluster, node)
     node.add()

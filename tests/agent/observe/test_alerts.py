@@ -11,7 +11,7 @@ from cni_floatip.agent.main import show
 from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.model.values import Target
 from tests.agent.observe.prometheus import Alert, Page, documented, scraped
-from tests.support.simulated_cluster import FLOATING, Cluster, SimulatedNode
+from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
 ALERTS = list(documented())
 SCRAPE_SECONDS = 15
@@ -25,7 +25,7 @@ class Scraped:
     """A cluster of which node a is scraped while time passes."""
 
     def __init__(self, directory: Path) -> None:
-        self.cluster = Cluster(directory)
+        self.cluster = SimulatedCluster(directory)
         self.a, self.b = self.cluster.nodes.values()
         self.metrics = Metrics("0")
         self.metrics.ready(True)

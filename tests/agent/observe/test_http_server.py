@@ -120,7 +120,7 @@ def test_metrics_are_served_as_prometheus_reads_them(serve):
     ],
     ids=["elsewhere", "head only", "not to be written"],
 )
-def test_other_questions(serve, method, path, status, text):
+def test_other_methods_and_paths_are_refused(serve, method, path, status, text):
     served = serve({"/ok": lambda: Answer(200, b"ok\n")})
     answer = get(served, path, method)
     assert (answer[0], answer[2]) == (status, text)

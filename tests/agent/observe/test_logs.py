@@ -87,7 +87,7 @@ def test_a_sentence_is_enough_as_world_says_it(lines):
         ("error", ["error"]),
     ],
 )
-def test_levels(lines, level, heard):
+def test_lines_below_the_level_are_dropped(lines, level, heard):
     log = a_log(lines, level)
     for each in ("debug", "info", "warning", "error"):
         log("x", each)

@@ -17,7 +17,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.rules.reconcile import TABLE, Outage, Sight
-from tests.support.simulated_cluster import EPOCH, FLOATING, Cluster, SimulatedNode
+from tests.support.simulated_cluster import EPOCH, FLOATING, SimulatedCluster, SimulatedNode
 
 TABLES = ("rtb-1", "rtb-2", "rtb-3")
 
@@ -41,8 +41,8 @@ class LoggingNode(SimulatedNode):
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    return Cluster(tmp_path, tables=TABLES, node=LoggingNode)
+def cluster(tmp_path: Path) -> SimulatedCluster:
+    return SimulatedCluster(tmp_path, tables=TABLES, node=LoggingNode)
 
 
 def at(line: dict[str, Any]) -> float:

@@ -24,7 +24,7 @@ from cni_floatip.agent.server.connection import Talk
 from cni_floatip.agent.server.handler import Calls, Ways
 from cni_floatip.operations.world import in_a_thread
 from cni_floatip.protocol import wire
-from tests.support.cluster_with_pods import WholeCluster
+from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import POLICY, REGION
 
 
@@ -37,7 +37,7 @@ class Node:
     """A node whose calls come over a socket, and whose account's request rate can be used up."""
 
     def __init__(self, directory: Path) -> None:
-        self.cluster = WholeCluster(directory / "claims", "a")
+        self.cluster = ClusterWithPods(directory / "claims", "a")
         self.node = self.cluster.nodes["a"]
         self.directory = directory
         self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.cluster.ec2)

@@ -119,7 +119,7 @@ def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(agent: Agent) 
     ],
     ids=["ready", "ready, one route is broken", "not ready", "not ready, and a pod cannot be reached"],
 )
-def test_status(agent: Agent, ready: str, broken: str, code: int, said: str) -> None:
+def test_status_code_for_each_trouble(agent: Agent, ready: str, broken: str, code: int, said: str) -> None:
     agent.ready, agent.broken = ready, broken
     found, document, deadline = agent.ask("STATUS", b'{"cniVersion": "1.1.0", "name": "n"}')
     assert (found, deadline) == (code, 2.0)

@@ -258,7 +258,7 @@ def test_ec2_out_of_reach(monkeypatch, ec2, world):
     assert fault_of(away.route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
 
 
-def test_no_credentials(monkeypatch, ec2, world):
+def test_missing_credentials_are_an_ec2_error(monkeypatch, ec2, world):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -17,7 +17,7 @@ ENDPOINTS = {
 
 @pytest.mark.parametrize("service", ["ec2", "sts"])
 @pytest.mark.parametrize(("region", "dualstack"), ENDPOINTS)
-def test_endpoints(monkeypatch, region, dualstack, service):
+def test_endpoint_of_each_region(monkeypatch, region, dualstack, service):
     """With the environment that the chart gives the agent (``aws.useDualstackEndpoint``)."""
     for name in ("EC2", "STS"):
         monkeypatch.delenv(f"AWS_ENDPOINT_URL_{name}", raising=False)
