@@ -16,6 +16,7 @@ from cni_floatip.commands import claims_table, status_view
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from tests.support.malformed import Mutator, paths
+from tests.support.samples import sampled
 
 DOCUMENT: dict[str, Any] = {
     "version": 1,
@@ -116,18 +117,7 @@ def test_what_has_another_type_is_moved_aside(tmp_path: Path) -> None:
     assert accepted == []
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [
-        1,
-        *(
-            pytest.param(
-                n, marks=pytest.mark.thorough(sample="test_a_record_with_any_wrong_type_is_moved_aside[1]")
-            )
-            for n in (2, 3)
-        ),
-    ],
-)
+@pytest.mark.parametrize("seed", sampled("test_a_record_with_any_wrong_type_is_moved_aside", [1, 2, 3], [1]))
 def test_a_record_with_any_wrong_type_is_moved_aside(tmp_path: Path, seed: int) -> None:
     """Whatever is read as a claim can be used as one."""
     chance = Mutator(random.Random(seed))  # noqa: S311

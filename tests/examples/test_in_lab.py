@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.examples import adapted, files
 from tests.examples.scenarios import SCENARIOS, Scenario
+from tests.support.samples import sampled
 
 pytestmark = pytest.mark.needs(
     "root", "ip", "floatip", "reference-plugins", "tuning-plugin", "macvlan-plugin"
@@ -30,7 +32,13 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def at(scenario: Scenario, lab: Lab) -> Iterator[Node]:
-    """The scenario's node, with its policy, in a VPC with the tags that the example speaks of."""
+    with node_of(scenario, lab) as node:
+        yield node
+
+
+@contextmanager
+def node_of(scenario: Scenario, lab: Lab) -> Iterator[Node]:
+    """Lend the scenario's node, with its policy, in a VPC with the tags that the example speaks of."""
     node = lab.nodes[scenario.node]
     with adapted.as_new(lab, node), adapted.tagged(lab, scenario.tags):
         adapted.apply_policy(files.policy(scenario.policy), lab, node)
@@ -64,13 +72,12 @@ def test_every_file_has_a_scenario() -> None:
     assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES)
 
 
-REST = pytest.mark.thorough(sample="test_an_example_works_in_the_lab[pattern-1.yaml under node-minimal.json]")
 SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.yaml")
 
 
 @pytest.mark.parametrize(
     "scenario",
-    [pytest.param(each, id=str(each), marks=() if each.file in SAMPLE else REST) for each in SCENARIOS],
+    sampled("test_an_example_works_in_the_lab", SCENARIOS, [s for s in SCENARIOS if s.file in SAMPLE]),
 )
 def test_an_example_works_in_the_lab(scenario: Scenario, lab: Lab, at: Node) -> None:
     before = adapted.own_links(at)
@@ -123,93 +130,99 @@ def _sysctl(pod: Pod, key: str) -> str:
     return netns.inside(pod.ns, Path("/proc/sys/net/ipv6/conf", key).read_text).strip()
 
 
-@pytest.mark.parametrize("scenario", [one("static-routes.yaml")], ids=str)
-def test_static_routes_lead_to_the_named_networks_alone(scenario: Scenario, lab: Lab, at: Node) -> None:
-    pod = start(scenario, lab, at)
+def test_static_routes_lead_to_the_named_networks_alone(lab: Lab) -> None:
+    scenario = one("static-routes.yaml")
+    with node_of(scenario, lab) as at:
+        pod = start(scenario, lab, at)
 
-    said = adapted.routes(at, pod.ns, "-4", "table", "main")
-    ways = {route["dst"]: (route["dev"], route.get("metrics", [{}])[0].get("mtu")) for route in said}
-    assert ways["default"] == ("eth0", None)
-    assert ways["10.10.9.0/24"] == ways["10.99.0.0/16"] == ("net1", 8500)
-    assert [entry for entry in adapted.ours(at, pod.ns) if entry.startswith("rule")] == []
-    # What does not bind to the floating address leaves by it all the same.
-    assert pod.ping(lab.clients["tgw"].addresses[0], 1) == 1
-
-
-@pytest.mark.parametrize("scenario", [one("host-device.yaml")], ids=str)
-def test_host_device_takes_the_eni_and_gives_it_back(scenario: Scenario, lab: Lab, at: Node) -> None:
-    ((chain, ifname),) = files.attachments(scenario.file)
-    pod = start(scenario, lab, at)
-    assert "ens7" not in adapted.links(at)
-    assert at.eni("ens7").mac in at.run(["ip", "-n", pod.ns, "link", "show", "net1"]).stdout
-
-    at.delete(pod, adapted.chain(chain, lab), ifname)
-    assert "ens7" in adapted.links(at)
+        said = adapted.routes(at, pod.ns, "-4", "table", "main")
+        ways = {route["dst"]: (route["dev"], route.get("metrics", [{}])[0].get("mtu")) for route in said}
+        assert ways["default"] == ("eth0", None)
+        assert ways["10.10.9.0/24"] == ways["10.99.0.0/16"] == ("net1", 8500)
+        assert [entry for entry in adapted.ours(at, pod.ns) if entry.startswith("rule")] == []
+        # What does not bind to the floating address leaves by it all the same.
+        assert pod.ping(lab.clients["tgw"].addresses[0], 1) == 1
 
 
-@pytest.mark.parametrize("scenario", [one("host-device.yaml")], ids=str)
-def test_host_device_is_refused_where_policy_does_not_trust_the_pod(
-    scenario: Scenario, lab: Lab, at: Node
-) -> None:
-    full = files.policy(scenario.policy)
-    adapted.apply_policy({key: full[key] for key in full if key != "allowHostDevice"}, lab, at)
-    with pytest.raises(PluginError, match=r"code 102.*is itself in the pod .*\"allowHostDevice\": true"):
+def test_host_device_takes_the_eni_and_gives_it_back(lab: Lab) -> None:
+    scenario = one("host-device.yaml")
+    with node_of(scenario, lab) as at:
+        ((chain, ifname),) = files.attachments(scenario.file)
+        pod = start(scenario, lab, at)
+        assert "ens7" not in adapted.links(at)
+        assert at.eni("ens7").mac in at.run(["ip", "-n", pod.ns, "link", "show", "net1"]).stdout
+
+        at.delete(pod, adapted.chain(chain, lab), ifname)
+        assert "ens7" in adapted.links(at)
+
+
+def test_host_device_is_refused_where_policy_does_not_trust_the_pod(lab: Lab) -> None:
+    scenario = one("host-device.yaml")
+    with node_of(scenario, lab) as at:
+        full = files.policy(scenario.policy)
+        adapted.apply_policy({key: full[key] for key in full if key != "allowHostDevice"}, lab, at)
+        with pytest.raises(PluginError, match=r"code 102.*is itself in the pod .*\"allowHostDevice\": true"):
+            start(scenario, lab, at)
+        assert where(lab, "192.168.0.16/32") == {}
+        assert not list(at.data_dir.rglob("claims/*.json"))
+
+
+def test_shared_vpc_role_for_routes_own_identity_for_interfaces(lab: Lab) -> None:
+    scenario = one("pattern-1.yaml", "node-shared-vpc.json")
+    with node_of(scenario, lab) as at:
         start(scenario, lab, at)
-    assert where(lab, "192.168.0.16/32") == {}
-    assert not list(at.data_dir.rglob("claims/*.json"))
+
+        asked = {(call.action, call.account) for call in lab.ec2.journal.of(caller=at.name)}
+        roles = [call.params["RoleArn"] for call in lab.ec2.journal.of(action="AssumeRole")]
+        assert roles == [files.policy(scenario.policy)["roles"][lab.ec2.account]]
+        by_owner = {"DescribeRouteTables", "CreateRoute"}
+        assert {action for action, account in asked if account == lab.ec2.account} == by_owner
+        assert {
+            ("DescribeNetworkInterfaces", adapted.PARTICIPANT),
+            ("AssumeRole", adapted.PARTICIPANT),
+        } <= asked
 
 
-@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-shared-vpc.json")], ids=str)
-def test_shared_vpc_role_for_routes_own_identity_for_interfaces(
-    scenario: Scenario, lab: Lab, at: Node
-) -> None:
-    start(scenario, lab, at)
-
-    asked = {(call.action, call.account) for call in lab.ec2.journal.of(caller=at.name)}
-    roles = [call.params["RoleArn"] for call in lab.ec2.journal.of(action="AssumeRole")]
-    assert roles == [files.policy(scenario.policy)["roles"][lab.ec2.account]]
-    by_owner = {"DescribeRouteTables", "CreateRoute"}
-    assert {action for action, account in asked if account == lab.ec2.account} == by_owner
-    assert {("DescribeNetworkInterfaces", adapted.PARTICIPANT), ("AssumeRole", adapted.PARTICIPANT)} <= asked
-
-
-@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-shared-vpc.json")], ids=str)
-def test_shared_vpc_without_the_role_gets_nothing(scenario: Scenario, lab: Lab, at: Node) -> None:
+def test_shared_vpc_without_the_role_gets_nothing(lab: Lab) -> None:
     """The counterpart: the lab's owner account is not kinder than AWS to a participant."""
-    adapted.apply_policy(files.policy("node-minimal.json"), lab, at)
-    with pytest.raises(PluginError) as refused:
-        start(scenario, lab, at)
-    assert refused.value.code == 100
-    assert where(lab, "192.168.0.10/32") == {}
+    scenario = one("pattern-1.yaml", "node-shared-vpc.json")
+    with node_of(scenario, lab) as at:
+        adapted.apply_policy(files.policy("node-minimal.json"), lab, at)
+        with pytest.raises(PluginError) as refused:
+            start(scenario, lab, at)
+        assert refused.value.code == 100
+        assert where(lab, "192.168.0.10/32") == {}
 
 
-@pytest.mark.parametrize("scenario", [one("pattern-1.yaml", "node-per-namespace.json")], ids=str)
 @pytest.mark.parametrize("namespace", ["edge", "default"])
-def test_another_namespace_is_refused(scenario: Scenario, lab: Lab, at: Node, namespace: str) -> None:
-    ((chain, ifname),) = files.attachments(scenario.file)
-    pod = at.pod("thief", namespace=namespace)
+def test_another_namespace_is_refused(lab: Lab, namespace: str) -> None:
+    scenario = one("pattern-1.yaml", "node-per-namespace.json")
+    with node_of(scenario, lab) as at:
+        ((chain, ifname),) = files.attachments(scenario.file)
+        pod = at.pod("thief", namespace=namespace)
 
-    with pytest.raises(PluginError, match=f"not allowed for namespace {namespace}") as refused:
-        at.add(pod, adapted.chain(chain, lab), ifname)
+        with pytest.raises(PluginError, match=f"not allowed for namespace {namespace}") as refused:
+            at.add(pod, adapted.chain(chain, lab), ifname)
 
-    assert refused.value.code == 102
-    assert where(lab, "192.168.0.10/32") == {}
+        assert refused.value.code == 102
+        assert where(lab, "192.168.0.10/32") == {}
 
 
 @pytest.mark.needs("cnitool", "unshare")
-@pytest.mark.parametrize("scenario", [one("cnitool.conflist")], ids=str)
-def test_the_conflist_under_cnitool(scenario: Scenario, lab: Lab, at: Node, tmp_path: Path) -> None:
-    from tests.runtimes.cnitool import Cnitool
-    from tests.support.lab_state import plugin_directory
+def test_the_conflist_under_cnitool(lab: Lab, tmp_path: Path) -> None:
+    scenario = one("cnitool.conflist")
+    with node_of(scenario, lab) as at:
+        from tests.runtimes.cnitool import Cnitool
+        from tests.support.lab_state import plugin_directory
 
-    ((chain, _),) = files.attachments(scenario.file)
-    tool = Cnitool(at, tmp_path / "cnitool", plugin_directory(tmp_path / "plugins"))
-    pod = at.pod("web")
-    network = tool.network(adapted.chain(chain, lab))
+        ((chain, _),) = files.attachments(scenario.file)
+        tool = Cnitool(at, tmp_path / "cnitool", plugin_directory(tmp_path / "plugins"))
+        pod = at.pod("web")
+        network = tool.network(adapted.chain(chain, lab))
 
-    tool.add(network, pod.netns)
-    assert [client.ask("192.168.0.2") for client in lab.clients.values()] == ["web", "web"]
-    tool.check(network, pod.netns)  # "disableCheck": true
-    tool.delete(network, pod.netns)
+        tool.add(network, pod.netns)
+        assert [client.ask("192.168.0.2") for client in lab.clients.values()] == ["web", "web"]
+        tool.check(network, pod.netns)  # "disableCheck": true
+        tool.delete(network, pod.netns)
 
-    assert where(lab, "192.168.0.2/32") == {}
+        assert where(lab, "192.168.0.2/32") == {}

@@ -122,8 +122,8 @@ class Lives:
 
     def dies(self, seconds: float) -> bool:
         """Whether it has died, or does within so long."""
-        until = time.monotonic() + seconds
-        while self.alive and time.monotonic() < until:
+        end = time.monotonic() + seconds
+        while self.alive and time.monotonic() < end:
             time.sleep(0.01)
         return not self.alive
 
@@ -252,13 +252,13 @@ class Stage:
 
     def settled(self, so: Callable[[Picture], bool], seconds: float = 12) -> Picture:
         """Return the picture once it is ``so``; the last one if it never is. The dead are replaced."""
-        until = time.monotonic() + seconds
+        end = time.monotonic() + seconds
         while True:
             good = so(seen := self.picture())
             # With the last event of all an agent may die when everything is done.
             if not self.lives.alive or (good and not self.lives.deaths and self.lives.dies(0.2)):
                 self.revive()
-            elif good or time.monotonic() > until:
+            elif good or time.monotonic() > end:
                 return seen
             time.sleep(0.1)
 
@@ -271,8 +271,8 @@ class Stage:
     def through(self, verb: str) -> tuple[Answer, bool]:
         """Make a call beside which the agent may die; return its answer, and whether one died."""
         calling, died = Calling(self.attachment, verb), False
-        until = time.monotonic() + 30
-        while calling.is_alive() and time.monotonic() < until:
+        end = time.monotonic() + 30
+        while calling.is_alive() and time.monotonic() < end:
             if not died and not self.lives.alive:
                 died = True
                 self.revive()

@@ -11,12 +11,10 @@ from typing import Self
 import pytest
 
 from tests.installer.plugin_directories import NEWER, OLDER, command, config, release, tree
+from tests.support.samples import sampled
 
 
-@pytest.mark.parametrize(
-    "rounds",
-    [1, pytest.param(4, marks=pytest.mark.thorough(sample="test_installers_of_two_releases_at_once[1]"))],
-)
+@pytest.mark.parametrize("rounds", sampled("test_installers_of_two_releases_at_once", [1, 4], [1]))
 def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path, rounds):
     said = config(tmp_path)
     ways = {

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import pytest
 from _pytest.mark import ParameterSet
 
+T = TypeVar("T")
 
-def sampled(test: str, cases: Iterable[str], sample: Sequence[str]) -> list[ParameterSet]:
+
+def sampled(test: str, cases: Iterable[T], sample: Sequence[T]) -> list[ParameterSet]:
     """Return every case of ``test`` as a parameter with its own id.
 
     What is not in ``sample`` is thorough, and the first of ``sample`` stands for it.
     """
     thorough = pytest.mark.thorough(sample=f"{test}[{sample[0]}]")
     cases = list(cases)
-    assert set(sample) <= set(cases), f"{test} has no such case: {set(sample) - set(cases)}"
+    unknown = [case for case in sample if case not in cases]
+    assert not unknown, f"{test} has no such case: {unknown}"
     return [pytest.param(case, id=str(case), marks=() if case in sample else thorough) for case in cases]

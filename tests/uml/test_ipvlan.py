@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.samples import sampled
 from tests.uml.ipvlan_scenarios import SCENARIOS
 
 pytestmark = pytest.mark.needs("root", "linux.uml")
 
 
-SAMPLE = "an-address-moves-to-another-zone"
-REST = pytest.mark.thorough(sample=f"test_scenario[{SAMPLE}]")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name == SAMPLE else pytest.param(name, marks=REST) for name in SCENARIOS]
-)
+@pytest.mark.parametrize("name", sampled("test_scenario", SCENARIOS, ["an-address-moves-to-another-zone"]))
 def test_scenario(name: str, guest, record_property) -> None:
     outcome = guest.outcome(name)
     record_property("seconds_in_guest", outcome.seconds)

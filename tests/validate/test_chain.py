@@ -18,6 +18,7 @@ from cni_floatip.validate.report import examine
 from lab.chain import PluginError
 from lab.vpc import FLOATING, FLOATING6
 from lab.world import Lab
+from tests.support.samples import sampled
 from tests.validate.chain_cases import ACCEPTED, FLOATIP, REFUSED, SAMPLE, Case, ipvlan
 
 needs = pytest.mark.needs(
@@ -96,14 +97,9 @@ def add(lab: Lab, conflist: dict[str, Any]) -> None:
         node.remove_pod(pod)
 
 
-THOROUGH = pytest.mark.thorough(sample=f"test_the_plugins_refuse[{SAMPLE[0]}]")
-
-
 @needs
 @pytest.mark.parametrize(
-    "case",
-    [case if case.name in SAMPLE else pytest.param(case, marks=THOROUGH) for case in REFUSED],
-    ids=str,
+    "case", sampled("test_the_plugins_refuse", REFUSED, [case for case in REFUSED if case.name in SAMPLE])
 )
 def test_the_plugins_refuse(case: Case, lab: Lab) -> None:
     with pytest.raises(PluginError) as refused:

@@ -15,11 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.docs.pages import pages
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
-COMPARE = {"==": float.__eq__, ">": float.__gt__, "<": float.__lt__, "!=": float.__ne__}
+COMPARE = {"==": float.__eq__, ">": float.__gt__}
 EXPRESSION = re.compile(
     r"(?:(?P<time>time\(\) - )|(?P<increase>increase\())?"
     r"(?P<name>floatip_\w+)(?:\{(?P<labels>[^}]*)\})?(?:\[(?P<range>\d+[smh])\]\))?"
-    r" (?P<compare>==|!=|>|<) (?P<value>[\d.]+)"
+    r" (?P<compare>==|>) (?P<value>[\d.]+)"
 )
 
 Series = frozenset[tuple[str, str]]

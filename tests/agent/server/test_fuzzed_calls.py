@@ -12,14 +12,12 @@ import pytest
 from tests.agent.server.test_handler import Agent
 from tests.agent.server.test_hostile_texts import ENV, FULL, VERBS, Nothing
 from tests.support.malformed import Mutator
+from tests.support.samples import sampled
 
-SAMPLE = "test_no_call_is_a_mistake_of_ours[1]"
 FEW, MANY = 300, 15_000
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(n, marks=pytest.mark.thorough(sample=SAMPLE)) for n in range(2, 6))]
-)
+@pytest.mark.parametrize("seed", sampled("test_no_call_is_a_mistake_of_ours", range(1, 6), [1]))
 def test_no_call_is_a_mistake_of_ours(tmp_path: Path, seed: int) -> None:
     agent = Agent(tmp_path, metadata=lambda _: Nothing())
     chance = random.Random(seed)  # noqa: S311
