@@ -26,7 +26,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from lab.ec2 import SimulatedEC2
+    from lab.node import Node
     from lab.world import Lab
+    from tests.support.two_nodes import Scene
 
 BUILT = Path(__file__).parents[1] / ".cache" / "bin"
 BESIDE = (Path(sys.executable).parent, BUILT, Path("/usr/sbin"), Path("/sbin"), Path.home() / "go/bin")
@@ -112,6 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*what): what the machine must have: root, a program, <name>-plugin"
     )
+    config.addinivalue_line("markers", "lab(**options): what the module's lab is like, see lab.world.Lab")
     config.addinivalue_line(
         "markers",
         "thorough(sample): long because it is thorough; `sample`, a test of the same file or"
@@ -174,10 +178,65 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A lab for the tests of one module, which therefore see what the ones before them left."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab for the tests of one module, which therefore see what the ones before them left.
+
+    ``pytestmark = pytest.mark.lab(nodes_per_az=1, agents=True)`` says what it is like.
+    """
     require("root", "ip")
     from lab.world import Lab
 
-    with Lab(fast_dad=True) as running:
+    mark = request.node.get_closest_marker("lab")
+    with Lab(**{"fast_dad": True, **(mark.kwargs if mark else {})}) as running:
         yield running
+
+
+@pytest.fixture
+def lab_as_new(lab: Lab) -> Iterator[Lab]:
+    """The module's lab, lent to one test: afterwards no pod, claim, floating route or fault is left of it."""
+    from tests.support.lab_state import as_new
+
+    for node in lab.nodes.values():
+        node.agent.forked = True  # from its second life on, because every test has new ones
+    with as_new(lab):
+        lab.ec2.journal.clear()
+        yield lab
+
+
+@pytest.fixture
+def node(lab: Lab) -> Node:
+    return lab.nodes["a1"]
+
+
+@pytest.fixture
+def node_with_agent(node: Node) -> Node:
+    if not node.agent.is_running:
+        node.start_agent()
+    return node
+
+
+@pytest.fixture(scope="module")
+def scene(lab: Lab) -> Scene:
+    """Attachments on the lab's nodes, which are called as a test says."""
+    from tests.support.two_nodes import Scene
+
+    return Scene(lab)
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[SimulatedEC2]:
+    """One simulated EC2 for a module: moto takes a second to warm up."""
+    from lab.ec2 import SimulatedEC2
+
+    ec2 = SimulatedEC2()
+    yield ec2
+    ec2.close()
+
+
+@pytest.fixture(scope="module")
+def served_cloud(cloud: SimulatedEC2) -> tuple[SimulatedEC2, str]:
+    """A simulated EC2, and the URL where ``a1`` finds it."""
+    from lab.webserver import open_socket
+
+    host, port = cloud.listen(open_socket("127.0.0.1", 0), "a1").address
+    return cloud, f"http://{host}:{port}"

@@ -1,5 +1,5 @@
 """The simulated EC2 of the tests of the edges, for those parts of the agent that speak to it."""
 
-from tests.edges.conftest import cloud, ec2, world
+from tests.edges.conftest import ec2, world
 
-__all__ = ["cloud", "ec2", "world"]
+__all__ = ["ec2", "world"]

@@ -7,7 +7,7 @@ grace and patience (``ARCHITECTURE.md``). Every test asks EC2 for what its table
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,11 +19,8 @@ from lab.demo.story import claim_states
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
-from tests.conftest import require
-from tests.support.lab_state import NOWHERE, as_new, only, report_of, targets
+from tests.support.lab_state import NOWHERE, only, report_of, targets
 from tests.support.waiting import throughout, until
-
-pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin")
 
 GRACE = 3.0
 RECONCILE = 3.0
@@ -31,22 +28,13 @@ VIP = "192.168.0.2"
 ROUTE = f"{VIP}/32"
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute")
 
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Lab]:
-    require("root", "ip")
-    policy = {"releaseGraceSeconds": GRACE, "reconcileSeconds": RECONCILE}
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, agents=True, policy=policy) as running:
-        for node in running.nodes.values():
-            node.agent.forked = True  # from its second life on: most tests kill one, and each has new ones
-        yield running
-
-
-@pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
-    with as_new(shared):
-        shared.ec2.journal.clear()
-        yield shared
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin"),
+    pytest.mark.lab(
+        nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": GRACE, "reconcileSeconds": RECONCILE}
+    ),
+    pytest.mark.usefixtures("lab_as_new"),
+]
 
 
 @pytest.fixture

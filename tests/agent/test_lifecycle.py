@@ -26,30 +26,24 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
-from cni_floatip.model.values import Attachment as Named
 from cni_floatip.model.values import Place as Cell
-from cni_floatip.model.values import PodIdentity
 from cni_floatip.protocol import wire
 from lab.node import Node
 from lab.world import Lab
-from tests.conftest import require
+from tests.support.claims import a_claim
 from tests.support.dialogue import Dialogue, ask, call
 from tests.support.two_nodes import Attachment, Place, Scene, ours_in
 from tests.support.waiting import throughout, until
+
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, policy={"releaseGraceSeconds": 600})
+
 
 FLOATIPCTL = Path(sys.executable).with_name("floatipctl")
 NUMBERS = iter(range(10, 200))
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 600}) as running:
-        yield running
-
-
 @pytest.fixture
-def node(lab: Lab) -> Iterator[Node]:
+def bare(lab: Lab) -> Iterator[Node]:
     found = lab.nodes["a1"]
     yield found
     lab.ec2.faults.clear()
@@ -58,11 +52,11 @@ def node(lab: Lab) -> Iterator[Node]:
 
 
 @pytest.fixture
-def pod(lab: Lab, node: Node) -> Iterator[Attachment]:
+def attached(lab: Lab, bare: Node) -> Iterator[Attachment]:
     scene = Scene(lab)
-    found = scene.attach(Place(lab, node, "direct"), f"192.168.0.{next(NUMBERS)}/32")
+    found = scene.attach(Place(lab, bare, "direct"), f"192.168.0.{next(NUMBERS)}/32")
     yield found
-    node.remove_pod(found.pod)
+    bare.remove_pod(found.pod)
 
 
 def begin(node: Node, pod: Attachment, verb: str, **keys: Any) -> Dialogue:
@@ -118,13 +112,13 @@ def spool(node: Node, pod: Attachment) -> Path:
 # -- starting ---------------------------------------------------------------------------------------------
 
 
-def test_it_says_when_it_is_ready(node: Node) -> None:
-    node.start_agent()
-    until(lambda: any(line["msg"] == "ready" for line in node.agent.said()))
-    node.agent.wait_ready()
+def test_it_says_when_it_is_ready(bare: Node) -> None:
+    bare.start_agent()
+    until(lambda: any(line["msg"] == "ready" for line in bare.agent.said()))
+    bare.agent.wait_ready()
     assert (
         ask(
-            node.agent.socket,
+            bare.agent.socket,
             {"CNI_COMMAND": "STATUS", "CNI_PATH": "/"},
             b'{"cniVersion":"1.1.0","name":"n"}',
         ).status
@@ -167,29 +161,29 @@ def test_who_finds_the_directory_taken_waits_and_then_says_so(
     assert time.monotonic() - began >= 0.5
 
 
-def test_an_agent_follows_one_that_is_ending(node: Node, lab: Lab) -> None:
-    node.start_agent()
-    os.kill(node.agent.pid, signal.SIGSTOP)
+def test_an_agent_follows_one_that_is_ending(bare: Node, lab: Lab) -> None:
+    bare.start_agent()
+    os.kill(bare.agent.pid, signal.SIGSTOP)
     second = threading.Thread(
-        target=lambda: started.append(node.run([str(FLOATIPCTL), "agent"], timeout=120))
+        target=lambda: started.append(bare.run([str(FLOATIPCTL), "agent"], timeout=120))
     )
     started: list[subprocess.CompletedProcess[str]] = []
-    lock = node.data_dir / "lock"
+    lock = bare.data_dir / "lock"
     before = lock.stat().st_ctime_ns
     second.start()
     until(lambda: lock.stat().st_ctime_ns > before)  # who tries for the lock sets its mode
-    node.agent.kill()
-    until(node.agent.accepts)
-    document = json.loads(ask(node.agent.socket, {"FIP_COMMAND": "status"}).stdout)
+    bare.agent.kill()
+    until(bare.agent.accepts)
+    document = json.loads(ask(bare.agent.socket, {"FIP_COMMAND": "status"}).stdout)
     os.kill(document["agent"]["pid"], signal.SIGTERM)
     second.join(120)
     assert started[0].returncode == 0, started[0].stderr
 
 
-def test_direct_mode_refuses_while_the_agent_lives(node: Node, pod: Attachment) -> None:
-    pod.place.policy(dataDir=str(node.data_dir))
-    node.start_agent()
-    answer = pod.add()
+def test_direct_mode_refuses_while_the_agent_lives(bare: Node, attached: Attachment) -> None:
+    attached.place.policy(dataDir=str(bare.data_dir))
+    bare.start_agent()
+    answer = attached.add()
     assert answer.code == 11
     assert "a node agent has" in answer.msg
 
@@ -202,9 +196,7 @@ def route(state: State, number: int = 1) -> ClaimedRoute:
 
 
 def claim(*routes: ClaimedRoute, boot: str = "now") -> Claim:
-    return Claim(
-        Named("n", "c", "net1"), "eni-1", "here", "/run/netns/c", 7, boot, PodIdentity(), "release", routes
-    )
+    return a_claim(*routes, boot=boot)
 
 
 @pytest.mark.parametrize(
@@ -240,119 +232,139 @@ def test_what_a_restart_makes_of_a_claim(before: Claim, after: Claim) -> None:
     assert bool(ended.deleted) == (before.live and before.boot == "before")
 
 
-def test_an_add_that_died_with_the_agent_is_taken_back(node: Node, pod: Attachment, lab: Lab) -> None:
-    node.start_agent()
+def test_an_add_that_died_with_the_agent_is_taken_back(bare: Node, attached: Attachment, lab: Lab) -> None:
+    bare.start_agent()
     lab.ec2.faults.latency(1.5, "CreateRoute")
-    with begin(node, pod, "ADD"):
-        until(lambda: pod.container in claims(node))
-        node.agent.kill()
+    with begin(bare, attached, "ADD"):
+        until(lambda: attached.container in claims(bare))
+        bare.agent.kill()
     lab.ec2.faults.clear()
-    assert claims(node)[pod.container].state is State.CLAIMING
-    node.start_agent()
-    assert claims(node)[pod.container].state in (State.RELEASING, State.GONE)
+    assert claims(bare)[attached.container].state is State.CLAIMING
+    bare.start_agent()
+    assert claims(bare)[attached.container].state in (State.RELEASING, State.GONE)
     scene = Scene(lab)
     until(
-        lambda: claims(node)[pod.container].state is State.GONE and not scene.routes(pod.address), seconds=30
+        lambda: claims(bare)[attached.container].state is State.GONE and not scene.routes(attached.address),
+        seconds=30,
     )
 
 
-def test_a_restart_leaves_a_running_pod_alone(node: Node, pod: Attachment, lab: Lab) -> None:
-    node.start_agent()
-    add(node, pod)
-    node.agent.kill()
-    routes, ours = Scene(lab).routes(pod.address), ours_in(pod.pod)
-    node.start_agent()
-    assert claims(node)[pod.container].state is State.HELD
-    assert (Scene(lab).routes(pod.address), ours_in(pod.pod)) == (routes, ours)
+def test_a_restart_leaves_a_running_pod_alone(bare: Node, attached: Attachment, lab: Lab) -> None:
+    bare.start_agent()
+    add(bare, attached)
+    bare.agent.kill()
+    routes, ours = Scene(lab).routes(attached.address), ours_in(attached.pod)
+    bare.start_agent()
+    assert claims(bare)[attached.container].state is State.HELD
+    assert (Scene(lab).routes(attached.address), ours_in(attached.pod)) == (routes, ours)
     assert (
-        call(node.agent.socket, "CHECK", pod.config(), netns=pod.pod.netns, container=pod.container)[0] == 0
+        call(
+            bare.agent.socket,
+            "CHECK",
+            attached.config(),
+            netns=attached.pod.netns,
+            container=attached.container,
+        )[0]
+        == 0
     )
 
 
-def test_a_spooled_del_is_done_before_the_socket_accepts(node: Node, pod: Attachment) -> None:
-    node.start_agent()
-    add(node, pod)
-    node.agent.kill()
-    path = spool(node, pod)
-    node.start_agent()
+def test_a_spooled_del_is_done_before_the_socket_accepts(bare: Node, attached: Attachment) -> None:
+    bare.start_agent()
+    add(bare, attached)
+    bare.agent.kill()
+    path = spool(bare, attached)
+    bare.start_agent()
     assert not path.exists()
-    assert claims(node)[pod.container].state is State.RELEASING
-    assert ours_in(pod.pod) == []
+    assert claims(bare)[attached.container].state is State.RELEASING
+    assert ours_in(attached.pod) == []
 
 
-def test_a_del_spooled_while_it_runs_is_done_and_goes_before_an_add(node: Node, pod: Attachment) -> None:
-    node.start_agent()
-    add(node, pod)
-    path = spool(node, pod)
+def test_a_del_spooled_while_it_runs_is_done_and_goes_before_an_add(bare: Node, attached: Attachment) -> None:
+    bare.start_agent()
+    add(bare, attached)
+    path = spool(bare, attached)
     until(lambda: not path.exists())
-    assert claims(node)[pod.container].state is State.RELEASING
-    add(node, pod)
-    path = spool(node, pod)
-    add(node, pod)
+    assert claims(bare)[attached.container].state is State.RELEASING
+    add(bare, attached)
+    path = spool(bare, attached)
+    add(bare, attached)
     assert not path.exists()
-    assert claims(node)[pod.container].state is State.HELD
+    assert claims(bare)[attached.container].state is State.HELD
 
 
 # -- ending -----------------------------------------------------------------------------------------------
 
 
 def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
-    node: Node, pod: Attachment, lab: Lab
+    bare: Node, attached: Attachment, lab: Lab
 ) -> None:
     scene = Scene(lab)
-    other = scene.attach(pod.place, f"192.168.0.{next(NUMBERS)}/32")
-    node.start_agent()
-    add(node, other)
+    other = scene.attach(attached.place, f"192.168.0.{next(NUMBERS)}/32")
+    bare.start_agent()
+    add(bare, other)
     assert (
-        call(node.agent.socket, "DEL", other.config(), netns=other.pod.netns, container=other.container)[0]
+        call(
+            bare.agent.socket,
+            "DEL",
+            other.config(),
+            netns=other.pod.netns,
+            container=other.container,
+        )[0]
         == 0
     )
     assert scene.routes(other.address), "its grace is ten minutes"
     lab.ec2.faults.hold("DescribeRouteTables")
-    before = endings(node)
-    with begin(node, pod, "ADD") as adding:
+    before = endings(bare)
+    with begin(bare, attached, "ADD") as adding:
         until(lambda: lab.ec2.faults.held)
-        os.kill(node.agent.pid, signal.SIGTERM)
-        until(lambda: endings(node) > before)
+        os.kill(bare.agent.pid, signal.SIGTERM)
+        until(lambda: endings(bare) > before)
         lab.ec2.faults.clear()
         heard = adding.answer()
     assert heard.status == 0, heard.stdout
-    until(lambda: not node.agent.is_running, seconds=28)
-    assert list(node.agent.said())[-1]["msg"] == "ended"
-    assert scene.routes(pod.address) == {"a": "a1 eth1", "client": "a1 eth1"}
+    until(lambda: not bare.agent.is_running, seconds=28)
+    assert list(bare.agent.said())[-1]["msg"] == "ended"
+    assert scene.routes(attached.address) == {"a": "a1 eth1", "client": "a1 eth1"}
     assert scene.routes(other.address) == {}
-    assert not node.agent.socket.exists()
-    assert claims(node)[pod.container].state is State.HELD
-    node.remove_pod(other.pod)
+    assert not bare.agent.socket.exists()
+    assert claims(bare)[attached.container].state is State.HELD
+    bare.remove_pod(other.pod)
 
 
-def test_a_second_sigterm_ends_it_sooner(node: Node, pod: Attachment, lab: Lab) -> None:
-    node.start_agent()
+def test_a_second_sigterm_ends_it_sooner(bare: Node, attached: Attachment, lab: Lab) -> None:
+    bare.start_agent()
     lab.ec2.faults.hold("DescribeRouteTables")
-    before = endings(node)
-    with begin(node, pod, "ADD") as adding:
+    before = endings(bare)
+    with begin(bare, attached, "ADD") as adding:
         until(lambda: lab.ec2.faults.held)
-        os.kill(node.agent.pid, signal.SIGINT)
-        until(lambda: endings(node) > before)
-        assert node.agent.stop(60) == 0
+        os.kill(bare.agent.pid, signal.SIGINT)
+        until(lambda: endings(bare) > before)
+        assert bare.agent.stop(60) == 0
         assert lab.ec2.faults.held, "it waited for no answer"
         heard = adding.answer()
     assert heard.status in (1, None)
 
 
-def test_what_cannot_be_released_as_it_ends_stays_on_disk(node: Node, pod: Attachment, lab: Lab) -> None:
-    node.start_agent()
-    add(node, pod)
-    lab.ec2.faults.cut(node.name)
+def test_what_cannot_be_released_as_it_ends_stays_on_disk(bare: Node, attached: Attachment, lab: Lab) -> None:
+    bare.start_agent()
+    add(bare, attached)
+    lab.ec2.faults.cut(bare.name)
     try:
-        done = call(node.agent.socket, "DEL", pod.config(), netns=pod.pod.netns, container=pod.container)
+        done = call(
+            bare.agent.socket,
+            "DEL",
+            attached.config(),
+            netns=attached.pod.netns,
+            container=attached.container,
+        )
         assert done == (0, {})
-        os.kill(node.agent.pid, signal.SIGTERM)
-        throughout(lambda: node.agent.is_running, 1)  # it tries as long as it may
-        assert node.agent.stop(10) == 0
+        os.kill(bare.agent.pid, signal.SIGTERM)
+        throughout(lambda: bare.agent.is_running, 1)  # it tries as long as it may
+        assert bare.agent.stop(10) == 0
     finally:
-        lab.ec2.faults.heal(node.name)
-    assert claims(node)[pod.container].state is State.RELEASING
+        lab.ec2.faults.heal(bare.name)
+    assert claims(bare)[attached.container].state is State.RELEASING
 
 
 class Written:

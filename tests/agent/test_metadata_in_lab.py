@@ -10,19 +10,14 @@ import pytest
 from lab import netns
 from lab.node import Node
 from lab.world import Lab
-from tests.conftest import require
 from tests.support.dialogue import call
 from tests.support.two_nodes import Attachment, Place, Scene
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, policy={"releaseGraceSeconds": 0}, warm=True)
+
+
 ADDRESS = "192.168.0.2/32"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, warm=True, policy={"releaseGraceSeconds": 0}) as running:
-        yield running
 
 
 class Bench:
@@ -50,7 +45,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(lab: Lab) -> Iterator[Bench]:
+def metadata_bench(lab: Lab) -> Iterator[Bench]:
     found = Bench(lab)
     found.node.start_agent()
     yield found
@@ -61,47 +56,47 @@ def bench(lab: Lab) -> Iterator[Bench]:
     found.node.remove_pod(found.attachment.pod)
 
 
-def test_what_is_incomplete_is_not_remembered(bench: Bench) -> None:
+def test_what_is_incomplete_is_not_remembered(metadata_bench: Bench) -> None:
     """Device number 0 is what metadata shows for moments of an ENI that is not the primary one."""
     for item, text in {"device-number": "0", "vpc-id": "", "vpc-ipv4-cidr-blocks": None}.items():
-        bench.show(item, text)
-        code, said = bench.call("ADD")
+        metadata_bench.show(item, text)
+        code, said = metadata_bench.call("ADD")
         assert code == 11, said
-        assert bench.eni.mac in said["msg"]
+        assert metadata_bench.eni.mac in said["msg"]
         assert "primary ENI" not in said["msg"]
-        bench.heal()
-    assert bench.call("ADD")[0] == 0
-    assert bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
+        metadata_bench.heal()
+    assert metadata_bench.call("ADD")[0] == 0
+    assert metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
 
 
-def test_a_refusal_rests_on_nothing_that_is_remembered(bench: Bench) -> None:
+def test_a_refusal_rests_on_nothing_that_is_remembered(metadata_bench: Bench) -> None:
     """Nobody can see that this is wrong, so it is remembered; and asked again before it refuses anything."""
-    bench.show("vpc-ipv4-cidr-blocks", "10.10.0.0/16\n192.168.0.0/16")
-    code, said = bench.call("ADD")
+    metadata_bench.show("vpc-ipv4-cidr-blocks", "10.10.0.0/16\n192.168.0.0/16")
+    code, said = metadata_bench.call("ADD")
     assert (code, "in none of its subnets" in said["msg"]) == (102, True), said
-    bench.heal()
-    assert bench.call("ADD")[0] == 0
+    metadata_bench.heal()
+    assert metadata_bench.call("ADD")[0] == 0
 
 
-def test_an_eni_of_a_second_network_card(bench: Bench) -> None:
-    bench.show("network-card", "1")
-    bench.show("device-number", "0")
-    code, said = bench.call("ADD")
+def test_an_eni_of_a_second_network_card(metadata_bench: Bench) -> None:
+    metadata_bench.show("network-card", "1")
+    metadata_bench.show("device-number", "0")
+    code, said = metadata_bench.call("ADD")
     assert code == 0, said
-    assert bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
+    assert metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
 
 
-def test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet(bench: Bench) -> None:
-    other, before = bench.node.eni("ens7").mac, len(bench.node.agent.log)
-    bench.lab.imds["a1"].show(f"network/interfaces/macs/{other}/vpc-id", None)
-    assert bench.call("ADD")[0] == 0
-    bench.scene.clear(ADDRESS)
-    until(lambda: bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"})
-    assert "cannot see which network interfaces" not in bench.node.agent.log[before:]
+def test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet(metadata_bench: Bench) -> None:
+    other, before = metadata_bench.node.eni("ens7").mac, len(metadata_bench.node.agent.log)
+    metadata_bench.lab.imds["a1"].show(f"network/interfaces/macs/{other}/vpc-id", None)
+    assert metadata_bench.call("ADD")[0] == 0
+    metadata_bench.scene.clear(ADDRESS)
+    until(lambda: metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"})
+    assert "cannot see which network interfaces" not in metadata_bench.node.agent.log[before:]
 
 
-def test_a_primary_eni_stays_one(bench: Bench) -> None:
-    name, mac = bench.attachment.ifname, bench.node.primary.mac
-    netns.ip(bench.attachment.pod.ns, [f"link set {name} address {mac}"])
-    code, said = bench.call("ADD")
+def test_a_primary_eni_stays_one(metadata_bench: Bench) -> None:
+    name, mac = metadata_bench.attachment.ifname, metadata_bench.node.primary.mac
+    netns.ip(metadata_bench.attachment.pod.ns, [f"link set {name} address {mac}"])
+    code, said = metadata_bench.call("ADD")
     assert (code, "is the primary ENI" in said["msg"]) == (7, True), said

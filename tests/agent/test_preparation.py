@@ -16,21 +16,16 @@ from lab.agent import HASTENED, PROGRAM
 from lab.ec2.cloud import access_key
 from lab.node import Node
 from lab.world import Lab
-from tests.conftest import require
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, fast_dad=False, warm=True)
+
 
 SOON = {"cni_floatip.agent.main.CREDENTIALS_SECONDS": 0.2, "cni_floatip.agent.main.WARM_SECONDS": 1.0}
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, warm=True) as running:
-        yield running
-
-
 @pytest.fixture
-def node(lab: Lab) -> Iterator[Node]:
+def bare_node(lab: Lab) -> Iterator[Node]:
     found = lab.nodes["a1"]
     yield found
     found.agent.kill()
@@ -42,32 +37,32 @@ def identity(lab: Lab) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": access_key(lab.ec2.account), "AWS_SECRET_ACCESS_KEY": "made-up"}
 
 
-def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, node: Node) -> None:
+def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, bare_node: Node) -> None:
     lab.imds["a1"].cut()
-    node.start_agent(env=identity(lab) | {HASTENED: json.dumps(SOON)})
-    until(lambda: "EC2 does not answer yet" in node.agent.log)
+    bare_node.start_agent(env=identity(lab) | {HASTENED: json.dumps(SOON)})
+    until(lambda: "EC2 does not answer yet" in bare_node.agent.log)
 
     def shown() -> str:
-        found = json.loads(node.run([str(PROGRAM), "status", "--json"]).stdout)
+        found = json.loads(bare_node.run([str(PROGRAM), "status", "--json"]).stdout)
         return (found["agent"]["node"] or {}).get("instance", "")
 
     assert shown() == ""
     lab.imds["a1"].heal()
-    until(lambda: shown() == node.instance_id)
+    until(lambda: shown() == bare_node.instance_id)
 
 
-def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, node: Node, tmp_path: Path) -> None:
+def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, bare_node: Node, tmp_path: Path) -> None:
     """No time-out of ours covers it: asked as Amazon Linux says, five times, that takes ten seconds."""
     names = tmp_path / "resolv.conf"
     names.write_text("nameserver 127.0.0.1\noptions timeout:2 attempts:5\n")
-    silent, before = netns.inside(node.ns, _silent_name_server), len(node.agent.log)
+    silent, before = netns.inside(bare_node.ns, _silent_name_server), len(bare_node.agent.log)
     with silent:
         sees = [f"mount --bind {names} {Path('/etc/resolv.conf').resolve()}"]
         named = {"AWS_ENDPOINT_URL_EC2": "http://ec2.nobody-knows.example:8000"}
-        node.agent.start(node.env | identity(lab) | named, sees=sees)
+        bare_node.agent.start(bare_node.env | identity(lab) | named, sees=sees)
         silent.settimeout(60)
         queries = [silent.recv(512)]
-        until(lambda: "EC2 does not answer yet" in node.agent.log[before:])
+        until(lambda: "EC2 does not answer yet" in bare_node.agent.log[before:])
         silent.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:

@@ -107,15 +107,8 @@ def _load() -> Any:
     return module
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[SimulatedEC2]:
-    ec2 = SimulatedEC2()
-    yield ec2
-    ec2.close()
-
-
 @pytest.fixture
-def place(cloud: SimulatedEC2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def function(cloud: SimulatedEC2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     cloud.reset()
     listener = cloud.listen(open_socket("127.0.0.1", 0), "function")
     host, port = listener.address
@@ -131,205 +124,205 @@ def place(cloud: SimulatedEC2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plac
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_two_interfaces_of_the_instances_zone(place: Place, zone: str) -> None:
-    instance = place.launch(zone)
-    assert place.call(instance) == "CONTINUE"
-    enis = place.enis(instance)
+def test_two_interfaces_of_the_instances_zone(function: Place, zone: str) -> None:
+    instance = function.launch(zone)
+    assert function.call(instance) == "CONTINUE"
+    enis = function.enis(instance)
     assert sorted(enis) == [0, 1, 2]
     for index in (1, 2):
         eni = enis[index]
         tags = {tag["Key"]: tag["Value"] for tag in eni["TagSet"]}
-        assert eni["SubnetId"] == place.subnets[zone][index]
+        assert eni["SubnetId"] == function.subnets[zone][index]
         assert eni["SourceDestCheck"] is False
         assert (tags[NO_MANAGE], tags["floatip"]) == ("true", "core")
-        assert [group["GroupId"] for group in eni["Groups"]] == [place.group]
+        assert [group["GroupId"] for group in eni["Groups"]] == [function.group]
     primary = {tag["Key"] for tag in enis[0]["TagSet"]}
     assert enis[0]["SourceDestCheck"] is True
     assert not primary & {NO_MANAGE, "floatip"}
 
 
-def test_they_end_with_the_instance(place: Place) -> None:
-    instance = place.launch()
-    place.call(instance)
-    changed = place.ec2.journal.of("ModifyNetworkInterfaceAttribute")
+def test_they_end_with_the_instance(function: Place) -> None:
+    instance = function.launch()
+    function.call(instance)
+    changed = function.ec2.journal.of("ModifyNetworkInterfaceAttribute")
     kept = [call.params["Attachment"] for call in changed if "Attachment" in call.params]
     assert [each["DeleteOnTermination"] for each in kept] == [True, True]
     asked = {f"{each['AttachmentId']}" for each in kept}
-    assert asked == {eni["Attachment"]["AttachmentId"] for n, eni in place.enis(instance).items() if n}
+    assert asked == {eni["Attachment"]["AttachmentId"] for n, eni in function.enis(instance).items() if n}
 
 
-def test_they_end_with_it_also_if_the_first_call_died_before_it_said_so(place: Place) -> None:
+def test_they_end_with_it_also_if_the_first_call_died_before_it_said_so(function: Place) -> None:
     """Otherwise they outlive the instance, and the stack's subnets cannot be deleted."""
-    instance = place.launch()
-    place.call(instance)
-    place.ec2.journal.clear()
-    assert place.call(instance) == "CONTINUE"
-    changed = place.ec2.journal.of("ModifyNetworkInterfaceAttribute")
+    instance = function.launch()
+    function.call(instance)
+    function.ec2.journal.clear()
+    assert function.call(instance) == "CONTINUE"
+    changed = function.ec2.journal.of("ModifyNetworkInterfaceAttribute")
     assert [call.params["Attachment"]["DeleteOnTermination"] for call in changed] == [True, True]
 
 
-def test_a_call_that_died_before_attaching_is_taken_up(place: Place) -> None:
+def test_a_call_that_died_before_attaching_is_taken_up(function: Place) -> None:
     """By the token EC2 knows a request that it has answered, and gives the same interface."""
-    one, other = place.launch(), place.launch()
+    one, other = function.launch(), function.launch()
     for instance in (one, one, other):
-        for attached in (eni for index, eni in place.enis(instance).items() if index):
-            place.aws.detach_network_interface(
+        for attached in (eni for index, eni in function.enis(instance).items() if index):
+            function.aws.detach_network_interface(
                 AttachmentId=attached["Attachment"]["AttachmentId"], Force=True
             )
-        place.call(instance)
-    made = [call.params["ClientToken"] for call in place.ec2.journal.of("CreateNetworkInterface")]
+        function.call(instance)
+    made = [call.params["ClientToken"] for call in function.ec2.journal.of("CreateNetworkInterface")]
     tokens = [f"{instance}-{index}" for instance in (one, one, other) for index in (1, 2)]
     assert [token for token in made if token.startswith("i-")] == tokens
 
 
-def test_a_second_call_attaches_nothing(place: Place) -> None:
+def test_a_second_call_attaches_nothing(function: Place) -> None:
     """EventBridge repeats itself, and an instance of a warm pool is launched twice."""
-    instance = place.launch()
-    place.call(instance)
-    before = place.enis(instance).keys(), place.count()
-    assert place.call(instance) == "CONTINUE"
-    assert (place.enis(instance).keys(), place.count()) == before
+    instance = function.launch()
+    function.call(instance)
+    before = function.enis(instance).keys(), function.count()
+    assert function.call(instance) == "CONTINUE"
+    assert (function.enis(instance).keys(), function.count()) == before
 
 
-def test_one_was_attached(place: Place) -> None:
+def test_one_was_attached(function: Place) -> None:
     """An earlier call died half way."""
-    instance = place.launch()
-    place.call(instance)
-    second = place.enis(instance)[2]
-    place.aws.detach_network_interface(AttachmentId=second["Attachment"]["AttachmentId"], Force=True)
-    assert place.call(instance) == "CONTINUE"
-    assert sorted(place.enis(instance)) == [0, 1, 2]
+    instance = function.launch()
+    function.call(instance)
+    second = function.enis(instance)[2]
+    function.aws.detach_network_interface(AttachmentId=second["Attachment"]["AttachmentId"], Force=True)
+    assert function.call(instance) == "CONTINUE"
+    assert sorted(function.enis(instance)) == [0, 1, 2]
 
 
-def test_somebody_elses_interface_in_its_place(place: Place) -> None:
+def test_somebody_elses_interface_in_its_place(function: Place) -> None:
     """VPC CNI was quicker: such a node is replaced."""
-    instance = place.launch()
-    other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
-    place.aws.attach_network_interface(
+    instance = function.launch()
+    other = function.aws.create_network_interface(SubnetId=function.subnets["a"][0])["NetworkInterface"]
+    function.aws.attach_network_interface(
         NetworkInterfaceId=other["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1
     )
     with pytest.raises(RuntimeError, match="device 1 is eni-"):
-        place.call(instance)
-    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
-    assert place.count() == 2
+        function.call(instance)
+    assert function.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert function.count() == 2
 
 
-def test_what_cannot_be_attached_is_not_left_behind(place: Place) -> None:
-    instance = place.launch()
-    place.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
-    with pytest.raises(place.client.exceptions.ClientError, match="AttachmentLimitExceeded"):
-        place.call(instance)
-    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
-    assert place.count() == 1
+def test_what_cannot_be_attached_is_not_left_behind(function: Place) -> None:
+    instance = function.launch()
+    function.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
+    with pytest.raises(function.client.exceptions.ClientError, match="AttachmentLimitExceeded"):
+        function.call(instance)
+    assert function.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert function.count() == 1
 
 
-def test_device_numbers_count_per_network_card(place: Place) -> None:
+def test_device_numbers_count_per_network_card(function: Place) -> None:
     """An instance type with two network cards, and an interface at device 1 of the second one."""
-    instance = place.launch()
-    other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
-    place.aws.attach_network_interface(
+    instance = function.launch()
+    other = function.aws.create_network_interface(SubnetId=function.subnets["a"][0])["NetworkInterface"]
+    function.aws.attach_network_interface(
         NetworkInterfaceId=other["NetworkInterfaceId"],
         InstanceId=instance,
         NetworkCardIndex=1,
         DeviceIndex=1,
     )
-    assert place.call(instance) == "CONTINUE"
+    assert function.call(instance) == "CONTINUE"
     filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
-    found = place.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+    found = function.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
     at = {(eni["Attachment"]["NetworkCardIndex"], eni["Attachment"]["DeviceIndex"]): eni for eni in found}
     assert sorted(at) == [(0, 0), (0, 1), (0, 2), (1, 1)]
-    assert [at[0, index]["SubnetId"] for index in (1, 2)] == place.subnets["a"][1:]
-    asked = [call.params for call in place.ec2.journal.of("AttachNetworkInterface")]
+    assert [at[0, index]["SubnetId"] for index in (1, 2)] == function.subnets["a"][1:]
+    asked = [call.params for call in function.ec2.journal.of("AttachNetworkInterface")]
     assert [int(params["NetworkCardIndex"]) for params in asked] == [0, 0], "said, not left to a default"
-    before = place.count()
-    assert (place.call(instance), place.count()) == ("CONTINUE", before)
+    before = function.count()
+    assert (function.call(instance), function.count()) == ("CONTINUE", before)
 
 
-def test_vpc_cni_is_quicker_while_we_attach(place: Place) -> None:
-    instance = place.launch()
-    attach = place.client.attach_network_interface
+def test_vpc_cni_is_quicker_while_we_attach(function: Place) -> None:
+    instance = function.launch()
+    attach = function.client.attach_network_interface
 
     def cni_first(**said: Any) -> Any:
-        other = place.aws.create_network_interface(SubnetId=place.subnets["a"][0])["NetworkInterface"]
+        other = function.aws.create_network_interface(SubnetId=function.subnets["a"][0])["NetworkInterface"]
         attach(NetworkInterfaceId=other["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1)
-        place.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", "taken", times=1)
+        function.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", "taken", times=1)
         return attach(**said)
 
-    place.client.attach_network_interface = cni_first
+    function.client.attach_network_interface = cni_first
     with pytest.raises(RuntimeError, match="device 1 is eni-"):
-        place.call(instance)
-    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
-    assert place.count() == 2
+        function.call(instance)
+    assert function.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert function.count() == 2
 
 
-def test_an_answer_that_is_lost(place: Place) -> None:
+def test_an_answer_that_is_lost(function: Place) -> None:
     """EC2 has attached the interface, and we have not heard it."""
-    instance = place.launch()
-    attach = place.client.attach_network_interface
+    instance = function.launch()
+    attach = function.client.attach_network_interface
 
     def unheard(**said: Any) -> Any:
-        place.client.attach_network_interface = attach
+        function.client.attach_network_interface = attach
         attach(**said)
         raise ReadTimeoutError(endpoint_url="https://ec2")
 
-    place.client.attach_network_interface = unheard
-    assert place.call(instance) == "CONTINUE"
-    assert sorted(place.enis(instance)) == [0, 1, 2]
-    assert place.count() == 3
+    function.client.attach_network_interface = unheard
+    assert function.call(instance) == "CONTINUE"
+    assert sorted(function.enis(instance)) == [0, 1, 2]
+    assert function.count() == 3
 
 
-def test_two_calls_at_once(place: Place) -> None:
+def test_two_calls_at_once(function: Place) -> None:
     """The other one attaches first: ours are not needed, and all is well. (moto lets two share an index.)"""
-    instance = place.launch()
-    attach = place.client.attach_network_interface
+    instance = function.launch()
+    attach = function.client.attach_network_interface
 
     def other_first(**said: Any) -> Any:
-        place.client.attach_network_interface = attach
-        place.module.give(place.client, instance, place.slept.append)
+        function.client.attach_network_interface = attach
+        function.module.give(function.client, instance, function.slept.append)
         taken = "already has an interface attached at this device index"
-        place.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", taken, times=2)
+        function.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", taken, times=2)
         return attach(**said)
 
-    place.client.attach_network_interface = other_first
-    assert place.call(instance) == "CONTINUE"
-    assert sorted(place.enis(instance)) == [0, 1, 2]
-    assert place.count() == 3
+    function.client.attach_network_interface = other_first
+    assert function.call(instance) == "CONTINUE"
+    assert sorted(function.enis(instance)) == [0, 1, 2]
+    assert function.count() == 3
 
 
-def test_an_instance_that_does_not_run_yet(place: Place) -> None:
-    instance = place.launch()
-    place.ec2.faults.error("DescribeInstances", "InvalidInstanceID.NotFound", "not yet", times=2)
-    assert place.call(instance) == "CONTINUE"
-    assert place.slept == [3, 3]
+def test_an_instance_that_does_not_run_yet(function: Place) -> None:
+    instance = function.launch()
+    function.ec2.faults.error("DescribeInstances", "InvalidInstanceID.NotFound", "not yet", times=2)
+    assert function.call(instance) == "CONTINUE"
+    assert function.slept == [3, 3]
 
 
 @pytest.mark.parametrize("action", ["ModifyNetworkInterfaceAttribute", "AttachNetworkInterface"])
-def test_an_interface_that_ec2_does_not_know_yet(place: Place, action: str) -> None:
+def test_an_interface_that_ec2_does_not_know_yet(function: Place, action: str) -> None:
     """What has just been made can be unknown for some seconds: no reason to replace the node."""
-    instance = place.launch()
-    place.ec2.faults.error(action, "InvalidNetworkInterfaceID.NotFound", "not yet", times=2)
-    assert place.call(instance) == "CONTINUE"
-    assert sorted(place.enis(instance)) == [0, 1, 2]
-    assert place.slept == [3, 3]
-    assert place.count() == 3
+    instance = function.launch()
+    function.ec2.faults.error(action, "InvalidNetworkInterfaceID.NotFound", "not yet", times=2)
+    assert function.call(instance) == "CONTINUE"
+    assert sorted(function.enis(instance)) == [0, 1, 2]
+    assert function.slept == [3, 3]
+    assert function.count() == 3
 
 
-def test_an_interface_that_never_attaches_ends_in_an_error(place: Place) -> None:
-    instance = place.launch()
-    place.ec2.faults.error("AttachNetworkInterface", "InvalidInstanceID.NotFound", "never", times=99)
-    with pytest.raises(place.client.exceptions.ClientError, match="NotFound"):
-        place.call(instance)
-    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
-    assert sum(place.slept) < 60
-    assert place.count() == 1
+def test_an_interface_that_never_attaches_ends_in_an_error(function: Place) -> None:
+    instance = function.launch()
+    function.ec2.faults.error("AttachNetworkInterface", "InvalidInstanceID.NotFound", "never", times=99)
+    with pytest.raises(function.client.exceptions.ClientError, match="NotFound"):
+        function.call(instance)
+    assert function.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+    assert sum(function.slept) < 60
+    assert function.count() == 1
 
 
-def test_an_instance_that_is_gone(place: Place) -> None:
-    instance = place.launch()
-    place.aws.terminate_instances(InstanceIds=[instance])
+def test_an_instance_that_is_gone(function: Place) -> None:
+    instance = function.launch()
+    function.aws.terminate_instances(InstanceIds=[instance])
     with pytest.raises(RuntimeError, match="is terminated"):
-        place.call(instance)
-    assert place.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
+        function.call(instance)
+    assert function.autoscaling.completed[-1]["LifecycleActionResult"] == "ABANDON"
 
 
 # -- what it may do ----------------------------------------------------------------------------------------
@@ -371,15 +364,15 @@ def _policy(place: Place) -> policies.Policy:
     return policies.parse(json.loads(text))
 
 
-def test_the_functions_policy_allows_its_calls(place: Place) -> None:
+def test_the_functions_policy_allows_its_calls(function: Place) -> None:
     """All that it calls is allowed, and nothing is allowed that it does not call."""
     for zone in ZONES:
-        place.call(place.launch(zone))
-    place.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
-    with pytest.raises(place.client.exceptions.ClientError):
-        place.call(place.launch())
-    policy = _policy(place)
-    needed = [need for call in place.ec2.journal for need in _needs(place, call)]
+        function.call(function.launch(zone))
+    function.ec2.faults.error("AttachNetworkInterface", "AttachmentLimitExceeded", "too many", times=1)
+    with pytest.raises(function.client.exceptions.ClientError):
+        function.call(function.launch())
+    policy = _policy(function)
+    needed = [need for call in function.ec2.journal for need in _needs(function, call)]
     groups = "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup"
     complete = "autoscaling:CompleteLifecycleAction"
     needed += [Request(complete, f"{groups}:0a-1b:autoScalingGroupName/{group}") for group in GROUPS]
@@ -390,8 +383,8 @@ def test_the_functions_policy_allows_its_calls(place: Place) -> None:
     assert [what for what, less in policy.smaller() if all(less.allows(need) for need in needed)] == []
 
 
-def test_it_touches_nothing_of_others(place: Place) -> None:
-    policy = _policy(place)
+def test_it_touches_nothing_of_others(function: Place) -> None:
+    policy = _policy(function)
     arn = "arn:aws:ec2:eu-central-1:111122223333"
     ours = {"aws:ResourceTag/floatip": "core"}
     for action in ("ModifyNetworkInterfaceAttribute", "DeleteNetworkInterface", "AttachNetworkInterface"):

@@ -20,9 +20,8 @@ from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 from tests.aws.template import SHIPPED
-from tests.conftest import require
 
-pytestmark = pytest.mark.needs("root", "ip", "curl", "flock")
+pytestmark = [pytest.mark.needs("root", "ip", "curl", "flock"), pytest.mark.lab(azs=1, nodes_per_az=1)]
 
 PROGRAM = SHIPPED / "node" / "floatip-links"
 
@@ -73,13 +72,6 @@ class Worker:
                 netns.sysctl(self.node.ns, {f"{family}/conf/{eni.ifname}/forwarding": 1})
         for left in self.networkd.glob("*"):
             left.unlink()
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True) as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def world():
 
 
 @pytest.fixture
-def node(world):
+def chart_node(world):
     (found,) = world.nodes.values()
     yield found
     for pod in list(found.pods):
@@ -49,29 +49,29 @@ def restart(node, capabilities):
     node.start_agent()
 
 
-def test_with_them_it_attaches_guards_and_detaches(world, node):
-    restart(node, MAY)
-    assert _held(node) == {f"CAP_{name}" for name in MAY}
-    node.run(["ip", "link", "set", "eth1", "down"])
-    pod = node.pod("web")
+def test_with_them_it_attaches_guards_and_detaches(world, chart_node):
+    restart(chart_node, MAY)
+    assert _held(chart_node) == {f"CAP_{name}" for name in MAY}
+    chart_node.run(["ip", "link", "set", "eth1", "down"])
+    pod = chart_node.pod("web")
     chain = world.conflist()
-    node.add(pod, chain)
-    assert "UP" in node.run(["ip", "-br", "link", "show", "eth1"]).stdout
-    assert "169.254.0.0/16" in _routes(node, pod)
-    assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+    chart_node.add(pod, chain)
+    assert "UP" in chart_node.run(["ip", "-br", "link", "show", "eth1"]).stdout
+    assert "169.254.0.0/16" in _routes(chart_node, pod)
+    assert "netdev floatip" in chart_node.run(["nft", "list", "tables"]).stdout
     for family in ("-4", "-6"):
-        assert "110:\tfrom all iif eth1 blackhole" in node.run(["ip", family, "rule"]).stdout
-    node.delete(pod, chain)
-    assert "169.254.0.0/16" not in _routes(node, pod)
+        assert "110:\tfrom all iif eth1 blackhole" in chart_node.run(["ip", family, "rule"]).stdout
+    chart_node.delete(pod, chain)
+    assert "169.254.0.0/16" not in _routes(chart_node, pod)
 
 
 @pytest.mark.parametrize("lost", sampled("test_each_of_them_is_needed", MAY, MAY[:1]))
-def test_each_of_them_is_needed(world, node, lost):
-    restart(node, [name for name in MAY if name != lost])
-    pod = node.pod("web")
+def test_each_of_them_is_needed(world, chart_node, lost):
+    restart(chart_node, [name for name in MAY if name != lost])
+    pod = chart_node.pod("web")
     with pytest.raises(PluginError, match="code 103"):
-        node.add(pod, world.conflist())
-    node.delete(pod, world.conflist())
+        chart_node.add(pod, world.conflist())
+    chart_node.delete(pod, world.conflist())
 
 
 def _routes(node, pod):
@@ -89,63 +89,65 @@ def _held(node):
     return {NAMES.get(bit, str(bit)) for bit in range(64) if bits >> bit & 1}
 
 
-def test_the_installer_needs_none(node, tmp_path):
+def test_the_installer_needs_none(chart_node, tmp_path):
     """The init container: what it has is no more than the right of a directory's owner."""
     installer = manifest("cni-floatip.yaml").container("install-client")
     assert installer["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    done = node.run([*confined([]), PROGRAM, "install-client", "--bin-dir", str(tmp_path)])
+    done = chart_node.run([*confined([]), PROGRAM, "install-client", "--bin-dir", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "floatip").stat().st_mode & 0o111
 
 
 @pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
-def test_the_uninstaller_cleans_the_node_with_them(world, node):
+def test_the_uninstaller_cleans_the_node_with_them(world, chart_node):
     """Afterwards nothing of the product is on the node."""
     rights = manifest("uninstall.yaml").container("uninstall")["securityContext"]["capabilities"]["add"]
-    uninstall = [*confined(rights), PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
-    restart(node, MAY)
-    pod = node.pod("web")
-    node.add(pod, world.conflist())
-    node.stop_agent()
-    refused = node.run(uninstall)
+    uninstall = [*confined(rights), PROGRAM, "uninstall", "--bin-dir", str(chart_node.bin_dir)]
+    restart(chart_node, MAY)
+    pod = chart_node.pod("web")
+    chart_node.add(pod, world.conflist())
+    chart_node.stop_agent()
+    refused = chart_node.run(uninstall)
     assert refused.returncode == 1
     assert "pod default/web (net1 192.168.0.2) is still here" in refused.stderr
-    node.delete(pod, world.conflist())
-    done = node.run(uninstall)
+    chart_node.delete(pod, world.conflist())
+    done = chart_node.run(uninstall)
     assert done.returncode == 0, done.stderr
-    assert not (node.bin_dir / "floatip").exists()
+    assert not (chart_node.bin_dir / "floatip").exists()
     assert "removed the rules that stop forwarding from eth1\n" in done.stdout
-    assert "blackhole" not in node.run(["ip", "rule"]).stdout + node.run(["ip", "-6", "rule"]).stdout
+    assert (
+        "blackhole" not in chart_node.run(["ip", "rule"]).stdout + chart_node.run(["ip", "-6", "rule"]).stdout
+    )
     assert "removed the nftables table netdev floatip\n" in done.stdout
-    assert "floatip" not in node.run(["nft", "list", "ruleset"]).stdout
+    assert "floatip" not in chart_node.run(["nft", "list", "ruleset"]).stdout
     assert not any("192.168.0.2/32" in world.ec2.truth(table) for table in world.tables.values())
 
 
 @pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
-def test_by_force_the_guard_stays_while_a_pod_is_there(world, node, tmp_path):
+def test_by_force_the_guard_stays_while_a_pod_is_there(world, chart_node, tmp_path):
     """Else the pod would reach instance metadata from then on, and nobody would put it back."""
-    node.install_client()
-    restart(node, MAY)
-    node.add(node.pod("web"), world.conflist())
-    node.stop_agent()
-    uninstall = [PROGRAM, "uninstall", "--bin-dir", str(node.bin_dir)]
-    policy = json.loads(Path(node.env["FLOATIP_CONFIG"]).read_text())
+    chart_node.install_client()
+    restart(chart_node, MAY)
+    chart_node.add(chart_node.pod("web"), world.conflist())
+    chart_node.stop_agent()
+    uninstall = [PROGRAM, "uninstall", "--bin-dir", str(chart_node.bin_dir)]
+    policy = json.loads(Path(chart_node.env["FLOATIP_CONFIG"]).read_text())
     elsewhere = tmp_path / "config.json"
     elsewhere.write_text(json.dumps({**policy, "dataDir": str(tmp_path / "none")}))
-    done = node.run([*uninstall, "--config", str(elsewhere)])
+    done = chart_node.run([*uninstall, "--config", str(elsewhere)])
     assert done.returncode == 1, done.stdout
     assert "eth1 has a metadata guard" in done.stderr
     assert f"{tmp_path / 'none'} has no record" in done.stderr
-    assert (node.bin_dir / "floatip").exists()
+    assert (chart_node.bin_dir / "floatip").exists()
     for _ in range(2):  # the second time without any records, as a pod does that is made anew
-        done = node.run([*uninstall, "--force"])
+        done = chart_node.run([*uninstall, "--force"])
         assert done.returncode == 0, done.stderr
         assert "left the metadata guard of eth1" in done.stdout
-        assert not (node.bin_dir / "floatip").exists()
-        assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+        assert not (chart_node.bin_dir / "floatip").exists()
+        assert "netdev floatip" in chart_node.run(["nft", "list", "tables"]).stdout
     Path(policy["dataDir"]).mkdir()  # as the volume that it is in the chart
     for _ in range(2):
-        done = node.run(uninstall)
+        done = chart_node.run(uninstall)
         assert done.returncode == 1, done.stdout
         assert "eth1 has a metadata guard" in done.stderr
-        assert "netdev floatip" in node.run(["nft", "list", "tables"]).stdout
+        assert "netdev floatip" in chart_node.run(["nft", "list", "tables"]).stdout

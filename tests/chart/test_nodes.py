@@ -22,7 +22,7 @@ EVERY_LINUX = {"kubernetes.io/os": "linux"}
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def api_server(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("HELM_", "KUBE"))]:
         monkeypatch.delenv(name)
     for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):
@@ -64,11 +64,11 @@ def test_never_on_windows_whatever_the_selector():
     assert {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]} in term["matchExpressions"]
 
 
-def test_a_new_installation_asks_nothing(cluster):
+def test_a_new_installation_asks_nothing(api_server):
     upgrade()
-    assert nodes(cluster) == LABELLED
+    assert nodes(api_server) == LABELLED
     upgrade()
-    assert nodes(cluster) == LABELLED
+    assert nodes(api_server) == LABELLED
 
 
 BEFORE = {
@@ -78,35 +78,35 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
-def test_an_upgrade_that_would_take_agents_off_nodes_is_refused(cluster, before):
+def test_an_upgrade_that_would_take_agents_off_nodes_is_refused(api_server, before):
     upgrade(before)
-    installed = cluster.daemon_set()
+    installed = api_server.daemon_set()
     with pytest.raises(Refused, match="kubectl label node NAME floatip=true") as e:
         upgrade(None, having("config.logLevel", "debug"))
-    assert cluster.daemon_set() == installed
+    assert api_server.daemon_set() == installed
     offered = [yaml.safe_load(line) for line in re.findall(r"(?m)^ +(nodeSelector: .*)$", str(e.value))]
     assert offered == [{"nodeSelector": LABELLED}, {"nodeSelector": before}]
     for values in reversed(offered):  # each of the two, as it is written there
         upgrade(values["nodeSelector"])
-        assert nodes(cluster) == values["nodeSelector"]
+        assert nodes(api_server) == values["nodeSelector"]
 
 
-def test_no_selector_at_all_before(cluster):
+def test_no_selector_at_all_before(api_server):
     """The selector that is offered then chooses the same nodes: those that run Linux."""
     upgrade(EVERY_LINUX)
     at = "/apis/apps/v1/namespaces/kube-system/daemonsets/cni-floatip"
-    del cluster.objects[at]["spec"]["template"]["spec"]["nodeSelector"]
+    del api_server.objects[at]["spec"]["template"]["spec"]["nodeSelector"]
     with pytest.raises(Refused, match=re.escape('nodeSelector: {"kubernetes.io/os":"linux"}')):
         upgrade()
 
 
-def test_an_upgrade_that_only_widens_is_not(cluster):
+def test_an_upgrade_that_only_widens_is_not(api_server):
     upgrade({**EVERY_LINUX, **LABELLED})
     upgrade()
-    assert nodes(cluster)["floatip"] == "true"
+    assert nodes(api_server)["floatip"] == "true"
 
 
-def test_uninstalling_by_the_default_is_refused_too(cluster):
+def test_uninstalling_by_the_default_is_refused_too(api_server):
     """It would clean the labelled nodes alone, and say that all are clean."""
     upgrade(EVERY_LINUX)
     with pytest.raises(Refused, match="nodeSelector is not set"):
@@ -114,19 +114,19 @@ def test_uninstalling_by_the_default_is_refused_too(cluster):
     upgrade(EVERY_LINUX, having("uninstall.enabled", True))
 
 
-def test_a_release_of_another_namespace_does_not_count(cluster):
+def test_a_release_of_another_namespace_does_not_count(api_server):
     upgrade(EVERY_LINUX, namespace="floating")
     upgrade(None, having("doctor.readDaemonSets", False))
-    assert nodes(cluster) == LABELLED
+    assert nodes(api_server) == LABELLED
 
 
-def test_helm_says_on_which_nodes(cluster):
+def test_helm_says_on_which_nodes(api_server):
     assert "kubectl get nodes -l floatip=true\n" in upgrade()
     said = upgrade({"role": "floating", "zone": "a"})
     assert "with the labels role=floating, zone=a. Are these" in said
     assert "kubectl get nodes -l role=floating,zone=a\n" in said
 
 
-def test_what_is_missing_beside_it_is_still_said(cluster):
+def test_what_is_missing_beside_it_is_still_said(api_server):
     with pytest.raises(Refused, match=r"set image\.repository"):
         upgrade(None, without("image.repository"))

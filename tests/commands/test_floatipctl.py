@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import cni_floatip
 from cni_floatip import cli
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, Event, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.claim_state import Event, State
+from cni_floatip.model.values import Attachment, PodIdentity
 from cni_floatip.protocol import wire
+from tests.support.claims import a_claim, a_route
 
 ROOT = Path(cni_floatip.__file__).parents[1]
 
@@ -171,20 +171,10 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
 
 def claim(container: str, state: State, **said: Any) -> Claim:
     destinations = said.pop("destinations", ("192.168.0.2/32",))
-    return Claim(
+    return a_claim(
+        *(a_route(state, table, network) for network in destinations for table in ("rtb-a", "rtb-b")),
         attachment=Attachment("vip", container, "net1"),
-        eni="eni-1",
-        region="eu-central-1",
-        netns="/run/netns/x",
-        netns_inode=1,
-        boot="b",
-        on_delete="release",
-        routes=tuple(
-            ClaimedRoute(Place(table, ip_network(network)), state)
-            for network in destinations
-            for table in ("rtb-a", "rtb-b")
-        ),
-        **({"pod": PodIdentity("core", "web-1", "u"), "created": 1.0} | said),
+        **{"pod": PodIdentity("core", "web-1", "u"), "created": 1.0, **said},
     )
 
 

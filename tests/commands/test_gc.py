@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,14 @@ import pytest
 import cni_floatip
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import LATE_SECONDS, Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.claim_state import State
+from cni_floatip.model.values import Attachment
 from cni_floatip.protocol import wire
-from lab.ec2 import SimulatedEC2, sample
-from lab.webserver import open_socket
+from lab.ec2 import sample
+from tests.support.claims import a_claim, a_route
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 HERE = "/proc/self/ns/net"
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Any]:
-    ec2 = SimulatedEC2()
-    host, port = ec2.listen(open_socket("127.0.0.1", 0), "a1").address
-    yield ec2, f"http://{host}:{port}"
-    ec2.close()
 
 
 class Here:
@@ -57,24 +47,16 @@ class Here:
 
     def claim(self, container: str, state: State, zone: str = "a", **said: Any) -> Claim:
         """Put a claim of 192.168.0.2/32 in table a on disk."""
-        place = Place(self.vpc.tables["a"], ip_network("192.168.0.2/32"))
-        claim = Claim(
-            **(
-                {
-                    "attachment": Attachment("vip", container, "net1"),
-                    "eni": self.vpc.enis[zone],
-                    "region": self.ec2.region,
-                    "netns": HERE,
-                    "netns_inode": 0,
-                    "boot": BOOT,
-                    "pod": PodIdentity(),
-                    "on_delete": "release",
-                    "routes": (ClaimedRoute(place, state),),
-                    "written": time.time(),
-                }
-                | said
-            )
-        )
+        fields = {
+            "attachment": Attachment("vip", container, "net1"),
+            "eni": self.vpc.enis[zone],
+            "region": self.ec2.region,
+            "netns": HERE,
+            "netns_inode": 0,
+            "boot": BOOT,
+            "written": time.time(),
+        }
+        claim = a_claim(a_route(state, self.vpc.tables["a"]), **{**fields, **said})
         self.store.put(claim)
         return claim
 
@@ -111,8 +93,8 @@ class Here:
 
 
 @pytest.fixture
-def here(cloud: Any, tmp_path: Path) -> Here:
-    return Here(*cloud, tmp_path)
+def here(served_cloud: Any, tmp_path: Path) -> Here:
+    return Here(*served_cloud, tmp_path)
 
 
 KEPT = "kept for 20 minutes in case a late write lands"

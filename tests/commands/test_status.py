@@ -33,6 +33,7 @@ from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Attachment, Node, Place, PodIdentity, Target
 from cni_floatip.protocol import wire
 from cni_floatip.rules.reconcile import Outage
+from tests.support.claims import a_claim
 
 NOON = 1_700_000_000.0
 CLOCK = 5000.0
@@ -52,25 +53,15 @@ def place(table: str) -> Place:
 
 
 def claim(*routes: ClaimedRoute, **said: Any) -> Claim:
-    return Claim(
-        **(
-            {
-                "attachment": Attachment("red", "c" * 64, "net1"),
-                "eni": "eni-here",
-                "region": "eu-west-1",
-                "netns": "/run/netns/pod",
-                "netns_inode": 1,
-                "boot": "b",
-                "pod": PodIdentity("core", "upf-0", "u"),
-                "on_delete": "release",
-                "routes": routes,
-                "addresses": (ip_interface("192.168.0.2/24"),),
-                "watched": (ip_interface("192.168.0.9/32"),),
-                "created": NOON - 600,
-            }
-            | said
-        )
-    )
+    fields = {
+        "attachment": Attachment("red", "c" * 64, "net1"),
+        "eni": "eni-here",
+        "pod": PodIdentity("core", "upf-0", "u"),
+        "addresses": (ip_interface("192.168.0.2/24"),),
+        "watched": (ip_interface("192.168.0.9/32"),),
+        "created": NOON - 600,
+    }
+    return a_claim(*routes, **{**fields, **said})
 
 
 OUTAGES = {"rtb-b": Outage.SUPERSEDED, "rtb-c": Outage.ABSENT, "rtb-d": Outage.BLACKHOLE}
@@ -269,7 +260,7 @@ class FakeAgent:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[FakeAgent]:
+def fake_agent(tmp_path: Path) -> Iterator[FakeAgent]:
     running = FakeAgent(tmp_path / "agent.sock")
     yield running
     running.close()
@@ -289,25 +280,25 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_asks_and_shows(agent, tmp_path):
+def test_the_command_asks_and_shows(fake_agent, tmp_path):
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"socketPath": agent.path}))
+    config.write_text(json.dumps({"socketPath": fake_agent.path}))
     done = run(FLOATIP_CONFIG=str(config))
     assert (done.returncode, done.stdout, done.stderr) == (1, TABLE, "")
-    assert [(call.command, call.stdin) for call in agent.asked] == [("status", b"")]
-    assert agent.asked[0].client == cni_floatip.__version__
+    assert [(call.command, call.stdin) for call in fake_agent.asked] == [("status", b"")]
+    assert fake_agent.asked[0].client == cni_floatip.__version__
 
 
-def test_json_is_what_the_agent_said(agent):
-    done = run("--socket", agent.path, "--json")
+def test_json_is_what_the_agent_said(fake_agent):
+    done = run("--socket", fake_agent.path, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (1, document())
-    agent.answer = agent.with_(document(outages=False))
-    assert run("--socket", agent.path, "--json").returncode == 0
+    fake_agent.answer = fake_agent.with_(document(outages=False))
+    assert run("--socket", fake_agent.path, "--json").returncode == 0
 
 
-def test_something_wrong_is_exit_status_1(agent):
-    agent.answer = agent.with_(document(("no AWS credentials yet",), outages=False))
-    assert run("--socket", agent.path).returncode == 1
+def test_something_wrong_is_exit_status_1(fake_agent):
+    fake_agent.answer = fake_agent.with_(document(("no AWS credentials yet",), outages=False))
+    assert run("--socket", fake_agent.path).returncode == 1
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
@@ -317,7 +308,7 @@ def test_an_interval_that_is_none_is_exit_status_2(seconds):
     assert f"'{seconds}' is not a number of seconds" in done.stderr
 
 
-def test_an_answer_in_small_pieces(agent):
+def test_an_answer_in_small_pieces(fake_agent):
     content = json.dumps(document()).encode()
     frames = wire.greeting() + wire.deadline_frame(5) + b"Z\0\0\0\2ok" + wire.reply_frame(0, content)
 
@@ -325,8 +316,8 @@ def test_an_answer_in_small_pieces(agent):
         for at in range(0, len(frames), 97):
             sock.sendall(frames[at : at + 97])
 
-    agent.answer = answer
-    assert agent_socket.status(agent.path) == document()
+    fake_agent.answer = answer
+    assert agent_socket.status(fake_agent.path) == document()
 
 
 def error_of(path: str) -> str:
@@ -360,37 +351,37 @@ def test_an_agent_that_has_died(tmp_path):
     assert error_of(path) == f"no node agent listens at {path}: it has ended, or is just starting"
 
 
-def test_an_agent_that_dies_meanwhile(agent):
-    agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.deadline_frame(5))
-    assert error_of(agent.path) == (
-        f"the node agent at {agent.path} ended the connection: it may be restarting"
+def test_an_agent_that_dies_meanwhile(fake_agent):
+    fake_agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.deadline_frame(5))
+    assert error_of(fake_agent.path) == (
+        f"the node agent at {fake_agent.path} ended the connection: it may be restarting"
     )
 
 
-def test_an_agent_that_hangs(agent):
+def test_an_agent_that_hangs(fake_agent):
     over = threading.Event()
-    agent.answer = lambda sock: over.wait(20)
+    fake_agent.answer = lambda sock: over.wait(20)
     with pytest.raises(TryAgain, match=r"has not answered in 0\.2 s"):
-        agent_socket.status(agent.path, seconds=0.2)
+        agent_socket.status(fake_agent.path, seconds=0.2)
     over.set()
 
 
-def test_an_agent_of_another_protocol(agent):
-    agent.answer = lambda sock: sock.sendall(wire.hello(9, 9))
-    assert "speaks protocol 9 (understood from 9 on)" in error_of(agent.path)
-    agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.refusal("protocol 1 is too old"))
-    assert error_of(agent.path).endswith("refuses: protocol 1 is too old")
+def test_an_agent_of_another_protocol(fake_agent):
+    fake_agent.answer = lambda sock: sock.sendall(wire.hello(9, 9))
+    assert "speaks protocol 9 (understood from 9 on)" in error_of(fake_agent.path)
+    fake_agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.refusal("protocol 1 is too old"))
+    assert error_of(fake_agent.path).endswith("refuses: protocol 1 is too old")
 
 
 @pytest.mark.parametrize("said", [[], {}, {"agent": 1, "claims": []}, "x"])
-def test_an_answer_that_is_no_status(agent, said):
-    agent.answer = agent.with_(said)
-    assert "this is no status document" in error_of(agent.path)
+def test_an_answer_that_is_no_status(fake_agent, said):
+    fake_agent.answer = fake_agent.with_(said)
+    assert "this is no status document" in error_of(fake_agent.path)
 
 
-def test_an_agent_that_cannot_say(agent):
-    agent.answer = agent.with_({"cniVersion": "1.1.0", "code": 11, "msg": "busy"}, 1)
-    assert error_of(agent.path).endswith("cannot say: busy")
+def test_an_agent_that_cannot_say(fake_agent):
+    fake_agent.answer = fake_agent.with_({"cniVersion": "1.1.0", "code": 11, "msg": "busy"}, 1)
+    assert error_of(fake_agent.path).endswith("cannot say: busy")
 
 
 @pytest.mark.needs("root")
@@ -454,11 +445,11 @@ def test_watching_as_json_is_a_document_a_line():
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [document()] * 3
 
 
-def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(agent):
+def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(fake_agent):
     ours, theirs = pty.openpty()
     environ = ENVIRON | {"COLUMNS": "60", "LINES": "6", "TERM": "xterm"}
     watched = subprocess.Popen(
-        command("--socket", agent.path, "--watch", "0.1"),
+        command("--socket", fake_agent.path, "--watch", "0.1"),
         env=environ,
         stdout=theirs,
         stderr=theirs,

@@ -14,7 +14,7 @@ VIP, VIP6 = "192.168.0.10/32", "fd00:192:168::10/128"
 
 
 @pytest.fixture
-def pod(bench: Bench) -> Sandbox:
+def aged_pod(bench: Bench) -> Sandbox:
     """A pod that was added a while ago: what is found now is no echo of a write."""
     made = bench.sandbox(VIP, VIP6)
     bench.add(made).ok()
@@ -30,20 +30,20 @@ def nothing_written(bench: Bench) -> None:
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1"])
-def test_K01_before_there_was_a_check(bench: Bench, pod: Sandbox, version: str) -> None:
-    bench.check(pod, version).refused(1, version, "CHECK", "0.4.0")
+def test_K01_before_there_was_a_check(bench: Bench, aged_pod: Sandbox, version: str) -> None:
+    bench.check(aged_pod, version).refused(1, version, "CHECK", "0.4.0")
 
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("prev", [..., None, {}], ids=["absent", "null", "empty"])
-def test_K02_without_a_previous_result(bench: Bench, pod: Sandbox, prev: object) -> None:
-    bench.check(pod, prevResult=prev).refused(7, "$.prevResult")
+def test_K02_without_a_previous_result(bench: Bench, aged_pod: Sandbox, prev: object) -> None:
+    bench.check(aged_pod, prevResult=prev).refused(7, "$.prevResult")
 
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
-def test_K03_all_is_well_and_it_says_nothing(bench: Bench, pod: Sandbox, version: str) -> None:
-    answer = bench.check(pod, version)
+def test_K03_all_is_well_and_it_says_nothing(bench: Bench, aged_pod: Sandbox, version: str) -> None:
+    answer = bench.check(aged_pod, version)
     answer.ok()
     assert answer.stdout == b""
     nothing_written(bench)
@@ -53,9 +53,9 @@ def test_K03_of_what_was_never_added(bench: Bench) -> None:
     bench.check(bench.sandbox(VIP)).refused(104, "floating", "net1", "no claim")
 
 
-def test_K03_an_address_that_was_not_claimed(bench: Bench, pod: Sandbox) -> None:
-    prev = pod.prev(ips=[address(VIP, interface=0), address("192.168.0.110/32", interface=0)])
-    bench.check(pod, prevResult=prev).refused(104, "192.168.0.110")
+def test_K03_an_address_that_was_not_claimed(bench: Bench, aged_pod: Sandbox) -> None:
+    prev = aged_pod.prev(ips=[address(VIP, interface=0), address("192.168.0.110/32", interface=0)])
+    bench.check(aged_pod, prevResult=prev).refused(104, "192.168.0.110")
 
 
 CHANGES = {
@@ -93,12 +93,12 @@ CHANGES = {
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("change", CHANGES)
-def test_K04_the_pod_has_changed(bench: Bench, pod: Sandbox, change: str) -> None:
+def test_K04_the_pod_has_changed(bench: Bench, aged_pod: Sandbox, change: str) -> None:
     lines, said = CHANGES[change]
     for line in lines:
         family, _, rest = line.partition(" ") if line.startswith("-") else ("", "", line)
-        pod.node.run(["ip", "-n", pod.pod.ns, *([family] if family else []), *rest.split()])
-    bench.check(pod).refused(104, *said)
+        aged_pod.node.run(["ip", "-n", aged_pod.pod.ns, *([family] if family else []), *rest.split()])
+    bench.check(aged_pod).refused(104, *said)
     nothing_written(bench)
 
 
@@ -143,28 +143,28 @@ def blackhole(bench: Bench, pod: Sandbox) -> list[str]:
     "change", [missing, elsewhere, gateway, blackhole], ids=lambda change: change.__name__
 )
 def test_K05_the_vpc_has_changed(
-    bench: Bench, pod: Sandbox, change: Callable[[Bench, Sandbox], list[str]]
+    bench: Bench, aged_pod: Sandbox, change: Callable[[Bench, Sandbox], list[str]]
 ) -> None:
-    said = change(bench, pod)
+    said = change(bench, aged_pod)
     before = bench.vpc(VIP, state=True)
-    bench.check(pod).refused(104, *said)
+    bench.check(aged_pod).refused(104, *said)
     assert bench.vpc(VIP, state=True) == before
     nothing_written(bench)
 
 
-def test_K05_the_source_dest_check_is_back_on(bench: Bench, pod: Sandbox) -> None:
+def test_K05_the_source_dest_check_is_back_on(bench: Bench, aged_pod: Sandbox) -> None:
     bench.lab.ec2.client().modify_network_interface_attribute(
-        NetworkInterfaceId=pod.eni, SourceDestCheck={"Value": True}
+        NetworkInterfaceId=aged_pod.eni, SourceDestCheck={"Value": True}
     )
-    bench.check(pod).refused(104, pod.eni, "source/dest check")
+    bench.check(aged_pod).refused(104, aged_pod.eni, "source/dest check")
     nothing_written(bench)
 
 
-def test_K04_K05_every_difference_and_not_the_first(bench: Bench, pod: Sandbox) -> None:
+def test_K04_K05_every_difference_and_not_the_first(bench: Bench, aged_pod: Sandbox) -> None:
     bench.unpoint(VIP, "client")
     bench.unpoint(VIP6, "tgw")
-    pod.ip("rule del from 192.168.0.10 lookup 100", "route del unreachable 169.254.0.0/16 table 100")
-    said = bench.check(pod).refused(104)
+    aged_pod.ip("rule del from 192.168.0.10 lookup 100", "route del unreachable 169.254.0.0/16 table 100")
+    said = bench.check(aged_pod).refused(104)
     for word in (
         f"{bench.lab.tables['client']} {VIP}",
         f"{bench.lab.tables['tgw']} {VIP6}",
@@ -174,9 +174,9 @@ def test_K04_K05_every_difference_and_not_the_first(bench: Bench, pod: Sandbox) 
         assert word in said
 
 
-def test_K06_what_others_added_is_theirs(bench: Bench, pod: Sandbox) -> None:
+def test_K06_what_others_added_is_theirs(bench: Bench, aged_pod: Sandbox) -> None:
     """Also what Multus does after us (a default route), and plugins that come later in the chain."""
-    pod.ip(
+    aged_pod.ip(
         "addr add 192.168.0.111/32 dev net1",
         "route add 10.60.0.0/16 dev net1",
         "route add 10.61.0.0/16 dev net1 table 100",
@@ -184,8 +184,8 @@ def test_K06_what_others_added_is_theirs(bench: Bench, pod: Sandbox) -> None:
         "route replace default via 169.254.1.1 dev eth0 metric 5",
     )
     bench.point("10.62.0.0/16", NetworkInterfaceId=bench.lab.nodes["b1"].eni("eth1").id)
-    prev = pod.prev(routes=[{"dst": "10.60.0.0/16"}], dns={"nameservers": ["10.0.0.2"]})
-    bench.check(pod, prevResult=prev).ok()
+    prev = aged_pod.prev(routes=[{"dst": "10.60.0.0/16"}], dns={"nameservers": ["10.0.0.2"]})
+    bench.check(aged_pod, prevResult=prev).ok()
     nothing_written(bench)
 
 
@@ -204,7 +204,7 @@ def test_K07_right_after_add_and_the_reads_are_stale(bench: Bench) -> None:
     nothing_written(bench)
 
 
-def test_check_without_ec2(bench: Bench, pod: Sandbox) -> None:
+def test_check_without_ec2(bench: Bench, aged_pod: Sandbox) -> None:
     """No difference was found, none was looked for: try again, or say who refused."""
     bench.lab.ec2.faults.error("DescribeRouteTables", "UnauthorizedOperation", "no", times=None)
-    bench.check(pod).refused(100, "UnauthorizedOperation")
+    bench.check(aged_pod).refused(100, "UnauthorizedOperation")

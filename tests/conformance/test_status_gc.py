@@ -58,22 +58,22 @@ class Metadata:
 
 
 @pytest.fixture
-def metadata(bench: Bench) -> Iterator[Metadata]:
+def node_metadata(bench: Bench) -> Iterator[Metadata]:
     made = Metadata(bench)
     yield made
     made.close()
 
 
-def test_S03_metadata_is_away(bench: Bench, metadata: Metadata) -> None:
-    metadata.close()
-    bench.call("STATUS", bench.config(), **metadata.environ).refused(50, "instance metadata")
+def test_S03_metadata_is_away(bench: Bench, node_metadata: Metadata) -> None:
+    node_metadata.close()
+    bench.call("STATUS", bench.config(), **node_metadata.environ).refused(50, "instance metadata")
 
 
-def test_S03_there_are_no_credentials(bench: Bench, metadata: Metadata) -> None:
-    metadata.missing = "iam/"
-    bench.status(**metadata.environ).refused(50, "credentials")
+def test_S03_there_are_no_credentials(bench: Bench, node_metadata: Metadata) -> None:
+    node_metadata.missing = "iam/"
+    bench.status(**node_metadata.environ).refused(50, "credentials")
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
-    bench.status(**metadata.environ, **keys).ok()
+    bench.status(**node_metadata.environ, **keys).ok()
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"allowedDestinations": 1}'], ids=["absent", "broken", "wrong"])
@@ -91,27 +91,29 @@ def test_S03_the_data_directory_cannot_be_used(bench: Bench, tmp_path: Path) -> 
     bench.call("STATUS", bench.config()).refused(50, str(tmp_path / "file"))
 
 
-def test_S03_everything_that_is_missing_is_named(bench: Bench, metadata: Metadata, tmp_path: Path) -> None:
+def test_S03_everything_that_is_missing_is_named(
+    bench: Bench, node_metadata: Metadata, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     bench.policy(dataDir=str(tmp_path / "file"))
-    metadata.missing = "iam/"
-    said = bench.status(**metadata.environ).refused(50)
+    node_metadata.missing = "iam/"
+    said = bench.status(**node_metadata.environ).refused(50)
     assert "credentials" in said
     assert str(tmp_path / "file") in said
 
 
-def test_S04_status_is_cheap(bench: Bench, metadata: Metadata) -> None:
+def test_S04_status_is_cheap(bench: Bench, node_metadata: Metadata) -> None:
     """kubelet may ask every five seconds: no EC2, no kernel, no schema library, three local requests."""
     script = (
         "import sys; from cni_floatip.plugin import main; status = main();"
         "print('loaded', *sys.modules, file=sys.stderr); sys.exit(status)"
     )
     asking = Bench(bench.lab, (sys.executable, "-I", "-c", script))
-    answer = asking.status(metadata.asked, **metadata.environ)
+    answer = asking.status(node_metadata.asked, **node_metadata.environ)
     answer.ok()
     loaded = {name.split(".")[0] for name in answer.stderr.rsplit("loaded ", 1)[1].split()}
     assert not loaded & {"boto3", "botocore", "urllib3", "pyroute2", "jsonschema", "yaml"}
-    assert len(metadata.asked) <= 3, metadata.asked
+    assert len(node_metadata.asked) <= 3, node_metadata.asked
     assert bench.asked() == []
     assert bench.claims() == []
 

@@ -139,7 +139,7 @@ def terminate(lab: Lab, node: Node) -> None:
 
 
 @pytest.fixture(scope="module")
-def node():
+def lab_and_node():
     """A lab's node with an agent and a pod that has 192.168.0.2; a node that is gone left blackholes."""
     with Lab(nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
         here, lost = lab.nodes["a1"], lab.nodes["b1"]
@@ -158,8 +158,8 @@ def typed(node: Node, text: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 @pytest.mark.parametrize(("page", "blocks"), in_order("lab"), ids=lambda x: x if isinstance(x, str) else "")
-def test_commands_for_a_node_run_in_the_lab(page: str, blocks: list[Block], node):
-    _, here = node
+def test_commands_for_a_node_run_in_the_lab(page: str, blocks: list[Block], lab_and_node):
+    _, here = lab_and_node
     for block in blocks:
         assert not NOT_THEIRS.search(block.text), f"{block}: a lab's node has directories of its own"
         done = typed(here, block.text)
@@ -167,9 +167,9 @@ def test_commands_for_a_node_run_in_the_lab(page: str, blocks: list[Block], node
 
 
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
-def test_the_documented_sweep_removed_what_the_lost_node_left(node):
+def test_the_documented_sweep_removed_what_the_lost_node_left(lab_and_node):
     """After that block of troubleshooting.md: nothing of the terminated node, all of the pod's."""
-    lab, here = node
+    lab, here = lab_and_node
     (block,) = (each for each in shell_blocks("lab") if "floatipctl sweep" in each.text)
     done = typed(here, block.text)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,17 +14,12 @@ from cni_floatip.doctor.probe import Looks
 from cni_floatip.doctor.runner import examine
 from lab import netns
 from lab.world import Lab
-from tests.conftest import require
 
 GUEST = "444455556666"
+
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, fast_dad=False, guests={"a1": GUEST}, warm=True)
+
 ASKED = ("roles", "permissions", "tables", "quota", "conflicts", "transit", "ranges")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, guests={"a1": GUEST}, warm=True) as running:
-        yield running
 
 
 def doctor(lab: Lab, monkeypatch: pytest.MonkeyPatch, **policy: Any) -> dict[str, Sequence[Finding]]:

@@ -2,16 +2,9 @@
 
 import pytest
 
-from lab.ec2 import SimulatedEC2, sample
+from lab.ec2 import sample
 from lab.ec2.cloud import access_key
 from lab.webserver import open_socket
-
-
-@pytest.fixture(scope="module")
-def cloud():
-    ec2 = SimulatedEC2()
-    yield ec2
-    ec2.close()
 
 
 @pytest.fixture

@@ -18,16 +18,10 @@ from tests.examples import adapted, files
 from tests.examples.scenarios import SCENARIOS, Scenario
 from tests.support.samples import sampled
 
-pytestmark = pytest.mark.needs(
-    "root", "ip", "floatip", "reference-plugins", "tuning-plugin", "macvlan-plugin"
-)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    guests = {"b1": adapted.PARTICIPANT}
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests=guests, warm=True) as running:
-        yield running
+pytestmark = [
+    pytest.mark.needs("root", "ip", "floatip", "reference-plugins", "tuning-plugin", "macvlan-plugin"),
+    pytest.mark.lab(nodes_per_az=1, guests={"b1": adapted.PARTICIPANT}, warm=True),
+]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fixtures: one lab for each module, with one node in each of two zones."""
+"""Fixtures: calls by direct mode on one node of the module's lab, which has no fault when a test ends."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Iterator
 import pytest
 
 from lab.world import Lab
-from tests.conftest import require
-from tests.support.two_nodes import Scene
+from tests.support.two_nodes import ADDRESS, ANOTHER, Attachment, Place, Scene
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True) as running:
-        yield running
+@pytest.fixture
+def place(scene: Scene, request: pytest.FixtureRequest) -> Place:
+    """The module's claims directory on a1, which is empty, while the addresses lead nowhere."""
+    found = scene.place("a1", request.module.__name__.rpartition(".")[2])
+    for address in (ADDRESS, ANOTHER):
+        scene.clear(address)
+    found.forget()
+    scene.lab.ec2.journal.clear()
+    return found
 
 
-@pytest.fixture(scope="module")
-def scene(lab: Lab) -> Scene:
-    return Scene(lab)
+@pytest.fixture
+def attachment(scene: Scene, place: Place) -> Attachment:
+    return scene.attach(place, ADDRESS)
 
 
 @pytest.fixture(autouse=True)

@@ -6,23 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.two_nodes import TABLES, Attachment, Calling, Place, Scene, ours_in
+from tests.support.two_nodes import ADDRESS, TABLES, Attachment, Calling, Place, Scene, ours_in
 from tests.support.waiting import until
 
-ADDRESS = "192.168.0.2/32"
+pytestmark = pytest.mark.lab(nodes_per_az=1)
 
 
 @pytest.fixture
-def place(scene: Scene) -> Place:
-    place = scene.place("a1", "beside")
-    scene.clear(ADDRESS)
-    place.forget()
-    scene.lab.ec2.journal.clear()
-    return place
-
-
-@pytest.fixture
-def attachment(scene: Scene, place: Place) -> Attachment:
+def patient_attachment(scene: Scene, place: Place) -> Attachment:
     found = scene.attach(place, ADDRESS, timeout=20)
     scene.source_check(found.eni)
     return found
@@ -46,12 +37,12 @@ def begin(scene: Scene, attachment: Attachment, when: str) -> Calling:
 @pytest.mark.parametrize("on_delete", ["release", "keep"])
 @pytest.mark.parametrize("when", SLOW)
 def test_del_cancels_the_add_that_is_running(
-    scene: Scene, place: Place, attachment: Attachment, when: str, on_delete: str
+    scene: Scene, place: Place, patient_attachment: Attachment, when: str, on_delete: str
 ) -> None:
-    attachment.on_delete = on_delete
-    adding = begin(scene, attachment, when)
-    deleting = Calling(attachment, "DEL")
-    until(lambda: (claim := attachment.claim()) and claim.deleted)
+    patient_attachment.on_delete = on_delete
+    adding = begin(scene, patient_attachment, when)
+    deleting = Calling(patient_attachment, "DEL")
+    until(lambda: (claim := patient_attachment.claim()) and claim.deleted)
     scene.lab.ec2.faults.clear()
     deleted = deleting.answer()
     assert deleted.code == 0
@@ -59,18 +50,18 @@ def test_del_cancels_the_add_that_is_running(
     answer = adding.answer()
     assert answer.code == 11, str(answer)
     assert scene.routes(ADDRESS) == {}
-    assert ours_in(attachment.pod) == []
+    assert ours_in(patient_attachment.pod) == []
     assert place.alive() == []
 
 
 def test_del_gives_up_waiting_and_the_add_stops_all_the_same(
-    scene: Scene, place: Place, attachment: Attachment
+    scene: Scene, place: Place, patient_attachment: Attachment
 ) -> None:
     """The ADD has not recorded anything when DEL has to answer: it must find out later."""
     scene.lab.ec2.faults.hang("DescribeNetworkInterfaces", 4.5, times=2)
-    adding = Calling(attachment)
+    adding = Calling(patient_attachment)
     adding.until_begun()
-    deleted = attachment.delete()
+    deleted = patient_attachment.delete()
     assert deleted.code == 0
     assert deleted.seconds < 10
     answer = adding.answer()
@@ -81,17 +72,17 @@ def test_del_gives_up_waiting_and_the_add_stops_all_the_same(
 
 @pytest.mark.parametrize("when", SLOW)
 def test_namespace_that_vanishes_stops_the_add(
-    scene: Scene, place: Place, attachment: Attachment, when: str
+    scene: Scene, place: Place, patient_attachment: Attachment, when: str
 ) -> None:
-    adding = begin(scene, attachment, when)
-    place.node.remove_pod(attachment.pod)
+    adding = begin(scene, patient_attachment, when)
+    place.node.remove_pod(patient_attachment.pod)
     scene.lab.ec2.faults.clear()
     answer = adding.answer()
     assert answer.code == 103
     assert "gone" in answer.msg
     assert scene.routes(ADDRESS) == {}
     assert place.alive() == []
-    assert attachment.delete(netns="").code == 0
+    assert patient_attachment.delete(netns="").code == 0
     assert scene.routes(ADDRESS) == {}
 
 
@@ -116,14 +107,14 @@ def test_eight_pods_at_once(scene: Scene, place: Place) -> None:
         assert ours_in(pod.pod) == []
 
 
-def test_pod_that_is_gone_without_a_del(scene: Scene, place: Place, attachment: Attachment) -> None:
+def test_pod_that_is_gone_without_a_del(scene: Scene, place: Place, patient_attachment: Attachment) -> None:
     """``floatipctl gc`` ends its claim on the evidence of another namespace beside the one that is gone."""
-    attachment.on_delete = "release"
+    patient_attachment.on_delete = "release"
     witness = scene.attach(place, "192.168.0.3/32")
-    assert attachment.add().code == 0
-    place.node.remove_pod(attachment.pod)
+    assert patient_attachment.add().code == 0
+    place.node.remove_pod(patient_attachment.pod)
     place.collect()
-    assert place.alive() == [f"{attachment.container} held"]  # nobody can tell
+    assert place.alive() == [f"{patient_attachment.container} held"]  # nobody can tell
     assert witness.add().code == 0
     place.collect()
     assert place.alive() == [f"{witness.container} held"]

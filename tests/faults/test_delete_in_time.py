@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from lab.ec2.faults import Faults
-from lab.world import Lab
-from tests.conftest import require
 from tests.support.two_nodes import Attachment, Calling, Scene, ours_in
 
 GUESTS = {"b1": "444455556666"}
+
+pytestmark = pytest.mark.lab(guests=GUESTS)
+
 PROMISE = 10.0
 
 
@@ -26,14 +27,6 @@ SLOW: dict[str, tuple[str, Callable[[Faults, str], None]]] = {
     "the role is never given": ("b1", lambda faults, me: faults.hang("AssumeRole", 8, times=None, caller=me)),
 }
 """To which node EC2 does what."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Nodes of the VPC's owner, and one of an account that takes part in the VPC."""
-    require("root", "ip")
-    with Lab(azs=2, nodes_per_az=2, fast_dad=True, guests=GUESTS) as running:
-        yield running
 
 
 def prepared(scene: Scene, node: str, first: int) -> Attachment:

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.two_nodes import TABLES, Attachment, Place, Scene, ours_in
+from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Place, Scene, ours_in
 
-ADDRESS = "192.168.0.2/32"
-ANOTHER = "192.168.0.3/32"
-
-
-@pytest.fixture
-def place(scene: Scene) -> Place:
-    place = scene.place("a1", "away")
-    for address in (ADDRESS, ANOTHER):
-        scene.clear(address)
-    place.forget()
-    return place
-
-
-@pytest.fixture
-def attachment(scene: Scene, place: Place) -> Attachment:
-    return scene.attach(place, ADDRESS)
+pytestmark = pytest.mark.lab(nodes_per_az=1)
 
 
 @pytest.mark.parametrize(

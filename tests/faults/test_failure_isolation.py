@@ -5,20 +5,12 @@ from __future__ import annotations
 import pytest
 
 from lab import netns
-from tests.support.two_nodes import TABLES, Attachment, Calling, Place, Scene, ours_in
+from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Calling, Place, Scene, ours_in
 
-ADDRESS = "192.168.0.2/32"
-ANOTHER = "192.168.0.3/32"
+pytestmark = pytest.mark.lab(nodes_per_az=1)
+
+
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute")
-
-
-@pytest.fixture
-def place(scene: Scene) -> Place:
-    place = scene.place("a1", "neighbours")
-    for address in (ADDRESS, ANOTHER):
-        scene.clear(address)
-    place.forget()
-    return place
 
 
 def two(scene: Scene, place: Place, **routing: object) -> tuple[Attachment, Attachment]:

@@ -24,6 +24,9 @@ from tests.support.two_nodes import (
     read_moments,
 )
 
+pytestmark = pytest.mark.lab(nodes_per_az=1)
+
+
 KILLED = -9
 BYSTANDER = "192.168.0.200/32"
 

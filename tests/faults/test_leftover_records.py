@@ -9,24 +9,9 @@ from typing import Any
 import pytest
 
 from cni_floatip.model.claim import LATE_SECONDS
-from tests.support.two_nodes import TABLES, Attachment, Place, Scene, ours_in
+from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Place, Scene, ours_in
 
-ADDRESS = "192.168.0.2/32"
-ANOTHER = "192.168.0.3/32"
-
-
-@pytest.fixture
-def place(scene: Scene) -> Place:
-    place = scene.place("a1", "old")
-    for address in (ADDRESS, ANOTHER):
-        scene.clear(address)
-    place.forget()
-    return place
-
-
-@pytest.fixture
-def attachment(scene: Scene, place: Place) -> Attachment:
-    return scene.attach(place, ADDRESS)
+pytestmark = pytest.mark.lab(nodes_per_az=1)
 
 
 @pytest.fixture

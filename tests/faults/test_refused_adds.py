@@ -6,15 +6,17 @@ import time
 
 import pytest
 
-from tests.support.two_nodes import Attachment, Calling, Scene, ours_in
+from tests.support.two_nodes import ADDRESS, Attachment, Calling, Scene, ours_in
 from tests.support.waiting import until
 
-ADDRESS = "192.168.0.2/32"
+pytestmark = pytest.mark.lab(nodes_per_az=1)
+
+
 THREE = ("a", "client", "b")
 
 
 @pytest.fixture
-def attachment(scene: Scene) -> Attachment:
+def blocked(scene: Scene) -> Attachment:
     """An attachment on a1 while another node has a working route in table "b"."""
     place = scene.place("a1", "refused")
     scene.clear(ADDRESS, THREE)
@@ -34,7 +36,7 @@ def calls(scene: Scene, action: str) -> list[str]:
     return [call.outcome for call in scene.lab.ec2.journal.of(action=action, caller="a1")]
 
 
-def test_quota_of_one_table(scene: Scene, attachment: Attachment) -> None:
+def test_quota_of_one_table(scene: Scene, blocked: Attachment) -> None:
     """Creates come first, so that a full table costs no other node its route."""
     table = scene.lab.tables["client"]
     routes = scene.lab.ec2.truth(table)
@@ -44,7 +46,7 @@ def test_quota_of_one_table(scene: Scene, attachment: Attachment) -> None:
     try:
         # the local route does not count
         scene.lab.ec2.faults.route_quota(sum("." in cidr for cidr in routes) - 1 + len(fill))
-        answer = attachment.add()
+        answer = blocked.add()
     finally:
         for destination in fill:
             scene.clear(destination, ["client"])
@@ -52,63 +54,61 @@ def test_quota_of_one_table(scene: Scene, attachment: Attachment) -> None:
     assert all(part in answer.msg for part in (table, ADDRESS, "RouteLimitExceeded")), answer.msg
     assert calls(scene, "ReplaceRoute") == []
     assert "ok" in calls(scene, "CreateRoute")
-    assert_as_before(scene, attachment)
+    assert_as_before(scene, blocked)
 
 
-def test_throttled_until_the_deadline(scene: Scene, attachment: Attachment) -> None:
+def test_throttled_until_the_deadline(scene: Scene, blocked: Attachment) -> None:
     scene.lab.ec2.faults.error("ReplaceRoute", "RequestLimitExceeded", "Request limit exceeded.", times=None)
-    answer = attachment.add()
+    answer = blocked.add()
     assert answer.code == 11
     assert answer.seconds < 6
     assert all(part in answer.msg for part in (scene.lab.tables["b"], ADDRESS, "RequestLimitExceeded"))
     assert 3 < len(calls(scene, "ReplaceRoute")) < 30
-    assert_as_before(scene, attachment)
+    assert_as_before(scene, blocked)
 
 
 @pytest.mark.parametrize("action", ["CreateRoute", "ReplaceRoute", "ModifyNetworkInterfaceAttribute"])
-def test_not_allowed_to_write(scene: Scene, attachment: Attachment, action: str) -> None:
-    scene.source_check(attachment.eni)
+def test_not_allowed_to_write(scene: Scene, blocked: Attachment, action: str) -> None:
+    scene.source_check(blocked.eni)
     scene.lab.ec2.faults.error(action, "UnauthorizedOperation", "You are not authorized.", times=None)
-    answer = attachment.add()
+    answer = blocked.add()
     assert answer.code == 100
     assert "UnauthorizedOperation" in answer.msg
-    assert_as_before(scene, attachment)
+    assert_as_before(scene, blocked)
     scene.lab.ec2.faults.clear()
-    assert attachment.delete().code == 0
-    assert_as_before(scene, attachment)
+    assert blocked.delete().code == 0
+    assert_as_before(scene, blocked)
 
 
 @pytest.mark.parametrize("action", ["DescribeRouteTables", "DescribeNetworkInterfaces"])
-def test_not_allowed_to_read(scene: Scene, attachment: Attachment, action: str) -> None:
+def test_not_allowed_to_read(scene: Scene, blocked: Attachment, action: str) -> None:
     """Refused before any write: there is nothing to record."""
     scene.lab.ec2.faults.error(action, "UnauthorizedOperation", "You are not authorized.", times=None)
-    answer = attachment.add()
+    answer = blocked.add()
     assert answer.code == 100
-    assert attachment.place.claims() == []
-    assert_as_before(scene, attachment)
+    assert blocked.place.claims() == []
+    assert_as_before(scene, blocked)
 
 
-def test_not_allowed_to_delete(scene: Scene, attachment: Attachment) -> None:
+def test_not_allowed_to_delete(scene: Scene, blocked: Attachment) -> None:
     """DEL succeeds all the same; the record waits for the permission."""
-    assert attachment.add().code == 0
+    assert blocked.add().code == 0
     scene.lab.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "You are not authorized.", times=None)
-    answer = attachment.delete()
+    answer = blocked.delete()
     assert answer.code == 0
     assert "UnauthorizedOperation" in answer.stderr
-    assert attachment.place.alive() == [f"{attachment.container} releasing"]
+    assert blocked.place.alive() == [f"{blocked.container} releasing"]
     scene.lab.ec2.faults.clear()
-    assert attachment.place.collect() == []
+    assert blocked.place.collect() == []
     assert scene.routes(ADDRESS, THREE) == {}
-    assert attachment.place.alive() == []
+    assert blocked.place.alive() == []
 
 
-def test_gateway_route_that_appears_after_the_read_is_not_replaced(
-    scene: Scene, attachment: Attachment
-) -> None:
+def test_gateway_route_that_appears_after_the_read_is_not_replaced(scene: Scene, blocked: Attachment) -> None:
     """CreateRoute finds it, the look that follows shows what it is."""
-    scene.source_check(attachment.eni)
-    scene.lab.ec2.faults.hold("ModifyNetworkInterfaceAttribute", caller=attachment.place.node.name)
-    adding = Calling(attachment)
+    scene.source_check(blocked.eni)
+    scene.lab.ec2.faults.hold("ModifyNetworkInterfaceAttribute", caller=blocked.place.node.name)
+    adding = Calling(blocked)
     until(lambda: scene.lab.ec2.faults.held)
     to_gateway(scene, "client")
     scene.lab.ec2.faults.clear()
@@ -118,16 +118,16 @@ def test_gateway_route_that_appears_after_the_read_is_not_replaced(
     assert scene.routes(ADDRESS, THREE) == {"b": "b1 eth1", "client": scene.lab.vpc.tgw}
     assert calls(scene, "ReplaceRoute") == []
     scene.clear(ADDRESS, ["client"])
-    assert_as_before(scene, attachment)
+    assert_as_before(scene, blocked)
 
 
-def test_eni_route_that_became_a_gateway_route_is_read_again(scene: Scene, attachment: Attachment) -> None:
+def test_eni_route_that_became_a_gateway_route_is_read_again(scene: Scene, blocked: Attachment) -> None:
     """What was read more than five seconds ago decides nothing."""
-    attachment.timeout = 24
+    blocked.timeout = 24
     place = f"place {scene.lab.tables['b']} {ADDRESS}"
-    with attachment.place.store.lock(place, 1) as held:
+    with blocked.place.store.lock(place, 1) as held:
         assert held
-        adding = Calling(attachment)
+        adding = Calling(blocked)
         adding.until("CreateRoute")
         scene.clear(ADDRESS, ["b"])
         to_gateway(scene, "b")

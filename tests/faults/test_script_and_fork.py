@@ -17,16 +17,11 @@ from lab import direct
 from tests.support.samples import sampled
 from tests.support.two_nodes import Attachment, Place, Scene, connected_in, ours_in
 
+pytestmark = pytest.mark.lab(nodes_per_az=1)
+
+
 VIP, VIP6 = "192.168.0.2/28", "fd00:192:168::2/124"
 STARTS = {"script": subprocess.Popen, "fork": direct.start}
-
-
-@pytest.fixture
-def place(scene: Scene) -> Place:
-    found = scene.place("a1", "both")
-    found.forget()
-    scene.clear("192.168.0.2/32")
-    return found
 
 
 def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: Any) -> dict[str, Any]:

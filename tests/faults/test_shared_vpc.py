@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from lab.world import Lab
-from tests.conftest import require
-from tests.support.two_nodes import TABLES, Place, Scene
+from tests.support.two_nodes import ADDRESS, TABLES, Place, Scene
 
 GUEST = "444455556666"
-ADDRESS = "192.168.0.2/32"
 
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests={"b1": GUEST}) as running:
-        yield running
+pytestmark = pytest.mark.lab(nodes_per_az=1, guests={"b1": GUEST})
 
 
 @pytest.fixture
-def place(scene: Scene) -> Place:
+def guest_place(scene: Scene) -> Place:
     """The guest's node, which may do anything in the whole VPC as far as its own policy goes."""
     place, owner = scene.place("b1", "guest"), scene.lab.ec2.account
     place.policy(
@@ -33,7 +23,7 @@ def place(scene: Scene) -> Place:
     return place
 
 
-def test_guest_claims_nothing_where_an_interface_of_the_owner_lives(scene: Scene, place: Place) -> None:
+def test_guest_claims_nothing_where_an_interface_of_the_owner_lives(scene: Scene, guest_place: Place) -> None:
     """DescribeNetworkInterfaces shows the guest its own interfaces only: the subnet looks empty."""
     subnet = scene.lab.vpc.subnets["client"]
     look = {"Filters": [{"Name": "subnet-id", "Values": [subnet.id]}]}
@@ -41,32 +31,32 @@ def test_guest_claims_nothing_where_an_interface_of_the_owner_lives(scene: Scene
     as_guest = scene.lab.ec2.client(account=GUEST)
     assert as_guest.describe_network_interfaces(**look)["NetworkInterfaces"] == []
 
-    answer = scene.attach(place, f"{subnet.cidr[200]}/32").add()
+    answer = scene.attach(guest_place, f"{subnet.cidr[200]}/32").add()
 
     assert answer.code == 102, str(answer)
     assert theirs["NetworkInterfaceId"] in answer.msg
     assert scene.routes(str(subnet.cidr)) == {}
-    assert place.claims() == []
+    assert guest_place.claims() == []
 
 
-def test_guest_claims_an_empty_subnet_of_the_owner(scene: Scene, place: Place) -> None:
+def test_guest_claims_an_empty_subnet_of_the_owner(scene: Scene, guest_place: Place) -> None:
     subnet = scene.lab.dummy_subnets[0]
-    attachment = scene.attach(place, f"{subnet.cidr[5]}/32")
+    attachment = scene.attach(guest_place, f"{subnet.cidr[5]}/32")
     assert attachment.add().code == 0
     assert scene.routes(str(subnet.cidr)) == dict.fromkeys(TABLES, "b1 eth1")
     assert attachment.delete().code == 0
     assert scene.routes(str(subnet.cidr)) == {}
 
 
-def test_faulty_node_configuration_at_del(scene: Scene, place: Place) -> None:
+def test_faulty_node_configuration_at_del(scene: Scene, guest_place: Place) -> None:
     """Without ``roles`` the owner's tables cannot be written: it stays recorded until they can."""
-    attachment = scene.attach(place, ADDRESS)
+    attachment = scene.attach(guest_place, ADDRESS)
     assert attachment.add().code == 0
-    good = place.config.read_text()
-    place.policy(bogus=1)
+    good = guest_place.config.read_text()
+    guest_place.policy(bogus=1)
     assert attachment.delete().code == 0
-    assert place.alive() == [f"{attachment.container} releasing"]
-    place.config.write_text(good)
-    assert place.collect() == []
+    assert guest_place.alive() == [f"{attachment.container} releasing"]
+    guest_place.config.write_text(good)
+    assert guest_place.collect() == []
     assert scene.routes(ADDRESS) == {}
-    assert place.alive() == []
+    assert guest_place.alive() == []

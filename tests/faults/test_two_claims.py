@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.two_nodes import TABLES, Attachment, Place, Scene, everywhere, ours_in
 
+pytestmark = pytest.mark.lab(nodes_per_az=1)
+
+
 ORDERS = (
     ("ADD 1", "ADD 2", "DEL 1", "DEL 2"),
     ("ADD 1", "ADD 2", "DEL 2", "DEL 1"),
@@ -57,7 +60,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stages(scene: Scene) -> list[Stage]:
+def claim_stages(scene: Scene) -> list[Stage]:
     return [
         Stage(scene, scene.place(node, "two"), address)
         for node, address in (("a1", "192.168.0.2/32"), ("b1", "192.168.0.3/32"))
@@ -79,7 +82,7 @@ def every(test: str, nth: int) -> pytest.MarkDecorator:
 
 
 @every("test_two_claims_of_one_node_in_any_order", 6)
-def test_two_claims_of_one_node_in_any_order(stages: list[Stage], nth: int) -> None:
+def test_two_claims_of_one_node_in_any_order(claim_stages: list[Stage], nth: int) -> None:
     cases = [
         Case(order, enis, manner)
         for order in ORDERS
@@ -109,11 +112,11 @@ def test_two_claims_of_one_node_in_any_order(stages: list[Stage], nth: int) -> N
             assert ours_in(each.pod) == []
             stage.place.node.remove_pod(each.pod)
 
-    everywhere(stages, cases[::nth], play)
+    everywhere(claim_stages, cases[::nth], play)
 
 
 @every("test_handing_over_that_is_interrupted_is_finished", 4)
-def test_handing_over_that_is_interrupted_is_finished(stages: list[Stage], nth: int) -> None:
+def test_handing_over_that_is_interrupted_is_finished(claim_stages: list[Stage], nth: int) -> None:
     """DEL deletes the route and creates it for the other claim: in between there is none."""
     actions = ("DescribeRouteTables", "DeleteRoute", "CreateRoute")
 
@@ -143,12 +146,12 @@ def test_handing_over_that_is_interrupted_is_finished(stages: list[Stage], nth: 
     cases = [("lose_answer", action, 2) for action in actions]
     cases += [("lose_request", action, 1) for action in actions]
     cases += [("killed", action, n) for action in actions[1:] for n in (1, 2)]
-    everywhere(stages, cases[::nth], play)
-    everywhere(stages[:1], [("refused", "CreateRoute", 0)], play)
+    everywhere(claim_stages, cases[::nth], play)
+    everywhere(claim_stages[:1], [("refused", "CreateRoute", 0)], play)
 
 
-def test_late_del_on_the_old_node_harms_nothing(stages: list[Stage]) -> None:
-    a, b = stages
+def test_late_del_on_the_old_node_harms_nothing(claim_stages: list[Stage]) -> None:
+    a, b = claim_stages
     a.reset()
     b.reset()
     old = a.attach()
@@ -164,9 +167,9 @@ def test_late_del_on_the_old_node_harms_nothing(stages: list[Stage]) -> None:
 
 
 @pytest.mark.thorough(sample="test_late_del_on_the_old_node_harms_nothing")
-def test_there_and_back_with_stale_reads_ends_at_the_last_add(stages: list[Stage]) -> None:
+def test_there_and_back_with_stale_reads_ends_at_the_last_add(claim_stages: list[Stage]) -> None:
     """An ADD that reads "ours" of a route that has moved on must write all the same."""
-    a, b = stages
+    a, b = claim_stages
     a.reset()
     b.reset()
     for _ in range(3):

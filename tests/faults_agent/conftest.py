@@ -7,28 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from lab.world import Lab
-from tests.conftest import require
 from tests.faults_agent.dying_agents import BYSTANDER, Served, Stage, lives_of
 from tests.support.two_nodes import Scene
 
-GRACE = 1.0
 HASTENED = {
     "cni_floatip.rules.reconcile.HELD_PATIENCE": 0.5,
     "cni_floatip.agent.keeper.table_membership.UNMATCHED_SECONDS": 0.5,
 }
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip", "tc")
-    policy = {"releaseGraceSeconds": GRACE, "reconcileSeconds": 1, "metricsAddress": None}
-    with Lab(azs=2, nodes_per_az=3, fast_dad=True, policy=policy) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def scene(lab: Lab) -> Scene:
-    return Scene(lab)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults_agent.dying_agents import KILLED, Picture, Stage, recording, representatives, telling
+from tests.faults_agent.dying_agents import KILLED, LAB, Picture, Stage, recording, representatives, telling
 from tests.support.two_nodes import Moment, everywhere, in_parts, part_of, read_moments
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("root", "ip", "tc")
+pytestmark = [pytest.mark.needs("root", "ip", "tc"), LAB]
 
 HELD = {"a": "me", "client": "me"}
 

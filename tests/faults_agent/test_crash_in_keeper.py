@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pytest
 
 from lab.vpc import TAG
-from tests.faults_agent.dying_agents import Picture, Stage, recording, telling
+from tests.faults_agent.dying_agents import LAB, Picture, Stage, recording, telling
 from tests.support.two_nodes import Moment, everywhere, part_of, read_moments
 
-pytestmark = pytest.mark.needs("root", "ip", "tc")
+pytestmark = [pytest.mark.needs("root", "ip", "tc"), LAB]
 
 
 def tag(stage: Stage, *tables: str) -> None:

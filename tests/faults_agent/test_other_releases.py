@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults_agent.dying_agents import KILLED, Lives, Served, Stage, lives_of
+from tests.faults_agent.dying_agents import KILLED, LAB, Lives, Served, Stage, lives_of
 from tests.support.two_nodes import Answer, Attachment, ours_in
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("root", "ip", "tc")
+pytestmark = [pytest.mark.needs("root", "ip", "tc"), LAB]
 
 VERBS = ("ADD", "CHECK", "DEL", "STATUS", "GC")
 

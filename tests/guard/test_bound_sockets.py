@@ -18,9 +18,11 @@ from lab import netns
 from lab.pod import Pod
 from lab.router import METADATA
 from lab.world import Lab
-from tests.conftest import require
 
-pytestmark = pytest.mark.needs("root", "ip", "tc")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "tc"),
+    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True, warm=True),
+]
 
 OWN = {4: "192.168.0.2", 6: "fd00:192:168::2"}
 PORT = 7009
@@ -29,14 +31,7 @@ SOON = 1.0
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip", "tc")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, warm=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def pod(lab: Lab) -> Iterator[Pod]:
+def bound_pod(lab: Lab) -> Iterator[Pod]:
     """A pod with a floating IP of each family, and with the default ``podRoutes``."""
     node = lab.nodes["a1"]
     made = node.pod("bound")
@@ -124,55 +119,55 @@ def where(pod: Pod, *words: str) -> str:
     return done.stdout or done.stderr
 
 
-def test_ping_by_interface(lab: Lab, pod: Pod) -> None:
+def test_ping_by_interface(lab: Lab, bound_pod: Pod) -> None:
     for client in lab.clients.values():
         for address in client.addresses:
             argv = ["ping", "-n", "-c", "1", "-W", "2", "-I", "net1", str(address)]
-            done = netns.inside(pod.ns, subprocess.run, argv, capture_output=True, text=True)
+            done = netns.inside(bound_pod.ns, subprocess.run, argv, capture_output=True, text=True)
             assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
-def test_a_datagram_of_a_bound_socket_has_the_floating_address(lab: Lab, pod: Pod) -> None:
+def test_a_datagram_of_a_bound_socket_has_the_floating_address(lab: Lab, bound_pod: Pod) -> None:
     for client in lab.clients.values():
         for address in client.addresses:
             with echoing(client.namespace, address):
-                assert seen_as(pod, address) == OWN[address.version]
+                assert seen_as(bound_pod, address) == OWN[address.version]
 
 
-def test_what_is_not_bound_goes_its_way_as_before(lab: Lab, pod: Pod) -> None:
+def test_what_is_not_bound_goes_its_way_as_before(lab: Lab, bound_pod: Pod) -> None:
     for client in lab.clients.values():
-        assert "dev eth0" in where(pod, str(client.addresses[0]))
+        assert "dev eth0" in where(bound_pod, str(client.addresses[0]))
     node = lab.nodes["a1"]
     kubelet = node.primary.addresses[0]
     with echoing(node.ns, kubelet):
         for device in ("", "eth0"):
-            assert seen_as(pod, kubelet, device) == str(pod.address)
-    for own in (*OWN.values(), str(pod.address)):
-        assert "table local" in where(pod, own)
+            assert seen_as(bound_pod, kubelet, device) == str(bound_pod.address)
+    for own in (*OWN.values(), str(bound_pod.address)):
+        assert "table local" in where(bound_pod, own)
 
 
-def test_neighbours_by_link_local_address_stay_on_the_link(pod: Pod) -> None:
-    found = where(pod, "fe80::77", "oif", "net1")
+def test_neighbours_by_link_local_address_stay_on_the_link(bound_pod: Pod) -> None:
+    found = where(bound_pod, "fe80::77", "oif", "net1")
     assert "dev net1" in found
     assert "via" not in found
 
 
-def test_metadata_is_unreachable_for_what_is_bound(pod: Pod) -> None:
+def test_metadata_is_unreachable_for_what_is_bound(bound_pod: Pod) -> None:
     for address in METADATA:
         for source in ("", OWN[address.version]):
-            assert not session_token(pod, address, source=source).startswith("HTTP")
+            assert not session_token(bound_pod, address, source=source).startswith("HTTP")
 
 
-def test_without_the_guard_ipv6_still_has_no_way(lab: Lab, pod: Pod) -> None:
+def test_without_the_guard_ipv6_still_has_no_way(lab: Lab, bound_pod: Pod) -> None:
     """What is bound passes the unreachable route by: it is the rule that bars the way."""
     node, (v4, v6) = lab.nodes["a1"], METADATA
     node.agent.freeze()
     try:
         netns.inside(node.ns, lambda: guard.remove(link_by_mac(node.eni("eth1").mac)))
-        assert session_token(pod, v4).startswith("HTTP"), "in IPv4 the guard alone stops it"
+        assert session_token(bound_pod, v4).startswith("HTTP"), "in IPv4 the guard alone stops it"
         for source in ("", OWN[6]):
-            assert session_token(pod, v6, source=source) == "ENETUNREACH"
-        subprocess.run(f"ip -n {pod.ns} -6 rule del oif net1 to fd00:ec2::/32".split(), check=True)
-        assert session_token(pod, v6).startswith("HTTP"), "the lab answers, so it was the rule"
+            assert session_token(bound_pod, v6, source=source) == "ENETUNREACH"
+        subprocess.run(f"ip -n {bound_pod.ns} -6 rule del oif net1 to fd00:ec2::/32".split(), check=True)
+        assert session_token(bound_pod, v6).startswith("HTTP"), "the lab answers, so it was the rule"
     finally:
         node.agent.thaw()

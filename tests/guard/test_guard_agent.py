@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +12,11 @@ from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet import forwarding, guard
 from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.claim_state import State
 from lab import netns
 from tests.guard.frames import ENI_MAC
 from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, stop_forwarding
+from tests.support.claims import a_claim, a_route
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 
@@ -72,19 +71,7 @@ def agent(wire):
 
 
 def claim(pod="c1", *, mac=ENI_MAC, netns="", state=State.HELD):
-    route = ClaimedRoute(Place("rtb-1", ip_network("192.168.0.2/32")), state)
-    return Claim(
-        attachment=Attachment("n", pod, "net1"),
-        eni="eni-1",
-        region="r",
-        netns=netns,
-        netns_inode=host.inode(netns),
-        boot="",
-        pod=PodIdentity(),
-        on_delete="release",
-        routes=(route,),
-        mac=mac,
-    )
+    return a_claim(a_route(state), container=pod, netns=netns, netns_inode=host.inode(netns), mac=mac)
 
 
 def present(wire):

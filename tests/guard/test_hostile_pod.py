@@ -10,11 +10,14 @@ import pytest
 from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
 from lab import netns
 from lab.router import METADATA
-from lab.world import Lab
-from tests.conftest import require
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("root", "ip", "tc")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "tc"),
+    pytest.mark.lab(
+        azs=1, nodes_per_az=1, agents=True, policy={"reconcileSeconds": 5, "logFormat": "json"}, warm=True
+    ),
+]
 
 V4, V6 = "192.168.0.2", "fd00:192:168::2"
 SOURCES = dict(zip((str(address) for address in METADATA), (V4, V6), strict=True))
@@ -22,16 +25,8 @@ SOON = 0.7
 """Metadata answers in milliseconds, or not at all."""
 
 
-@pytest.fixture(scope="module")
-def lab():
-    require("root", "ip", "tc")
-    policy = {"reconcileSeconds": 5, "logFormat": "json"}
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True, policy=policy, warm=True) as running:
-        yield running
-
-
 @pytest.fixture
-def pod(lab):
+def hostile_pod(lab):
     """A pod with a floating IP, whose own hands have removed every route that says ``unreachable``."""
     node = lab.nodes["a1"]
     made = node.pod("hostile")
@@ -77,49 +72,49 @@ def on_eni(lab, what):
     return netns.inside(node.ns, act)
 
 
-def test_without_its_routes_the_guard_still_stops_it(lab, pod):
-    assert reachable(pod) == []
+def test_without_its_routes_the_guard_still_stops_it(lab, hostile_pod):
+    assert reachable(hostile_pod) == []
     lab.nodes["a1"].agent.freeze()  # so that nobody puts back what this proves the need of
     try:
-        remove_its_routes(pod)
-        assert reachable(pod) == []
+        remove_its_routes(hostile_pod)
+        assert reachable(hostile_pod) == []
         on_eni(lab, guard.remove)
-        assert reachable(pod) == list(SOURCES), "the lab answers, so it was the guard"
+        assert reachable(hostile_pod) == list(SOURCES), "the lab answers, so it was the guard"
     finally:
         lab.nodes["a1"].agent.thaw()
 
 
-def test_the_agent_puts_the_guard_back_and_counts_it(lab, pod):
-    remove_its_routes(pod)
+def test_the_agent_puts_the_guard_back_and_counts_it(lab, hostile_pod):
+    remove_its_routes(hostile_pod)
     on_eni(lab, guard.remove)
     until(lambda: on_eni(lab, guard.present))
-    assert reachable(pod) == []
+    assert reachable(hostile_pod) == []
     repaired = 'floatip_repairs_total{what="guard"}'
     agent = lab.nodes["a1"].agent
     until(lambda: agent.metrics().get(repaired, 0) >= 1, agent.metrics)
 
 
-def test_what_it_is_there_for_still_works(lab, pod):
-    remove_its_routes(pod)
+def test_what_it_is_there_for_still_works(lab, hostile_pod):
+    remove_its_routes(hostile_pod)
     for client in lab.clients.values():
         for address in (V4, V6):
             assert client.ask(address, timeout=5) == "hostile"
 
 
-def test_the_guard_outlives_the_agent(lab, pod):
+def test_the_guard_outlives_the_agent(lab, hostile_pod):
     node = lab.nodes["a1"]
-    remove_its_routes(pod)
+    remove_its_routes(hostile_pod)
     node.agent.kill()
     try:
-        assert reachable(pod) == []
+        assert reachable(hostile_pod) == []
         on_eni(lab, guard.remove)
-        assert reachable(pod) == list(SOURCES)
+        assert reachable(hostile_pod) == list(SOURCES)
     finally:
         node.start_agent()
     until(lambda: on_eni(lab, guard.present))
-    assert reachable(pod) == []
+    assert reachable(hostile_pod) == []
 
 
-def test_the_host_forwards_nothing_from_the_eni(lab, pod):
+def test_the_host_forwards_nothing_from_the_eni(lab, hostile_pod):
     assert netns.inside(lab.nodes["a1"].ns, forwarding.stopped, "eth1") == {4, 6}
     assert netns.inside(lab.nodes["a1"].ns, forwarding.names) == {"eth1"}

@@ -224,14 +224,14 @@ def test_in_a_cgroup_of_50_mib(root: Root) -> None:
 
 
 @pytest.fixture
-def scene(image: Image) -> Iterator[Scene]:
+def crowd(image: Image) -> Iterator[Scene]:
     with Scene(bundle=image.bundle) as made:
         yield made
 
 
-def test_twenty_wait_at_once_in_a_cgroup_of_50_mib(scene: Scene) -> None:
+def test_twenty_wait_at_once_in_a_cgroup_of_50_mib(crowd: Scene) -> None:
     """Thick Multus' limit, with 20 MiB of its own, while EC2 does not answer."""
-    figure = rows_cell.crowded(scene)
+    figure = rows_cell.crowded(crowd)
     assert figure.met, figure.document()
 
 

@@ -14,23 +14,18 @@ from lab import netns
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
-from tests.conftest import require
 from tests.image.images import NEEDS, Image
 from tests.image.pod_on_node import PodOnNode
 from tests.image.pods import SECCOMP, daemon_set
 from tests.support.lab_state import NOWHERE, only, targets
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("ip", "macvlan-plugin", *NEEDS, str(SECCOMP))
+pytestmark = [
+    pytest.mark.needs("ip", "macvlan-plugin", *NEEDS, str(SECCOMP)),
+    pytest.mark.lab(nodes_per_az=1),
+]
 VIP, VIP6 = IPv4Address("192.168.0.2"), IPv6Address("fd00:192:168::2")
 DESTINATION = f"{VIP}/32"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +54,7 @@ def nothing_left(lab: Lab) -> Iterator[None]:
 
 
 @pytest.fixture
-def here(pods: dict[str, PodOnNode]) -> PodOnNode:
+def pod_on_a1(pods: dict[str, PodOnNode]) -> PodOnNode:
     return pods["a1"]
 
 
@@ -79,9 +74,9 @@ def status(pod: PodOnNode) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def test_the_agent_has_what_the_manifest_gives_and_no_more(here: PodOnNode) -> None:
+def test_the_agent_has_what_the_manifest_gives_and_no_more(pod_on_a1: PodOnNode) -> None:
     net_admin, sys_admin = 1 << 12, 1 << 21  # linux/capability.h
-    found = status(here)
+    found = status(pod_on_a1)
     rights = [int(found[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")]
     assert rights == [net_admin | sys_admin] * 3 + [0, 0]
     assert found["NoNewPrivs"] == "1"
@@ -89,30 +84,30 @@ def test_the_agent_has_what_the_manifest_gives_and_no_more(here: PodOnNode) -> N
     assert sorted(told["add"]) == ["NET_ADMIN", "SYS_ADMIN"]
 
 
-def test_nothing_can_be_written_in_the_image(here: PodOnNode) -> None:
+def test_nothing_can_be_written_in_the_image(pod_on_a1: PodOnNode) -> None:
     for path in ("/x", "/opt/floatip/x", "/tmp/x", "/etc/floatip/config.json"):
-        done = here.agent.execute("touch", path)
+        done = pod_on_a1.agent.execute("touch", path)
         assert done.returncode, path
         assert "Read-only file system" in done.stderr
 
 
-def test_the_init_container_leaves_the_client_and_its_interpreter(here: PodOnNode) -> None:
-    files = [path for path in here.bin_dir.rglob("*") if path.is_file()]
+def test_the_init_container_leaves_the_client_and_its_interpreter(pod_on_a1: PodOnNode) -> None:
+    files = [path for path in pod_on_a1.bin_dir.rglob("*") if path.is_file()]
     assert sorted(path.name for path in files) == ["floatip", "python"]
-    assert here.bin_dir / "floatip" in files
+    assert pod_on_a1.bin_dir / "floatip" in files
     assert sum(path.stat().st_size for path in files) <= 12e6
 
 
-def test_a_pod_is_reached_and_let_go(lab: Lab, here: PodOnNode) -> None:
+def test_a_pod_is_reached_and_let_go(lab: Lab, pod_on_a1: PodOnNode) -> None:
     conflist = lab.conflist([DESTINATION, f"{VIP6}/128"])
-    pod = attach(here.node, lab, "web", (DESTINATION, f"{VIP6}/128"))
-    assert targets(lab, DESTINATION) == only(here.node)
+    pod = attach(pod_on_a1.node, lab, "web", (DESTINATION, f"{VIP6}/128"))
+    assert targets(lab, DESTINATION) == only(pod_on_a1.node)
     assert [lab.clients[each].ask(VIP) for each in ("vpc", "tgw")] == ["web", "web"]
     assert lab.clients["vpc"].ask(VIP6) == "web"
-    assert here.claims() == ["held"]
-    assert netns.inside(here.node.ns, forwarding.stopped, "eth1") == {4, 6}
-    here.node.delete(pod, conflist)
-    here.node.remove_pod(pod)
+    assert pod_on_a1.claims() == ["held"]
+    assert netns.inside(pod_on_a1.node.ns, forwarding.stopped, "eth1") == {4, 6}
+    pod_on_a1.node.delete(pod, conflist)
+    pod_on_a1.node.remove_pod(pod)
     until(lambda: targets(lab, DESTINATION) == NOWHERE)
     assert lab.clients["vpc"].ask(VIP, timeout=0.3) is None
 
@@ -131,39 +126,39 @@ def test_an_address_moves_to_another_node(lab: Lab, pods: dict[str, PodOnNode]) 
     until(lambda: targets(lab, DESTINATION) == NOWHERE)
 
 
-def test_a_client_that_somebody_removes_comes_back(lab: Lab, here: PodOnNode) -> None:
-    (here.bin_dir / "floatip").unlink()
-    until((here.bin_dir / "floatip").exists)
-    pod = attach(here.node, lab, "mended")
-    here.node.delete(pod, lab.conflist([DESTINATION]))
-    here.node.remove_pod(pod)
+def test_a_client_that_somebody_removes_comes_back(lab: Lab, pod_on_a1: PodOnNode) -> None:
+    (pod_on_a1.bin_dir / "floatip").unlink()
+    until((pod_on_a1.bin_dir / "floatip").exists)
+    pod = attach(pod_on_a1.node, lab, "mended")
+    pod_on_a1.node.delete(pod, lab.conflist([DESTINATION]))
+    pod_on_a1.node.remove_pod(pod)
 
 
-def test_a_rollout_loses_no_del(lab: Lab, here: PodOnNode) -> None:
+def test_a_rollout_loses_no_del(lab: Lab, pod_on_a1: PodOnNode) -> None:
     """Between two pods of the DaemonSet nobody answers; the client keeps what it is told."""
     conflist = lab.conflist([DESTINATION])
-    pod = attach(here.node, lab, "kept")
-    assert here.agent.stop() == 0
+    pod = attach(pod_on_a1.node, lab, "kept")
+    assert pod_on_a1.agent.stop() == 0
     assert lab.clients["vpc"].ask(VIP) == "kept", "nothing that pods need ends with the agent"
-    here.node.delete(pod, conflist)
-    assert [path.suffix for path in (here.data / "spool").iterdir()] == [".del"]
-    here.node.remove_pod(pod)
-    here.start()
-    until_ready(here)
+    pod_on_a1.node.delete(pod, conflist)
+    assert [path.suffix for path in (pod_on_a1.data / "spool").iterdir()] == [".del"]
+    pod_on_a1.node.remove_pod(pod)
+    pod_on_a1.start()
+    until_ready(pod_on_a1)
     until(lambda: targets(lab, DESTINATION) == NOWHERE)
-    assert not list((here.data / "spool").iterdir())
+    assert not list((pod_on_a1.data / "spool").iterdir())
 
 
-def test_it_logs_in_json_and_needs_little(here: PodOnNode) -> None:
-    lines = here.agent.log.splitlines()
+def test_it_logs_in_json_and_needs_little(pod_on_a1: PodOnNode) -> None:
+    lines = pod_on_a1.agent.log.splitlines()
     assert lines
     assert all(line.startswith("{") for line in lines), lines[-5:]
-    assert int(status(here)["VmHWM"].split()[0]) < 128 << 10
+    assert int(status(pod_on_a1)["VmHWM"].split()[0]) < 128 << 10
 
 
-def test_what_needs_capabilities_needs_them(here: PodOnNode) -> None:
+def test_what_needs_capabilities_needs_them(pod_on_a1: PodOnNode) -> None:
     """A container without them shows that runc takes them away: this test would find a manifest that lies."""
-    done = here.agent.execute("unshare", "--net", "true")
+    done = pod_on_a1.agent.execute("unshare", "--net", "true")
     assert done.returncode == 0
     without = subprocess.run(
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "unshare", "--net", "true"],

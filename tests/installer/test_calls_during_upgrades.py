@@ -11,7 +11,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,14 @@ import pytest
 from cni_floatip import __version__, installer
 from lab.agent import PROGRAM
 from lab.world import Lab
-from tests.conftest import require
 from tests.faults_agent.dying_agents import Served
 from tests.installer.plugin_directories import NEWER
 from tests.support.samples import sampled
 from tests.support.two_nodes import Answer, Attachment, Scene
 from tests.support.waiting import until
+
+pytestmark = [pytest.mark.lab(nodes_per_az=1), pytest.mark.needs("tc")]
+
 
 NEWER_AGENT = Path(__file__).with_name("newer_agent.py")
 PODS = 10
@@ -33,10 +35,8 @@ AGAIN_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
-def node(bundles: tuple[Path, Path]) -> Iterator[Node]:
-    require("root", "ip", "tc")
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True) as lab:
-        yield Node(lab, bundles)
+def upgraded_node(lab: Lab, bundles: tuple[Path, Path]) -> Node:
+    return Node(lab, bundles)
 
 
 class Node:
@@ -146,40 +146,48 @@ class Runtime:
 
 
 @pytest.mark.parametrize("per_second", sampled("test_not_one_call_fails", [10, 20], [10]))
-def test_not_one_call_fails(node: Node, per_second: int) -> None:
-    node.install(__version__)
-    node.start_agent(__version__)
+def test_not_one_call_fails(upgraded_node: Node, per_second: int) -> None:
+    upgraded_node.install(__version__)
+    upgraded_node.start_agent(__version__)
     began = time.monotonic()
-    with Runtime(node, per_second) as runtime:
+    with Runtime(upgraded_node, per_second) as runtime:
         runtime.go_on()
-        node.install(__version__)  # again
+        upgraded_node.install(__version__)  # again
 
-        node.install(NEWER)
-        assert node.release() == NEWER
+        upgraded_node.install(NEWER)
+        assert upgraded_node.release() == NEWER
         runtime.go_on()  # the older agent leaves it alone
-        assert node.release() == NEWER
-        node.node.stop_agent()
-        node.start_agent(NEWER)
+        assert upgraded_node.release() == NEWER
+        upgraded_node.node.stop_agent()
+        upgraded_node.start_agent(NEWER)
         runtime.go_on()
 
-        node.install(__version__)
-        node.node.stop_agent()
-        node.start_agent(__version__)  # meets claims that the newer one wrote
+        upgraded_node.install(__version__)
+        upgraded_node.node.stop_agent()
+        upgraded_node.start_agent(__version__)  # meets claims that the newer one wrote
         runtime.go_on()
-        assert node.release() == __version__
+        assert upgraded_node.release() == __version__
         assert runtime.wrong == []
         assert runtime.again == []
 
         runtime.forgiving = True
         for damaged, damage in enumerate((remove_client, remove_interpreter, cut_client), 1):
-            damage(node.bin_dir)
-            until(lambda damaged=damaged: node.repairs() == damaged and node.release() == __version__)
+            damage(upgraded_node.bin_dir)
+            until(
+                lambda damaged=damaged: (
+                    upgraded_node.repairs() == damaged and upgraded_node.release() == __version__
+                )
+            )
             runtime.go_on()
     seconds = time.monotonic() - began
     assert runtime.wrong == []
     print(f"{runtime.calls} calls in {seconds:.1f} s, made again {sorted(runtime.again)}")  # noqa: T201
-    assert node.repairs() == 3
-    said = [line["msg"] for line in node.node.agent.said() if ": repaired, release" in line.get("msg", "")]
+    assert upgraded_node.repairs() == 3
+    said = [
+        line["msg"]
+        for line in upgraded_node.node.agent.said()
+        if ": repaired, release" in line.get("msg", "")
+    ]
     assert len(said) == 3
 
 
@@ -198,41 +206,41 @@ def cut_client(bin_dir: Path) -> None:
 
 
 @pytest.mark.thorough(sample="test_not_one_call_fails[10]")
-def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(node: Node) -> None:
-    if node.node.agent.is_running:
-        node.node.stop_agent()
-    node.install(NEWER)
-    node.start_agent(NEWER)
-    pod = node.scene.attach(node.place, "192.168.0.100/24", tables=("a",))
+def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(upgraded_node: Node) -> None:
+    if upgraded_node.node.agent.is_running:
+        upgraded_node.node.stop_agent()
+    upgraded_node.install(NEWER)
+    upgraded_node.start_agent(NEWER)
+    pod = upgraded_node.scene.attach(upgraded_node.place, "192.168.0.100/24", tables=("a",))
     assert pod.add().code == 0
-    assert (written := node.records())
-    node.node.agent.kill()
-    node.install(__version__)
-    node.start_agent(__version__)
-    said = [line["msg"] for line in node.node.agent.said() if line.get("level") == "warning"]
+    assert (written := upgraded_node.records())
+    upgraded_node.node.agent.kill()
+    upgraded_node.install(__version__)
+    upgraded_node.start_agent(__version__)
+    said = [line["msg"] for line in upgraded_node.node.agent.said() if line.get("level") == "warning"]
     assert any("written by a newer release (version 2)" in sentence for sentence in said)
-    shown = node.node.run([str(PROGRAM), "status"])
+    shown = upgraded_node.node.run([str(PROGRAM), "status"])
     assert "written by a newer release (version 2)" in shown.stdout
     assert pod.delete().code == 0
-    assert "a1 eth1" in node.scene.routes("192.168.0.100/32")["a"]
+    assert "a1 eth1" in upgraded_node.scene.routes("192.168.0.100/32")["a"]
     assert pod.again().add().code == 0
-    node.node.agent.kill()
-    assert written.items() <= node.records().items()
-    node.start_agent(NEWER)
-    assert node.node.agent.is_ready
+    upgraded_node.node.agent.kill()
+    assert written.items() <= upgraded_node.records().items()
+    upgraded_node.start_agent(NEWER)
+    assert upgraded_node.node.agent.is_ready
 
 
-def test_a_client_that_cannot_be_repaired_is_seen(node: Node) -> None:
-    if not node.node.agent.is_running:
-        node.install(__version__)
-        node.start_agent(__version__)
-    path = node.bin_dir / "floatip"
+def test_a_client_that_cannot_be_repaired_is_seen(upgraded_node: Node) -> None:
+    if not upgraded_node.node.agent.is_running:
+        upgraded_node.install(__version__)
+        upgraded_node.start_agent(__version__)
+    path = upgraded_node.bin_dir / "floatip"
     path.unlink()
     path.mkdir()
-    until(lambda: node.node.agent.readiness()[0] == 503)
-    assert "the client cannot be used" in node.node.agent.readiness()[1]
-    shown = node.node.run([str(PROGRAM), "status"])
+    until(lambda: upgraded_node.node.agent.readiness()[0] == 503)
+    assert "the client cannot be used" in upgraded_node.node.agent.readiness()[1]
+    shown = upgraded_node.node.run([str(PROGRAM), "status"])
     assert shown.returncode == 1
     assert f"{path} is a directory" in shown.stdout
     path.rmdir()
-    until(lambda: node.node.agent.is_ready)
+    until(lambda: upgraded_node.node.agent.is_ready)

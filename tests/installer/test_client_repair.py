@@ -47,7 +47,7 @@ class Agent(NoCounts):
 
 
 @pytest.fixture
-def agent(bin_dir, bundles):
+def repairer(bin_dir, bundles):
     found = Agent(bin_dir, bundles[0])
     assert "not been looked at" in found.files.problem()
     found.files.begin()
@@ -77,7 +77,7 @@ def test_at_its_start_an_agent_has_its_own_client_there(bin_dir, bundles):
 
 @pytest.mark.parametrize("what", ["client", "interpreter"])
 @pytest.mark.parametrize("damage", ["removed", "emptied", "changed", "everything"])
-def test_damage_is_repaired_counted_and_said(agent, bin_dir, what, damage):
+def test_damage_is_repaired_counted_and_said(repairer, bin_dir, what, damage):
     whole = tree(bin_dir)
     interpreter = installer.look(bin_dir).interpreter
     path = bin_dir / "floatip" if what == "client" else interpreter
@@ -90,71 +90,71 @@ def test_damage_is_repaired_counted_and_said(agent, bin_dir, what, damage):
     if damage == "everything":
         interpreter.unlink(missing_ok=True)
         interpreter.parent.rmdir()
-    agent.pass_time(1)
-    assert agent.files.problem() == ""
+    repairer.pass_time(1)
+    assert repairer.files.problem() == ""
     assert release(bin_dir) == __version__
     assert tree(bin_dir) == whole
-    assert agent.repairs == 1
-    (said,) = [each for each in agent.said if ": repaired, release" in each]
+    assert repairer.repairs == 1
+    (said,) = [each for each in repairer.said if ": repaired, release" in each]
     assert said.startswith(f"warning: {'the interpreter ' * (what == 'interpreter')}{path}") or (
         damage == "everything"
     )
 
 
-def test_while_nothing_changes_nothing_is_installed(agent):
-    before = agent.installs
+def test_while_nothing_changes_nothing_is_installed(repairer):
+    before = repairer.installs
     for _ in range(20):
-        agent.pass_time(1)
-    assert agent.installs == before
-    assert len(agent.said) == 1
+        repairer.pass_time(1)
+    assert repairer.installs == before
+    assert len(repairer.said) == 1
 
 
-def test_now_and_then_what_is_superseded_goes(agent, bin_dir, bundles):
+def test_now_and_then_what_is_superseded_goes(repairer, bin_dir, bundles):
     version = bin_dir / ".floatip" / f"{NEWER}-{files.digest(bundles[1] / 'python')[:12]}"
     version.mkdir()
     os.utime(version, (0, 0))
-    agent.pass_time(1)
+    repairer.pass_time(1)
     assert version.exists()
-    agent.pass_time(THOROUGH_SECONDS)
+    repairer.pass_time(THOROUGH_SECONDS)
     assert not version.exists()
-    assert agent.repairs == 0
+    assert repairer.repairs == 0
 
 
-def test_a_client_of_another_release_is_left_alone(agent, bin_dir, bundles):
+def test_a_client_of_another_release_is_left_alone(repairer, bin_dir, bundles):
     """The installer of the next release has been here, and this agent is about to end."""
     newer_release(bin_dir, bundles[1])
-    agent.pass_time(1)
-    agent.pass_time(THOROUGH_SECONDS)
+    repairer.pass_time(1)
+    repairer.pass_time(THOROUGH_SECONDS)
     assert release(bin_dir) == NEWER
-    assert agent.said[1:] == [f"info: the client is of release {NEWER} now"]
+    assert repairer.said[1:] == [f"info: the client is of release {NEWER} now"]
     (bin_dir / "floatip").unlink()  # but a node without any is worse
-    agent.pass_time(1)
+    repairer.pass_time(1)
     assert release(bin_dir) == __version__
 
 
-def test_an_agent_that_is_ending_repairs_nothing(agent, bin_dir):
+def test_an_agent_that_is_ending_repairs_nothing(repairer, bin_dir):
     stop = threading.Event()
     stop.set()
     (bin_dir / "floatip").unlink()
-    agent.files.run(stop)
+    repairer.files.run(stop)
     assert not (bin_dir / "floatip").exists()
 
 
-def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(agent, bin_dir):
+def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer, bin_dir):
     path = bin_dir / "floatip"
     path.unlink()
     path.mkdir()
-    said, before = len(agent.said), agent.installs
+    said, before = len(repairer.said), repairer.installs
     for _ in range(600):
-        agent.pass_time(1)
-        assert f"the client cannot be used: cannot install: {path} is a directory" in agent.files.problem()
-    assert 6 <= agent.installs - before <= 20
-    assert agent.said[said:] == [f"error: {agent.files.problem()}"]
+        repairer.pass_time(1)
+        assert f"the client cannot be used: cannot install: {path} is a directory" in repairer.files.problem()
+    assert 6 <= repairer.installs - before <= 20
+    assert repairer.said[said:] == [f"error: {repairer.files.problem()}"]
     path.rmdir()
-    agent.pass_time(LONGEST_PAUSE)
-    assert agent.files.problem() == ""
-    assert agent.repairs == 1
-    assert agent.said[-1] == "info: the client can be used again"
+    repairer.pass_time(LONGEST_PAUSE)
+    assert repairer.files.problem() == ""
+    assert repairer.repairs == 1
+    assert repairer.said[-1] == "info: the client can be used again"
 
 
 @pytest.fixture

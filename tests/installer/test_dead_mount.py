@@ -6,18 +6,18 @@ Here a container is a mount namespace with a bind mount, as the runtime makes on
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.node import Node
-from lab.world import Lab
-from tests.conftest import require
 from tests.installer.plugin_directories import Mounts, command, config, tree
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("root", "unshare", "nsenter", "mount")
+pytestmark = [
+    pytest.mark.needs("root", "unshare", "nsenter", "mount"),
+    pytest.mark.lab(azs=1, nodes_per_az=1),
+]
 REASON = "the directory that is mounted here was removed on the host"
 REMEDY = "this container has to be started again"
 
@@ -60,13 +60,6 @@ def test_a_directory_that_is_not_there_can_be_made(mounts: Mounts, bin_dir: Path
     done = mounts.run(argv)
     assert (done.returncode, REASON in done.stderr) == (1, False)
     assert "make the directory first" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True) as lab:
-        yield lab.nodes["a1"]
 
 
 @pytest.mark.needs("ip")

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,18 @@ from typing import Any
 import pytest
 
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab.agent import server
-from lab.ec2 import SimulatedEC2, sample
+from lab.ec2 import sample
 from lab.forkserver import Forked, run_to_end
 from lab.imds import Imds
 from lab.webserver import open_socket
 from tests.installer.plugin_directories import command, config, tree
+from tests.support.claims import a_claim, a_route
 
 HERE = "/proc/self/ns/net"
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Any]:
-    ec2 = SimulatedEC2()
-    host, port = ec2.listen(open_socket("127.0.0.1", 0), "a1").address
-    yield ec2, f"http://{host}:{port}"
-    ec2.close()
 
 
 class Here:
@@ -77,20 +68,19 @@ class Here:
 
     def claim(self, state: State, **said: Any) -> None:
         place = Place(self.vpc.tables["a"], ip_network("192.168.0.2/32"))
-        claim = Claim(
-            attachment=Attachment("vip", "c1", "net1"),
-            eni=self.vpc.enis["a"],
-            region=self.ec2.region,
-            netns=HERE,
-            netns_inode=os.stat(HERE).st_ino,  # noqa: PTH116
-            pod=PodIdentity("core", "upf-0", "u"),
-            on_delete="release",
-            routes=(ClaimedRoute(place, state, after=time.time() + 60 if state is State.RELEASING else 0),),
-            addresses=(ip_interface("192.168.0.2/28"),),
-            written=time.time(),
-            **{"boot": BOOT, **said},
-        )
-        self.store.put(claim)
+        fields = {
+            "attachment": Attachment("vip", "c1", "net1"),
+            "eni": self.vpc.enis["a"],
+            "region": self.ec2.region,
+            "netns": HERE,
+            "netns_inode": os.stat(HERE).st_ino,  # noqa: PTH116
+            "boot": BOOT,
+            "pod": PodIdentity("core", "upf-0", "u"),
+            "addresses": (ip_interface("192.168.0.2/28"),),
+            "written": time.time(),
+        }
+        after = time.time() + 60 if state is State.RELEASING else 0
+        self.store.put(a_claim(a_route(state, place.table, after=after), **{**fields, **said}))
         if not self.route:
             self.ec2.client().create_route(
                 RouteTableId=place.table,
@@ -127,103 +117,103 @@ class Here:
 
 
 @pytest.fixture
-def here(cloud, tmp_path, bin_dir, bundles, monkeypatch):
+def worker(served_cloud, tmp_path, bin_dir, bundles, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
-    made = Here(*cloud, tmp_path, bin_dir, bundles[0])
+    made = Here(*served_cloud, tmp_path, bin_dir, bundles[0])
     yield made
     made.metadata.close()
 
 
-def test_everything_goes_and_twice_is_once(here):
-    (here.bin_dir / "bridge").write_text("another plugin")
-    (here.bin_dir / ".floatip.1.new").write_text("what a killed installer left")
-    here.claim(State.GONE)
-    before = here.left()
-    status, out, _ = here.run("uninstall", "--dry-run")
+def test_everything_goes_and_twice_is_once(worker):
+    (worker.bin_dir / "bridge").write_text("another plugin")
+    (worker.bin_dir / ".floatip.1.new").write_text("what a killed installer left")
+    worker.claim(State.GONE)
+    before = worker.left()
+    status, out, _ = worker.run("uninstall", "--dry-run")
     assert status == 0
-    assert set(here.left()) - {"data/lock"} == set(before)
+    assert set(worker.left()) - {"data/lock"} == set(before)
     assert all(line.startswith("would remove ") for line in out.splitlines())
-    status, out, err = here.run("uninstall")
+    status, out, err = worker.run("uninstall")
     assert (status, err) == (0, "")
-    assert f"removed {here.bin_dir}/floatip\n" in out
-    assert here.left() == ["bin/bridge"]
-    assert here.run("uninstall") == (0, "nothing of cni-floatip is here\n", "")
+    assert f"removed {worker.bin_dir}/floatip\n" in out
+    assert worker.left() == ["bin/bridge"]
+    assert worker.run("uninstall") == (0, "nothing of cni-floatip is here\n", "")
 
 
-def test_it_refuses_while_a_pod_has_its_address(here):
-    here.claim(State.HELD)
-    before = here.left()
+def test_it_refuses_while_a_pod_has_its_address(worker):
+    worker.claim(State.HELD)
+    before = worker.left()
     for options in ([], ["--dry-run"]):
-        status, out, err = here.run("uninstall", *options)
+        status, out, err = worker.run("uninstall", *options)
         assert (status, out) == (1, "")
         assert "pod core/upf-0 (net1 192.168.0.2) is still here" in err
         assert "--force" in err
-        assert set(here.left()) >= set(before)
-    assert here.route
-    status, out, err = here.run("uninstall", "--force")
+        assert set(worker.left()) >= set(before)
+    assert worker.route
+    status, out, err = worker.run("uninstall", "--force")
     assert status == 0
     assert "pod core/upf-0" in err
-    assert here.left() == []
-    assert here.route  # the pod goes on working
+    assert worker.left() == []
+    assert worker.route  # the pod goes on working
 
 
-def test_it_finishes_what_is_to_be_released(here):
-    here.claim(State.RELEASING)
-    status, out, err = here.run("uninstall", "--dry-run")
+def test_it_finishes_what_is_to_be_released(worker):
+    worker.claim(State.RELEASING)
+    status, out, err = worker.run("uninstall", "--dry-run")
     assert (status, err) == (0, "")
     assert "would release what pod core/upf-0 (net1 192.168.0.2) left\n" in out
-    assert here.route
-    assert here.run("uninstall")[0] == 0
-    assert not here.route
-    assert here.left() == []
+    assert worker.route
+    assert worker.run("uninstall")[0] == 0
+    assert not worker.route
+    assert worker.left() == []
 
 
-def test_it_refuses_when_ec2_does_not_let_it_finish(here):
-    here.claim(State.RELEASING)
-    here.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)
-    status, _, err = here.run("uninstall")
+def test_it_refuses_when_ec2_does_not_let_it_finish(worker):
+    worker.claim(State.RELEASING)
+    worker.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)
+    status, _, err = worker.run("uninstall")
     assert status == 1
     assert "still to be released" in err
     assert "floatipctl gc" in err
-    assert (here.bin_dir / "floatip").exists()
+    assert (worker.bin_dir / "floatip").exists()
 
 
 @pytest.mark.parametrize("said", [{}, {"standby": True}], ids=["held", "waiting for an address"])
-def test_what_is_of_an_earlier_boot_is_nobodys(here, said):
+def test_what_is_of_an_earlier_boot_is_nobodys(worker, said):
     """``standby``: the pod has taken every address away, and may put one back as long as it is there."""
     state = State.GONE if said else State.HELD
-    here.claim(state, **said)
-    status, _, err = here.run("uninstall")
+    worker.claim(state, **said)
+    status, _, err = worker.run("uninstall")
     assert status == 1
     assert "pod core/upf-0 (net1 192.168.0.2) is still here" in err
-    here.claim(state, boot="another", **said)
-    assert here.run("uninstall", "--dry-run")[0] == 0
-    assert here.run("uninstall")[0] == 0
-    assert here.left() == []
+    worker.claim(state, boot="another", **said)
+    assert worker.run("uninstall", "--dry-run")[0] == 0
+    assert worker.run("uninstall")[0] == 0
+    assert worker.left() == []
 
 
-def test_a_del_in_the_spool_is_done_first(here):
-    here.claim(State.HELD)
-    here.delete()
-    status, out, err = here.run("uninstall", "--dry-run")
+def test_a_del_in_the_spool_is_done_first(worker):
+    worker.claim(State.HELD)
+    worker.delete()
+    status, out, err = worker.run("uninstall", "--dry-run")
     assert (status, err) == (0, "")
     assert out.startswith("would do the DEL that waits in ")
     assert "would release what pod core/upf-0 (net1 192.168.0.2) left\n" in out
-    assert here.route
-    assert here.run("uninstall")[0] == 0
-    assert not here.route
-    assert here.left() == []
+    assert worker.route
+    assert worker.run("uninstall")[0] == 0
+    assert not worker.route
+    assert worker.left() == []
 
 
-def test_it_refuses_beside_an_agent(here):
+def test_it_refuses_beside_an_agent(worker):
     holder = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
         "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=True) as alone:\n"
         "    print(alone, flush=True); sys.stdin.read()"
     )
-    here.claim(State.GONE)
+    worker.claim(State.GONE)
     agent = subprocess.Popen(
-        [sys.executable, "-c", holder, str(here.root / "data")],
+        [sys.executable, "-c", holder, str(worker.root / "data")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -231,63 +221,63 @@ def test_it_refuses_beside_an_agent(here):
     assert agent.stdout
     assert agent.stdout.readline() == "True\n"
     try:
-        status, out, err = here.run("uninstall", "--force")
+        status, out, err = worker.run("uninstall", "--force")
     finally:
         agent.communicate()
     assert (status, out) == (1, "")
     assert "a node agent has" in err
     assert "uninstall the DaemonSet first" in err
-    assert (here.bin_dir / "floatip").exists()
+    assert (worker.bin_dir / "floatip").exists()
 
 
-def test_a_record_that_it_cannot_read_is_not_thrown_away(here):
-    here.claim(State.GONE)
-    (record,) = (here.root / "data" / "claims").glob("*.json")
+def test_a_record_that_it_cannot_read_is_not_thrown_away(worker):
+    worker.claim(State.GONE)
+    (record,) = (worker.root / "data" / "claims").glob("*.json")
     record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 2}))
-    status, _, err = here.run("uninstall")
+    status, _, err = worker.run("uninstall")
     assert status == 1
     assert "written by a newer release" in err
     assert record.exists()
 
 
-def test_only_what_is_ours_goes(here):
-    here.claim(State.GONE)
-    (here.root / "data" / "notes").write_text("an administrator's")
-    (here.root / "run" / "other.sock").write_text("")
-    status, out, _ = here.run("uninstall")
+def test_only_what_is_ours_goes(worker):
+    worker.claim(State.GONE)
+    (worker.root / "data" / "notes").write_text("an administrator's")
+    (worker.root / "run" / "other.sock").write_text("")
+    status, out, _ = worker.run("uninstall")
     assert status == 0
-    assert f"left {here.root}/data: Directory not empty" in out
-    assert here.left() == ["data", "data/notes", "run", "run/other.sock"]
+    assert f"left {worker.root}/data: Directory not empty" in out
+    assert worker.left() == ["data", "data/notes", "run", "run/other.sock"]
 
 
-def test_a_record_that_was_set_aside_may_be_a_pods(here):
+def test_a_record_that_was_set_aside_may_be_a_pods(worker):
     """Set aside by this call, or by an agent long ago."""
-    here.claim(State.HELD)
-    (record,) = (here.root / "data" / "claims").glob("*.json")
+    worker.claim(State.HELD)
+    (record,) = (worker.root / "data" / "claims").glob("*.json")
     record.write_text("{not json")
     for options in ([], ["--dry-run"], []):
-        status, _, err = here.run("uninstall", *options)
+        status, _, err = worker.run("uninstall", *options)
         assert status == 1
-        assert f"{here.root}/data/corrupt/{record.stem}." in err
+        assert f"{worker.root}/data/corrupt/{record.stem}." in err
         assert err.count("cannot be read") == 1
-    assert (here.bin_dir / "floatip").exists()
-    for lost in (here.root / "data" / "corrupt").iterdir():
+    assert (worker.bin_dir / "floatip").exists()
+    for lost in (worker.root / "data" / "corrupt").iterdir():
         lost.unlink()
-    assert here.run("uninstall")[0] == 0
-    assert here.left() == []
+    assert worker.run("uninstall")[0] == 0
+    assert worker.left() == []
 
 
-def test_a_del_for_it_releases_as_an_agent_would(here):
-    here.claim(State.HELD)
-    (record,) = (here.root / "data" / "claims").glob("*.json")
+def test_a_del_for_it_releases_as_an_agent_would(worker):
+    worker.claim(State.HELD)
+    (record,) = (worker.root / "data" / "claims").glob("*.json")
     record.write_text("{not json")
-    table = here.vpc.tables["a"]
+    table = worker.vpc.tables["a"]
     config(
-        here.root,
+        worker.root,
         allowedDestinations=[{"cidr": "192.168.0.0/24"}],
         allowedRouteTables={"ids": [table]},
     )
-    (found,) = here.ec2.client().describe_network_interfaces(NetworkInterfaceIds=[here.vpc.enis["a"]])[
+    (found,) = worker.ec2.client().describe_network_interfaces(NetworkInterfaceIds=[worker.vpc.enis["a"]])[
         "NetworkInterfaces"
     ]
     prev = {
@@ -295,48 +285,48 @@ def test_a_del_for_it_releases_as_an_agent_would(here):
         "interfaces": [{"name": "net1", "mac": found["MacAddress"], "sandbox": "/run/netns/x"}],
         "ips": [{"address": "192.168.0.2/28", "interface": 0}],
     }
-    here.delete(prevResult=prev, routeTables={"ids": [table]})
-    assert here.run("uninstall")[0] == 0
-    assert not here.route
-    assert here.left() == []
+    worker.delete(prevResult=prev, routeTables={"ids": [table]})
+    assert worker.run("uninstall")[0] == 0
+    assert not worker.route
+    assert worker.left() == []
 
 
-def test_a_del_that_cannot_be_done_is_not_thrown_away(here):
-    here.claim(State.GONE)
-    here.delete()
-    (waiting,) = (here.root / "data" / "spool").iterdir()
-    (here.root / "data" / "spool" / "other.del").mkdir()
-    status, _, err = here.run("uninstall")
+def test_a_del_that_cannot_be_done_is_not_thrown_away(worker):
+    worker.claim(State.GONE)
+    worker.delete()
+    (waiting,) = (worker.root / "data" / "spool").iterdir()
+    (worker.root / "data" / "spool" / "other.del").mkdir()
+    status, _, err = worker.run("uninstall")
     assert status == 1
-    assert f"1 DEL in {here.root}/data/spool cannot be done" in err
+    assert f"1 DEL in {worker.root}/data/spool cannot be done" in err
     assert not waiting.exists()
 
 
-def test_a_del_of_what_was_never_claimed_is_no_obstacle(here):
-    here.delete()
-    assert here.run("uninstall")[0] == 0
-    assert here.left() == []
+def test_a_del_of_what_was_never_claimed_is_no_obstacle(worker):
+    worker.delete()
+    assert worker.run("uninstall")[0] == 0
+    assert worker.left() == []
 
 
-def test_a_mistyped_configuration_is_not_taken_for_another(here):
+def test_a_mistyped_configuration_is_not_taken_for_another(worker):
     """Its directories would be the default ones, with no record of the pods that are here."""
-    here.claim(State.HELD)
-    said, here.config = here.config, here.root / "confg.json"
+    worker.claim(State.HELD)
+    said, worker.config = worker.config, worker.root / "confg.json"
     for text in (None, "{", '{"dataDir": 1}'):
         if text:
-            here.config.write_text(text)
-        status, out, err = here.run("uninstall")
+            worker.config.write_text(text)
+        status, out, err = worker.run("uninstall")
         assert (status, out) == (1, "")
-        assert str(here.config) in err
-        assert (here.bin_dir / "floatip").exists()
-    here.config.unlink()
-    here.config = said
-    assert "is still here" in here.run("uninstall")[2]
+        assert str(worker.config) in err
+        assert (worker.bin_dir / "floatip").exists()
+    worker.config.unlink()
+    worker.config = said
+    assert "is still here" in worker.run("uninstall")[2]
 
 
-def test_it_waits_for_a_call_that_is_under_way(here):
+def test_it_waits_for_a_call_that_is_under_way(worker):
     """A plugin in direct mode shares the data directory with others like it, and with no uninstaller."""
-    here.claim(State.GONE)
+    worker.claim(State.GONE)
     holder = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
         "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=False) as shared:\n"
@@ -344,38 +334,41 @@ def test_it_waits_for_a_call_that_is_under_way(here):
     )
     pipe = subprocess.PIPE
     call = subprocess.Popen(
-        [sys.executable, "-c", holder, str(here.root / "data")], stdin=pipe, stdout=pipe, text=True
+        [sys.executable, "-c", holder, str(worker.root / "data")], stdin=pipe, stdout=pipe, text=True
     )
     assert call.stdout
     assert call.stdout.readline() == "True\n"
-    argv = command("uninstall", here.bin_dir, "--config", here.config)
-    uninstaller = subprocess.Popen(argv, env=here.environ, stdout=pipe, text=True)
+    argv = command("uninstall", worker.bin_dir, "--config", worker.config)
+    uninstaller = subprocess.Popen(argv, env=worker.environ, stdout=pipe, text=True)
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             uninstaller.wait(3)
-        assert (here.bin_dir / "floatip").exists()
+        assert (worker.bin_dir / "floatip").exists()
     finally:
         call.communicate()
         uninstaller.communicate(timeout=30)
     assert uninstaller.returncode == 0
-    assert here.left() == []
+    assert worker.left() == []
 
 
 @pytest.mark.needs("root", "unshare", "nsenter")
-def test_a_full_disk_keeps_nobody_from_making_room(here, mounts):
+def test_a_full_disk_keeps_nobody_from_making_room(worker, mounts):
     """What is to be released cannot be recorded any more; by force the client goes all the same."""
-    data = here.root / "data"
+    data = worker.root / "data"
     data.mkdir()
     mounts.mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", data)
     seen = mounts.outside(data)
-    here.store = Store(str(seen), sleep=time.sleep, clock=time.monotonic)
-    here.claim(State.RELEASING)
+    worker.store = Store(str(seen), sleep=time.sleep, clock=time.monotonic)
+    worker.claim(State.RELEASING)
     with contextlib.suppress(OSError), (seen / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
     for options, status in (([], 1), (["--force"], 0)):
-        done = mounts.run(command("uninstall", here.bin_dir, "--config", here.config, *options), here.environ)
+        done = mounts.run(
+            command("uninstall", worker.bin_dir, "--config", worker.config, *options),
+            worker.environ,
+        )
         assert done.returncode == status
         assert "cannot record the claim" in done.stderr
         assert "still to be released" in done.stderr
-        assert (here.bin_dir / "floatip").exists() == (status == 1)
+        assert (worker.bin_dir / "floatip").exists() == (status == 1)

@@ -7,20 +7,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from lab.ec2 import SimulatedEC2, sample
+from lab.ec2 import sample
 from lab.ec2.cloud import access_key
 from lab.ec2.inprocess import session
 from lab.webserver import open_socket
 
 IMPATIENT = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
-
-
-@pytest.fixture(scope="module")
-def cloud():
-    """One simulated EC2 for a module: moto takes a second to warm up."""
-    ec2 = SimulatedEC2()
-    yield ec2
-    ec2.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def describe(aws, table):
 
 
 @pytest.fixture
-def a(vpc, aws):
+def writer(vpc, aws):
     """Write routes of table a: ``a.create(cidr, NetworkInterfaceId=...)``."""
 
     class Writer:
@@ -42,31 +42,31 @@ def a(vpc, aws):
 
 class TestCreate:
     @pytest.mark.parametrize("cidr", [FLOATING, FLOATING6])
-    def test_a_host_route_outside_the_vpc(self, ec2, vpc, aws, a, cidr):
-        assert a.create(cidr)["Return"] is True
-        assert str(ec2.truth(a.table)[cidr]) == vpc.enis["a"]
-        route = describe(aws, a.table)[cidr]
+    def test_a_host_route_outside_the_vpc(self, ec2, vpc, aws, writer, cidr):
+        assert writer.create(cidr)["Return"] is True
+        assert str(ec2.truth(writer.table)[cidr]) == vpc.enis["a"]
+        route = describe(aws, writer.table)[cidr]
         assert (route["NetworkInterfaceId"], route["State"], route["Origin"]) == (
             vpc.enis["a"],
             "active",
             "CreateRoute",
         )
 
-    def test_an_eni_route_names_the_instance_and_its_owner(self, ec2, vpc, aws, a):
+    def test_an_eni_route_names_the_instance_and_its_owner(self, ec2, vpc, aws, writer):
         # Data type Route: InstanceId, InstanceOwnerId.
-        a.create(FLOATING)
-        route = describe(aws, a.table)[FLOATING]
+        writer.create(FLOATING)
+        route = describe(aws, writer.table)[FLOATING]
         assert (route["InstanceId"], route["InstanceOwnerId"]) == (vpc.instances["a"], ec2.account)
 
     @pytest.mark.parametrize("cidr", [FLOATING, FLOATING6])
     @pytest.mark.parametrize("zone", ["a", "b"])
-    def test_twice_is_an_error_whatever_the_target(self, ec2, vpc, a, refused, cidr, zone):
+    def test_twice_is_an_error_whatever_the_target(self, ec2, vpc, writer, refused, cidr, zone):
         # "Error codes": RouteAlreadyExists; message from hashicorp/terraform-provider-aws#23866.
-        a.create(cidr)
+        writer.create(cidr)
         with refused("RouteAlreadyExists") as said:
-            a.create(cidr, NetworkInterfaceId=vpc.enis[zone])
+            writer.create(cidr, NetworkInterfaceId=vpc.enis[zone])
         assert said.message == f"The route identified by {cidr} already exists."
-        assert ec2.truth(a.table)[cidr].target == vpc.enis["a"]
+        assert ec2.truth(writer.table)[cidr].target == vpc.enis["a"]
 
     @pytest.mark.parametrize(
         ("typed", "stored"),
@@ -76,12 +76,12 @@ class TestCreate:
             ("fd00::1/64", "fd00::/64"),
         ],
     )
-    def test_destinations_are_stored_in_canonical_form(self, ec2, a, refused, typed, stored):
+    def test_destinations_are_stored_in_canonical_form(self, ec2, writer, refused, typed, stored):
         # CreateRoute, DestinationCidrBlock: "We modify the specified CIDR block to its canonical form".
-        a.create(typed)
-        assert stored in ec2.truth(a.table)
+        writer.create(typed)
+        assert stored in ec2.truth(writer.table)
         with refused("RouteAlreadyExists"):
-            a.create(stored)
+            writer.create(stored)
 
     @pytest.mark.parametrize("parameter", ["DestinationCidrBlock", "DestinationIpv6CidrBlock"])
     @pytest.mark.parametrize("cidr", ["nonsense", "192.168.0.2/33", "fd00::/129"])
@@ -118,11 +118,11 @@ class TestCreate:
         with refused("MissingParameter"):
             aws.create_route(RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING)
 
-    def test_two_targets_are_refused(self, vpc, a, refused):
+    def test_two_targets_are_refused(self, vpc, writer, refused):
         with refused("InvalidParameterCombination"):
-            a.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], GatewayId=vpc.internet_gateway)
+            writer.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], GatewayId=vpc.internet_gateway)
 
-    def test_no_such_table_or_interface(self, vpc, aws, a, refused):
+    def test_no_such_table_or_interface(self, vpc, aws, writer, refused):
         with refused("InvalidRouteTableID.NotFound"):
             aws.create_route(
                 RouteTableId="rtb-00000000000000000",
@@ -130,80 +130,80 @@ class TestCreate:
                 NetworkInterfaceId=vpc.enis["a"],
             )
         with refused("InvalidNetworkInterfaceID.NotFound"):
-            a.create(FLOATING, NetworkInterfaceId="eni-00000000000000000")
+            writer.create(FLOATING, NetworkInterfaceId="eni-00000000000000000")
 
-    def test_an_interface_of_another_vpc(self, ec2, aws, a, refused):
+    def test_an_interface_of_another_vpc(self, ec2, aws, writer, refused):
         other = ec2.client()
         vpc = other.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
         subnet = other.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
         eni = other.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
         with refused("InvalidParameterValue") as said:
-            a.create(FLOATING, NetworkInterfaceId=eni)
-        assert said.message == f"route table {a.table} and interface {eni} belong to different networks"
+            writer.create(FLOATING, NetworkInterfaceId=eni)
+        assert said.message == f"route table {writer.table} and interface {eni} belong to different networks"
 
-    def test_an_instance_with_two_interfaces_is_no_target(self, vpc, a, refused):
+    def test_an_instance_with_two_interfaces_is_no_target(self, vpc, writer, refused):
         # CreateRoute, InstanceId: "fails unless exactly one network interface is attached".
         with refused("InvalidInstanceID"):
-            a.create(FLOATING, InstanceId=vpc.instances["a"])
+            writer.create(FLOATING, InstanceId=vpc.instances["a"])
 
     @pytest.mark.parametrize("cidr", ["169.254.168.0/24", "169.254.171.255/32", "fd00:ec2::254/128"])
-    def test_ranges_that_aws_keeps_for_itself(self, a, refused, cidr):
+    def test_ranges_that_aws_keeps_for_itself(self, writer, refused, cidr):
         # "Route table concepts", Destination: no subsets of 169.254.168.0/22 and fd00:ec2::/32.
         with refused("InvalidParameterValue"):
-            a.create(cidr)
+            writer.create(cidr)
 
 
 class TestInsideTheVpc:
     @pytest.mark.parametrize("cidr", ["10.10.254.0/28", "fd10:0:0:fe::/64"])
-    def test_a_whole_subnet_is_taken(self, ec2, vpc, a, cidr):
+    def test_a_whole_subnet_is_taken(self, ec2, vpc, writer, cidr):
         # "Routing for a middlebox appliance": more specific than local, if it is the entire CIDR of a subnet.
-        a.create(cidr)
-        assert ec2.truth(a.table)[cidr].target == vpc.enis["a"]
-        a.replace(cidr)
-        assert ec2.truth(a.table)[cidr].target == vpc.enis["b"]
+        writer.create(cidr)
+        assert ec2.truth(writer.table)[cidr].target == vpc.enis["a"]
+        writer.replace(cidr)
+        assert ec2.truth(writer.table)[cidr].target == vpc.enis["b"]
 
     @pytest.mark.parametrize(
         "cidr", ["10.10.254.2/32", "10.10.254.0/29", "10.10.254.0/27", "fd10:0:0:fe::2/128", "fd10::/49"]
     )
-    def test_anything_else_is_not(self, ec2, a, refused, cidr):
+    def test_anything_else_is_not(self, ec2, writer, refused, cidr):
         with refused("InvalidParameterValue"):
-            a.create(cidr)
-        assert cidr not in ec2.truth(a.table)
+            writer.create(cidr)
+        assert cidr not in ec2.truth(writer.table)
 
-    def test_not_to_a_gateway(self, vpc, a, refused):
+    def test_not_to_a_gateway(self, vpc, writer, refused):
         # hashicorp/terraform#26018.
         with refused("InvalidParameterValue") as said:
-            a.create("10.10.254.0/28", GatewayId=vpc.internet_gateway)
+            writer.create("10.10.254.0/28", GatewayId=vpc.internet_gateway)
         assert (
             said.message
             == "Route target is not supported. This route only supports interface and instance targets."
         )
 
-    def test_the_local_route_exists_already(self, a, refused):
+    def test_the_local_route_exists_already(self, writer, refused):
         # hashicorp/terraform-provider-aws#23866.
         with refused("RouteAlreadyExists"):
-            a.create("10.10.0.0/16")
+            writer.create("10.10.0.0/16")
 
-    def test_a_supernet_is_none_of_this_rule(self, ec2, a):
-        a.create("10.0.0.0/8")
-        assert "10.0.0.0/8" in ec2.truth(a.table)
+    def test_a_supernet_is_none_of_this_rule(self, ec2, writer):
+        writer.create("10.0.0.0/8")
+        assert "10.0.0.0/8" in ec2.truth(writer.table)
 
 
 class TestGatewayTable:
     """A table with an edge association ("Gateway route tables")."""
 
-    def test_takes_nothing_outside_the_vpc(self, ec2, vpc, a, refused):
-        a.table = vpc.edge_table
+    def test_takes_nothing_outside_the_vpc(self, ec2, vpc, writer, refused):
+        writer.table = vpc.edge_table
         with refused("InvalidParameterValue") as said:
-            a.create(FLOATING)
+            writer.create(FLOATING)
         assert said.message == "You cannot add routes to any CIDR blocks outside of the ranges in your VPC."
         with refused("InvalidParameterValue"):
-            a.create(FLOATING6)
+            writer.create(FLOATING6)
 
-    def test_takes_a_subnet(self, ec2, vpc, a):
-        a.table = vpc.edge_table
-        a.create("10.10.254.0/28")
-        assert ec2.truth(a.table)["10.10.254.0/28"].target == vpc.enis["a"]
+    def test_takes_a_subnet(self, ec2, vpc, writer):
+        writer.table = vpc.edge_table
+        writer.create("10.10.254.0/28")
+        assert ec2.truth(writer.table)["10.10.254.0/28"].target == vpc.enis["a"]
 
 
 class TestPrefixLists:
@@ -245,126 +245,126 @@ class TestPrefixLists:
 
 class TestReplace:
     @pytest.mark.parametrize("cidr", [FLOATING, FLOATING6])
-    def test_points_a_route_elsewhere(self, ec2, vpc, a, cidr):
-        a.create(cidr)
-        a.replace(cidr)
-        assert str(ec2.truth(a.table)[cidr]) == vpc.enis["b"]
+    def test_points_a_route_elsewhere(self, ec2, vpc, writer, cidr):
+        writer.create(cidr)
+        writer.replace(cidr)
+        assert str(ec2.truth(writer.table)[cidr]) == vpc.enis["b"]
 
-    def test_finds_a_destination_however_it_is_written(self, ec2, vpc, a):
-        a.create("192.168.1.0/24")
-        a.replace("192.168.1.77/24")
-        assert ec2.truth(a.table)["192.168.1.0/24"].target == vpc.enis["b"]
+    def test_finds_a_destination_however_it_is_written(self, ec2, vpc, writer):
+        writer.create("192.168.1.0/24")
+        writer.replace("192.168.1.77/24")
+        assert ec2.truth(writer.table)["192.168.1.0/24"].target == vpc.enis["b"]
 
     @pytest.mark.parametrize("cidr", [FLOATING, FLOATING6])
-    def test_a_missing_route_is_an_invalid_parameter(self, ec2, a, refused, cidr):
+    def test_a_missing_route_is_an_invalid_parameter(self, ec2, writer, refused, cidr):
         # getmoto/moto#6425: checked on AWS by its author, who opened a case.
         with refused("InvalidParameterValue") as said:
-            a.replace(cidr)
+            writer.replace(cidr)
         assert said.message == (
             f"There is no route defined for '{cidr}' in the route table. Use CreateRoute instead."
         )
-        assert cidr not in ec2.truth(a.table)
+        assert cidr not in ec2.truth(writer.table)
 
-    def test_the_local_route_stays(self, ec2, a, refused):
+    def test_the_local_route_stays(self, ec2, writer, refused):
         with refused("InvalidParameterValue"):
-            a.replace("10.10.0.0/16")
-        assert ec2.truth(a.table)["10.10.0.0/16"].target == "local"
+            writer.replace("10.10.0.0/16")
+        assert ec2.truth(writer.table)["10.10.0.0/16"].target == "local"
 
-    def test_an_eni_takes_the_place_of_a_gateway(self, ec2, vpc, a):
-        a.create("0.0.0.0/0", GatewayId=vpc.internet_gateway)
-        a.replace("0.0.0.0/0")
-        assert str(ec2.truth(a.table)["0.0.0.0/0"]) == vpc.enis["b"]
+    def test_an_eni_takes_the_place_of_a_gateway(self, ec2, vpc, writer):
+        writer.create("0.0.0.0/0", GatewayId=vpc.internet_gateway)
+        writer.replace("0.0.0.0/0")
+        assert str(ec2.truth(writer.table)["0.0.0.0/0"]) == vpc.enis["b"]
 
 
 class TestDelete:
     @pytest.mark.parametrize(("cidr", "typed"), [(FLOATING, FLOATING), ("fd00::2/128", "fd00:0::2/128")])
-    def test_delete_removes_a_route(self, ec2, a, cidr, typed):
-        a.create(cidr)
-        a.delete(typed)
-        assert cidr not in ec2.truth(a.table)
+    def test_delete_removes_a_route(self, ec2, writer, cidr, typed):
+        writer.create(cidr)
+        writer.delete(typed)
+        assert cidr not in ec2.truth(writer.table)
 
-    def test_a_missing_route(self, a, refused):
+    def test_a_missing_route(self, writer, refused):
         with refused("InvalidRoute.NotFound"):
-            a.delete(FLOATING)
+            writer.delete(FLOATING)
 
-    def test_the_local_route_stays(self, ec2, a, refused):
+    def test_the_local_route_stays(self, ec2, writer, refused):
         # hashicorp/terraform-provider-aws: "cannot remove local route".
         with refused("InvalidParameterValue") as said:
-            a.delete("10.10.0.0/16")
+            writer.delete("10.10.0.0/16")
         assert said.message.startswith("cannot remove local route 10.10.0.0/16")
-        assert "10.10.0.0/16" in ec2.truth(a.table)
+        assert "10.10.0.0/16" in ec2.truth(writer.table)
 
 
 class TestState:
     """Data type Route, State: "blackhole indicates that the route's target isn't available"."""
 
-    def test_the_interface_is_detached(self, ec2, vpc, aws, a):
-        a.create(FLOATING)
+    def test_the_interface_is_detached(self, ec2, vpc, aws, writer):
+        writer.create(FLOATING)
         (eni,) = aws.describe_network_interfaces(NetworkInterfaceIds=[vpc.enis["a"]])["NetworkInterfaces"]
         aws.detach_network_interface(AttachmentId=eni["Attachment"]["AttachmentId"])
-        route = describe(aws, a.table)[FLOATING]
+        route = describe(aws, writer.table)[FLOATING]
         assert (route["State"], route["NetworkInterfaceId"]) == ("blackhole", vpc.enis["a"])
         assert "InstanceId" not in route
         aws.delete_network_interface(NetworkInterfaceId=vpc.enis["a"])
-        assert describe(aws, a.table)[FLOATING]["State"] == "blackhole"
+        assert describe(aws, writer.table)[FLOATING]["State"] == "blackhole"
 
-    def test_the_instance_stops_and_starts(self, ec2, vpc, aws, a):
-        a.create(FLOATING)
+    def test_the_instance_stops_and_starts(self, ec2, vpc, aws, writer):
+        writer.create(FLOATING)
         aws.stop_instances(InstanceIds=[vpc.instances["a"]])
-        assert str(ec2.truth(a.table)[FLOATING]) == f"{vpc.enis['a']} (blackhole)"
+        assert str(ec2.truth(writer.table)[FLOATING]) == f"{vpc.enis['a']} (blackhole)"
         aws.start_instances(InstanceIds=[vpc.instances["a"]])
-        assert str(ec2.truth(a.table)[FLOATING]) == vpc.enis["a"]
+        assert str(ec2.truth(writer.table)[FLOATING]) == vpc.enis["a"]
 
-    def test_the_instance_is_terminated(self, vpc, aws, a):
-        a.create(FLOATING)
+    def test_the_instance_is_terminated(self, vpc, aws, writer):
+        writer.create(FLOATING)
         aws.terminate_instances(InstanceIds=[vpc.instances["a"]])
-        assert describe(aws, a.table)[FLOATING]["State"] == "blackhole"
+        assert describe(aws, writer.table)[FLOATING]["State"] == "blackhole"
 
-    def test_the_gateway_is_detached(self, vpc, aws, a):
-        a.create("0.0.0.0/0", GatewayId=vpc.internet_gateway)
+    def test_the_gateway_is_detached(self, vpc, aws, writer):
+        writer.create("0.0.0.0/0", GatewayId=vpc.internet_gateway)
         aws.detach_internet_gateway(InternetGatewayId=vpc.internet_gateway, VpcId=vpc.vpc)
-        assert describe(aws, a.table)["0.0.0.0/0"]["State"] == "blackhole"
+        assert describe(aws, writer.table)["0.0.0.0/0"]["State"] == "blackhole"
 
 
 class TestPropagated:
     """ansible/ansible#43415: a propagated route cannot be replaced; a static one takes precedence."""
 
-    def test_is_listed_as_such(self, ec2, aws, a):
-        ec2.propagate(a.table, "192.168.0.0/24", "vgw-1")
-        route = describe(aws, a.table)["192.168.0.0/24"]
+    def test_is_listed_as_such(self, ec2, aws, writer):
+        ec2.propagate(writer.table, "192.168.0.0/24", "vgw-1")
+        route = describe(aws, writer.table)["192.168.0.0/24"]
         assert (route["Origin"], route["GatewayId"], route["State"]) == (
             "EnableVgwRoutePropagation",
             "vgw-1",
             "active",
         )
 
-    def test_cannot_be_replaced_but_created_over(self, ec2, vpc, a, refused):
-        ec2.propagate(a.table, FLOATING, "vgw-1")
+    def test_cannot_be_replaced_but_created_over(self, ec2, vpc, writer, refused):
+        ec2.propagate(writer.table, FLOATING, "vgw-1")
         with refused("InvalidParameterValue"):
-            a.replace(FLOATING)
-        a.create(FLOATING)
-        assert ec2.truth(a.table)[FLOATING].target == vpc.enis["a"]
-        a.delete(FLOATING)
-        assert ec2.truth(a.table)[FLOATING].target == "vgw-1"
+            writer.replace(FLOATING)
+        writer.create(FLOATING)
+        assert ec2.truth(writer.table)[FLOATING].target == vpc.enis["a"]
+        writer.delete(FLOATING)
+        assert ec2.truth(writer.table)[FLOATING].target == "vgw-1"
         with refused("InvalidRoute.NotFound"):
-            a.delete(FLOATING)
+            writer.delete(FLOATING)
 
 
 class TestQuota:
     """Amazon VPC quotas, "Routes per route table": enforced separately for IPv4 and IPv6."""
 
-    def test_families_count_separately_and_local_routes_not(self, ec2, a, refused):
+    def test_families_count_separately_and_local_routes_not(self, ec2, writer, refused):
         ec2.faults.route_quota(2)
-        a.create("192.168.0.1/32")
-        a.create("192.168.0.2/32")
+        writer.create("192.168.0.1/32")
+        writer.create("192.168.0.2/32")
         with refused("RouteLimitExceeded"):
-            a.create("192.168.0.3/32")
-        a.create("fd00::1/128")
-        a.create("fd00::2/128")
+            writer.create("192.168.0.3/32")
+        writer.create("fd00::1/128")
+        writer.create("fd00::2/128")
         with refused("RouteLimitExceeded"):
-            a.create("fd00::3/128")
-        a.delete("192.168.0.1/32")
-        a.create("192.168.0.3/32")
+            writer.create("fd00::3/128")
+        writer.delete("192.168.0.1/32")
+        writer.create("192.168.0.3/32")
 
     def test_fifty_by_default(self, ec2, vpc, refused):
         aws = ec2.client()
@@ -378,16 +378,16 @@ class TestQuota:
 class TestDryRun:
     """Parameter DryRun: always an error, DryRunOperation or UnauthorizedOperation, and no change."""
 
-    def test_a_dry_run_changes_nothing(self, ec2, vpc, aws, a, refused):
+    def test_a_dry_run_changes_nothing(self, ec2, vpc, aws, writer, refused):
         with refused("DryRunOperation", status=412):
-            a.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], DryRun=True)
-        assert FLOATING not in ec2.truth(a.table)
-        a.create(FLOATING)
+            writer.create(FLOATING, NetworkInterfaceId=vpc.enis["a"], DryRun=True)
+        assert FLOATING not in ec2.truth(writer.table)
+        writer.create(FLOATING)
         with refused("DryRunOperation", status=412):
-            a.replace(FLOATING, NetworkInterfaceId=vpc.enis["b"], DryRun=True)
+            writer.replace(FLOATING, NetworkInterfaceId=vpc.enis["b"], DryRun=True)
         with refused("DryRunOperation", status=412):
-            a.delete(FLOATING, DryRun=True)
-        assert ec2.truth(a.table)[FLOATING].target == vpc.enis["a"]
+            writer.delete(FLOATING, DryRun=True)
+        assert ec2.truth(writer.table)[FLOATING].target == vpc.enis["a"]
 
     @pytest.mark.parametrize(
         "action", ["describe_route_tables", "describe_subnets", "describe_network_interfaces"]

@@ -58,7 +58,7 @@ def serve():
 
 
 @pytest.fixture
-def a(ec2, vpc, serve):
+def caller(ec2, vpc, serve):
     """The caller on instance a of the sample VPC."""
     return serve(lambda: ec2.instance(vpc.instances["a"]))[1]
 
@@ -110,33 +110,35 @@ class TestToken:
 
 
 class TestItems:
-    def test_of_the_instance(self, ec2, vpc, a):
-        document = json.loads(a.text("/latest/dynamic/instance-identity/document"))
+    def test_of_the_instance(self, ec2, vpc, caller):
+        document = json.loads(caller.text("/latest/dynamic/instance-identity/document"))
         assert (document["instanceId"], document["accountId"], document["region"]) == (
             vpc.instances["a"],
             ec2.account,
             "eu-central-1",
         )
-        assert document["availabilityZone"] == a.text("/latest/meta-data/placement/availability-zone")
-        assert document["privateIp"] == a.text("/latest/meta-data/local-ipv4") == "10.10.1.10"
-        assert a.text("/latest/meta-data/placement/region") == "eu-central-1"
-        assert a.text("/latest/meta-data/instance-id") == vpc.instances["a"]
+        assert document["availabilityZone"] == caller.text("/latest/meta-data/placement/availability-zone")
+        assert document["privateIp"] == caller.text("/latest/meta-data/local-ipv4") == "10.10.1.10"
+        assert caller.text("/latest/meta-data/placement/region") == "eu-central-1"
+        assert caller.text("/latest/meta-data/instance-id") == vpc.instances["a"]
 
-    def test_directories_are_listed(self, a):
-        top = a.text("/latest/meta-data/").splitlines()
+    def test_directories_are_listed(self, caller):
+        top = caller.text("/latest/meta-data/").splitlines()
         assert {"instance-id", "mac", "placement/", "network/", "iam/"} <= set(top)
-        macs = a.text(MACS).splitlines()
+        macs = caller.text(MACS).splitlines()
         assert len(macs) == 2
         assert all(mac.endswith("/") for mac in macs)
-        assert a.text("/latest/meta-data/mac") + "/" in macs
-        assert "interface-id" in a.text(MACS + macs[0]).splitlines()
+        assert caller.text("/latest/meta-data/mac") + "/" in macs
+        assert "interface-id" in caller.text(MACS + macs[0]).splitlines()
 
-    def test_of_an_interface(self, ec2, vpc, a):
+    def test_of_an_interface(self, ec2, vpc, caller):
         (eni,) = ec2.client().describe_network_interfaces(NetworkInterfaceIds=[vpc.enis["a"]])[
             "NetworkInterfaces"
         ]
         mac = eni["MacAddress"]
-        found = {name: a.text(f"{MACS}{mac}/{name}") for name in a.text(f"{MACS}{mac}/").splitlines()}
+        found = {
+            name: caller.text(f"{MACS}{mac}/{name}") for name in caller.text(f"{MACS}{mac}/").splitlines()
+        }
         assert found == {
             "device-number": "1",
             "interface-id": vpc.enis["a"],
@@ -162,27 +164,27 @@ class TestItems:
         for path in (f"{MACS}02:00:00:00:00:99/", "/latest/nonsense", "/latest/meta-data/iam/", "/"):
             assert plain.get(path)[0] == 404
 
-    def test_a_hot_plugged_interface_appears(self, ec2, vpc, a):
+    def test_a_hot_plugged_interface_appears(self, ec2, vpc, caller):
         aws = ec2.client()
         made = aws.create_network_interface(SubnetId=vpc.subnets["a"])["NetworkInterface"]
-        assert made["MacAddress"] not in a.text(MACS)
+        assert made["MacAddress"] not in caller.text(MACS)
         attached = aws.attach_network_interface(
             NetworkInterfaceId=made["NetworkInterfaceId"], InstanceId=vpc.instances["a"], DeviceIndex=2
         )
-        assert made["MacAddress"] in a.text(MACS)
-        assert a.text(f"{MACS}{made['MacAddress']}/device-number") == "2"
+        assert made["MacAddress"] in caller.text(MACS)
+        assert caller.text(f"{MACS}{made['MacAddress']}/device-number") == "2"
         aws.detach_network_interface(AttachmentId=attached["AttachmentId"])
-        assert made["MacAddress"] not in a.text(MACS)
+        assert made["MacAddress"] not in caller.text(MACS)
 
-    def test_device_numbers_count_per_network_card(self, ec2, vpc, a):
+    def test_device_numbers_count_per_network_card(self, ec2, vpc, caller):
         aws = ec2.client()
         made = aws.create_network_interface(SubnetId=vpc.subnets["a"])["NetworkInterface"]
         where = {"InstanceId": vpc.instances["a"], "NetworkCardIndex": 1, "DeviceIndex": 1}
         attached = aws.attach_network_interface(NetworkInterfaceId=made["NetworkInterfaceId"], **where)
         assert attached["NetworkCardIndex"] == 1
         here = MACS + made["MacAddress"]
-        assert (a.text(f"{here}/network-card"), a.text(f"{here}/device-number")) == ("1", "1")
-        assert len(a.text(MACS).splitlines()) == 3
+        assert (caller.text(f"{here}/network-card"), caller.text(f"{here}/device-number")) == ("1", "1")
+        assert len(caller.text(MACS).splitlines()) == 3
         (instance,) = aws.describe_instances(InstanceIds=[vpc.instances["a"]])["Reservations"][0]["Instances"]
         at = [eni["Attachment"] for eni in instance["NetworkInterfaces"]]
         assert sorted((each["NetworkCardIndex"], each["DeviceIndex"]) for each in at) == [
@@ -191,7 +193,7 @@ class TestItems:
             (1, 1),
         ]
         aws.detach_network_interface(AttachmentId=attached["AttachmentId"])
-        assert len(a.text(MACS).splitlines()) == 2
+        assert len(caller.text(MACS).splitlines()) == 2
 
     def test_shows_what_it_is_told_to_until_it_is_healed(self, ec2, serve, vpc):
         service, a = serve(lambda: ec2.instance(vpc.instances["a"]))
@@ -205,18 +207,21 @@ class TestItems:
         service.heal()
         assert (a.text("/latest/meta-data/mac"), a.text(f"{MACS}{mac}/device-number")) == (mac, "0")
 
-    def test_a_second_block_of_the_vpc_appears(self, ec2, vpc, a):
+    def test_a_second_block_of_the_vpc_appears(self, ec2, vpc, caller):
         ec2.client().associate_vpc_cidr_block(VpcId=vpc.vpc, CidrBlock="100.64.0.0/16")
-        mac = a.text("/latest/meta-data/mac")
-        assert a.text(f"{MACS}{mac}/vpc-ipv4-cidr-blocks").splitlines() == ["10.10.0.0/16", "100.64.0.0/16"]
-        assert a.text(f"{MACS}{mac}/vpc-ipv4-cidr-block") == "10.10.0.0/16"
+        mac = caller.text("/latest/meta-data/mac")
+        assert caller.text(f"{MACS}{mac}/vpc-ipv4-cidr-blocks").splitlines() == [
+            "10.10.0.0/16",
+            "100.64.0.0/16",
+        ]
+        assert caller.text(f"{MACS}{mac}/vpc-ipv4-cidr-block") == "10.10.0.0/16"
 
 
 class TestCredentials:
-    def test_of_the_role_are_the_instances_identity(self, ec2, vpc, a, connect):
-        role = a.text("/latest/meta-data/iam/security-credentials/")
+    def test_of_the_role_are_the_instances_identity(self, ec2, vpc, caller, connect):
+        role = caller.text("/latest/meta-data/iam/security-credentials/")
         assert role == "node"
-        got = json.loads(a.text(f"/latest/meta-data/iam/security-credentials/{role}"))
+        got = json.loads(caller.text(f"/latest/meta-data/iam/security-credentials/{role}"))
         assert (got["Code"], got["Type"]) == ("Success", "AWS-HMAC")
         assert got["Expiration"] > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         sts = connect(
@@ -230,32 +235,32 @@ class TestCredentials:
         assert identity["Account"] == ec2.account
         assert identity["Arn"].endswith(f":assumed-role/node/{vpc.instances['a']}")
 
-    def test_stay_the_same_until_they_are_old(self, a):
+    def test_stay_the_same_until_they_are_old(self, caller):
         path = "/latest/meta-data/iam/security-credentials/node"
-        assert json.loads(a.text(path))["AccessKeyId"] == json.loads(a.text(path))["AccessKeyId"]
+        assert json.loads(caller.text(path))["AccessKeyId"] == json.loads(caller.text(path))["AccessKeyId"]
 
-    def test_of_another_role(self, a):
-        assert a.get("/latest/meta-data/iam/security-credentials/nonsense")[0] == 404
+    def test_of_another_role(self, caller):
+        assert caller.get("/latest/meta-data/iam/security-credentials/nonsense")[0] == 404
 
     def test_an_instance_without_a_role(self, plain):
         assert plain.get("/latest/meta-data/iam/security-credentials/")[0] == 404
 
-    def test_botocore_finds_them(self, ec2, vpc, a, monkeypatch):
+    def test_botocore_finds_them(self, ec2, vpc, caller, monkeypatch):
         from botocore.credentials import InstanceMetadataProvider
         from botocore.utils import InstanceMetadataFetcher
 
-        host, port = a.connection.host, a.connection.port
+        host, port = caller.connection.host, caller.connection.port
         fetcher = InstanceMetadataFetcher(base_url=f"http://{host}:{port}", num_attempts=1)
         found = InstanceMetadataProvider(fetcher).load()
         assert found.get_frozen_credentials().access_key.startswith("ASIA")
 
 
 class TestService:
-    def test_metadata_answers_quickly(self, a):
-        a.text(MACS)
+    def test_metadata_answers_quickly(self, caller):
+        caller.text(MACS)
         started = time.perf_counter()
         for _ in range(100):
-            a.text(MACS)
+            caller.text(MACS)
         assert (time.perf_counter() - started) / 100 < 0.01  # 0.4 ms on an idle machine
 
     def test_two_links_share_tokens(self, ec2, vpc, serve):

@@ -9,9 +9,11 @@ import pytest
 
 from lab import leftovers
 from lab.errors import LabError
-from lab.world import Lab
 
-pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin", "floatip")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin", "floatip"),
+    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True),
+]
 
 START = """
 import sys
@@ -22,55 +24,41 @@ with Lab(azs=1, nodes_per_az=1, agents=True) as lab:
 """
 
 
-@pytest.fixture(scope="module")
-def lab():
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
-        yield running
-
-
-@pytest.fixture
-def node(lab):
-    node = lab.nodes["a1"]
-    if not node.agent.is_running:
-        node.start_agent()
-    return node
-
-
-def test_the_runtime_finds_the_client_first(lab, node):
-    pod = node.pod("web")
+def test_the_runtime_finds_the_client_first(lab, node_with_agent):
+    pod = node_with_agent.pod("web")
     try:
-        node.add(pod, lab.conflist())
-        assert node.runtime.runs[-1].plugin == "floatip"
-        assert [line["verb"] for line in node.agent.said() if line.get("verb")] == ["ADD"]
+        node_with_agent.add(pod, lab.conflist())
+        assert node_with_agent.runtime.runs[-1].plugin == "floatip"
+        assert [line["verb"] for line in node_with_agent.agent.said() if line.get("verb")] == ["ADD"]
         assert lab.clients["vpc"].ask("192.168.0.2") == "web"
     finally:
-        node.delete(pod, lab.conflist())
-        node.remove_pod(pod)
+        node_with_agent.delete(pod, lab.conflist())
+        node_with_agent.remove_pod(pod)
 
 
-def test_it_says_how_it_is(node):
-    node.agent.wait_ready()
-    assert node.agent.readiness()[0] == 200
-    assert 10 < node.agent.rss / 2**20 < 200
-    assert any(name.startswith("floatip_") for name in node.agent.metrics())
+def test_it_says_how_it_is(node_with_agent):
+    node_with_agent.agent.wait_ready()
+    assert node_with_agent.agent.readiness()[0] == 200
+    assert 10 < node_with_agent.agent.rss / 2**20 < 200
+    assert any(name.startswith("floatip_") for name in node_with_agent.agent.metrics())
 
 
-def test_it_ends_when_it_is_told_to(node):
-    pid = node.agent.pid
-    node.stop_agent()
+def test_it_ends_when_it_is_told_to(node_with_agent):
+    pid = node_with_agent.agent.pid
+    node_with_agent.stop_agent()
     assert not leftovers.Owner.of(pid).started
     with pytest.raises(LabError, match="does not run"):
-        node.stop_agent()
+        node_with_agent.stop_agent()
 
 
-def test_one_that_refuses_its_configuration_is_an_error_with_its_words(lab, node):
-    node.agent.kill()
-    node.write_config({"allowedDestinations": 7})
+def test_one_that_refuses_its_configuration_is_an_error_with_its_words(lab, node_with_agent):
+    node_with_agent.agent.kill()
+    node_with_agent.write_config({"allowedDestinations": 7})
     try:
         with pytest.raises(LabError, match="allowedDestinations"):
-            node.start_agent()
+            node_with_agent.start_agent()
     finally:
-        node.write_config(lab.node_config())
+        node_with_agent.write_config(lab.node_config())
 
 
 @pytest.fixture

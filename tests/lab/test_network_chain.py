@@ -20,7 +20,7 @@ def chain(lab):
 
 
 @pytest.fixture
-def pod(lab):
+def plain_pod(lab):
     node = lab.nodes["a1"]
     made = node.pod("plain")
     yield made
@@ -31,45 +31,45 @@ def order(node, verb):
     return [run.plugin for run in node.runtime.runs if run.verb == verb]
 
 
-def test_add_threads_the_result_and_del_runs_backwards(lab, chain, pod):
+def test_add_threads_the_result_and_del_runs_backwards(lab, chain, plain_pod):
     node = lab.nodes["a1"]
     node.runtime.runs.clear()
     first = chain["plugins"][0]["type"]
-    result = node.add(pod, chain)
+    result = node.add(plain_pod, chain)
     assert [ip["address"] for ip in result["ips"]] == ["192.168.0.2/24"]
-    assert [i["sandbox"] for i in result["interfaces"]] == [pod.netns]
-    node.check(pod, chain)
-    node.delete(pod, chain)
+    assert [i["sandbox"] for i in result["interfaces"]] == [plain_pod.netns]
+    node.check(plain_pod, chain)
+    node.delete(plain_pod, chain)
     assert order(node, "ADD") == [first, "tuning"]
     assert order(node, "CHECK") == [first, "tuning"]
     assert order(node, "DEL") == ["tuning", first]
-    assert "net1" not in node.run(["ip", "-n", pod.ns, "-br", "link"]).stdout
+    assert "net1" not in node.run(["ip", "-n", plain_pod.ns, "-br", "link"]).stdout
 
 
-def test_a_plugin_s_error_is_raised_with_code_and_message(lab, chain, pod):
+def test_a_plugin_s_error_is_raised_with_code_and_message(lab, chain, plain_pod):
     chain["plugins"][0]["master"] = "eth9"
     with pytest.raises(PluginError, match="Link not found") as caught:
-        lab.nodes["a1"].add(pod, chain)
+        lab.nodes["a1"].add(plain_pod, chain)
     assert (caught.value.plugin, caught.value.verb) == (chain["plugins"][0]["type"], "ADD")
     assert caught.value.code > 0
 
 
-def test_a_capability_is_handed_to_the_plugin_that_has_it(lab, chain, pod):
+def test_a_capability_is_handed_to_the_plugin_that_has_it(lab, chain, plain_pod):
     node = lab.nodes["a1"]
     mac = "02:00:00:00:be:ef"
-    node.add(pod, chain, runtime_config={"mac": mac})
+    node.add(plain_pod, chain, runtime_config={"mac": mac})
     try:
-        assert mac in node.run(["ip", "-n", pod.ns, "-br", "link"]).stdout
+        assert mac in node.run(["ip", "-n", plain_pod.ns, "-br", "link"]).stdout
     finally:
-        node.delete(pod, chain)
+        node.delete(plain_pod, chain)
 
 
-def test_a_pod_has_a_cluster_interface_with_the_default_route(lab, pod):
+def test_a_pod_has_a_cluster_interface_with_the_default_route(lab, plain_pod):
     node = lab.nodes["a1"]
-    routes = node.run(["ip", "-n", pod.ns, "route"]).stdout
+    routes = node.run(["ip", "-n", plain_pod.ns, "route"]).stdout
     assert "default via 169.254.1.1 dev eth0" in routes
-    assert pod.ping(node.primary.addresses[0]) == 3
-    assert node.run(["ping", "-c1", "-W1", str(pod.address)]).returncode == 0
+    assert plain_pod.ping(node.primary.addresses[0]) == 3
+    assert node.run(["ping", "-c1", "-W1", str(plain_pod.address)]).returncode == 0
 
 
 def test_what_a_node_runs_knows_where_aws_is_and_nothing_of_this_process(lab, monkeypatch):

@@ -26,7 +26,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def lab(state):
+def lab_command(state):
     """Run one command of the lab."""
 
     def run(*arguments, within=()):
@@ -38,12 +38,12 @@ def lab(state):
 
 
 @pytest.fixture(scope="module")
-def guide(lab):
+def guide(lab_command):
     """A lab that is up; yields what ``up`` printed. Only one of these is up at a time: see ``small``."""
-    done = lab("up")
+    done = lab_command("up")
     assert done.returncode == 0, done.stderr
     yield done.stdout
-    lab("down")
+    lab_command("down")
 
 
 @pytest.fixture
@@ -121,15 +121,15 @@ def test_what_it_prints_works_as_it_stands(guide, state):
     assert doctor(state, "a1") == doctor(state, "b1") == (0, [])
 
 
-def test_one_at_a_time(lab, guide):
-    done = lab("up")
+def test_one_at_a_time(lab_command, guide):
+    done = lab_command("up")
     assert done.returncode == 1
     assert "up already" in done.stderr
 
 
-def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(lab, guide):
+def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(lab_command, guide):
     def said(*words):
-        done = lab(*words)
+        done = lab_command(*words)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.partition(":")[0].strip()
 
@@ -160,8 +160,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "status", "said"), WRONG.values(), ids=WRONG)
-def test_an_order_that_makes_no_sense(lab, guide, arguments, status, said):
-    done = lab(*arguments)
+def test_an_order_that_makes_no_sense(lab_command, guide, arguments, status, said):
+    done = lab_command(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -204,8 +204,8 @@ CONFINED = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin
 
 @pytest.mark.needs("setpriv")
 @pytest.mark.parametrize("order", [["up"], ["demo"], ["down"], *ORDERS], ids=lambda order: order[0])
-def test_for_root_alone(order, guide, lab):
-    done = lab(*order, within=NOBODY)
+def test_for_root_alone(order, guide, lab_command):
+    done = lab_command(*order, within=NOBODY)
     assert (done.returncode, done.stderr) == (
         1,
         "lab: the lab makes network namespaces: run this as root\n",
@@ -214,8 +214,8 @@ def test_for_root_alone(order, guide, lab):
 
 @pytest.mark.needs("setpriv")
 @pytest.mark.parametrize("order", ["up", "demo"])
-def test_where_no_namespace_can_be_made(order, lab):
-    done = lab(order, within=CONFINED)
+def test_where_no_namespace_can_be_made(order, lab_command):
+    done = lab_command(order, within=CONFINED)
     assert done.returncode == 1
     assert re.fullmatch(
         r"lab: no network namespaces can be made here \(.*\); a container must be privileged\n", done.stderr
@@ -223,9 +223,9 @@ def test_where_no_namespace_can_be_made(order, lab):
 
 
 @pytest.mark.parametrize("command", ["demo", "up", "down", "ask", "routes", "fail", "recover", "ec2", "imds"])
-def test_every_command_has_help(lab, command):
+def test_every_command_has_help(lab_command, command):
     began = time.monotonic()
-    done = lab(command, "--help")
+    done = lab_command(command, "--help")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 3
     assert time.monotonic() - began < 5

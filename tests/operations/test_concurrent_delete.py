@@ -84,7 +84,7 @@ class Node(Place):
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def holder(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
@@ -127,52 +127,57 @@ def claiming(claim: Claim) -> Claim:
 class TestWhoeverHoldsTheClaim:
     """A keeper's release, a watch's take and an ADD hold the attachment while AWS answers."""
 
-    def test_a_release_of_one_table_leaves_the_mark_of_a_del(self, node: Node) -> None:
-        node.claims.put(releasing(node.now, "rtb-b"))
-        node.ec2.delete = slow = Held(node.ec2.delete)  # type: ignore[method-assign]
+    def test_a_release_of_one_table_leaves_the_mark_of_a_del(self, holder: Node) -> None:
+        holder.claims.put(releasing(holder.now, "rtb-b"))
+        holder.ec2.delete = slow = Held(holder.ec2.delete)  # type: ignore[method-assign]
 
         def keeper() -> None:
-            with node.claims.lock(attachment_lock(node.attachment), 0):
-                release(node.world, node.ec2, node.now, node.clock() + 1000)  # type: ignore[arg-type]
+            with holder.claims.lock(attachment_lock(holder.attachment), 0):
+                release(
+                    holder.world,
+                    holder.ec2,
+                    holder.now,
+                    holder.clock() + 1000,
+                )  # type: ignore[arg-type]
 
         with meanwhile(keeper):
             slow.begun.wait(20)
-            node.delete()
-            marked = node.now
+            holder.delete()
+            marked = holder.now
             slow.over.set()
         assert marked.deleted
-        states = {r.place.table: r.state for r in node.now.routes}
+        states = {r.place.table: r.state for r in holder.now.routes}
         assert states == {"rtb-a": State.RELEASING, "rtb-b": State.GONE}
-        assert [r.after for r in node.now.routes if r.place.table == "rtb-a"] > [time.time() + 30]
+        assert [r.after for r in holder.now.routes if r.place.table == "rtb-a"] > [time.time() + 30]
 
-    def test_the_watch_takes_nothing_for_a_pod_that_was_deleted(self, node: Node) -> None:
-        node.link.addresses.append(f"{VIP}/24")
-        node.ec2.route_tables = slow = Held(node.ec2.route_tables)  # type: ignore[method-assign]
-        with meanwhile(node.look):
+    def test_the_watch_takes_nothing_for_a_pod_that_was_deleted(self, holder: Node) -> None:
+        holder.link.addresses.append(f"{VIP}/24")
+        holder.ec2.route_tables = slow = Held(holder.ec2.route_tables)  # type: ignore[method-assign]
+        with meanwhile(holder.look):
             slow.begun.wait(20)
-            node.delete()
+            holder.delete()
             slow.over.set()
-        assert node.holds() == []
-        assert not node.now.watches
-        assert node.ec2.leads(f"{VIP}/32") == ["-", "-"]
-        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+        assert holder.holds() == []
+        assert not holder.now.watches
+        assert holder.ec2.leads(f"{VIP}/32") == ["-", "-"]
+        assert (holder.pod.our_rules, holder.pod.ours) == ([], {})
 
-    def test_what_the_watch_was_writing_is_released_with_the_rest(self, node: Node) -> None:
-        node.link.addresses.append(f"{VIP}/24")
-        node.ec2.create = slow = Held(node.ec2.create)  # type: ignore[method-assign]
-        with meanwhile(node.look):
+    def test_what_the_watch_was_writing_is_released_with_the_rest(self, holder: Node) -> None:
+        holder.link.addresses.append(f"{VIP}/24")
+        holder.ec2.create = slow = Held(holder.ec2.create)  # type: ignore[method-assign]
+        with meanwhile(holder.look):
             slow.begun.wait(20)
-            node.delete()
+            holder.delete()
             slow.over.set()
-        assert node.holds() == []
-        assert {str(r.place) for r in node.now.routes if r.place.destination == ip_network(f"{VIP}/32")}
-        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+        assert holder.holds() == []
+        assert {str(r.place) for r in holder.now.routes if r.place.destination == ip_network(f"{VIP}/32")}
+        assert (holder.pod.our_rules, holder.pod.ours) == ([], {})
 
-    def test_a_del_without_the_lock_clears_the_pod_itself(self, node: Node) -> None:
-        assert node.pod.our_rules
-        with node.claims.lock(attachment_lock(node.attachment), 0):
-            node.delete()
-        assert (node.pod.our_rules, node.pod.ours) == ([], {})
+    def test_a_del_without_the_lock_clears_the_pod_itself(self, holder: Node) -> None:
+        assert holder.pod.our_rules
+        with holder.claims.lock(attachment_lock(holder.attachment), 0):
+            holder.delete()
+        assert (holder.pod.our_rules, holder.pod.ours) == ([], {})
 
     def test_keep_leaves_the_routes_of_a_pod_whose_claim_is_held(self, tmp_path: Path) -> None:
         node = Node(tmp_path, onDelete="keep")
@@ -183,112 +188,112 @@ class TestWhoeverHoldsTheClaim:
         assert node.now.routes == ()
         assert node.ec2.leads("192.168.0.2/32") == ["eni-here", "eni-here"]
 
-    def test_a_pod_that_has_no_address_now_is_not_stood_by_for_any_more(self, node: Node) -> None:
-        node.link.addresses.clear()
-        node.look()
-        assert node.now.standby
-        with node.claims.lock(attachment_lock(node.attachment), 0):
-            node.delete()
-        assert not node.now.watches
+    def test_a_pod_that_has_no_address_now_is_not_stood_by_for_any_more(self, holder: Node) -> None:
+        holder.link.addresses.clear()
+        holder.look()
+        assert holder.now.standby
+        with holder.claims.lock(attachment_lock(holder.attachment), 0):
+            holder.delete()
+        assert not holder.now.watches
 
-    def test_an_add_that_was_judged_before_the_del_ends(self, node: Node) -> None:
-        node.delete()
-        old = claiming(replace(node.now, created=node.now.created - 5, deleted=0.0))
-        node.claims.put(old)
-        assert node.holds() == []
+    def test_an_add_that_was_judged_before_the_del_ends(self, holder: Node) -> None:
+        holder.delete()
+        old = claiming(replace(holder.now, created=holder.now.created - 5, deleted=0.0))
+        holder.claims.put(old)
+        assert holder.holds() == []
 
-    def test_an_add_after_the_del_is_new(self, node: Node) -> None:
-        node.delete()
-        node.add(NETNS, "192.168.0.2/24")
-        assert node.holds() == ["rtb-a", "rtb-b"]
-        assert not node.now.deleted
-        node.claims.put(node.now.observe(node.now.routes[0].place, Event.SEEN_ELSEWHERE))
-        assert node.holds() == ["rtb-a", "rtb-b"]
+    def test_an_add_after_the_del_is_new(self, holder: Node) -> None:
+        holder.delete()
+        holder.add(NETNS, "192.168.0.2/24")
+        assert holder.holds() == ["rtb-a", "rtb-b"]
+        assert not holder.now.deleted
+        holder.claims.put(holder.now.observe(holder.now.routes[0].place, Event.SEEN_ELSEWHERE))
+        assert holder.holds() == ["rtb-a", "rtb-b"]
 
-    def test_an_add_that_is_deleted_as_it_ends_says_so(self, node: Node) -> None:
-        node.delete()
-        put = node.claims.put
+    def test_an_add_that_is_deleted_as_it_ends_says_so(self, holder: Node) -> None:
+        holder.delete()
+        put = holder.claims.put
 
         def del_comes_first(claim: Claim) -> None:
             if claim.state is State.HELD:
-                node.claims.change(claim.attachment, lambda now: now.ended(0.0, time.time()))
+                holder.claims.change(claim.attachment, lambda now: now.ended(0.0, time.time()))
             put(claim)
 
-        node.claims.put = del_comes_first  # type: ignore[method-assign]
+        holder.claims.put = del_comes_first  # type: ignore[method-assign]
         with pytest.raises(CniError, match="deleted meanwhile"):
-            add(node.request("ADD", NETNS, "192.168.0.2/24"), node.world)
-        assert node.holds() == []
+            add(holder.request("ADD", NETNS, "192.168.0.2/24"), holder.world)
+        assert holder.holds() == []
 
 
 class TestAFullDisk:
-    def test_a_del_counts_and_is_written_when_there_is_room(self, node: Node) -> None:
-        node.disk.full = True
-        node.delete()
-        assert node.holds() == []
-        assert "1 claims have ended in memory only" in node.claims.write_again()
-        assert not node.claims.written(node.attachment)
-        assert node.on_disk().live
-        node.disk.full = False
-        assert node.claims.write_again() == ""
-        assert node.claims.written(node.attachment)
-        assert node.on_disk() == node.now
+    def test_a_del_counts_and_is_written_when_there_is_room(self, holder: Node) -> None:
+        holder.disk.full = True
+        holder.delete()
+        assert holder.holds() == []
+        assert "1 claims have ended in memory only" in holder.claims.write_again()
+        assert not holder.claims.written(holder.attachment)
+        assert holder.on_disk().live
+        holder.disk.full = False
+        assert holder.claims.write_again() == ""
+        assert holder.claims.written(holder.attachment)
+        assert holder.on_disk() == holder.now
 
-    def test_what_is_put_later_is_written_by_that(self, node: Node) -> None:
-        node.disk.full = True
-        node.delete()
-        node.disk.full = False
-        node.claims.put(node.now.finish([route.place for route in node.now.routes]))
-        assert node.claims.written(node.attachment)
-        assert node.claims.write_again() == ""
-        assert node.on_disk().state is State.GONE
+    def test_what_is_put_later_is_written_by_that(self, holder: Node) -> None:
+        holder.disk.full = True
+        holder.delete()
+        holder.disk.full = False
+        holder.claims.put(holder.now.finish([route.place for route in holder.now.routes]))
+        assert holder.claims.written(holder.attachment)
+        assert holder.claims.write_again() == ""
+        assert holder.on_disk().state is State.GONE
 
-    def test_nothing_new_is_claimed(self, node: Node) -> None:
-        node.disk.full = True
-        before = node.now
+    def test_nothing_new_is_claimed(self, holder: Node) -> None:
+        holder.disk.full = True
+        before = holder.now
         with pytest.raises(IoFailure):
-            node.claims.put(claiming(before))
+            holder.claims.put(claiming(before))
         more = ClaimedRoute.begin_superseded(Cell("rtb-c", ip_network("192.168.9.9/32")), "1" * 12)
         with pytest.raises(IoFailure):
-            node.claims.put(replace(before, routes=(*before.routes, more)))
-        assert node.now == before
+            holder.claims.put(replace(before, routes=(*before.routes, more)))
+        assert holder.now == before
 
-    def test_an_add_that_fails_leaves_nothing_under_way(self, node: Node) -> None:
-        create = node.ec2.create
+    def test_an_add_that_fails_leaves_nothing_under_way(self, holder: Node) -> None:
+        create = holder.ec2.create
 
         def last(*args: Any, **keys: Any) -> None:
             create(*args, **keys)
-            node.disk.full = True
+            holder.disk.full = True
             raise Ec2Error(Ec2Fault.DENIED, "CreateRoute", "UnauthorizedOperation", "as the test says")
 
-        node.ec2.create = last  # type: ignore[method-assign]
-        node.link.addresses.append("192.168.0.9/24")
+        holder.ec2.create = last  # type: ignore[method-assign]
+        holder.link.addresses.append("192.168.0.9/24")
         with pytest.raises(CniError):
-            node.add(NETNS, "192.168.0.9/24", container="c2")
-        states = [claim.state for claim in node.claims.all()[0]]
+            holder.add(NETNS, "192.168.0.9/24", container="c2")
+        states = [claim.state for claim in holder.claims.all()[0]]
         assert states == [State.HELD, State.GONE]
 
-    def test_an_address_that_could_not_be_settled_is_not_under_way(self, node: Node) -> None:
-        node.link.addresses.append(f"{VIP}/24")
-        create = node.ec2.create
+    def test_an_address_that_could_not_be_settled_is_not_under_way(self, holder: Node) -> None:
+        holder.link.addresses.append(f"{VIP}/24")
+        create = holder.ec2.create
 
         def filling(*args: Any, **keys: Any) -> None:
             create(*args, **keys)
-            node.disk.full = True
+            holder.disk.full = True
 
-        node.ec2.create = filling  # type: ignore[method-assign]
+        holder.ec2.create = filling  # type: ignore[method-assign]
         with pytest.raises(IoFailure):
-            node.look()
-        assert node.now.state is State.RELEASING
-        assert node.holds() == ["rtb-a", "rtb-b"]
+            holder.look()
+        assert holder.now.state is State.RELEASING
+        assert holder.holds() == ["rtb-a", "rtb-b"]
 
-    def test_a_del_from_the_spool_stays_there_until_it_is_written(self, node: Node) -> None:
-        calls = Calls(node.world, None, NoCounts(), Log({}, Lines("error", "json", Nowhere())))  # type: ignore[arg-type]
+    def test_a_del_from_the_spool_stays_there_until_it_is_written(self, holder: Node) -> None:
+        calls = Calls(holder.world, None, NoCounts(), Log({}, Lines("error", "json", Nowhere())))  # type: ignore[arg-type]
         env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_PATH": "/x"}
         call = Call(env, b'{"cniVersion": "1.0.0", "name": "floating"}')
-        node.disk.full = True
+        holder.disk.full = True
         assert not calls.spooled(call)
-        node.disk.full = False
-        node.claims.write_again()
+        holder.disk.full = False
+        holder.claims.write_again()
         assert calls.spooled(call)
 
 

@@ -47,70 +47,70 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def case(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-def test_all_is_well_and_nothing_is_touched(scene: Scene) -> None:
+def test_all_is_well_and_nothing_is_touched(case: Scene) -> None:
     for verb in ("add", "remove", "remove_connected"):
-        scene.pod.fail(verb)
-    kept = scene.keep()
-    assert (kept.repaired, kept.lost, kept.index) == ((), (), scene.link.index)
+        case.pod.fail(verb)
+    kept = case.keep()
+    assert (kept.repaired, kept.lost, kept.index) == ((), (), case.link.index)
 
 
-def test_each_thing_that_can_be_lost_is_put_back(scene: Scene) -> None:
-    routes, rules = list(scene.claim.pod_routes), list(scene.claim.pod_rules)
+def test_each_thing_that_can_be_lost_is_put_back(case: Scene) -> None:
+    routes, rules = list(case.claim.pod_routes), list(case.claim.pod_rules)
     for each in [*routes, *rules]:
-        scene.pod.ours.pop(each, None)
-        scene.pod.our_rules = [rule for rule in scene.pod.our_rules if rule != each]
-        assert scene.keep().repaired == (f"{'rule' if each in rules else 'route'} {each} is missing",)
-        assert scene.pod.lines() == scene.added
-    scene.pod._connect(scene.link, scene.claim.connected[0])
-    assert "connected route 192.168.0.0/24 is back" in scene.keep().repaired[0]
-    assert scene.pod.lines() == scene.added
+        case.pod.ours.pop(each, None)
+        case.pod.our_rules = [rule for rule in case.pod.our_rules if rule != each]
+        assert case.keep().repaired == (f"{'rule' if each in rules else 'route'} {each} is missing",)
+        assert case.pod.lines() == case.added
+    case.pod._connect(case.link, case.claim.connected[0])
+    assert "connected route 192.168.0.0/24 is back" in case.keep().repaired[0]
+    assert case.pod.lines() == case.added
 
 
-def test_routes_come_before_the_rules_that_make_them_count(scene: Scene) -> None:
-    scene.pod.ours.clear()
-    scene.pod.our_rules.clear()
-    repaired = scene.keep().repaired
+def test_routes_come_before_the_rules_that_make_them_count(case: Scene) -> None:
+    case.pod.ours.clear()
+    case.pod.our_rules.clear()
+    repaired = case.keep().repaired
     kinds = [each.split()[0] for each in repaired]
     assert kinds == sorted(kinds)
-    assert len(repaired) == len(scene.claim.pod_routes) + len(scene.claim.pod_rules)
+    assert len(repaired) == len(case.claim.pod_routes) + len(case.claim.pod_rules)
 
 
-def test_nothing_is_put_over_somebody_elses_and_the_rest_is_put_back(scene: Scene) -> None:
-    default = next(route for route in scene.claim.pod_routes if str(route.destination) == "0.0.0.0/0")
+def test_nothing_is_put_over_somebody_elses_and_the_rest_is_put_back(case: Scene) -> None:
+    default = next(route for route in case.claim.pod_routes if str(route.destination) == "0.0.0.0/0")
     theirs = OtherRoute(default.destination, 100, None, "net1", 3)
-    scene.pod.ours.clear()
-    scene.pod.others.append(theirs)
-    kept = scene.keep()
-    assert len(kept.repaired) == len(scene.claim.pod_routes) - 1
+    case.pod.ours.clear()
+    case.pod.others.append(theirs)
+    kept = case.keep()
+    assert len(kept.repaired) == len(case.claim.pod_routes) - 1
     (lost,) = kept.lost
     assert "another route is there" in lost
-    assert theirs in scene.pod.others
-    scene.pod.others.remove(theirs)
-    assert len(scene.keep().repaired) == 1
-    assert scene.pod.lines() == scene.added
+    assert theirs in case.pod.others
+    case.pod.others.remove(theirs)
+    assert len(case.keep().repaired) == 1
+    assert case.pod.lines() == case.added
 
 
-def test_an_address_and_an_interface_that_are_gone_are_said_and_not_put_back(scene: Scene) -> None:
-    scene.link.addresses.remove(VIP6)
-    assert scene.keep() == Kept(index=scene.link.index, lost=("address fd00:192:168::2 is missing",))
-    assert VIP6 not in scene.link.addresses
-    scene.pod.unplug("net1")
-    assert scene.keep().lost == (f"net1 does not exist in the pod ({NETNS})",)
+def test_an_address_and_an_interface_that_are_gone_are_said_and_not_put_back(case: Scene) -> None:
+    case.link.addresses.remove(VIP6)
+    assert case.keep() == Kept(index=case.link.index, lost=("address fd00:192:168::2 is missing",))
+    assert VIP6 not in case.link.addresses
+    case.pod.unplug("net1")
+    assert case.keep().lost == (f"net1 does not exist in the pod ({NETNS})",)
 
 
 @pytest.mark.parametrize("verb", ["addresses", "routes", "rules", "parent", "add"])
-def test_a_kernel_that_refuses_is_said(scene: Scene, verb: str) -> None:
-    scene.pod.our_rules.clear()
-    scene.pod.fail(verb, "the kernel did not answer in time")
-    assert all("did not answer in time" in each for each in scene.keep().lost)
-    assert scene.keep().lost
-    scene.pod.trouble.clear()
-    scene.keep()
-    assert scene.pod.lines() == scene.added
+def test_a_kernel_that_refuses_is_said(case: Scene, verb: str) -> None:
+    case.pod.our_rules.clear()
+    case.pod.fail(verb, "the kernel did not answer in time")
+    assert all("did not answer in time" in each for each in case.keep().lost)
+    assert case.keep().lost
+    case.pod.trouble.clear()
+    case.keep()
+    assert case.pod.lines() == case.added
 
 
 def test_a_pod_that_gave_its_address_away_is_not_fought(tmp_path: Path) -> None:
@@ -149,83 +149,79 @@ def erased(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("change", [gone, elsewhere, ended, rebooted, erased], ids=lambda c: c.__name__)
-def test_what_is_no_pod_of_ours_any_more_is_not_touched(
-    scene: Scene, change: Callable[[Scene], None]
-) -> None:
-    scene.pod.ours.clear()
-    change(scene)
-    assert scene.keep() == Kept(over=True)
-    assert not scene.pod.ours
+def test_what_is_no_pod_of_ours_any_more_is_not_touched(case: Scene, change: Callable[[Scene], None]) -> None:
+    case.pod.ours.clear()
+    change(case)
+    assert case.keep() == Kept(over=True)
+    assert not case.pod.ours
 
 
-def test_while_its_own_call_is_at_work_it_waits(scene: Scene) -> None:
+def test_while_its_own_call_is_at_work_it_waits(case: Scene) -> None:
     from cni_floatip.operations.release import attachment_lock
 
-    scene.pod.ours.clear()
-    with scene.place.claims.lock(attachment_lock(scene.attachment), 0):
-        assert scene.keep() == Kept(busy=True)
-    assert not scene.pod.ours
+    case.pod.ours.clear()
+    with case.place.claims.lock(attachment_lock(case.attachment), 0):
+        assert case.keep() == Kept(busy=True)
+    assert not case.pod.ours
 
 
-def test_a_del_that_comes_meanwhile_finds_the_pod_empty(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_del_that_comes_meanwhile_finds_the_pod_empty(case: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for nobody: it may have cleared the pod just before something was put back."""
-    scene.pod.our_rules.clear()
-    scene.pod.ours.clear()
+    case.pod.our_rules.clear()
+    case.pod.ours.clear()
     real, seen = FakePodNet.add, []
 
     def add(self: FakePodNet, wanted: Any) -> None:
         if not seen:
-            ended(scene)  # and the pod is clear already
+            ended(case)  # and the pod is clear already
         seen.append(wanted)
         real(self, wanted)
 
     monkeypatch.setattr(FakePodNet, "add", add)
-    assert scene.keep() == Kept(over=True)
+    assert case.keep() == Kept(over=True)
     assert seen
-    assert not scene.pod.ours
-    assert not scene.pod.our_rules
+    assert not case.pod.ours
+    assert not case.pod.our_rules
 
 
-def test_the_enis_link_comes_up_as_for_an_add(scene: Scene) -> None:
+def test_the_enis_link_comes_up_as_for_an_add(case: Scene) -> None:
     down = Link("eth1", 99, ENI_MAC, up=False, carrier=False)
-    scene.pods.host[99] = down
-    scene.link.parent = Parent(down, here=True)
-    assert scene.keep().raised == "eth1"
-    assert scene.pods.host[99].up
-    scene.link.parent = Parent(scene.pods.host[99], here=True)
-    assert scene.keep().raised == ""
-    scene.pods.dead.add("eth1")
-    scene.link.parent = Parent(down, here=True)
-    assert "no carrier" in scene.keep().lost[0]
-    scene.link.parent = Parent(replace(down, up=True), here=True)
-    assert scene.keep().lost == ("eth1, on which the interface is, has no carrier",)
-    scene.link.parent = Parent(down, here=False)  # another pod's, or the ENI's own end
-    assert scene.keep() == Kept(index=scene.link.index)
+    case.pods.host[99] = down
+    case.link.parent = Parent(down, here=True)
+    assert case.keep().raised == "eth1"
+    assert case.pods.host[99].up
+    case.link.parent = Parent(case.pods.host[99], here=True)
+    assert case.keep().raised == ""
+    case.pods.dead.add("eth1")
+    case.link.parent = Parent(down, here=True)
+    assert "no carrier" in case.keep().lost[0]
+    case.link.parent = Parent(replace(down, up=True), here=True)
+    assert case.keep().lost == ("eth1, on which the interface is, has no carrier",)
+    case.link.parent = Parent(down, here=False)  # another pod's, or the ENI's own end
+    assert case.keep() == Kept(index=case.link.index)
 
 
-def test_a_record_of_an_earlier_release_is_kept_by(scene: Scene) -> None:
+def test_a_record_of_an_earlier_release_is_kept_by(case: Scene) -> None:
     """It knows nothing of rules for what is bound: what it lists is put back, and no more."""
-    document = scene.claim.document()
+    document = case.claim.document()
     for key in ("mac", "vpc", "watched", "standby", "deleted"):
         del document[key]
     document["podRules"] = [each for each in document["podRules"] if not each["oif"]]
     for each in document["podRules"]:
         del each["oif"], each["barred"]
     earlier = Claim.parse(document)
-    scene.place.claims.put(earlier)
-    scene.pod.ours.clear()
-    scene.pod.our_rules.clear()
-    assert len(scene.keep().repaired) == len(earlier.pod_routes) + len(earlier.pod_rules)
-    assert set(scene.pod.our_rules) == set(earlier.pod_rules)
-    assert not any(rule.oif for rule in scene.pod.our_rules)
+    case.place.claims.put(earlier)
+    case.pod.ours.clear()
+    case.pod.our_rules.clear()
+    assert len(case.keep().repaired) == len(earlier.pod_routes) + len(earlier.pod_rules)
+    assert set(case.pod.our_rules) == set(earlier.pod_rules)
+    assert not any(rule.oif for rule in case.pod.our_rules)
 
 
-def test_one_failure_does_not_hide_the_next(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failure_does_not_hide_the_next(case: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def add(self: FakePodNet, wanted: Any) -> None:
         raise PodNetworkFailure(f"{wanted}: the interface is down")
 
-    scene.pod.ours.clear()
+    case.pod.ours.clear()
     monkeypatch.setattr(FakePodNet, "add", add)
-    assert len(scene.keep().lost) == len(scene.claim.pod_routes)
+    assert len(case.keep().lost) == len(case.claim.pod_routes)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,18 @@ from cni_floatip import cli
 from cni_floatip.edges import imds
 from cni_floatip.edges.ec2 import client
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.claim_state import State
+from cni_floatip.model.values import Attachment
 from cni_floatip.operations import sweep as operation
 from lab.ec2 import SimulatedEC2, sample
 from lab.ec2.cloud import access_key
 from lab.imds import Imds
 from lab.webserver import open_socket
+from tests.support.claims import a_claim, a_route
 
 RANGE = "192.168.0.0/24"
 VIP = "192.168.0.{}/32"
 PARTICIPANT = "444455556666"
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[tuple[SimulatedEC2, str]]:
-    ec2 = SimulatedEC2()
-    host, port = ec2.listen(open_socket("127.0.0.1", 0), "a1").address
-    yield ec2, f"http://{host}:{port}"
-    ec2.close()
 
 
 class Here:
@@ -124,16 +115,21 @@ class Here:
         )
 
     def claim(self, table: str, cidr: str, state: State, eni: str) -> None:
-        routes = (ClaimedRoute(Place(table, ip_network(cidr)), state),)
-        attachment, pod = Attachment("vip", "c1", "net1"), PodIdentity()
-        self.store.put(Claim(attachment, eni, self.ec2.region, "/nowhere", 0, "boot", pod, "release", routes))
+        self.store.put(
+            a_claim(
+                a_route(state, table, cidr),
+                attachment=Attachment("vip", "c1", "net1"),
+                eni=eni,
+                region=self.ec2.region,
+            )
+        )
 
 
 @pytest.fixture
 def here(
-    cloud: tuple[SimulatedEC2, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    served_cloud: tuple[SimulatedEC2, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> Iterator[Here]:
-    ec2, url = cloud
+    ec2, url = served_cloud
     ec2.reset()
     found = Here(ec2, tmp_path, capsys)
     metadata = Imds(lambda: ec2.instance(found.vpc.instances["a"]))

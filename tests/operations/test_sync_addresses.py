@@ -68,7 +68,7 @@ class Pod:
 
 
 @pytest.fixture
-def pod(tmp_path: Any) -> Pod:
+def mover(tmp_path: Any) -> Pod:
     return Pod(tmp_path)
 
 
@@ -76,89 +76,89 @@ def names(found: list[Any]) -> list[str]:
     return [str(each.ip) for each in found]
 
 
-def test_what_has_not_changed_is_left(pod: Pod) -> None:
-    found = pod.look()
+def test_what_has_not_changed_is_left(mover: Pod) -> None:
+    found = mover.look()
     assert not found.appeared
     assert not found.vanished
-    assert pod.ec2.calls == []
-    assert pod.states == {"192.168.0.2/32": "held"}
+    assert mover.ec2.calls == []
+    assert mover.states == {"192.168.0.2/32": "held"}
 
 
-def test_an_address_that_appears_is_claimed_like_an_add(pod: Pod) -> None:
-    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
+def test_an_address_that_appears_is_claimed_like_an_add(mover: Pod) -> None:
+    mover.ec2.point(f"{VIP}/32", "eni-elsewhere")
     recorded = []
-    pod.ec2.before_write = lambda _: recorded.append(pod.states[f"{VIP}/32"])
-    pod.put(f"{VIP}/24")
-    found = pod.look()
+    mover.ec2.before_write = lambda _: recorded.append(mover.states[f"{VIP}/32"])
+    mover.put(f"{VIP}/24")
+    found = mover.look()
     assert names(found.appeared) == [VIP]
-    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+    assert mover.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
     assert recorded == ["claiming", "claiming"]  # on disk before the first write
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
-    assert f"from {VIP}/32 lookup 100" in pod.rules
-    assert not [line for line in pod.pod.lines() if line.startswith("192.168.5.0/24")]
-    assert pod.place.claim(pod.attachment).watched[0].ip == ip_address(VIP)
-    assert pod.look().appeared == []
-    assert pod.place.woken
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert f"from {VIP}/32 lookup 100" in mover.rules
+    assert not [line for line in mover.pod.lines() if line.startswith("192.168.5.0/24")]
+    assert mover.place.claim(mover.attachment).watched[0].ip == ip_address(VIP)
+    assert mover.look().appeared == []
+    assert mover.place.woken
 
 
 @pytest.mark.parametrize("network", ["192.168.0.0/16", "172.16.0.0/16"], ids=["allowed", "refused"])
-def test_a_look_at_a_crowd_of_addresses_costs_as_much_as_there_are(pod: Pod, network: str) -> None:
+def test_a_look_at_a_crowd_of_addresses_costs_as_much_as_there_are(mover: Pod, network: str) -> None:
     def seconds(count: int) -> float:
         """Return the processor's time for a look when least disturbed."""
-        pod.link.addresses[1:] = [f"{ip_network(network)[1000 + n]}/32" for n in range(count)]
-        pod.room, found = 0, []
+        mover.link.addresses[1:] = [f"{ip_network(network)[1000 + n]}/32" for n in range(count)]
+        mover.room, found = 0, []
         for _ in range(3):
             began = time.process_time()
-            pod.look()
+            mover.look()
             found.append(time.process_time() - began)
         return min(found)
 
     assert seconds(2400) < 2 * 4 * seconds(600)
 
 
-def test_an_address_that_vanishes_is_released_after_the_grace(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.look()
-    pod.take(f"{VIP}/32")
-    pod.ec2.calls.clear()
-    found = pod.look()
+def test_an_address_that_vanishes_is_released_after_the_grace(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.look()
+    mover.take(f"{VIP}/32")
+    mover.ec2.calls.clear()
+    found = mover.look()
     assert names(found.vanished) == [VIP]
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
-    after = {route.after for route in pod.place.claim(pod.attachment).routes if not route.state.live}
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    after = {route.after for route in mover.place.claim(mover.attachment).routes if not route.state.live}
     assert after
     assert min(after) > time.time() + 50
-    assert pod.ec2.calls == []
-    assert pod.rules == OF_THE_ADD
-    assert pod.place.claim(pod.attachment).watched == ()
-    pod.put(f"{VIP}/32", made=9.0)
-    assert names(pod.look().appeared) == [VIP]
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
-    assert all(route.after == 0 for route in pod.place.claim(pod.attachment).routes)
+    assert mover.ec2.calls == []
+    assert mover.rules == OF_THE_ADD
+    assert mover.place.claim(mover.attachment).watched == ()
+    mover.put(f"{VIP}/32", made=9.0)
+    assert names(mover.look().appeared) == [VIP]
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert all(route.after == 0 for route in mover.place.claim(mover.attachment).routes)
 
 
-def test_an_address_that_was_away_between_two_looks_has_appeared(pod: Pod) -> None:
-    pod.put(f"{VIP}/32", made=5.0)
-    pod.look()
-    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
-    pod.link.made[f"{VIP}/32"] = 6.0
-    assert names(pod.look().appeared) == [VIP]
-    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+def test_an_address_that_was_away_between_two_looks_has_appeared(mover: Pod) -> None:
+    mover.put(f"{VIP}/32", made=5.0)
+    mover.look()
+    mover.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    mover.link.made[f"{VIP}/32"] = 6.0
+    assert names(mover.look().appeared) == [VIP]
+    assert mover.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
 
 
-def test_the_address_of_the_add_is_followed_and_its_claim_stands_by(pod: Pod) -> None:
-    pod.take("192.168.0.2/24")
-    assert names(pod.look().vanished) == ["192.168.0.2"]
-    claim = pod.place.claim(pod.attachment)
-    assert pod.states == {"192.168.0.2/32": "releasing"}
+def test_the_address_of_the_add_is_followed_and_its_claim_stands_by(mover: Pod) -> None:
+    mover.take("192.168.0.2/24")
+    assert names(mover.look().vanished) == ["192.168.0.2"]
+    claim = mover.place.claim(mover.attachment)
+    assert mover.states == {"192.168.0.2/32": "releasing"}
     assert claim.standby
     assert not claim.live
-    pod.put("192.168.0.2/24", made=9.0)
-    pod.pod.ours.clear()  # the kernel flushes an interface's routes with its last address
-    assert names(pod.look().appeared) == ["192.168.0.2"]
-    claim = pod.place.claim(pod.attachment)
-    assert pod.states == {"192.168.0.2/32": "held"}
+    mover.put("192.168.0.2/24", made=9.0)
+    mover.pod.ours.clear()  # the kernel flushes an interface's routes with its last address
+    assert names(mover.look().appeared) == ["192.168.0.2"]
+    claim = mover.place.claim(mover.attachment)
+    assert mover.states == {"192.168.0.2/32": "held"}
     assert not claim.standby
-    assert set(claim.pod_routes) == set(pod.pod.ours)
+    assert set(claim.pod_routes) == set(mover.pod.ours)
 
 
 def test_destinations_of_a_list_stay_claimed(tmp_path: Any) -> None:
@@ -255,86 +255,88 @@ def test_keep_leaves_the_route_of_a_vanished_address(tmp_path: Any) -> None:
         pytest.param("192.168.7.7/32", "not ours to replace", id="route to a gateway"),
     ],
 )
-def test_what_is_refused_does_not_touch_the_rest(pod: Pod, address: str, says: str) -> None:
-    pod.ec2.point("192.168.7.7/32", "nat-1", is_eni=False)
-    pod.put(address)
-    pod.put(f"{VIP}/32")
-    found = pod.look()
+def test_what_is_refused_does_not_touch_the_rest(mover: Pod, address: str, says: str) -> None:
+    mover.ec2.point("192.168.7.7/32", "nat-1", is_eni=False)
+    mover.put(address)
+    mover.put(f"{VIP}/32")
+    found = mover.look()
     assert names(found.appeared) == [VIP]
     assert says in found.refused[ip_address(address.split("/")[0])]
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
-    assert f"from {VIP}/32 lookup 100" in pod.rules
-    assert len(pod.rules) == len(OF_THE_ADD) + 1
-    pod.ec2.calls.clear()
-    assert pod.look(resting=set(found.refused)).refused == {}
-    assert pod.ec2.calls == []
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    assert f"from {VIP}/32 lookup 100" in mover.rules
+    assert len(mover.rules) == len(OF_THE_ADD) + 1
+    mover.ec2.calls.clear()
+    assert mover.look(resting=set(found.refused)).refused == {}
+    assert mover.ec2.calls == []
 
 
-def test_a_vpc_address_claims_its_subnet_whatever_its_prefix(pod: Pod) -> None:
-    pod.put("10.10.254.5/32")
-    assert names(pod.look().appeared) == ["10.10.254.5"]
-    assert pod.ec2.leads("10.10.254.0/28") == ["eni-here", "eni-here"]
-    pod.put("10.10.254.6/32")
-    pod.look()
-    pod.take("10.10.254.5/32")
-    pod.look()
-    assert pod.states["10.10.254.0/28"] == "held"  # the other one needs it
-    pod.take("10.10.254.6/32")
-    pod.look()
-    assert pod.states["10.10.254.0/28"] == "releasing"
+def test_a_vpc_address_claims_its_subnet_whatever_its_prefix(mover: Pod) -> None:
+    mover.put("10.10.254.5/32")
+    assert names(mover.look().appeared) == ["10.10.254.5"]
+    assert mover.ec2.leads("10.10.254.0/28") == ["eni-here", "eni-here"]
+    mover.put("10.10.254.6/32")
+    mover.look()
+    mover.take("10.10.254.5/32")
+    mover.look()
+    assert mover.states["10.10.254.0/28"] == "held"  # the other one needs it
+    mover.take("10.10.254.6/32")
+    mover.look()
+    assert mover.states["10.10.254.0/28"] == "releasing"
 
 
 @pytest.mark.parametrize("kind", ["tentative", "duplicate", "temporary"])
-def test_addresses_that_cannot_be_used_or_do_not_stay_are_not_claimed(pod: Pod, kind: str) -> None:
+def test_addresses_that_cannot_be_used_or_do_not_stay_are_not_claimed(mover: Pod, kind: str) -> None:
     address = "fd00:5::9/128" if kind == "temporary" else f"{VIP}/32"
-    pod.put(address)
-    getattr(pod.link, kind).add(address)
-    pod.put("fe80::1/64")
-    found = pod.look()
+    mover.put(address)
+    getattr(mover.link, kind).add(address)
+    mover.put("fe80::1/64")
+    found = mover.look()
     assert not found.appeared
     assert not found.refused
-    assert not pod.ec2.calls
+    assert not mover.ec2.calls
 
 
-def test_a_claimed_address_that_is_probed_again_stays_claimed(pod: Pod) -> None:
-    pod.link.tentative.add("192.168.0.2/24")
-    pod.look()
-    assert pod.states == {"192.168.0.2/32": "held"}
+def test_a_claimed_address_that_is_probed_again_stays_claimed(mover: Pod) -> None:
+    mover.link.tentative.add("192.168.0.2/24")
+    mover.look()
+    assert mover.states == {"192.168.0.2/32": "held"}
 
 
 @pytest.mark.parametrize("dealt", [None, {ip_address(VIP): 5.0}], ids=["nobody knows", "dealt with"])
-def test_an_old_address_takes_no_route_that_works_elsewhere(pod: Pod, dealt: Any) -> None:
-    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
-    pod.put(f"{VIP}/32")
-    pod.dealt = dealt
-    found = pod.look()
+def test_an_old_address_takes_no_route_that_works_elsewhere(mover: Pod, dealt: Any) -> None:
+    mover.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    mover.put(f"{VIP}/32")
+    mover.dealt = dealt
+    found = mover.look()
     assert names(found.elsewhere) == [VIP]
     assert not found.appeared
-    assert pod.ec2.calls == []
-    assert pod.states[f"{VIP}/32"] == "superseded"  # it gets the route when nobody else has it
+    assert mover.ec2.calls == []
+    assert mover.states[f"{VIP}/32"] == "superseded"  # it gets the route when nobody else has it
 
 
 @pytest.mark.parametrize("there", ["absent", "blackhole", "ours"])
 @pytest.mark.parametrize("dealt", [None, {ip_address(VIP): 5.0}], ids=["nobody knows", "dealt with"])
-def test_an_old_address_that_leads_nowhere_else_is_claimed(pod: Pod, there: str, dealt: Any) -> None:
+def test_an_old_address_that_leads_nowhere_else_is_claimed(mover: Pod, there: str, dealt: Any) -> None:
     if there != "absent":
-        pod.ec2.point(f"{VIP}/32", "eni-here" if there == "ours" else "eni-dead", active=there != "blackhole")
-    pod.put(f"{VIP}/32")
-    pod.dealt = dealt
-    assert names(pod.look().appeared) == [VIP]
-    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+        mover.ec2.point(
+            f"{VIP}/32", "eni-here" if there == "ours" else "eni-dead", active=there != "blackhole"
+        )
+    mover.put(f"{VIP}/32")
+    mover.dealt = dealt
+    assert names(mover.look().appeared) == [VIP]
+    assert mover.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
 
 
-def test_a_crash_in_between_converges(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
+def test_a_crash_in_between_converges(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
     records: list[Any] = []
-    pod.ec2.before_write = lambda _: records.append(pod.place.claim(pod.attachment))
-    dealt, _ = pod.dealt, pod.look()
-    pod.place.claims.put(ended_by_restart(records[0], "boot-1", 0.0))  # what a crash would have left
-    pod.dealt = dealt
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
-    assert names(pod.look().appeared) == [VIP]
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
+    mover.ec2.before_write = lambda _: records.append(mover.place.claim(mover.attachment))
+    dealt, _ = mover.dealt, mover.look()
+    mover.place.claims.put(ended_by_restart(records[0], "boot-1", 0.0))  # what a crash would have left
+    mover.dealt = dealt
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    assert names(mover.look().appeared) == [VIP]
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
 
 
 def crashed(pod: Pod) -> Any:
@@ -349,140 +351,140 @@ def crashed(pod: Pod) -> Any:
     return left
 
 
-def test_a_crash_takes_nothing_from_an_address_of_the_same_subnet(pod: Pod) -> None:
-    pod.put("10.10.254.5/32")
-    pod.look()
-    pod.put("10.10.254.6/32")
-    assert crashed(pod).live
-    assert pod.states["10.10.254.0/28"] == "held"
-    assert names(pod.look().appeared) == ["10.10.254.6"]
+def test_a_crash_takes_nothing_from_an_address_of_the_same_subnet(mover: Pod) -> None:
+    mover.put("10.10.254.5/32")
+    mover.look()
+    mover.put("10.10.254.6/32")
+    assert crashed(mover).live
+    assert mover.states["10.10.254.0/28"] == "held"
+    assert names(mover.look().appeared) == ["10.10.254.6"]
 
 
-def test_after_a_crash_a_pod_that_stood_by_is_followed_still(pod: Pod) -> None:
-    pod.take("192.168.0.2/24")
-    pod.look()
-    pod.put("192.168.0.2/24", made=9.0)
-    pod.pod.ours.clear()
-    assert crashed(pod).watches
-    assert names(pod.look().appeared) == ["192.168.0.2"]
-    assert pod.states == {"192.168.0.2/32": "held"}
-    assert not pod.place.claim(pod.attachment).standby
+def test_after_a_crash_a_pod_that_stood_by_is_followed_still(mover: Pod) -> None:
+    mover.take("192.168.0.2/24")
+    mover.look()
+    mover.put("192.168.0.2/24", made=9.0)
+    mover.pod.ours.clear()
+    assert crashed(mover).watches
+    assert names(mover.look().appeared) == ["192.168.0.2"]
+    assert mover.states == {"192.168.0.2/32": "held"}
+    assert not mover.place.claim(mover.attachment).standby
 
 
-def test_what_fails_is_taken_back_and_tried_again(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.place.clock = iter(range(0, 10_000, 3)).__next__  # type: ignore[assignment]  # time flies
-    pod.ec2.script = [Ec2Fault.THROTTLED] * 40
-    found = pod.look()
+def test_what_fails_is_taken_back_and_tried_again(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.place.clock = iter(range(0, 10_000, 3)).__next__  # type: ignore[assignment]  # time flies
+    mover.ec2.script = [Ec2Fault.THROTTLED] * 40
+    found = mover.look()
     assert VIP in map(str, found.failed)
     assert not found.appeared
-    assert pod.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
-    assert pod.rules == OF_THE_ADD
-    pod.place.clock = time.monotonic
-    pod.ec2.script.clear()
-    pod.ec2.point(f"{VIP}/32", "eni-elsewhere")
-    assert names(pod.look().appeared) == [VIP]  # it has appeared still
-    assert pod.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+    assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
+    assert mover.rules == OF_THE_ADD
+    mover.place.clock = time.monotonic
+    mover.ec2.script.clear()
+    mover.ec2.point(f"{VIP}/32", "eni-elsewhere")
+    assert names(mover.look().appeared) == [VIP]  # it has appeared still
+    assert mover.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
 
 
-def test_a_failed_address_leaves_the_others(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.put("192.168.5.6/32")
+def test_a_failed_address_leaves_the_others(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.put("192.168.5.6/32")
 
     def refuse(what: str) -> None:
         if "192.168.5.6" in what:
             raise TryAgain("not now")
 
-    pod.ec2.before_write = refuse
-    found = pod.look()
+    mover.ec2.before_write = refuse
+    found = mover.look()
     assert names(found.appeared) == [VIP]
     assert list(map(str, found.failed)) == ["192.168.5.6"]
-    assert pod.states[f"{VIP}/32"] == "held"
-    assert pod.states["192.168.5.6/32"] == "releasing"
+    assert mover.states[f"{VIP}/32"] == "held"
+    assert mover.states["192.168.5.6/32"] == "releasing"
 
 
-def test_del_cancels_it(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
+def test_del_cancels_it(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
 
     def delete(_: str) -> None:
-        claim = pod.place.claim(pod.attachment)
+        claim = mover.place.claim(mover.attachment)
         if claim.live:
-            pod.place.claims.put(claim.ended(after=123.0))
+            mover.place.claims.put(claim.ended(after=123.0))
 
-    pod.ec2.before_write = delete
-    found = pod.look()
+    mover.ec2.before_write = delete
+    found = mover.look()
     assert not found.appeared
     assert "deleted" in found.failed[ip_address(VIP)]
-    assert pod.states == {"192.168.0.2/32": "releasing", f"{VIP}/32": "releasing"}
-    assert not pod.place.claim(pod.attachment).standby
-    assert pod.look().over
+    assert mover.states == {"192.168.0.2/32": "releasing", f"{VIP}/32": "releasing"}
+    assert not mover.place.claim(mover.attachment).standby
+    assert mover.look().over
 
 
-def test_an_address_that_was_taken_away_meanwhile_is_not_written(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.lost.add(ip_address(VIP))
-    found = pod.look()
+def test_an_address_that_was_taken_away_meanwhile_is_not_written(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.lost.add(ip_address(VIP))
+    found = mover.look()
     assert "taken away" in found.failed[ip_address(VIP)]
-    assert pod.ec2.calls == []
+    assert mover.ec2.calls == []
 
 
-def test_the_call_of_the_attachment_goes_first(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    with pod.place.claims.lock(attachment_lock(pod.attachment), 0):
-        assert pod.look().busy
-    assert pod.ec2.calls == []
+def test_the_call_of_the_attachment_goes_first(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    with mover.place.claims.lock(attachment_lock(mover.attachment), 0):
+        assert mover.look().busy
+    assert mover.ec2.calls == []
 
 
-def test_an_attachment_that_has_ended_is_not_revived(pod: Pod) -> None:
-    pod.place.claims.put(pod.place.claim(pod.attachment).ended(0.0))
-    pod.put(f"{VIP}/32")
-    assert pod.look().over
-    pod.attachment = Attachment("floating", "nobody", "net1")
-    assert pod.look().over
+def test_an_attachment_that_has_ended_is_not_revived(mover: Pod) -> None:
+    mover.place.claims.put(mover.place.claim(mover.attachment).ended(0.0))
+    mover.put(f"{VIP}/32")
+    assert mover.look().over
+    mover.attachment = Attachment("floating", "nobody", "net1")
+    assert mover.look().over
 
 
-def test_sixteen_addresses_and_no_more_in_order_of_appearance(pod: Pod) -> None:
+def test_sixteen_addresses_and_no_more_in_order_of_appearance(mover: Pod) -> None:
     for number in range(20):
-        pod.put(f"192.168.5.{number}/32", made=100.0 - number)
-    found = pod.look()
+        mover.put(f"192.168.5.{number}/32", made=100.0 - number)
+    found = mover.look()
     assert names(found.appeared) == [f"192.168.5.{n}" for n in reversed(range(4, 20))]
     assert sorted(names(found.beyond)) == [f"192.168.5.{n}" for n in range(4)]
-    pod.take("192.168.5.19/32")
-    found = pod.look()
+    mover.take("192.168.5.19/32")
+    found = mover.look()
     assert names(found.appeared) == ["192.168.5.3"]
 
 
-def test_what_finds_no_room_waits(pod: Pod) -> None:
-    pod.room = 1
-    pod.put(f"{VIP}/32", made=5.0)
-    pod.put("192.168.5.6/32", made=6.0)
-    pod.ec2.point("192.168.5.6/32", "eni-elsewhere")
-    found = pod.look()
+def test_what_finds_no_room_waits(mover: Pod) -> None:
+    mover.room = 1
+    mover.put(f"{VIP}/32", made=5.0)
+    mover.put("192.168.5.6/32", made=6.0)
+    mover.ec2.point("192.168.5.6/32", "eni-elsewhere")
+    found = mover.look()
     assert names(found.appeared) == [VIP]
     assert names(found.put_off) == ["192.168.5.6"]
-    assert names(pod.look().appeared) == ["192.168.5.6"]  # it has appeared still
+    assert names(mover.look().appeared) == ["192.168.5.6"]  # it has appeared still
 
 
-def test_an_interface_that_is_gone_has_no_addresses(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.look()
-    pod.pod.unplug("net1")
-    assert names(pod.look(unplugged=True).vanished) == ["192.168.0.2", VIP]
-    assert pod.pod.our_rules == []
+def test_an_interface_that_is_gone_has_no_addresses(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.look()
+    mover.pod.unplug("net1")
+    assert names(mover.look(unplugged=True).vanished) == ["192.168.0.2", VIP]
+    assert mover.pod.our_rules == []
 
 
-def test_check_agrees_with_what_the_pod_has_given_up(pod: Pod) -> None:
-    pod.put(f"{VIP}/32")
-    pod.look()
-    pod.take(f"{VIP}/32")
-    pod.take("192.168.0.2/24")
-    pod.look()
-    check(pod.place.request("CHECK", NETNS, "192.168.0.2/24"), pod.place.world)
-    pod.put("192.168.0.2/24", made=9.0)
-    pod.look()
-    pod.ec2.point("192.168.0.2/32", "eni-elsewhere")
+def test_check_agrees_with_what_the_pod_has_given_up(mover: Pod) -> None:
+    mover.put(f"{VIP}/32")
+    mover.look()
+    mover.take(f"{VIP}/32")
+    mover.take("192.168.0.2/24")
+    mover.look()
+    check(mover.place.request("CHECK", NETNS, "192.168.0.2/24"), mover.place.world)
+    mover.put("192.168.0.2/24", made=9.0)
+    mover.look()
+    mover.ec2.point("192.168.0.2/32", "eni-elsewhere")
     with pytest.raises(NotAsClaimed, match=r"192\.168\.0\.2/32 leads to eni-elsewhere"):
-        check(pod.place.request("CHECK", NETNS, "192.168.0.2/24"), _later(pod.place.world))
+        check(mover.place.request("CHECK", NETNS, "192.168.0.2/24"), _later(mover.place.world))
 
 
 def _later(world: World) -> World:
@@ -493,13 +495,13 @@ def _later(world: World) -> World:
 # -- instance metadata that is late --------------------------------------------------------------------------
 
 
-def test_an_address_is_refused_for_nothing_that_is_remembered(pod: Pod) -> None:
+def test_an_address_is_refused_for_nothing_that_is_remembered(mover: Pod) -> None:
     """Metadata showed for a moment that the VPC had this network too."""
     wider = (*ENI.vpc_cidrs, ip_network("192.168.5.0/24"))
-    pod.place.metadata.remembered = replace(ENI, vpc_cidrs=wider)
-    pod.put(f"{VIP}/24")
-    assert not pod.look().refused
-    assert pod.states[f"{VIP}/32"] == "held"
+    mover.place.metadata.remembered = replace(ENI, vpc_cidrs=wider)
+    mover.put(f"{VIP}/24")
+    assert not mover.look().refused
+    assert mover.states[f"{VIP}/32"] == "held"
 
 
 @pytest.mark.parametrize(

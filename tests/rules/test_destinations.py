@@ -13,15 +13,14 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model.values import (
-    Attachment,
     Place,
-    PodIdentity,
     RouteTable,
     Target,
 )
 from cni_floatip.rules import destinations
 from cni_floatip.rules.destinations import Release
 from tests.rules.vpc_sample import ENI, SUBNETS, conf, interfaces
+from tests.support.claims import a_claim
 
 
 def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
@@ -222,18 +221,7 @@ PLACE = Place("rtb-0a", VIP)
 
 
 def claim(container: str, eni: str, state: State = State.HELD, created: float = 0) -> Claim:
-    return Claim(
-        attachment=Attachment("n", container, "net1"),
-        eni=eni,
-        region="r",
-        netns="",
-        netns_inode=0,
-        boot="",
-        pod=PodIdentity(),
-        on_delete="release",
-        routes=(ClaimedRoute(PLACE, state),),
-        created=created,
-    )
+    return a_claim(ClaimedRoute(PLACE, state), container=container, eni=eni, created=created)
 
 
 @pytest.mark.parametrize(

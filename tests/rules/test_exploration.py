@@ -23,10 +23,11 @@ import pytest
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.model.values import Attachment, Place, Target
 from cni_floatip.operations.release import _is_kept
 from cni_floatip.rules import destinations
 from cni_floatip.rules.reconcile import STALE_SECONDS, Act, Sighting, Stake, judge
+from tests.support.claims import a_claim
 
 PLACE = Place("rtb-1", ip_network("192.168.0.2/32"))
 NOW, RECONCILE, GRACE = 1_000_000.0, 60.0, 60.0
@@ -92,18 +93,7 @@ def target_of(world: World, name: str) -> Target | None:
 @cache
 def claim_of(pod: Pod) -> Claim:
     route = ClaimedRoute(PLACE, pod.state, since=NOW - pod.age, after=NOW + pod.left if pod.left else 0.0)
-    return Claim(
-        attachment=Attachment("net", f"c{pod.number}", "net1"),
-        eni=pod.eni,
-        region="r",
-        netns="/x",
-        netns_inode=1,
-        boot="b",
-        pod=PodIdentity(),
-        on_delete="release",
-        routes=(route,),
-        created=float(pod.number),
-    )
+    return a_claim(route, container=f"c{pod.number}", eni=pod.eni, created=float(pod.number))
 
 
 def pass_time(world: World, seconds: float) -> World:

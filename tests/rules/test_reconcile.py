@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, Event, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.model.values import Place, Target
 from cni_floatip.rules.reconcile import (
     HELD_PATIENCE,
     LOOKS_AFTER_ADD,
@@ -26,6 +26,7 @@ from cni_floatip.rules.reconcile import (
     sight,
     stakes_of,
 )
+from tests.support.claims import a_claim
 
 PLACE = Place("rtb-a", ip_network("192.168.0.2/32"))
 NOW = 1_000_000.0
@@ -40,18 +41,7 @@ def GIVEN(claim: Claim) -> bool:  # noqa: N802 (a constant, as the others)
 
 def stake(state: State, eni: str = MINE, age: float = 3600, after: float = 0, who: str = "c1") -> Stake:
     route = ClaimedRoute(PLACE, state, since=NOW - age, after=after)
-    claim = Claim(
-        attachment=Attachment("net", who, "net1"),
-        eni=eni,
-        region="r",
-        netns="/run/netns/x",
-        netns_inode=1,
-        boot="b",
-        pod=PodIdentity(),
-        on_delete="release",
-        routes=(route,),
-    )
-    return Stake(claim, route)
+    return Stake(a_claim(route, container=who, eni=eni), route)
 
 
 def after(verdict: Verdict, owner: Stake) -> State:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.world import Lab
-from tests.conftest import require
 from tests.runtimes.cnitool import Cnitool, VerbFailed
 from tests.runtimes.containerd import Containerd, RunFailed
-from tests.support.lab_state import NOWHERE, as_new, claims, only, plugin_directory, report_of, targets
+from tests.support.lab_state import NOWHERE, claims, only, plugin_directory, report_of, targets
 from tests.support.waiting import until
 
 VIP = "192.168.0.2"
 ROUTE = f"{VIP}/32"
 
-pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "floatip")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(nodes_per_az=1, fast_dad=True, agents=True, policy={"releaseGraceSeconds": 1}) as running:
-        yield running
-
-
-@pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
-    with as_new(shared):
-        yield shared
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "floatip"),
+    pytest.mark.lab(nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": 1}),
+    pytest.mark.usefixtures("lab_as_new"),
+]
 
 
 @pytest.mark.needs("cnitool")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,16 @@ import pytest
 from lab import netns
 from lab.world import Lab
 from tests.runtimes.cnitool import Cnitool, VerbFailed
-from tests.support.lab_state import NOWHERE, as_new, claims, only, plugin_directory, targets
+from tests.support.lab_state import NOWHERE, claims, only, plugin_directory, targets
 from tests.support.samples import sampled
 
 VIP, VIP6 = "192.168.0.2", "fd00:192:168::2"
 ROUTE, ROUTE6 = f"{VIP}/32", f"{VIP6}/128"
 
-pytestmark = pytest.mark.needs("root", "ip", "unshare", "cnitool", "macvlan-plugin", "floatip")
-
-
-@pytest.fixture
-def lab(lab: Lab) -> Iterator[Lab]:
-    with as_new(lab):
-        yield lab
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "cnitool", "macvlan-plugin", "floatip"),
+    pytest.mark.usefixtures("lab_as_new"),
+]
 
 
 @pytest.fixture

@@ -15,21 +15,16 @@ import pytest
 from lab.node import Node
 from lab.world import Lab
 from tests.runtimes.containerd import Containerd, RunFailed
-from tests.support.lab_state import NOWHERE, as_new, claims, only, plugin_directory, targets
+from tests.support.lab_state import NOWHERE, claims, only, plugin_directory, targets
 from tests.support.waiting import until
 
 VIP = "192.168.0.2"
 ROUTE = f"{VIP}/32"
 
-pytestmark = pytest.mark.needs(
-    "root", "ip", "unshare", "containerd", "ctr", "runc", "macvlan-plugin", "floatip"
-)
-
-
-@pytest.fixture
-def lab(lab: Lab) -> Iterator[Lab]:
-    with as_new(lab):
-        yield lab
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "containerd", "ctr", "runc", "macvlan-plugin", "floatip"),
+    pytest.mark.usefixtures("lab_as_new"),
+]
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from lab.pod import Pod
 from lab.world import Lab
 from tests.support.waiting import until
 
+ADDRESS, ANOTHER = "192.168.0.2/32", "192.168.0.3/32"
 KILLED_CALL = "tests.faults.killed_call:main"
 TABLES = ("a", "client")
 _numbers = itertools.count(1)

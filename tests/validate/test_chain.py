@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
 from ipaddress import ip_network
@@ -20,6 +19,18 @@ from lab.vpc import FLOATING, FLOATING6
 from lab.world import Lab
 from tests.support.samples import sampled
 from tests.validate.chain_cases import ACCEPTED, FLOATIP, REFUSED, SAMPLE, Case, ipvlan
+
+POOL = "100.64.8.0/22"
+pytestmark = pytest.mark.lab(
+    azs=1,
+    nodes_per_az=1,
+    policy={
+        "allowHostDevice": True,
+        "allowedDestinations": [{"cidr": each} for each in (str(FLOATING), str(FLOATING6), POOL)],
+    },
+    warm=True,
+)
+
 
 needs = pytest.mark.needs(
     "root",
@@ -69,14 +80,6 @@ def test_whatever_stands_in_a_chain_it_is_judged(written: dict[str, Any], data: 
     examine("f", json.dumps(chain).encode(), vpc_cidrs=[ip_network("10.10.0.0/16")])
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    allowed = [{"cidr": each} for each in (str(FLOATING), str(FLOATING6), POOL)]
-    policy = {"allowHostDevice": True, "allowedDestinations": allowed}
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, warm=True, policy=policy) as running:
-        yield running
-
-
 def add(lab: Lab, conflist: dict[str, Any]) -> None:
     """Run the chain in a new pod, with the lab's stand-in where this kernel has no ipvlan."""
     node = lab.nodes["a1"]
@@ -114,9 +117,6 @@ def test_the_plugins_refuse(case: Case, lab: Lab) -> None:
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_the_plugins_accept(name: str, lab: Lab) -> None:
     add(lab, accepted(name))
-
-
-POOL = "100.64.8.0/22"
 
 
 @needs

@@ -161,14 +161,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def running_clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def warm(aws: Aws, clock: Clock) -> Warm:
+def warm(aws: Aws, running_clock: Clock) -> Warm:
     roles = {ACCOUNT: f"arn:aws:iam::{ACCOUNT}:role/owner"}
-    return Warm(NodeConf(roles=roles), NoCounts(), clock)
+    return Warm(NodeConf(roles=roles), NoCounts(), running_clock)
 
 
 def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
@@ -183,7 +183,7 @@ def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
 @ALL
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_who_asked_before_there_were_credentials_is_answered_afterwards(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token, source: Source, account: str
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token, source: Source, account: str
 ) -> None:
     """No client is kept that was made without credentials: botocore's would look for none again."""
     source(aws, monkeypatch, token)
@@ -191,7 +191,7 @@ def test_who_asked_before_there_were_credentials_is_answered_afterwards(
     assert read(warm, account) == AWAY
     assert warm.credentials_problem()
     aws.away = False
-    clock.ahead += 3
+    running_clock.ahead += 3
     assert read(warm, account) == ""
     assert warm.credentials_problem() == ""
     assert "DescribeRouteTables" in aws.asked
@@ -199,7 +199,7 @@ def test_who_asked_before_there_were_credentials_is_answered_afterwards(
 
 @ALL
 def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token, source: Source
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token, source: Source
 ) -> None:
     source(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=8)
@@ -210,7 +210,7 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
 
 
 def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)  # less than RENEW_SECONDS: each call would renew
@@ -238,7 +238,7 @@ def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
     assert time.monotonic() - began < 5
     aws.away, aws.slow = False, 0.0
     aws.lasts = timedelta(hours=6)
-    clock.ahead += 3
+    running_clock.ahead += 3
     assert read(warm, vpc="vpc-14") == ""
     assert aws.keys[-1] not in aws.keys[:-1]
 
@@ -262,19 +262,19 @@ def test_first_credentials_that_cannot_be_had_are_a_failure_of_all_who_wait(
 
 
 def test_nothing_is_waited_for_between_a_turn_and_its_write(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
 ) -> None:
     """What is decided after the turn is sent as it was decided, and not when a renewal has come or failed."""
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)
     view = warm.view(REGION)
-    view.turn("CreateRoute", PLACE, "", clock() + 5)
+    view.turn("CreateRoute", PLACE, "", running_clock() + 5)
     aws.away, aws.slow = True, 0.3
-    clock.ahead += 3  # nothing is remembered
+    running_clock.ahead += 3  # nothing is remembered
     aws.asked.clear()
     view.create(PLACE, "eni-1")
     assert aws.asked == ["CreateRoute"]
-    view.turn("DeleteRoute", PLACE, "", clock() + 5)
+    view.turn("DeleteRoute", PLACE, "", running_clock() + 5)
     assert "source" in aws.asked, "it was renewed before"
     aws.asked.clear()
     view.delete(PLACE)
@@ -284,14 +284,14 @@ def test_nothing_is_waited_for_between_a_turn_and_its_write(
 @pytest.mark.parametrize("source", [of_the_pod, of_the_service_account])
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token: Path, source: Source, account: str
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token: Path, source: Source, account: str
 ) -> None:
     source(aws, monkeypatch, token)
     token.unlink()
     assert read(warm, account) == AWAY
     assert str(token) in warm.credentials_problem()
     token.write_text("made-up")
-    clock.ahead += 3
+    running_clock.ahead += 3
     assert read(warm, account) == ""
 
 
@@ -304,13 +304,13 @@ def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, m
 
 
 def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
-    aws: Aws, warm: Warm, clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(seconds=8)  # less than LAST_SECONDS: not to be used
     assert read(warm) == ""
     aws.away, aws.slow = True, 0.3
-    clock.ahead += 3
+    running_clock.ahead += 3
     aws.asked.clear()
     found: list[str] = []
     threads = [

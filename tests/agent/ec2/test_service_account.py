@@ -20,33 +20,20 @@ from lab.ec2.cloud import KEY_PREFIX
 from lab.node import Node
 from lab.webserver import Answer, Listener, Request, open_socket
 from lab.world import Lab
-from tests.conftest import require
-from tests.support.lab_state import as_new
 
-pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin"),
+    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True),
+    pytest.mark.usefixtures("lab_as_new"),
+]
 
 ROLE = "arn:aws:iam::111122223333:role/floatip-agent"
 REGION = {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
 """What EKS' webhook adds beside the rest; clusters that run another one do without."""
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
-        running.nodes["a1"].agent.forked = True  # from its second life on
-        yield running
-
-
 @pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
-    with as_new(shared):
-        shared.ec2.journal.clear()
-        yield shared
-
-
-@pytest.fixture
-def node(lab: Lab) -> Iterator[Node]:
+def bare(lab: Lab) -> Iterator[Node]:
     """Yield the node without an agent; afterwards it has the one that it is used to."""
     a1 = lab.nodes["a1"]
     a1.agent.stop()
@@ -69,27 +56,27 @@ def add(lab: Lab, node: Node) -> None:
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("region", [REGION, {}], ids=["with a Region", "without one"])
-def test_agent_uses_irsa_credentials(lab, node, token, region):
+def test_agent_uses_irsa_credentials(lab, bare, token, region):
     irsa = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
-    node.agent.start(node.env | region | irsa)
-    node.agent.wait_ready()
-    add(lab, node)
+    bare.agent.start(bare.env | region | irsa)
+    bare.agent.wait_ready()
+    add(lab, bare)
 
     (exchanged,) = lab.ec2.journal.of(action="AssumeRoleWithWebIdentity")
     assert (exchanged.params["RoleArn"], exchanged.outcome) == (ROLE, "ok")
     assert lab.ec2.journal.of(action="CreateRoute")
 
 
-def test_token_that_sts_does_not_accept(lab, node, token):
+def test_token_that_sts_does_not_accept(lab, bare, token):
     token.write_text("nonsense")
-    node.agent.start(node.env | REGION | {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)})
-    assert not node.agent.is_ready
+    bare.agent.start(bare.env | REGION | {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)})
+    assert not bare.agent.is_ready
 
     token.write_text("a.b.c")  # the kubelet writes a new one in time
-    node.agent.wait_ready()
+    bare.agent.wait_ready()
 
 
-def test_agent_uses_pod_identity_credentials(lab, node, token):
+def test_agent_uses_pod_identity_credentials(lab, bare, token):
     asked: list[Request] = []
 
     def hand_out(request: Request) -> Answer:
@@ -101,7 +88,7 @@ def test_agent_uses_pod_identity_credentials(lab, node, token):
         given = {"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t", "Expiration": until}
         return Answer(200, json.dumps(given).encode(), content_type="application/json")
 
-    sock = netns.inside(node.ns, open_socket, "127.0.0.1", 0)
+    sock = netns.inside(bare.ns, open_socket, "127.0.0.1", 0)
     listener = Listener(sock, hand_out)
     try:
         uri = f"http://127.0.0.1:{sock.getsockname()[1]}/v1/credentials"
@@ -109,9 +96,9 @@ def test_agent_uses_pod_identity_credentials(lab, node, token):
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": uri,
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
         }
-        node.agent.start(node.env | REGION | pod_identity)
-        node.agent.wait_ready()
-        add(lab, node)
+        bare.agent.start(bare.env | REGION | pod_identity)
+        bare.agent.wait_ready()
+        add(lab, bare)
     finally:
         listener.close()
     assert [request.path for request in asked] == ["/v1/credentials"]

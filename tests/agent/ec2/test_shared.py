@@ -57,13 +57,13 @@ def counts():
 
 
 @pytest.fixture
-def clock():
+def ec2_clock():
     return Clock()
 
 
 @pytest.fixture
-def warm(ec2, counts, clock):
-    return Warm(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, clock)
+def warm(ec2, counts, ec2_clock):
+    return Warm(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, ec2_clock)
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ def asked(ec2, action):
     return len(ec2.journal.of(action=action))
 
 
-def test_one_route_through_its_life(ec2, world, view, counts, clock):
+def test_one_route_through_its_life(ec2, world, view, counts, ec2_clock):
     place, a, b = Place(world.tables["a"], VIP), world.enis["a"], world.enis["b"]
     for action, write in [
         ("CreateRoute", lambda: view.create(place, a)),
         ("ReplaceRoute", lambda: view.replace(place, b)),
         ("DeleteRoute", lambda: view.delete(place)),
     ]:
-        view.turn(action, place, "", clock() + 5)
+        view.turn(action, place, "", ec2_clock() + 5)
         write()
     assert str(VIP) not in ec2.truth(place.table)
     assert counts.calls == [("CreateRoute", "ok"), ("ReplaceRoute", "ok"), ("DeleteRoute", "ok")]
@@ -115,7 +115,7 @@ def test_reads_at_once_are_one_read_or_two(ec2, world, warm):
     assert asked(ec2, "DescribeRouteTables") <= 3
 
 
-def test_read_shows_what_was_written_before_it_was_asked_for(ec2, world, warm, clock):
+def test_read_shows_what_was_written_before_it_was_asked_for(ec2, world, warm, ec2_clock):
     """While others read all the time, nobody is given an answer from before his own question."""
     ec2.faults.latency(0.01, "DescribeRouteTables")
     table, over = world.tables["a"], threading.Event()
@@ -147,16 +147,16 @@ def test_answers_differ_by_what_was_asked(ec2, world, view):
     assert not view.interfaces_in([])
 
 
-def test_subnets_are_remembered_for_a_minute(ec2, world, view, clock):
+def test_subnets_are_remembered_for_a_minute(ec2, world, view, ec2_clock):
     for _ in range(3):
         assert len(view.subnets({"vpc-id": [world.vpc]})) == 3
     assert asked(ec2, "DescribeSubnets") == 1
-    clock.ahead += SUBNET_SECONDS + 1
+    ec2_clock.ahead += SUBNET_SECONDS + 1
     view.subnets({"vpc-id": [world.vpc]})
     assert asked(ec2, "DescribeSubnets") == 2
 
 
-def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, clock):
+def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, ec2_clock):
     view, eni = warm.view(ec2.region), world.enis["a"]
     for _ in range(2):
         assert view.network_interface(eni).checks_source
@@ -172,12 +172,12 @@ def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, clock):
     view.disable_source_dest_check(eni)
     view.network_interface(eni)
     before = asked(ec2, "DescribeNetworkInterfaces")
-    clock.ahead += 61
+    ec2_clock.ahead += 61
     view.network_interface(eni)
     assert asked(ec2, "DescribeNetworkInterfaces") == before + 1
 
 
-def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, warm, clock, counts):
+def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, warm, ec2_clock, counts):
     ec2.faults.throttle()
     ec2.faults.route_quota(1000)
     table, eni = world.tables["a"], world.enis["a"]
@@ -186,7 +186,7 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, 
     def write(n):
         place = Place(table, ip_network(f"192.168.0.{n}/32"))
         for _ in range(5):
-            view.turn("CreateRoute", place, "", clock() + 30)
+            view.turn("CreateRoute", place, "", ec2_clock() + 30)
             try:
                 return view.create(place, eni)
             except Ec2Error as e:
@@ -199,15 +199,15 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, 
     assert len(counts.throttles) <= 3
 
 
-def test_each_page_of_a_read_takes_a_token(ec2, world, warm, clock):
-    clock.stop()
+def test_each_page_of_a_read_takes_a_token(ec2, world, warm, ec2_clock):
+    ec2_clock.stop()
 
     def left() -> int:
         """Count what EC2 would still let pass, by taking it."""
         taken = []
         try:
             while len(taken) < 1000:
-                taken.append(warm.turns.turn(action, Priority.ADD, clock(), lambda: ""))
+                taken.append(warm.turns.turn(action, Priority.ADD, ec2_clock(), lambda: ""))
         except Ec2Error:
             pass
         for token in taken:
@@ -223,7 +223,7 @@ def test_each_page_of_a_read_takes_a_token(ec2, world, warm, clock):
     assert left() == before - 2
 
 
-def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, clock):
+def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, ec2_clock):
     place = Place(world.tables["a"], VIP)
     ec2.faults.error("CreateRoute", "RequestLimitExceeded")
     with pytest.raises(Ec2Error) as caught:
@@ -231,8 +231,8 @@ def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, clock):
     assert caught.value.fault is Ec2Fault.THROTTLED
     assert counts.throttles == ["CreateRoute"]
     with pytest.raises(Ec2Error, match="no turn came in time"):
-        view.turn("CreateRoute", place, "", clock())
-    view.turn("CreateRoute", place, "", clock() + 5)
+        view.turn("CreateRoute", place, "", ec2_clock())
+    view.turn("CreateRoute", place, "", ec2_clock() + 5)
     view.create(place, world.enis["a"])
 
 
@@ -242,36 +242,36 @@ def exhaust(view, action, clock):
         view.turn(action, Place(f"rtb-{n}", VIP), "", clock())
 
 
-def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, clock):
+def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, ec2_clock):
     place, over = Place(world.tables["a"], VIP), threading.Event()
     view = warm.view(ec2.region, Priority.ADD, lambda: "the client is gone" if over.is_set() else "")
     over.set()
     with pytest.raises(TryAgain, match="the client is gone"):
-        view.turn("CreateRoute", place, "", clock() + 30)
+        view.turn("CreateRoute", place, "", ec2_clock() + 30)
     with pytest.raises(TryAgain, match="the client is gone"):
         view.route_tables({"vpc-id": [world.vpc]})
     assert not len(ec2.journal)
 
 
-def test_tokens_of_a_call_that_ends_are_given_back(ec2, world, warm, clock):
-    clock.stop()  # the bucket fills with time
+def test_tokens_of_a_call_that_ends_are_given_back(ec2, world, warm, ec2_clock):
+    ec2_clock.stop()  # the bucket fills with time
     place = Place(world.tables["a"], VIP)
     first, second = warm.view(ec2.region), warm.view(ec2.region)
-    exhaust(first, "CreateRoute", clock)
+    exhaust(first, "CreateRoute", ec2_clock)
     with pytest.raises(Ec2Error):
-        second.turn("CreateRoute", place, "", clock())
+        second.turn("CreateRoute", place, "", ec2_clock())
     first.close()
-    second.turn("CreateRoute", place, "", clock())
-    exhaust(first, "DeleteRoute", clock)
-    clock.ahead += UNSPENT_SECONDS + 1  # nobody closed it
-    exhaust(second, "DeleteRoute", clock)
+    second.turn("CreateRoute", place, "", ec2_clock())
+    exhaust(first, "DeleteRoute", ec2_clock)
+    ec2_clock.ahead += UNSPENT_SECONDS + 1  # nobody closed it
+    exhaust(second, "DeleteRoute", ec2_clock)
 
 
-def test_turn_for_another_action_gives_the_first_back(ec2, world, warm, clock):
+def test_turn_for_another_action_gives_the_first_back(ec2, world, warm, ec2_clock):
     view, place = warm.view(ec2.region), Place(world.tables["a"], VIP)
     for _ in range(60):
-        view.turn("CreateRoute", place, "", clock())
-        view.turn("ReplaceRoute", place, "", clock())
+        view.turn("CreateRoute", place, "", ec2_clock())
+        view.turn("ReplaceRoute", place, "", ec2_clock())
 
 
 def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
@@ -303,9 +303,9 @@ def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
     until(lambda: asked(ec2, "CreateRoute") == 3)
 
 
-def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, clock):
+def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, ec2_clock):
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
-    warm = Warm(NodeConf(roles=roles), counts, clock)
+    warm = Warm(NodeConf(roles=roles), counts, ec2_clock)
     assert warm.credentials_problem() == ""
     assert not len(ec2.journal)
     warm.warm(ec2.region)
@@ -370,14 +370,14 @@ def test_missing_credentials_are_reported(monkeypatch, ec2, warm):
     assert caught.value.fault is Ec2Fault.NOT_SENT
 
 
-def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts, clock):
+def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts, ec2_clock):
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
-    view = Warm(NodeConf(roles=roles), counts, clock).view(ec2.region)
+    view = Warm(NodeConf(roles=roles), counts, ec2_clock).view(ec2.region)
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
     place = Place(world.tables["a"], VIP)
     for _ in range(120):
         with pytest.raises(Ec2Error, match="AssumeRole"):
-            view.turn("CreateRoute", place, ec2.account, clock())
+            view.turn("CreateRoute", place, ec2.account, ec2_clock())
         with pytest.raises(Ec2Error, match="AssumeRole"):
             view.create(place, world.enis["a"], ec2.account)
     assert asked(ec2, "AssumeRole") <= 3  # a failure is remembered for two seconds
@@ -401,10 +401,10 @@ def wall():
 
 
 @pytest.fixture
-def owner(ec2, clock, wall):
+def owner(ec2, ec2_clock, wall):
     """EC2 in the name of the table owner's role."""
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
-    return Vpc(ec2.region, roles, sdk=Sdk(roles, now=wall, clock=clock))
+    return Vpc(ec2.region, roles, sdk=Sdk(roles, now=wall, clock=ec2_clock))
 
 
 def test_role_is_assumed_again_before_its_credentials_end(ec2, world, owner, wall):
@@ -423,7 +423,7 @@ def test_role_is_assumed_again_before_its_credentials_end(ec2, world, owner, wal
     assert asked(ec2, "AssumeRole") == 2
 
 
-def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, owner, wall, clock):
+def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, owner, wall, ec2_clock):
     def read():
         return owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
 
@@ -434,7 +434,7 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, ow
         assert read()
     assert asked(ec2, "AssumeRole") == 2  # and is not asked with every call
     ec2.faults.clear()
-    clock.ahead += 3
+    ec2_clock.ahead += 3
     assert read()
     assert asked(ec2, "AssumeRole") == 3
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
@@ -444,7 +444,7 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, ow
     assert caught.value.fault is Ec2Fault.DENIED
 
 
-def test_credentials_that_are_expired_when_they_come(ec2, world, owner, wall, clock):
+def test_credentials_that_are_expired_when_they_come(ec2, world, owner, wall, ec2_clock):
     """This machine's clock is an hour ahead of STS's."""
     owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
     wall.ahead += timedelta(minutes=61)

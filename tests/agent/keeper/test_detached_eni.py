@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from cni_floatip.agent.observe import status
@@ -15,11 +13,6 @@ from tests.support.simulated_cluster import FLOATING, SimulatedCluster, Simulate
 
 WORDS = "delete the pod, or attach it again"
 GRACE = 60
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> SimulatedCluster:
-    return SimulatedCluster(tmp_path)
 
 
 def detach(cluster: SimulatedCluster, node: SimulatedNode, eni: str) -> None:

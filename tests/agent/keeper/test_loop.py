@@ -17,11 +17,6 @@ GRACE = 60
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> SimulatedCluster:
-    return SimulatedCluster(tmp_path)
-
-
-@pytest.fixture
 def three(tmp_path: Path) -> SimulatedCluster:
     return SimulatedCluster(tmp_path, "abc")
 

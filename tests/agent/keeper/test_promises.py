@@ -184,44 +184,44 @@ class TestEvidence:
 
 class TestATableThatWasLeft:
     @pytest.fixture
-    def cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterWithPods:
+    def cluster_with_pods(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterWithPods:
         in_order(monkeypatch)
         return ClusterWithPods(tmp_path, "a", ("rtb-1", "rtb-2"))
 
     @pytest.mark.parametrize("after", [200, 7200], ids=["gone", "forgotten"])
-    def test_is_nothing_to_check(self, cluster, after):
-        a = cluster.nodes["a"]
-        destination = cluster.destination(2)
+    def test_is_nothing_to_check(self, cluster_with_pods, after):
+        a = cluster_with_pods.nodes["a"]
+        destination = cluster_with_pods.destination(2)
         pod = a.add_pod(destination)
-        cluster.pass_time(60)
-        cluster.ec2.untagged.add("rtb-2")
-        cluster.pass_time(after)
+        cluster_with_pods.pass_time(60)
+        cluster_with_pods.ec2.untagged.add("rtb-2")
+        cluster_with_pods.pass_time(after)
         env, config = a.calls[pod]
         asked = request.parse({**env, "CNI_COMMAND": "CHECK"}, config)
         operations.check(asked, a.world)
         states = [route.state for route in a.claims.get(pod).routes]
         assert states == ([State.HELD, State.GONE] if after == 200 else [State.HELD])
-        del cluster.ec2.tables["rtb-1"][destination]
+        del cluster_with_pods.ec2.tables["rtb-1"][destination]
         with pytest.raises(NotAsClaimed, match=r"rtb-1 .* is missing"):
             operations.check(asked, a.world)
 
-    def test_an_add_through_another_eni_waits_until_the_old_routes_are_released(self, cluster):
-        a = cluster.nodes["a"]
-        destination = cluster.destination(2)
+    def test_an_add_through_another_eni_waits_until_the_old_routes_are_released(self, cluster_with_pods):
+        a = cluster_with_pods.nodes["a"]
+        destination = cluster_with_pods.destination(2)
         pod = a.add_pod(destination, eni=0)
-        cluster.pass_time(200)
+        cluster_with_pods.pass_time(200)
         env, config = a.calls[pod]
         document = json.loads(config)
         document["routeTables"] = {"ids": ["rtb-1"]}
         document["prevResult"]["interfaces"][0]["mac"] = a.mac(1)
         a.pods.pods[env["CNI_NETNS"]].links[0].mac = a.mac(1)
         again = request.parse({**env, "CNI_COMMAND": "ADD"}, json.dumps(document).encode())
-        cluster.ec2.refused.add("delete")
+        cluster_with_pods.ec2.refused.add("delete")
         with pytest.raises(TryAgain, match="through eni-a are not released yet"):
             operations.add(again, a.world)
-        cluster.ec2.refused.clear()
+        cluster_with_pods.ec2.refused.clear()
         operations.add(again, a.world)
-        assert [cluster.leads(table, destination) for table in ("rtb-1", "rtb-2")] == ["eni-a2", ""]
+        assert [cluster_with_pods.leads(table, destination) for table in ("rtb-1", "rtb-2")] == ["eni-a2", ""]
 
 
 def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot_be(tmp_path, monkeypatch):

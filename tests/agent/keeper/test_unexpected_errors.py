@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.logs import Lines, Log, Seldom
@@ -22,11 +19,6 @@ class Written:
 
     def write(self, text: str) -> None:
         self.text += text
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> SimulatedCluster:
-    return SimulatedCluster(tmp_path)
 
 
 def explodes(*_: Any, **__: Any) -> Any:

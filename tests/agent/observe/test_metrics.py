@@ -8,10 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from cni_floatip.agent.observe.metrics import MOST_ADDRESSES, Few, Metrics
 from cni_floatip.agent.observe.outages import Address
 from cni_floatip.agent.observe.recorder import Counts, NoCounts
-from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State
-from cni_floatip.model.values import Attachment, PodIdentity
+from cni_floatip.model.values import PodIdentity
 from cni_floatip.rules.reconcile import Outage
+from tests.support.claims import a_claim
 
 
 @pytest.fixture
@@ -90,17 +90,7 @@ def test_a_state_without_claims_falls_back_to_zero(metrics):
 
 
 def address(name: str, pod: str, outage: Outage | None = None, container: str = "c" * 64) -> Address:
-    claim = Claim(
-        attachment=Attachment("net", container, "net1"),
-        eni="eni-a",
-        region="",
-        netns="",
-        netns_inode=0,
-        boot="",
-        pod=PodIdentity("core" if pod else "", pod, ""),
-        on_delete="release",
-        routes=(),
-    )
+    claim = a_claim(container=container, pod=PodIdentity("core" if pod else "", pod, ""))
     return Address(name, claim, ("rtb-a",), {"rtb-a": outage} if outage else {})
 
 

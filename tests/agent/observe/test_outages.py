@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from cni_floatip.agent.observe import status
 from cni_floatip.agent.observe.logs import Lines, Log, Seldom
 from cni_floatip.agent.observe.outages import addresses_of
 from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.model.claim_state import State
+from cni_floatip.model.values import Place, PodIdentity, Target
 from cni_floatip.rules.reconcile import TABLE, Outage, Sight
+from tests.support.claims import a_claim, a_route
 from tests.support.simulated_cluster import EPOCH, FLOATING, SimulatedCluster, SimulatedNode
 
 TABLES = ("rtb-1", "rtb-2", "rtb-3")
@@ -41,7 +42,7 @@ class LoggingNode(SimulatedNode):
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> SimulatedCluster:
+def logging_cluster(tmp_path: Path) -> SimulatedCluster:
     return SimulatedCluster(tmp_path, tables=TABLES, node=LoggingNode)
 
 
@@ -65,19 +66,19 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("target", "event", "leads"), KINDS.values(), ids=KINDS)
-def test_an_outage_is_one_warning_with_what_it_is_about(cluster, target, event, leads):
-    node = cluster.nodes["a"]
+def test_an_outage_is_one_warning_with_what_it_is_about(logging_cluster, target, event, leads):
+    node = logging_cluster.nodes["a"]
     node.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     assert served(node) == [("192.168.0.2/32", {})]
     node.written = ""
-    cluster.ec2.refused.update({"create", "delete"})
-    began = cluster.at
+    logging_cluster.ec2.refused.update({"create", "delete"})
+    began = logging_cluster.at
     if target:
-        cluster.ec2.tables["rtb-2"][FLOATING] = target
+        logging_cluster.ec2.tables["rtb-2"][FLOATING] = target
     else:
-        del cluster.ec2.tables["rtb-2"][FLOATING]
-    cluster.pass_time(900)
+        del logging_cluster.ec2.tables["rtb-2"][FLOATING]
+    logging_cluster.pass_time(900)
     (line,) = node.lines(event)
     assert began < at(line) <= began + 70, "dated by the look that found it"
     about = {key: line.get(key) for key in ("level", "destination", "table", "namespace", "pod", "eni")}
@@ -92,37 +93,37 @@ def test_an_outage_is_one_warning_with_what_it_is_about(cluster, target, event, 
     assert line["msg"].startswith(f"net/a-c1/net1: {event}: rtb-2 192.168.0.2/32 leads to {leads}")
     assert line.get("target", "nothing") == leads
     assert served(node) == [("192.168.0.2/32", {"rtb-2": event})]
-    cluster.ec2.tables["rtb-2"][FLOATING] = Target("eni-a", is_eni=True)
-    ended = cluster.at
-    cluster.pass_time(100)
+    logging_cluster.ec2.tables["rtb-2"][FLOATING] = Target("eni-a", is_eni=True)
+    ended = logging_cluster.at
+    logging_cluster.pass_time(100)
     (line,) = node.lines("held")
     assert (line["level"], line["table"], line["target"]) == ("info", "rtb-2", "eni-a")
     assert ended < at(line) <= ended + 70
     assert served(node) == [("192.168.0.2/32", {})]
 
 
-def test_each_write_is_one_line_when_it_is_made(cluster):
+def test_each_write_is_one_line_when_it_is_made(logging_cluster):
     """The same happens to the same route a minute later, and is said again: with its own time."""
-    node = cluster.nodes["a"]
+    node = logging_cluster.nodes["a"]
     node.add()
-    cluster.pass_time(50)
+    logging_cluster.pass_time(50)
     writes: list[tuple[str, float]] = []
-    write = cluster.ec2._write
+    write = logging_cluster.ec2._write
 
     def noted(verb: str, place: Place, eni: str) -> None:
         write(verb, place, eni)
-        writes.append((f"{verb}d {place.table}", cluster.at))
+        writes.append((f"{verb}d {place.table}", logging_cluster.at))
 
-    cluster.ec2._write = noted
+    logging_cluster.ec2._write = noted
     for number in range(8):
         if number % 2:
             for table in TABLES:
-                cluster.ec2.tables[table][FLOATING] = Target("eni-dead", is_eni=True)
+                logging_cluster.ec2.tables[table][FLOATING] = Target("eni-dead", is_eni=True)
         else:
             for table in TABLES:
-                del cluster.ec2.tables[table][FLOATING]
-        cluster.pass_time(110)
-        assert cluster.leads("rtb-3") == "eni-a", number
+                del logging_cluster.ec2.tables[table][FLOATING]
+        logging_cluster.pass_time(110)
+        assert logging_cluster.leads("rtb-3") == "eni-a", number
     said = sorted((f"{line['event']} {line['table']}", at(line)) for line in node.lines("created", "deleted"))
     writes.sort()  # tables are written side by side
     assert [what for what, _ in said] == [what for what, _ in writes]
@@ -131,14 +132,14 @@ def test_each_write_is_one_line_when_it_is_made(cluster):
     assert {line["level"] for line in node.lines("created", "deleted")} == {"info"}
 
 
-def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(cluster):
+def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(logging_cluster):
     """A condition, and no event: an hour without EC2 does not fill the log."""
-    node = cluster.nodes["a"]
+    node = logging_cluster.nodes["a"]
     node.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     node.written = ""
-    cluster.ec2.down = True
-    cluster.pass_time(3600)
+    logging_cluster.ec2.down = True
+    logging_cluster.pass_time(3600)
     lines = [line for line in node.lines() if "cannot look at the route tables" in line["msg"]]
     assert 5 <= len(lines) <= 13
     assert {line["level"] for line in lines} == {"warning"}
@@ -147,87 +148,87 @@ def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(cluster):
     )
 
 
-def test_a_release_is_said(cluster):
-    node = cluster.nodes["a"]
+def test_a_release_is_said(logging_cluster):
+    node = logging_cluster.nodes["a"]
     pod = node.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     node.delete(pod)
-    cluster.pass_time(100)
+    logging_cluster.pass_time(100)
     assert sorted(line["table"] for line in node.lines("released")) == list(TABLES)
     assert {line["target"] for line in node.lines("released")} == {"eni-a"}
     assert node.lines("absent", "superseded") == []
 
 
-def test_a_young_claim_is_no_false_alarm(cluster):
+def test_a_young_claim_is_no_false_alarm(logging_cluster):
     """A read that is older than the ADD shows what was there before; it is looked at again."""
-    a, b = cluster.nodes.values()
+    a, b = logging_cluster.nodes.values()
     a.add()
-    cluster.pass_time(200)
-    cluster.ec2.stale = 14
+    logging_cluster.pass_time(200)
+    logging_cluster.ec2.stale = 14
     b.add()
     for _ in range(40):
-        cluster.pass_time(0.5)
+        logging_cluster.pass_time(0.5)
         assert served(b) == [("192.168.0.2/32", {})]
-    cluster.pass_time(300)
+    logging_cluster.pass_time(300)
     assert b.lines("absent", "superseded", "blackhole", "held") == []
     assert served(a) == [("192.168.0.2/32", dict.fromkeys(TABLES, "superseded"))]
 
 
-def test_what_the_keeper_has_just_created_is_not_absent_for_an_old_read(cluster):
+def test_what_the_keeper_has_just_created_is_not_absent_for_an_old_read(logging_cluster):
     """A read may show the time before the create: that is no second outage."""
-    cluster.ec2.random.seed(3)
-    node = cluster.nodes["a"]
+    logging_cluster.ec2.random.seed(3)
+    node = logging_cluster.nodes["a"]
     node.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     for _ in range(5):
         for table in TABLES:
-            del cluster.ec2.tables[table][FLOATING]
-        cluster.ec2._remember()
-        until = cluster.at + 200
-        while not all(cluster.leads(table) for table in TABLES):
-            cluster.pass_time(0.5)
-            assert cluster.at < until
-        cluster.ec2.stale = 14
+            del logging_cluster.ec2.tables[table][FLOATING]
+        logging_cluster.ec2._remember()
+        until = logging_cluster.at + 200
+        while not all(logging_cluster.leads(table) for table in TABLES):
+            logging_cluster.pass_time(0.5)
+            assert logging_cluster.at < until
+        logging_cluster.ec2.stale = 14
         for number in range(14):
-            node.keeper._due.add(cluster.clock() + number)  # looks as after an ADD
-        cluster.pass_time(14)
-        cluster.ec2.stale = 0
-        cluster.pass_time(60)
+            node.keeper._due.add(logging_cluster.clock() + number)  # looks as after an ADD
+        logging_cluster.pass_time(14)
+        logging_cluster.ec2.stale = 0
+        logging_cluster.pass_time(60)
     assert len(node.lines("absent")) == len(node.lines("created")) == 5 * len(TABLES)
 
 
-def test_a_table_that_was_just_joined_is_no_outage_until_it_should_be_there(cluster):
-    cluster.ec2.untagged.add("rtb-3")
-    node = cluster.nodes["a"]
+def test_a_table_that_was_just_joined_is_no_outage_until_it_should_be_there(logging_cluster):
+    logging_cluster.ec2.untagged.add("rtb-3")
+    node = logging_cluster.nodes["a"]
     node.add()
-    cluster.pass_time(200)
-    cluster.ec2.untagged.clear()
-    cluster.pass_time(130)
-    assert cluster.leads("rtb-3") == "eni-a"
+    logging_cluster.pass_time(200)
+    logging_cluster.ec2.untagged.clear()
+    logging_cluster.pass_time(130)
+    assert logging_cluster.leads("rtb-3") == "eni-a"
     assert node.lines("absent") == []
-    del cluster.ec2.tables["rtb-3"][FLOATING]
-    cluster.pass_time(130)
+    del logging_cluster.ec2.tables["rtb-3"][FLOATING]
+    logging_cluster.pass_time(130)
     assert len(node.lines("absent")) == 1
 
 
-def test_a_restart_forgets_no_outage(cluster):
-    a, b = cluster.nodes.values()
+def test_a_restart_forgets_no_outage(logging_cluster):
+    a, b = logging_cluster.nodes.values()
     a.add()
     b.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     a.start()
     assert served(a) == [("192.168.0.2/32", dict.fromkeys(TABLES, "superseded"))]
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     assert len(a.lines("superseded")) == len(TABLES), "the new agent's log has it, too"
 
 
-def test_an_add_that_writes_again_has_ended_the_outage(cluster):
-    a, b = cluster.nodes.values()
+def test_an_add_that_writes_again_has_ended_the_outage(logging_cluster):
+    a, b = logging_cluster.nodes.values()
     pod = a.add()
     b.add()
-    cluster.pass_time(200)
+    logging_cluster.pass_time(200)
     claim = a.claims.get(pod)
-    a.claims.put(claim.hold([route.place for route in claim.routes], cluster.now()))
+    a.claims.put(claim.hold([route.place for route in claim.routes], logging_cluster.now()))
     assert served(a) == [("192.168.0.2/32", {})]
 
 
@@ -250,16 +251,9 @@ def test_only_what_leads_here_and_works_serves(sight):
 
 
 def claim_of(routes: dict[tuple[str, str], State], *addresses: str) -> Claim:
-    return Claim(
-        attachment=Attachment("net", "c", "net1"),
-        eni="eni-a",
-        region="",
-        netns="",
-        netns_inode=0,
-        boot="",
+    return a_claim(
+        *(a_route(state, table, destination) for (table, destination), state in routes.items()),
         pod=PodIdentity("core", "pod", ""),
-        on_delete="release",
-        routes=tuple(ClaimedRoute(Place(t, ip_network(d)), state) for (t, d), state in routes.items()),
         addresses=tuple(map(ip_interface, addresses)),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,24 +16,18 @@ import pytest
 from lab import agent
 from lab.node import Node
 from lab.world import Lab
-from tests.conftest import require
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin"),
+    pytest.mark.lab(azs=1, policy={"releaseGraceSeconds": 1, "reconcileSeconds": 1}, warm=True),
+]
 
 WEB, OTHER = "192.168.0.2", "192.168.0.3"
 HASTENED = {
     "cni_floatip.agent.observe.outages.STALE_SECONDS": 0.5,  # EC2 here is never stale
     "cni_floatip.rules.reconcile.HELD_PATIENCE": 0.5,
 }
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    policy = {"releaseGraceSeconds": 1, "reconcileSeconds": 1}
-    with Lab(azs=1, nodes_per_az=2, fast_dad=True, policy=policy, warm=True) as running:
-        yield running
 
 
 class Scene:
@@ -134,7 +128,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(lab: Lab) -> Scene:
+def outage(lab: Lab) -> Scene:
     return Scene(lab)
 
 
@@ -143,65 +137,65 @@ def about(line: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(line.get(name) for name in names)
 
 
-def test_each_way_to_die_is_said_while_it_lasts(lab: Lab, scene: Scene) -> None:
-    node: Node = scene.node
+def test_each_way_to_die_is_said_while_it_lasts(lab: Lab, outage: Scene) -> None:
+    node: Node = outage.node
     ours, thief = node.eni("eth1").id, lab.nodes["a2"].eni("eth1").id
     subject = (f"{WEB}/32", "default", "web", ours)
-    scene.lives()
-    (added,) = scene.done("ADD")
+    outage.lives()
+    (added,) = outage.done("ADD")
     assert (added["addresses"], set(added["tables"]), added["eni"]) == (
         [f"{WEB}/32"],
-        set(scene.tables),
+        set(outage.tables),
         ours,
     )
-    looked = scene.metric("floatip_last_look_timestamp_seconds")
+    looked = outage.metric("floatip_last_look_timestamp_seconds")
     assert looked is not None
-    assert scene.began <= looked <= time.time()
-    assert scene.events() == []
+    assert outage.began <= looked <= time.time()
+    assert outage.events() == []
 
     # Somebody deletes a route, and the agent may not create it.
     lab.ec2.faults.error("CreateRoute", "UnauthorizedOperation", "You are not authorized.", times=None)
-    lab.ec2.client().delete_route(RouteTableId=scene.tables[0], DestinationCidrBlock=f"{WEB}/32")
-    scene.dies("absent", 1)
+    lab.ec2.client().delete_route(RouteTableId=outage.tables[0], DestinationCidrBlock=f"{WEB}/32")
+    outage.dies("absent", 1)
     lab.ec2.faults.clear()
-    scene.lives()
-    scene.until(lambda: len(scene.events()) == 2)  # a line comes after what it tells of
-    absent, created = scene.events()
+    outage.lives()
+    outage.until(lambda: len(outage.events()) == 2)  # a line comes after what it tells of
+    absent, created = outage.events()
     assert (absent["event"], about(absent)) == ("absent", ("warning", *subject))
     assert (created["event"], about(created)) == ("created", ("info", *subject))
-    assert absent["table"] == created["table"] == scene.tables[0]
+    assert absent["table"] == created["table"] == outage.tables[0]
     assert absent["time"] < created["time"]
 
     # Another writer takes it, and gives it back.
-    scene.point(thief, *scene.tables)
-    scene.dies("superseded", len(scene.tables))
-    scene.point(ours, *scene.tables)
-    scene.lives()
-    scene.until(lambda: len(scene.events()) == 2 + 2 * len(scene.tables))
-    said = scene.events()[2:]
+    outage.point(thief, *outage.tables)
+    outage.dies("superseded", len(outage.tables))
+    outage.point(ours, *outage.tables)
+    outage.lives()
+    outage.until(lambda: len(outage.events()) == 2 + 2 * len(outage.tables))
+    said = outage.events()[2:]
     stolen = [line for line in said if line["event"] == "superseded"]
     held = [line for line in said if line["event"] == "held"]
     assert len(said) == len(stolen) + len(held)
     for lines, level, target in ((stolen, "warning", thief), (held, "info", ours)):
-        assert sorted(line["table"] for line in lines) == sorted(scene.tables)
+        assert sorted(line["table"] for line in lines) == sorted(outage.tables)
         assert {about(line) for line in lines} == {(level, *subject)}
         assert {line["target"] for line in lines} == {target}
 
     # The ENI is taken off the node, under the pod.
-    said_before = len(scene.events())
+    said_before = len(outage.events())
     ec2 = lab.ec2.client()
     (found,) = ec2.describe_network_interfaces(NetworkInterfaceIds=[ours])["NetworkInterfaces"]
     ec2.detach_network_interface(AttachmentId=found["Attachment"]["AttachmentId"], Force=True)
-    scene.dies("cut off", len(scene.tables))
-    (line,) = [line for line in scene.events()[said_before:] if line["event"] == "cut off"]
-    assert (line["level"], line["pod"], set(line["tables"])) == ("warning", "web", set(scene.tables))
+    outage.dies("cut off", len(outage.tables))
+    (line,) = [line for line in outage.events()[said_before:] if line["event"] == "cut off"]
+    assert (line["level"], line["pod"], set(line["tables"])) == ("warning", "web", set(outage.tables))
 
     # Its pod is deleted. What has ended is nobody's outage.
-    node.delete(scene.pods[WEB], scene.chains[WEB])
-    scene.until(lambda: scene.claim()["state"] == "gone")
-    assert scene.status().returncode == 0
-    assert scene.document()["agent"]["addresses"] == 1
-    assert (scene.served(WEB, "web"), scene.served(OTHER, "other")) == (None, 1)
-    (deleted,) = scene.done("DEL")
-    assert (deleted["addresses"], set(deleted["tables"])) == ([f"{WEB}/32"], set(scene.tables))
-    scene.until(lambda: scene.released() == sorted(scene.tables))
+    node.delete(outage.pods[WEB], outage.chains[WEB])
+    outage.until(lambda: outage.claim()["state"] == "gone")
+    assert outage.status().returncode == 0
+    assert outage.document()["agent"]["addresses"] == 1
+    assert (outage.served(WEB, "web"), outage.served(OTHER, "other")) == (None, 1)
+    (deleted,) = outage.done("DEL")
+    assert (deleted["addresses"], set(deleted["tables"])) == ([f"{WEB}/32"], set(outage.tables))
+    outage.until(lambda: outage.released() == sorted(outage.tables))

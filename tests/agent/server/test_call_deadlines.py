@@ -92,20 +92,20 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def busy_node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def test_an_add_that_is_not_kept_waiting_succeeds(node: Node) -> None:
-    deadline, answer, _ = node.add(1, 5)
+def test_an_add_that_is_not_kept_waiting_succeeds(busy_node: Node) -> None:
+    deadline, answer, _ = busy_node.add(1, 5)
     assert (deadline, "code" in answer) == (5, False), answer
 
 
 @pytest.mark.parametrize("action", ["DescribeRouteTables", "CreateRoute"])
-def test_adds_whose_turn_does_not_come_say_so_in_time(node: Node, action: str) -> None:
-    node.use_up(action, 8)
+def test_adds_whose_turn_does_not_come_say_so_in_time(busy_node: Node, action: str) -> None:
+    busy_node.use_up(action, 8)
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda number: node.add(number, 5), range(1, 4)))
+        answers = list(pool.map(lambda number: busy_node.add(number, 5), range(1, 4)))
     for deadline, answer, took in answers:
         assert deadline == 5
         assert (answer["code"], "request rate" in answer["msg"]) == (11, True), answer

@@ -16,25 +16,14 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from lab.node import Node
 from lab.world import Lab
-from tests.conftest import require
 from tests.support.dialogue import Dialogue, ask, call
 from tests.support.two_nodes import Attachment, Place, Scene, ours_in
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, policy={"releaseGraceSeconds": 3})
+
+
 ADDRESS = "192.168.0.2/32"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, policy={"releaseGraceSeconds": 3}) as running:
-        running.nodes["a1"].start_agent()
-        yield running
-
-
-@pytest.fixture
-def node(lab: Lab) -> Node:
-    return lab.nodes["a1"]
 
 
 class Bench:
@@ -88,7 +77,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(lab: Lab) -> Iterator[Bench]:
+def bench(lab: Lab, node_with_agent: Node) -> Iterator[Bench]:
     found = Bench(lab)
     yield found
     lab.ec2.faults.clear()

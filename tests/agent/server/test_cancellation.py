@@ -25,6 +25,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Attachment, PodIdentity
 from cni_floatip.protocol.request import Request
+from tests.support.claims import a_claim
 from tests.support.waiting import until
 
 WHO = Attachment("net", "c1", "net1")
@@ -32,7 +33,7 @@ ADD = Request("ADD", "1.0.0", WHO, "/run/netns/web", {}, PodIdentity("core", "we
 
 
 def record(created: float) -> Claim:
-    return Claim(WHO, "", "", "", 0, "", PodIdentity("", "", ""), "release", (), created=created)
+    return a_claim(attachment=WHO, created=created)
 
 
 @dataclass
@@ -60,54 +61,54 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def cancelled_add(tmp_path: Path) -> Scene:
     return Scene(Memory(Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic)))
 
 
-def test_a_call_goes_on_for_its_client_and_its_pod(scene: Scene) -> None:
-    ends = scene.ends()
-    scene.claims.put(record(scene.at))
-    scene.at += 100
+def test_a_call_goes_on_for_its_client_and_its_pod(cancelled_add: Scene) -> None:
+    ends = cancelled_add.ends()
+    cancelled_add.claims.put(record(cancelled_add.at))
+    cancelled_add.at += 100
     assert ends.why() == ""
-    scene.client = "the client is gone"
+    cancelled_add.client = "the client is gone"
     assert ends.why() == "the client is gone"
 
 
-def test_a_del_ends_it_whatever_was_recorded_before(scene: Scene) -> None:
-    ends = scene.ends()
-    scene.at += 1
-    scene.claims.put(record(scene.at).ended(0.0, scene.at))
+def test_a_del_ends_it_whatever_was_recorded_before(cancelled_add: Scene) -> None:
+    ends = cancelled_add.ends()
+    cancelled_add.at += 1
+    cancelled_add.claims.put(record(cancelled_add.at).ended(0.0, cancelled_add.at))
     assert ends.why() == f"{WHO} was deleted meanwhile"
 
 
-def test_a_del_that_came_before_the_call_does_not_end_it(scene: Scene) -> None:
-    scene.claims.put(record(scene.at).ended(0.0, scene.at))
-    scene.at += 1
-    assert scene.ends().why() == ""
+def test_a_del_that_came_before_the_call_does_not_end_it(cancelled_add: Scene) -> None:
+    cancelled_add.claims.put(record(cancelled_add.at).ended(0.0, cancelled_add.at))
+    cancelled_add.at += 1
+    assert cancelled_add.ends().why() == ""
 
 
-def test_a_namespace_that_is_gone_ends_it_though_the_client_lives(scene: Scene) -> None:
-    ends = scene.ends()
-    scene.inodes.append(0)
-    scene.at += 2 * PATH_SECONDS
+def test_a_namespace_that_is_gone_ends_it_though_the_client_lives(cancelled_add: Scene) -> None:
+    ends = cancelled_add.ends()
+    cancelled_add.inodes.append(0)
+    cancelled_add.at += 2 * PATH_SECONDS
     assert ends.why() == f"the pod's namespace {ADD.netns} is gone"
-    scene.inodes.append(7)
+    cancelled_add.inodes.append(7)
     assert ends.why(), "it does not come back"
 
 
-def test_the_namespace_is_looked_at_a_few_times_a_second_at_most(scene: Scene) -> None:
-    ends = scene.ends()
-    before = scene.looks
+def test_the_namespace_is_looked_at_a_few_times_a_second_at_most(cancelled_add: Scene) -> None:
+    ends = cancelled_add.ends()
+    before = cancelled_add.looks
     for _ in range(1000):
-        scene.at += 0.001
+        cancelled_add.at += 0.001
         ends.why()
-    assert scene.looks - before <= 4
+    assert cancelled_add.looks - before <= 4
 
 
-def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(scene: Scene) -> None:
-    scene.inodes.append(0)
-    ends = scene.ends()
-    scene.at += 1
+def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(cancelled_add: Scene) -> None:
+    cancelled_add.inodes.append(0)
+    ends = cancelled_add.ends()
+    cancelled_add.at += 1
     assert ends.why() == ""
 
 

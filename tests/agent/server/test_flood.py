@@ -24,7 +24,7 @@ RATES = {60: (15, 1), 200: (50, 5)}
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def crowd() -> Iterator[Scene]:
     require("root", "ip")
     with Scene(tables=1) as found:
         yield found
@@ -54,35 +54,35 @@ def leads_here(scene: Scene, pods: list[Pod]) -> set[str]:
         ),
     ],
 )
-def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(scene: Scene, flood: int) -> None:
+def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(crowd: Scene, flood: int) -> None:
     rate = RATES[flood]
-    scene.add(scene.make_pods(1)[0])
-    pods = scene.make_pods(flood)
-    until(lambda: scene.working() == 0)
-    before, threads = descriptors(scene), scene.threads()
-    scene.routes_elsewhere(pods)
-    scene.order(buckets=dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), rate), latency=0.03)
+    crowd.add(crowd.make_pods(1)[0])
+    pods = crowd.make_pods(flood)
+    until(lambda: crowd.working() == 0)
+    before, threads = descriptors(crowd), crowd.threads()
+    crowd.routes_elsewhere(pods)
+    crowd.order(buckets=dict.fromkeys(("CreateRoute", "ReplaceRoute", "DeleteRoute"), rate), latency=0.03)
     done = running.run_all(
-        scene.command("ADD", pod, scene.container(), timeoutSeconds=SECONDS) for pod in pods
+        crowd.command("ADD", pod, crowd.container(), timeoutSeconds=SECONDS) for pod in pods
     )
     found = [outcome(ran) for ran in done]
     assert {code for code, _ in found} <= {0, 11}, found
     assert max(ran.wall for ran in done) < SECONDS + 5
     held = {pod.address for pod, (code, _) in zip(pods, found, strict=True) if code == 0}
     assert len(held) >= rate[0]
-    assert held <= leads_here(scene, pods)
+    assert held <= leads_here(crowd, pods)
     told = [answer["msg"] for code, answer in found if code]
     assert any("the request rate is used up" in each for each in told), told
-    assert scene.agent.poll() is None
-    scene.order(buckets={}, latency=0.0)
-    until(lambda: scene.working() == 0)
-    until(lambda: scene.threads() <= threads + MOST)
+    assert crowd.agent.poll() is None
+    crowd.order(buckets={}, latency=0.0)
+    until(lambda: crowd.working() == 0)
+    until(lambda: crowd.threads() <= threads + MOST)
     listening = len(held)  # in each pod's namespace, for what it loses
-    until(lambda: descriptors(scene) <= before + CONNECTIONS + listening)  # idle ones stay, for the next pod
+    until(lambda: descriptors(crowd) <= before + CONNECTIONS + listening)  # idle ones stay, for the next pod
 
 
-def test_the_agent_works_on_as_before(scene: Scene) -> None:
-    pod, container = scene.make_pods(1)[0], scene.container()
-    scene.add(pod, container)
-    scene.delete(pod, container)
-    assert scene.memory()["rss"] < 150
+def test_the_agent_works_on_as_before(crowd: Scene) -> None:
+    pod, container = crowd.make_pods(1)[0], crowd.container()
+    crowd.add(pod, container)
+    crowd.delete(pod, container)
+    assert crowd.memory()["rss"] < 150

@@ -99,13 +99,13 @@ class Agent:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Agent:
+def handler(tmp_path: Path) -> Agent:
     return Agent(tmp_path)
 
 
-def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(agent: Agent) -> None:
-    agent.waiting = True
-    code, document, _ = agent.ask("ADD", CNI_NETNS="/run/netns/x")
+def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(handler: Agent) -> None:
+    handler.waiting = True
+    code, document, _ = handler.ask("ADD", CNI_NETNS="/run/netns/x")
     assert (code, "is in the spool" in document["msg"]) == (11, True), document
 
 
@@ -119,16 +119,16 @@ def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(agent: Agent) 
     ],
     ids=["ready", "ready, one route is broken", "not ready", "not ready, and a pod cannot be reached"],
 )
-def test_status_code_for_each_trouble(agent: Agent, ready: str, broken: str, code: int, said: str) -> None:
-    agent.ready, agent.broken = ready, broken
-    found, document, deadline = agent.ask("STATUS", b'{"cniVersion": "1.1.0", "name": "n"}')
+def test_status_code_for_each_trouble(handler: Agent, ready: str, broken: str, code: int, said: str) -> None:
+    handler.ready, handler.broken = ready, broken
+    found, document, deadline = handler.ask("STATUS", b'{"cniVersion": "1.1.0", "name": "n"}')
     assert (found, deadline) == (code, 2.0)
     assert said in document.get("msg", "")
-    assert agent.counts.calls == [("STATUS", str(code) if code else "ok")]
+    assert handler.counts.calls == [("STATUS", str(code) if code else "ok")]
 
 
-def test_version_is_answered_too(agent: Agent) -> None:
-    assert agent.ask("VERSION", b"")[1]["supportedVersions"]
+def test_version_is_answered_too(handler: Agent) -> None:
+    assert handler.ask("VERSION", b"")[1]["supportedVersions"]
 
 
 def test_a_mistake_of_ours_is_code_999_for_the_runtime_and_a_traceback_in_the_log(tmp_path: Path) -> None:
@@ -148,24 +148,24 @@ def test_del_succeeds_whatever_breaks(tmp_path: Path) -> None:
     assert agent.counts.calls == [("DEL", "ok")]
 
 
-def test_no_room_is_answered_in_the_caller_s_version(agent: Agent) -> None:
+def test_no_room_is_answered_in_the_caller_s_version(handler: Agent) -> None:
     env = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/"}
-    status, stdout = agent.calls.refuse(wire.Call(env, b'{"cniVersion": "1.1.0", "name": "n"}'))
+    status, stdout = handler.calls.refuse(wire.Call(env, b'{"cniVersion": "1.1.0", "name": "n"}'))
     document = json.loads(stdout)
     assert (status, document["code"], document["cniVersion"]) == (1, 11, "1.1.0")
-    assert json.loads(agent.calls.refuse(wire.Call(env, b"[" * 70_000))[1])["code"] == 11
-    assert json.loads(agent.calls.refuse(wire.Call(env, b"[" * 60_000))[1])["code"] == 11
+    assert json.loads(handler.calls.refuse(wire.Call(env, b"[" * 70_000))[1])["code"] == 11
+    assert json.loads(handler.calls.refuse(wire.Call(env, b"[" * 60_000))[1])["code"] == 11
 
 
-def test_a_spooled_call_must_be_a_del(agent: Agent) -> None:
+def test_a_spooled_call_must_be_a_del(handler: Agent) -> None:
     env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c", "CNI_IFNAME": "net1", "CNI_PATH": "/"}
-    assert agent.calls.spooled(wire.Call(env, CONFIG))
+    assert handler.calls.spooled(wire.Call(env, CONFIG))
     for wrong in (
         wire.Call({**env, "CNI_COMMAND": "GC"}, b'{"cniVersion": "1.1.0", "name": "n"}'),
         wire.Call(env, b"{"),
     ):
         with pytest.raises(CniError):
-            agent.calls.spooled(wrong)
+            handler.calls.spooled(wrong)
 
 
 # -- namespaces by descriptor -----------------------------------------------------------------------------

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lab.world import Lab
-from tests.conftest import require
 
-pytestmark = pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin")
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin"),
+    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True),
+]
 
 LONG = 60_000
 FROZEN = 20.0
 """Seconds; a text of this length held the interpreter for longer, one of a megabyte for an hour."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip")
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
-        yield running
 
 
 def evil(lab: Lab, verb: str, **changes: Any) -> tuple[float, dict[str, Any]]:

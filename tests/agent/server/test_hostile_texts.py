@@ -169,7 +169,7 @@ def holds_a_long_piece(said: str, text: str) -> bool:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Agent:
+def handler(tmp_path: Path) -> Agent:
     return Agent(tmp_path, metadata=lambda _: Nothing())
 
 
@@ -209,7 +209,7 @@ def judged(agent: Agent, verb: str, document: Any, text: str, env: dict[str, str
     "unit",
     sampled("test_a_long_text_in_any_place_is_shown_in_part_and_costs_little", ["a-", *ALPHABETS], ["a-"]),
 )
-def test_a_long_text_in_any_place_is_shown_in_part_and_costs_little(agent: Agent, unit: str) -> None:
+def test_a_long_text_in_any_place_is_shown_in_part_and_costs_little(handler: Agent, unit: str) -> None:
     text = unit * (LONG // len(unit))
     wrong = {}
     for verb in VERBS:
@@ -217,23 +217,23 @@ def test_a_long_text_in_any_place_is_shown_in_part_and_costs_little(agent: Agent
             if verb not in ("ADD", "CHECK") and path[0] not in READ_BY_ALL:
                 continue
             for number, form in enumerate(forms(text)):
-                if why := judged(agent, verb, changed(path, form), text, ENV):
+                if why := judged(handler, verb, changed(path, form), text, ENV):
                     wrong[verb, path, number] = why
         for name in VARIABLES:
             for value in (text, f"K={text}", f"{text}=K"):
-                if why := judged(agent, verb, FULL, text, ENV | {name: value}):
+                if why := judged(handler, verb, FULL, text, ENV | {name: value}):
                     wrong[verb, name] = why
     assert not wrong
 
 
-def test_thousands_of_mistakes_are_counted_and_not_listed(agent: Agent) -> None:
+def test_thousands_of_mistakes_are_counted_and_not_listed(handler: Agent) -> None:
     for document, code in (
         (FULL | {"routeTables": {"ids": [f"rtb-{n}x" for n in range(900)]}}, 7),
         (FULL | {f"key{n}": 1 for n in range(4_000)}, 2),
         (FULL | {"podRoutes": {"to": [f"10.0.{n}.1/24" for n in range(900)]}}, 7),
     ):
         stdin = json.dumps(document).encode()
-        took = seconds(lambda: agent.ask("ADD", stdin, **ENV))  # noqa: B023
-        found, answer, _ = agent.ask("ADD", stdin, **ENV)
+        took = seconds(lambda: handler.ask("ADD", stdin, **ENV))  # noqa: B023
+        found, answer, _ = handler.ask("ADD", stdin, **ENV)
         assert (found, answer["msg"].count(" | "), answer["msg"][-8:]) == (code, 50, "and more")
         assert took < 1.5

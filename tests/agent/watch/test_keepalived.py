@@ -21,24 +21,21 @@ from lab import netns
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
-from tests.conftest import program, require
-from tests.support.lab_state import as_new, targets
+from tests.conftest import program
+from tests.support.lab_state import targets
 from tests.support.waiting import throughout, until
-
-pytestmark = pytest.mark.needs("root", "ip", "unshare", "keepalived", "macvlan-plugin", "static-plugin")
 
 VIP = "192.168.0.100"
 ROUTE = f"{VIP}/32"
 ADDRESSES = {"a1": "192.168.0.11", "b1": "192.168.0.12"}
 RECONCILE = 3.0
 
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    require("root", "ip", "keepalived")
-    policy = {"releaseGraceSeconds": 3, "reconcileSeconds": RECONCILE}
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, agents=True, policy=policy) as running, as_new(running):
-        yield running
+pytestmark = [
+    pytest.mark.needs("root", "ip", "unshare", "keepalived", "macvlan-plugin", "static-plugin"),
+    pytest.mark.lab(
+        nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": 3, "reconcileSeconds": RECONCILE}
+    ),
+]
 
 
 class Replica:

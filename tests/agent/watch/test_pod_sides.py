@@ -24,20 +24,20 @@ from cni_floatip.edges.podnet.events import (
     Overrun,
     open_events,
 )
-from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import PodNetworkFailure
-from cni_floatip.model.values import Attachment, PodIdentity
+from cni_floatip.model.values import Attachment
 from cni_floatip.operations.pod_side import Kept
 from tests.agent.watch.pods_in_kernel import Pod
 from tests.agent.watch.test_address_events import heard
 from tests.agent.watch.test_watcher import Node
+from tests.support.claims import a_claim
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip")
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def watcher(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
@@ -107,38 +107,40 @@ def test_only_the_loss_of_ours_is_heard_of_routes_and_rules(pod: Pod) -> None:
         events.close()
 
 
-def test_put_back_on_an_event_and_the_pods_own_stays(pod: Pod, node: Node) -> None:
-    with node.agent():
-        add(node, pod)
+def test_put_back_on_an_event_and_the_pods_own_stays(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        add(watcher, pod)
         pod.batch("route add 10.60.0.0/16 dev net1 table 100", "rule add from 10.9.9.9 lookup 300")
         before = table(pod), rules(pod)
         pod.batch("route del default table 100", "route del unreachable 169.254.0.0/16 table 100")
         pod.ip("rule del from 192.168.0.2 lookup 100")
         until(lambda: (table(pod), rules(pod)) == before)
-        until(lambda: any("put back into the pod" in line for line in node.place.logged))
-        (said,) = [line for line in node.place.logged if "put back into the pod" in line]
+        until(lambda: any("put back into the pod" in line for line in watcher.place.logged))
+        (said,) = [line for line in watcher.place.logged if "put back into the pod" in line]
         assert "core/web-0" in said
         assert "route 0.0.0.0/0 via 10.10.1.1 table 100 is missing" in said
         assert "rule from 192.168.0.2/32 lookup 100 is missing" in said
 
 
-def test_what_was_lost_while_no_agent_ran(pod: Pod, node: Node) -> None:
-    with node.agent():
-        add(node, pod)
+def test_what_was_lost_while_no_agent_ran(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        add(watcher, pod)
         before = table(pod)
     pod.ip("route flush table 100")
-    with node.agent():
+    with watcher.agent():
         until(lambda: table(pod) == before)
 
 
 # -- what one pod may cost ----------------------------------------------------------------------------------
 
 
-def test_one_that_flushes_for_ever_costs_little_and_delays_nobody(pod: Pod, other: Pod, node: Node) -> None:
-    with node.agent():
-        hostile, victim = add(node, pod), add(node, other, "192.168.0.3/32", "c2")
+def test_one_that_flushes_for_ever_costs_little_and_delays_nobody(
+    pod: Pod, other: Pod, watcher: Node
+) -> None:
+    with watcher.agent():
+        hostile, victim = add(watcher, pod), add(watcher, other, "192.168.0.3/32", "c2")
         looks: list[Any] = []
-        kernel = node.place.kernel
+        kernel = watcher.place.kernel
 
         class Counting:
             def __getattr__(self, name: str) -> Any:
@@ -148,7 +150,7 @@ def test_one_that_flushes_for_ever_costs_little_and_delays_nobody(pod: Pod, othe
                 looks.append(netns)
                 return kernel.open_pod(netns, *given, **named)
 
-        node.place.kernel = Counting()
+        watcher.place.kernel = Counting()
         before = table(other)
         stop = threading.Event()
 
@@ -172,15 +174,15 @@ def test_one_that_flushes_for_ever_costs_little_and_delays_nobody(pod: Pod, othe
             flushing.join()
         most = EVENT_LOOKS.burst + (time.monotonic() - began) / EVENT_LOOKS.seconds_per_change + 1
         assert looks.count(pod.path) <= most
-        assert node.place.claim(hostile).live
-        assert node.place.claim(victim).live
+        assert watcher.place.claim(hostile).live
+        assert watcher.place.claim(victim).live
 
 
-def test_one_that_hangs_delays_nobody(pod: Pod, other: Pod, node: Node) -> None:
+def test_one_that_hangs_delays_nobody(pod: Pod, other: Pod, watcher: Node) -> None:
     """Neither another pod, nor the watch, nor the keeper that asks for the look."""
-    with node.agent() as watch:
-        add(node, pod), add(node, other, "192.168.0.3/32", "c2")
-        kernel, entered, go = node.place.kernel, threading.Event(), threading.Event()
+    with watcher.agent() as watch:
+        add(watcher, pod), add(watcher, other, "192.168.0.3/32", "c2")
+        kernel, entered, go = watcher.place.kernel, threading.Event(), threading.Event()
 
         class Hanging:
             def __getattr__(self, name: str) -> Any:
@@ -192,66 +194,66 @@ def test_one_that_hangs_delays_nobody(pod: Pod, other: Pod, node: Node) -> None:
                     assert go.wait(60)
                 return kernel.open_pod(netns, *given, **named)
 
-        node.place.kernel = Hanging()
+        watcher.place.kernel = Hanging()
         try:
             pod.ip("route flush table 100")
             assert entered.wait(60)
-            before, rounds = table(other), node.rounds
+            before, rounds = table(other), watcher.rounds
             other.ip("route flush table 100")
             until(lambda: table(other) == before)
             watch.look_at_pods()
-            until(lambda: node.rounds > rounds + 1)
+            until(lambda: watcher.rounds > rounds + 1)
         finally:
             go.set()
         until(lambda: "default" in table(pod))
 
 
-def test_a_namespace_that_is_gone_is_let_go_and_not_reported(pod: Pod, other: Pod, node: Node) -> None:
-    with node.agent() as watch:
+def test_a_namespace_that_is_gone_is_let_go_and_not_reported(pod: Pod, other: Pod, watcher: Node) -> None:
+    with watcher.agent() as watch:
         before = descriptors()
-        gone = add(node, pod)
-        add(node, other, "192.168.0.3/32", "c2")
+        gone = add(watcher, pod)
+        add(watcher, other, "192.168.0.3/32", "c2")
         until(lambda: descriptors() == before + 2)
         pod.ip("addr del 192.168.0.2/32 dev net1")
-        until(lambda: gone in node.pods.lost())
+        until(lambda: gone in watcher.pods.lost())
         pod.unlink()
         until(lambda: descriptors() == before + 1)
         watch.look_at_pods()
-        until(lambda: gone not in node.pods.lost())
+        until(lambda: gone not in watcher.pods.lost())
         table_before = table(other)
         other.ip("route flush table 100")
         until(lambda: table(other) == table_before)
     assert descriptors() <= before
-    assert not [line for line in node.place.logged if "cannot look into" in line]
+    assert not [line for line in watcher.place.logged if "cannot look into" in line]
 
 
-def test_without_events_the_keepers_look_finds_it(pod: Pod, node: Node) -> None:
+def test_without_events_the_keepers_look_finds_it(pod: Pod, watcher: Node) -> None:
     def deaf(netns: str, inode: int) -> Any:
         raise PodNetworkFailure("no socket")
 
-    with node.agent(deaf) as watch:
+    with watcher.agent(deaf) as watch:
         pod.ip("addr add 192.168.0.2/32 dev net1")
-        node.place.metadata.known.append(pod.net1_mac)
-        who = node.place.add(pod.path, "192.168.0.2/32", mac=pod.net1_mac, watchAddresses=None)
-        until(lambda: (side := node.pods.get(who)) and side.index)
+        watcher.place.metadata.known.append(pod.net1_mac)
+        who = watcher.place.add(pod.path, "192.168.0.2/32", mac=pod.net1_mac, watchAddresses=None)
+        until(lambda: (side := watcher.pods.get(who)) and side.index)
         before = table(pod)
         pod.ip("route flush table 100")
         watch.look_at_pods()
         until(lambda: table(pod) == before)
-        assert len([line for line in node.place.logged if "found late: no socket" in line]) == 1
+        assert len([line for line in watcher.place.logged if "found late: no socket" in line]) == 1
 
 
 @pytest.mark.thorough(sample="test_one_that_flushes_for_ever_costs_little_and_delays_nobody")
 def test_more_routes_of_ours_than_anybody_needs_are_not_read(
-    pod: Pod, node: Node, monkeypatch: pytest.MonkeyPatch
+    pod: Pod, watcher: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever administers the pod's network can mark as many as there is memory for."""
     monkeypatch.setattr("cni_floatip.edges.podnet.rtnetlink.MOST_MESSAGES", 500)
-    with node.agent():
-        who = add(node, pod)
+    with watcher.agent():
+        who = add(watcher, pod)
         many = [f"10.{n // 250}.{n % 250}.0/24 dev net1 table 100 proto 241" for n in range(600)]
         pod.batch(*(f"route add {each}" for each in many), "route del default table 100")
-        until(lambda: any("more than 500" in each for each in _what(node, who)))
+        until(lambda: any("more than 500" in each for each in _what(watcher, who)))
         pod.batch(*(f"route del {each}" for each in many))
         until(lambda: "default" in table(pod))
 
@@ -266,9 +268,7 @@ def _what(node: Node, who: Any) -> tuple[str, ...]:
 
 @pytest.fixture
 def side() -> PodSide:
-    attachment = Attachment("floating", "c1", "net1")
-    claim = Claim(attachment, "eni-1", "eu-west-1", "/n", 7, "boot-1", PodIdentity(), "release", ())
-    return PodSide(claim, 0.0)
+    return PodSide(a_claim(attachment=Attachment("floating", "c1", "net1")), 0.0)
 
 
 def test_a_burst_of_looks_and_then_one_in_five_seconds(side: PodSide) -> None:

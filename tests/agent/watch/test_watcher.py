@@ -86,7 +86,7 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def watcher(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
@@ -102,24 +102,24 @@ def plugs(pod: Pod) -> bool:
     return False
 
 
-def test_an_address_is_followed_there_and_back(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
-        node.ec2.point(f"{VIP}/32", "eni-elsewhere")
+def test_an_address_is_followed_there_and_back(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
+        watcher.ec2.point(f"{VIP}/32", "eni-elsewhere")
         began = time.monotonic()
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
         assert time.monotonic() - began < SOON
-        assert node.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
+        assert watcher.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
         assert f"from {VIP} lookup 100" in pod.ip("rule")
         pod.ip(f"addr del {VIP}/32 dev net1")
-        until(lambda: node.place.states(who)[f"{VIP}/32"] == "releasing")
+        until(lambda: watcher.place.states(who)[f"{VIP}/32"] == "releasing")
         assert f"from {VIP} lookup 100" not in pod.ip("rule")
-        until(lambda: node.counts.seen == ["appeared", "vanished"])
+        until(lambda: watcher.counts.seen == ["appeared", "vanished"])
 
 
-def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, node: Node) -> None:
-    node.place.policy = node.place.policy.parse(
+def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, watcher: Node) -> None:
+    watcher.place.policy = watcher.place.policy.parse(
         {
             "allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}],
             "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
@@ -127,48 +127,48 @@ def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, node: Node) ->
         }
     )
     seen = []
-    with node.agent():
-        who = node.add(pod)
-        node.ec2.before_write = lambda what: seen.append(pod.ip("-6 addr show dev net1"))
+    with watcher.agent():
+        who = watcher.add(pod)
+        watcher.ec2.before_write = lambda what: seen.append(pod.ip("-6 addr show dev net1"))
         pod.ip("addr add fd00:5::5/128 dev net1")
-        until(lambda: node.place.states(who).get("fd00:5::5/128") == "held")
+        until(lambda: watcher.place.states(who).get("fd00:5::5/128") == "held")
         assert "tentative" not in seen[0].split("fd00:5::5/128")[1].splitlines()[0]
         assert "from fd00:5::5 lookup 100" in pod.ip("-6 rule")
 
 
-def test_the_last_ipv4_address_takes_the_pods_routes_along(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
+def test_the_last_ipv4_address_takes_the_pods_routes_along(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
         pod.ip("addr del 192.168.0.2/24 dev net1")
-        until(lambda: node.place.states(who)["192.168.0.2/32"] == "releasing")
+        until(lambda: watcher.place.states(who)["192.168.0.2/32"] == "releasing")
         assert "default" not in pod.ip("route show table 100", check=False)
         pod.ip("addr add 192.168.0.2/24 dev net1")
-        until(lambda: node.place.states(who)["192.168.0.2/32"] == "held")
+        until(lambda: watcher.place.states(who)["192.168.0.2/32"] == "held")
         assert "default via 10.10.1.1" in pod.ip("route show table 100")
         assert "192.168.0.0/24" not in pod.ip("route")
 
 
-def test_a_namespace_without_path_is_let_go_within_a_second(pod: Pod, node: Node) -> None:
-    with node.agent() as watch:
-        node.add(pod)
+def test_a_namespace_without_path_is_let_go_within_a_second(pod: Pod, watcher: Node) -> None:
+    with watcher.agent() as watch:
+        watcher.add(pod)
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: "appeared" in node.counts.seen)
+        until(lambda: "appeared" in watcher.counts.seen)
         pod.unlink()
         until(lambda: watch.watching() == {})
         again = Pod(pod.host, parent=pod.parent, plugged=False)
         until(lambda: plugs(again))
         again.ip(f"addr add {VIP}/32 dev net1")
-        node.add(again, "192.168.0.2/32", container="c2")
+        watcher.add(again, "192.168.0.2/32", container="c2")
         again.remove()
 
 
-def test_a_process_is_a_path_too(pod: Pod, node: Node) -> None:
+def test_a_process_is_a_path_too(pod: Pod, watcher: Node) -> None:
     process = subprocess.Popen(["ip", "netns", "exec", pod.name, "sleep", "60"])
     try:
         until(lambda: Path(f"/proc/{process.pid}/ns/net").stat().st_ino == pod.inode)
         pod.path = f"/proc/{process.pid}/ns/net"
-        with node.agent() as watch:
-            node.add(pod)
+        with watcher.agent() as watch:
+            watcher.add(pod)
             pod.unlink()
             throughout(lambda: len(watch.watching()) == 1, 0.7)
             process.kill()
@@ -179,50 +179,50 @@ def test_a_process_is_a_path_too(pod: Pod, node: Node) -> None:
         process.wait()
 
 
-def test_the_end_of_claim_or_interface_ends_the_watch(pod: Pod, node: Node) -> None:
-    with node.agent() as watch:
-        who = node.add(pod)
+def test_the_end_of_claim_or_interface_ends_the_watch(pod: Pod, watcher: Node) -> None:
+    with watcher.agent() as watch:
+        who = watcher.add(pod)
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
         pod.ip("link del net1")
         until(lambda: not watch.watching())
-        assert set(node.place.states(who).values()) == {"releasing"}
+        assert set(watcher.place.states(who).values()) == {"releasing"}
         pod.plug()
-        who = node.add(pod)
-        node.place.claims.put(node.place.claim(who).ended(0.0))
+        who = watcher.add(pod)
+        watcher.place.claims.put(watcher.place.claim(who).ended(0.0))
         until(lambda: not watch.watching(), seconds=0.4)
 
 
-def test_what_cannot_be_seen_is_not_watched_and_told(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
-    node.place.inode = lambda _: 0
-    with node.agent() as watch:
-        until(lambda: any("cannot be seen here" in line for line in node.place.logged))
+def test_what_cannot_be_seen_is_not_watched_and_told(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
+    watcher.place.inode = lambda _: 0
+    with watcher.agent() as watch:
+        until(lambda: any("cannot be seen here" in line for line in watcher.place.logged))
         throughout(lambda: watch.watching() == {}, 0.6)
-    assert node.place.states(who) == {"192.168.0.2/32": "held"}
+    assert watcher.place.states(who) == {"192.168.0.2/32": "held"}
 
 
-def test_a_restart_is_no_appearance(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod, destination="auto")
+def test_a_restart_is_no_appearance(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod, destination="auto")
         pod.ip(f"addr add {VIP}/32 dev net1")
         pod.ip("addr add 192.168.5.9/32 dev net1")
-        until(lambda: node.place.states(who).get("192.168.5.9/32") == "held")
-        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
+        until(lambda: watcher.place.states(who).get("192.168.5.9/32") == "held")
+        until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
         time.sleep(0.3)
     for each in (VIP, "192.168.5.8"):
-        node.ec2.point(f"{each}/32", "eni-elsewhere")
-    claim = node.place.claim(who)
+        watcher.ec2.point(f"{each}/32", "eni-elsewhere")
+    claim = watcher.place.claim(who)
     routes = tuple(route for route in claim.routes if not str(route.place).endswith(f"{VIP}/32"))
     forgotten = type(claim)(**{**_fields(claim), "routes": routes, "watched": claim.watched[1:]})
-    node.place.claims.put(forgotten)
+    watcher.place.claims.put(forgotten)
     pod.ip("addr add 192.168.5.8/32 dev net1")  # while no agent is there
-    with node.agent():
-        until(lambda: node.place.states(who).get("192.168.5.8/32") == "held")
-        until(lambda: node.place.states(who).get(f"{VIP}/32") == "superseded")
-    assert node.ec2.leads("192.168.5.8/32") == ["eni-here", "eni-here"]
-    assert node.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]
+    with watcher.agent():
+        until(lambda: watcher.place.states(who).get("192.168.5.8/32") == "held")
+        until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "superseded")
+    assert watcher.ec2.leads("192.168.5.8/32") == ["eni-here", "eni-here"]
+    assert watcher.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]
 
 
 def _fields(claim: Any) -> dict[str, Any]:
@@ -271,75 +271,75 @@ def test_lost_events_are_made_up_for_by_a_look(pod: Pod, tmp_path: Path) -> None
     assert "overrun" in node.counts.seen
 
 
-def test_slow_answers_for_one_pod_do_not_hold_up_another(pod: Pod, host: str, node: Node) -> None:
+def test_slow_answers_for_one_pod_do_not_hold_up_another(pod: Pod, host: str, watcher: Node) -> None:
     other, stuck = Pod(host), threading.Event()
-    with node.agent():
-        slow, fast = node.add(pod), node.add(other, "192.168.0.3/24", container="c2")
+    with watcher.agent():
+        slow, fast = watcher.add(pod), watcher.add(other, "192.168.0.3/24", container="c2")
 
         def wait(what: str) -> None:
             if f" {VIP}/32 " in what:
                 stuck.wait(20)
 
-        node.ec2.before_write = wait
+        watcher.ec2.before_write = wait
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.place.states(slow).get(f"{VIP}/32") == "claiming")
+        until(lambda: watcher.place.states(slow).get(f"{VIP}/32") == "claiming")
         other.ip("addr add 192.168.5.6/32 dev net1")
-        until(lambda: node.place.states(fast).get("192.168.5.6/32") == "held")
-        assert node.place.states(slow)[f"{VIP}/32"] == "claiming"
+        until(lambda: watcher.place.states(fast).get("192.168.5.6/32") == "held")
+        assert watcher.place.states(slow)[f"{VIP}/32"] == "claiming"
         stuck.set()
-        until(lambda: node.place.states(slow)[f"{VIP}/32"] == "held")
+        until(lambda: watcher.place.states(slow)[f"{VIP}/32"] == "held")
     other.remove()
 
 
-def test_throttled_claims_are_tried_again(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
+def test_throttled_claims_are_tried_again(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
         until_then = time.monotonic() + 1
 
         def refuse(_: str) -> None:  # whatever is tried, for a second
             if time.monotonic() < until_then:
                 raise TryAgain("the account's request rate is used up")
 
-        node.ec2.before_write = refuse
+        watcher.ec2.before_write = refuse
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.place.states(who).get(f"{VIP}/32") == "held")
-        assert len([line for line in node.place.logged if "is not claimed yet" in line]) == 1
+        until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
+        assert len([line for line in watcher.place.logged if "is not claimed yet" in line]) == 1
 
 
-def test_each_attempt_is_made_in_the_pods_name(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
-        node.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
+def test_each_attempt_is_made_in_the_pods_name(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
+        watcher.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
         for address in (VIP, "192.168.5.6"):
             pod.ip(f"addr add {address}/32 dev net1")
-            until(lambda each=address: f"{each}/32" in node.place.states(who))  # type: ignore[misc]
-        until(lambda: len(node.asked) > 1)
-    assert set(node.asked) == {"eu-west-1 uid-1"}
+            until(lambda each=address: f"{each}/32" in watcher.place.states(who))  # type: ignore[misc]
+        until(lambda: len(watcher.asked) > 1)
+    assert set(watcher.asked) == {"eu-west-1 uid-1"}
 
 
-def test_the_watch_comes_round_with_nothing_to_do(node: Node) -> None:
-    with node.agent():
-        until(lambda: node.rounds > 2)
+def test_the_watch_comes_round_with_nothing_to_do(watcher: Node) -> None:
+    with watcher.agent():
+        until(lambda: watcher.rounds > 2)
 
 
-def test_a_refusal_is_told_once(pod: Pod, node: Node) -> None:
-    with node.agent():
-        who = node.add(pod)
-        node.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
+def test_a_refusal_is_told_once(pod: Pod, watcher: Node) -> None:
+    with watcher.agent():
+        who = watcher.add(pod)
+        watcher.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.counts.seen == ["refused"])
+        until(lambda: watcher.counts.seen == ["refused"])
         pod.ip("addr add 192.168.5.6/32 dev net1")
-        until(lambda: node.place.states(who).get("192.168.5.6/32") == "held")
-        assert node.place.states(who)[f"{VIP}/32"] == "releasing"
-        until(lambda: node.counts.seen == ["refused", "appeared"])
+        until(lambda: watcher.place.states(who).get("192.168.5.6/32") == "held")
+        assert watcher.place.states(who)[f"{VIP}/32"] == "releasing"
+        until(lambda: watcher.counts.seen == ["refused", "appeared"])
 
 
-def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, node: Node) -> None:
+def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, watcher: Node) -> None:
     def refused() -> list[str]:
-        return [line for line in node.place.logged if "allowedDestinations" in line]
+        return [line for line in watcher.place.logged if "allowedDestinations" in line]
 
-    with node.agent():
-        node.add(pod)
+    with watcher.agent():
+        watcher.add(pod)
         for many in range(10, MOST_TOLD, 5):
             for n in range(5):
                 pod.ip(f"addr add 172.16.0.{many + n}/32 dev net1")
@@ -347,18 +347,18 @@ def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, node: Node) -> None
         for n in range(10):
             pod.ip(f"addr add 172.16.1.{n}/32 dev net1")
         pod.ip(f"addr add {VIP}/32 dev net1")
-        until(lambda: node.counts.seen.count("appeared") == 1)
-        until(lambda: [line for line in node.place.logged if "of others nothing is said" in line])
-    assert len(refused()) == node.counts.seen.count("refused") == MOST_TOLD
+        until(lambda: watcher.counts.seen.count("appeared") == 1)
+        until(lambda: [line for line in watcher.place.logged if "of others nothing is said" in line])
+    assert len(refused()) == watcher.counts.seen.count("refused") == MOST_TOLD
 
 
-def test_nothing_is_left_open(pod: Pod, node: Node) -> None:
+def test_nothing_is_left_open(pod: Pod, watcher: Node) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(2):
-        with node.agent():
+        with watcher.agent():
             until(lambda: True)
-    with node.agent():
-        node.add(pod)
+    with watcher.agent():
+        watcher.add(pod)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert ip("link", "show", netns=pod.name)
 

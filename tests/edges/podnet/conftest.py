@@ -32,7 +32,7 @@ def _namespaces() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[str]:
+def node_ns() -> Iterator[str]:
     """A node's namespace, where the pods' parents live."""
     name = f"{PREFIX}-node{fresh_number()}"
     ip("netns", "add", name)
@@ -41,11 +41,11 @@ def node() -> Iterator[str]:
 
 
 @pytest.fixture
-def kernel_pod(node: str) -> Iterator[KernelPod]:
-    pod = KernelPod(node)
+def kernel_pod(node_ns: str) -> Iterator[KernelPod]:
+    pod = KernelPod(node_ns)
     yield pod
     ip("netns", "del", pod.name, check=False)
-    ip("link", "del", pod.parent, netns=node, check=False)
+    ip("link", "del", pod.parent, netns=node_ns, check=False)
 
 
 @pytest.fixture(params=["memory", "kernel"])

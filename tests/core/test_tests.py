@@ -1,0 +1,50 @@
+"""The shape of the tests: where fixtures are defined, and how often a test sleeps."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+SLEEPS = 29
+"""Lower this with each sleep that goes: a test waits for what it needs (``tests.support.waiting``)."""
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {str(path.relative_to(TESTS)): ast.parse(path.read_text()) for path in sorted(TESTS.rglob("*.py"))}
+
+
+def fixtures(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(
+            ast.unparse(each).startswith("pytest.fixture") for each in node.decorator_list
+        ):
+            yield node.name
+
+
+def sleeps(tree: ast.Module) -> int:
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return sum(
+        isinstance(called, ast.Attribute) and called.attr == "sleep" and ast.unparse(called) == "time.sleep"
+        for called in calls
+    )
+
+
+def test_a_fixture_name_means_at_most_two_things() -> None:
+    defined = Counter(name for tree in trees().values() for name in fixtures(tree))
+    assert {name: times for name, times in defined.items() if times > 2} == {}
+
+
+def test_sleeps_only_fall() -> None:
+    slept = {file: number for file, tree in trees().items() if (number := sleeps(tree))}
+    assert sum(slept.values()) == SLEEPS, slept
+
+
+def test_every_folder_is_a_package() -> None:
+    """So that two files may have one name."""
+    folders = {path.parent for path in TESTS.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
