@@ -70,7 +70,7 @@ manifests: setup ## install/manifests, values.schema.json and the table of value
 	$(PY) install/render.py
 
 coverage: setup ## branch coverage of the pure core by its own tests
-	$(PYTEST) -q --cov --cov-report= tests/config tests/operations tests/protocol tests/rules tests/validate
+	$(PYTEST) -q --cov --cov-report= tests/config tests/model tests/operations tests/protocol tests/rules tests/validate
 	$(PY) -m coverage report --show-missing --include="$$($(PY) -m tests.core.shape)" $(ARGS)
 
 lock: ## pin the newest releases that setup.cfg allows, for every Python from 3.11 on (ARGS=--no-upgrade keeps pins)
