@@ -413,7 +413,7 @@ MUTANTS = (
     ),
     Mutant(
         "client-gone",
-        "operations/add",
+        "operations/write_routes",
         '        if why := world.stop():\n            raise TryAgain(f"stopped: {why}")\n        now =',
         "        now =",
         "an ADD succeeds for a client that has gone",
@@ -574,7 +574,7 @@ MUTANTS = (
     Mutant(
         "not-undone",
         "operations/add",
-        '        "take the VPC routes back": lambda: release(world, vpc, ended, until),\n',
+        '        "take the VPC routes back": lambda: release(world, attempt.vpc, ended, until),\n',
         "",
         "the routes of a failed ADD stay until the keeper looks",
         PROMISES,
@@ -670,8 +670,8 @@ MUTANTS = (
     Mutant(
         "address-refused-from-memory",
         "operations/claim_addresses",
-        "    if taken.refused and (now_at :=",
-        "    if False and (now_at :=",
+        "    if refused and (site_now :=",
+        "    if False and (site_now :=",
         "a watched address is refused for what metadata showed a minute ago",
         "tests/operations/test_sync_addresses.py",
     ),
@@ -766,7 +766,7 @@ MUTANTS = (
     ),
     Mutant(
         "namespace-gone",
-        "operations/add",
+        "operations/write_routes",
         "        if world.inode(claim.netns) != claim.netns_inode:\n",
         "        if False:\n",
         "an ADD goes on for a pod that is gone",
@@ -774,7 +774,7 @@ MUTANTS = (
     ),
     Mutant(
         "deleted-meanwhile",
-        "operations/add",
+        "operations/write_routes",
         "        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:\n",
         "        if False:\n",
         "an ADD writes after the DEL of its attachment",
@@ -887,7 +887,7 @@ MUTANTS = (
     Mutant(
         "exists-unread",
         "operations/write_routes",
-        "                while (seen := _look(world, vpc, place, account, deadline)).target is None:\n",
+        "                while (seen := _look(attempt, route)).target is None:\n",
         "                while (seen := Seen(Target(eni, is_eni=True), world.clock())).target is None:\n",
         "an ADD that meets a gateway's route replaces it",
         "tests/operations/test_write_routes.py",
@@ -983,9 +983,9 @@ MUTANTS = (
     ),
     Mutant(
         "place-unasked",
-        "operations/add",
-        "with world.claims.lock(place_lock(place), deadline - world.clock(), go_on) as free:",
-        "with world.claims.lock(place_lock(place), deadline - world.clock()) as free:",
+        "operations/write_routes",
+        "with world.claims.lock(place_lock(place), attempt.deadline - world.clock(), go_on) as free:",
+        "with world.claims.lock(place_lock(place), attempt.deadline - world.clock()) as free:",
         "an ADD that waits for a place keeps its pod's address busy",
         WAITING,
     ),

@@ -6,7 +6,7 @@ the operator. Codes 0 to 99 are the CNI specification's (SPEC.md, section "Error
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -175,8 +175,9 @@ def _bounded(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
-def raise_any(errors: Sequence[CniError]) -> None:
-    """Raise one error that says what all of ``errors`` say, with the most lasting code. None: nothing."""
+def raise_any(results: Iterable[object]) -> None:
+    """Raise one error that says what all errors among ``results`` say, with the most lasting code."""
+    errors = [result for result in results if isinstance(result, CniError)]
     if not errors:
         return
     worst = max(errors, key=lambda error: error.code)

@@ -7,29 +7,28 @@ then on whatever fails is undone at once, and what cannot be undone now stays re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.claim_state import State
-from ..model.errors import CniError, Ec2Error, Ec2Fault, IoFailure, PodNetworkFailure, TryAgain, raise_any
-from ..model.values import Place, PodRoute, PodRule
+from ..model.errors import CniError, IoFailure, TryAgain, raise_any
+from ..model.values import Attachment
 from ..model.waiting import unless
 from ..protocol.request import Request
 from .backlog import work_off
 from .locate import Site, View, bring_up, judge_site, locate, look
 from .plan import Asked, plan
-from .release import attachment_lock, place_lock, release
-from .world import PodNet, Vpc, World
-from .write_routes import Seen, repeated, take
+from .pod_side import clear_pod, configure_pod
+from .release import attachment_lock, release
+from .world import PodNet, World
+from .write_routes import Attempt, Written, disable_source_check, write_routes
 
 UNDO_SECONDS = 10.0
 """Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
-FOR_THE_TABLE = (Ec2Fault.QUOTA, Ec2Fault.DENIED)
-"""What is true of every route of a table when it is of one."""
 DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 
@@ -39,20 +38,42 @@ def add(request: Request, world: World) -> dict[str, Any]:
 
     Raises CniError; then nothing is left but what the claim on disk says.
     """
+    # 1. Read the request.
     asked = Asked.read(request, world)
     kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
     until = world.clock() + asked.conf.timeout_seconds - kept_back / 2
     deadline = until - kept_back / 2
-    netns, ifname = request.netns, request.attachment.ifname
-    with (
-        world.kernel().open_pod(netns, ifname, override=request.netns_override) as pod,
-        world.claims.lock(
-            attachment_lock(request.attachment), deadline - world.clock(), unless(world.stop)
-        ) as mine,
-    ):
-        if not mine:
-            raise TryAgain(f"another call for {request.attachment} is still at work")
-        answer = _claim(asked, world, pod, deadline, until)
+
+    # 2. Open the pod and lock its attachment.
+    with _locked_pod(asked, world, deadline) as pod:
+        before = _before(request.attachment, world)
+
+        def plan_at(site: Site) -> tuple[View, Claim]:
+            # 3. Locate the ENI and read the VPC around it.
+            view = look(world, world.vpc(site.node.region), asked.conf, asked.prev, site, deadline)
+            # 4. Plan the claim, or refuse everything that is impossible.
+            return view, plan(asked, world, pod, site, view, before)
+
+        with closing(world.metadata(deadline)) as metadata:
+            view, claim = judge_site(metadata, partial(locate, pod, metadata, asked.conf), plan_at)
+        answer = asked.prev.with_routes(request.version, claim.pod_routes)
+        bring_up(pod, world)
+
+        # 5. Record the claim.
+        _make_way(world, pod, claim, before)
+        world.claims.put(claim)
+        attempt = Attempt(world, world.vpc(claim.region), asked.conf, claim, deadline)
+        try:
+            # 6. Configure the pod, then write the VPC routes.
+            raise_any(configure_pod(pod, claim, before).values())
+            results = world.together(partial(_point_vpc, attempt, view), *_waits(pod, attempt))
+            # 7. Record that the claim is held, and answer.
+            held = _hold(attempt, results)
+        except BaseException:  # also when the process is told to end: nobody else knows what was half done
+            _undo(attempt, pod, until)
+            raise
+        if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
+            _release_now(world, held)
     if world.later:
         world.later()
     else:
@@ -60,175 +81,66 @@ def add(request: Request, world: World) -> dict[str, Any]:
     return answer
 
 
-def _claim(asked: Asked, world: World, pod: PodNet, deadline: float, until: float) -> dict[str, Any]:
-    """Judge, record, write, in this order. No write begins after ``deadline``, no undoing after ``until``."""
-    before = _before(asked.request, world)
-    metadata = world.metadata(deadline)
-
-    def judge(site: Site) -> tuple[Vpc, View, Claim]:
-        vpc = world.vpc(site.node.region)
-        view = look(world, vpc, asked.conf, asked.prev, site, deadline)
-        return vpc, view, plan(asked, world, pod, site, view, before)
-
-    try:
-        vpc, view, claim = judge_site(metadata, lambda: locate(pod, metadata, asked.conf), judge)
-    finally:
-        metadata.close()
-    answer = asked.prev.with_routes(asked.request.version, claim.pod_routes)
-
-    bring_up(pod, world)
-    if _before(asked.request, world) != before:  # a DEL has left its mark, and answered without us
-        if before:
-            _clear(pod, before)
-        raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-    if before and before.eni and before.eni != claim.eni:
-        _leave(world, before)
-    world.claims.put(claim)
-    vanished: set[Place] = set()
-    try:
-        _furnish(pod, claim, before)
-        work: list[Callable[[], None]] = [
-            lambda: _point_vpc(world, vpc, asked.conf, claim, view, deadline, vanished)
-        ]
-        if any(address.version == 6 for address in claim.addresses):  # IPv4 has no such detection
-            work.append(lambda: _wait(world, pod, claim, deadline))
-        raise_any(world.together(*work))
-        held = _hold(world, claim, vanished)
-    except BaseException:  # also when the process is told to end: nobody else knows what was half done
-        _undo(world, vpc, pod, claim, until)
-        raise
-    if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
-        _release_now(world, held)
-    return answer
+@contextmanager
+def _locked_pod(asked: Asked, world: World, deadline: float) -> Iterator[PodNet]:
+    """Open the pod, with its attachment locked against other calls. Raises TryAgain where one is at work."""
+    request, kernel = asked.request, world.kernel()
+    lock, seconds = attachment_lock(request.attachment), deadline - world.clock()
+    with (
+        kernel.open_pod(request.netns, request.attachment.ifname, override=request.netns_override) as pod,
+        world.claims.lock(lock, seconds, unless(world.stop)) as mine,
+    ):
+        if not mine:
+            raise TryAgain(f"another call for {request.attachment} is still at work")
+        yield pod
 
 
-def _before(request: Request, world: World) -> Claim | None:
+def _before(attachment: Attachment, world: World) -> Claim | None:
     """Return what an earlier call recorded. Raises IoFailure for a record that must not be written over."""
-    found = world.claims.get(request.attachment)
+    found = world.claims.get(attachment)
     if found is None or isinstance(found, Claim):
         return found
     if not found.moved:
-        raise IoFailure(f"cannot record the claim of {request.attachment}: {found}")
+        raise IoFailure(f"cannot record the claim of {attachment}: {found}")
     return None
 
 
-def _point_vpc(
-    world: World,
-    vpc: Vpc,
-    conf: NetConf,
-    claim: Claim,
-    view: View,
-    deadline: float,
-    vanished: set[Place],
-) -> None:
-    """Write every VPC route of the claim: creates first (they can fail for a quota), then replaces.
+def _make_way(world: World, pod: PodNet, claim: Claim, before: Claim | None) -> None:
+    """Let the record be written over: no DEL has come, and no route through another ENI is left of it."""
+    if _before(claim.attachment, world) != before:  # a DEL has left its mark, and answered without us
+        if before:
+            clear_pod(pod, before)
+        raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
+    if before and before.eni and before.eni != claim.eni:
+        _leave(world, before)
 
-    A table that was selected by tag or subnet and does not exist any more goes to ``vanished``. A quota or a
-    missing right is the table's, not the route's: the first create of each table goes alone, and after such a
-    refusal nothing more is asked for there.
-    """
-    go_on = stop_signal(world, claim, deadline)
+
+def _point_vpc(attempt: Attempt, view: View) -> Written:
+    """Write every VPC route of the claim. Raises CniError with all that failed."""
     if view.checks_source:
-        try:
-            go_on()
-            repeated(world, deadline, lambda: vpc.disable_source_dest_check(claim.eni))
-        except Ec2Error as e:
-            raise e.answer(f"cannot turn the source/dest check of {claim.eni} off") from e
-    seen = {
-        Place(table.id, want.destination): table.routes.get(want.destination)
-        for table in view.tables
-        for want in view.wants
-    }
-
-    refused: set[str] = set()
-
-    def write(place: Place) -> None:
-        def wanted() -> None:
-            go_on()
-            if place.table in refused:
-                raise TryAgain(f"stopped: EC2 refuses routes in {place.table}")
-
-        last = Seen(seen[place], view.read_at)
-        try:
-            wanted()
-            if not point(world, vpc, conf, place, view.account, claim.eni, last, deadline, wanted):
-                vanished.add(place)
-        except CniError as e:
-            if isinstance(e.__cause__, Ec2Error) and e.__cause__.fault in FOR_THE_TABLE:
-                refused.add(place.table)
-            raise
-
-    new = [place for place, target in seen.items() if target is None]
-    first = list({place.table: place for place in reversed(new)}.values())
-    others = [place for place in new if place not in first]
-    for places in (first, others, [place for place, target in seen.items() if target is not None]):
-        raise_any(world.together(*(partial(write, place) for place in places)))
+        disable_source_check(attempt)
+    seen = view.seen
+    claiming = (route.place for route in attempt.claim.routes if route.state is State.CLAIMING)
+    written = write_routes(attempt, {place: seen[place] for place in claiming})
+    raise_any(written.failed.values())
+    return written
 
 
-def point(
-    world: World,
-    vpc: Vpc,
-    conf: NetConf,
-    place: Place,
-    account: str,
-    eni: str,
-    last: Seen,
-    deadline: float,
-    go_on: Callable[[], None],
-) -> bool:
-    """Make one place lead to ``eni``; false: its table, which no id names, is gone since it was selected."""
-    with world.claims.lock(place_lock(place), deadline - world.clock(), go_on) as free:
-        if not free:
-            raise TryAgain(f"{place}: another call on this node is writing it")
-        try:
-            take(world, vpc, place, account, eni, last, deadline, go_on)
-        except Ec2Error as e:
-            if e.fault is Ec2Fault.NO_TABLE and not conf.route_tables.ids:
-                world.log(f"{place.table} is gone since it was selected: left out", "warning")
-                return False
-            raise e.answer(f"{place} -> {eni}") from e
-    return True
+def _waits(pod: PodNet, attempt: Attempt) -> Iterator[Callable[[], None]]:
+    """Yield the wait until every floating address can be used: a tentative one is not answered for."""
+    world, addresses = attempt.world, attempt.claim.addresses
+    if any(address.version == 6 for address in addresses):  # IPv4 has no such detection
+        until = min(attempt.deadline, world.clock() + DAD_SECONDS)
+        ips = [address.ip for address in addresses]
+        yield partial(pod.wait_addresses, ips, until, world.sleep, world.clock)
 
 
-def stop_signal(world: World, claim: Claim, deadline: float) -> Callable[[], None]:
-    """Return what raises once this ADD is to write no more: too late, its pod is gone, or a DEL has come."""
-
-    def go_on() -> None:
-        if world.clock() >= deadline:
-            raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
-        if world.inode(claim.netns) != claim.netns_inode:
-            raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
-        if why := world.stop():
-            raise TryAgain(f"stopped: {why}")
-        now = world.claims.get(claim.attachment)
-        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:
-            raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-
-    return go_on
-
-
-def _furnish(pod: PodNet, claim: Claim, before: Claim | None) -> None:
-    """Give the pod its routes and rules; what an earlier ADD gave it and this one does not goes."""
-    wanted: list[PodRoute | PodRule] = [*claim.pod_routes, *claim.pod_rules]
-    given: list[PodRoute | PodRule] = [*before.pod_routes, *before.pod_rules] if before else []
-    for each in given:
-        if each not in wanted:
-            pod.remove(each)
-    for each in wanted:  # routes first: a rule makes them count
-        pod.add(each)
-    for address in claim.connected:
-        pod.remove_connected(address.network)
-
-
-def _wait(world: World, pod: PodNet, claim: Claim, deadline: float) -> None:
-    """Wait until every floating address can be used: a tentative one is not answered for."""
-    until = min(deadline, world.clock() + DAD_SECONDS)
-    pod.wait_addresses([each.ip for each in claim.addresses], until, world.sleep, world.clock)
-
-
-def _hold(world: World, claim: Claim, vanished: set[Place]) -> Claim:
-    """Record success, unless a DEL has come in the last moment."""
-    stop_signal(world, claim, math.inf)()
+def _hold(attempt: Attempt, results: Iterable[Written | CniError | None]) -> Claim:
+    """Record success, unless a write has failed, or a DEL has come in the last moment."""
+    raise_any(results)
+    world, claim = attempt.world, attempt.claim
+    replace(attempt, deadline=math.inf).go_on()
+    vanished = {place for result in results if isinstance(result, Written) for place in result.vanished}
     claim = replace(claim, routes=tuple(r for r in claim.routes if r.place not in vanished))
     wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
@@ -262,24 +174,17 @@ def _release_now(world: World, claim: Claim) -> None:
         world.log(f"{claim.attachment}: left for the next call: {e}", "warning")
 
 
-def _undo(world: World, vpc: Vpc, pod: PodNet, claim: Claim, until: float) -> None:
+def _undo(attempt: Attempt, pod: PodNet, until: float) -> None:
     """Take back what a failed ADD did. The record of it goes to disk first; DEL works off what is left."""
+    world, claim = attempt.world, attempt.claim
     ended = replace(claim.give_up(), written=world.now())
     steps: Mapping[str, Callable[[], object]] = {
         "record the failed ADD": lambda: world.claims.put(ended),
-        "clear the pod": lambda: _clear(pod, ended),
-        "take the VPC routes back": lambda: release(world, vpc, ended, until),
+        "clear the pod": lambda: clear_pod(pod, ended),
+        "take the VPC routes back": lambda: release(world, attempt.vpc, ended, until),
     }
     for what, step in steps.items():
         try:
             step()
         except CniError as e:
             world.log(f"{claim.attachment}: cannot {what} now: {e}", "warning")
-
-
-def _clear(pod: PodNet, claim: Claim) -> None:
-    given: list[PodRoute | PodRule] = [*claim.pod_rules, *claim.pod_routes]
-    for each in given:
-        pod.remove(each)
-    for address in claim.connected:
-        pod.restore_connected(address)

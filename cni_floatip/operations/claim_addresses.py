@@ -14,14 +14,14 @@ from typing import TypeVar
 from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
-from ..model.errors import CniError, Ec2Error, TryAgain
-from ..model.values import Address, Interface, Place, Target
-from .add import point, stop_signal
-from .evaluate import Taken, Wanted, judged, site_of_claim
-from .locate import Site, View
-from .record_outcome import settle
-from .world import Vpc, World
-from .write_routes import Seen, repeated
+from ..model.errors import CniError, TryAgain
+from ..model.values import Address, Interface, Place
+from .evaluate import Wanted, evaluate, lasts, site_of_claim, with_errors
+from .locate import Site
+from .pod_side import configure_pod
+from .record_outcome import AddressOutcomes, record_outcomes
+from .world import World
+from .write_routes import Attempt, Written, disable_source_check, write_routes
 
 T = TypeVar("T")
 
@@ -29,14 +29,14 @@ TAKE_SECONDS = 20.0
 """How long one attempt may take; what has not succeeded by then is tried again."""
 
 
-def take(
+def claim_addresses(
     world: World,
     conf: NetConf,
     claim: Claim,
     addresses: Sequence[Interface],
     appeared: Collection[Address],
     lost: Callable[[Address], bool],
-) -> Taken:
+) -> AddressOutcomes:
     """Claim ``addresses`` for the attachment of ``claim``, whose lock the caller holds.
 
     A DEL that comes meanwhile ends it: that is looked for before each step, so that no step follows it. One
@@ -44,45 +44,50 @@ def take(
     so that it gets the route when that one is given up. ``lost``: an address has been taken away meanwhile.
     Raises CniError where the claim cannot be written.
     """
-    taken = Taken()
     deadline = world.clock() + TAKE_SECONDS
     try:
         site = site_of_claim(world, claim, conf, deadline)
         vpc = world.vpc(site.node.region)
     except CniError as e:
-        for each in addresses:
-            taken.no(each, e)
-        return taken
+        return AddressOutcomes.of(dict.fromkeys((each.ip for each in addresses), e))
     alone = replace(conf, extra_destinations=())  # an ADD has claimed those
-    wanted = judged(world, vpc, alone, claim, site, addresses, appeared, deadline, taken)
-    if taken.refused and (now_at := _site_now(world, claim, conf, deadline, site)) != site:
-        taken = Taken()
-        wanted = judged(world, vpc, alone, claim, now_at, addresses, appeared, deadline, taken)
+    attempt = Attempt(world, vpc, alone, claim, deadline)
+    judged = evaluate(attempt, site, addresses, appeared)
+    refused = any(lasts(error) for error in judged.errors.values())
+    if refused and (site_now := _site_now(attempt, site)) != site:
+        judged = evaluate(attempt, site_now, addresses, appeared)
+    wanted, errors = judged.wanted, judged.errors
     if not wanted:
-        return taken
+        return AddressOutcomes.of(errors)
     now = world.claims.change(
         claim.attachment, lambda now: now if now.deleted else _recorded(world, now, wanted)
     )
     if now is None or now.deleted:
-        for one in wanted:
-            taken.no(one.interface, TryAgain(f"stopped: {claim.attachment} was deleted meanwhile"))
-        return taken
-    written: set[Place] = set()
-    vanished: set[Place] = set()
+        deleted = TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
+        return AddressOutcomes.of(with_errors(errors, ((each.interface.ip, deleted) for each in wanted)))
+    attempt = replace(attempt, claim=now)
+    written = Written()
     try:
-        _furnish(world, now, wanted, taken)
-        _write(world, vpc, conf, now, wanted, lost, deadline, taken, written, vanished)
+        errors = with_errors(errors, _configure_pod(world, now, wanted))
+        todo = [each for each in wanted if not each.passive and each.interface.ip not in errors]
+        written = _write(replace(attempt, cancelled=partial(_taken_away, todo, lost)), todo)
     finally:  # whatever happened: nobody else knows what was half done
-        settle(world, claim, wanted, written, vanished, taken)
-    return taken
+        outcomes = record_outcomes(world, claim, wanted, written, errors)
+    return outcomes
 
 
-def _site_now(world: World, claim: Claim, conf: NetConf, deadline: float, site: Site) -> Site:
+def _site_now(attempt: Attempt, site: Site) -> Site:
     """Return the site as metadata shows it now: the refusal of an address may rest on what is remembered."""
     try:
-        return site_of_claim(world, claim, conf, deadline, again=True)
+        return site_of_claim(attempt.world, attempt.claim, attempt.conf, attempt.deadline, again=True)
     except CniError:
         return site
+
+
+def _taken_away(todo: Sequence[Wanted], lost: Callable[[Address], bool], place: Place) -> str | None:
+    """Say why ``place`` is not wanted any more: no address that needs it is there."""
+    whose = [each.interface.ip for each in todo if place in each.places]
+    return f"{whose[0]} was taken away meanwhile" if all(map(lost, whose)) else None
 
 
 def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:
@@ -117,92 +122,28 @@ def _all(first: Iterable[T], more: Iterable[Iterable[T]]) -> tuple[T, ...]:
     return tuple(dict.fromkeys([*first, *(each for some in more for each in some)]))
 
 
-def _furnish(world: World, claim: Claim, wanted: Sequence[Wanted], taken: Taken) -> None:
-    """Give the pod what its addresses need; the routes too, which go with the last address of a family."""
+def _configure_pod(
+    world: World, claim: Claim, wanted: Sequence[Wanted]
+) -> Iterable[tuple[Address, CniError]]:
+    """Give the pod what its addresses need; return what each was refused.
+
+    The routes are given again, too: they go with the last address of a family.
+    """
     try:
         with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
-            for route in claim.pod_routes:
-                pod.add(route)
-            for each in wanted:
-                try:
-                    for rule in each.given.rules:
-                        pod.add(rule)
-                except CniError as e:
-                    taken.no(each.interface, e)
-            for address in claim.connected:
-                pod.remove_connected(address.network)
+            refused = configure_pod(pod, claim)
     except CniError as e:
-        for each in wanted:
-            taken.no(each.interface, e)
+        return [(each.interface.ip, e) for each in wanted]
+    return [
+        (each.interface.ip, refused[rule]) for each in wanted for rule in each.given.rules if rule in refused
+    ]
 
 
-def _write(
-    world: World,
-    vpc: Vpc,
-    conf: NetConf,
-    claim: Claim,
-    wanted: Sequence[Wanted],
-    lost: Callable[[Address], bool],
-    deadline: float,
-    taken: Taken,
-    written: set[Place],
-    vanished: set[Place],
-) -> None:
-    """Write the VPC routes as an ADD does: to ``written``, or to ``vanished`` where the table is gone."""
-    signal = stop_signal(world, claim, deadline)
-    todo = [each for each in wanted if not each.passive and not taken.said_no(each.interface)]
-
-    def write(place: Place, view: View, target: Target | None) -> None:
-        whose = [each.interface for each in todo if place in each.places]
-
-        def go_on() -> None:
-            signal()
-            if all(lost(each.ip) for each in whose):
-                raise TryAgain(f"stopped: {whose[0].ip} was taken away meanwhile")
-
+def _write(attempt: Attempt, todo: Sequence[Wanted]) -> Written:
+    """Write the VPC routes as an ADD does; where the source/dest check stays on, every one has failed."""
+    if any(each.view.checks_source for each in todo):  # somebody has turned it on since the ADD
         try:
-            last = Seen(target, view.read_at)
-            there = point(world, vpc, conf, place, view.account, claim.eni, last, deadline, go_on)
-            (written if there else vanished).add(place)
+            disable_source_check(attempt)
         except CniError as e:
-            for each in whose:
-                taken.no(each, e)
-
-    if any(each.view.checks_source for each in todo) and not _sourceless(
-        world, vpc, claim, todo, deadline, taken, signal
-    ):
-        return
-    for exists in (False, True):  # creates first: they can fail for a quota
-        now = {
-            place: partial(write, place, each.view, target)
-            for each in todo
-            if not taken.said_no(each.interface)
-            for place, target in each.places.items()
-            if (target is not None) is exists
-        }
-        world.together(*now.values())
-
-
-def _sourceless(
-    world: World,
-    vpc: Vpc,
-    claim: Claim,
-    todo: Sequence[Wanted],
-    deadline: float,
-    taken: Taken,
-    signal: Callable[[], None],
-) -> bool:
-    """Turn the source/dest check off, which somebody has turned on since the ADD; false: it stays on."""
-    error: CniError
-    try:
-        signal()
-        repeated(world, deadline, lambda: vpc.disable_source_dest_check(claim.eni))
-    except Ec2Error as e:
-        error = e.answer(f"cannot turn the source/dest check of {claim.eni} off")
-    except CniError as e:
-        error = e
-    else:
-        return True
-    for each in todo:
-        taken.no(each.interface, error)
-    return False
+            return Written(failed={place: e for each in todo for place in each.places})
+    return write_routes(attempt, *(each.places for each in todo))

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidConfig, PodNetworkFailure, TryAgain
-from ..model.values import MAIN_TABLE, Address, Interface, Place, Target, host_route
+from ..model.values import MAIN_TABLE, Address, Interface, Place, host_route
 from ..protocol.result import PrevResult
 from ..rules import destinations, pod_routes
 from ..rules.pod_routes import PodPlan
 from .locate import Site, View, look, site_of
 from .plan import refuse_source_check
-from .world import Vpc, World
+from .world import World
+from .write_routes import Attempt, Seen
 
-
-@dataclass(slots=True)
-class Taken:
-    """What became of each address. ``elsewhere``: its route works for another, and is not ours to take."""
-
-    held: list[Interface] = field(default_factory=list)
-    elsewhere: list[Interface] = field(default_factory=list)
-    refused: dict[Address, str] = field(default_factory=dict)
-    failed: dict[Address, str] = field(default_factory=dict)
-
-    def no(self, interface: Interface, error: CniError) -> None:
-        """Note that an address could not be claimed."""
-        if isinstance(error, (TryAgain, PodNetworkFailure)):
-            if interface.ip not in self.refused:
-                self.failed.setdefault(interface.ip, error.msg)
-        else:
-            self.refused.setdefault(interface.ip, error.msg)
-            self.failed.pop(interface.ip, None)
-
-    def said_no(self, interface: Interface) -> bool:
-        """Whether that was noted."""
-        return interface.ip in self.failed or interface.ip in self.refused
+Errors = Mapping[Address, CniError]
+"""Why addresses cannot be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +26,32 @@ class Wanted:
     """An address that nothing stands against, and where its routes lead now."""
 
     interface: Interface
-    places: Mapping[Place, Target | None]
+    places: Mapping[Place, Seen]
     view: View
     given: PodPlan
     passive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The addresses that nothing stands against, and what stands against the others."""
+
+    wanted: tuple[Wanted, ...] = ()
+    errors: Errors = field(default_factory=dict)
+
+
+def lasts(error: CniError) -> bool:
+    """Whether an address is refused for good; else it is tried again soon."""
+    return not isinstance(error, (TryAgain, PodNetworkFailure))
+
+
+def with_errors(errors: Errors, more: Iterable[tuple[Address, CniError]]) -> Errors:
+    """Return ``errors`` and ``more``, of each address the first that lasts, else the first."""
+    merged = dict(errors)
+    for ip, error in more:
+        if ip not in merged or (lasts(error) and not lasts(merged[ip])):
+            merged[ip] = error
+    return merged
 
 
 def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float, *, again: bool = False) -> Site:
@@ -70,42 +72,38 @@ def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float, *,
     return site
 
 
-def judged(
-    world: World,
-    vpc: Vpc,
-    conf: NetConf,
-    claim: Claim,
-    site: Site,
-    addresses: Sequence[Interface],
-    appeared: Collection[Address],
-    deadline: float,
-    taken: Taken,
-) -> list[Wanted]:
-    """Return the addresses that nothing stands against: all judged by one look, each alone if any is not."""
-    judge = partial(judged, world, vpc, conf, claim, site)
+def evaluate(
+    attempt: Attempt, site: Site, addresses: Sequence[Interface], appeared: Collection[Address]
+) -> Evaluated:
+    """Judge ``addresses`` by one look, and each alone where any is refused."""
+    world, policy, namespace = attempt.world, attempt.world.policy, attempt.claim.pod.namespace
     try:
-        view = look(world, vpc, conf, PrevResult({}, tuple(addresses)), site, deadline)
-        namespace = claim.pod.namespace
-        destinations.refuse_destinations(view.wants, site.eni, world.policy, namespace, view.occupants)
-        destinations.refuse_tables(view.tables, view.wants, world.policy)
+        prev = PrevResult({}, tuple(addresses))
+        view = look(world, attempt.vpc, attempt.conf, prev, site, attempt.deadline)
+        destinations.refuse_destinations(view.wants, site.eni, policy, namespace, view.occupants)
+        destinations.refuse_tables(view.tables, view.wants, policy)
         refuse_source_check(world, site, view)
-        return [_wanted(conf, claim, site, view, each, each.ip in appeared) for each in addresses]
+        return Evaluated(tuple(_wanted(attempt, site, view, each, each.ip in appeared) for each in addresses))
     except CniError as e:
-        if len(addresses) > 1 and not isinstance(e, TryAgain):
-            return [w for each in addresses for w in judge([each], appeared, deadline, taken)]
-        for each in addresses:
-            taken.no(each, e)
-        return []
+        if len(addresses) == 1 or isinstance(e, TryAgain):
+            return Evaluated(errors=dict.fromkeys((each.ip for each in addresses), e))
+    alone = [evaluate(attempt, site, [each], appeared) for each in addresses]
+    return Evaluated(
+        tuple(wanted for one in alone for wanted in one.wanted),
+        {ip: error for one in alone for ip, error in one.errors.items()},
+    )
 
 
-def _wanted(conf: NetConf, claim: Claim, site: Site, view: View, each: Interface, appeared: bool) -> Wanted:
+def _wanted(attempt: Attempt, site: Site, view: View, each: Interface, appeared: bool) -> Wanted:
+    claim = attempt.claim
     wants = [want for want in view.wants if destinations.inside(host_route(each.ip), [want.destination])]
-    ifname = claim.attachment.ifname
-    given = pod_routes.pod_plan(conf, [each], wants, site.eni, claim.table or MAIN_TABLE, ifname)
-    places = {
-        Place(table.id, want.destination): table.routes.get(want.destination)
-        for table in view.tables
-        for want in wants
-    }
-    works = [target for target in places.values() if target and target.active and target.id != claim.eni]
+    table, ifname = claim.table or MAIN_TABLE, claim.attachment.ifname
+    given = pod_routes.pod_plan(attempt.conf, [each], wants, site.eni, table, ifname)
+    own = {want.destination for want in wants}
+    places = {place: seen for place, seen in view.seen.items() if place.destination in own}
+    works = [
+        seen.target
+        for seen in places.values()
+        if seen.target and seen.target.active and seen.target.id != claim.eni
+    ]
     return Wanted(each, places, view, given, passive=bool(works) and not appeared)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
 from ..model.errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
-from ..model.values import Eni, Network, NetworkInterface, Node, RouteTable, Subnet
+from ..model.values import Eni, Network, NetworkInterface, Node, Place, RouteTable, Subnet
 from ..protocol.result import PrevResult
 from ..rules import destinations
 from .world import Metadata, PodNet, Vpc, World
-from .write_routes import repeated
+from .write_routes import Seen, repeated
 
 T = TypeVar("T")
 
@@ -120,6 +120,15 @@ class View:
     account: str
     read_at: float
 
+    @property
+    def seen(self) -> dict[Place, Seen]:
+        """Where each route that this ADD wants leads."""
+        return {
+            Place(table.id, want.destination): Seen(table.routes.get(want.destination), self.read_at)
+            for table in self.tables
+            for want in self.wants
+        }
+
 
 def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, deadline: float) -> View:
     """Read tables, subnets and source/dest check side by side; return what this ADD rests on.
@@ -131,41 +140,29 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     roles = world.policy.roles
     account = ""
     if roles:  # a shared VPC: its owner, whom the ENI's subnet names, has the route tables
-        own = _read(world, deadline, "subnet of the ENI", lambda: vpc.subnets({"subnet-id": [eni.subnet]}))
+        own = _read(world, deadline, "subnet of the ENI", partial(vpc.subnets, {"subnet-id": [eni.subnet]}))
         account = own[0].account if own and own[0].account in roles else ""
     read_at = world.clock()
-    tables: tuple[RouteTable, ...] = ()
-    subnets: tuple[Subnet, ...] = ()
-    interface: NetworkInterface | None = None
-
-    def read_tables() -> None:
-        nonlocal tables
-        tables = _read(
-            world, deadline, f"route tables of {eni.vpc}", lambda: vpc.route_tables(filters, account)
-        )
-
-    def read_subnets() -> None:
-        nonlocal subnets
-        of_vpc = {"vpc-id": [eni.vpc]}
-        subnets = _read(world, deadline, f"subnets of {eni.vpc}", lambda: vpc.subnets(of_vpc, account))
-
-    def read_interface() -> None:
-        nonlocal interface
-        what = f"source/dest check and tags of {eni.id}"
-        interface = _read(world, deadline, what, lambda: vpc.network_interface(eni.id))
-
-    reads = [read_tables]
+    read = partial(_read, world, deadline)
+    reads: dict[str, Callable[[], object]] = {
+        "tables": partial(read, f"route tables of {eni.vpc}", partial(vpc.route_tables, filters, account))
+    }
     if destinations.needs_subnets(conf, prev.addresses, eni):
-        reads.append(read_subnets)
+        of_vpc = {"vpc-id": [eni.vpc]}
+        reads["subnets"] = partial(read, f"subnets of {eni.vpc}", partial(vpc.subnets, of_vpc, account))
     if world.policy.source_dest_check != "ignore" or world.policy.allowed_interfaces:
-        reads.append(read_interface)
-    raise_any(world.together(*reads))
+        what = f"source/dest check and tags of {eni.id}"
+        reads["interface"] = partial(read, what, partial(vpc.network_interface, eni.id))
+    answers: dict[str, Any] = dict(zip(reads, world.together(*reads.values()), strict=True))
+    raise_any(answers.values())
+    tables: tuple[RouteTable, ...] = answers["tables"]
+    subnets: tuple[Subnet, ...] = answers.get("subnets", ())
+    interface: NetworkInterface | None = answers.get("interface")
     wants = destinations.destinations(conf, prev.addresses, eni, subnets)
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}
     for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only
-        ask = partial(vpc.interfaces_in, dummies, who)
-        occupants |= _read(world, deadline, "interfaces of the subnets", ask)
+        occupants |= read("interfaces of the subnets", partial(vpc.interfaces_in, dummies, who))
     chosen = destinations.select_tables(conf.route_tables, tables, subnets, eni)
     checks_source = (
         interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"

@@ -49,6 +49,38 @@ class Kept:
     raised: str = ""
 
 
+def configure_pod(pod: PodNet, claim: Claim, before: Claim | None = None) -> dict[PodRule, CniError]:
+    """Give the pod its routes and rules; what ``before`` gave it and ``claim`` does not is removed.
+
+    Raises CniError for a route. Returns the rules that cannot be there, and why.
+    """
+    former: list[PodRoute | PodRule] = [*before.pod_routes, *before.pod_rules] if before else []
+    for given in former:
+        if given not in claim.pod_routes and given not in claim.pod_rules:
+            pod.remove(given)
+    for route in claim.pod_routes:  # routes first: a rule makes them count
+        pod.add(route)
+    errors: dict[PodRule, CniError] = {}
+    for rule in claim.pod_rules:
+        try:
+            pod.add(rule)
+        except CniError as e:
+            errors[rule] = e
+    for address in claim.connected:
+        pod.remove_connected(address.network)
+    return errors
+
+
+def clear_pod(pod: PodNet, claim: Claim) -> None:
+    """Take away what the claim gave to the pod."""
+    for rule in claim.pod_rules:
+        pod.remove(rule)
+    for route in claim.pod_routes:
+        pod.remove(route)
+    for address in claim.connected:
+        pod.restore_connected(address)
+
+
 def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
     """Missing or changed routes, rules, addresses. What others added is theirs.
 

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, IoFailure, TryAgain
-from ..model.values import Interface, Place, PodRoute, PodRule, host_route
-from .evaluate import Taken, Wanted
+from ..model.values import Address, Interface, Place, PodRoute, PodRule, host_route
+from .evaluate import Errors, Wanted, lasts, with_errors
 from .world import World
+from .write_routes import Written
 
 
-def settle(
-    world: World,
-    before: Claim,
-    wanted: Sequence[Wanted],
-    written: Collection[Place],
-    vanished: Collection[Place],
-    taken: Taken,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class AddressOutcomes:
+    """What became of each address. ``elsewhere``: its route works for another, and is not ours to take.
+
+    ``refused`` is for good, ``failed`` may pass.
+    """
+
+    held: Sequence[Interface] = ()
+    elsewhere: Sequence[Interface] = ()
+    refused: Mapping[Address, str] = field(default_factory=dict)
+    failed: Mapping[Address, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, errors: Errors, good: Sequence[Wanted] = ()) -> Self:
+        """Return the outcomes of ``good`` addresses, and of those that ``errors`` stand against."""
+        return cls(
+            held=[each.interface for each in good if not each.passive],
+            elsewhere=[each.interface for each in good if each.passive],
+            refused={ip: error.msg for ip, error in errors.items() if lasts(error)},
+            failed={ip: error.msg for ip, error in errors.items() if not lasts(error)},
+        )
+
+
+def record_outcomes(
+    world: World, before: Claim, wanted: Sequence[Wanted], written: Written, errors: Errors
+) -> AddressOutcomes:
     """Record what came of it: held, or as it was before; what a DEL has marked meanwhile stays marked."""
+    todo = [each for each in wanted if not each.passive and each.interface.ip not in errors]
+    failed = [(each.interface.ip, written.failed.get(place)) for each in todo for place in each.places]
+    errors = with_errors(errors, ((ip, error) for ip, error in failed if error))
     now = world.claims.get(before.attachment)
     if not isinstance(now, Claim):
-        return
-    for each in wanted:
-        places = set(each.places)
-        if each.passive or taken.said_no(each.interface):
-            continue
-        if not now.live:
-            taken.no(each.interface, TryAgain(f"stopped: {now.attachment} was deleted meanwhile"))
-        elif not places & set(written):
-            taken.no(each.interface, TryAgain(f"{each.interface.ip}: no selected route table is left"))
-        elif places - set(written) - set(vanished):
-            taken.no(each.interface, TryAgain(f"{each.interface.ip}: not every route was written"))
-    good = [each for each in wanted if not taken.said_no(each.interface)]
-    taken.held += [each.interface for each in good if not each.passive]
-    taken.elsewhere += [each.interface for each in good if each.passive]
+        return AddressOutcomes.of(errors)
+    errors = with_errors(errors, _unfinished(now, wanted, written))
+    good = [each for each in wanted if each.interface.ip not in errors]
     settled = replace(
         now,
-        routes=tuple(_settled(now, before, good, wanted, written, vanished, world.now())),
+        routes=tuple(_settled(now, before, good, wanted, written, world.now())),
         written=world.now(),
     )
     live = {route.place for route in settled.routes if route.state.live}
@@ -56,6 +68,21 @@ def settle(
         raise
     if lost:
         _take_back(world, settled, [each for each in no if each.interface in lost])
+    return AddressOutcomes.of(errors, good)
+
+
+def _unfinished(now: Claim, wanted: Sequence[Wanted], written: Written) -> Iterator[tuple[Address, CniError]]:
+    """Yield the addresses that are not held although nothing was said against them, and why."""
+    for each in wanted:
+        ip, places = each.interface.ip, set(each.places)
+        if each.passive:
+            continue
+        if not now.live:
+            yield ip, TryAgain(f"stopped: {now.attachment} was deleted meanwhile")
+        elif not places & set(written.written):
+            yield ip, TryAgain(f"{ip}: no selected route table is left")
+        elif places - set(written.written) - set(written.vanished):
+            yield ip, TryAgain(f"{ip}: not every route was written")
 
 
 def _not_begun(now: Claim, begun: Collection[Place]) -> Claim:
@@ -68,8 +95,7 @@ def _settled(
     before: Claim,
     good: Sequence[Wanted],
     wanted: Sequence[Wanted],
-    written: Collection[Place],
-    vanished: Collection[Place],
+    written: Written,
     at: float,
 ) -> Iterator[ClaimedRoute]:
     wrote = {place for each in wanted for place in each.places}
@@ -79,13 +105,13 @@ def _settled(
         place = route.place
         if place not in wrote or not route.state.live:
             yield route
-        elif place in written and (place in keep or place in former):
+        elif place in written.written and (place in keep or place in former):
             yield route.hold(at)
-        elif place in keep and place not in vanished:
+        elif place in keep and place not in written.vanished:
             yield route  # superseded, by one that works
         elif place in former:
             yield former[place]
-        elif place not in vanished:
+        elif place not in written.vanished:
             yield route.give_up()
 
 

@@ -20,7 +20,7 @@ from ..model.values import Attachment, Place, RouteTable
 from ..model.waiting import always, unless
 from ..rules import destinations
 from .world import Vpc, World
-from .write_routes import FRESH_SECONDS, Patience, table_at
+from .write_routes import FRESH_SECONDS, Patience, place_lock, table_at
 
 AT_ONCE = 8
 """How many routes are looked at and deleted side by side."""
@@ -29,11 +29,6 @@ AT_ONCE = 8
 def attachment_lock(attachment: Attachment) -> str:
     """Return what a call locks that works on ``attachment``: free means that no such call is alive."""
     return f"attachment {attachment}"
-
-
-def place_lock(place: Place) -> str:
-    """Return what is locked while a route is looked at, decided on and written."""
-    return f"place {place}"
 
 
 def live_claims(
@@ -74,16 +69,11 @@ def release(
     now = world.now()
     todo = [route for route in claim.routes if not route.state.live and route.after <= now]
     record = _Record(world, claim)
-    released: list[Place] = []
     here = _Here(world, present, deadline)
-
-    def end(route: ClaimedRoute) -> None:
-        _release_route(world, vpc, record, route, deadline, here)
-        released.append(route.place)
-
-    errors = world.together(*(partial(end, route) for route in todo), at_once=AT_ONCE)
-    record.finish(released)
-    raise_any(errors)
+    ends = (partial(_release_route, world, vpc, record, route, deadline, here) for route in todo)
+    results = world.together(*ends, at_once=AT_ONCE)
+    record.finish([route.place for route, result in zip(todo, results, strict=True) if result is None])
+    raise_any(results)
     return record.claim
 
 

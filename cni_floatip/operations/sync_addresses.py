@@ -20,9 +20,9 @@ from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.values import Address, Attachment, Interface, Network, PodAddress, host_route
 from ..rules import destinations
-from .claim_addresses import take
+from .claim_addresses import claim_addresses
 from .locate import site_of
-from .record_outcome import without
+from .record_outcome import AddressOutcomes, without
 from .release import attachment_lock
 from .world import World
 
@@ -49,7 +49,7 @@ class Asked:
     unplugged: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Followed:
     """What a look came to. ``busy``: the attachment's own call is at work; ``over``: the claim has ended.
 
@@ -58,14 +58,14 @@ class Followed:
 
     busy: bool = False
     over: bool = False
-    appeared: list[Interface] = field(default_factory=list)
-    vanished: list[Interface] = field(default_factory=list)
-    elsewhere: list[Interface] = field(default_factory=list)
-    refused: dict[Address, str] = field(default_factory=dict)
-    failed: dict[Address, str] = field(default_factory=dict)
-    put_off: list[Interface] = field(default_factory=list)
-    beyond: list[Interface] = field(default_factory=list)
-    dealt: dict[Address, float] = field(default_factory=dict)
+    appeared: Sequence[Interface] = ()
+    vanished: Sequence[Interface] = ()
+    elsewhere: Sequence[Interface] = ()
+    refused: Mapping[Address, str] = field(default_factory=dict)
+    failed: Mapping[Address, str] = field(default_factory=dict)
+    put_off: Sequence[Interface] = ()
+    beyond: Sequence[Interface] = ()
+    dealt: Dates = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,23 @@ class _Listed:
         return cls(listed, [each for each in listed if destinations.inside(each, of_vpc)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look rests on: the interface's addresses now, and what the configuration claims anyway."""
+
+    world: World
+    asked: Asked
+    conf: NetConf
+    present: Sequence[PodAddress]
+    listed: _Listed
+
+
 def follow(asked: Asked, world: World) -> Followed:
     """Bring the claim of an attachment up to the addresses that its interface has now.
 
     Raises CniError when the claim or the interface could not be read; what became of each address is in the
     result.
     """
-    found = Followed()
     with world.claims.lock(attachment_lock(asked.attachment), 0) as mine:
         if not mine:
             return Followed(busy=True)
@@ -104,14 +114,30 @@ def follow(asked: Asked, world: World) -> Followed:
             return Followed(over=True)
         conf = NetConf.parse(claim.config or {})
         present = () if asked.unplugged else _present(world, claim)
-        listed = _Listed.read(world, conf, claim)
-        claim = _let_go(world, listed, claim, present, asked, found)
-        todo = _to_claim(world, conf, listed, claim, present, asked, found)
-        if todo:
-            _claim(world, conf, claim, todo, asked, found)
-    if world.later and (found.appeared or found.vanished or found.elsewhere or found.failed):
+        look = _Look(world, asked, conf, present, _Listed.read(world, conf, claim))
+        left, vanished = _let_go(look, claim)
+        chosen = _choose(look, left)
+        outcomes = _claim(look, left, chosen.todo) if chosen.todo else AddressOutcomes()
+    again = {*(each.ip for each in (*chosen.put_off, *chosen.beyond)), *outcomes.failed}
+    if world.later and (outcomes.held or vanished or outcomes.elsewhere or outcomes.failed):
         world.later()
-    return found
+    return Followed(
+        appeared=outcomes.held,
+        vanished=vanished,
+        elsewhere=outcomes.elsewhere,
+        refused={**chosen.refused, **outcomes.refused},
+        failed=outcomes.failed,
+        put_off=chosen.put_off,
+        beyond=chosen.beyond,
+        dealt=_dealt(chosen.dealt, asked.dealt or {}, again),
+    )
+
+
+def _dealt(dealt: Dates, before: Dates, again: Collection[Address]) -> Dates:
+    """Return ``dealt``, so that the next look takes those of ``again`` for what this one took them for."""
+    return {ip: at for ip, at in dealt.items() if ip not in again} | {
+        ip: before[ip] for ip in again if ip in before
+    }
 
 
 def _is_here(claim: Claim, world: World) -> bool:
@@ -127,23 +153,17 @@ def _present(world: World, claim: Claim) -> tuple[PodAddress, ...]:
 # -- what vanished ------------------------------------------------------------------------------------------
 
 
-def _let_go(
-    world: World,
-    listed: _Listed,
-    claim: Claim,
-    present: Sequence[PodAddress],
-    asked: Asked,
-    found: Followed,
-) -> Claim:
-    """Record that vanished addresses are no longer wanted; return the claim as it then is.
+def _let_go(look: _Look, claim: Claim) -> tuple[Claim, Sequence[Interface]]:
+    """Record that vanished addresses are no longer wanted; return the claim as it then is, and those.
 
     A tentative address is neither there nor gone: after a carrier loss the kernel probes it again.
     """
-    here = {each.interface.ip for each in present}
+    world, listed = look.world, look.listed
+    here = {each.interface.ip for each in look.present}
     known = _followed(listed, claim, [route for route in claim.routes if route.state.live])
     gone = [each for each in known if each.ip not in here]
     if not gone:
-        return claim
+        return claim, ()
     stay = [each for each in known if each.ip in here]
     after = max(world.now(), claim.written) + world.policy.release_grace_seconds
 
@@ -159,18 +179,17 @@ def _let_go(
     left = without(replace(claim, routes=tuple(routes())), gone)
     left = replace(left, standby=not left.live)
     if left == claim:  # what is listed stays claimed without its address
-        return claim
+        return claim, ()
     world.claims.put(left)
-    found.vanished += gone
-    if asked.unplugged:
+    if look.asked.unplugged:
         world.kernel().clear_pod(claim.netns, claim.table, claim.pod_routes, claim.pod_rules)
-        return left
+        return left, gone
     with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
         for rule in set(claim.pod_rules) - set(left.pod_rules):
             pod.remove(rule)
         for route in set(claim.pod_routes) - set(left.pod_routes):
             pod.remove(route)
-    return left
+    return left, gone
 
 
 def _followed(listed: _Listed, claim: Claim, routes: Sequence[ClaimedRoute]) -> list[Interface]:
@@ -200,39 +219,40 @@ class _Candidate:
     appeared: bool
 
 
-def _to_claim(
-    world: World,
-    conf: NetConf,
-    listed: _Listed,
-    claim: Claim,
-    present: Sequence[PodAddress],
-    asked: Asked,
-    found: Followed,
-) -> list[_Candidate]:
-    """Return the addresses to claim now, in order of appearance, as far as the limits allow."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The candidates of a look: those to claim now, in order of appearance, and what is said of others."""
+
+    todo: Sequence[_Candidate]
+    refused: Mapping[Address, str]
+    put_off: Sequence[Interface]
+    beyond: Sequence[Interface]
+    dealt: Dates
+
+
+def _choose(look: _Look, claim: Claim) -> _Choice:
+    """Choose the addresses to claim now, as far as the limits allow."""
+    world, asked, present = look.world, look.asked, look.present
     limits = world.policy.watch_limits
     given = {each.ip for each in claim.addresses}
     settled = [route for route in claim.routes if route.state.settled]
-    claimed = {each.ip for each in _followed(listed, claim, settled)}
+    claimed = {each.ip for each in _followed(look.listed, claim, settled)}
     candidates = [
         _Candidate(each.interface, each.made, ip in claimed, _appeared(each, ip in claimed, asked.dealt))
         for each in present
         if not each.tentative and not each.duplicate
-        if (ip := each.interface.ip) in given or _may_be_watched(each, conf)
+        if (ip := each.interface.ip) in given or _may_be_watched(each, look.conf)
     ]
     never = {each.interface.ip for each in candidates if not _may_be_allowed(world, claim, each.interface.ip)}
     news = [
         each for each in candidates if each.interface.ip in never and each.interface.ip not in asked.resting
     ]
-    _refuse(claim, news[: limits.addresses], found)
     candidates = [each for each in candidates if each.interface.ip not in never]
     candidates.sort(key=lambda each: (not each.claimed, each.made, str(each.interface)))
     away = claimed - {each.interface.ip for each in present}  # their routes are listed, and stay
-    found.dealt = dict.fromkeys(away, -1.0) | {each.interface.ip: each.made for each in candidates}
     watched = [each for each in candidates if each.interface.ip not in given]
     beyond = watched[limits.addresses :]
     too_many = {each.interface.ip for each in beyond}
-    found.beyond += [each.interface for each in beyond]
     # Recorded, and never dealt with to the end: an agent died in between, maybe before the pod had its rule.
     begun = {each.ip for each in claim.watched} - (claimed if asked.dealt is None else asked.dealt.keys())
     todo = [
@@ -244,10 +264,13 @@ def _to_claim(
         or not (each.claimed or each.interface.ip in asked.resting)
     ]
     room = asked.room(len(todo)) if todo else 0
-    found.put_off += [each.interface for each in todo[room:]]
-    for each in (*todo[room:], *beyond):
-        _leave(found, asked, each.interface.ip)
-    return todo[:room]
+    return _Choice(
+        todo=todo[:room],
+        refused=_refused(claim, news[: limits.addresses]),
+        put_off=[each.interface for each in todo[room:]],
+        beyond=[each.interface for each in beyond],
+        dealt=dict.fromkeys(away, -1.0) | {each.interface.ip: each.made for each in candidates},
+    )
 
 
 def _may_be_allowed(world: World, claim: Claim, ip: Address) -> bool:
@@ -255,15 +278,17 @@ def _may_be_allowed(world: World, claim: Claim, ip: Address) -> bool:
     return world.policy.allows_destination(host_route(ip), claim.pod.namespace)
 
 
-def _refuse(claim: Claim, candidates: Sequence[_Candidate], found: Followed) -> None:
-    """Refuse, without asking EC2, what policy cannot give; such addresses take nobody's place."""
+def _refused(claim: Claim, candidates: Sequence[_Candidate]) -> dict[Address, str]:
+    """Say, without asking EC2, what policy cannot give; such addresses take nobody's place."""
     who = f"namespace {claim.pod.namespace}" if claim.pod.namespace else "a pod without a namespace"
-    for each in candidates:
-        if not each.claimed:
-            found.refused[each.interface.ip] = (
-                f"{host_route(each.interface.ip)} is not allowed for {who}: add it to allowedDestinations of"
-                " the node configuration"
-            )
+    return {
+        each.interface.ip: (
+            f"{host_route(each.interface.ip)} is not allowed for {who}: add it to allowedDestinations of"
+            " the node configuration"
+        )
+        for each in candidates
+        if not each.claimed
+    }
 
 
 def _may_be_watched(each: PodAddress, conf: NetConf) -> bool:
@@ -279,21 +304,7 @@ def _appeared(each: PodAddress, claimed: bool, dealt: Dates | None) -> bool:
     return dealt is not None and dated != each.made
 
 
-def _leave(found: Followed, asked: Asked, ip: Address) -> None:
-    """Let the next look take the address for what this one took it for."""
-    found.dealt.pop(ip, None)
-    if asked.dealt is not None and ip in asked.dealt:
-        found.dealt[ip] = asked.dealt[ip]
-
-
-def _claim(
-    world: World, conf: NetConf, claim: Claim, todo: Sequence[_Candidate], asked: Asked, found: Followed
-) -> None:
+def _claim(look: _Look, claim: Claim, todo: Sequence[_Candidate]) -> AddressOutcomes:
     appeared = {each.interface.ip for each in todo if each.appeared}
-    taken = take(world, conf, claim, [each.interface for each in todo], appeared, asked.lost)
-    found.appeared += taken.held
-    found.elsewhere += taken.elsewhere
-    found.refused |= taken.refused
-    found.failed |= taken.failed
-    for ip in taken.failed:
-        _leave(found, asked, ip)
+    addresses = [each.interface for each in todo]
+    return claim_addresses(look.world, look.conf, claim, addresses, appeared, look.asked.lost)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from ..config.nodeconf import NodeConf
 from ..model.claim import Claim
@@ -26,6 +26,8 @@ from ..model.values import (
     RouteTable,
     Subnet,
 )
+
+T = TypeVar("T")
 
 
 class Metadata(Protocol):
@@ -198,68 +200,60 @@ class World:
     later: Callable[[], None] | None
     spawn: Callable[[Callable[[], None]], None]
 
-    def together(self, *thunks: Callable[[], object], at_once: int = 16) -> list[CniError]:
-        """Run ``thunks`` side by side until all have ended; return the errors that they raised.
+    def together(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:
+        """Run ``thunks`` side by side until all have ended; return what they returned or raised, in order.
 
-        An exception that is no CniError is a mistake of ours and is raised here.
+        This thread and ``at_once - 1`` more do it. This one waits for those that took part, not for those
+        that come when all is done. An exception that is no CniError is a mistake of ours and is raised here.
         """
-        found = _side_by_side(thunks, at_once, self.spawn)
-        for e in found:
-            if not isinstance(e, CniError):
-                raise e
-        return [e for e in found if isinstance(e, CniError)]
+        results: dict[int, T | CniError] = {}
+        mistakes: list[BaseException] = []
+        todo = iter(enumerate(thunks))
+        taking = threading.Lock()
+        changed = threading.Condition()
+        over, busy = False, 0
+
+        def run() -> None:
+            while True:
+                with taking:
+                    number, thunk = next(todo, (0, None))
+                if thunk is None:
+                    return
+                try:
+                    results[number] = thunk()
+                except CniError as e:
+                    results[number] = e
+                except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread)
+                    mistakes.append(e)
+
+        def take_part() -> None:
+            nonlocal busy
+            with changed:
+                if over:
+                    return
+                busy += 1
+            try:
+                run()
+            finally:
+                with changed:
+                    busy -= 1
+                    changed.notify()
+
+        for _ in range(min(at_once, len(thunks)) - 1):
+            try:
+                self.spawn(take_part)
+            except RuntimeError:  # no further thread: those that there are do it
+                break
+        run()
+        with changed:
+            over = True
+            while busy:
+                changed.wait()
+        if mistakes:
+            raise mistakes[0]
+        return [results[number] for number in range(len(thunks))]
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
     """Run ``work`` in a thread of its own. Raises RuntimeError when none is to be had."""
     threading.Thread(target=work, daemon=True).start()
-
-
-def _side_by_side(
-    thunks: Sequence[Callable[[], object]], at_once: int, spawn: Callable[[Callable[[], None]], None]
-) -> list[BaseException]:
-    """Run ``thunks`` in this thread and ``at_once - 1`` more; return what they raised.
-
-    This thread waits for those that took part, not for those that come when all is done.
-    """
-    found: list[BaseException] = []
-    todo = iter(thunks)
-    taking = threading.Lock()
-    changed = threading.Condition()
-    over, busy = False, 0
-
-    def run() -> None:
-        while True:
-            with taking:
-                thunk = next(todo, None)
-            if thunk is None:
-                return
-            try:
-                thunk()
-            except BaseException as e:  # noqa: BLE001 (raised again in the caller's thread)
-                found.append(e)
-
-    def take_part() -> None:
-        nonlocal busy
-        with changed:
-            if over:
-                return
-            busy += 1
-        try:
-            run()
-        finally:
-            with changed:
-                busy -= 1
-                changed.notify()
-
-    for _ in range(min(at_once, len(thunks)) - 1):
-        try:
-            spawn(take_part)
-        except RuntimeError:  # no further thread: those that there are do it
-            break
-    run()
-    with changed:
-        over = True
-        while busy:
-            changed.wait()
-    return found

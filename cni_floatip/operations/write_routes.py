@@ -6,14 +6,18 @@ before it (DESIGN 6). EC2 API guide, "Request throttling" and "Eventual consiste
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
-from ..model.errors import Ec2Error, Ec2Fault, RouteConflict
+from ..config.netconf import NetConf
+from ..model.claim import Claim
+from ..model.claim_state import ClaimedRoute
+from ..model.errors import CniError, Ec2Error, Ec2Fault, PodNetworkFailure, RouteConflict, TryAgain
 from ..model.values import Place, RouteTable, Target
 from ..rules import destinations
-from .world import Vpc
+from .world import Vpc, World
 
 T = TypeVar("T")
 
@@ -21,7 +25,14 @@ FRESH_SECONDS = 5.0
 """How long a decision is good for."""
 NEW_ENI_SECONDS = 10.0
 """How long a network interface that EC2 does not know may merely be new (eventual consistency)."""
+FOR_THE_TABLE = (Ec2Fault.QUOTA, Ec2Fault.DENIED)
+"""What is true of every route of a table when it is of one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+def place_lock(place: Place) -> str:
+    """Return what is locked while a route is looked at, decided on and written."""
+    return f"place {place}"
 
 
 class Waits(Protocol):
@@ -89,22 +100,123 @@ class Seen:
     at: float
 
 
-def take(
-    world: Waits,
-    vpc: Vpc,
-    place: Place,
-    account: str,
-    eni: str,
-    seen: Seen,
-    deadline: float,
-    go_on: Callable[[], None],
-) -> None:
-    """Make ``place`` lead to ``eni``: ADD's write, the only one that replaces a working route.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at pointing the VPC at the ENI of ``claim``; no write begins after ``deadline``.
+
+    ``cancelled`` says why nobody wants a place any more, None while somebody does.
+    """
+
+    world: World
+    vpc: Vpc
+    conf: NetConf
+    claim: Claim
+    deadline: float
+    cancelled: Callable[[Place], str | None] = lambda _: None
+
+    def go_on(self, place: Place | None = None) -> None:
+        """Raise CniError once nothing more may be written: too late, the pod is gone, or a DEL has come."""
+        world, claim = self.world, self.claim
+        if world.clock() >= self.deadline:
+            raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
+        if world.inode(claim.netns) != claim.netns_inode:
+            raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
+        if why := world.stop():
+            raise TryAgain(f"stopped: {why}")
+        now = world.claims.get(claim.attachment)
+        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:
+            raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
+        if place and (reason := self.cancelled(place)):
+            raise TryAgain(f"stopped: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of routes. ``vanished``: their table, which no id names, is gone since it was selected."""
+
+    written: Collection[Place] = ()
+    vanished: Collection[Place] = ()
+    failed: Mapping[Place, CniError] = field(default_factory=dict)
+
+
+def disable_source_check(attempt: Attempt) -> None:
+    """Turn the source/destination check of the claim's ENI off. Raises CniError."""
+    eni = attempt.claim.eni
+    try:
+        attempt.go_on()
+        repeated(attempt.world, attempt.deadline, partial(attempt.vpc.disable_source_dest_check, eni))
+    except Ec2Error as e:
+        raise e.answer(f"cannot turn the source/dest check of {eni} off") from e
+
+
+def write_routes(attempt: Attempt, *parts: Mapping[Place, Seen]) -> Written:
+    """Write the claim's routes at the places of ``parts``, which were read before: creates, then replaces.
+
+    Creates go first because they can fail for a quota. A part of which a write has failed gets no further
+    one. A quota or a missing right is the table's, not the route's: the first create of each table goes
+    alone, and after such a refusal EC2 is asked for nothing more there.
+    """
+    seen = {place: sight for part in parts for place, sight in part.items()}
+    routes = [route for route in attempt.claim.routes if route.place in seen]
+    refused: dict[str, CniError] = {}
+
+    def write(route: ClaimedRoute) -> bool:
+        def go_on() -> None:
+            attempt.go_on(route.place)
+            if error := refused.get(route.place.table):
+                raise type(error)(f"stopped: EC2 refuses routes in {route.place.table}")
+
+        try:
+            go_on()
+            return _write_route(attempt, route, seen[route.place], go_on)
+        except CniError as e:
+            if isinstance(e.__cause__, Ec2Error) and e.__cause__.fault in FOR_THE_TABLE:
+                refused.setdefault(route.place.table, e)
+            raise
+
+    new = [route for route in routes if seen[route.place].target is None]
+    first = list({route.place.table: route for route in reversed(new)}.values())
+    others = [route for route in new if route not in first]
+    there = [route for route in routes if route not in new]
+    results: dict[Place, bool | CniError] = {}
+    for wave in (first, others, there):
+        failed = {place for place, result in results.items() if isinstance(result, CniError)}
+        whole = [part for part in parts if failed.isdisjoint(part)]
+        todo = [route for route in wave if any(route.place in part for part in whole)]
+        done = attempt.world.together(*(partial(write, route) for route in todo))
+        results |= {route.place: result for route, result in zip(todo, done, strict=True)}
+    return Written(
+        written={place for place, result in results.items() if result is True},
+        vanished={place for place, result in results.items() if result is False},
+        failed={place: result for place, result in results.items() if isinstance(result, CniError)},
+    )
+
+
+def _write_route(attempt: Attempt, route: ClaimedRoute, seen: Seen, go_on: Callable[[], None]) -> bool:
+    """Make one place lead to the claim's ENI; false: its table, which no id names, has vanished."""
+    world, place = attempt.world, route.place
+    with world.claims.lock(place_lock(place), attempt.deadline - world.clock(), go_on) as free:
+        if not free:
+            raise TryAgain(f"{place}: another call on this node is writing it")
+        try:
+            write_until_done(attempt, route, seen, go_on)
+        except Ec2Error as e:
+            if e.fault is Ec2Fault.NO_TABLE and not attempt.conf.route_tables.ids:
+                world.log(f"{place.table} is gone since it was selected: left out", "warning")
+                return False
+            raise e.answer(f"{place} -> {attempt.claim.eni}") from e
+    return True
+
+
+def write_until_done(attempt: Attempt, route: ClaimedRoute, seen: Seen, go_on: Callable[[], None]) -> None:
+    """Make the place lead to the claim's ENI: ADD's write, the only one that replaces a working route.
 
     Always writes, also where the read said ours: it may be stale, and only a write that succeeded is proof.
     An answer that never came may have been applied, so the write is repeated. ``go_on`` raises when the ADD
     is to stop. Raises Ec2Error, or RouteConflict for a route that is not ours to replace.
     """
+    world, vpc, deadline, eni = attempt.world, attempt.vpc, attempt.deadline, attempt.claim.eni
+    place, account = route.place, route.account
     patience = Patience(world, deadline)
     began = world.clock()
     exists = seen.target is not None
@@ -118,7 +230,7 @@ def take(
             go_on()
             continue
         if world.clock() - seen.at > FRESH_SECONDS:
-            seen = _look(world, vpc, place, account, deadline)
+            seen = _look(attempt, route)
             if exists != (seen.target is not None):
                 exists = not exists
                 continue
@@ -131,7 +243,7 @@ def take(
         except Ec2Error as e:
             if e.fault is Ec2Fault.ROUTE_EXISTS:
                 # Whose is it? A read that still shows none is stale: look until it shows the route.
-                while (seen := _look(world, vpc, place, account, deadline)).target is None:
+                while (seen := _look(attempt, route)).target is None:
                     if not patience.again():
                         raise
                     go_on()
@@ -148,7 +260,9 @@ def take(
                 raise
 
 
-def _look(world: Waits, vpc: Vpc, place: Place, account: str, deadline: float) -> Seen:
-    at = world.clock()
-    table = repeated(world, deadline, lambda: table_at(vpc, place, account))
-    return Seen(table.routes.get(place.destination), at)
+def _look(attempt: Attempt, route: ClaimedRoute) -> Seen:
+    at = attempt.world.clock()
+    table = repeated(
+        attempt.world, attempt.deadline, lambda: table_at(attempt.vpc, route.place, route.account)
+    )
+    return Seen(table.routes.get(route.place.destination), at)

@@ -29,8 +29,8 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model import waiting
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Attachment, Place
-from cni_floatip.operations.release import attachment_lock, place_lock
-from cni_floatip.operations.write_routes import repeated
+from cni_floatip.operations.release import attachment_lock
+from cni_floatip.operations.write_routes import place_lock, repeated
 from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, NodeWithPods
 

@@ -97,7 +97,7 @@ def test_an_address_that_appears_is_claimed_like_an_add(mover: Pod) -> None:
     assert f"from {VIP}/32 lookup 100" in mover.rules
     assert not [line for line in mover.pod.lines() if line.startswith("192.168.5.0/24")]
     assert mover.place.claim(mover.attachment).watched[0].ip == ip_address(VIP)
-    assert mover.look().appeared == []
+    assert not mover.look().appeared
     assert mover.place.woken
 
 

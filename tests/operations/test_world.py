@@ -31,15 +31,17 @@ def a_world(threads: int) -> Any:
     return SimpleNamespace(spawn=spawn)
 
 
-def slowly(done: list[int], number: int) -> None:
+def slowly(done: list[int], number: int) -> int:
     time.sleep(0.02)
     done.append(number)
+    return number
 
 
 @pytest.mark.parametrize("threads", [0, 2, 100])
 def test_with_however_few_threads_everything_is_done_when_it_returns(threads: int) -> None:
     done: list[int] = []
-    assert World.together(a_world(threads), *(partial(slowly, done, number) for number in range(10))) == []
+    results = World.together(a_world(threads), *(partial(slowly, done, number) for number in range(10)))
+    assert results == list(range(10))
     assert sorted(done) == list(range(10))
 
 
@@ -52,8 +54,9 @@ def test_nothing_is_begun_after_it_has_returned() -> None:
     assert done == [0, 1, 2]
 
 
-def test_errors_are_returned_and_mistakes_raised() -> None:
+def test_errors_are_returned_in_order_and_mistakes_raised() -> None:
     errors: list[Callable[[], object]] = [partial(fail, TryAgain(str(number))) for number in range(3)]
-    assert sorted(error.msg for error in World.together(a_world(1), *errors)) == ["0", "1", "2"]
+    results = World.together(a_world(1), lambda: "first", *errors)
+    assert [getattr(result, "msg", result) for result in results] == ["first", "0", "1", "2"]
     with pytest.raises(ZeroDivisionError):
         World.together(a_world(1), *errors, lambda: 1 // 0)

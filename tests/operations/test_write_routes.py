@@ -1,14 +1,17 @@
 """ADD's write loop: it reaches its aim or says why, and never touches what is not a network interface."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_floatip.config.netconf import NetConf, RouteTableSelector
+from cni_floatip.model.claim import Claim, ClaimedRoute, State
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, RouteConflict
-from cni_floatip.model.values import Place, Target
-from cni_floatip.operations.write_routes import FRESH_SECONDS, Seen, repeated, take
+from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
+from cni_floatip.operations.write_routes import FRESH_SECONDS, Attempt, Seen, repeated, write_until_done
 from tests.fakes.vpc import FakeTime, FakeVpc
 
 VIP = ip_network("192.168.0.2/32")
@@ -17,16 +20,26 @@ PASSING = [fault for fault in Ec2Fault if fault.passes]
 OURS, OTHER = Target("eni-here", is_eni=True), Target("eni-there", is_eni=True)
 DEAD = Target("eni-dead", is_eni=True, active=False)
 GATEWAY = Target("igw-1", is_eni=False)
+CONF = NetConf("1.1.0", "net", RouteTableSelector(all=True))
+CLAIM = Claim(
+    Attachment("net", "c", "net1"), "eni-here", "region", "", 0, "boot", PodIdentity("", "", ""), "keep", ()
+)
 
 
 def world(target: Target | None, *script: object) -> FakeVpc:
     return FakeVpc({"rtb-a": {VIP: target} if target else {}}, list(script))
 
 
+def take(vpc: FakeVpc, time: FakeTime, seen: Seen, go_on, deadline: float = 60) -> None:
+    route = ClaimedRoute(PLACE, State.CLAIMING)
+    claim = replace(CLAIM, routes=(route,))
+    write_until_done(Attempt(time, vpc, CONF, claim, time.at + deadline), route, seen, go_on)
+
+
 def write(
     vpc: FakeVpc, time: FakeTime, *, seen: Target | None, deadline: float = 60, go_on=lambda: None
 ) -> None:
-    take(time, vpc, PLACE, "", "eni-here", Seen(seen, time.at), time.at + deadline, go_on)
+    take(vpc, time, Seen(seen, time.at), go_on, deadline)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,7 @@ def test_decision_is_good_for_five_seconds():
             vpc.tables["rtb-a"][VIP] = GATEWAY
 
     with pytest.raises(RouteConflict):
-        take(time, vpc, PLACE, "", "eni-here", seen, time.at + 60, gateway_appears)
+        take(vpc, time, seen, gateway_appears)
     assert time.slept[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
     assert time.at - seen.at < 12
 
@@ -136,7 +149,7 @@ def test_go_on_is_asked_directly_before_each_write(there, seen, script, calls):
     """A look may take long: what was answered before it is no permission to write after it."""
     vpc, time = Traced({"rtb-a": {VIP: there}}, script), FakeTime()
     old = Seen(seen, time.at - FRESH_SECONDS - 1)
-    take(time, vpc, PLACE, "", "eni-here", old, time.at + 60, lambda: vpc.calls.append("go on"))
+    take(vpc, time, old, lambda: vpc.calls.append("go on"))
     assert [call if call == "go on" else call.split()[0] for call in vpc.calls] == calls
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from cni_floatip.agent.claim_cache import Memory
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.config.netconf import NetConf
 from cni_floatip.config.nodeconf import NO_MANAGE, NodeConf
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
@@ -31,9 +32,9 @@ from cni_floatip.model.values import (
     Target,
 )
 from cni_floatip.operations.delete import end
-from cni_floatip.operations.release import attachment_lock, place_lock, release
+from cni_floatip.operations.release import attachment_lock, release
 from cni_floatip.operations.world import Kernel, Metadata, World, in_a_thread
-from cni_floatip.operations.write_routes import Seen, take
+from cni_floatip.operations.write_routes import Attempt, Seen, place_lock, write_until_done
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")
@@ -298,7 +299,8 @@ class SimulatedNode:
                     with self.claims.lock(place_lock(route.place), 0):
                         at = Seen(target, self.cluster.clock())
                         deadline = self.cluster.clock() + 60
-                        take(self.world, self.ec2(), route.place, "", claim.eni, at, deadline, lambda: None)
+                        attempt = Attempt(self.world, self.ec2(), NetConf.parse(CONFIG), claim, deadline)
+                        write_until_done(attempt, route, at, lambda: None)
             except (CniError, Ec2Error) as e:
                 ended = replace(claim.give_up(), written=self.cluster.now())
                 self.claims.put(ended)

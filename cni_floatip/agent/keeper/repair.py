@@ -17,9 +17,9 @@ from ...model.claim import Claim
 from ...model.claim_state import Event, State
 from ...model.errors import CniError, Ec2Error, Ec2Fault
 from ...model.values import Attachment, Place, RouteTable, Target
-from ...operations.release import abandoned, attachment_lock, place_lock, release
+from ...operations.release import abandoned, attachment_lock, release
 from ...operations.world import Vpc, World
-from ...operations.write_routes import FRESH_SECONDS, table_at
+from ...operations.write_routes import FRESH_SECONDS, place_lock, table_at
 from ...rules.reconcile import CUT_OFF, Act, Outage, Sighting, Stake, Verdict, judge, stakes_of
 from ...rules.reconcile import FRESH_SECONDS as NEW_SECONDS
 from ..observe.outages import Outages

@@ -20,7 +20,8 @@ from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
 from cni_floatip.model.values import Place, Target
 from cni_floatip.operations.delete import _cancelled
-from cni_floatip.operations.release import attachment_lock, place_lock
+from cni_floatip.operations.release import attachment_lock
+from cni_floatip.operations.write_routes import place_lock
 from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, in_order
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
