@@ -40,9 +40,7 @@ def add(request: Request, world: World) -> dict[str, Any]:
     """
     # 1. Read the request.
     asked = Asked.read(request, world)
-    kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
-    until = world.clock() + asked.conf.timeout_seconds - kept_back / 2
-    deadline = until - kept_back / 2
+    deadline, until = _time_limits(asked, world)
 
     # 2. Open the pod and lock its attachment.
     with _locked_pod(asked, world, deadline) as pod:
@@ -79,6 +77,13 @@ def add(request: Request, world: World) -> dict[str, Any]:
     else:
         work_off(world, min(until, world.clock() + 2), besides=request.attachment)
     return answer
+
+
+def _time_limits(asked: Asked, world: World) -> tuple[float, float]:
+    """Return after which time no write begins, and after which nothing is undone any more."""
+    kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
+    until = world.clock() + asked.conf.timeout_seconds - kept_back / 2
+    return until - kept_back / 2, until
 
 
 @contextmanager
