@@ -53,7 +53,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
         sleep=time.sleep,
         jitter=random.random,
         log=log,
-        stop=lambda: "",
+        stop=lambda: None,
         later=None,
         spawn=in_a_thread,
     )

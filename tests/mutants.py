@@ -630,7 +630,7 @@ MUTANTS = (
     Mutant(
         "unknown-believed",
         "agent/metadata",
-        "        if known and known.at > since and is_answer(known.answer):",
+        "        if known and known.at > since and question.is_answer(known.answer):",
         "        if known and known.at > since:",
         "an ENI that was just plugged in is unknown for a minute",
         "tests/agent/test_metadata.py",

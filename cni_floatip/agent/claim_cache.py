@@ -117,8 +117,8 @@ class Memory:
         """Whether what is known of ``attachment`` is on disk."""
         return attachment not in self._unwritten
 
-    def write_again(self) -> str:
-        """Write what could not be written when it was put; return why it cannot be done, "" for done."""
+    def write_again(self) -> str | None:
+        """Write what could not be written when it was put; return why it cannot be done, None for done."""
         for attachment in list(self._unwritten):
             with self._writing[hash(attachment) % _STRIPES]:
                 known = self._claims.get(attachment)
@@ -128,7 +128,7 @@ class Memory:
                 except IoFailure as e:  # the next would meet the same full disk
                     return f"{len(self._unwritten)} claims have ended in memory only: {e}"
                 self._unwritten.discard(attachment)
-        return ""
+        return None
 
     def get(self, attachment: Attachment) -> Claim | Problem | None:
         """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""

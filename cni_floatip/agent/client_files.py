@@ -57,16 +57,16 @@ class ClientFiles:
         self._thorough_at = 0.0
         self._again_at = 0.0
         self._pause = FIRST_PAUSE
-        self._problem = f"the client in {bin_dir} has not been looked at yet"
+        self._problem: str | None = f"the client in {bin_dir} has not been looked at yet"
         self._dead = False
 
-    def problem(self) -> str:
-        """Return why the runtime cannot run the client, or nothing."""
+    def problem(self) -> str | None:
+        """Return why the runtime cannot run the client, or None."""
         return self._problem
 
-    def deadly(self) -> str:
-        """Return the problem if only a start of the agent's container mends it, else nothing."""
-        return self._problem if self._dead else ""
+    def deadly(self) -> str | None:
+        """Return the problem if only a start of the agent's container mends it, else None."""
+        return self._problem if self._dead else None
 
     def run(self, stop: threading.Event) -> None:
         """Make the client this agent's own, then look again and again; the body of a thread."""
@@ -126,7 +126,7 @@ class ClientFiles:
             self._log(f"the client is of release {found.release} now")
         if self._pause > FIRST_PAUSE:
             self._log("the client can be used again")
-        self._whole, self._problem, self._pause = found, "", FIRST_PAUSE
+        self._whole, self._problem, self._pause = found, None, FIRST_PAUSE
 
     def _try(self, *, only_unsound: bool) -> CniError | None:
         try:

@@ -217,10 +217,10 @@ class Guard:
             told = f"{use}; the metadata guard keeps the host from instance metadata there, too"
             self._world.log(told, "warning", event="host uses ENI", mac=mac)
 
-    def _nowhere(self, mac: str) -> str:
+    def _nowhere(self, mac: str) -> str | None:
         """Say that there is no such link, if somebody who is alive has it."""
         live = any(claim.live for claim in self._of(mac))
-        return f"no link with MAC {mac} to guard, on the host or in a pod that claims it" if live else ""
+        return f"no link with MAC {mac} to guard, on the host or in a pod that claims it" if live else None
 
     def _of(self, mac: str) -> list[Claim]:
         with self._knowing:

@@ -47,7 +47,7 @@ from .spool import Spool
 from .supervisor import Life
 from .watch.history import Appearances
 from .watch.pod_sides import PodSides
-from .watch.watcher import Watch
+from .watch.watcher import Hooks, Watch
 from .worker_pool import Crew
 
 if TYPE_CHECKING:
@@ -126,15 +126,13 @@ class Agent:
             self.metrics,
             known,
             self.pods,
-            vpc=self._watched,
-            beat=followed.beat,
-            failed=self._seldom.failure,
+            Hooks(vpc=self._watched, beat=followed.beat, failed=self._seldom.failure),
         )
         self.keeper = Keeper(
             self.world,
             self.metrics,
             present=self._present,
-            urgent=lambda region: self.aws.view(region, Priority.ADD),
+            urgent=self.aws.view,
             chores=(self.guard.look, self.watch.look_at_pods, rounds.beat),
             failed=self._seldom.failure,
         )
@@ -179,9 +177,7 @@ class Agent:
             self.log(f"a claim file that nothing is done about: {record}", "warning")
         self.spool.prepare()
         self.spool.work_off()
-        server = Server(
-            self.policy.socket_path, self.calls.answer, self.calls.refuse, self.log, woken=self.aws.wake
-        )
+        server = Server(self.policy.socket_path, self.calls, self.log, woken=self.aws.wake)
         self.life.start("socket", server.run, last=True, again=False)
         self.life.start("pages", pages.run, last=True, again=False)
         self.life.start("spool", self.spool.run)
@@ -243,7 +239,7 @@ class Agent:
             claims=self.claims,
             kernel=lambda: podnet,
             metadata=self.metadata,
-            vpc=lambda region: self.aws.view(region, Priority.KEEPER),
+            vpc=lambda region: self.aws.view(region, shared.Caller(Priority.KEEPER)),
             boot=lambda: boot,
             inode=host.inode,
             clock=host.clock,
@@ -251,7 +247,7 @@ class Agent:
             sleep=time.sleep,
             jitter=random.random,
             log=self._seldom,  # whoever looks again and again says the same again
-            stop=lambda: "",
+            stop=lambda: None,
             later=self._wake_keeper,
             spawn=Crew(),
         )
@@ -294,10 +290,9 @@ class Agent:
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
-    def _view(self, region: str, asked: Request, stop: Callable[[], str], until: float) -> shared.View:
+    def _view(self, region: str, asked: Request, stop: Callable[[], str | None], until: float) -> shared.View:
         urgent = Priority.ADD if asked.verb in ("ADD", "CHECK") else Priority.KEEPER
-        return self.aws.view(
-            region,
+        caller = shared.Caller(
             urgent,
             stop,
             who=asked.pod.uid or asked.pod.name or asked.attachment.container,
@@ -306,17 +301,18 @@ class Agent:
             until=until,
             dropped=lambda place: self.wishes.dropped(asked.attachment, place),
         )
+        return self.aws.view(region, caller)
 
-    def _watched(self, region: str, who: str, stop: Callable[[], str]) -> shared.View:
-        return self.aws.view(region, Priority.WATCH, stop, who=who)
+    def _watched(self, region: str, who: str, stop: Callable[[], str | None]) -> shared.View:
+        return self.aws.view(region, shared.Caller(Priority.WATCH, stop, who=who))
 
     def _work_off_spool(self, attachment: Attachment) -> bool:
         return self.spool.work_off_for(attachment.container, attachment.ifname)
 
-    def _not_ready(self) -> str:
-        return " | ".join(self.health.problems())
+    def _not_ready(self) -> str | None:
+        return " | ".join(self.health.problems()) or None
 
-    def _broken(self) -> str:
+    def _broken(self) -> str | None:
         """Say which routes of pods that are here lead elsewhere, or nowhere, as looks have shown."""
         seen = self.keeper.sightings()
         found = [
@@ -326,7 +322,7 @@ class Agent:
             if route.place in seen and self.keeper.outage(claim, route)
         ]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        return ", ".join(found[:SHOWN]) + more
+        return ", ".join(found[:SHOWN]) + more or None
 
     def _present(self) -> Collection[str]:
         """Return the ENIs that this node has. Raises CniError."""
@@ -357,8 +353,8 @@ class Agent:
             waiting=self.spool.waiting(),
         )
         now = self.world.now()
-        seen, outage, lost = self.keeper.sightings(), self.keeper.outage, self.pods.lost()
-        return status.document(facts, claims, records, seen, outage, lost, now=now, clock=now)
+        looks = status.Looks(self.keeper.sightings(), self.keeper.outage, self.pods.lost())
+        return status.document(facts, claims, records, looks, now=now, clock=now)
 
 
 def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:

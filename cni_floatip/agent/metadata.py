@@ -39,6 +39,16 @@ class Read(Generic[T]):
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """What is asked: a read of the last ``seconds`` counts if ``is_answer``, one that begins now always."""
+
+    key: Hashable
+    seconds: float
+    read: Callable[[Metadata], T]
+    is_answer: Callable[[T], bool] = lambda _: True
+
+
 class Remembered:
     """Instance metadata for all calls: a thunk as ``World.metadata`` is one. For many threads.
 
@@ -57,57 +67,42 @@ class Remembered:
         """Return what one call sees. Its methods raise TryAgain at ``deadline``, or what ``go_on`` raises."""
         return View(self, deadline, go_on)
 
-    def ask(
-        self,
-        question: Hashable,
-        seconds: float,
-        deadline: float,
-        read: Callable[[Metadata], T],
-        go_on: Callable[[], object],
-        is_answer: Callable[[T], bool] = lambda _: True,
-    ) -> Read[T]:
-        """Return what was read in the last ``seconds``, else read it now; at most one reads at a time.
+    def ask(self, question: Question[T], deadline: float, go_on: Callable[[], object]) -> Read[T]:
+        """Return what is remembered, else read it now; at most one reads at a time.
 
-        What was remembered counts only if ``is_answer``; what is read now does in any case. While the service
-        does not answer, those who want something take turns: the patience of one is not that of the others.
+        While the service does not answer, those who want something take turns: the patience of one is not
+        that of the others.
         """
         while True:
             began = self.clock()
             turn = min(deadline, began + TURN_SECONDS)
             try:
-                return self._ask(question, seconds, deadline, turn, read, go_on, is_answer)
+                return self._ask(question, deadline, turn, go_on)
             except TryAgain:  # at once: it is the answer; when the turn was over: not yet
                 if turn >= deadline or self.clock() < turn - NEARLY:
                     raise
             time.sleep(0.02)  # a thread that waits already takes the next turn before this one
 
     def _ask(
-        self,
-        question: Hashable,
-        seconds: float,
-        deadline: float,
-        turn: float,
-        read: Callable[[Metadata], T],
-        go_on: Callable[[], object],
-        is_answer: Callable[[T], bool],
+        self, question: Question[T], deadline: float, turn: float, go_on: Callable[[], object]
     ) -> Read[T]:
-        since, reads = self.clock() - seconds, self._reads
-        known: Read[T] | None = self._known.get(question)
-        if known and known.at > since and is_answer(known.answer):
+        since, reads = self.clock() - question.seconds, self._reads
+        known: Read[T] | None = self._known.get(question.key)
+        if known and known.at > since and question.is_answer(known.answer):
             return known
         self._take_turn(deadline, go_on)
         try:
-            known = self._known.get(question)
-            if known and (known.number > reads or (known.at > since and is_answer(known.answer))):
+            known = self._known.get(question.key)
+            if known and (known.number > reads or (known.at > since and question.is_answer(known.answer))):
                 return known  # somebody else has read it since we asked
             self._reads += 1
             number, at = self._reads, self.clock()
             service = self._connect(max(turn, min(deadline, at + LEAST_SECONDS)))
             try:
-                found = Read(read(service), at, number)
+                found = Read(question.read(service), at, number)
             finally:
                 service.close()
-            self._known[question] = found
+            self._known[question.key] = found
             return found
         finally:
             with self._asked:
@@ -130,9 +125,9 @@ class Remembered:
 
     def keep_only(self, macs: tuple[str, ...]) -> None:
         """Forget the ENIs that are not plugged in any more."""
-        for question in list(self._known):
-            if isinstance(question, tuple) and question[1] not in macs:
-                self._known.pop(question, None)
+        for key in list(self._known):
+            if isinstance(key, tuple) and key[1] not in macs:
+                self._known.pop(key, None)
 
 
 class View:
@@ -153,14 +148,15 @@ class View:
 
     def _ask(
         self,
-        question: Hashable,
+        key: Hashable,
         seconds: float,
         read: Callable[[Metadata], T],
         is_answer: Callable[[T], bool] = lambda _: True,
     ) -> T:
         if self._again:
             seconds = min(seconds, self._remembered.clock() - self._began)
-        found = self._remembered.ask(question, seconds, self._deadline, read, self._go_on, is_answer)
+        question = Question(key, seconds, read, is_answer)
+        found = self._remembered.ask(question, self._deadline, self._go_on)
         self._rests_on_older = self._rests_on_older or found.at < self._began
         return found.answer
 

@@ -41,9 +41,9 @@ class Life:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_end)
 
-    def problem(self) -> str:
-        """Return which threads failed and rest, "" for none."""
-        return " | ".join(dict(self._problems).values())
+    def problem(self) -> str | None:
+        """Return which threads failed and rest, None for none."""
+        return " | ".join(dict(self._problems).values()) or None
 
     def start(self, name: str, body: Body, *, last: bool = False, again: bool = True) -> threading.Thread:
         """Run ``body`` in a thread until the agent ends; ``last``: until all others have.

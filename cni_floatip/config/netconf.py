@@ -191,7 +191,7 @@ def _destinations_of_the_pod(to: tuple[Network | None, ...], source_routing: boo
     return [Complaint(("podRoutes", "to", index), reason) for index, reason in reasons if reason]
 
 
-def _unfit_destination(network: Network, source_routing: bool | int) -> str:
+def _unfit_destination(network: Network, source_routing: bool | int) -> str | None:
     if any(cidr.within(network, metadata) for metadata in METADATA_NETWORKS):
         return f"{network} holds instance metadata; no floating interface reaches it"
     inside = [metadata for metadata in METADATA_NETWORKS if cidr.within(metadata, network)]
@@ -200,10 +200,10 @@ def _unfit_destination(network: Network, source_routing: bool | int) -> str:
             f"{network} contains {inside[0]}, instance metadata; name smaller networks, or use sourceRouting"
         )
     if network.prefixlen == 0:
-        return f"{network} {REPLACES_DEFAULT}" if source_routing is False else ""
+        return f"{network} {REPLACES_DEFAULT}" if source_routing is False else None
     if network.is_loopback or (network.version == 6 and network.is_link_local):
         return f"{cidr.never(network)}: not reached through a gateway"
-    return ""
+    return None
 
 
 def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
@@ -217,7 +217,7 @@ def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Add
     for path, text in texts:
         if text is None:
             continue
-        complaint = ""
+        complaint: str | None = None
         try:
             address = ip_address(text)
         except ValueError:
@@ -234,11 +234,11 @@ def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Add
     return tuple(sorted(found, key=lambda address: address.version))
 
 
-def _unfit_gateway(address: Address) -> str:
+def _unfit_gateway(address: Address) -> str | None:
     if address.version == 6 and address.is_link_local:
-        return f"{short(address)} names an interface; write the address alone" if address.scope_id else ""
+        return f"{short(address)} names an interface; write the address alone" if address.scope_id else None
     reason = cidr.never_address(address)
-    return f"{reason}: not a gateway" if reason else ""
+    return f"{reason}: not a gateway" if reason else None
 
 
 def _networks(said: list[str | None], path: Path, wrong: list[Complaint]) -> tuple[Network | None, ...]:

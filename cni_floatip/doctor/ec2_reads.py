@@ -152,8 +152,8 @@ class Audit:
         )
 
 
-def proxy_between(error: Ec2Error, url: str) -> str:
-    """Return the proxy that a request which got no answer went through, "" for none."""
+def proxy_between(error: Ec2Error, url: str) -> str | None:
+    """Return the proxy that a request which got no answer went through, None for none."""
     named = getattr(error.__cause__, "kwargs", {}).get("proxy_url")
     return without_password(str(named)) if named else proxy_of(url)
 

@@ -45,11 +45,11 @@ class Interface:
         return slot(self.device, self.card)
 
     @property
-    def never(self) -> str:
-        """Why floating IPs can never use it; "": they can, for all that EC2 tells."""
+    def never(self) -> str | None:
+        """Why floating IPs can never use it; None: they can, for all that EC2 tells."""
         if self.is_vpc_cni:
             return "VPC CNI's own"
-        return "EFA-only, which has no IP" if self.type == "efa-only" else ""
+        return "EFA-only, which has no IP" if self.type == "efa-only" else None
 
     @property
     def is_vpc_cni(self) -> bool:

@@ -115,13 +115,13 @@ def _first(trying: dict[int, tuple[socket.socket, str]]) -> str:
     return ""
 
 
-def why_no_guard() -> str:
-    """Try the metadata guard on a link of a namespace apart; return why it cannot be, or nothing."""
+def why_no_guard() -> str | None:
+    """Try the metadata guard on a link of a namespace apart; return why it cannot be, or None."""
     try:
         namespace.tried_apart(lambda: guard.ensure(Link("lo", 1, "")))
     except CniError as e:
         return str(e)
-    return ""
+    return None
 
 
 def metadata_answers_in(netns: str, device: str, sources: Sequence[str]) -> str:
@@ -171,8 +171,8 @@ def _advertised(table: str, link: str) -> Iterator[str]:
             yield str(ip_address(bytes.fromhex(hop)))
 
 
-def answer_to_version(client: Path, seconds: float = 5.0) -> str:
-    """Run the client's VERSION as a runtime would; return what is wrong with that, or nothing."""
+def answer_to_version(client: Path, seconds: float = 5.0) -> str | None:
+    """Run the client's VERSION as a runtime would; return what is wrong with that, or None."""
     try:
         done = subprocess.run(
             [str(client)],
@@ -189,4 +189,4 @@ def answer_to_version(client: Path, seconds: float = 5.0) -> str:
     if done.returncode or b'"supportedVersions"' not in done.stdout:
         said = (done.stdout + done.stderr).decode(errors="replace").strip()
         return f"VERSION gives exit status {done.returncode}: {said[:200]}"
-    return ""
+    return None

@@ -201,7 +201,7 @@ class Looks:
         """Every ENI that metadata describes, and what is known of its use."""
         never: dict[str, str] = {}
         with contextlib.suppress(Ec2Error):  # not allowed to see: then floating IPs may use it
-            never = {eni.id: eni.never for eni in self.interfaces}
+            never = {eni.id: eni.never for eni in self.interfaces if eni.never}
         lacking = {eni.id for eni in self.lacking}
         in_use = {claim.eni for claim in self.claims_if_told} if self.only or lacking else frozenset()
         never |= dict.fromkeys(lacking - in_use, self.lack)

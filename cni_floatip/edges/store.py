@@ -99,9 +99,9 @@ class Store:
         """Whether what is known of ``attachment`` is on disk: nothing is known that is not."""
         return True
 
-    def write_again(self) -> str:
+    def write_again(self) -> str | None:
         """Write what could not be written: there is nothing."""
-        return ""
+        return None
 
     def get(self, attachment: Attachment) -> Claim | Problem | None:
         """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""

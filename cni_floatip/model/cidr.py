@@ -49,8 +49,8 @@ def within(inner: Network, outer: Network) -> bool:
     return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
-def never(network: Network) -> str:
-    """Return why ``network`` can never be a destination, or an empty string."""
+def never(network: Network) -> str | None:
+    """Return why ``network`` can never be a destination, or None."""
     if network.prefixlen == 0:
         return f"{network} is the default route"
     for what, range_ in NEVER:
@@ -58,9 +58,10 @@ def never(network: Network) -> str:
             return f"{network} is {what}"
         if within(range_, network):
             return f"{network} contains {range_}, which is {what}"
-    return ""
+    return None
 
 
-def never_address(address: Address) -> str:
-    """Return why ``address`` can never be a floating IP, or an empty string."""
-    return never(host_route(address)).replace(f"{host_route(address)}", str(address))
+def never_address(address: Address) -> str | None:
+    """Return why ``address`` can never be a floating IP, or None."""
+    reason = never(host_route(address))
+    return reason.replace(f"{host_route(address)}", str(address)) if reason else None

@@ -215,6 +215,24 @@ class Claim:
                 }
                 for route in self.routes
             ],
+            **self._pod_document(),
+            "connected": [str(interface) for interface in self.connected],
+            "addresses": [str(interface) for interface in self.addresses],
+            "table": self.table,
+            "sourceDestCheck": self.source_dest_check,
+            "created": self.created,
+            "written": self.written,
+            "vpc": self.vpc,
+            "mac": self.mac,
+            "config": self.config,
+            "watched": [str(interface) for interface in self.watched],
+            "standby": self.standby,
+            "deleted": self.deleted,
+            "unresolved": self.unresolved,
+        }
+
+    def _pod_document(self) -> dict[str, Any]:
+        return {
             "podRoutes": [
                 {
                     "destination": str(route.destination),
@@ -237,19 +255,6 @@ class Claim:
                 }
                 for rule in self.pod_rules
             ],
-            "connected": [str(interface) for interface in self.connected],
-            "addresses": [str(interface) for interface in self.addresses],
-            "table": self.table,
-            "sourceDestCheck": self.source_dest_check,
-            "created": self.created,
-            "written": self.written,
-            "vpc": self.vpc,
-            "mac": self.mac,
-            "config": self.config,
-            "watched": [str(interface) for interface in self.watched],
-            "standby": self.standby,
-            "deleted": self.deleted,
-            "unresolved": self.unresolved,
         }
 
     @classmethod

@@ -32,8 +32,8 @@ def always() -> None:
     """Go on: nobody ends this wait but its deadline."""
 
 
-def unless(stop: Callable[[], str]) -> Callable[[], None]:
-    """Return what raises TryAgain once ``stop`` says why a call is over ("": it is not)."""
+def unless(stop: Callable[[], str | None]) -> Callable[[], None]:
+    """Return what raises TryAgain once ``stop`` says why a call is over (None: it is not)."""
 
     def go_on() -> None:
         if why := stop():

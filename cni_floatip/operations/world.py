@@ -141,14 +141,14 @@ class Claims(Protocol):
     ``change`` puts what its callable makes of the record that is there, ``put_first`` puts only where there
     is none (false: there is one), both with no other put in between. In the agent a claim may have ended in
     memory while the disk was full: it is not ``written`` until ``write_again`` could (which returns why it
-    could not, "" for all is written).
+    could not, None for all is written).
     """
 
     def put(self, claim: Claim) -> None: ...
     def put_first(self, claim: Claim) -> bool: ...
     def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
     def written(self, attachment: Attachment) -> bool: ...
-    def write_again(self) -> str: ...
+    def write_again(self) -> str | None: ...
     def get(self, attachment: Attachment) -> Claim | Problem | None: ...
     def all(self) -> tuple[list[Claim], Sequence[Problem]]: ...
     def at(self, place: Place) -> list[Claim]: ...
@@ -178,7 +178,7 @@ class World:
 
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
     Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
-    ("": it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
+    (None: it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
     does: each call works off what earlier ones left. ``spawn`` runs something in another thread; RuntimeError
     when there is none.
     """
@@ -196,7 +196,7 @@ class World:
     sleep: Callable[[float], object]
     jitter: Callable[[], float]
     log: Log
-    stop: Callable[[], str]
+    stop: Callable[[], str | None]
     later: Callable[[], None] | None
     spawn: Callable[[Callable[[], None]], None]
 

@@ -112,8 +112,8 @@ def objection(
     namespace: str,
     occupants: Mapping[str, str],
     who: str = "",
-) -> str:
-    """Return why ``want`` may not be claimed, or an empty string; ``who`` are the pods in other words."""
+) -> str | None:
+    """Return why ``want`` may not be claimed, or None; ``who`` are the pods in other words."""
     network = want.destination
     if reason := cidr.never(network):
         return f"{reason}: never a destination"
@@ -134,7 +134,7 @@ def objection(
             f"{network} is so wide (it contains the VPC, or is shorter than /16, IPv6 /48) that"
             f" allowedDestinations must name exactly {network}; {entry.cidr} is not enough"
         )
-    return ""
+    return None
 
 
 # -- route tables -------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def flight(directory: Path, ends: ExitStack) -> Wait:
         over.wait(60)
 
     def pilot() -> None:
-        flights.ask("tables", 0, lambda: "", turn, lambda _: ())
+        flights.ask("tables", 0, lambda: None, turn, lambda _: ())
 
     thread = threading.Thread(target=pilot, daemon=True)
     thread.start()

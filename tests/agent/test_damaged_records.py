@@ -99,7 +99,8 @@ def used(claim: Claim) -> None:
     assert claim.live or claim.state or claim.watches or claim.settled or claim.attachment
     claims_table.table([claim])
     claims_table.document([claim], [], {})
-    found = status.document(status.Facts("1", 1, 0.0), [claim], [], {}, lambda *_: None, now=1.0, clock=1.0)
+    unseen = status.Looks({}, lambda *_: None)
+    found = status.document(status.Facts("1", 1, 0.0), [claim], [], unseen, now=1.0, clock=1.0)
     status_view.text(json.loads(json.dumps(found)))
     assert sorted([claim, claim], key=lambda each: each.created)
     assert {claim.attachment: {route.place for route in claim.routes}}

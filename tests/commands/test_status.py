@@ -71,6 +71,10 @@ def served(*_: object) -> None:
     """Nothing says that a route serves nobody."""
 
 
+UNSEEN = status.Looks({}, served)
+AT = {"now": NOON, "clock": CLOCK}
+
+
 def document(
     problems: tuple[str, ...] = (), error: str = "", *, outages: bool = True, **said: Any
 ) -> dict[str, Any]:
@@ -83,13 +87,15 @@ def document(
         ),
         [held, claim(attachment=Attachment("red", "d" * 64, "net1"), pod=PodIdentity())],
         [],
-        {
-            place("rtb-a"): Seen(Target("eni-here", is_eni=True)),
-            place("rtb-b"): Seen(Target("eni-there", is_eni=True), since=CLOCK - 3600),
-            place("rtb-c"): Seen(None, error=error),
-            place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
-        },
-        lambda claim, route: OUTAGES.get(route.place.table) if outages else None,
+        status.Looks(
+            {
+                place("rtb-a"): Seen(Target("eni-here", is_eni=True)),
+                place("rtb-b"): Seen(Target("eni-there", is_eni=True), since=CLOCK - 3600),
+                place("rtb-c"): Seen(None, error=error),
+                place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
+            },
+            lambda claim, route: OUTAGES.get(route.place.table) if outages else None,
+        ),
         now=NOON,
         clock=CLOCK,
     )
@@ -133,7 +139,7 @@ def test_what_wants_a_person_comes_first_and_counts():
 
 def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
-    found = status.document(facts, [], [], {}, served, now=NOON, clock=CLOCK)
+    found = status.document(facts, [], [], UNSEEN, **AT)
     shown = status_view.text(found)
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
     assert status_view.wrong(found)
@@ -144,7 +150,7 @@ def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
     lost = Lost(("route 0.0.0.0/0 via 10.10.1.1 table 100 is missing", "no\x1bcarrier"), NOON - 60)
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON)
-    found = status.document(facts, [held], [], {}, served, {held.attachment: lost}, now=NOON, clock=CLOCK)
+    found = status.document(facts, [held], [], status.Looks({}, served, {held.attachment: lost}), **AT)
     assert found["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
     line = "  core/upf-0 net1: since 2023-11-14T22:12:20Z: route 0.0.0.0/0 via 10.10.1.1 table 100 is missing"
     assert status_view.text(found).splitlines()[1:3] == [f"{line}; no?carrier", ""]
@@ -153,7 +159,7 @@ def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
 
 
 def test_a_node_without_claims():
-    found = status.document(status.Facts("1", 1, NOON), [], [], {}, served, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [], [], UNSEEN, **AT)
     assert status_view.text(found).endswith(": ready\n\nno claims\n")
 
 
@@ -178,7 +184,7 @@ def test_the_document_is_json_and_says_all():
 def test_bad_records_and_lost_ones_are_shown():
     lost = claim(unresolved={"type": "floatip"})
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
-    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], {}, served, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], UNSEEN, **AT)
     assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
     assert "routes unknown (its record was lost)\n" in status_view.text(found)
 
@@ -190,7 +196,7 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
 
 def test_names_do_not_steer_the_terminal():
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
-    found = status.document(status.Facts("1", 1, NOON), [named], [], {}, served, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [named], [], UNSEEN, **AT)
     assert "core/?]0;x??" in status_view.text(found)
 
 
@@ -198,18 +204,18 @@ def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
     """Status shows an error of a place beside the claim that still wants it, if there is one."""
     gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
     seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
-    found = status.document(status.Facts("1", 1, NOON), [gone], [], seen, served, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [gone], [], status.Looks(seen, served), **AT)
     assert not status_view.wrong(found)
     assert "RequestLimitExceeded" not in status_view.text(found)
     releasing = claim(ClaimedRoute(place("rtb-a"), State.RELEASING))
-    found = status.document(status.Facts("1", 1, NOON), [releasing], [], seen, served, now=NOON, clock=CLOCK)
+    found = status.document(status.Facts("1", 1, NOON), [releasing], [], status.Looks(seen, served), **AT)
     assert status_view.wrong(found)
 
 
 def test_a_del_that_waits_is_said_with_its_file():
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
-    found = status.document(facts, [held], [], {}, served, now=NOON, clock=CLOCK)
+    found = status.document(facts, [held], [], UNSEEN, **AT)
     assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in status_view.text(found)
     assert found["claims"][0]["spooled"] == ["/spool/1.del"]
 

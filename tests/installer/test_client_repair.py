@@ -51,7 +51,7 @@ def repairer(bin_dir, bundles):
     found = Agent(bin_dir, bundles[0])
     assert "not been looked at" in found.files.problem()
     found.files.begin()
-    assert found.files.problem() == ""
+    assert found.files.problem() is None
     return found
 
 
@@ -91,7 +91,7 @@ def test_damage_is_repaired_counted_and_said(repairer, bin_dir, what, damage):
         interpreter.unlink(missing_ok=True)
         interpreter.parent.rmdir()
     repairer.pass_time(1)
-    assert repairer.files.problem() == ""
+    assert repairer.files.problem() is None
     assert release(bin_dir) == __version__
     assert tree(bin_dir) == whole
     assert repairer.repairs == 1
@@ -152,7 +152,7 @@ def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer, 
     assert repairer.said[said:] == [f"error: {repairer.files.problem()}"]
     path.rmdir()
     repairer.pass_time(LONGEST_PAUSE)
-    assert repairer.files.problem() == ""
+    assert repairer.files.problem() is None
     assert repairer.repairs == 1
     assert repairer.said[-1] == "info: the client can be used again"
 
@@ -174,7 +174,7 @@ def test_a_client_that_cannot_be_replaced_and_works_can_be_used(bin_dir, bundles
     (said,) = agent.said
     assert said.startswith(f"warning: the client of release {NEWER} stays: ")
     assert "exit status 7" in said
-    assert agent.files.problem() == ""
+    assert agent.files.problem() is None
     assert release(bin_dir) == NEWER
 
 
@@ -194,4 +194,4 @@ def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(bin_d
     interpreter.unlink()
     interpreter.symlink_to(installer.default_interpreter())
     agent.pass_time(LONGEST_PAUSE)
-    assert agent.files.problem() == ""
+    assert agent.files.problem() is None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip.config.netconf import NetConf, RouteTableSelector
-from cni_floatip.model.claim import Claim, ClaimedRoute, State
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, RouteConflict
 from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
 from cni_floatip.operations.write_routes import FRESH_SECONDS, Attempt, Seen, repeated, write_until_done

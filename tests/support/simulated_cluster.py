@@ -218,7 +218,7 @@ class SimulatedNode:
             sleep=self.sleep,
             jitter=self.cluster.random.random,
             log=self.log,
-            stop=lambda: "",
+            stop=lambda: None,
             later=lambda: None,
             spawn=self.spawn,
         )

@@ -145,7 +145,7 @@ class Place:
             sleep=time.sleep,
             jitter=lambda: 0.5,
             log=lambda sentence, *_, **__: self.logged.append(sentence),
-            stop=lambda: "",
+            stop=lambda: None,
             later=self._later,
             spawn=in_a_thread,
         )

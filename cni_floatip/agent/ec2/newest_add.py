@@ -36,8 +36,8 @@ class Wishes:
                 for place in wanted:
                     self._claims.setdefault(place, {})[attachment] = claim
 
-    def dropped(self, attachment: Attachment, place: Place) -> str:
-        """Say why an ADD is not to write what it wanted at ``place``, "" if it is.
+    def dropped(self, attachment: Attachment, place: Place) -> str | None:
+        """Say why an ADD is not to write what it wanted at ``place``, None if it is.
 
         An address that a pod gave itself does not count as newer: its claim is as old as its pod's ADD.
         """
@@ -49,7 +49,7 @@ class Wishes:
             for other, claim in here.items():
                 if claim.created > own.created and claim.eni != own.eni:
                     return f"superseded by a newer ADD, of {other}"
-        return ""
+        return None
 
     def __len__(self) -> int:
         return len(self._places)

@@ -47,7 +47,7 @@ class Turns:
         action: Action,
         priority: Priority,
         deadline: float,
-        stop: Callable[[], str] = lambda: "",
+        stop: Callable[[], str | None] = lambda: None,
         key: Hashable = None,
         group: str = "",
     ) -> Token:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,6 +33,25 @@ TURN_SECONDS = 10.0
 SUBNET_SECONDS = 60.0
 MOST_KEPT = 1024
 CLAIMING = ("CreateRoute", "ReplaceRoute")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks EC2, how urgently, and when nobody waits for the answer any more.
+
+    ``stop`` says why the call is over, None while it is not. ``who`` (a pod's uid or name) finds its place in
+    line again when it comes back; turns go round the ``group``s (namespaces). ``fresh``: nothing that was
+    remembered will do. After ``until`` nothing is waited for any more. ``dropped`` says why a route that
+    waits to be written is not wanted any more.
+    """
+
+    priority: Priority = Priority.ADD
+    stop: Callable[[], str | None] = lambda: None
+    who: str = ""
+    group: str = ""
+    fresh: bool = False
+    until: float = math.inf
+    dropped: Callable[[Place], str | None] = lambda _: None
 
 
 class Warm:
@@ -63,33 +83,14 @@ class Warm:
         self._lock = threading.Lock()
         self._identified = False
 
-    def view(
-        self,
-        region: str,
-        priority: Priority = Priority.ADD,
-        stop: Callable[[], str] = lambda: "",
-        *,
-        who: str = "",
-        group: str = "",
-        fresh: bool = False,
-        until: float = math.inf,
-        dropped: Callable[[Place], str] = lambda _: "",
-    ) -> View:
-        """Return EC2 for one call. ``stop`` says why it is over, "" while it is not.
-
-        ``who`` (a pod's uid or name) finds its place in line again when it comes back; turns go round the
-        ``group``s (namespaces). ``fresh``: nothing
-        that was remembered will do. After ``until`` nothing is waited for any more. ``dropped`` says why a
-        route that waits to be written is not wanted any more.
-        """
+    def view(self, region: str, caller: Caller | None = None) -> View:
+        """Return EC2 for one call."""
         where = self._region or region
         with self._lock:
             if where not in self._vpcs:
                 self._vpcs[where] = self._connect(where)
             vpc = self._vpcs[where]
-        return View(
-            self, vpc, where, priority, stop, who=who, group=group, fresh=fresh, until=until, dropped=dropped
-        )
+        return View(self, vpc, where, caller or Caller())
 
     def warm(self, region: str) -> None:
         """Have credentials, clients and connections ready for ``region``, roles too. Raises Ec2Error."""
@@ -100,16 +101,16 @@ class Warm:
             for account in ("", *self.policy.roles):
                 vpc.warm(account)
 
-    def credentials_problem(self) -> str:
-        """Say what is wrong with our own credentials, "" once they were seen. EC2 is not asked."""
+    def credentials_problem(self) -> str | None:
+        """Say what is wrong with our own credentials, None once they were seen. EC2 is not asked."""
         if self._identified:
-            return ""
+            return None
         try:
             self._identified = bool(self._sdk.identity())
         except Exception as e:  # noqa: BLE001 (whatever a provider raises, it is the answer)
             return f"no AWS credentials: {type(e).__name__}: {e}"
         if self._identified:
-            return ""
+            return None
         return "; ".join(filter(None, ("no AWS credentials found", proxied_metadata())))
 
     def wake(self) -> None:
@@ -135,30 +136,11 @@ class Warm:
 class View:
     """EC2 for one call: ``world.Vpc``. Beside Ec2Error every method raises TryAgain when the call is over."""
 
-    def __init__(
-        self,
-        warm: Warm,
-        vpc: AnyVpc,
-        region: str,
-        priority: Priority,
-        stop: Callable[[], str],
-        *,
-        who: str,
-        group: str,
-        fresh: bool,
-        until: float,
-        dropped: Callable[[Place], str],
-    ) -> None:
+    def __init__(self, warm: Warm, vpc: AnyVpc, region: str, caller: Caller) -> None:
         self._warm = warm
         self._vpc = vpc
         self._region = region
-        self._priority = priority
-        self._stop = stop
-        self._who = who
-        self._group = group
-        self._fresh = fresh
-        self._until = until
-        self._dropped = dropped
+        self._caller = caller
         self._tokens: dict[tuple[Place, str], tuple[Action, Token]] = {}
         self._lock = threading.Lock()
 
@@ -174,21 +156,18 @@ class View:
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         """Return the tables that match ``filters``, as they were after this was asked."""
         question = self._action("DescribeRouteTables", account), _frozen(filters)
-        return self._read(*question, lambda: self._vpc.route_tables(filters, account))
+        return self._read(*question, partial(self._vpc.route_tables, filters, account))
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters``, as they were at most a minute ago."""
         question = self._action("DescribeSubnets", account), _frozen(filters)
-        return self._remembered(
-            question,
-            SUBNET_SECONDS,
-            lambda: self._read(*question, lambda: self._vpc.subnets(filters, account)),
-        )
+        read = partial(self._read, *question, partial(self._vpc.subnets, filters, account))
+        return self._remembered(question, SUBNET_SECONDS, read)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any."""
         question = self._action("DescribeNetworkInterfaces", account), ("in", tuple(subnets))
-        return dict(self._read(*question, lambda: self._vpc.interfaces_in(subnets, account)))
+        return dict(self._read(*question, partial(self._vpc.interfaces_in, subnets, account)))
 
     def network_interface(self, eni: str) -> NetworkInterface:
         """Return the source/dest check and the tags of ``eni``; remembered if nothing stands against it."""
@@ -197,7 +176,7 @@ class View:
         return self._remembered(
             question,
             policy.reconcile_seconds,
-            lambda: self._read(*question, lambda: self._vpc.network_interface(eni)),
+            partial(self._read, *question, partial(self._vpc.network_interface, eni)),
             worth=lambda found: not found.checks_source and policy.allows_interface(found),
         )
 
@@ -205,35 +184,36 @@ class View:
 
     def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
         """Wait until ``action`` may be sent for ``place``. The token is spent by the write, or given back."""
+        caller = self._caller
         self._put_back(place, account)
         where = self._action(action, account)
-        last = min(deadline, self._until)
+        last = min(deadline, caller.until)
         self._vpc.turn(action, place, account, last)  # credentials: after the turn they would be waited for
 
-        def stop() -> str:
-            return self._stop() or (self._dropped(place) if action in CLAIMING else "")
+        def stop() -> str | None:
+            return caller.stop() or (caller.dropped(place) if action in CLAIMING else None)
 
-        token = self._warm.turns.turn(where, self._priority, last, stop, self._key(place), self._group)
+        token = self._warm.turns.turn(where, caller.priority, last, stop, self._key(place), caller.group)
         with self._lock:
             self._tokens[place, account] = where, token
 
     def create(self, place: Place, eni: str, account: str = "") -> None:
         """Make the route ``place -> eni`` where there is none."""
-        self._write("CreateRoute", place, account, lambda: self._vpc.create(place, eni, account))
+        self._write("CreateRoute", place, account, partial(self._vpc.create, place, eni, account))
 
     def replace(self, place: Place, eni: str, account: str = "") -> None:
         """Point the existing route at ``place`` to ``eni``."""
-        self._write("ReplaceRoute", place, account, lambda: self._vpc.replace(place, eni, account))
+        self._write("ReplaceRoute", place, account, partial(self._vpc.replace, place, eni, account))
 
     def delete(self, place: Place, account: str = "") -> None:
         """Remove the route at ``place``."""
-        self._write("DeleteRoute", place, account, lambda: self._vpc.delete(place, account))
+        self._write("DeleteRoute", place, account, partial(self._vpc.delete, place, account))
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off, when it is this call's turn."""
         action = self._action("ModifyNetworkInterfaceAttribute", "")
-        token = self._warm.turns.turn(action, self._priority, self._patience(), self._stop, None, self._group)
-        self._send(action, token, lambda: self._vpc.disable_source_dest_check(eni))
+        token = self._turn(action, self._patience())
+        self._send(action, partial(self._vpc.disable_source_dest_check, eni), token)
 
     # -- in turn --------------------------------------------------------------------------------------
 
@@ -241,17 +221,17 @@ class View:
         return Action(account, self._region, name)
 
     def _key(self, place: Place) -> Hashable:
-        return self._who, place
+        return self._caller.who, place
 
     def _read(self, action: Action, what: Hashable, call: Callable[[], T]) -> T:
         until = self._patience()
         try:
             found: T = self._warm.flights.ask(
                 (action, what),
-                self._priority,
-                self._stop,
-                lambda: self._warm.turns.turn(action, self._priority, until, self._stop, None, self._group),
-                lambda token: self._send(action, token, call),
+                self._caller.priority,
+                self._caller.stop,
+                lambda: self._turn(action, until),
+                partial(self._send, action, call),
                 lambda: until - self._warm.clock(),
             )
         except TimeoutError as e:
@@ -259,9 +239,14 @@ class View:
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         return found
 
+    def _turn(self, action: Action, until: float) -> Token:
+        """Wait for a turn, with no place in line to come back to."""
+        caller = self._caller
+        return self._warm.turns.turn(action, caller.priority, until, caller.stop, group=caller.group)
+
     def _patience(self) -> float:
         """Return until when to wait for a turn."""
-        return min(self._warm.clock() + TURN_SECONDS, self._until)
+        return min(self._warm.clock() + TURN_SECONDS, self._caller.until)
 
     def _remembered(
         self,
@@ -271,7 +256,7 @@ class View:
         worth: Callable[[T], bool] = lambda _: True,
     ) -> T:
         asked, kept = self._warm.clock(), self._warm.kept
-        if not self._fresh and (known := kept.get(question, asked - seconds)) is not None:
+        if not self._caller.fresh and (known := kept.get(question, asked - seconds)) is not None:
             found: T = known[0]
             return found
         answer = read()
@@ -289,10 +274,10 @@ class View:
                 del self._tokens[place, account]
         # With none held nobody waited, and this cannot: what was decided would grow old meanwhile.
         token = held[1] if held and held[0] == action else self._warm.turns.at_once(action)
-        self._send(action, token, call)
+        self._send(action, call, token)
         self._warm.turns.forget(self._key(place))
 
-    def _send(self, action: Action, token: Token, call: Callable[[], T]) -> T:
+    def _send(self, action: Action, call: Callable[[], T], token: Token) -> T:
         turns = self._warm.turns
         turns.spend(action, token)
         try:

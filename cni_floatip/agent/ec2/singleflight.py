@@ -51,7 +51,7 @@ class Flights:
         self,
         question: Hashable,
         urgency: int,
-        stop: Callable[[], str],
+        stop: Callable[[], str | None],
         turn: Callable[[], Any],
         read: Callable[[Any], Any],
         left: Callable[[], float] = lambda: waiting.STEP_SECONDS,
@@ -77,7 +77,15 @@ class Flights:
         try:
             if waiting.wait_for(flight.changed, attempt, left, waiting.unless(stop)):
                 return _landed(flight)
-            return self._fly(question, flight, turn, read)
+            token = self._take_off(question, flight, turn)
+            try:
+                flight.answer = read(token)
+            except BaseException as e:
+                flight.error = e
+                raise
+            finally:
+                self._land(question, flight)
+            return flight.answer
         finally:
             with self._lock:
                 self._leave(question, flight)
@@ -110,17 +118,12 @@ class Flights:
     def __len__(self) -> int:
         return len(self._routes)
 
-    def _fly(
-        self,
-        question: Hashable,
-        flight: _Flight,
-        turn: Callable[[], Any],
-        read: Callable[[Any], Any],
-    ) -> Any:
+    def _take_off(self, question: Hashable, flight: _Flight, turn: Callable[[], Any]) -> Any:
+        """Wait for leave to read and return it; from then on nobody joins."""
         try:
             with self._lock:
                 self._let_others_land(question)
-            leave = turn()
+            token = turn()
         except BaseException:
             with self._lock:
                 flight.has_pilot = False  # the others, if any, find another
@@ -130,17 +133,13 @@ class Flights:
             route = self._routes[question]
             route.gathering.remove(flight)
             route.under_way.append(flight)
-        try:
-            flight.answer = read(leave)
-        except BaseException as e:
-            flight.error = e
-            raise
-        finally:
-            with self._lock:
-                flight.landed = True
-                flight.changed.notify_all()
-                route.under_way.remove(flight)
-        return flight.answer
+        return token
+
+    def _land(self, question: Hashable, flight: _Flight) -> None:
+        with self._lock:
+            flight.landed = True
+            flight.changed.notify_all()
+            self._routes[question].under_way.remove(flight)
 
     def _let_others_land(self, question: Hashable) -> None:
         """Wait for the read under way, so that more callers gather; not for one that hangs."""

@@ -84,7 +84,7 @@ class Keeper:
         self._next = world.clock()
         self._last_look = -SPACING_SECONDS
         self._last_evidence = -EVIDENCE_SECONDS
-        self._blind = ""
+        self._blind: str | None = None
         self._broken: dict[Callable[[], None], str] = {}
 
     # -- for the rest of the agent --------------------------------------------------------------------
@@ -135,9 +135,9 @@ class Keeper:
         """Return when a look last showed all there is to see, in seconds since the epoch; 0: never yet."""
         return self._seen_all
 
-    def ready_problem(self) -> str:
-        """Return why this node should get no more pods, "" for nothing."""
-        return self._blind or next(iter(tuple(self._broken.values())), "") or self._mender.broken
+    def ready_problem(self) -> str | None:
+        """Return why this node should get no more pods, None for nothing."""
+        return self._blind or next(iter(tuple(self._broken.values())), None) or self._mender.broken
 
     def drain(self, deadline: float) -> None:
         """Release what has ended, grace or not: the node may be gone seconds from now."""
@@ -312,7 +312,7 @@ class Keeper:
                 world.log(blind, "warning", event="blind")
             self._blind = blind
             return
-        self._blind = ""
+        self._blind = None
         if world.clock() - self._last_evidence < EVIDENCE_SECONDS:
             return
         for claim in liveness.gone(live, world.inode)[:1]:

@@ -58,7 +58,7 @@ class Mender:
         self.sightings: dict[Place, Sighting] = {}
         self.errors: dict[Place, str] = {}
         self.throttled = False
-        self.broken = ""
+        self.broken: str | None = None
         self.progress = 0
         self.pending: set[Attachment] = set()
         self.seen: set[Group] = set()
@@ -81,7 +81,7 @@ class Mender:
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
-        self.throttled, self.progress, self.broken = False, 0, ""
+        self.throttled, self.progress, self.broken = False, 0, None
         self.pending = set()
         self.seen, self.due = set(), set()
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]

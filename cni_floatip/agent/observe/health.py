@@ -1,7 +1,7 @@
 """Whether the agent is alive (``/healthz``) and of use (``/readyz``), each as a list of what is wrong.
 
 Alive is answered with no lock and no edge: an agent that waits for AWS is not to be restarted for it. What is
-wrong is a sentence; who has one gives a callable that returns it, and "" when all is well.
+wrong is a sentence; who has one gives a callable that returns it, and None when all is well.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from ...config.nodeconf import NodeConf, SocketAddress
 from .http_server import Answer, Page
 
-Problem = Callable[[], str]
+Problem = Callable[[], str | None]
 
 
 class Once:
     """Something that must have happened once: a problem until it has."""
 
     def __init__(self, problem: str) -> None:
-        self._problem = problem
+        self._problem: str | None = problem
 
     def because(self, problem: str) -> None:
         """Say why it has not happened yet."""
@@ -28,10 +28,10 @@ class Once:
 
     def happened(self) -> None:
         """From now on there is no problem."""
-        self._problem = ""
+        self._problem = None
 
-    def __call__(self) -> str:
-        """Return the problem, or nothing."""
+    def __call__(self) -> str | None:
+        """Return the problem, or None."""
         return self._problem
 
 
@@ -48,15 +48,15 @@ class Heartbeat:
         """Say that the loop has come round."""
         self._last = self._clock()
 
-    def __call__(self) -> str:
-        """Return the problem, or nothing."""
+    def __call__(self) -> str | None:
+        """Return the problem, or None."""
         gone = self._clock() - self._last
-        return f"{self._name} has not come round for {gone:.0f} s" if gone > self._seconds else ""
+        return f"{self._name} has not come round for {gone:.0f} s" if gone > self._seconds else None
 
 
 def running(thread: threading.Thread) -> Problem:
     """Return the problem of a thread that must run as long as the process does."""
-    return lambda: "" if thread.is_alive() else f"thread {thread.name} has ended"
+    return lambda: None if thread.is_alive() else f"thread {thread.name} has ended"
 
 
 class Health:
@@ -100,7 +100,7 @@ def _told(problems: Iterable[Problem]) -> list[str]:
     return [said for problem in problems if (said := _ask(problem))]
 
 
-def _ask(problem: Problem) -> str:
+def _ask(problem: Problem) -> str | None:
     try:
         return problem()
     except Exception as e:  # noqa: BLE001 (who cannot say what is wrong has something wrong)

@@ -66,23 +66,18 @@ class Few:
             return text
 
 
-class Metrics:
-    """``Counts`` that end in one registry of its own, and the page that shows it."""
+class _Requests:
+    """What is counted of CNI calls, and of requests to EC2 and STS."""
 
-    def __init__(self, version: str) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, for nobody
-        registry = self._registry = CollectorRegistry()
-        self._before: list[Callable[[], object]] = []
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._verb = Few(0, (*VERBS, "VERSION", "status"))
         self._outcome = Few(32, ("ok", "cancelled"))
         self._action = Few(24)
         self._ec2_outcome = Few(48, ("ok",))
-        self._what = Few(16)
-        self._watched = Few(0, WATCHED)
-        self._requests = Counter(
+        self._calls = Counter(
             "floatip_cni_requests", "CNI calls that have ended.", ("verb", "outcome"), registry=registry
         )
-        self._request_seconds = Histogram(
+        self._call_seconds = Histogram(
             "floatip_cni_request_duration_seconds",
             "How long CNI calls took.",
             ("verb",),
@@ -105,6 +100,33 @@ class Metrics:
             ("action",),
             registry=registry,
         )
+        for verb in VERBS:
+            self._calls.labels(verb, "ok")
+
+    def call(self, verb: str, outcome: str, seconds: float) -> None:
+        verb = self._verb(verb)
+        self._calls.labels(verb, self._outcome(outcome)).inc()
+        self._call_seconds.labels(verb).observe(seconds)
+
+    def ec2(self, action: str, outcome: str, seconds: float) -> None:
+        action = self._action(action)
+        self._ec2.labels(action, self._ec2_outcome(outcome)).inc()
+        self._ec2_seconds.labels(action).observe(seconds)
+
+    def throttled(self, action: str) -> None:
+        self._throttled.labels(self._action(action)).inc()
+
+
+class Metrics:
+    """``Counts`` that end in one registry of its own, and the page that shows it."""
+
+    def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, for nobody
+        registry = self._registry = CollectorRegistry()
+        self._before: list[Callable[[], object]] = []
+        self._requests = _Requests(registry)
+        self._what = Few(16)
+        self._watched = Few(0, WATCHED)
         self._claims = Gauge("floatip_claims", "Claims of this node.", ("state",), registry=registry)
         self._routes = Gauge(
             "floatip_routes",
@@ -152,21 +174,13 @@ class Metrics:
         self._watch = Counter(
             "floatip_watch_events", "What happened to watched addresses.", ("what",), registry=registry
         )
-        Gauge("floatip_threads", "Threads of the agent.", registry=registry).set_function(
-            threading.active_count
-        )
-        Gauge("floatip_build_info", "Always 1.", ("version", "python"), registry=registry).labels(
-            version, platform.python_version()
-        ).set(1)
-        ProcessCollector(registry=registry)
+        _show_process(registry, version)
         self._begin()
 
     def _begin(self) -> None:
         """Show zeros from the start: a rate over a series that has just appeared misses its first event."""
         self.claims({})
         self.routes({})
-        for verb in VERBS:
-            self._requests.labels(verb, "ok")
         for what in WATCHED:
             self._watch.labels(what)
 
@@ -174,19 +188,15 @@ class Metrics:
 
     def call(self, verb: str, outcome: str, seconds: float) -> None:
         """Count a CNI call."""
-        verb = self._verb(verb)
-        self._requests.labels(verb, self._outcome(outcome)).inc()
-        self._request_seconds.labels(verb).observe(seconds)
+        self._requests.call(verb, outcome, seconds)
 
     def ec2(self, action: str, outcome: str, seconds: float) -> None:
         """Count a request to EC2 or STS."""
-        action = self._action(action)
-        self._ec2.labels(action, self._ec2_outcome(outcome)).inc()
-        self._ec2_seconds.labels(action).observe(seconds)
+        self._requests.ec2(action, outcome, seconds)
 
     def throttled(self, action: str) -> None:
         """Count a refusal for the rate."""
-        self._throttled.labels(self._action(action)).inc()
+        self._requests.throttled(action)
 
     def repaired(self, what: str) -> None:
         """Count a repair."""
@@ -284,3 +294,11 @@ class _Served:
         for labels, served in self._values.items():
             family.add_metric(labels, float(served))
         yield family
+
+
+def _show_process(registry: CollectorRegistry, version: str) -> None:
+    Gauge("floatip_threads", "Threads of the agent.", registry=registry).set_function(threading.active_count)
+    Gauge("floatip_build_info", "Always 1.", ("version", "python"), registry=registry).labels(
+        version, platform.python_version()
+    ).set(1)
+    ProcessCollector(registry=registry)

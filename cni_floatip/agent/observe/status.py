@@ -9,7 +9,6 @@ import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from ...config.nodeconf import Limits
@@ -68,25 +67,34 @@ class Facts:
     waiting: Mapping[Owner, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What looks have shown: where routes lead, and what pods lack of what ADD gave them.
+
+    ``outage`` says which routes of a claim serve nobody.
+    """
+
+    sightings: Mapping[Place, Sighting]
+    outage: Judgement
+    lost: Mapping[Attachment, Lost] = field(default_factory=dict)
+
+
 def document(
     facts: Facts,
     claims: Sequence[Claim],
     records: Sequence[Problem],
-    sightings: Mapping[Place, Sighting],
-    outage: Judgement,
-    lost: Mapping[Attachment, Lost] = MappingProxyType({}),
+    looks: Looks,
     *,
     now: float,
     clock: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``outage`` says which of their routes serve nobody, ``lost`` is what pods lack of what ADD gave them;
     ``records`` are claim files that cannot be read. ``now`` (since the epoch) and ``clock`` are one moment:
     sightings are dated by ``clock``, which does not jump when the date is set.
     """
     offset = now - clock
-    addresses = {claim.attachment: addresses_of(claim, outage) for claim in claims}
+    addresses = {claim.attachment: addresses_of(claim, looks.outage) for claim in claims}
     unserved = {who: [each for each in found if each.outages] for who, found in addresses.items()}
     return {
         "version": VERSION,
@@ -105,7 +113,7 @@ def document(
             "unserved": sum(map(len, unserved.values())),
         },
         "claims": [
-            _claim(claim, sightings, outage, lost.get(claim.attachment), offset)
+            _claim(claim, looks, offset)
             | {
                 "unserved": [_unserved(each) for each in unserved[claim.attachment]],
                 "spooled": files_of(claim, facts.waiting),
@@ -148,10 +156,9 @@ def served(claims: Iterable[Claim], outage: Judgement) -> list[Address]:
     return [address for claim in claims for address in addresses_of(claim, outage)]
 
 
-def _claim(
-    claim: Claim, sightings: Mapping[Place, Sighting], outage: Judgement, lost: Lost | None, offset: float
-) -> dict[str, Any]:
-    routes = [(route, outage(claim, route)) for route in claim.routes]
+def _claim(claim: Claim, looks: Looks, offset: float) -> dict[str, Any]:
+    lost, seen = looks.lost.get(claim.attachment), looks.sightings
+    routes = [(route, looks.outage(claim, route)) for route in claim.routes]
     return {
         "network": claim.attachment.network,
         "containerId": claim.attachment.container,
@@ -167,7 +174,7 @@ def _claim(
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],
         "routesUnknown": claim.unresolved is not None,
-        "routes": [_route(route, why, sightings.get(route.place), offset) for route, why in routes],
+        "routes": [_route(route, why, seen.get(route.place), offset) for route, why in routes],
     }
 
 

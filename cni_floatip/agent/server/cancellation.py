@@ -23,7 +23,7 @@ class Ends:
     namespace. A DEL counts that is recorded after this was made.
     """
 
-    def __init__(self, asked: Request, client: Callable[[], str], world: World) -> None:
+    def __init__(self, asked: Request, client: Callable[[], str | None], world: World) -> None:
         self._attachment = asked.attachment
         self._netns = asked.netns
         self._client = client
@@ -33,18 +33,18 @@ class Ends:
         self._looked = world.clock()
         self._gone = False
 
-    def why(self) -> str:
-        """Say why the call is over, "" while it is not."""
+    def why(self) -> str | None:
+        """Say why the call is over, None while it is not."""
         return self._client() or self._deleted() or self._without_pod()
 
-    def _deleted(self) -> str:
+    def _deleted(self) -> str | None:
         found = self._world.claims.get(self._attachment)
         if isinstance(found, Claim) and found.deleted > self._began:
             return f"{self._attachment} was deleted meanwhile"
-        return ""
+        return None
 
-    def _without_pod(self) -> str:
+    def _without_pod(self) -> str | None:
         if self._inode and not self._gone and self._world.clock() - self._looked >= PATH_SECONDS:
             self._looked = self._world.clock()
             self._gone = self._world.inode(self._netns) != self._inode
-        return f"the pod's namespace {self._netns} is gone" if self._gone else ""
+        return f"the pod's namespace {self._netns} is gone" if self._gone else None

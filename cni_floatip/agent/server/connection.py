@@ -28,10 +28,10 @@ class Talk:
     """Of ``CNI_NETNS``, as the client opened it."""
     held: int = 0
     told: bool = False
-    stopped: str = ""
+    stopped: str | None = None
 
-    def stop(self) -> str:
-        """Say why the call is to write no more, "" to go on.
+    def stop(self) -> str | None:
+        """Say why the call is to write no more, None to go on.
 
         The kernel is asked: on a busy machine the thread that hears clients comes to it too late.
         """

@@ -53,14 +53,14 @@ class Ways:
     ``view`` is EC2 in a region for one call: what stops it is asked while it waits its turn, and it waits
     until a time of the world's clock at most. ``metadata`` is instance metadata, until a deadline; what it is
     given raises once the call is over. ``ready`` says why an ADD would fail now and ``broken`` which
-    routes of pods that are here lead nowhere, "" for none; ``status`` is the node's document for
+    routes of pods that are here lead nowhere, None for none; ``status`` is the node's document for
     ``floatipctl status``; ``spooled`` does the DELs of an attachment that wait, and says if none is left.
     """
 
-    view: Callable[[str, Request, Callable[[], str], float], View]
+    view: Callable[[str, Request, Callable[[], str | None], float], View]
     metadata: Callable[[float, Callable[[], object]], Metadata]
-    ready: Callable[[], str]
-    broken: Callable[[], str]
+    ready: Callable[[], str | None]
+    broken: Callable[[], str | None]
     status: Callable[[], Mapping[str, Any]]
     spooled: Callable[[Attachment], bool]
 
@@ -159,7 +159,7 @@ class Calls:
         self, asked: Request, call: Call, talk: Talk, log: Log, ends: contextlib.ExitStack
     ) -> World:
         """Return the world of one call, which ends with ``ends``."""
-        stop: Callable[[], str] = _never
+        stop: Callable[[], str | None] = _never
         seconds = _deadline(asked)
         until = self._world.clock() + seconds - min(KEPT_BACK, seconds / 4)
         views: dict[str, View] = {}
@@ -252,5 +252,5 @@ def _told_addresses(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(short(address) for address in found if isinstance(address, str))
 
 
-def _never() -> str:
-    return ""
+def _never() -> str | None:
+    return None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ...protocol import wire
 from ..observe.logs import Log
@@ -45,30 +46,34 @@ class Working:
     name: str
 
 
-Answer = Callable[[wire.Call, Talk], tuple[int, bytes]]
-"""Runs a call: tells its deadline (``Talk.works``) and returns exit status and what the client prints."""
+class Answers(Protocol):
+    """What runs calls; see ``handler``. Both return exit status and what the client prints.
+
+    ``answer`` runs a call, and tells its deadline (``Talk.works``). ``refuse`` answers, quickly, one for
+    which there is no room; a DEL is never told that: its client keeps it in the spool.
+    """
+
+    def answer(self, call: wire.Call, talk: Talk) -> tuple[int, bytes]: ...
+    def refuse(self, call: wire.Call) -> tuple[int, bytes]: ...
 
 
 class Server:
     """Listens at ``path`` from the moment it is made; ``run`` is the thread that hears.
 
-    ``refuse`` answers, quickly, a call for which there is no room; a DEL is never told that: its client
-    keeps it in the spool. ``woken`` is called when a call is to stop, which may be waiting for something.
+    ``woken`` is called when a call is to stop, which may be waiting for something.
     """
 
     def __init__(
         self,
         path: str,
-        answer: Answer,
-        refuse: Callable[[wire.Call], tuple[int, bytes]],
+        answers: Answers,
         log: Log,
         *,
         woken: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         calls: int = CALLS,
     ) -> None:
-        self._answer = answer
-        self._refuse = refuse
+        self._answers = answers
         self._log = log
         self._woken = woken
         self._clock = clock
@@ -229,7 +234,7 @@ class Server:
         if call.command == "DEL":  # an error would stop the clean-up of the plugins before us
             answer = wire.refusal("it has no room for another call now")
         else:
-            answer = wire.deadline_frame(1) + wire.reply_frame(*self._refuse(call))
+            answer = wire.deadline_frame(1) + wire.reply_frame(*self._answers.refuse(call))
         talk.sock.setblocking(False)
         with contextlib.suppress(OSError):  # a small answer: it fits
             talk.sock.send(wire.greeting() + answer)
@@ -237,7 +242,7 @@ class Server:
 
     def _work(self, talk: Talk, call: wire.Call) -> None:
         try:
-            status, stdout = self._answer(call, talk)
+            status, stdout = self._answers.answer(call, talk)
             talk.send(wire.reply_frame(status, stdout))
         finally:
             self._end(talk)

@@ -46,7 +46,7 @@ FLOOD_SECONDS = 0.1
 
 Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
-InTheNameOf = Callable[[str, str, Callable[[], str]], Vpc]
+InTheNameOf = Callable[[str, str, Callable[[], str | None]], Vpc]
 """EC2 in a region, for a pod that is known by a name, until the callable says why it is over."""
 
 
@@ -60,12 +60,23 @@ class _Namespace:
     silent_until: float = 0.0
 
 
-class Watch:
-    """Follows the interfaces of claims with ``watchAddresses``, keeps ``pods``. ``run`` is a thread's body.
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the rest of the agent gives to the watch.
 
     ``vpc`` is asked with the pod that wants something, so that it keeps its place in line from one attempt to
     the next (default: the world's). ``beat`` is called each time the loop comes round, twice a second.
+    ``failed`` learns of what nobody expected.
     """
+
+    vpc: InTheNameOf | None = None
+    beat: Callable[[], None] = lambda: None
+    listen_in: Callable[[str, int], Events] = open_events
+    failed: Callable[[str, Exception], object] | None = None
+
+
+class Watch:
+    """Follows interfaces of claims with ``watchAddresses``, keeps ``pods``. ``run`` is a thread's body."""
 
     def __init__(
         self,
@@ -73,21 +84,18 @@ class Watch:
         counts: Counts,
         appearances: Appearances,
         pods: PodSides,
-        *,
-        vpc: InTheNameOf | None = None,
-        beat: Callable[[], None] = lambda: None,
-        listen_in: Callable[[str, int], Events] = open_events,
-        failed: Callable[[str, Exception], object] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
+        hooks = hooks or Hooks()
         self._world = world
         self._counts = counts
         self._appearances = appearances
         self._pods = pods
-        self._vpc = vpc or (lambda region, _who, _stop: world.vpc(region))
-        self._beat = beat
-        self._listen_in = listen_in
-        self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
-        self._broken = ""
+        self._vpc = hooks.vpc or (lambda region, _who, _stop: world.vpc(region))
+        self._beat = hooks.beat
+        self._listen_in = hooks.listen_in
+        self._failed = hooks.failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
+        self._broken: str | None = None
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watched: dict[Attachment, Watched] = {}
         self._namespaces: dict[int, _Namespace] = {}
@@ -146,13 +154,13 @@ class Watch:
                     os.close(self._bell)
                     self._bell = -1
 
-    def problem(self) -> str:
-        """Return what failed as nobody expected in the last round, "" for nothing."""
+    def problem(self) -> str | None:
+        """Return what failed as nobody expected in the last round, None for nothing."""
         return self._broken
 
     # -- the loop -------------------------------------------------------------------------------------
 
-    def _round(self, pool: ThreadPoolExecutor, into_pods: ThreadPoolExecutor, world: World) -> str:
+    def _round(self, pool: ThreadPoolExecutor, into_pods: ThreadPoolExecutor, world: World) -> str | None:
         """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
         try:
             self._turn(pool, world)
@@ -160,7 +168,7 @@ class Watch:
         except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
             self._failed("a round of the watch failed as nobody expected", e)
             return f"the watch's last round failed: {e!r}"
-        return ""
+        return None
 
     def _turn(self, pool: ThreadPoolExecutor, world: World) -> None:
         for key, _ in self._selector.select(self._pause()):

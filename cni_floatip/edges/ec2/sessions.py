@@ -329,10 +329,10 @@ def without_password(proxy: str) -> str:
     return scheme + there + rest.rpartition("@")[2]
 
 
-def proxied_metadata() -> str:
-    """Say that the SDK asks instance metadata for credentials through a proxy; "": it does not."""
+def proxied_metadata() -> str | None:
+    """Say that the SDK asks instance metadata for credentials through a proxy; None: it does not."""
     url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
     if proxy := proxy_of(url):
         host = url.partition("://")[2].strip("/")
         return f"instance metadata is asked through the proxy {proxy}: name {host} in NO_PROXY"
-    return ""
+    return None

@@ -193,7 +193,7 @@ def test_who_asked_before_there_were_credentials_is_answered_afterwards(
     aws.away = False
     running_clock.ahead += 3
     assert read(warm, account) == ""
-    assert warm.credentials_problem() == ""
+    assert warm.credentials_problem() is None
     assert "DescribeRouteTables" in aws.asked
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from cni_floatip import operations
 from cni_floatip.agent.ec2.newest_add import Wishes
-from cni_floatip.agent.ec2.ratelimit import Priority
 from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.ec2.shared import Caller, Warm
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.model.errors import CniError, TryAgain
 from cni_floatip.model.values import Attachment, Target
@@ -48,9 +47,8 @@ class Crowded:
         env, config = self.node.calls[attachment]
 
         def view(region: str) -> Any:
-            return self.warm.view(
-                region, Priority.ADD, dropped=lambda place: self.wishes.dropped(attachment, place)
-            )
+            caller = Caller(dropped=lambda place: self.wishes.dropped(attachment, place))
+            return self.warm.view(region, caller)
 
         world = replace(self.node.world, clock=time.monotonic, sleep=time.sleep, now=time.time, vpc=view)
         act = operations.add if verb == "ADD" else operations.delete

@@ -10,7 +10,7 @@ import pytest
 
 from cni_floatip.agent.ec2.ratelimit import UNSPENT_SECONDS, Priority
 from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Warm
+from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Caller, Warm
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.ec2.client import Vpc
@@ -167,7 +167,7 @@ def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, ec2_clock):
     assert asked(ec2, "DescribeNetworkInterfaces") == 3
     ec2.client().modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": True})
     assert not view.network_interface(eni).checks_source
-    assert warm.view(ec2.region, fresh=True).network_interface(eni).checks_source
+    assert warm.view(ec2.region, Caller(fresh=True)).network_interface(eni).checks_source
     assert view.network_interface(eni).checks_source  # what the keeper found counts for all
     view.disable_source_dest_check(eni)
     view.network_interface(eni)
@@ -207,7 +207,7 @@ def test_each_page_of_a_read_takes_a_token(ec2, world, warm, ec2_clock):
         taken = []
         try:
             while len(taken) < 1000:
-                taken.append(warm.turns.turn(action, Priority.ADD, ec2_clock(), lambda: ""))
+                taken.append(warm.turns.turn(action, Priority.ADD, ec2_clock(), lambda: None))
         except Ec2Error:
             pass
         for token in taken:
@@ -244,7 +244,7 @@ def exhaust(view, action, clock):
 
 def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, ec2_clock):
     place, over = Place(world.tables["a"], VIP), threading.Event()
-    view = warm.view(ec2.region, Priority.ADD, lambda: "the client is gone" if over.is_set() else "")
+    view = warm.view(ec2.region, Caller(stop=lambda: "the client is gone" if over.is_set() else None))
     over.set()
     with pytest.raises(TryAgain, match="the client is gone"):
         view.turn("CreateRoute", place, "", ec2_clock() + 30)
@@ -306,7 +306,7 @@ def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
 def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, ec2_clock):
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
     warm = Warm(NodeConf(roles=roles), counts, ec2_clock)
-    assert warm.credentials_problem() == ""
+    assert warm.credentials_problem() is None
     assert not len(ec2.journal)
     warm.warm(ec2.region)
     said = [("DescribeRouteTables", "DryRunOperation"), ("AssumeRole", "ok")]
@@ -344,7 +344,7 @@ def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(monkeyp
         f" {os.environ['AWS_ENDPOINT_URL_EC2']}: name 169.254.169.254 in NO_PROXY"
     )
     monkeypatch.setenv("NO_PROXY", "169.254.169.254")
-    assert proxied_metadata() == ""
+    assert proxied_metadata() is None
 
 
 @pytest.mark.parametrize(

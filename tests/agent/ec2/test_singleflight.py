@@ -47,7 +47,7 @@ def patient(monkeypatch):
     monkeypatch.setattr("cni_floatip.agent.ec2.singleflight.GATHER_SECONDS", 60)
 
 
-def going(flights, reader, urgency=0, stop=lambda: "", turn=lambda: None):
+def going(flights, reader, urgency=0, stop=lambda: None, turn=lambda: None):
     """Ask in a thread; return it, with what came of it in ``.asked`` and ``.answer``."""
 
     def ask():

@@ -77,15 +77,15 @@ def test_status_and_metric_say_it(cluster):
     cluster.pass_time(70)
     facts = status.Facts("0", 1, 0.0)
     claims = a.claims.all()[0]
-    seen, outage = a.keeper.sightings(), a.keeper.outage
-    told = status.document(facts, claims, (), seen, outage, now=cluster.now(), clock=cluster.now())
+    looks, now = status.Looks(a.keeper.sightings(), a.keeper.outage), cluster.now()
+    told = status.document(facts, claims, (), looks, now=now, clock=now)
     assert wrong(told)
     assert told["claims"][0]["cutOff"]
     row = next(line for line in text(told).splitlines() if "rtb-1" in line)
     assert "cut off" in row
     assert WORDS in row
     metrics = Metrics("0")
-    metrics.routes(status.routes_by_state(claims, outage))
+    metrics.routes(status.routes_by_state(claims, looks.outage))
     page = metrics.page().body.decode()
     assert 'floatip_routes{state="cut off"} 1.0' in page
     assert 'floatip_routes{state="held"} 0.0' in page

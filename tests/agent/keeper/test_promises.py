@@ -263,7 +263,7 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkey
         gone.append("the client has gone")
 
     monkeypatch.setattr(cluster.ec2, "create", create)
-    world = replace(a.world, stop=lambda: "".join(gone[:1]))
+    world = replace(a.world, stop=lambda: next(iter(gone), None))
     env, config = a.calls[pod]
     with pytest.raises(TryAgain, match="the client has gone"):
         operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), world)

@@ -65,7 +65,7 @@ def test_what_failed_is_said_until_the_same_part_goes_well(cluster: SimulatedClu
         assert "nobody expected this" in keeper.ready_problem()
     works[0] = True
     cluster.pass_time(200)
-    assert keeper.ready_problem() == ""
+    assert keeper.ready_problem() is None
 
 
 def test_the_other_groups_are_looked_after_while_one_fails(
@@ -107,4 +107,4 @@ def test_a_group_that_failed_is_tried_again(cluster: SimulatedCluster, monkeypat
     assert '"level": "error"' in said.text
     bad = False
     cluster.pass_time(200)
-    assert keeper.ready_problem() == ""
+    assert keeper.ready_problem() is None

@@ -96,11 +96,11 @@ def test_a_loop_that_stands_still_is_noticed():
     now = [100.0]
     beat = Heartbeat("the keeper", 30, clock=lambda: now[0])
     now[0] += 30
-    assert beat() == ""
+    assert beat() is None
     now[0] += 12
     assert beat() == "the keeper has not come round for 42 s"
     beat.beat()
-    assert beat() == ""
+    assert beat() is None
 
 
 def test_metrics_are_served_as_prometheus_reads_them(serve):

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.ec2.ratelimit import Priority
 from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import Warm
+from cni_floatip.agent.ec2.shared import Caller, Warm
 from cni_floatip.agent.observe.logs import Lines, Log
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.server.connection import Talk
@@ -42,10 +41,10 @@ class Node:
         self.directory = directory
         self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.cluster.ec2)
         ways = Ways(
-            view=lambda region, _, stop, until: self.warm.view(region, Priority.ADD, stop, until=until),
+            view=lambda region, _, stop, until: self.warm.view(region, Caller(stop=stop, until=until)),
             metadata=lambda deadline, _: self.node.metadata(deadline),
-            ready=lambda: "",
-            broken=lambda: "",
+            ready=lambda: None,
+            broken=lambda: None,
             status=dict,
             spooled=lambda _: True,
         )

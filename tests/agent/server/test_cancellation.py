@@ -69,7 +69,7 @@ def test_a_call_goes_on_for_its_client_and_its_pod(cancelled_add: Scene) -> None
     ends = cancelled_add.ends()
     cancelled_add.claims.put(record(cancelled_add.at))
     cancelled_add.at += 100
-    assert ends.why() == ""
+    assert ends.why() is None
     cancelled_add.client = "the client is gone"
     assert ends.why() == "the client is gone"
 
@@ -84,7 +84,7 @@ def test_a_del_ends_it_whatever_was_recorded_before(cancelled_add: Scene) -> Non
 def test_a_del_that_came_before_the_call_does_not_end_it(cancelled_add: Scene) -> None:
     cancelled_add.claims.put(record(cancelled_add.at).ended(0.0, cancelled_add.at))
     cancelled_add.at += 1
-    assert cancelled_add.ends().why() == ""
+    assert cancelled_add.ends().why() is None
 
 
 def test_a_namespace_that_is_gone_ends_it_though_the_client_lives(cancelled_add: Scene) -> None:
@@ -109,7 +109,7 @@ def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(cancelled_add
     cancelled_add.inodes.append(0)
     ends = cancelled_add.ends()
     cancelled_add.at += 1
-    assert ends.why() == ""
+    assert ends.why() is None
 
 
 def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch:
     action, turns = Action("", "eu", "CreateRoute"), agent.aws.turns
     for _ in range(1000):  # for minutes there is no room
         turns.spend(action, turns.at_once(action))
-    ends = Ends(ADD, lambda: "", agent.world)
+    ends = Ends(ADD, lambda: None, agent.world)
     outcome: list[str] = []
 
     def wait() -> None:
@@ -150,8 +150,8 @@ def test_a_client_that_is_gone_ends_its_call_though_nobody_has_told():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         talk = Talk(ours, 0.0, 0.0)
-        assert talk.stop() == ""
+        assert talk.stop() is None
         theirs.shutdown(socket.SHUT_WR)  # it has said all, and waits for the answer
-        assert talk.stop() == ""
+        assert talk.stop() is None
         theirs.close()
         assert talk.stop() == "the client is gone"

@@ -70,7 +70,7 @@ class Agent:
             "sleep": time.sleep,
             "jitter": random.random,
             "log": lambda sentence: None,
-            "stop": lambda: "",
+            "stop": lambda: None,
             "later": lambda: None,
             "spawn": in_a_thread,
         }

@@ -51,9 +51,12 @@ class Running:
         self.inside = threading.Semaphore(0)
         self.stop = threading.Event()
         log = Log({}, Lines("debug", "text", self.said))
-        self.server = Server(str(path), self.answer, lambda _: (1, b"full"), log, **options)
+        self.server = Server(str(path), self, log, **options)
         self.thread = threading.Thread(target=self.server.run, args=(self.stop,))
         self.thread.start()
+
+    def refuse(self, call: wire.Call) -> tuple[int, bytes]:
+        return 1, b"full"
 
     def answer(self, call: wire.Call, talk: Talk) -> tuple[int, bytes]:
         talk.works(7)

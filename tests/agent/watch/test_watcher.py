@@ -17,7 +17,7 @@ from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.watch.history import Appearances
 from cni_floatip.agent.watch.interface import MOST_TOLD
 from cni_floatip.agent.watch.pod_sides import PodSides
-from cni_floatip.agent.watch.watcher import Watch
+from cni_floatip.agent.watch.watcher import Hooks, Watch
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet.events import Event, Events, open_events
 from cni_floatip.model.errors import Ec2Fault, TryAgain
@@ -50,7 +50,7 @@ class Node:
         self.rounds = 0
 
     def vpc(self, region: str, who: str, stop: Callable[[], str]) -> Any:
-        self.asked.append(f"{region} {who} {stop()}".strip())
+        self.asked.append(f"{region} {who} {stop() or ''}".strip())
         return self.ec2
 
     def beat(self) -> None:
@@ -66,9 +66,7 @@ class Node:
             self.counts,
             appearances,
             self.pods,
-            vpc=self.vpc,
-            beat=self.beat,
-            listen_in=listen_in,
+            Hooks(vpc=self.vpc, beat=self.beat, listen_in=listen_in),
         )
         self.watch.attend(self.place.claims.listen)
         with running(self.watch.run):
