@@ -112,12 +112,7 @@ class _Record:
 
 
 def _release_route(
-    world: World,
-    vpc: Vpc,
-    record: _Record,
-    route: ClaimedRoute,
-    deadline: float,
-    here: _Here,
+    world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float, here: _Here
 ) -> None:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
     claim, place, patience = record.claim, route.place, Patience(world, deadline)
