@@ -186,7 +186,8 @@ class Claim:
         self, change: Callable[[ClaimedRoute], ClaimedRoute], places: Collection[Place] | None = None
     ) -> Self:
         """Return the claim with ``change`` made to its routes at ``places`` (all by default)."""
-        routes = (change(r) if places is None or r.place in places else r for r in self.routes)
+        chosen = None if places is None else frozenset(places)
+        routes = (change(r) if chosen is None or r.place in chosen else r for r in self.routes)
         return replace(self, routes=tuple(routes))
 
     def document(self) -> dict[str, Any]:
