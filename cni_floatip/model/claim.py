@@ -20,20 +20,18 @@ copy is that it works on: only a claim that was ``created`` later, by another AD
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Literal, Self
 
 from .claim_state import STARTS, ClaimedRoute, Event, State, of_claim
 from .errors import short
+from .record import Record
 from .values import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
 
 VERSION = 1
 """The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
-
-LAST_TIME = 1e11
-"""No clock shows more seconds since the epoch: beyond the year 5000 there is no date to write."""
 
 LATE_SECONDS = 20 * 60.0
 """How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
@@ -204,18 +202,7 @@ class Claim:
             "boot": self.boot,
             "pod": {"namespace": self.pod.namespace, "name": self.pod.name, "uid": self.pod.uid},
             "onDelete": self.on_delete,
-            "routes": [
-                {
-                    "table": route.place.table,
-                    "destination": str(route.place.destination),
-                    "state": route.state.value,
-                    "account": route.account,
-                    "successor": route.successor,
-                    "since": route.since,
-                    "after": route.after,
-                }
-                for route in self.routes
-            ],
+            "routes": [route.document() for route in self.routes],
             **self._pod_document(),
             "connected": [str(interface) for interface in self.connected],
             "addresses": [str(interface) for interface in self.addresses],
@@ -259,12 +246,12 @@ class Claim:
         }
 
     @classmethod
-    def parse(cls, found: Mapping[str, Any]) -> Self:
+    def parse(cls, document: Mapping[str, Any]) -> Self:
         """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one.
 
         Every type is looked at: what is wrong with a record is met here, and not where it is used.
         """
-        record = _Record(found)
+        record = Record(document)
         pod = record.object("pod")
         table = None if record.is_null("table") else record.whole("table")
         return cls(
@@ -276,17 +263,7 @@ class Claim:
             boot=record.text("boot"),
             pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
             on_delete=record.one_of("onDelete", ("release", "keep")),
-            routes=tuple(
-                ClaimedRoute.read(
-                    Place(route.text("table"), ip_network(route.text("destination"))),
-                    route.text("state"),
-                    route.text("account"),
-                    route.text("successor"),
-                    route.time("since", 0.0),
-                    route.time("after", 0.0),
-                )
-                for route in record.objects("routes")
-            ),
+            routes=tuple(map(ClaimedRoute.parse, record.objects("routes"))),
             pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
             pod_rules=tuple(
                 PodRule(
@@ -305,15 +282,15 @@ class Claim:
             written=record.time("written"),
             vpc=record.text("vpc", ""),
             mac=record.text("mac", ""),
-            config=None if record.is_null("config") else record.object("config").found,
+            config=None if record.is_null("config") else record.object("config").fields,
             watched=tuple(map(ip_interface, record.texts("watched", ()))),
             standby=record.truth("standby"),
             deleted=record.time("deleted", 0.0),
-            unresolved=None if record.is_null("unresolved") else record.object("unresolved").found,
+            unresolved=None if record.is_null("unresolved") else record.object("unresolved").fields,
         )
 
 
-def _pod_routes(record: _Record) -> Iterator[PodRoute]:
+def _pod_routes(record: Record) -> Iterator[PodRoute]:
     for route in record.objects("podRoutes"):
         yield PodRoute(
             ip_network(route.text("destination")),
@@ -324,65 +301,8 @@ def _pod_routes(record: _Record) -> Iterator[PodRoute]:
         )
 
 
-def _pod_throws(record: _Record, table: int | None) -> Iterator[PodRoute]:
+def _pod_throws(record: Record, table: int | None) -> Iterator[PodRoute]:
     for destination in record.texts("podThrows", ()):
         if table is None:
             raise ValueError(f"podThrows: {short(destination)} is in no table")
         yield PodRoute(ip_network(destination), None, table, kind="throw")
-
-
-class _Record:
-    """An object of a record, whose values have the type that they are asked for, or raise ValueError."""
-
-    def __init__(self, found: Mapping[str, Any]) -> None:
-        if not isinstance(found, dict):
-            raise ValueError(f"{short(repr(found))} is no object")
-        self.found = found
-
-    def text(self, key: str, default: str | None = None) -> str:
-        found = self._typed(key, default, str)
-        if "\0" in found:
-            raise ValueError(f"{key}: {short(repr(found))} holds a null character")
-        return str(found)
-
-    def one_of(self, key: str, choices: tuple[str, ...]) -> Any:
-        if (found := self.text(key)) not in choices:
-            raise ValueError(f"{key}: {short(repr(found))} is none of {', '.join(choices)}")
-        return found
-
-    def texts(self, key: str, default: Iterable[str] | None = None) -> list[str]:
-        found = self._typed(key, default, list, tuple)
-        return [_Record({key: each}).text(key) for each in found]
-
-    def whole(self, key: str, most: int = 2**32 - 1) -> int:
-        found = self._typed(key, None, int)
-        if not 0 <= found <= most:
-            raise ValueError(f"{key}: {found} is not from 0 to {most}")
-        return int(found)
-
-    def time(self, key: str, default: float | None = None) -> float:
-        found = self._typed(key, default, int, float)
-        if not 0 <= found <= LAST_TIME:
-            raise ValueError(f"{key}: {found} is no time in seconds since the epoch")
-        return float(found)
-
-    def truth(self, key: str) -> bool:
-        found = self.found.get(key, False)
-        if not isinstance(found, bool):
-            raise ValueError(f"{key}: {short(repr(found))} is neither true nor false")
-        return found
-
-    def object(self, key: str) -> _Record:
-        return _Record(self.found[key])
-
-    def objects(self, key: str) -> list[_Record]:
-        return [_Record(each) for each in self._typed(key, None, list)]
-
-    def is_null(self, key: str) -> bool:
-        return self.found.get(key) is None
-
-    def _typed(self, key: str, default: Any, *types: type) -> Any:
-        found = self.found[key] if default is None else self.found.get(key, default)
-        if not isinstance(found, types) or isinstance(found, bool):
-            raise ValueError(f"{key}: {short(repr(found))} is not what it should be")
-        return found

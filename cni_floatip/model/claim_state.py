@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import ip_network
 from typing import Any, Self, assert_never
 
+from .record import Record
 from .values import Place
 
 
@@ -68,19 +70,23 @@ class State(StrEnum):
 class Event(StrEnum):
     """What happens to a claimed route, in the words of the diagram."""
 
+    # A route comes into a record.
     ADD_BEGINS = "ADD begins"
     FOUND_TAKEN = "a watched address was there, its route works for another"
     TABLE_MATCHES = "a route table matches"
     RECORD_LOST = "DEL finds no record"
 
+    # Its ADD goes on, or another begins.
     WRITTEN = "ADD wrote the route"
     ADD_FAILED = "ADD failed"
     ADD_DIED = "ADD died"
     NOT_CLAIMED_AGAIN = "the next ADD does not claim it"
 
+    # The keeper looks.
     SEEN_OURS = "seen at our ENI"
     SEEN_ELSEWHERE = "seen working for another ENI"
 
+    # A DEL comes, the pod is gone, it took an address away, or a table matches no more; then a release.
     ENDED = "no pod wants it"
     RELEASED = "deleted, or not ours"
 
@@ -159,9 +165,28 @@ class ClaimedRoute:
         return cls(place, STARTS[Event.RECORD_LOST], account, after=after)
 
     @classmethod
-    def read(cls, place: Place, state: str, account: str, successor: str, since: float, after: float) -> Self:
-        """Return a route as a record has it. Raises ValueError for a ``state`` that there is not."""
-        return cls(place, State(state), account, successor, since, after)
+    def parse(cls, record: Record) -> Self:
+        """Read a route of a record. Raises KeyError or ValueError when it is not one."""
+        return cls(
+            Place(record.text("table"), ip_network(record.text("destination"))),
+            State(record.text("state")),
+            record.text("account"),
+            record.text("successor"),
+            record.time("since", 0.0),
+            record.time("after", 0.0),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the route as it stands in a record."""
+        return {
+            "table": self.place.table,
+            "destination": str(self.place.destination),
+            "state": self.state.value,
+            "account": self.account,
+            "successor": self.successor,
+            "since": self.since,
+            "after": self.after,
+        }
 
     def hold(self, now: float) -> Self:
         """Return the route after its ADD had written it ``now``."""
@@ -172,11 +197,11 @@ class ClaimedRoute:
         return self._on(Event.ADD_FAILED)
 
     def abandon(self) -> Self:
-        """Return the route after the process that claimed it died: nobody was told that it is held."""
+        """Return the route after the ADD that claimed it died: its runtime never got an answer."""
         return self._on(Event.ADD_DIED)
 
     def drop(self) -> Self:
-        """Return the route as it is to be released, looked at once more if it was ``gone``."""
+        """Return the route as another ADD leaves it: to be released, so looked at again if ``gone``."""
         return self._on(Event.NOT_CLAIMED_AGAIN)
 
     def release(self, after: float) -> Self:
