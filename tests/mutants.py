@@ -810,7 +810,7 @@ MUTANTS = (
         "return self._on(Event.ENDED)._on(Event.RELEASED, ",
         "return self._on(Event.RELEASED, ",
         "a DEL that a full disk kept from the record leaves a claim on a released route",
-        "tests/core/test_claim_states.py",
+        "tests/model/test_claim_state.py",
     ),
     Mutant(
         "event-of-another-state",
@@ -818,7 +818,7 @@ MUTANTS = (
         "return self if state is None else replace(",
         "return replace(self, **times) if state is None else replace(",
         "a late DEL gives a route that is being released another grace",
-        "tests/core/test_claim_states.py",
+        "tests/model/test_claim_state.py",
     ),
     Mutant(
         "superseded-for-good",
@@ -826,7 +826,7 @@ MUTANTS = (
         "    (State.SUPERSEDED, Event.SEEN_OURS): State.HELD,\n",
         "",
         "a claim that another ENI had robbed never holds its route again",
-        f"tests/core/test_claim_states.py {KEEPER}",
+        f"tests/model/test_claim_state.py {KEEPER}",
     ),
     Mutant(
         "another-boot",
