@@ -234,7 +234,7 @@ class TestAFullDisk:
         assert not holder.claims.written(holder.attachment)
         assert holder.on_disk().live
         holder.disk.full = False
-        assert holder.claims.write_again() == ""
+        assert holder.claims.write_again() is None
         assert holder.claims.written(holder.attachment)
         assert holder.on_disk() == holder.now
 
@@ -244,7 +244,7 @@ class TestAFullDisk:
         holder.disk.full = False
         holder.claims.put(holder.now.finish([route.place for route in holder.now.routes]))
         assert holder.claims.written(holder.attachment)
-        assert holder.claims.write_again() == ""
+        assert holder.claims.write_again() is None
         assert holder.on_disk().state is State.GONE
 
     def test_nothing_new_is_claimed(self, holder: Node) -> None:
