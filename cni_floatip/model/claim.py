@@ -163,6 +163,10 @@ class Claim:
         released = self._map_routes(lambda route: route.release(after))
         return replace(released, standby=False, deleted=deleted)
 
+    def outlive(self, before: Self) -> Self:
+        """Return what became of ``before``, whose pod is there: with no live route it is on ``standby``."""
+        return replace(self, standby=before.has_pod and not self.live)
+
     def over(self, known: Self) -> Self:
         """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
         if self.created >= known.deleted:  # has not, or this is of an ADD that came after

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, IoFailure, TryAgain
-from ..model.values import Address, Interface, Place, PodRoute, PodRule, host_route
+from ..model.values import Address, Interface, PodRoute, PodRule, host_route
 from .evaluate import Errors, Wanted, lasts, with_errors
 from .world import World
 from .write_routes import Written
@@ -60,11 +60,11 @@ def record_outcomes(
     lost = [each.interface for each in no if not live & set(each.places)]
     settled = without(settled, lost)
     try:
-        world.claims.put(replace(settled, standby=now.live and not settled.live))
+        world.claims.put(settled.outlive(now))
     except IoFailure:  # a full disk: what nobody had before may not stay as if somebody were at work on it
         had = {route.place for route in before.routes if route.state.live}
         begun = {place for each in wanted for place in each.places} - had
-        world.claims.change(now.attachment, lambda now: _not_begun(now, begun))
+        world.claims.change(now.attachment, lambda now: now.give_up(begun).outlive(now))
         raise
     if lost:
         _take_back(world, settled, [each for each in no if each.interface in lost])
@@ -83,11 +83,6 @@ def _unfinished(now: Claim, wanted: Sequence[Wanted], written: Written) -> Itera
             yield ip, TryAgain(f"{ip}: no selected route table is left")
         elif places - set(written.written) - set(written.vanished):
             yield ip, TryAgain(f"{ip}: not every route was written")
-
-
-def _not_begun(now: Claim, begun: Collection[Place]) -> Claim:
-    left = now.give_up(begun)
-    return replace(left, standby=now.live and not left.live)
 
 
 def _settled(

@@ -176,8 +176,7 @@ def _let_go(look: _Look, claim: Claim) -> tuple[Claim, Sequence[Interface]]:
             elif claim.on_delete == "release":
                 yield route.release(after)
 
-    left = without(replace(claim, routes=tuple(routes())), gone)
-    left = replace(left, standby=not left.live)
+    left = without(replace(claim, routes=tuple(routes())), gone).outlive(claim)
     if left == claim:  # what is listed stays claimed without its address
         return claim, ()
     world.claims.put(left)
