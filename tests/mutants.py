@@ -236,7 +236,7 @@ MUTANTS = (
     Mutant(
         "patience-due",
         "agent/keeper/loop",
-        "            self._due |= {_step(at) for at in self._mender.due}",
+        "            self._due |= {_step(at) for at in look.due}",
         "            pass",
         "a lost route is mended a look later than patience ends",
         ORDER,
@@ -332,8 +332,8 @@ MUTANTS = (
     Mutant(
         "unlocked",
         "agent/keeper/repair",
-        "                if not free:\n                    return  # a call on this node is writing it",
-        "                if False:\n                    return  # a call on this node is writing it",
+        "                if not free:\n                    return _Done()  # a call",
+        "                if False:\n                    return _Done()  # a call",
         "the keeper writes a place that a call is writing",
         PROMISES,
     ),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 from ..model import cidr
+from ..model.claim import Claim
 from ..model.errors import short
+from ..model.recorded_config import RecordedConfig
 from ..model.values import METADATA_NETWORKS, Address, Network
 from . import schemas, strict_json
 from .strict_json import Complaint, Step
@@ -127,6 +130,16 @@ class NetConf:
             "timeoutSeconds": self.timeout_seconds,
         }
         return said | ({"onDelete": self.on_delete} if self.on_delete else {})
+
+
+def conf_of(claim: Claim) -> NetConf:
+    """Return the configuration that a claim was made with. Raises CniError for one of another release."""
+    return _parsed(claim.config or RecordedConfig({}))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(config: RecordedConfig) -> NetConf:
+    return NetConf.parse(config.document)
 
 
 def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Literal, Self
 
 from .claim_state import STARTS, ClaimedRoute, Event, State, of_claim
 from .errors import short
 from .record import Record
+from .recorded_config import RecordedConfig
 from .values import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
 
 VERSION = 1
@@ -68,11 +69,11 @@ class Claim:
     written: float = 0.0
     vpc: str = ""
     mac: str = ""
-    config: Mapping[str, Any] | None = None
+    config: RecordedConfig | None = None
     watched: tuple[Interface, ...] = ()
     standby: bool = False
     deleted: float = 0.0
-    unresolved: Mapping[str, Any] | None = field(default=None)
+    unresolved: RecordedConfig | None = None
 
     @property
     def live(self) -> bool:
@@ -87,7 +88,7 @@ class Claim:
     @property
     def watches(self) -> bool:
         """Whether it has not ended, and its network wants the pod's own addresses followed."""
-        return bool(self.has_pod and self.config and self.config.get("watchAddresses"))
+        return bool(self.has_pod and self.config and self.config.watches)
 
     @property
     def state(self) -> State:
@@ -216,11 +217,11 @@ class Claim:
             "written": self.written,
             "vpc": self.vpc,
             "mac": self.mac,
-            "config": self.config,
+            "config": self.config.document if self.config else None,
             "watched": [str(interface) for interface in self.watched],
             "standby": self.standby,
             "deleted": self.deleted,
-            "unresolved": self.unresolved,
+            "unresolved": self.unresolved.document if self.unresolved else None,
         }
 
     def _pod_document(self) -> dict[str, Any]:
@@ -286,11 +287,11 @@ class Claim:
             written=record.time("written"),
             vpc=record.text("vpc", ""),
             mac=record.text("mac", ""),
-            config=None if record.is_null("config") else record.object("config").fields,
+            config=_config(record, "config"),
             watched=tuple(map(ip_interface, record.texts("watched", ()))),
             standby=record.truth("standby"),
             deleted=record.time("deleted", 0.0),
-            unresolved=None if record.is_null("unresolved") else record.object("unresolved").fields,
+            unresolved=_config(record, "unresolved"),
         )
 
 
@@ -310,3 +311,7 @@ def _pod_throws(record: Record, table: int | None) -> Iterator[PodRoute]:
         if table is None:
             raise ValueError(f"podThrows: {short(destination)} is in no table")
         yield PodRoute(ip_network(destination), None, table, kind="throw")
+
+
+def _config(record: Record, key: str) -> RecordedConfig | None:
+    return None if record.is_null(key) else RecordedConfig(record.object(key).fields)

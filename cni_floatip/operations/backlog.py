@@ -107,8 +107,9 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
 
     Raises CniError when metadata or EC2 cannot be asked; the claim then stays as it is.
     """
-    conf = NetConf.parse(claim.unresolved or {})
-    prev = PrevResult.parse(claim.unresolved or {}, claim.attachment.ifname)
+    document = claim.unresolved.document if claim.unresolved else {}
+    conf = NetConf.parse(document)
+    prev = PrevResult.parse(document, claim.attachment.ifname)
     metadata = world.metadata(deadline)
     try:
         site = site_of(prev.mac(claim.attachment.ifname), metadata, conf)

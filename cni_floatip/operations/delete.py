@@ -16,6 +16,7 @@ from typing import Literal
 
 from ..model.claim import Claim
 from ..model.errors import CniError, IoFailure
+from ..model.recorded_config import RecordedConfig
 from ..model.values import Place
 from ..protocol.request import Request, ifname_faults
 from .backlog import resolve, work_off
@@ -212,7 +213,9 @@ def _from_request(request: Request, world: World) -> Claim | None:
     on_delete: Literal["release", "keep"] = said if said in ("release", "keep") else world.on_delete
     if on_delete == "keep" or not request.config.get("prevResult"):
         return None
-    return replace(_blank(request, world), on_delete=on_delete, unresolved=dict(request.config))
+    return replace(
+        _blank(request, world), on_delete=on_delete, unresolved=RecordedConfig(dict(request.config))
+    )
 
 
 def _blank(request: Request, world: World) -> Claim:

@@ -10,6 +10,7 @@ from ..config.strict_json import show
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, InvalidConfig, PolicyRefused, raise_any
+from ..model.recorded_config import RecordedConfig
 from ..model.values import MAIN_TABLE, Place
 from ..protocol.request import Request
 from ..protocol.result import PrevResult
@@ -91,7 +92,7 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         table=given.table,
         vpc=site.eni.vpc,
         mac=site.eni.mac,
-        config={key: value for key, value in request.config.items() if key in KEPT},
+        config=RecordedConfig({key: value for key, value in request.config.items() if key in KEPT}),
         source_dest_check=world.policy.source_dest_check,
         created=max(world.now(), before.deleted if before else 0.0),  # so that it counts as new
         written=world.now() + conf.timeout_seconds,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from ..config.netconf import NetConf
+from ..config.netconf import NetConf, conf_of
 from ..model import cidr
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
@@ -112,7 +112,7 @@ def follow(asked: Asked, world: World) -> Followed:
         claim = world.claims.get(asked.attachment)
         if not isinstance(claim, Claim) or not claim.watches or not _is_here(claim, world):
             return Followed(over=True)
-        conf = NetConf.parse(claim.config or {})
+        conf = conf_of(claim)
         present = () if asked.unplugged else _present(world, claim)
         look = _Look(world, asked, conf, present, _Listed.read(world, conf, claim))
         left, vanished = _let_go(look, claim)

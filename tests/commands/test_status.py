@@ -30,6 +30,7 @@ from cni_floatip.edges.store import Problem
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
+from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import Attachment, Node, Place, PodIdentity, Target
 from cni_floatip.protocol import wire
 from cni_floatip.rules.reconcile import Outage
@@ -182,7 +183,7 @@ def test_the_document_is_json_and_says_all():
 
 
 def test_bad_records_and_lost_ones_are_shown():
-    lost = claim(unresolved={"type": "floatip"})
+    lost = claim(unresolved=RecordedConfig({"type": "floatip"}))
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
     found = status.document(status.Facts("1", 1, NOON), [lost], [bad], UNSEEN, **AT)
     assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]

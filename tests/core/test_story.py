@@ -137,3 +137,9 @@ def test_few_frames_lie_between_the_handler_and_ec2(tmp_path: Path, monkeypatch:
     writes = {"turn", "create", "replace", "disable_source_dest_check"}
     assert {"route_tables", "network_interface", *writes} <= depths.keys()
     assert {name: depth for name, depth in depths.items() if depth > FRAMES} == {}
+
+
+def test_a_recorded_configuration_is_parsed_in_one_place() -> None:
+    """What is parsed anew at each look is no noun but a dict that crosses rooms."""
+    parsing = {module for module, path in modules().items() if "NetConf.parse(" in path.read_text()}
+    assert parsing == {"config.netconf", "operations.backlog", "operations.check", "operations.plan"}

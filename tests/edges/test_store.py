@@ -18,6 +18,7 @@ from cni_floatip.edges.store import Problem, Store, write_whole
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import IoFailure
+from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import Attachment, Place, PodIdentity, PodRoute, PodRule
 
 CLAIM = Claim(
@@ -48,7 +49,7 @@ CLAIM = Claim(
     written=2.5,
     vpc="vpc-1",
     mac="02:00:00:00:00:01",
-    config={"name": "net"},
+    config=RecordedConfig({"name": "net"}),
     watched=(ip_interface("192.168.0.3/32"),),
     standby=True,
     deleted=1790000100.5,
@@ -101,7 +102,7 @@ def test_what_is_in_no_table_is_not_read():
 
 
 def test_unresolved_configuration_survives(store):
-    asked = replace(CLAIM, routes=(), unresolved={"name": "net", "prevResult": {}})
+    asked = replace(CLAIM, routes=(), unresolved=RecordedConfig({"name": "net", "prevResult": {}}))
     store.put(asked)
     assert store.get(CLAIM.attachment) == asked
     assert asked.state is State.RELEASING

@@ -21,6 +21,7 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
+from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import (
     Attachment,
     Network,
@@ -286,7 +287,7 @@ class SimulatedNode:
             written=now + 90,
             vpc=VPC,
             mac=f"02:{self.name}",
-            config=CONFIG,
+            config=RecordedConfig(CONFIG),
         )
         with self.claims.lock(attachment_lock(attachment), 0):
             self.claims.put(claim)

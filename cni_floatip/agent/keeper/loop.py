@@ -24,7 +24,7 @@ from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..observe.recorder import Counts
 from . import liveness
-from .repair import Mender, groups_of
+from .repair import Look, Mender, groups_of
 
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
@@ -70,6 +70,7 @@ class Keeper:
         self._chores = tuple(chores)
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._mender = Mender(world, counts, present, urgent, self._failed)
+        self._last = Look()
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
         self._failing = math.inf
@@ -137,7 +138,7 @@ class Keeper:
 
     def ready_problem(self) -> str | None:
         """Return why this node should get no more pods, None for nothing."""
-        return self._blind or next(iter(tuple(self._broken.values())), None) or self._mender.broken
+        return self._blind or next(iter(tuple(self._broken.values())), None) or self._last.broken
 
     def drain(self, deadline: float) -> None:
         """Release what has ended, grace or not: the node may be gone seconds from now."""
@@ -200,20 +201,20 @@ class Keeper:
         if unwritten := self._world.claims.write_again():
             self._world.log(unwritten, "warning")
         self._resolve_lost_records()
-        seen_all = self._mender.look(self._reconcile * self._stretch)
-        if seen_all:
+        look = self._last = self._mender.look(self._reconcile * self._stretch)
+        if look.whole:
             self._seen_all = self._world.now()
-        self._failing = math.inf if seen_all else min(self._failing, self._world.clock())
+        self._failing = math.inf if look.whole else min(self._failing, self._world.clock())
         longer = min(self._stretch * 2, LONGEST_STRETCH)
-        self._stretch = longer if self._mender.throttled else max(1.0, self._stretch / 2)
+        self._stretch = longer if look.throttled else max(1.0, self._stretch / 2)
         with self._lock:
-            self._due |= {_step(at) for at in self._mender.due}
+            self._due |= {_step(at) for at in look.due}
         self._erase_what_cannot_matter()
-        if self._mender.progress or not self._mender.pending:
+        if look.progress or not look.pending:
             self._in_vain = 0
         else:
             self._in_vain += 1
-        if self._mender.progress or self._mender.pending:  # more to do, or to see what was done
+        if look.progress or look.pending:  # more to do, or to see what was done
             pause = min(SPACING_SECONDS * 2 ** min(self._in_vain, 16), self._reconcile)
             self._again = self._world.clock() + pause
 
@@ -272,7 +273,7 @@ class Keeper:
         for claim in world.claims.all()[0]:
             if claim.live and self._may_forget(claim):
                 self._forget_what_it_left(claim)
-            if claim.state is not State.GONE or claim.attachment in self._mender.pending:
+            if claim.state is not State.GONE or claim.attachment in self._last.pending:
                 continue
             if claim.standby:
                 continue  # its pod is there, and may put an address back
@@ -284,7 +285,7 @@ class Keeper:
 
     def _may_forget(self, claim: Claim) -> bool:
         """Whether it has been looked at, and no request of ours for it can land any more."""
-        if claim.attachment in self._mender.pending or not groups_of(claim) <= self._mender.seen:
+        if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.seen:
             return False
         return self._world.now() >= claim.written + LATE_SECONDS
 

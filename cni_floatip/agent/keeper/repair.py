@@ -8,7 +8,7 @@ anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -37,14 +37,50 @@ Group = tuple[str, str, str]
 """(region, account of the tables, VPC): what one DescribeRouteTables can answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look came to.
+
+    ``whole``: all could be read. ``seen`` is what could, ``pending`` whose routes are there still although
+    they have ended, ``progress`` how much was mended or released, ``due`` when what was seen broken is to be
+    mended. ``throttled``: EC2 refused for its request rate; ``broken``: what failed as nobody expected.
+    """
+
+    whole: bool = True
+    seen: frozenset[Group] = frozenset()
+    pending: frozenset[Attachment] = frozenset()
+    progress: int = 0
+    due: frozenset[float] = frozenset()
+    throttled: bool = False
+    broken: str | None = None
+
+    def __or__(self, other: Look) -> Look:
+        return Look(
+            self.whole and other.whole,
+            self.seen | other.seen,
+            self.pending | other.pending,
+            self.progress + other.progress,
+            self.due | other.due,
+            self.throttled or other.throttled,
+            other.broken or self.broken,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one repair came to. ``released``: the claim that has no route left to release."""
+
+    progress: int = 0
+    throttled: bool = False
+    released: Attachment | None = None
+
+
 class Mender:
     """Looks at routes and mends them. Used by one thread; ``sightings`` and ``errors`` may be read by others.
 
     ``present`` returns the ids of the network interfaces that this node has now, or raises CniError;
-    ``urgent`` EC2 in a region for reads that must not wait. Of the last look: ``seen`` is what could be
-    read, ``pending`` whose routes are there still although they have ended, ``progress`` how much was mended
-    or released, ``due`` when what was seen broken is to be mended, ``cut_off`` the claims whose ENI this
-    node does not have, ``broken`` what failed as nobody expected. ``failed`` is told of that, too.
+    ``urgent`` EC2 in a region for reads that must not wait. ``cut_off`` are the claims whose ENI this node
+    did not have at the last look. ``failed`` is told of what nobody expected.
     """
 
     def __init__(
@@ -57,12 +93,6 @@ class Mender:
     ) -> None:
         self.sightings: dict[Place, Sighting] = {}
         self.errors: dict[Place, str] = {}
-        self.throttled = False
-        self.broken: str | None = None
-        self.progress = 0
-        self.pending: set[Attachment] = set()
-        self.seen: set[Group] = set()
-        self.due: set[float] = set()
         self.cut_off: Collection[Attachment] = frozenset()
         self.outages = Outages(world, counts)
         self._world = world
@@ -76,38 +106,36 @@ class Mender:
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
 
-    def look(self, reconcile: float) -> bool:
-        """Look at everything once; return whether all of it could be seen. Raises nothing of AWS's.
+    def look(self, reconcile: float) -> Look:
+        """Look at everything once. Raises nothing of AWS's.
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
-        self.throttled, self.progress, self.broken = False, 0, None
-        self.pending = set()
-        self.seen, self.due = set(), set()
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
         self._forget(claims)
         self._see_interfaces(claims)
         self._gap = GAP * reconcile
         deadline = self._world.clock() + ACT_SECONDS
-        groups = _groups(claims)
-        for group in groups:
-            try:
-                self._look_at(group, groups[group], reconcile, deadline)
-                self.seen.add(group)
-            except Ec2Error as e:
-                self.throttled |= e.fault is Ec2Fault.THROTTLED
-                where = group[2] or "an older claim"
-                self._world.log(f"cannot look at the route tables of {where}: {e}", "warning")
-                for claim in groups[group]:
-                    self.errors |= {route.place: str(e) for route in claim.routes}
-            except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
-                self.broken = (
-                    f"the route tables of {group[2] or 'an older claim'} cannot be looked after: {e!r}"
-                )
-                self._failed("a look failed as nobody expected", e)
-                for claim in groups[group]:
-                    self.errors |= {route.place: repr(e) for route in claim.routes}
-        return len(self.seen) == len(groups)
+        look = Look()
+        for group, members in _groups(claims).items():
+            look |= self._try_to_look_at(group, members, reconcile, deadline)
+        return look
+
+    def _try_to_look_at(
+        self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float
+    ) -> Look:
+        where = group[2] or "an older claim"
+        try:
+            return self._look_at(group, claims, reconcile, deadline)
+        except Ec2Error as e:
+            self._world.log(f"cannot look at the route tables of {where}: {e}", "warning")
+            self.errors |= {route.place: str(e) for claim in claims for route in claim.routes}
+            return Look(whole=False, throttled=e.fault is Ec2Fault.THROTTLED)
+        except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
+            self._failed("a look failed as nobody expected", e)
+            self.errors |= {route.place: repr(e) for claim in claims for route in claim.routes}
+            broken = f"the route tables of {where} cannot be looked after: {e!r}"
+            return Look(whole=False, broken=broken)
 
     def _see_interfaces(self, claims: Sequence[Claim]) -> None:
         """Look which ENIs this node has, and say once which live claims are cut off.
@@ -138,7 +166,7 @@ class Mender:
         """Whether it was ever seen which network interfaces this node has."""
         return self._enis_at > 0
 
-    def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> None:
+    def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> Look:
         region, account, vpc = group
         ec2 = self._world.vpc(region)
         at = self._world.clock()
@@ -150,8 +178,9 @@ class Mender:
         for claim in claims if vpc else ():
             if change := self._joining.change(claim, account, tuple(tables.values()), at):
                 self._change(claim.attachment, change)
-        mends: list[Callable[[], None]] = []
-        releases: dict[Attachment, Callable[[], None]] = {}
+        mends: list[Callable[[], _Done]] = []
+        releases: dict[Attachment, Callable[[], _Done]] = {}
+        due: set[float] = set()
         for place in {r.place: None for claim in claims for r in claim.routes if r.account == account}:
             table = tables.get(place.table)
             if table is None and not self._is_gone(place.table, at):
@@ -164,15 +193,22 @@ class Mender:
             self.outages.look(place, stakes, sighting, verdict)
             self._report(place, stakes, verdict)
             if verdict.due is not None:
-                self.due.add(verdict.due)
+                due.add(verdict.due)
             if verdict.act is Act.RELEASE and verdict.by:
                 claim = verdict.by.claim
                 releases[claim.attachment] = partial(self._release, region, claim, deadline)
             elif verdict.act is not Act.NOTHING and table:
                 mends.append(partial(self._mend, region, place, account, verdict.act, reconcile, deadline))
-        self.pending |= releases.keys()
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
-        self._world.together(*both, at_once=AT_ONCE)
+        results = self._world.together(*both, at_once=AT_ONCE)
+        done = [result for result in results if isinstance(result, _Done)]
+        return Look(
+            seen=frozenset([group]),
+            pending=frozenset(releases.keys() - {each.released for each in done}),
+            progress=sum(each.progress for each in done),
+            due=frozenset(due),
+            throttled=any(each.throttled for each in done),
+        )
 
     def _is_gone(self, table: str, at: float) -> bool:
         """Whether a table has not been seen for so long that it does not exist any more."""
@@ -243,7 +279,7 @@ class Mender:
 
     def _mend(
         self, region: str, place: Place, account: str, act: Act, reconcile: float, deadline: float
-    ) -> None:
+    ) -> _Done:
         """Do ``act`` if it is still right: the place locked, claims and table read anew (DESIGN 6)."""
         world = self._world
         action = "CreateRoute" if act is Act.CREATE else "DeleteRoute"
@@ -252,28 +288,30 @@ class Mender:
             ec2.turn(action, place, account, deadline)
             with world.claims.lock(place_lock(place), 0) as free:
                 if not free:
-                    return  # a call on this node is writing it
+                    return _Done()  # a call on this node is writing it
                 at = world.clock()
                 table = table_at(ec2, place, account)
                 sighting = self._sight(place, table.routes.get(place.destination), at)
                 verdict = self._judge(self._stakes(place), sighting, place, table, reconcile)
                 if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:
-                    return
-                self._write(ec2, place, account, act, verdict.by)
+                    return _Done()
+                return _Done(progress=self._write(ec2, place, account, act, verdict.by))
         except Ec2Error as e:
-            self.throttled |= e.fault is Ec2Fault.THROTTLED
             if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
                 self.errors[place] = str(e)
                 world.log(f"cannot mend {place}: {e}", "warning")
+            return _Done(throttled=e.fault is Ec2Fault.THROTTLED)
         except CniError as e:
             self.errors[place] = e.msg
             world.log(f"cannot mend {place}: {e}", "warning")
+            return _Done()
 
-    def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> None:
+    def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> int:
+        """Do ``act``; return how much was mended."""
         world, who = self._world, by.claim.attachment
         # On disk before it is sent: an answer that never comes may be a route that lands later.
         if act is not Act.DELETE and not self._change(who, lambda claim: replace(claim, written=world.now())):
-            return
+            return 0
         if act in (Act.DELETE, Act.MOVE):
             target = self.sightings[place].target
             ec2.delete(place, account)
@@ -295,26 +333,26 @@ class Mender:
             self.outages.wrote(place, who)
             told = f"{who}: {place} was absent: created, leads to {by.claim.eni} again"
             world.log(told, event="created", target=by.claim.eni, **by.claim.subject(place))
-        self.progress += 1
         self._counts.repaired(act.name.lower())
+        return 1
 
-    def _release(self, region: str, claim: Claim, deadline: float) -> None:
+    def _release(self, region: str, claim: Claim, deadline: float) -> _Done:
         world = self._world
         if world.clock() >= deadline:
-            return  # the next look does it
+            return _Done()  # the next look does it
         with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
             now = world.claims.get(claim.attachment)
             if not free or not isinstance(now, Claim):
-                return
+                return _Done()
             try:
                 release(world, self._ec2(region), now, deadline, self._enis)
-                self.pending.discard(claim.attachment)
-                self.progress += 1
+                return _Done(progress=1, released=claim.attachment)
             except CniError as e:
                 for route in now.abandon().routes:
                     if not route.state.live:
                         self.errors[route.place] = e.msg
                 world.log(f"{claim.attachment}: not released yet: {e}", "warning")
+                return _Done()
 
     def release_all(self, deadline: float) -> None:
         """Release whatever has ended, whose grace is over or not: this node may be gone soon."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from ...config.netconf import NetConf
+from ...config.netconf import NetConf, conf_of
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError
@@ -26,13 +26,11 @@ class Joining:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._confs: dict[Attachment, tuple[object, NetConf | None]] = {}
         self._unmatched: dict[tuple[Attachment, Place], float] = {}
         self._told_of: dict[Attachment, str] = {}
 
     def forget(self, places: Collection[Place], attachments: Collection[Attachment]) -> None:
         """Keep nothing about what is in neither."""
-        self._confs = {a: known for a, known in self._confs.items() if a in attachments}
         self._told_of = {a: told for a, told in self._told_of.items() if a in attachments}
         self._unmatched = {
             (a, place): since
@@ -72,15 +70,11 @@ class Joining:
 
     def _conf(self, claim: Claim) -> NetConf | None:
         """Return the claim's configuration; None for one that this release does not understand."""
-        known = self._confs.get(claim.attachment)
-        if known is None or known[0] is not claim.config:
-            try:
-                known = (claim.config, NetConf.parse(claim.config or {}))
-            except CniError as e:
-                self._tell(claim, f"its route tables stay as they are: {e}")
-                known = (claim.config, None)
-            self._confs[claim.attachment] = known
-        return known[1]
+        try:
+            return conf_of(claim)
+        except CniError as e:
+            self._tell(claim, f"its route tables stay as they are: {e}")
+            return None
 
     def _tell(self, claim: Claim, sentence: str) -> None:
         """Say something of a claim once."""

@@ -130,8 +130,7 @@ def document(
 def beyond_limits(claims: Iterable[Claim], limits: Limits) -> Iterator[str]:
     """Say which live claims have more than an ADD may claim by now: they stay until their pods end."""
     for claim in claims:
-        listed = (claim.config or {}).get("destination")
-        count = len(claim.addresses) + (len(listed) if isinstance(listed, list) else 0)
+        count = len(claim.addresses) + (claim.config.listed if claim.config else 0)
         if claim.live and count > limits.destinations:
             yield (
                 f"{claim.attachment} of {claim.pod} has {count} destinations, and limits.destinations is"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ...config.netconf import NetConf
+from ...config.netconf import conf_of
 from ...edges.podnet.events import READ_AT_ONCE, AddressEvent, Event, Events, LinkGone, Overrun, open_events
 from ...model.claim import Claim
 from ...model.claim_state import State
@@ -245,7 +245,7 @@ class Watch:
 
     def _open(self, claim: Claim, now: float, *, earlier: bool) -> None:
         attachment, inode = claim.attachment, claim.netns_inode
-        conf = NetConf.parse(claim.config or {})
+        conf = conf_of(claim)
         namespace = self._listening(claim.netns, inode)
         try:
             with self._world.kernel().open_pod(claim.netns, attachment.ifname) as pod:

@@ -9,6 +9,7 @@ import pytest
 
 from cni_floatip.model.claim import LATE_SECONDS
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
+from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import Place, Target
 from cni_floatip.rules.reconcile import Outage
 from tests.support.simulated_cluster import FLOATING, POLICY, SimulatedCluster
@@ -360,7 +361,11 @@ class TestTables:
         a = cluster.nodes["a"]
         held = a.add(tables=["rtb-1"])
         claim = a.claims.get(held)
-        a.claims.put(replace(claim, config={**claim.config, "routeTables": {"ids": ["rtb-2"]}}))
+        a.claims.put(
+            replace(
+                claim, config=RecordedConfig({**claim.config.document, "routeTables": {"ids": ["rtb-2"]}})
+            )
+        )
         cluster.ec2.untagged |= {"rtb-1", "rtb-2"}
         cluster.pass_time(LATE_SECONDS * 2)
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
@@ -370,7 +375,7 @@ class TestTables:
         a = cluster.nodes["a"]
         strange, other = a.add(), a.add(FLOATING.supernet(8))
         claim = a.claims.get(strange)
-        a.claims.put(replace(claim, config={**claim.config, "keyOfTheFuture": 1}))
+        a.claims.put(replace(claim, config=RecordedConfig({**claim.config.document, "keyOfTheFuture": 1})))
         cluster.pass_time(100)
         for route in (FLOATING, FLOATING.supernet(8)):
             del cluster.ec2.tables["rtb-1"][route]

@@ -276,7 +276,6 @@ class Week:
             for kept in (
                 mender.sightings,
                 mender.errors,
-                mender._joining._confs,
                 mender._joining._unmatched,
                 mender.outages._known,
                 mender.outages._served,
@@ -372,7 +371,6 @@ def test_a_simulated_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed:
         kept = (
             mender.sightings,
             mender.errors,
-            mender._joining._confs,
             mender._joining._unmatched,
             mender.outages._known,
             mender.outages._served,
