@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from .config.nodeconf import NodeConf
-from .edges.host import boot, clock, inode
+from .edges import host
 from .edges.store import Store
 from .operations.world import Kernel, Metadata, Vpc, World, in_a_thread
 
@@ -26,7 +26,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     def metadata(deadline: float) -> Metadata:
         from .edges import imds
 
-        return imds.Metadata(deadline, endpoint=endpoint, clock=clock)
+        return imds.Metadata(deadline, endpoint=endpoint, clock=host.clock)
 
     def vpc(where: str) -> Vpc:
         from .edges.ec2 import client
@@ -42,13 +42,14 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
     return World(
         policy=policy,
         on_delete="keep",  # nobody here mends what a late delete hits (DESIGN 6)
-        claims=Store(policy.data_dir, sleep=time.sleep, clock=clock),
+        claims=Store(policy.data_dir, sleep=time.sleep, clock=host.clock),
         kernel=kernel,
         metadata=metadata,
         vpc=vpc,
-        boot=boot,
-        inode=inode,
-        clock=clock,
+        boot=host.boot,
+        inode=host.inode,
+        namespaces=host,
+        clock=host.clock,
         now=time.time,
         sleep=time.sleep,
         jitter=random.random,

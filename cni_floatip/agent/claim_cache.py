@@ -190,7 +190,7 @@ class Memory:
     # -- locks ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def own(self, *, alone: bool) -> Iterator[bool]:  # noqa: ARG002 (as in ``store``)
+    def own(self, *, alone: bool, seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 (as in ``store``)
         """Hold the directory: this process has it already."""
         yield True
 

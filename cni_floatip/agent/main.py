@@ -15,7 +15,7 @@ import random
 import resource
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,11 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     policy = NodeConf.load(path)
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=host.clock)
-    with _alone(store, policy.data_dir):
+    with store.own(alone=True, seconds=OWN_SECONDS) as alone:
+        if not alone:
+            raise TryAgain(
+                f"the data directory {store} is in use by another node agent or a call in direct mode"
+            )
         store.close_to_others()
         logs.take_over(log)
         _enough_descriptors()
@@ -242,6 +246,7 @@ class Agent:
             vpc=lambda region: self.aws.view(region, shared.Caller(Priority.KEEPER)),
             boot=lambda: boot,
             inode=host.inode,
+            namespaces=host,
             clock=host.clock,
             now=steady(time.time, host.clock),
             sleep=time.sleep,
@@ -352,9 +357,8 @@ class Agent:
             spooled=self.spool.length(),
             waiting=self.spool.waiting(),
         )
-        now = self.world.now()
         looks = status.Looks(self.keeper.sightings(), self.keeper.outage, self.pods.lost())
-        return status.document(facts, claims, records, looks, now=now, clock=now)
+        return status.document(facts, claims, records, looks, now=self.world.now())
 
 
 def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
@@ -368,22 +372,6 @@ def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
 def _connect(deadline: float) -> imds.Metadata:
     endpoint = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
     return imds.Metadata(deadline, endpoint=endpoint, clock=host.clock)
-
-
-@contextlib.contextmanager
-def _alone(store: Store, directory: str) -> Iterator[None]:
-    """Have the data directory alone for the length of a ``with`` block. Raises TryAgain."""
-    until = time.monotonic() + OWN_SECONDS
-    while True:
-        with store.own(alone=True) as alone:
-            if alone:
-                yield
-                return
-        if time.monotonic() > until:
-            raise TryAgain(
-                f"the data directory {directory} is in use by another node agent or a call in direct mode"
-            )
-        time.sleep(0.1)
 
 
 def _few_arenas() -> None:

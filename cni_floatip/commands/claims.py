@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from ..config.strict_json import printable
+from ..model.errors import printable
 from . import add_data_dir, command, see_through
 
 

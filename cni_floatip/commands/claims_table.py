@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..config.strict_json import printable
 from ..edges import spool
 from ..edges.store import Problem
 from ..model.claim import LATE_SECONDS, Claim
 from ..model.claim_state import State
+from ..model.errors import printable
 
 HEAD = ("ATTACHMENT", "POD", "ENI", "DESTINATIONS", "TABLES", "STATE", "SINCE")
 

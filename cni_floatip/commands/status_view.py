@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
-from ..config.strict_json import printable
 from ..edges.spool import sentence
-from ..model.errors import CniError
+from ..model.errors import CniError, printable
 
 HEAD = (
     "POD",

@@ -7,14 +7,9 @@ import contextlib
 import itertools
 import os
 import sys
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from . import add_bin_dir, add_config, command, must_exist, see_through
-
-if TYPE_CHECKING:
-    from ..agent.uninstall import Here
 
 WAIT_SECONDS = 10.0
 
@@ -67,7 +62,11 @@ def _uninstall(options: argparse.Namespace) -> int:
     world = replace(direct.world(policy, environ), log=lambda *_, **__: None, on_delete="release")
     here = uninstall.Here(policy, world, options.bin_dir)
     told = [] if options.dry_run else uninstall.finish(here)
-    with _alone(here) if here.data.is_dir() else contextlib.nullcontext():
+    # An agent that is ending is waited for; where there is no data directory, nobody can have it.
+    directory = here.world.claims.own(alone=True, seconds=WAIT_SECONDS)
+    with directory if here.data.is_dir() else contextlib.nullcontext(True) as alone:
+        if not alone:
+            raise uninstall.agent_is_here(here)
         against = uninstall.obstacles(here, finished=not options.dry_run)
         if against:
             sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
@@ -78,22 +77,6 @@ def _uninstall(options: argparse.Namespace) -> int:
         removed = uninstall.remove(here, dry_run=options.dry_run, guards=not options.force)
         _tell(itertools.chain(first, removed))
     return 0
-
-
-@contextlib.contextmanager
-def _alone(here: Here) -> Iterator[None]:
-    """Have the data directory alone; an agent that is ending is waited for a moment. Raises TryAgain."""
-    from ..agent.uninstall import agent_is_here
-
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        with here.world.claims.own(alone=True) as alone:
-            if alone:
-                yield
-                return
-        if time.monotonic() > until:
-            raise agent_is_here(here)
-        time.sleep(0.1)
 
 
 def _tell(lines: Iterator[str]) -> None:

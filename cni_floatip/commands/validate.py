@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.strict_json import printable
+from ..model.errors import printable
 from . import command
 
 if TYPE_CHECKING:

@@ -65,11 +65,6 @@ def show(value: Any) -> str:
     return short(json.dumps(value))
 
 
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with nothing that a terminal would obey: names come from pods."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def refusal(complaints: Sequence[Complaint]) -> CniError:
     """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
     kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig

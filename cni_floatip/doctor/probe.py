@@ -26,6 +26,7 @@ from ..model import cidr
 from ..model.claim_state import State
 from ..model.errors import CniError, Ec2Error, TryAgain
 from ..model.values import Eni, Network, Node, Place, RouteTable, Subnet
+from ..operations.reads import owner_account
 from . import host, kubernetes
 from .causes import explained_by
 from .ec2_reads import Audit
@@ -320,11 +321,7 @@ class Looks:
     @once
     def owner(self) -> str:
         """The account whose role reads the route tables ("": our own identity), as an ADD finds it."""
-        if not self.policy.roles:
-            return ""
-        subnet = self.enis[-1].subnet
-        found = self.audit.vpc.subnets({"subnet-id": [subnet]})
-        return found[0].account if found and found[0].account in self.policy.roles else ""
+        return owner_account(self.audit.vpc, self.policy.roles, self.enis[-1].subnet)
 
     @once
     def tables(self) -> tuple[RouteTable, ...]:

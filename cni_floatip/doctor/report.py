@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import __version__
+from ..model.errors import printable
 from .checks import CHECKS, Check
 from .finding import Finding, Severity, listed
 from .runner import Report
@@ -113,19 +114,19 @@ def _waiting(found: Sequence[Found], at_fault: frozenset[str]) -> Iterator[str]:
 def _said(check: Check, finding: Finding) -> str:
     """Return title and finding; a subject that is the title is not said again."""
     said = finding.what if finding.subject == check.title else str(finding)
-    return f"{check.title}: {_printable(said)}"
+    return f"{check.title}: {printable(said)}"
 
 
 def _problem(check: Check, finding: Finding) -> Iterator[str]:
     yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
     yield f"{'':<{_WIDTH}}  why: {finding.why} [{finding.id}]"
-    yield f"{'':<{_WIDTH}}  mend: {_printable(finding.remedy)}"
+    yield f"{'':<{_WIDTH}}  mend: {printable(finding.remedy)}"
 
 
 def _line(check: Check, finding: Finding) -> Iterator[str]:
     yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
     if finding.remedy:
-        yield f"{'':<{_WIDTH}}  mend: {_printable(finding.remedy)}"
+        yield f"{'':<{_WIDTH}}  mend: {printable(finding.remedy)}"
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -158,8 +159,3 @@ def document(report: Report) -> dict[str, Any]:
             for finding in findings
         ],
     }
-
-
-def _printable(said: str) -> str:
-    """Return ``said`` without what a terminal would obey: names come from pods, texts from AWS."""
-    return "".join(char if char.isprintable() else "?" for char in said)

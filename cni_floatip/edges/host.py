@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
+
+ENTRIES = 4096
+"""How many names of a directory are looked at."""
+_OWN = "/proc/self/ns/net"
 
 
 def clock() -> float:
@@ -23,3 +28,32 @@ def inode(netns: str) -> int:
         return os.stat(netns).st_ino if netns else 0  # noqa: PTH116 (the path may be /proc/PID/ns/net)
     except (OSError, ValueError):  # ValueError: no path can be written so
         return 0
+
+
+def is_hidden(netns: str) -> bool:
+    """Whether something is at the path that is no namespace.
+
+    So a namespace looks that was made after a mount of its directory that does not follow the host's (no
+    HostToContainer propagation): the file is there, what is mounted on it is not.
+    """
+    try:
+        return os.stat(netns).st_dev != os.stat(_OWN).st_dev  # noqa: PTH116 (follows links)
+    except OSError:
+        return False
+
+
+def holds_namespace(directory: str) -> bool:
+    """Whether anything in ``directory`` is a namespace (nsfs) other than this process's own."""
+    try:
+        own = os.stat(_OWN)  # noqa: PTH116 (follows the link)
+        with os.scandir(directory) as entries:
+            for entry in itertools.islice(entries, ENTRIES):
+                try:
+                    found = entry.stat()
+                except OSError:  # a link that leads nowhere, a name that has vanished since
+                    continue
+                if found.st_dev == own.st_dev and found.st_ino != own.st_ino:
+                    return True
+    except OSError:
+        return False
+    return False

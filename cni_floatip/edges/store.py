@@ -1,8 +1,9 @@
 """The node's disk: one claim, one file, written whole; and the locks that calls on one node take.
 
-The only module that writes files. A claim file is replaced by rename after an fsync, so a reader sees the old
-one or the new one. Locks are byte ranges of one file (``F_OFD_SETLK``, fcntl(2)): they need no clean-up and
-end with the process that holds them, however it ends.
+The only module that writes files; the client, which imports nothing of ours, has its own copy of that.
+A file is replaced by rename after an fsync, so a reader sees the old one or the new one. Locks are byte
+ranges of one file (``F_OFD_SETLK``, fcntl(2)): they need no clean-up and end with the process that holds
+them, however it ends.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ class Store:
         self._claims = self._root / "claims"
         self._sleep = sleep
         self._clock = clock
+
+    def __str__(self) -> str:
+        return str(self._root)
 
     def exists(self) -> bool:
         """Whether anything was ever recorded here, or a call that may do so has begun."""
@@ -137,7 +141,7 @@ class Store:
         try:
             path.unlink(missing_ok=True)
             if self._claims.exists():
-                _sync_directory(self._claims)
+                sync_directory(self._claims)
         except OSError as e:
             raise IoFailure(f"cannot remove {path}: {e.strerror}") from e
 
@@ -185,12 +189,20 @@ class Store:
 
     # -- locks ----------------------------------------------------------------------------------------
 
-    def own(self, *, alone: bool) -> contextlib.AbstractContextManager[bool]:
+    @contextlib.contextmanager
+    def own(self, *, alone: bool, seconds: float = 0.0) -> Iterator[bool]:
         """Hold the directory: calls in direct mode share it, an agent has it alone. False: it is taken.
 
-        To have it alone begins no call, so ``exists`` says afterwards what it said before.
+        To have it alone begins no call, so ``exists`` says afterwards what it said before. Each attempt opens
+        the lock file anew, because the one before us may have removed the directory with it (uninstall).
         """
-        return self._hold(_OWNER, seconds=0, shared=not alone, claims=not alone)
+        until = self._clock() + seconds
+        while True:
+            with self._hold(_OWNER, seconds=0, shared=not alone, claims=not alone) as held:
+                if held or self._clock() >= until:
+                    yield held
+                    return
+            self._sleep(_WAIT)
 
     def lock(
         self, what: str, seconds: float, go_on: Callable[[], object] = lambda: None
@@ -257,22 +269,31 @@ def _offset(what: str) -> int:
 def write_whole(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of the file at ``path``, on the disk when this returns. Raises OSError."""
     temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    write_new(temporary, content)
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that is on the disk when this returns. Raises OSError, with nothing left."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o600)  # whatever the umask took away
+            os.fchmod(fd, mode)  # whatever the umask took away
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except BaseException:  # whatever it was: only whole files stay
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            path.unlink()
         raise
-    _sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from ..config.nodeconf import NodeConf
+from ..edges.store import sync_directory
 from ..model.errors import CniError, IoFailure
 from . import files, interpreters
 from .files import NAME, DeadMount
@@ -139,14 +140,14 @@ def _switch(new: Path, path: Path) -> None:
     former = files.keep_former(path)
     try:
         new.replace(path)
-        files.sync(path.parent)
+        sync_directory(path.parent)
         try_out(path)
     except (OSError, CniError):
         if former:
             former.replace(path)
         else:
             path.unlink(missing_ok=True)
-        files.sync(path.parent)
+        sync_directory(path.parent)
         raise
     finally:
         if former:

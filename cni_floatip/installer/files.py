@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..edges.store import write_new
 from ..model.errors import IoFailure, TryAgain
 
 NAME = "floatip"
@@ -67,12 +68,9 @@ def put(path: Path, content: bytes) -> Path:
     Raises OSError, with nothing left; IoFailure for a disk that gives back something else.
     """
     new = temporary(path)
+    write_new(new, content, MODE)
     try:
-        with new.open("xb") as file:
-            os.fchmod(file.fileno(), MODE)  # whatever the umask took away
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with new.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that it is the disk we read
         if digest(new) != hashlib.sha256(content).hexdigest():
             raise IoFailure(f"{path}: what was written is not what is read back: the disk may be failing")
@@ -120,15 +118,6 @@ def remove_temporary(bin_dir: Path) -> None:
         for path in bin_dir.glob(pattern):
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def sync(directory: Path) -> None:
-    """Wait until the names in ``directory`` are on the disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def failure(path: Path, error: OSError, what: str = "install") -> IoFailure:

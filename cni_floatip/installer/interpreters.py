@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
+from ..edges.store import sync_directory
 from ..model.errors import CniError, IoFailure
 from . import files
 
@@ -42,7 +43,7 @@ def placed(path: Path, bundle: Path) -> Iterator[None]:
         if not _is_whole(path, bundle):
             files.write(path, _read(bundle))
         for each in (*reversed(directories), path.parent.parent.parent):
-            files.sync(each)
+            sync_directory(each)
         yield
     except (OSError, CniError):
         for each in reversed(made):

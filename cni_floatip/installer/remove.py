@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..edges.store import sync_directory
 from . import files
 from .installed import Anothers, Unsound, look
 
@@ -28,7 +29,7 @@ def remove_client(bin_dir: Path, *, dry_run: bool = False) -> list[str]:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 gone.append(str(path))
             if gone:
-                files.sync(bin_dir)
+                sync_directory(bin_dir)
             return gone
     except OSError as e:
         raise files.failure(bin_dir / files.NAME, e, "remove") from e

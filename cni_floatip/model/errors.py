@@ -171,6 +171,11 @@ def short(value: object) -> str:
     return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
 
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with nothing that a terminal would obey: names come from pods."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _bounded(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 

@@ -3,7 +3,8 @@
 from .add import add
 from .check import check
 from .delete import delete
-from .gc import collect, evidence_among, gc
+from .evidence import evidence_among
+from .gc import collect, gc
 from .status import status
 
 __all__ = ["add", "check", "collect", "delete", "evidence_among", "gc", "status"]

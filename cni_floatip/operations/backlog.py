@@ -33,8 +33,8 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
         try:
             if claim.state is not State.GONE or claim.attachment in strays:
                 _work_off(world, claim, deadline)
-            elif not (claim.attachment in unseen or claim.standby or _may_matter(world, claim)):
-                _forget(world, claim)
+            elif claim.attachment not in unseen:
+                forget_ended(world, claim)
         except CniError as e:
             left.append(f"{claim.attachment}: {e}")
     for sentence in left:
@@ -42,9 +42,21 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
     return left
 
 
-def _may_matter(world: World, claim: Claim) -> bool:
-    """Whether a write of ``claim`` may still be applied."""
+def may_land(world: World, claim: Claim) -> bool:
+    """Whether a write of ``claim`` may still be applied by EC2."""
     return world.now() < claim.written + LATE_SECONDS
+
+
+def forget_ended(world: World, claim: Claim) -> None:
+    """Erase a claim that has ended, if it can matter no more. Its caller has seen that its routes are gone.
+
+    A claim that stands by stays, because its pod is there and may put an address back.
+    """
+    if claim.state is not State.GONE or claim.standby or (claim.routes and may_land(world, claim)):
+        return
+    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+        if free and world.claims.get(claim.attachment) == claim:
+            world.claims.erase(claim.attachment)
 
 
 def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attachment], set[Attachment]]:
@@ -87,19 +99,24 @@ def _work_off(world: World, claim: Claim, deadline: float) -> None:
         if not free or not isinstance(now, Claim):
             return  # its own call is at work
         if now.unresolved is not None:
-            if not _may_matter(world, now):
-                told = f"{now.attachment}: its record was lost and its routes cannot be found: given up"
-                world.log(told, "warning", event="given up", **now.subject())
-                world.claims.erase(now.attachment)
+            resolved = resolve_or_give_up(world, now, deadline)
+            if resolved is None:
                 return
-            now = resolve(world, now, deadline)
+            now = resolved
         release(world, world.vpc(now.region), now, deadline)
 
 
-def _forget(world: World, claim: Claim) -> None:
-    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-        if free and world.claims.get(claim.attachment) == claim:
-            world.claims.erase(claim.attachment)
+def resolve_or_give_up(world: World, claim: Claim, deadline: float) -> Claim | None:
+    """Do as ``resolve``; None when the claim is erased, because no write of it can land any more.
+
+    Its caller holds the attachment's lock. Raises CniError as ``resolve`` does.
+    """
+    if may_land(world, claim):
+        return resolve(world, claim, deadline)
+    told = f"{claim.attachment}: its record was lost and its routes cannot be found"
+    world.log(told, "warning", event="given up", **claim.subject())
+    world.claims.erase(claim.attachment)
+    return None
 
 
 def resolve(world: World, claim: Claim, deadline: float) -> Claim:

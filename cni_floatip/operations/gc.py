@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidConfig, raise_any, short
 from ..protocol.request import Request
 from .backlog import work_off
 from .delete import end
+from .evidence import evidence_among
 from .release import attachment_lock
 from .world import World
 
@@ -80,26 +80,6 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
     errors = _end_all(world, stale)
     told += [str(error) for error in errors]
     return told if dry_run else told + work_off(world, world.clock() + GC_SECONDS)
-
-
-def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str]:
-    """Return what says why the pod of a claim that has not ended must be gone; "" where nothing shows it.
-
-    Evidence is another boot, or a namespace path that is absent while another one beside it is there
-    (else the whole mount may be invisible from here).
-    """
-    visible = {str(Path(claim.netns).parent) for claim in claims if world.inode(claim.netns)}
-
-    def evidence(claim: Claim) -> str:
-        if not claim.has_pod:
-            return ""
-        if claim.boot != world.boot():
-            return "the node was rebooted since"
-        if not world.inode(claim.netns) and str(Path(claim.netns).parent) in visible:
-            return f"its namespace {claim.netns} is gone"
-        return ""
-
-    return evidence
 
 
 def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
-from ..model.errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
+from ..model.errors import CniError, InvalidConfig, TryAgain, raise_any
 from ..model.values import Eni, Network, NetworkInterface, Node, Place, RouteTable, Subnet
 from ..protocol.result import PrevResult
 from ..rules import destinations
+from .reads import owner_account, read
 from .world import Metadata, PodNet, Vpc, World
-from .write_routes import Seen, repeated
+from .write_routes import Seen
 
 T = TypeVar("T")
 
@@ -137,22 +138,18 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     """
     eni = site.eni
     filters = destinations.table_filters(conf.route_tables, eni.vpc)
-    roles = world.policy.roles
-    account = ""
-    if roles:  # a shared VPC: its owner, whom the ENI's subnet names, has the route tables
-        own = _read(world, deadline, "subnet of the ENI", partial(vpc.subnets, {"subnet-id": [eni.subnet]}))
-        account = own[0].account if own and own[0].account in roles else ""
+    read_now = partial(read, world, deadline)
+    account = read_now("subnet of the ENI", partial(owner_account, vpc, world.policy.roles, eni.subnet))
     read_at = world.clock()
-    read = partial(_read, world, deadline)
     reads: dict[str, Callable[[], object]] = {
-        "tables": partial(read, f"route tables of {eni.vpc}", partial(vpc.route_tables, filters, account))
+        "tables": partial(read_now, f"route tables of {eni.vpc}", partial(vpc.route_tables, filters, account))
     }
     if destinations.needs_subnets(conf, prev.addresses, eni):
         of_vpc = {"vpc-id": [eni.vpc]}
-        reads["subnets"] = partial(read, f"subnets of {eni.vpc}", partial(vpc.subnets, of_vpc, account))
+        reads["subnets"] = partial(read_now, f"subnets of {eni.vpc}", partial(vpc.subnets, of_vpc, account))
     if world.policy.source_dest_check != "ignore" or world.policy.allowed_interfaces:
         what = f"source/dest check and tags of {eni.id}"
-        reads["interface"] = partial(read, what, partial(vpc.network_interface, eni.id))
+        reads["interface"] = partial(read_now, what, partial(vpc.network_interface, eni.id))
     answers: dict[str, Any] = dict(zip(reads, world.together(*reads.values()), strict=True))
     raise_any(answers.values())
     tables: tuple[RouteTable, ...] = answers["tables"]
@@ -162,16 +159,9 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}
     for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only
-        occupants |= read("interfaces of the subnets", partial(vpc.interfaces_in, dummies, who))
+        occupants |= read_now("interfaces of the subnets", partial(vpc.interfaces_in, dummies, who))
     chosen = destinations.select_tables(conf.route_tables, tables, subnets, eni)
     checks_source = (
         interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"
     )
     return View(chosen, wants, occupants, checks_source, interface, account, read_at)
-
-
-def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
-    try:
-        return repeated(world, deadline, read)
-    except Ec2Error as e:
-        raise e.answer(f"cannot read the {what}") from e

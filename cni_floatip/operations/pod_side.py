@@ -14,6 +14,7 @@ from ..model.claim import Claim
 from ..model.claim_state import State
 from ..model.errors import CniError, InvalidNetns
 from ..model.values import Attachment, Interface, PodRoute, PodRule
+from .evidence import is_here
 from .locate import bring_up
 from .release import attachment_lock
 from .world import PodNet, World
@@ -118,21 +119,17 @@ def keep(attachment: Attachment, world: World) -> Kept:
         claim = world.claims.get(attachment)
         if not isinstance(claim, Claim) or not claim.has_pod or claim.state is State.CLAIMING:
             return Kept(over=True)
-        if not _is_here(claim, world):
+        if not is_here(claim, world):
             return Kept(over=True)
         try:
             with world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
-                if not _is_here(claim, world):  # the path has come to lead elsewhere
+                if not is_here(claim, world):  # the path has come to lead elsewhere
                     return Kept(over=True)
                 return _kept(pod, claim, world)
         except InvalidNetns:  # the host's own, which only CNI_NETNS_OVERRIDE lets be a pod's
             return Kept(over=True)
         except CniError as e:
-            return Kept(lost=(e.msg,)) if _is_here(claim, world) else Kept(over=True)
-
-
-def _is_here(claim: Claim, world: World) -> bool:
-    return claim.boot == world.boot() and world.inode(claim.netns) == claim.netns_inode != 0
+            return Kept(lost=(e.msg,)) if is_here(claim, world) else Kept(over=True)
 
 
 def _kept(pod: PodNet, claim: Claim, world: World) -> Kept:

@@ -15,16 +15,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from ..config.nodeconf import NodeConf, needs_exact_entry
 from ..model import cidr
 from ..model.errors import Ec2Error, Ec2Fault, PolicyRefused
 from ..model.values import Network, Place, RouteTable, Target
+from .reads import owner_account, read
 from .world import Vpc, World
-from .write_routes import FRESH_SECONDS, Patience, repeated, table_now
-
-T = TypeVar("T")
+from .write_routes import FRESH_SECONDS, Patience, table_now
 
 READ_SECONDS = 60.0
 """How long looking for blackholes may take."""
@@ -149,11 +148,8 @@ def _here(world: World, ec2: Callable[[str], Sees]) -> tuple[list[_Around], froz
     for eni in enis:
         if eni.vpc in found:
             continue
-        account = ""
-        if roles := world.policy.roles:  # a shared VPC: its owner, whom the subnet names, has the tables
-            ask = partial(ec2(region).subnets, {"subnet-id": [eni.subnet]})
-            subnets = _read(world, deadline, f"subnet of {eni.id}", ask)
-            account = subnets[0].account if subnets and subnets[0].account in roles else ""
+        find_owner = partial(owner_account, ec2(region), world.policy.roles, eni.subnet)
+        account = read(world, deadline, f"subnet of {eni.id}", find_owner)
         found[eni.vpc] = _Around(eni.vpc, region, account, eni.vpc_cidrs)
     return list(found.values()), frozenset(eni.id for eni in enis)
 
@@ -179,7 +175,7 @@ class _Judge:
         """Yield the blackholes inside the ranges, each with the reason why it stays ("": it does not)."""
         deadline = self._world.clock() + READ_SECONDS
         of_vpc = {"vpc-id": [self._around.vpc]}
-        tables = _read(
+        tables = read(
             self._world,
             deadline,
             f"route tables of {self._around.vpc}",
@@ -187,7 +183,7 @@ class _Judge:
         )
         found = [(table, each) for table in tables for each in self._blackholes(table)]
         enis = sorted({each.target.id for _, each in found if each.target.is_eni})
-        attached = _read(
+        attached = read(
             self._world, deadline, "network interfaces", lambda: self._attachments(enis) if enis else {}
         )
         for table, each in found:
@@ -294,10 +290,3 @@ def _remove(world: World, judge: _Judge, blackhole: Blackhole) -> tuple[Outcome,
                 return Outcome.GONE, ""
             if not e.fault.passes or not patience.again():
                 raise
-
-
-def _read(world: World, deadline: float, what: str, read: Callable[[], T]) -> T:
-    try:
-        return repeated(world, deadline, read)
-    except Ec2Error as e:
-        raise e.answer(f"cannot read the {what}") from e

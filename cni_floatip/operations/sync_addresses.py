@@ -21,6 +21,7 @@ from ..model.claim_state import ClaimedRoute
 from ..model.values import Address, Attachment, Interface, Network, PodAddress, host_route
 from ..rules import destinations
 from .claim_addresses import claim_addresses
+from .evidence import is_here
 from .locate import site_of
 from .record_outcome import AddressOutcomes, without
 from .release import attachment_lock
@@ -110,7 +111,7 @@ def follow(asked: Asked, world: World) -> Followed:
         if not mine:
             return Followed(busy=True)
         claim = world.claims.get(asked.attachment)
-        if not isinstance(claim, Claim) or not claim.watches or not _is_here(claim, world):
+        if not isinstance(claim, Claim) or not claim.watches or not is_here(claim, world):
             return Followed(over=True)
         conf = conf_of(claim)
         present = () if asked.unplugged else _present(world, claim)
@@ -138,10 +139,6 @@ def _dealt(dealt: Dates, before: Dates, again: Collection[Address]) -> Dates:
     return {ip: at for ip, at in dealt.items() if ip not in again} | {
         ip: before[ip] for ip in again if ip in before
     }
-
-
-def _is_here(claim: Claim, world: World) -> bool:
-    return claim.boot == world.boot() and world.inode(claim.netns) == claim.netns_inode != 0
 
 
 def _present(world: World, claim: Claim) -> tuple[PodAddress, ...]:

@@ -42,7 +42,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     **CORE,
     **EDGES,
     "direct": _BELOW,
-    "installer": ("model", "config"),
+    "installer": ("model", "config", "edges.store"),
     "doctor": _BELOW,
     "agent.observe": (*_CORE, "edges.spool", "edges.store"),
     "agent.ec2": (*_PART, "edges.ec2"),

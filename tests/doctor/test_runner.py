@@ -211,4 +211,4 @@ def test_names_from_pods_do_not_reach_the_terminal():
     report = examine(Looks({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
     shown = view.text(report, everything=True)
     assert "\x1b" not in shown
-    assert "?[2Jpod: x?y" in shown
+    assert r"\x1b[2Jpod: x\ny" in shown

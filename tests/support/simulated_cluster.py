@@ -17,6 +17,7 @@ from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.config.netconf import NetConf
 from cni_floatip.config.nodeconf import NO_MANAGE, NodeConf
+from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
@@ -214,6 +215,7 @@ class SimulatedNode:
             vpc=lambda _: self.ec2(),
             boot=lambda: self.boot_id,
             inode=lambda path: self.netns.get(path, 0),
+            namespaces=host,
             clock=clock,
             now=self.cluster.now,
             sleep=self.sleep,

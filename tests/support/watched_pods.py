@@ -16,6 +16,7 @@ from typing import Any
 
 from cni_floatip.agent.claim_cache import Memory
 from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, Subnet, Target
@@ -140,6 +141,7 @@ class Place:
             vpc=lambda _: self.ec2,  # type: ignore[arg-type,return-value]
             boot=lambda: "boot-1",
             inode=self.inode,
+            namespaces=host,
             clock=self.clock,
             now=time.time,
             sleep=time.sleep,

@@ -124,7 +124,7 @@ def test_nothing_that_a_terminal_would_obey_is_printed(tmp_path: Path) -> None:
         'metadata: {name: "a\\e[1A\\e[2Kb"}\nspec: {config: "{}"}\n'
     )
     done = subprocess.run([*FLOATIPCTL, "validate", str(file)], capture_output=True, text=True)
-    assert "a?[1A?[2Kb" in done.stdout
+    assert r"a\x1b[1A\x1b[2Kb" in done.stdout
 
 
 def test_an_entry_that_keeps_nobody_out_is_told() -> None:

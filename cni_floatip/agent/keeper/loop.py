@@ -13,17 +13,17 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...model.claim import LATE_SECONDS, Claim
+from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError, Ec2Error, IoFailure
 from ...model.values import Attachment, Place
-from ...operations.backlog import resolve
+from ...operations.backlog import forget_ended, may_land, resolve_or_give_up
 from ...operations.delete import end
+from ...operations.evidence import evidence_among, none_visible
 from ...operations.release import attachment_lock
 from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..observe.recorder import Counts
-from . import liveness
 from .repair import Look, Mender, groups_of
 
 SPACING_SECONDS = 1.0
@@ -176,7 +176,6 @@ class Keeper:
             self._next = again
         elif self._failing < math.inf:  # sooner, never later: what comes with an ordinary look must come
             self._next = min(self._next, again)
-        self._count()
         return self._pause(self._world.clock())
 
     def _pause(self, clock: float) -> float:
@@ -256,38 +255,20 @@ class Keeper:
                 if not free or not isinstance(now, Claim) or now.unresolved is None:
                     continue
                 try:
-                    if world.now() > now.written + LATE_SECONDS:
-                        told = f"{now.attachment}: its record was lost and its routes cannot be found"
-                        world.log(told, "warning", event="given up", **now.subject())
-                        world.claims.erase(now.attachment)
-                    else:
-                        resolve(world, now, world.clock() + END_SECONDS)
+                    resolve_or_give_up(world, now, world.clock() + END_SECONDS)
                 except CniError as e:
                     world.log(f"{claim.attachment}: {e}", "warning")
 
     def _erase_what_cannot_matter(self) -> None:
         """Forget claims that want nothing, once no request of ours can land any more."""
-        world = self._world
         if not self._mender.knows_interfaces:
             return  # what leads to an ENI of a claim may be this node's
-        for claim in world.claims.all()[0]:
-            if claim.live and self._may_forget(claim):
+        for claim in self._world.claims.all()[0]:
+            if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.seen:
+                continue  # its routes are there still, or could not be looked at
+            if claim.live and not may_land(self._world, claim):
                 self._forget_what_it_left(claim)
-            if claim.state is not State.GONE or claim.attachment in self._last.pending:
-                continue
-            if claim.standby:
-                continue  # its pod is there, and may put an address back
-            if claim.routes and not self._may_forget(claim):
-                continue
-            with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-                if free and world.claims.get(claim.attachment) == claim:
-                    world.claims.erase(claim.attachment)
-
-    def _may_forget(self, claim: Claim) -> bool:
-        """Whether it has been looked at, and no request of ours for it can land any more."""
-        if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.seen:
-            return False
-        return self._world.now() >= claim.written + LATE_SECONDS
+            forget_ended(self._world, claim)
 
     def _forget_what_it_left(self, claim: Claim) -> None:
         """Take the ``gone`` routes out of a live claim: those of tables that it has left, for good."""
@@ -304,7 +285,7 @@ class Keeper:
     def _look_for_pods_that_are_gone(self) -> None:
         world = self._world
         live = [claim for claim in world.claims.all()[0] if claim.has_pod]
-        if liveness.none_visible(live, world.inode):
+        if none_visible(live, world):
             blind = (
                 f"none of the namespaces of {len(live)} claims can be seen (the first: {live[0].netns}):"
                 " nothing is released without a DEL; is their directory mounted into the agent?"
@@ -316,11 +297,12 @@ class Keeper:
         self._blind = None
         if world.clock() - self._last_evidence < EVIDENCE_SECONDS:
             return
-        for claim in liveness.gone(live, world.inode)[:1]:
+        evidence = evidence_among(live, world)
+        for claim, why in [(claim, why) for claim in live if (why := evidence(claim))][:1]:
             self._last_evidence = world.clock()
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 if free and world.claims.get(claim.attachment) == claim:
-                    told = f"{claim.attachment}: {claim.netns} is gone and no DEL came: ended"
+                    told = f"{claim.attachment}: {why} and no DEL came: ended"
                     world.log(told, event="ended", **claim.subject())
                     try:
                         end(world, claim, claim.netns, world.clock() + END_SECONDS)
@@ -362,12 +344,6 @@ class Keeper:
                 f"source/dest check of {eni} stands in no pod's way any more", event="unchecked", eni=eni
             )
         self._checked = frozenset(checked)
-
-    def _count(self) -> None:
-        by_state = dict.fromkeys((state.value for state in State), 0)
-        for claim in self._world.claims.all()[0]:
-            by_state[claim.state.value] += 1
-        self._counts.claims(by_state)
 
 
 def _step(at: float) -> float:

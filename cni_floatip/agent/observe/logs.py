@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol
 
+from ...model.errors import printable
 from .redaction import redact
 
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -358,12 +359,7 @@ def _as_json(when: str, level: str, sentence: str, fields: Mapping[str, object])
 
 def _as_text(when: str, level: str, sentence: str, fields: Mapping[str, object]) -> str:
     said = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
-    return f"{when} {level:<7} {_printable(sentence)}{said}"
-
-
-def _printable(text: str) -> str:
-    """Return ``text`` on one line, and with nothing that a terminal would obey."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return f"{when} {level:<7} {printable(sentence)}{said}"
 
 
 def _quoted(value: object) -> str:

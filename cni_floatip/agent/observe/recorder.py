@@ -6,7 +6,6 @@ No method blocks or raises, and every one may be called from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -40,9 +39,6 @@ class Counts(Protocol):
     def watch(self, what: str) -> None:
         """Something about watched addresses: "appeared" "vanished" "refused" "limited" "overrun"."""
 
-    def claims(self, by_state: Mapping[str, int]) -> None:
-        """So many claims are in each state now; a state that is not named has none."""
-
 
 class NoCounts:
     """Counts nothing: for tests, and for whoever runs without metrics."""
@@ -56,4 +52,3 @@ class NoCounts:
     def absent_fresh(self) -> None: ...
     def spooled(self, n: int) -> None: ...
     def watch(self, what: str) -> None: ...
-    def claims(self, by_state: Mapping[str, int]) -> None: ...

@@ -86,14 +86,12 @@ def document(
     looks: Looks,
     *,
     now: float,
-    clock: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``records`` are claim files that cannot be read. ``now`` (since the epoch) and ``clock`` are one moment:
-    sightings are dated by ``clock``, which does not jump when the date is set.
+    ``records`` are claim files that cannot be read. All times, also those of ``looks``, are seconds since
+    the epoch.
     """
-    offset = now - clock
     addresses = {claim.attachment: addresses_of(claim, looks.outage) for claim in claims}
     unserved = {who: [each for each in found if each.outages] for who, found in addresses.items()}
     return {
@@ -113,7 +111,7 @@ def document(
             "unserved": sum(map(len, unserved.values())),
         },
         "claims": [
-            _claim(claim, looks, offset)
+            _claim(claim, looks)
             | {
                 "unserved": [_unserved(each) for each in unserved[claim.attachment]],
                 "spooled": files_of(claim, facts.waiting),
@@ -155,7 +153,7 @@ def served(claims: Iterable[Claim], outage: Judgement) -> list[Address]:
     return [address for claim in claims for address in addresses_of(claim, outage)]
 
 
-def _claim(claim: Claim, looks: Looks, offset: float) -> dict[str, Any]:
+def _claim(claim: Claim, looks: Looks) -> dict[str, Any]:
     lost, seen = looks.lost.get(claim.attachment), looks.sightings
     routes = [(route, looks.outage(claim, route)) for route in claim.routes]
     return {
@@ -173,7 +171,7 @@ def _claim(claim: Claim, looks: Looks, offset: float) -> dict[str, Any]:
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],
         "routesUnknown": claim.unresolved is not None,
-        "routes": [_route(route, why, seen.get(route.place), offset) for route, why in routes],
+        "routes": [_route(route, why, seen.get(route.place)) for route, why in routes],
     }
 
 
@@ -181,7 +179,7 @@ def _unserved(address: Address) -> dict[str, Any]:
     return {"address": address.name, "tables": dict(address.outages), "of": len(address.tables)}
 
 
-def _route(route: ClaimedRoute, why: Outage | None, seen: Sighting | None, offset: float) -> dict[str, Any]:
+def _route(route: ClaimedRoute, why: Outage | None, seen: Sighting | None) -> dict[str, Any]:
     gone = route.state is State.GONE  # nobody wants it: what EC2 says of its place is no trouble
     return {
         "table": route.place.table,
@@ -195,8 +193,8 @@ def _route(route: ClaimedRoute, why: Outage | None, seen: Sighting | None, offse
         if seen is None
         else {
             "target": str(seen.target) if seen.target else None,
-            "at": _date(seen.at + offset),
-            "since": _date(seen.since + offset),
+            "at": _date(seen.at),
+            "since": _date(seen.since),
         },
         "error": seen.error if seen and not gone else "",
     }

@@ -16,12 +16,13 @@ def packed(number: int, payload: bytes) -> bytes:
 
 def unpacked(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the attributes in ``data``; what is no attribute ends it."""
-    while len(data) >= _HEAD.size:
-        length, number = _HEAD.unpack_from(data)
+    offset = 0
+    while offset + _HEAD.size <= len(data):
+        length, number = _HEAD.unpack_from(data, offset)
         if length < _HEAD.size:
             return
-        yield number & _TYPE, data[_HEAD.size : length]
-        data = data[length + 3 & ~3 :]
+        yield number & _TYPE, data[offset + _HEAD.size : offset + length]
+        offset += length + 3 & ~3
 
 
 def mac_bytes(mac: str) -> bytes:

@@ -20,6 +20,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from ...model.values import ROUTE_PROTO, Interface
 from . import namespace
+from .attributes import unpacked
 
 READ_AT_ONCE = 64
 """How many datagrams one ``read`` takes: a namespace that floods is not to keep its reader from others."""
@@ -36,7 +37,6 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _LINK = struct.Struct("=BxHi")  # family, kind, index
 _ADDRESS_HEADER = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
 _RULE_HEADER_SIZE = 12
-_ATTRIBUTE = struct.Struct("=HH")
 
 # linux/filter.h: load a byte of the message, compare it and jump, return how much of the message to keep.
 _LOAD, _IF_EQUAL, _RETURN = 0x30, 0x15, 0x06
@@ -178,12 +178,12 @@ def _parsed(data: bytes) -> Iterator[Event]:
 
 
 def _rule_is_ours(body: bytes) -> bool:
-    return dict(_attributes(body[_RULE_HEADER_SIZE:])).get(_RULE_PROTOCOL) == bytes([ROUTE_PROTO])
+    return dict(unpacked(body[_RULE_HEADER_SIZE:])).get(_RULE_PROTOCOL) == bytes([ROUTE_PROTO])
 
 
 def _address(body: bytes, *, present: bool) -> Iterator[AddressEvent]:
     family, prefix, flags, _, index = _ADDRESS_HEADER.unpack_from(body)
-    attributes = dict(_attributes(body[_ADDRESS_HEADER.size :]))
+    attributes = dict(unpacked(body[_ADDRESS_HEADER.size :]))
     if _FLAGS in attributes:  # the header has room for 8 bits of them
         flags = int.from_bytes(attributes[_FLAGS][:4], sys.byteorder)
     packed = attributes.get(_LOCAL) or attributes.get(_ADDRESS, b"")  # _ADDRESS may be a peer's
@@ -192,13 +192,3 @@ def _address(body: bytes, *, present: bool) -> Iterator[AddressEvent]:
         yield AddressEvent(index, IPv4Interface((packed, prefix)), present, tentative)
     elif family == socket.AF_INET6 and len(packed) == 16:
         yield AddressEvent(index, IPv6Interface((packed, prefix)), present, tentative)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & 0x3FFF, data[offset + _ATTRIBUTE.size : offset + length]
-        offset += length + 3 & ~3

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .attributes import unpacked
+
 if TYPE_CHECKING:
     import socket  # given, not made here: importing it costs 5 ms that a refused call need not pay
     from types import ModuleType
@@ -38,6 +40,7 @@ _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200
 _ERROR, _DONE = 2, 3
+_ERROR_TEXT = 1  # NLMSGERR_ATTR_MSG
 _HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
 
 SOL_NETLINK = 270
@@ -168,12 +171,8 @@ def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:
     offset = 20
     if kind == _ERROR:  # the request follows, or only its header
         offset += 16 if flags & _CAPPED else struct.unpack_from("I", piece, 20)[0] + 3 & ~3
-    text = ""
-    while flags & _HAS_TEXT and offset + 4 <= len(piece):
-        length, attribute = struct.unpack_from("HH", piece, offset)
-        if attribute == 1:  # NLMSGERR_ATTR_MSG
-            text = piece[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += max(length + 3 & ~3, 4)
+    attributes = dict(unpacked(piece[offset:])) if flags & _HAS_TEXT else {}
+    text = attributes.get(_ERROR_TEXT, b"").rstrip(b"\0").decode(errors="replace")
     raise Refused(number, text)
 
 

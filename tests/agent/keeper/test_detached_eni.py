@@ -77,8 +77,8 @@ def test_status_and_metric_say_it(cluster):
     cluster.pass_time(70)
     facts = status.Facts("0", 1, 0.0)
     claims = a.claims.all()[0]
-    looks, now = status.Looks(a.keeper.sightings(), a.keeper.outage), cluster.now()
-    told = status.document(facts, claims, (), looks, now=now, clock=now)
+    looks = status.Looks(a.keeper.sightings(), a.keeper.outage)
+    told = status.document(facts, claims, (), looks, now=cluster.now())
     assert wrong(told)
     assert told["claims"][0]["cutOff"]
     row = next(line for line in text(told).splitlines() if "rtb-1" in line)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import operations
-from cni_floatip.agent.keeper import liveness
+from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import LATE_SECONDS
 from cni_floatip.model.claim_state import State
@@ -178,9 +178,9 @@ class TestEvidence:
     def test_is_not_hidden_by_a_name_that_leads_nowhere(self, tmp_path, namespace):
         for number in range(50):  # whatever the order of the directory is
             (tmp_path / f"dangling{number}").symlink_to("/nowhere/at/all")
-        assert not liveness._holds_a_namespace(str(tmp_path))
+        assert not host.holds_namespace(str(tmp_path))
         (tmp_path / "live").symlink_to(f"/proc/{namespace}/ns/net")
-        assert liveness._holds_a_namespace(str(tmp_path))
+        assert host.holds_namespace(str(tmp_path))
 
 
 class TestATableThatWasLeft:

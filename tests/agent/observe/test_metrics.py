@@ -46,7 +46,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
     metrics.unguarded(2)
     metrics.incomplete_pods(3)
     counts.watch("appeared")
-    counts.claims({"held": 3, "releasing": 1})
+    metrics.claims({"held": 3, "releasing": 1})
     found = samples(metrics)
     said = {
         "floatip_cni_requests_total{outcome=ok,verb=ADD}": 1,

@@ -65,6 +65,7 @@ class Agent:
             "vpc": lambda region: None,
             "boot": lambda: "boot",
             "inode": host.inode,
+            "namespaces": host,
             "clock": time.monotonic,
             "now": time.time,
             "sleep": time.sleep,
