@@ -638,8 +638,8 @@ MUTANTS = (
     Mutant(
         "number-0-is-primary",
         "operations/locate",
-        "    if mac == primary:\n",
-        "    if mac == primary or eni.device_number == 0:\n",
+        "if mac == primary else",
+        "if mac == primary or eni.device_number == 0 else",
         "device 0 of a second network card is taken for the primary ENI",
         "tests/agent/test_metadata_in_lab.py::test_an_eni_of_a_second_network_card",
     ),
@@ -678,8 +678,8 @@ MUTANTS = (
     Mutant(
         "hardware-unknown",
         "operations/locate",
-        "        if not last.kind:\n",
-        "        if False:\n",
+        "    if not mac and not last.kind:\n",
+        "    if False:\n",
         "an ENI that metadata does not list yet is refused for good",
         "tests/operations/test_sync_addresses.py",
     ),

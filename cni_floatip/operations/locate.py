@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
 from ..model.errors import CniError, InvalidConfig, TryAgain, raise_any
-from ..model.values import Eni, Network, NetworkInterface, Node, Place, RouteTable, Subnet
+from ..model.values import Eni, Link, Network, NetworkInterface, Node, Place, RouteTable, Subnet
 from ..protocol.result import PrevResult
-from ..rules import destinations
+from ..rules import destinations, parents
+from ..rules.parents import Backing, BehindIt
 from .reads import owner_account, read
 from .world import Metadata, PodNet, Vpc, World
 from .write_routes import Seen
@@ -41,41 +42,36 @@ def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
     Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata, and
     where metadata does not know a link yet that is hardware: on EC2 only ENIs are.
     """
-    link = pod.link
-    if link.kind == "ipvlan" and link.ipvlan_mode != "l2":
-        raise InvalidConfig(
-            f"{link.name} is ipvlan in mode {link.ipvlan_mode or 'unknown'}, which cannot carry a floating"
-            ' IP: use "mode": "l2" in the ipvlan configuration'
-        )
-    mac, parent = link.mac, pod.parent()
-    in_pod = not (parent and parent.here)
-    if not metadata.knows(mac):
-        mac = parent.link.mac if parent and parent.here else ""
-        if link.kind == "macvlan" and metadata.knows(mac):
-            raise InvalidConfig(
-                f"{link.name} is macvlan with a MAC of its own ({link.mac}): EC2 drops frames whose MAC is"
-                " not the ENI's; use ipvlan in mode l2, or host-device"
-            )
-    if not metadata.knows(mac):
-        last = parent.link if parent and parent.here else link
-        if not last.kind:
-            raise TryAgain(f"instance metadata does not list {last.name} ({last.mac}) yet")
-        raise InvalidConfig(
-            f"{link.name} ({link.mac}) has no ENI of this instance behind it: use ipvlan with an ENI as"
-            ' "master", or host-device'
-        )
-    return replace(site_of(mac, metadata, conf), in_pod=in_pod)
+    link, parent = pod.link, pod.parent()
+    below = parent.link if parent and parent.here else None
+    _refuse(f"{link.name} ({link.mac})", Backing(link.kind, link.ipvlan_mode))
+    mac, behind = _eni_behind(link, below, metadata)
+    last = below or link
+    if not mac and not last.kind:
+        raise TryAgain(f"instance metadata does not list {last.name} ({last.mac}) yet")
+    _refuse(f"{link.name} ({link.mac})", Backing(link.kind, link.ipvlan_mode, behind))
+    return replace(site_of(mac, metadata, conf), in_pod=below is None)
+
+
+def _eni_behind(link: Link, below: Link | None, metadata: Metadata) -> tuple[str, BehindIt]:
+    if metadata.knows(link.mac):
+        return link.mac, "an ENI"
+    if below and metadata.knows(below.mac):
+        return below.mac, "its parent's ENI"
+    return "", "none"
+
+
+def _refuse(subject: str, backing: Backing) -> None:
+    if why := parents.refusal(subject, backing):
+        raise InvalidConfig(why)
 
 
 def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:
     """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
     primary = metadata.primary_mac()
     eni = metadata.eni(mac)
-    if mac == primary:
-        raise InvalidConfig(
-            f"{eni.id} ({mac}) is the primary ENI, which carries the node's own traffic: use another ENI as"
-            ' "master"'
-        )
+    behind: BehindIt = "the primary ENI" if mac == primary else "an ENI"
+    _refuse(f"{eni.id} ({mac})", Backing(eni=behind))
     in_main = conf.pod_routes is not None and conf.pod_routes.source_routing is False
     return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..config.strict_json import Remark, Step, show
 from ..model.errors import short
+from ..rules import parents
+from ..rules.parents import Backing
 from . import go_json, ipam
 
 Path = tuple[Step, ...]
@@ -60,6 +62,8 @@ def of(plugins: Sequence[Plugin], at: int) -> Iterator[Remark]:
             yield from BETWEEN.get(kind, _nothing)(plugin, path)
     if at > 0:
         plugin, path = plugins[made_by], ("plugins", made_by)
+        if plugin.get("type") in MAKERS:
+            yield from _refused(plugin, path)
         yield from MADE_BY.get(str(plugin.get("type")), _nothing)(plugin, path)
         yield from _addresses(plugin, path)
 
@@ -113,14 +117,29 @@ def name(plugin: Plugin, path: Path) -> Iterator[Remark]:
 # -- the plugin that makes the interface
 
 
+def _backing(plugin: Plugin) -> Backing:
+    """Return what is known of the interface that the plugin makes: as the kernel will have it."""
+    kind, mode = str(plugin.get("type")), plugin.get("mode")
+    if kind in NO_ENI:
+        return Backing(kind, eni="none")
+    if kind == "macvlan":
+        return Backing(kind, eni="an ENI" if mode == "passthru" else "its parent's ENI")
+    return Backing(kind, mode if mode in ("l3", "l3s") else "l2", "an ENI")
+
+
+def _refused(plugin: Plugin, path: Path) -> Iterator[Remark]:
+    """Yield why every ADD refuses the interface, whatever is behind it on a node."""
+    backing = _backing(plugin)
+    if why := parents.refusal(f"what {plugin['type']} makes", backing):
+        yield Remark((*path, "mode") if backing.mode not in ("", "l2") else path, why)
+
+
 def _ipvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
     mode, master = plugin.get("mode"), plugin.get("master")
-    if mode in ("l3", "l3s"):
-        yield Remark((*path, "mode"), f"ipvlan mode {mode} cannot carry a floating IP; use l2")
-    elif isinstance(mode, str) and mode not in ("", "l2"):
+    if isinstance(mode, str) and mode not in ("", "l2", "l3", "l3s"):
         yield Remark((*path, "mode"), f"{show(mode)} is no mode of ipvlan, which refuses it; write l2")
     if master in (None, "") and not _is_chained(path):
-        yield Remark(path, "without master ipvlan takes the node's primary interface, which floatip refuses")
+        yield from _is_primary("what ipvlan takes without master", path)
     yield from _primary(plugin, "master", path)
     yield from _mtu(plugin, path)
 
@@ -135,8 +154,9 @@ def _macvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
     mode = plugin.get("mode")
     if isinstance(mode, str) and mode not in ("", "bridge", "private", "vepa", "passthru"):
         yield Remark((*path, "mode"), f"{show(mode)} is no mode of macvlan, which refuses it")
-    text = "macvlan does not work on EC2 (frames with a MAC other than the ENI's are dropped)"
-    yield Remark(path, f"{text}; use ipvlan mode l2 or host-device", warning=mode == "passthru")
+    if mode == "passthru":
+        text = "macvlan in mode passthru takes the ENI for one pod, as a stand-in for ipvlan in a test"
+        yield Remark(path, f"{text}: use ipvlan in mode l2, or host-device", warning=True)
     yield from _mtu(plugin, path)
 
 
@@ -150,15 +170,14 @@ def _host_device(plugin: Plugin, path: Path) -> Iterator[Remark]:
     yield from _primary(plugin, "device", path)
 
 
-def _no_eni(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    text = f"{plugin['type']} makes an interface with no ENI behind it, which floatip refuses"
-    yield Remark(path, f"{text}; use ipvlan or host-device")
-
-
 def _primary(plugin: Plugin, key: str, path: Path) -> Iterator[Remark]:
     if plugin.get(key) in PRIMARY:
-        text = f"{plugin[key]} is the primary interface of most nodes, which floatip refuses"
-        yield Remark((*path, key), f"{text}; write another ENI's name", warning=True)
+        yield from _is_primary(f"{plugin[key]}, on most nodes,", (*path, key), warning=True)
+
+
+def _is_primary(subject: str, path: Path, *, warning: bool = False) -> Iterator[Remark]:
+    if why := parents.refusal(subject, Backing(eni="the primary ENI")):
+        yield Remark(path, why, warning=warning)
 
 
 def _mtu(plugin: Plugin, path: Path) -> Iterator[Remark]:
@@ -171,7 +190,6 @@ MADE_BY: Mapping[str, Callable[[Plugin, Path], Iterator[Remark]]] = {
     "ipvlan": _ipvlan,
     "macvlan": _macvlan,
     "host-device": _host_device,
-    **dict.fromkeys(NO_ENI, _no_eni),
 }
 
 

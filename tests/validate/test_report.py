@@ -20,6 +20,14 @@ IPVLAN: dict[str, Any] = {
     "master": "eth1",
     "ipam": {"type": "static", "addresses": [{"address": "192.168.0.2/32"}]},
 }
+NO_MODE = (
+    "what ipvlan makes is ipvlan in mode {}, which cannot carry a floating IP: "
+    'use "mode": "l2" in the ipvlan configuration'
+)
+IS_PRIMARY = (
+    "is the primary ENI, which carries the node's own traffic: "
+    'use another ENI as "master" of ipvlan or "device" of host-device'
+)
 FLOATIP: dict[str, Any] = {"type": "floatip", "routeTables": {"tags": {"floatip": "core"}}}
 TUNING: dict[str, Any] = {"type": "tuning", "sysctl": {"net.ipv6.conf.IFNAME.accept_ra": "0"}}
 
@@ -98,7 +106,7 @@ ERRORS = [
     *(
         pytest.param(
             conflist(IPVLAN | {"mode": mode}, FLOATIP),
-            [f"f: $.plugins[0].mode: ipvlan mode {mode} cannot carry a floating IP; use l2"],
+            [f"f: $.plugins[0].mode: {NO_MODE.format(mode)}"],
             id=f"R1-13-ipvlan-{mode}",
         )
         for mode in ("l3", "l3s")
@@ -112,16 +120,15 @@ ERRORS = [
         conflist(IPVLAN | {"type": "tap"}, FLOATIP),
         [
             (
-                "f: $.plugins[0]: tap makes an interface with no ENI behind it, which floatip refuses; use "
-                "ipvlan or "
-                "host-device"
+                "f: $.plugins[0]: what tap makes has no ENI of this instance behind it: use ipvlan with an "
+                'ENI as "master", or host-device'
             )
         ],
         id="no-eni",
     ),
     pytest.param(
         conflist(IPVLAN | {"master": ""}, FLOATIP),
-        ["f: $.plugins[0]: without master ipvlan takes the node's primary interface, which floatip refuses"],
+        [f"f: $.plugins[0]: what ipvlan takes without master {IS_PRIMARY}"],
         id="R1-14-no-master",
     ),
     pytest.param(
@@ -344,8 +351,8 @@ WARNINGS = [
     pytest.param(
         conflist(IPVLAN | {"type": "macvlan", "mode": "passthru"}, FLOATIP),
         "$.plugins[0]",
-        "macvlan does not work on EC2 (frames with a MAC other than the ENI's are "
-        "dropped); use ipvlan mode l2 or host-device",
+        "macvlan in mode passthru takes the ENI for one pod, as a stand-in for ipvlan in a test: "
+        "use ipvlan in mode l2, or host-device",
         id="R1-05-macvlan",
     ),
     pytest.param(
@@ -436,13 +443,13 @@ WARNINGS = [
     pytest.param(
         conflist(IPVLAN | {"master": "eth0"}, FLOATIP),
         "$.plugins[0].master",
-        "eth0 is the primary interface of most nodes, which floatip refuses; write another ENI's name",
+        f"eth0, on most nodes, {IS_PRIMARY}",
         id="R1-14-master-that-is-primary",
     ),
     pytest.param(
         conflist({"type": "host-device", "device": "ens5", "ipam": IPVLAN["ipam"]}, FLOATIP),
         "$.plugins[0].device",
-        "ens5 is the primary interface of most nodes, which floatip refuses; write another ENI's name",
+        f"ens5, on most nodes, {IS_PRIMARY}",
         id="R1-14-device-that-is-primary",
     ),
     pytest.param(
@@ -804,7 +811,7 @@ def test_standard_input_and_json(monkeypatch: Any, capsys: Any) -> None:
                             "document": "",
                             "path": "$.plugins[0].mode",
                             "severity": "error",
-                            "message": "ipvlan mode l3 cannot carry a floating IP; use l2",
+                            "message": NO_MODE.format("l3"),
                         },
                         {
                             "document": "",
