@@ -404,6 +404,22 @@ MUTANTS = (
         PROMISES,
     ),
     Mutant(
+        "evidence-hidden",
+        "operations/evidence",
+        " or world.namespaces.is_hidden(claim.netns):",
+        ":",
+        "a mount that does not follow the host's ends the claims of running pods",
+        "tests/operations/test_evidence.py",
+    ),
+    Mutant(
+        "evidence-inode",
+        "operations/evidence",
+        "world.inode(claim.netns) == claim.netns_inode != 0",
+        "world.inode(claim.netns) != 0",
+        "the claim of a pod that is gone lives while another namespace has its path",
+        "tests/operations/test_evidence.py",
+    ),
+    Mutant(
         "evidence-dangling",
         "edges/host",
         "                    continue\n",

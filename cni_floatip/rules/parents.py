@@ -57,7 +57,7 @@ REFUSED_PARENTS = (
         ' use another ENI as "master" of ipvlan or "device" of host-device',
     ),
 )
-"""A new row needs a case for ADD and one for ``validate`` (``tests/core/test_refused_parents.py``)."""
+"""A new row needs a case for ADD and one for ``validate`` (``tests/rules/test_refused_parents.py``)."""
 
 
 def refusal(subject: str, backing: Backing) -> str | None:
