@@ -41,7 +41,7 @@ def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
 
     return World(
         policy=policy,
-        on_delete="keep",  # nobody here mends what a late delete hits (DESIGN 6)
+        on_delete="keep",  # no keeper here mends what a late delete hits
         claims=Store(policy.data_dir, sleep=time.sleep, clock=host.clock),
         kernel=kernel,
         metadata=metadata,

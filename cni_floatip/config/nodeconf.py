@@ -31,7 +31,7 @@ NO_MANAGE = {"node.k8s.amazonaws.com/no_manage": "true"}
 """VPC CNI leaves ENIs with this tag alone."""
 
 SHORTEST = {4: 16, 6: 48}
-"""A destination with a shorter prefix needs an exact entry (DESIGN 4.7)."""
+"""A destination with a shorter prefix needs an exact entry, because it takes the traffic of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WatchLimits:
-    """What the watched addresses of one interface may cost (R1-20: a pod that flaps drains the account)."""
+    """What the watched addresses of one interface may cost, because a pod that flaps drains the account."""
 
     addresses: int = 16
     seconds_per_change: float = 5

@@ -25,7 +25,8 @@ MAIN_TABLE = 254
 """The routing table of everything that no rule sends elsewhere (RT_TABLE_MAIN)."""
 
 METADATA_NETWORKS: tuple[Network, ...] = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
-"""Where instance metadata, VPC DNS and time sync live. No floating interface reaches them (DESIGN 4.7)."""
+"""Where instance metadata, VPC DNS and time sync live. No floating interface reaches them, because a pod
+that reads instance metadata has the node's credentials."""
 
 
 def host_route(address: Address) -> Network:

@@ -201,7 +201,7 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
                     pod.remove_all(table)
                 for address in claim.connected:
                     pod.restore_connected(address)
-        except CniError:  # the interface is gone: its rules are not (R1-48)
+        except CniError:  # the interface is gone: an ipvlan link leaves its rules behind
             kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules, override=override)
     except CniError as e:
         world.log(f"{claim.attachment}: the pod is not cleared: {e}", "warning")

@@ -1,7 +1,8 @@
 """Reading and writing VPC routes until it is done, refused, or too late. No I/O of its own.
 
 Every attempt decides anew: the SDK repeats nothing, and what a write rests on was read at most five seconds
-before it (DESIGN 6). EC2 API guide, "Request throttling" and "Eventual consistency".
+before it (docs/protocol.md, "The keeper's table"). EC2 API guide, "Request throttling" and "Eventual
+consistency".
 """
 
 from __future__ import annotations

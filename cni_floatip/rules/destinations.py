@@ -92,7 +92,7 @@ def _for_address(
 def refuse_destinations(
     wants: Iterable[Want], eni: Eni, policy: NodeConf, namespace: str, occupants: Mapping[str, str]
 ) -> None:
-    """Raise PolicyRefused for every destination that may not be claimed (DESIGN 4.3, 4.7).
+    """Raise PolicyRefused for every destination that policy does not give, or that no policy can give.
 
     ``occupants`` names one network interface for each subnet that has any.
     """

@@ -93,7 +93,7 @@ class Act(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of DESIGN 6's table: what a live claim does, and what one that has ended does (nobody live).
+    """One row of the keeper's table (docs/protocol.md): what to do for a live claim, and without one.
 
     ``event``: what such a look is to the live claim. ``outage``: what its address suffers meanwhile.
     """
@@ -208,7 +208,7 @@ def judge(
     reconcile: float,
     given: Callable[[Claim], bool],
 ) -> Verdict:
-    """Return what DESIGN 6 says about one place.
+    """Return what the keeper's table (docs/protocol.md) says about one place.
 
     ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. ``given`` says whether
     policy still gives a claim this destination in this table. An ADD that is under way decides for itself,

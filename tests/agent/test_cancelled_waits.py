@@ -35,7 +35,7 @@ from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, NodeWithPods
 
 ENDED = 1.0
-"""A call has ended so long after it was told to (DESIGN 6); the rest is for a busy machine."""
+"""A call has ended so long after it was told to; the rest is for a busy machine."""
 BUSY = 4.0
 
 

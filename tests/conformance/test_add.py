@@ -188,7 +188,7 @@ def test_A05_an_address_of_the_vpc_claims_its_whole_empty_subnet(bench: Bench) -
 
 
 def test_A05_a_prefix_that_means_nothing_to_the_vpc(bench: Bench) -> None:
-    """The connected route of a pattern 1 prefix goes (R1-12), and comes back with DEL."""
+    """The connected route of a pattern 1 prefix goes, and comes back with DEL."""
     pod = bench.sandbox("192.168.0.7/24")
     assert pod.main_routes() == ["192.168.0.0/24"]
     bench.add(pod).ok()

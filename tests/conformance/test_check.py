@@ -103,7 +103,7 @@ def test_K04_the_pod_has_changed(bench: Bench, aged_pod: Sandbox, change: str) -
 
 
 def test_K04_a_connected_route_is_back(bench: Bench) -> None:
-    """Somebody took the interface down and up: its prefix is on the link again, where nothing is (R1-12)."""
+    """Somebody took the interface down and up: its prefix is on the link again, where nothing is."""
     pod = bench.sandbox("192.168.0.10/24")
     bench.add(pod).ok()
     bench.age_claims()

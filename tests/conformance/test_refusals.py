@@ -1,6 +1,6 @@
 """What ADD refuses, whatever else is right: before any write, on any table, and with what to do about it.
 
-DESIGN 4.3 and 4.7: deny by default, and never touch what policy does not give.
+Deny by default, and never touch what policy does not give.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Two nodes, three ENIs, one place. Pods come, end, and have their DEL late; ENIs 
 the other node; policy narrows; a third hand deletes the route or puts a gateway's there; a look may see what
 was there before the last change, and another node's ADD may come between a look and its write.
 
-After each write the promises of DESIGN 4 are checked, and from each state the nodes look again and again,
+After each write the promises are checked, and from each state the nodes look again and again,
 with true answers, until nothing changes any more: then the route must be where it belongs, and nobody writes.
 Times are relative to now and cut off where they make no difference, so that there are finitely many states.
 """

@@ -1,4 +1,4 @@
-"""The keeper's decisions, row by row: each expectation is copied by hand from DESIGN 6, not derived."""
+"""The keeper's decisions, row by row: each expectation is copied by hand from docs/protocol.md."""
 
 from __future__ import annotations
 

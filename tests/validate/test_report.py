@@ -107,7 +107,7 @@ ERRORS = [
         pytest.param(
             conflist(IPVLAN | {"mode": mode}, FLOATIP),
             [f"f: $.plugins[0].mode: {NO_MODE.format(mode)}"],
-            id=f"R1-13-ipvlan-{mode}",
+            id=f"ipvlan-{mode}",
         )
         for mode in ("l3", "l3s")
     ),
@@ -129,7 +129,7 @@ ERRORS = [
     pytest.param(
         conflist(IPVLAN | {"master": ""}, FLOATIP),
         [f"f: $.plugins[0]: what ipvlan takes without master {IS_PRIMARY}"],
-        id="R1-14-no-master",
+        id="no-master",
     ),
     pytest.param(
         conflist(ipam(type="dhcp"), FLOATIP),
@@ -287,27 +287,27 @@ WARNINGS = [
         "$.plugins[0].ipam.addresses[0].address",
         "192.168.0.2/29: write /32; the VPC knows no /29 "
         "around the address, and ADD removes its connected route",
-        id="R1-12-short-prefix",
+        id="short-prefix",
     ),
     pytest.param(
         conflist(ipvlan("192.168.0.2/32", "192.168.0.3/29"), FLOATIP),
         "$.plugins[0].ipam.addresses[1].address",
         "192.168.0.3/29: if this is outside every VPC CIDR, write /32 (--vpc-cidr tells); "
         "the VPC knows no /29 around the address, and ADD removes its connected route",
-        id="R1-12-short-prefix-of-unknown-pattern",
+        id="short-prefix-of-unknown-pattern",
     ),
     pytest.param(
         conflist(ipvlan("2001:db8::2/64"), TUNING, FLOATIP | {"destination": "address"}),
         "$.plugins[0].ipam.addresses[0].address",
         "2001:db8::2/64: write /128; the VPC knows no /64 "
         "around the address, and ADD removes its connected route",
-        id="R1-12-short-prefix-v6",
+        id="short-prefix-v6",
     ),
     pytest.param(
         conflist(ipam(type="host-local", subnet="10.10.254.0/28"), FLOATIP | {"destination": "subnet"}),
         "$.plugins[0].ipam.subnet",
         "host-local counts on each node by itself: of 14 addresses two nodes give away the same one",
-        id="R1-25-host-local",
+        id="host-local",
     ),
     pytest.param(
         conflist(
@@ -321,7 +321,7 @@ WARNINGS = [
         ),
         "$.plugins[0].ipam.ranges[0][0].subnet",
         "host-local counts on each node by itself: of 2 addresses two nodes give away the same one",
-        id="R1-25-host-local-ranges",
+        id="host-local-ranges",
     ),
     pytest.param(
         conflist(
@@ -330,7 +330,7 @@ WARNINGS = [
         "$.plugins[0].ipam.range",
         "one of 3 addresses: whereabouts keeps the address for a dead node until it is cleaned up, and a pod "
         "that moves gets another one; static needs no allocation",
-        id="R1-25-whereabouts",
+        id="whereabouts",
     ),
     pytest.param(
         conflist(
@@ -340,7 +340,7 @@ WARNINGS = [
         "$.plugins[0].ipam.ipRanges[0].range",
         "one of 2 addresses: whereabouts keeps the address for a dead node until it is cleaned up, and a pod "
         "that moves gets another one; static needs no allocation",
-        id="R1-25-whereabouts-ranges",
+        id="whereabouts-ranges",
     ),
     pytest.param(
         conflist(cniVersion="0.3.1"),
@@ -353,7 +353,7 @@ WARNINGS = [
         "$.plugins[0]",
         "macvlan in mode passthru takes the ENI for one pod, as a stand-in for ipvlan in a test: "
         "use ipvlan in mode l2, or host-device",
-        id="R1-05-macvlan",
+        id="macvlan",
     ),
     pytest.param(
         conflist(
@@ -444,13 +444,13 @@ WARNINGS = [
         conflist(IPVLAN | {"master": "eth0"}, FLOATIP),
         "$.plugins[0].master",
         f"eth0, on most nodes, {IS_PRIMARY}",
-        id="R1-14-master-that-is-primary",
+        id="master-that-is-primary",
     ),
     pytest.param(
         conflist({"type": "host-device", "device": "ens5", "ipam": IPVLAN["ipam"]}, FLOATIP),
         "$.plugins[0].device",
         f"ens5, on most nodes, {IS_PRIMARY}",
-        id="R1-14-device-that-is-primary",
+        id="device-that-is-primary",
     ),
     pytest.param(
         conflist(IPVLAN, {"type": "vrf", "vrfname": "red"}, FLOATIP),
@@ -511,7 +511,7 @@ WARNINGS = [
         "$.plugins[1]",
         "IPv6 without tuning net.ipv6.conf.IFNAME.accept_ra=0 before floatip: router "
         "advertisements may give the pod a second default route",
-        id="R1-15-accept-ra",
+        id="accept-ra",
     ),
     pytest.param(
         conflist(IPVLAN, FLOATIP | {"podRoutes": {"to": ["10.0.0.0/8", "2001:db8::/32"]}}),
@@ -615,7 +615,7 @@ SHORT = (
             "192.168.0.2/29",
             "auto",
             [SHORT.format(path="$.plugins[0].ipam.addresses[0].address")],
-            id="R1-12-pattern-1-short",
+            id="pattern-1-short",
         ),
         pytest.param(
             "10.10.254.2/28",

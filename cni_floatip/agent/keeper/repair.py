@@ -280,7 +280,7 @@ class Mender:
     def _mend(
         self, region: str, place: Place, account: str, act: Act, reconcile: float, deadline: float
     ) -> _Done:
-        """Do ``act`` if it is still right: the place locked, claims and table read anew (DESIGN 6)."""
+        """Do ``act`` if it is still right: the place locked, claims and table read anew."""
         world = self._world
         action = "CreateRoute" if act is Act.CREATE else "DeleteRoute"
         try:

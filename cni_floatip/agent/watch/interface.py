@@ -33,7 +33,7 @@ OVERRUN_SECONDS = 1.0
 class Allowance:
     """How many changes an interface may still make: a burst, then one per ``seconds_per_change``.
 
-    A pod that flaps must not drain the account's request rate, nor wear out the disk (R1-20).
+    A pod that flaps must not drain the account's request rate, nor wear out the disk.
     """
 
     def __init__(self, limits: WatchLimits, now: float) -> None:

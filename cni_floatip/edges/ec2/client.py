@@ -1,7 +1,7 @@
 """The edge to EC2: route tables, subnets, network interfaces; one attempt per call, errors sorted by table.
 
 The only module that speaks to EC2, with the clients that ``sessions`` makes. The SDK retries nothing here: a
-mutating request that is sent twice is decided twice (DESIGN 6), so repeating is the caller's business.
+mutating request that is sent twice is decided twice, so repeating is the caller's business.
 """
 
 from __future__ import annotations

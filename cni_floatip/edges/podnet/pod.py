@@ -53,10 +53,10 @@ def clear_pod(
 ) -> None:
     """Remove what we left in a pod whose interface is gone: the kernel took its routes along, no more.
 
-    That is every rule of ours that names ``table`` (R1-48), every route of ours in it that leads through no
-    link, and what the lists name. A namespace that is gone (also: the empty file that a reboot leaves) has
-    nothing to clear; ``InvalidNetns`` only for the one this process runs in, ``PodNetworkFailure`` if the
-    kernel refuses.
+    That is every rule of ours that names ``table``, because an ipvlan link leaves its rules behind, every
+    route of ours in it that leads through no link, and what the lists name. A namespace that is gone (also:
+    the empty file that a reboot leaves) has nothing to clear; ``InvalidNetns`` only for the one this process
+    runs in, ``PodNetworkFailure`` if the kernel refuses.
     """
     linkless = [route for route in routes if route.kind != "unicast"]
     try:
@@ -247,8 +247,9 @@ class PodNet:
     def remove_connected(self, network: Network) -> None:
         """Remove the kernel's connected route of ``network``. None there: nothing happens.
 
-        In a VPC nothing of a pattern 1 prefix is on the link (R1-12). The route comes back by itself when the
-        address or the interface goes and comes, not when the parent does.
+        In a VPC nothing of a pattern 1 prefix is on the link: the pod would ask by ARP for a neighbour on
+        another node, and nobody would answer. The route comes back by itself when the address or the
+        interface goes and comes, not when the parent does.
         """
         fields, attrs = routes.connected_message(network, self.link.index)
         with reported(f"remove the connected route {network} of {self.link.name}"):
