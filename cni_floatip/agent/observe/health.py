@@ -6,7 +6,6 @@ wrong is a sentence; who has one gives a callable that returns it, and None when
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -52,11 +51,6 @@ class Heartbeat:
         """Return the problem, or None."""
         gone = self._clock() - self._last
         return f"{self._name} has not come round for {gone:.0f} s" if gone > self._seconds else None
-
-
-def running(thread: threading.Thread) -> Problem:
-    """Return the problem of a thread that must run as long as the process does."""
-    return lambda: None if thread.is_alive() else f"thread {thread.name} has ended"
 
 
 class Health:

@@ -13,7 +13,7 @@ import pytest
 
 from cni_floatip.agent import main
 from cni_floatip.agent.observe import health
-from cni_floatip.agent.observe.health import Health, Heartbeat, Once, running
+from cni_floatip.agent.observe.health import Health, Heartbeat, Once
 from cni_floatip.agent.observe.http_server import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
 from cni_floatip.agent.observe.logs import Lines, Log
 from cni_floatip.agent.observe.metrics import Metrics
@@ -64,12 +64,11 @@ def raw(served: Pages, *parts: bytes) -> bytes:
 
 
 def test_alive_and_ready_each_say_what_is_wrong(serve):
-    thread = threading.Thread(target=lambda: None, name="keeper")
     credentials, keeper = Once("no AWS credentials yet"), Once("no claim's namespace is visible")
-    judged = Health(alive=[running(thread)], ready=[credentials, keeper])
+    judged = Health(alive=[lambda: "the keeper has ended"], ready=[credentials, keeper])
     served = serve({"/healthz": judged.healthz, "/readyz": judged.readyz})
     plain = "text/plain; charset=utf-8"
-    assert get(served, "/healthz") == (503, plain, "thread keeper has ended\n")
+    assert get(served, "/healthz") == (503, plain, "the keeper has ended\n")
     judged.alive.clear()
     assert get(served, "/healthz") == (200, plain, "ok\n")
     both = "no AWS credentials yet\nno claim's namespace is visible\n"
