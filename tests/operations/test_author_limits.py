@@ -44,7 +44,9 @@ def test_a_claim_keeps_only_what_is_read_again(tmp_path: Path) -> None:
         "cni.dev/x": 1,
     }
     attachment = place.add(NETNS, ADDRESSES[0], **beside)
-    kept = place.claim(attachment).config or {}
+    config = place.claim(attachment).config
+    assert config
+    kept = config.document
     assert set(kept) <= {"cniVersion", "type", *OWN_KEYS}
     assert kept["routeTables"] == {"ids": ["rtb-a", "rtb-b"]}
     assert "search" not in "".join(path.read_text() for path in (tmp_path / "claims").glob("*.json"))
