@@ -13,6 +13,7 @@ from datetime import datetime
 import botocore.session  # noqa: F401
 import jsonschema  # noqa: F401
 
+from cni_floatip import direct, plugin  # noqa: F401 (with all that they work with)
 from cni_floatip.edges import imds  # noqa: F401
 from cni_floatip.edges.ec2 import client, sessions  # noqa: F401
 from cni_floatip.edges.podnet import rtnetlink

@@ -4,7 +4,6 @@
     killed_call.py before KIND NUMBER    be killed right before the NUMBER-th event of KIND
     killed_call.py after KIND NUMBER     be killed right after it
     killed_call.py full                  find the disk full: no file can grow
-    killed_call.py loads FILE            run to the end; write the names of the modules that it loaded to FILE
     killed_call.py collect               do what ``floatipctl gc`` does; print what it tells, as JSON
 
 An event is a call to EC2, a change of the disk or a change of the pod's network. They are counted where the
@@ -87,14 +86,6 @@ def collect() -> int:
     return 0
 
 
-def loads(path: str) -> int:
-    before = set(sys.modules)
-    status = plugin.main()
-    with open(path, "w") as file:  # noqa: PTH123 (pathlib may be what is loaded)
-        file.write("\n".join(sorted(set(sys.modules) - before)))
-    return status
-
-
 _count: Counter[str] = Counter()
 _counting = threading.Lock()
 
@@ -105,8 +96,6 @@ def main() -> int:
             return collect()
         case ["full"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        case ["loads", file]:
-            return loads(file)
         case ["record", file]:
             watch_everything(recorder(file))
         case ["before" | "after" as when, kind, number]:

@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import direct
+from lab.node import Starter
 from tests.support.samples import sampled
 from tests.support.two_nodes import Attachment, Place, Scene, connected_in, ours_in
 
 pytestmark = pytest.mark.lab(nodes_per_az=1)
 
-
 VIP, VIP6 = "192.168.0.2/28", "fd00:192:168::2/124"
-STARTS = {"script": subprocess.Popen, "fork": direct.start}
+STARTS: dict[str, Starter] = {"script": subprocess.Popen, "fork": direct.start}
 
 
-def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: Any) -> dict[str, Any]:
-    """Make a call by script or by fork; return all that can be seen of it."""
+def call(
+    place: Place, start: Starter, verb: str, attachment: Attachment, *arguments: Path, **changes: Any
+) -> dict[str, Any]:
+    """Make a call; return all that can be seen of it."""
     journal = place.lab.ec2.journal
     journal.clear()
     config = {**attachment.config(), "cniVersion": "1.1.0", **changes}
@@ -37,7 +41,8 @@ def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: A
         "CNI_IFNAME": attachment.ifname,
         "CNI_PATH": "/nowhere",
     }
-    done = place.node.run([str(direct.SCRIPT)], input=json.dumps(config), env=environ, start=STARTS[how])
+    argv = [str(direct.SCRIPT), *map(str, arguments)]
+    done = place.node.run(argv, input=json.dumps(config), env=environ, start=start)
     return {
         "status": done.returncode,
         "answer": json.loads(done.stdout) if done.stdout else None,
@@ -60,14 +65,14 @@ def call(place: Place, how: str, verb: str, attachment: Attachment, **changes: A
 def test_each_verb_is_the_same_by_script_and_fork(scene: Scene, place: Place, verb: str) -> None:
     attachment = scene.attach(place, VIP, container="both")
     found = {}
-    for how in STARTS:
-        call(place, "fork", "DEL", attachment)  # start over: in the pod, on the disk, in the VPC
+    for how, start in STARTS.items():
+        call(place, direct.start, "DEL", attachment)  # start over: in the pod, on the disk, in the VPC
         place.forget()
         scene.clear("192.168.0.2/32")
         scene.source_check(attachment.eni)
         if verb not in ("ADD", "STATUS"):
-            assert call(place, "fork", "ADD", attachment)["status"] == 0
-        found[how] = call(place, how, verb, attachment, **{"cni.dev/valid-attachments": []})
+            assert call(place, direct.start, "ADD", attachment)["status"] == 0
+        found[how] = call(place, start, verb, attachment, **{"cni.dev/valid-attachments": []})
     assert found["fork"] == found["script"]
     assert found["fork"]["status"] == 0
     assert bool(found["fork"]["asked of EC2"]) == (verb != "STATUS")
@@ -91,7 +96,7 @@ def test_a_refusal_is_the_same_by_script_and_fork(
     scene: Scene, place: Place, verb: str, changes: dict[str, Any]
 ) -> None:
     attachment = scene.attach(place, VIP, container="both")
-    found = {how: call(place, how, verb, attachment, **changes) for how in STARTS}
+    found = {how: call(place, start, verb, attachment, **changes) for how, start in STARTS.items()}
     assert found["fork"] == found["script"]
 
 
@@ -126,5 +131,7 @@ def test_a_fork_has_nothing_left_to_load(scene: Scene, place: Place, verb: str) 
     if verb != "ADD":
         assert attachment.add().code == 0
     file = place.node.state / "loaded"
-    assert attachment.call(verb, "loads", file).code == 0
+    start = partial(direct.start, entry="tests.faults.loading:main")
+    answer = call(place, start, verb, attachment, file)
+    assert answer["status"] == 0
     assert file.read_text() == ""
