@@ -11,7 +11,7 @@ from tests.support.two_nodes import Attachment, Calling, Scene, ours_in
 
 GUESTS = {"b1": "444455556666"}
 
-pytestmark = pytest.mark.lab(guests=GUESTS)
+pytestmark = pytest.mark.lab(guests=GUESTS, packets=False)
 
 PROMISE = 10.0
 

@@ -7,7 +7,7 @@ import pytest
 from lab import netns
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Calling, Place, Scene, ours_in
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute")

@@ -24,7 +24,7 @@ from tests.support.two_nodes import (
     read_moments,
 )
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 KILLED = -9

@@ -11,7 +11,7 @@ import pytest
 from cni_floatip.model.claim import LATE_SECONDS
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Place, Scene, ours_in
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 @pytest.fixture

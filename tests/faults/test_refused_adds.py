@@ -9,7 +9,7 @@ import pytest
 from tests.support.two_nodes import ADDRESS, Attachment, Calling, Scene, ours_in
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 THREE = ("a", "client", "b")

@@ -20,7 +20,7 @@ from lab.node import Starter
 from tests.support.samples import sampled
 from tests.support.two_nodes import Attachment, Place, Scene, connected_in, ours_in
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 VIP, VIP6 = "192.168.0.2/28", "fd00:192:168::2/124"
 STARTS: dict[str, Starter] = {"script": subprocess.Popen, "fork": direct.start}

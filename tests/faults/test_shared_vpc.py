@@ -8,7 +8,7 @@ from tests.support.two_nodes import ADDRESS, TABLES, Place, Scene
 
 GUEST = "444455556666"
 
-pytestmark = pytest.mark.lab(nodes_per_az=1, guests={"b1": GUEST})
+pytestmark = pytest.mark.lab(nodes_per_az=1, guests={"b1": GUEST}, packets=False)
 
 
 @pytest.fixture

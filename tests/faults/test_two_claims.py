@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.two_nodes import TABLES, Attachment, Place, Scene, everywhere, ours_in
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 ORDERS = (

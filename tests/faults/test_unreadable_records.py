@@ -10,7 +10,7 @@ import pytest
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Place, Scene, ours_in
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.lab(nodes_per_az=1)
+pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 
 def added(attachment: Attachment) -> Path:

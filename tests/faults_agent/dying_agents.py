@@ -31,7 +31,9 @@ from tests.support.two_nodes import Answer, Attachment, Calling, Moment, Place, 
 from tests.support.waiting import until
 
 LAB = pytest.mark.lab(
-    nodes_per_az=3, policy={"releaseGraceSeconds": 1, "reconcileSeconds": 1, "metricsAddress": None}
+    nodes_per_az=3,
+    policy={"releaseGraceSeconds": 1, "reconcileSeconds": 1, "metricsAddress": None},
+    packets=False,
 )
 KILLED_AGENT = "tests.faults_agent.killed_agent"
 KILLED = -signal.SIGKILL
