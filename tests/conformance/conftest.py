@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -70,19 +69,18 @@ def bench(
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything here needs what a lab needs, and the executable."""
-    here = Path(__file__).parent
-    out = [item for item in items if here in item.path.parents and _is_direct_only(item)]
-    config.hook.pytest_deselected(items=out)
+    ours = [item for item in items if item.nodeid.startswith("tests/conformance/")]
+    out = {item for item in ours if _is_direct_only(item)}
+    config.hook.pytest_deselected(items=list(out))
     items[:] = [item for item in items if item not in out]
-    by_id = {item.nodeid: item for item in items}
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.needs("root", "ip", "floatip"))
-            through_client = item.nodeid.replace("[direct", "[client", 1)
-            if "[direct" in item.nodeid and through_client in by_id and not BOTH_WAYS.search(item.nodeid):
-                mark = by_id[through_client].get_closest_marker("thorough")
-                sample = mark.kwargs["sample"] if mark else through_client
-                item.add_marker(pytest.mark.thorough(sample=sample), append=False)
+    by_id = {item.nodeid: item for item in ours if item not in out}
+    for item in by_id.values():
+        item.add_marker(pytest.mark.needs("root", "ip", "floatip"))
+        through_client = item.nodeid.replace("[direct", "[client", 1)
+        if "[direct" in item.nodeid and through_client in by_id and not BOTH_WAYS.search(item.nodeid):
+            mark = by_id[through_client].get_closest_marker("thorough")
+            sample = mark.kwargs["sample"] if mark else through_client
+            item.add_marker(pytest.mark.thorough(sample=sample), append=False)
 
 
 def _is_direct_only(item: pytest.Item) -> bool:

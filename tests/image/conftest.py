@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.conftest import require
@@ -16,7 +14,7 @@ SAMPLE = "tests/core/test_dockerfile.py::test_what_is_copied_is_there_and_not_ig
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/image/"):
             item.add_marker(pytest.mark.thorough(sample=SAMPLE))
 
 
