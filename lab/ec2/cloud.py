@@ -6,6 +6,8 @@ calls in here holds the lock of SimulatedEC2.
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Iterator, Mapping
 from functools import cache
 from ipaddress import IPv6Network
@@ -214,6 +216,25 @@ setattr(elastic_network_interfaces, "Attachment", LabAttachment)  # noqa: B010 -
 setattr(responses, "method_names_from_class", cache(method_names_from_class))  # noqa: B010 - 1 ms a call
 models.ec2_backends.backend = LabEC2
 
+
+class _Saver(pickle.Pickler):
+    """Leaves out the backend itself, which everything in it refers to."""
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "backend" if isinstance(obj, LabEC2) else None
+
+
+class _Loader(pickle.Unpickler):
+    """Lets what is loaded refer to ``backend``."""
+
+    def __init__(self, saved: bytes, backend: LabEC2) -> None:
+        super().__init__(io.BytesIO(saved))
+        self._backend = backend
+
+    def persistent_load(self, _name: str) -> LabEC2:
+        return self._backend
+
+
 RESPONSES = {"ec2": LabResponse, "sts": TokenResponse}
 
 
@@ -231,6 +252,19 @@ class Cloud:
         SHARED.clear()
         mock_random.seed(seed)
         self.backend(self.account)
+
+    def save(self) -> bytes:
+        """Return what the default account has, and what its next ids follow from."""
+        data = io.BytesIO()
+        _Saver(data).dump((vars(self.backend(self.account)), mock_random.getstate()))
+        return data.getvalue()
+
+    def load(self, saved: bytes) -> None:
+        """Give the default account, which is empty, what ``save`` returned."""
+        backend = self.backend(self.account)
+        held, random = _Loader(saved, backend).load()
+        vars(backend).update(held)
+        mock_random.setstate(random)
 
     def backend(self, account: str) -> Any:
         """Return what one account has in this Region."""

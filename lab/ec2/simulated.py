@@ -43,7 +43,7 @@ class SimulatedEC2:
         self.region = region
         self.account = account
         self.journal = Journal()
-        self._seed = seed
+        self.seed = seed
         self._lock = threading.RLock()
         self._listeners: list[tuple[str, Listener]] = []
         self._subscribers: list[Callable[[], None]] = []
@@ -128,11 +128,22 @@ class SimulatedEC2:
         """Empty every account, forget faults, journal and subscribers. Listeners stay."""
         self._subscribers.clear()
         with self._lock:
-            self._cloud.reset(self._seed)
+            self._cloud.reset(self.seed)
             self._view = None
             self._past.forget()
         self.faults.clear()
         self.journal.clear()
+
+    def save(self) -> bytes:
+        """Return what the default account has, for ``load``."""
+        with self._lock:
+            return self._cloud.save()
+
+    def load(self, saved: bytes) -> None:
+        """Reset, then give the default account what it had: much quicker than the calls that made it."""
+        self.reset()
+        with self._lock:
+            self._cloud.load(saved)
 
     def handle(self, caller: str, request: Request) -> Answer | None:
         """Answer one HTTP request of a caller; ``None`` closes the connection."""

@@ -27,9 +27,7 @@ class Here:
     """This node: its data directory, its ENI, and the route tables around it."""
 
     def __init__(self, ec2: Any, url: str, directory: Path) -> None:
-        ec2.reset()
-        ec2.faults.clear()
-        self.ec2, self.vpc = ec2, sample.build(ec2)
+        self.ec2, self.vpc = ec2, sample.fresh(ec2)
         self.store = Store(str(directory / "state"), sleep=time.sleep, clock=time.monotonic)
         self.directory = directory
         config = directory / "config.json"

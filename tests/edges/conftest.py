@@ -26,4 +26,4 @@ def ec2(cloud, monkeypatch):
 
 @pytest.fixture
 def world(ec2):
-    return sample.build(ec2)
+    return sample.fresh(ec2)

@@ -34,9 +34,7 @@ class Here:
     """A node with the client installed, a socket that an agent left, and records of claims."""
 
     def __init__(self, ec2: Any, url: str, root: Path, bin_dir: Path, bundle: Path) -> None:
-        ec2.reset()
-        ec2.faults.clear()
-        self.ec2, self.vpc = ec2, sample.build(ec2)
+        self.ec2, self.vpc = ec2, sample.fresh(ec2)
         self.metadata = Imds(lambda: ec2.instance(self.vpc.instances["a"]))
         host, port = self.metadata.listen(open_socket("127.0.0.1", 0)).address
         self.root, self.bin_dir = root, bin_dir

@@ -63,7 +63,7 @@ def connect(ec2, callers, clients):
 @pytest.fixture
 def vpc(ec2):
     """A VPC of two zones: see lab/ec2/sample.py."""
-    return sample.build(ec2)
+    return sample.fresh(ec2)
 
 
 @pytest.fixture

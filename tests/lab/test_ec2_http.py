@@ -197,6 +197,32 @@ class TestWorld:
         other = SimulatedEC2(seed=1)
         assert sample.build(other) != first
 
+    def test_what_was_saved_is_as_it_was_built(self, ec2):
+        built = sample.build(ec2)
+        view = ec2.view()
+        saved = ec2.save()
+        aws = ec2.client()
+        made = aws.create_subnet(VpcId=built.vpc, CidrBlock="10.10.9.0/24")["Subnet"]["SubnetId"]
+        aws.modify_network_interface_attribute(
+            NetworkInterfaceId=built.enis["a"], SourceDestCheck={"Value": False}
+        )
+        ec2.load(saved)
+        assert ec2.view() == view
+        again = aws.create_subnet(VpcId=built.vpc, CidrBlock="10.10.9.0/24")["Subnet"]["SubnetId"]
+        assert again == made
+
+    def test_a_fresh_sample_has_nothing_of_the_one_before(self, ec2):
+        first = sample.fresh(ec2)
+        view = ec2.view()
+        ec2.client().create_route(
+            RouteTableId=first.tables["a"],
+            DestinationCidrBlock="192.168.0.2/32",
+            NetworkInterfaceId=first.enis["a"],
+        )
+        assert ec2.view() != view
+        assert sample.fresh(ec2) == first
+        assert ec2.view() == view
+
     def test_an_ipv6_block_of_ones_own(self, ec2, vpc):
         # AssociateVpcCidrBlock, Ipv6CidrBlock: moto gives a random one only.
         for table in vpc.tables.values():

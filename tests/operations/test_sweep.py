@@ -39,7 +39,7 @@ class Here:
     """This node, the VPC around it, and what a sweep says and leaves."""
 
     def __init__(self, ec2: SimulatedEC2, directory: Path, capsys: Any) -> None:
-        self.ec2, self.aws, self.vpc = ec2, ec2.client(), sample.build(ec2)
+        self.ec2, self.aws, self.vpc = ec2, ec2.client(), sample.fresh(ec2)
         self.a, self.b = self.vpc.tables["a"], self.vpc.tables["b"]
         self.store = Store(str(directory / "state"), sleep=lambda _: None, clock=lambda: 0.0)
         self._config = directory / "config.json"
@@ -130,7 +130,6 @@ def here(
     served_cloud: tuple[SimulatedEC2, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> Iterator[Here]:
     ec2, url = served_cloud
-    ec2.reset()
     found = Here(ec2, tmp_path, capsys)
     metadata = Imds(lambda: ec2.instance(found.vpc.instances["a"]))
     host, port = metadata.listen(open_socket("127.0.0.1", 0)).address
