@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.__main__ import main
-from lab.demo import show
+from lab.demo import show, watch
 from lab.demo.watch import Watch
 
 Event = tuple[str, tuple[Any, ...]]
@@ -45,6 +45,7 @@ class Recorder:
 
 
 def record(path: Path, arguments: list[str]) -> int:
+    watch.INTERVAL = 0.025
     recorders = []
     choose = show.choose
 
