@@ -1,7 +1,8 @@
 """What a call in direct mode loads, loaded: the one module that the fork server of ``lab.direct`` imports.
 
 The product loads a library when it first needs it, and the libraries fill caches at their first use. Both is
-done here once with throw-away objects; nothing of the product is changed.
+done here once with throw-away objects; nothing of the product is changed, and of the libraries two functions
+remember what they have answered.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401 (of a host's name)
 import os
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import botocore.session  # noqa: F401
 import jsonschema  # noqa: F401
+from botocore import hooks
 
 from cni_floatip import direct, plugin  # noqa: F401 (with all that they work with)
 from cni_floatip.edges import imds  # noqa: F401
@@ -22,6 +26,12 @@ from cni_floatip.protocol import answer  # noqa: F401
 datetime.strptime("", "")  # noqa: DTZ007 (loads what reads a date)
 for subject in rtnetlink._SUBJECTS:
     rtnetlink._message_class(subject)
+
+# Half of what it costs botocore to make a session are two questions that have the same answer each time.
+_hooks: Any = hooks
+_aliased = cache(_hooks.EventAliaser(None)._alias_event_name)
+_hooks.EventAliaser._alias_event_name = lambda _, name: _aliased(name)
+_hooks.accepts_kwargs = cache(_hooks.accepts_kwargs)
 
 # A client is made only where there are credentials; each fork has an environment of its own.
 _ANY = {"AWS_ACCESS_KEY_ID": "warm", "AWS_SECRET_ACCESS_KEY": "warm"}
