@@ -31,7 +31,10 @@ WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute")
 pytestmark = [
     pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "static-plugin"),
     pytest.mark.lab(
-        nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": GRACE, "reconcileSeconds": RECONCILE}
+        nodes_per_az=1,
+        agents=True,
+        warm=True,
+        policy={"releaseGraceSeconds": GRACE, "reconcileSeconds": RECONCILE},
     ),
     pytest.mark.usefixtures("lab_as_new"),
 ]

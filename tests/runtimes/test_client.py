@@ -17,7 +17,7 @@ ROUTE = f"{VIP}/32"
 
 pytestmark = [
     pytest.mark.needs("root", "ip", "unshare", "macvlan-plugin", "floatip"),
-    pytest.mark.lab(nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": 1}),
+    pytest.mark.lab(nodes_per_az=1, agents=True, warm=True, policy={"releaseGraceSeconds": 1}),
     pytest.mark.usefixtures("lab_as_new"),
 ]
 

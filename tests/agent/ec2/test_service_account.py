@@ -23,7 +23,7 @@ from lab.world import Lab
 
 pytestmark = [
     pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin"),
-    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True),
+    pytest.mark.lab(azs=1, nodes_per_az=1, agents=True, warm=True),
     pytest.mark.usefixtures("lab_as_new"),
 ]
 

@@ -33,7 +33,10 @@ RECONCILE = 3.0
 pytestmark = [
     pytest.mark.needs("root", "ip", "unshare", "keepalived", "macvlan-plugin", "static-plugin"),
     pytest.mark.lab(
-        nodes_per_az=1, agents=True, policy={"releaseGraceSeconds": 3, "reconcileSeconds": RECONCILE}
+        nodes_per_az=1,
+        agents=True,
+        warm=True,
+        policy={"releaseGraceSeconds": 3, "reconcileSeconds": RECONCILE},
     ),
 ]
 
