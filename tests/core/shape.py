@@ -93,15 +93,20 @@ def modules(root: Path = ROOT) -> Mapping[str, Path]:
     return found
 
 
-@cache
 def imports(path: Path, root: Path = ROOT) -> frozenset[str]:
     """Return what a file imports, ours as ``cni_floatip.X.Y``."""
-    return frozenset(_imports(path, root))
+    return _imported(path.read_text(), path.relative_to(root).parent.parts)
 
 
-def _imports(path: Path, root: Path) -> Iterator[str]:
-    package = ["cni_floatip", *path.relative_to(root).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def _imported(text: str, folder: tuple[str, ...]) -> frozenset[str]:
+    """Return what a text in a folder imports; a copy of the package is the same text in the same folder."""
+    return frozenset(_imports(text, folder))
+
+
+def _imports(text: str, folder: tuple[str, ...]) -> Iterator[str]:
+    package = ["cni_floatip", *folder]
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
