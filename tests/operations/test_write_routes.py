@@ -1,19 +1,30 @@
 """ADD's write loop: it reaches its aim or says why, and never touches what is not a network interface."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip.config.netconf import NetConf, RouteTableSelector
-from cni_floatip.model.claim import Claim
-from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.errors import Ec2Error, Ec2Fault, RouteConflict
-from cni_floatip.model.values import Attachment, Place, PodIdentity, Target
-from cni_floatip.operations.write_routes import FRESH_SECONDS, Attempt, Seen, repeated, write_until_done
+from cni_floatip.model.claim_state import State
+from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, RouteConflict
+from cni_floatip.model.values import Network, Place, Target
+from cni_floatip.operations.write_routes import (
+    FRESH_SECONDS,
+    Attempt,
+    Seen,
+    Written,
+    repeated,
+    write_routes,
+    write_until_done,
+)
 from tests.fakes.vpc import FakeTime, FakeVpc
+from tests.support.claims import a_claim, a_route
+from tests.support.simulated_cluster import SimulatedCluster
 
 VIP = ip_network("192.168.0.2/32")
 PLACE = Place("rtb-a", VIP)
@@ -22,9 +33,6 @@ OURS, OTHER = Target("eni-here", is_eni=True), Target("eni-there", is_eni=True)
 DEAD = Target("eni-dead", is_eni=True, active=False)
 GATEWAY = Target("igw-1", is_eni=False)
 CONF = NetConf("1.1.0", "net", RouteTableSelector(all=True))
-CLAIM = Claim(
-    Attachment("net", "c", "net1"), "eni-here", "region", "", 0, "boot", PodIdentity("", "", ""), "keep", ()
-)
 
 
 def world(target: Target | None, *script: object) -> FakeVpc:
@@ -32,8 +40,8 @@ def world(target: Target | None, *script: object) -> FakeVpc:
 
 
 def take(vpc: FakeVpc, time: FakeTime, seen: Seen, go_on, deadline: float = 60) -> None:
-    route = ClaimedRoute(PLACE, State.CLAIMING)
-    claim = replace(CLAIM, routes=(route,))
+    route = a_route(State.CLAIMING, PLACE.table, str(VIP))
+    claim = a_claim(route, eni="eni-here")
     write_until_done(Attempt(time, vpc, CONF, claim, time.at + deadline), route, seen, go_on)
 
 
@@ -222,3 +230,103 @@ def test_any_faults_end_at_our_eni_or_in_an_error(there, seen, script):
         assert vpc.tables["rtb-a"][VIP] == OURS
     if there is GATEWAY and seen in (None, GATEWAY):
         assert vpc.tables["rtb-a"][VIP] is GATEWAY
+
+
+class Writing:
+    """An ADD that has recorded its claim of three addresses in two tables, and is about to write."""
+
+    def __init__(self, directory: Path, *, conf: NetConf = CONF) -> None:
+        node = SimulatedCluster(directory, "a").nodes["a"]
+        node.netns["/run/netns/pod"] = 1
+        self.addresses = [ip_network(f"192.168.0.{number}/32") for number in (2, 3, 4)]
+        routes = [
+            a_route(State.CLAIMING, table, str(to)) for table in ("rtb-a", "rtb-b") for to in self.addresses
+        ]
+        claim = a_claim(*routes, eni="eni-here", created=node.cluster.now())
+        node.claims.put(claim)
+        self.world = replace(node.world, spawn=alone)  # one after the other, in order
+        self.vpc = FakeVpc({"rtb-a": {}, "rtb-b": {}})
+        self.attempt = Attempt(self.world, self.vpc, conf, claim, self.world.clock() + 60)
+
+    def seen(self, *addresses: Network) -> dict[Place, Seen]:
+        """Return where the routes to ``addresses`` (default: all) lead now."""
+        return {
+            Place(table, to): Seen(routes.get(to), self.world.clock())
+            for table, routes in self.vpc.tables.items()
+            for to in addresses or self.addresses
+        }
+
+    def calls(self) -> list[str]:
+        return [
+            call.partition(" -> ")[0].replace("192.168.0.", "").replace("/32", "") for call in self.vpc.calls
+        ]
+
+
+def alone(_: Callable[[], None]) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.fixture
+def writing(tmp_path: Path) -> Writing:
+    return Writing(tmp_path)
+
+
+def test_the_first_create_of_each_table_goes_alone_and_replaces_come_last(writing: Writing) -> None:
+    writing.vpc.tables["rtb-a"][writing.addresses[0]] = OTHER
+    written = write_routes(writing.attempt, writing.seen())
+    first, others = writing.calls()[:2], writing.calls()[2:5]
+    assert sorted(first) == ["create rtb-a 3", "create rtb-b 2"]
+    assert sorted(others) == ["create rtb-a 4", "create rtb-b 3", "create rtb-b 4"]
+    assert writing.calls()[5:] == ["replace rtb-a 2"]
+    assert (set(written.written), set(written.vanished), written.failed) == (writing.seen().keys(), set(), {})
+
+
+@pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])
+def test_what_ec2_refuses_of_a_table_is_asked_for_once(writing: Writing, fault: Ec2Fault) -> None:
+    writing.vpc.script = [fault]
+    parts = [writing.seen(address) for address in writing.addresses]
+    written = write_routes(writing.attempt, *parts)
+    assert len(written.failed) == 3, "of one table"
+    (refused,) = {place.table for place in written.failed}
+    assert [call for call in writing.calls() if refused in call] == writing.calls()[:1]
+    assert all(isinstance(error, AwsRefused) for error in written.failed.values())
+    others = [error.msg for error in written.failed.values() if str(fault) not in error.msg]
+    assert others.count(f"stopped: EC2 refuses routes in {refused}") == 2
+
+
+def test_a_part_that_has_failed_gets_no_further_write_and_another_does(writing: Writing) -> None:
+    one, two, _ = writing.addresses
+    writing.vpc.tables["rtb-b"] |= {one: OTHER, two: OTHER}
+    writing.vpc.script = [Ec2Fault.REFUSED]  # of the create in rtb-a for one of them
+    written = write_routes(writing.attempt, writing.seen(one), writing.seen(two))
+    (failed,) = written.failed
+    other = two if failed.destination == one else one
+    assert set(written.written) == {Place("rtb-a", other), Place("rtb-b", other)}
+    assert writing.vpc.tables["rtb-b"][failed.destination] == OTHER, "not replaced: it serves another"
+
+
+def test_what_is_no_route_of_the_claim_is_not_written(writing: Writing) -> None:
+    strange = Place("rtb-a", ip_network("192.168.9.9/32"))
+    written = write_routes(writing.attempt, {strange: Seen(None, writing.world.clock())})
+    assert (writing.calls(), written) == ([], Written(set(), set(), {}))
+
+
+def test_a_table_that_vanished_is_an_error_only_where_it_is_named(tmp_path: Path) -> None:
+    by_id = NetConf("1.1.0", "net", RouteTableSelector(ids=("rtb-a", "rtb-b")))
+    for conf, fails in ((CONF, False), (by_id, True)):
+        writing = Writing(tmp_path / str(fails), conf=conf)
+        seen = writing.seen(writing.addresses[0])
+        del writing.vpc.tables["rtb-b"]
+        written = write_routes(writing.attempt, seen)
+        place = Place("rtb-b", writing.addresses[0])
+        assert (place in written.failed, place in written.vanished) == (fails, not fails)
+
+
+def test_what_is_cancelled_is_not_written(writing: Writing) -> None:
+    one, two, _ = writing.addresses
+    attempt = replace(
+        writing.attempt, cancelled=lambda place: "it was taken away" if place.destination == one else None
+    )
+    written = write_routes(attempt, writing.seen(one), writing.seen(two))
+    assert {error.msg for error in written.failed.values()} == {"stopped: it was taken away"}
+    assert {place.destination for place in written.written} == {two}
