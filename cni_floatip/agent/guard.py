@@ -109,8 +109,8 @@ class Guard:
         with self._doing:
             self._stop_forwarding_only_from(in_use)
 
-    def cover(self, mac: str) -> str:
-        """Guard the ENI with this MAC; return what is wrong with that, or nothing. Twice is once."""
+    def cover(self, mac: str) -> str | None:
+        """Guard the ENI with this MAC; return what is wrong with that, or None. Twice is once."""
         with self._doing:
             try:
                 place = self._find(mac)
@@ -118,7 +118,7 @@ class Guard:
                 problems = list(self._mend(mac, place)) if place else [self._nowhere(mac)]
             except CniError as error:
                 place, problems = None, [str(error)]
-            problem = "; ".join(filter(None, problems))
+            problem = "; ".join(filter(None, problems)) or None
             self._report(mac, problem)
             self._covered.pop(mac, None)
             if not problem and place and not place.netns:
@@ -226,7 +226,7 @@ class Guard:
         with self._knowing:
             return [claim for claim in self._claims.values() if claim.mac == mac]
 
-    def _report(self, mac: str, problem: str) -> None:
+    def _report(self, mac: str, problem: str | None) -> None:
         with self._knowing:
             before = self._problems.pop(mac, "")
             if problem:

@@ -19,22 +19,22 @@ def is_here(claim: Claim, world: World) -> bool:
     return claim.boot == world.boot() and world.inode(claim.netns) == claim.netns_inode != 0
 
 
-def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str]:
-    """Return what says why the pod of a claim that has not ended must be gone; "" where nothing shows it.
+def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str | None]:
+    """Return what says why the pod of a claim that has not ended must be gone; None where nothing shows it.
 
     ``claims``: all of the node, whose namespaces are the witnesses.
     """
     seen = frozenset(_directory(claim) for claim in claims if is_here(claim, world))
 
-    def evidence(claim: Claim) -> str:
+    def evidence(claim: Claim) -> str | None:
         if not claim.has_pod:
-            return ""
+            return None
         if claim.boot != world.boot():
             return "the node was rebooted since"
         if is_here(claim, world) or world.namespaces.is_hidden(claim.netns):
-            return ""
+            return None
         if not _beside(claim, seen, world):
-            return ""
+            return None
         return f"its namespace {claim.netns} is gone"
 
     return evidence

@@ -31,11 +31,11 @@ def gc(request: Request, world: World) -> None:
         return
     valid = {attachment for entries in present for attachment in _attachments(entries)}
 
-    def stale(claim: Claim) -> str:
+    def stale(claim: Claim) -> str | None:
         if claim.attachment.network != request.attachment.network:
-            return ""
+            return None
         known = (claim.attachment.container, claim.attachment.ifname) in valid
-        return "" if known else "not among the valid attachments"
+        return None if known else "not among the valid attachments"
 
     raise_any(_end_all(world, stale))
 
@@ -71,18 +71,18 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
     evidence = evidence_among(claims, world)
     told: list[str] = []
 
-    def stale(claim: Claim) -> str:
+    def stale(claim: Claim) -> str | None:
         why = evidence(claim)
         if why:
             told.append(f"{claim.attachment}: ended: {why}")
-        return "" if dry_run else why
+        return None if dry_run else why
 
     errors = _end_all(world, stale)
     told += [str(error) for error in errors]
     return told if dry_run else told + work_off(world, world.clock() + GC_SECONDS)
 
 
-def _end_all(world: World, stale: Callable[[Claim], str]) -> list[CniError]:
+def _end_all(world: World, stale: Callable[[Claim], str | None]) -> list[CniError]:
     if not world.claims.exists():
         return []
     deadline = world.clock() + GC_SECONDS

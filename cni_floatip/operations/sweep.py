@@ -171,8 +171,8 @@ class _Judge:
         self._world, self._around, self._ranges = world, around, ranges
         self._own, self._stopped = own, stopped
 
-    def look(self) -> Iterator[tuple[Blackhole, str]]:
-        """Yield the blackholes inside the ranges, each with the reason why it stays ("": it does not)."""
+    def look(self) -> Iterator[tuple[Blackhole, str | None]]:
+        """Yield the blackholes inside the ranges, each with the reason why it stays (None: it does not)."""
         deadline = self._world.clock() + READ_SECONDS
         of_vpc = {"vpc-id": [self._around.vpc]}
         tables = read(
@@ -207,7 +207,7 @@ class _Judge:
             if not target.active and any(cidr.within(network, each) for each in self._ranges):
                 yield Blackhole(Place(table.id, network), target, self._around.region, self._around.account)
 
-    def _of_table(self, table: RouteTable, blackhole: Blackhole) -> str:
+    def _of_table(self, table: RouteTable, blackhole: Blackhole) -> str | None:
         policy, network = self._world.policy, blackhole.place.destination
         if not policy.allows_table(table):
             return "the table is not in allowedRouteTables of the node configuration"
@@ -216,9 +216,9 @@ class _Judge:
         entries = [each for each in policy.allowed_destinations if cidr.within(network, each.cidr)]
         if needs_exact_entry(network, self._around.cidrs) and not any(e.exact(network) for e in entries):
             return "so wide that allowedDestinations must name exactly it"
-        return ""
+        return None
 
-    def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str:
+    def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str | None:
         target, place = blackhole.target, blackhole.place
         if not target.is_eni:
             return "it does not lead to a network interface"
@@ -234,7 +234,7 @@ class _Judge:
                 return f"claimed here by {claim.attachment}, which is cut off: {todo}"
         if attached.get(target.id) and not self._stopped:
             return f"attached to {attached[target.id]}: works again when that starts (--stopped removes it)"
-        return ""
+        return None
 
     def _attachments(self, enis: Sequence[str]) -> dict[str, str]:
         """Ask in our own name and in the owner's, who sees everybody's. What one sees attached is so."""
