@@ -951,8 +951,8 @@ MUTANTS = (
     Mutant(
         "first-together",
         "operations/write_routes",
-        "    others = [route for route in new if route not in first]\n",
-        "    first, others = new, []\n",
+        "    others = [route for route in new if route is not first[route.place.table]]\n",
+        "    first, others = dict(enumerate(new)), []\n",
         "a table that is full is asked for every route at once",
         "tests/operations/test_write_routes.py",
     ),

@@ -124,7 +124,7 @@ def _point_vpc(attempt: Attempt, view: View) -> Written:
     """Write every VPC route of the claim. Raises CniError with all that failed."""
     if view.checks_source:
         disable_source_check(attempt)
-    seen = view.seen
+    seen = view.seen(view.wants)
     claiming = (route.place for route in attempt.claim.routes if route.state is State.CLAIMING)
     written = write_routes(attempt, {place: seen[place] for place in claiming})
     raise_any(written.failed.values())

@@ -99,8 +99,7 @@ def _wanted(attempt: Attempt, site: Site, view: View, each: Interface, appeared:
     wants = [want for want in view.wants if destinations.inside(host_route(each.ip), [want.destination])]
     table, ifname = claim.table or MAIN_TABLE, claim.attachment.ifname
     given = pod_routes.pod_plan(attempt.conf, [each], wants, site.eni, table, ifname)
-    own = {want.destination for want in wants}
-    places = {place: seen for place, seen in view.seen.items() if place.destination in own}
+    places = view.seen(wants)
     works = [
         seen.target
         for seen in places.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -117,13 +117,12 @@ class View:
     account: str
     read_at: float
 
-    @property
-    def seen(self) -> dict[Place, Seen]:
-        """Where each route that this ADD wants leads."""
+    def seen(self, wants: Collection[destinations.Want]) -> dict[Place, Seen]:
+        """Return where the routes to ``wants`` lead, in every table."""
         return {
             Place(table.id, want.destination): Seen(table.routes.get(want.destination), self.read_at)
             for table in self.tables
-            for want in self.wants
+            for want in wants
         }
 
 

@@ -176,11 +176,11 @@ def write_routes(attempt: Attempt, *parts: Mapping[Place, Seen]) -> Written:
             raise
 
     new = [route for route in routes if seen[route.place].target is None]
-    first = list({route.place.table: route for route in reversed(new)}.values())
-    others = [route for route in new if route not in first]
-    there = [route for route in routes if route not in new]
+    there = [route for route in routes if seen[route.place].target is not None]
+    first = {route.place.table: route for route in reversed(new)}
+    others = [route for route in new if route is not first[route.place.table]]
     results: dict[Place, bool | CniError] = {}
-    for wave in (first, others, there):
+    for wave in (first.values(), others, there):
         failed = {place for place, result in results.items() if isinstance(result, CniError)}
         whole = [part for part in parts if failed.isdisjoint(part)]
         todo = [route for route in wave if any(route.place in part for part in whole)]
