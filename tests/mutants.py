@@ -741,15 +741,15 @@ MUTANTS = (
     ),
     Mutant(
         "names-for-long",
-        "agent/main",
-        "        _short_name_resolution()\n",
+        "agent/process",
+        "    _short_name_resolution()\n",
         "",
         "each request waits ten seconds for a name server that is away",
         "tests/agent/test_preparation.py::test_a_name_that_nobody_resolves_is_given_up_soon",
     ),
     Mutant(
         "prepared-once",
-        "agent/main",
+        "agent/preparation",
         "        while not self._prepared():",
         "        if not self._prepared():",
         "an agent that began without metadata never says which node it is on",

@@ -410,7 +410,7 @@ def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) ->
     thread = life.start("keeper", body)
     assert began.wait(10)
     assert not life.ending.is_set()
-    assert problems == [""] * 4
+    assert problems == [None] * 4
     lines = [json.loads(line) for line in said.text.splitlines()]
     assert [line["msg"] for line in lines] == [
         f"thread keeper has failed, and begins again in {pause} s: OSError: out of luck"

@@ -21,7 +21,10 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, fast_dad=False, warm=True)
 
 
-SOON = {"cni_floatip.agent.main.CREDENTIALS_SECONDS": 0.2, "cni_floatip.agent.main.WARM_SECONDS": 1.0}
+SOON = {
+    "cni_floatip.agent.preparation.CREDENTIALS_SECONDS": 0.2,
+    "cni_floatip.agent.preparation.WARM_SECONDS": 1.0,
+}
 
 
 @pytest.fixture

@@ -99,4 +99,4 @@ def test_one_module_writes_files_whole() -> None:
 
 
 def test_the_gauge_of_claims_has_one_writer() -> None:
-    assert calls(r"(self\._)?(metrics|counts|recorder)\.claims") == {"agent.main.show"}
+    assert calls(r"(self\._)?(metrics|counts|recorder)\.claims") == {"agent.report.show"}

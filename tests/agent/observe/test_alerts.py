@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.main import show
 from cni_floatip.agent.observe.metrics import Metrics
+from cni_floatip.agent.report import show
 from cni_floatip.model.values import Target
 from tests.agent.observe.prometheus import Alert, Page, documented, scraped
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode

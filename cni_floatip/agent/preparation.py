@@ -1,0 +1,54 @@
+"""Credentials, and EC2 ready before the first ADD wants it: the agent is not ready without the former."""
+
+from __future__ import annotations
+
+import threading
+
+from ..edges import host
+from ..model.errors import CniError, Ec2Error
+from ..model.values import Node
+from .ec2.shared import Warm
+from .metadata import Remembered
+from .observe.health import Once
+from .observe.logs import Seldom
+from .observe.redaction import redact
+
+CREDENTIALS_SECONDS = 5.0
+WARM_SECONDS = 30.0
+
+
+class Preparation:
+    """Prepares EC2, in a thread of its own. ``node``: this instance, None as long as metadata is away."""
+
+    def __init__(self, aws: Warm, metadata: Remembered, log: Seldom) -> None:
+        self.node: Node | None = None
+        self.credentials = Once("no AWS credentials have been seen yet")
+        self._aws = aws
+        self._metadata = metadata
+        self._log = log
+
+    def run(self, stop: threading.Event) -> None:
+        """See once that there are credentials; then have EC2 ready before the first ADD wants it."""
+        while problem := self._aws.credentials_problem():
+            self._log(problem, "warning")
+            self.credentials.because(redact(problem))
+            if stop.wait(CREDENTIALS_SECONDS):
+                return
+        self.credentials.happened()
+        while not self._prepared():
+            if stop.wait(CREDENTIALS_SECONDS):
+                return
+        stop.wait()
+
+    def _prepared(self) -> bool:
+        """See which node this is, and have EC2 ready: it is only sooner ready for the first ADD."""
+        try:
+            self.node = self._metadata(host.clock() + WARM_SECONDS).node()
+            self._aws.warm(self.node.region)
+        except (CniError, Ec2Error) as e:
+            self._log(f"EC2 does not answer yet: {e}", "warning")
+        except Exception as e:  # noqa: BLE001
+            self._log.failure("EC2 could not be prepared", e)
+        else:
+            return True
+        return False
