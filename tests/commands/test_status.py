@@ -196,7 +196,7 @@ def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
 def test_names_do_not_steer_the_terminal():
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
     found = status.document(status.Facts("1", 1, NOON), [named], [], UNSEEN, **AT)
-    assert "core/?]0;x??" in status_view.text(found)
+    assert r"core/\x1b]0;x\x07\n" in status_view.text(found)
 
 
 def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
