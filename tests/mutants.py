@@ -1285,7 +1285,7 @@ def make_copy(copy: Path) -> None:
 
     So the programs that tests start, ``floatipctl`` with the agent above all, have the mistake too.
     """
-    for name in ("cni_floatip", "tests", "lab", "install", "netconf-examples"):
+    for name in ("cni_floatip", "tests", "lab", "install", "docs", "netconf-examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
