@@ -44,10 +44,10 @@ class Claim:
 
     ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
     configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
-    the pod gave itself and that are followed; ``standby``: the pod has taken every address away, and may
-    put one back, so that the claim has not ended. ``deleted``: when it ended for good (0: it has not), later
-    than ``created``. ``unresolved`` holds the network configuration of a DEL whose record was unreadable,
-    until its tables can be looked up.
+    the pod gave itself and that are followed; ``awaits_address``: the pod has taken every address away, and
+    may put one back, so that the claim has not ended ("standby" in its file). ``deleted``: when it ended for
+    good (0: it has not), later than ``created``. ``unresolved`` holds the network configuration of a DEL
+    whose record was unreadable, until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -71,7 +71,7 @@ class Claim:
     mac: str = ""
     config: RecordedConfig | None = None
     watched: tuple[Interface, ...] = ()
-    standby: bool = False
+    awaits_address: bool = False
     deleted: float = 0.0
     unresolved: RecordedConfig | None = None
 
@@ -83,7 +83,7 @@ class Claim:
     @property
     def has_pod(self) -> bool:
         """Whether a pod is to have what it lists: it has not ended, also if no address is left just now."""
-        return self.live or self.standby
+        return self.live or self.awaits_address
 
     @property
     def watches(self) -> bool:
@@ -162,17 +162,17 @@ class Claim:
         """
         deleted = max(self.deleted, math.nextafter(max(now, self.created), math.inf))
         released = self._map_routes(lambda route: route.release(after))
-        return replace(released, standby=False, deleted=deleted)
+        return replace(released, awaits_address=False, deleted=deleted)
 
     def outlive(self, before: Self) -> Self:
-        """Return what became of ``before``, whose pod is there: with no live route it is on ``standby``."""
-        return replace(self, standby=before.has_pod and not self.live)
+        """Return what became of ``before``, whose pod is there: with no live route it ``awaits_address``."""
+        return replace(self, awaits_address=before.has_pod and not self.live)
 
     def over(self, known: Self) -> Self:
         """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
         if self.created >= known.deleted:  # has not, or this is of an ADD that came after
             return self
-        return replace(self, routes=tuple(self._ended_as(known)), standby=False, deleted=known.deleted)
+        return replace(self, routes=tuple(self._ended_as(known)), awaits_address=False, deleted=known.deleted)
 
     def _ended_as(self, known: Self) -> Iterator[ClaimedRoute]:
         there = {route.place: route for route in known.routes if not route.state.live}
@@ -219,7 +219,7 @@ class Claim:
             "mac": self.mac,
             "config": self.config.document if self.config else None,
             "watched": [str(interface) for interface in self.watched],
-            "standby": self.standby,
+            "standby": self.awaits_address,
             "deleted": self.deleted,
             "unresolved": self.unresolved.document if self.unresolved else None,
         }
@@ -289,7 +289,7 @@ class Claim:
             mac=record.text("mac", ""),
             config=_config(record, "config"),
             watched=tuple(map(ip_interface, record.texts("watched", ()))),
-            standby=record.truth("standby"),
+            awaits_address=record.truth("standby"),
             deleted=record.time("deleted", 0.0),
             unresolved=_config(record, "unresolved"),
         )

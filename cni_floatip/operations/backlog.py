@@ -52,7 +52,7 @@ def forget_ended(world: World, claim: Claim) -> None:
 
     A claim that stands by stays, because its pod is there and may put an address back.
     """
-    if claim.state is not State.GONE or claim.standby or (claim.routes and may_land(world, claim)):
+    if claim.state is not State.GONE or claim.awaits_address or (claim.routes and may_land(world, claim)):
         return
     with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
         if free and world.claims.get(claim.attachment) == claim:

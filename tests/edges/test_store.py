@@ -51,7 +51,7 @@ CLAIM = Claim(
     mac="02:00:00:00:00:01",
     config=RecordedConfig({"name": "net"}),
     watched=(ip_interface("192.168.0.3/32"),),
-    standby=True,
+    awaits_address=True,
     deleted=1790000100.5,
 )
 

@@ -176,9 +176,9 @@ def test_it_refuses_when_ec2_does_not_let_it_finish(worker):
     assert (worker.bin_dir / "floatip").exists()
 
 
-@pytest.mark.parametrize("said", [{}, {"standby": True}], ids=["held", "waiting for an address"])
+@pytest.mark.parametrize("said", [{}, {"awaits_address": True}], ids=["held", "waiting for an address"])
 def test_what_is_of_an_earlier_boot_is_nobodys(worker, said):
-    """``standby``: the pod has taken every address away, and may put one back as long as it is there."""
+    """``awaits_address``: the pod has taken every address away, and may put one back while it is there."""
     state = State.GONE if said else State.HELD
     worker.claim(state, **said)
     status, _, err = worker.run("uninstall")

@@ -131,12 +131,12 @@ def test_nothing_but_the_room_of_states_sets_one() -> None:
     assert {path: lines for path, lines in found.items() if lines} == {}
 
 
-def test_nothing_but_a_claim_says_that_it_is_on_standby() -> None:
+def test_nothing_but_a_claim_says_that_it_awaits_an_address() -> None:
     keywords = {
         path.stem
         for path in ROOT.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.keyword) and node.arg == "standby"
+        if isinstance(node, ast.keyword) and node.arg == "awaits_address"
     }
     assert keywords == {"claim"}
 

@@ -191,7 +191,7 @@ class TestWhoeverHoldsTheClaim:
     def test_a_pod_that_has_no_address_now_is_not_stood_by_for_any_more(self, holder: Node) -> None:
         holder.link.addresses.clear()
         holder.look()
-        assert holder.now.standby
+        assert holder.now.awaits_address
         with holder.claims.lock(attachment_lock(holder.attachment), 0):
             holder.delete()
         assert not holder.now.watches

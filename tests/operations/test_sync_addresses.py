@@ -150,14 +150,14 @@ def test_the_address_of_the_add_is_followed_and_its_claim_stands_by(mover: Pod) 
     assert names(mover.look().vanished) == ["192.168.0.2"]
     claim = mover.place.claim(mover.attachment)
     assert mover.states == {"192.168.0.2/32": "releasing"}
-    assert claim.standby
+    assert claim.awaits_address
     assert not claim.live
     mover.put("192.168.0.2/24", made=9.0)
     mover.pod.ours.clear()  # the kernel flushes an interface's routes with its last address
     assert names(mover.look().appeared) == ["192.168.0.2"]
     claim = mover.place.claim(mover.attachment)
     assert mover.states == {"192.168.0.2/32": "held"}
-    assert not claim.standby
+    assert not claim.awaits_address
     assert set(claim.pod_routes) == set(mover.pod.ours)
 
 
@@ -368,7 +368,7 @@ def test_after_a_crash_a_pod_that_stood_by_is_followed_still(mover: Pod) -> None
     assert crashed(mover).watches
     assert names(mover.look().appeared) == ["192.168.0.2"]
     assert mover.states == {"192.168.0.2/32": "held"}
-    assert not mover.place.claim(mover.attachment).standby
+    assert not mover.place.claim(mover.attachment).awaits_address
 
 
 def test_what_fails_is_taken_back_and_tried_again(mover: Pod) -> None:
@@ -416,7 +416,7 @@ def test_del_cancels_it(mover: Pod) -> None:
     assert not found.appeared
     assert "deleted" in found.failed[ip_address(VIP)]
     assert mover.states == {"192.168.0.2/32": "releasing", f"{VIP}/32": "releasing"}
-    assert not mover.place.claim(mover.attachment).standby
+    assert not mover.place.claim(mover.attachment).awaits_address
     assert mover.look().over
 
 
