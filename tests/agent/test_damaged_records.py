@@ -100,7 +100,7 @@ def used(claim: Claim) -> None:
     claims_table.table([claim])
     claims_table.document([claim], [], {})
     unseen = status.Looks({}, lambda *_: None)
-    found = status.document(status.Facts("1", 1, 0.0), [claim], [], unseen, now=1.0, clock=1.0)
+    found = status.document(status.Facts("1", 1, 0.0), [claim], [], unseen, now=1.0)
     status_view.text(json.loads(json.dumps(found)))
     assert sorted([claim, claim], key=lambda each: each.created)
     assert {claim.attachment: {route.place for route in claim.routes}}
