@@ -213,7 +213,7 @@ def begun(wait: Wait, call: Call) -> tuple[threading.Thread, list[BaseException]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_one_that_waits_is_ended_within_a_second(tmp_path, ends, place):
+def test_one_that_waits_is_ended_within_a_second(tmp_path: Path, ends: ExitStack, place: Any) -> None:
     call = Call(time.monotonic() + 60)
     thread, raised = begun(PLACES[place](tmp_path, ends), call)
     assert call.began.wait(20), "it does not ask whether to go on"
@@ -226,7 +226,7 @@ def test_one_that_waits_is_ended_within_a_second(tmp_path, ends, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_one_that_waits_ends_at_its_deadline(tmp_path, ends, place):
+def test_one_that_waits_ends_at_its_deadline(tmp_path: Path, ends: ExitStack, place: Any) -> None:
     wait = PLACES[place](tmp_path, ends)
     call = Call(time.monotonic() + 0.7)
     thread, raised = begun(wait, call)
@@ -236,7 +236,9 @@ def test_one_that_waits_ends_at_its_deadline(tmp_path, ends, place):
     assert "stopped" not in str(raised[0])
 
 
-def test_an_add_that_waits_for_anothers_write_ends_with_its_client(tmp_path, monkeypatch):
+def test_an_add_that_waits_for_anothers_write_ends_with_its_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pattern 2: all pods of one subnet on a node want the same place, and EC2 does not answer the first."""
     monkeypatch.setattr(NodeWithPods, "sleep", lambda _, seconds: time.sleep(seconds))
     cluster = ClusterWithPods(tmp_path, "a")
@@ -277,14 +279,14 @@ def test_an_add_that_waits_for_anothers_write_ends_with_its_client(tmp_path, mon
     assert refused == []
 
 
-def test_a_pause_has_the_length_that_was_asked_for():
+def test_a_pause_has_the_length_that_was_asked_for() -> None:
     slept: list[float] = []
     waiting.pause(1.2, slept.append, waiting.always)
     assert sum(slept) == pytest.approx(1.2)
     assert max(slept) <= waiting.STEP_SECONDS
 
 
-def test_with_no_time_there_is_one_attempt():
+def test_with_no_time_there_is_one_attempt() -> None:
     condition = threading.Condition()
     assert waiting.wait_for(condition, lambda: "there", lambda: 0.0, waiting.always) == "there"
     with pytest.raises(TimeoutError):

@@ -61,7 +61,7 @@ DOCUMENT: dict[str, Any] = {
     "deleted": 0.0,
     "unresolved": None,
 }
-ODD = ([], {}, "x", 5, -1, 1e300, True, None, "\0", ["x"], [5], {"a": 1}, 2**70)
+ODD: tuple[Any, ...] = ([], {}, "x", 5, -1, 1e300, True, None, "\0", ["x"], [5], {"a": 1}, 2**70)
 MAY_BE_NULL = {"config", "unresolved", "table", "podRoutes", "podRules"}
 
 

@@ -1,8 +1,12 @@
 """Instance metadata remembered: asked as rarely as may be, and an ENI that is new is found."""
 
+from __future__ import annotations
+
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,8 @@ from cni_floatip.agent.metadata import ENI_SECONDS, Remembered
 from cni_floatip.edges.imds import Metadata
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Eni, Node
+from lab.ec2.sample import Sample
+from lab.ec2.simulated import SimulatedEC2
 from lab.imds import Imds
 from lab.webserver import open_socket
 
@@ -29,7 +35,7 @@ class FakeMetadata:
         self.away = False
         self.role_name = "node"
 
-    def __call__(self, deadline: float) -> "FakeMetadata":
+    def __call__(self, deadline: float) -> FakeMetadata:
         self.open += 1
         return self
 
@@ -78,28 +84,30 @@ class Clock:
 
 
 @pytest.fixture
-def service():
+def service() -> Iterator[FakeMetadata]:
     found = FakeMetadata()
     yield found
     assert found.open == 0
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def remembered(service, clock):
-    return Remembered(service, clock)
+def remembered(service: FakeMetadata, clock: Clock) -> Remembered:
+    return Remembered(service, clock)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def metadata(remembered, clock):
+def metadata(remembered: Remembered, clock: Clock) -> Any:
     return remembered(clock.at + 5)
 
 
-def test_what_cannot_change_is_asked_once(service, remembered, clock):
+def test_what_cannot_change_is_asked_once(
+    service: FakeMetadata, remembered: Remembered, clock: Clock
+) -> None:
     for _ in range(3):
         call = remembered(clock.at + 5)
         assert call.node().instance == "i-1"
@@ -109,7 +117,7 @@ def test_what_cannot_change_is_asked_once(service, remembered, clock):
     assert service.asked == ["node", "primary"]
 
 
-def test_eni_is_remembered_for_a_minute(service, metadata, clock):
+def test_eni_is_remembered_for_a_minute(service: FakeMetadata, metadata: Any, clock: Clock) -> None:
     assert metadata.eni(ENI.mac) == metadata.eni(ENI.mac) == ENI
     assert len(service.asked) == 1
     service.enis[ENI.mac] = replace(ENI, subnet_cidrs=())
@@ -117,7 +125,7 @@ def test_eni_is_remembered_for_a_minute(service, metadata, clock):
     assert metadata.eni(ENI.mac).subnet_cidrs == ()
 
 
-def test_mac_that_is_not_known_is_asked_for_again(service, metadata):
+def test_mac_that_is_not_known_is_asked_for_again(service: FakeMetadata, metadata: Any) -> None:
     assert metadata.knows(ENI.mac)
     assert metadata.knows(ENI.mac)
     assert service.asked == ["macs"]
@@ -128,7 +136,9 @@ def test_mac_that_is_not_known_is_asked_for_again(service, metadata):
     assert service.asked == ["macs"] * 3
 
 
-def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(service, metadata):
+def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(
+    service: FakeMetadata, metadata: Any
+) -> None:
     service.enis[SECOND.mac] = SECOND
     assert metadata.eni(SECOND.mac) == SECOND
     assert metadata.macs() == (ENI.mac, SECOND.mac)
@@ -139,7 +149,9 @@ def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(service, m
     assert metadata.eni(SECOND.mac).subnet == "subnet-2"
 
 
-def test_asking_again_believes_nothing_of_before_the_call(service, remembered, clock):
+def test_asking_again_believes_nothing_of_before_the_call(
+    service: FakeMetadata, remembered: Remembered, clock: Clock
+) -> None:
     remembered(clock.at + 5).eni(ENI.mac)
     service.enis[ENI.mac] = replace(ENI, subnet_cidrs=())
     clock.at += 1
@@ -153,13 +165,15 @@ def test_asking_again_believes_nothing_of_before_the_call(service, remembered, c
     assert service.asked == [f"eni {ENI.mac}"] * 2, "of this call: it is not asked for a third time"
 
 
-def test_what_a_call_has_read_itself_is_not_asked_again(service, metadata, clock):
+def test_what_a_call_has_read_itself_is_not_asked_again(
+    service: FakeMetadata, metadata: Any, clock: Clock
+) -> None:
     metadata.eni(ENI.mac)
     clock.at += 1
     assert not metadata.ask_again()
 
 
-def test_that_there_is_no_role_is_not_remembered(service, metadata):
+def test_that_there_is_no_role_is_not_remembered(service: FakeMetadata, metadata: Any) -> None:
     service.role_name = ""
     assert [metadata.role() for _ in range(2)] == ["", ""]
     service.role_name = "node"
@@ -167,12 +181,12 @@ def test_that_there_is_no_role_is_not_remembered(service, metadata):
     assert service.asked == ["role"] * 3
 
 
-def test_id_alone_is_remembered_too(service, metadata):
+def test_id_alone_is_remembered_too(service: FakeMetadata, metadata: Any) -> None:
     assert [metadata.interface_id(ENI.mac) for _ in range(3)] == [ENI.id] * 3
     assert service.asked == [f"id {ENI.mac}"]
 
 
-def test_failure_is_not_remembered(service, metadata):
+def test_failure_is_not_remembered(service: FakeMetadata, metadata: Any) -> None:
     service.away = True
     with pytest.raises(TryAgain):
         metadata.node()
@@ -180,7 +194,9 @@ def test_failure_is_not_remembered(service, metadata):
     assert metadata.node()
 
 
-def test_what_many_want_to_know_is_asked_once(service, remembered, clock):
+def test_what_many_want_to_know_is_asked_once(
+    service: FakeMetadata, remembered: Remembered, clock: Clock
+) -> None:
     service.free.clear()
     found = []
     threads = [
@@ -196,7 +212,9 @@ def test_what_many_want_to_know_is_asked_once(service, remembered, clock):
     assert service.asked == [f"eni {ENI.mac}"]
 
 
-def test_waiting_for_others_ends_at_the_deadline(service, remembered, clock):
+def test_waiting_for_others_ends_at_the_deadline(
+    service: FakeMetadata, remembered: Remembered, clock: Clock
+) -> None:
     service.free.clear()
     other = threading.Thread(target=remembered(clock.at + 60).node)
     other.start()
@@ -208,7 +226,7 @@ def test_waiting_for_others_ends_at_the_deadline(service, remembered, clock):
     other.join()
 
 
-def test_the_real_service(ec2, world, clock):
+def test_the_real_service(ec2: SimulatedEC2, world: Sample, clock: Clock) -> None:
     service = Imds(lambda: ec2.instance(world.instances["a"]))
     address = service.listen(open_socket("127.0.0.1", 0)).address
     endpoint = "http://{}:{}".format(*address)

@@ -47,7 +47,7 @@ def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, bare_node: Nod
 
     def shown() -> str:
         found = json.loads(bare_node.run([str(PROGRAM), "status", "--json"]).stdout)
-        return (found["agent"]["node"] or {}).get("instance", "")
+        return str((found["agent"]["node"] or {}).get("instance", ""))
 
     assert shown() == ""
     lab.imds["a1"].heal()

@@ -86,7 +86,7 @@ def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
     a.claims.put = FullDisk.put.__get__(a.claims)  # type: ignore[method-assign]
     assert end_abandoned(a.world) == 1
     assert "No space left" in a.said[-1]
-    del a.claims.put  # type: ignore[method-assign]
+    del a.claims.put
     assert end_abandoned(a.world) == 1
     claim = a.claims.get(pod)
     assert isinstance(claim, Claim)
@@ -94,7 +94,7 @@ def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("root", "unshare", "/proc/self/ns/time")
-def test_the_clock_counts_the_time_that_the_machine_slept():
+def test_the_clock_counts_the_time_that_the_machine_slept() -> None:
     """In a time namespace whose boot is a day longer ago than its monotonic clock says."""
     program = "import time; from cni_floatip.edges import host; print(host.clock() - time.monotonic())"
     argv = ["unshare", "--time", "--boottime", "86400", sys.executable, "-c", program]

@@ -96,7 +96,8 @@ class Policy:
             for name, values in lists:
                 for value in values if len(values) > 1 else ():
                     left = tuple(each for each in values if each != value)
-                    changed = replace(statement, **{name: left})
+                    fields: dict[str, Any] = {name: left}
+                    changed = replace(statement, **fields)
                     yield (
                         f"{statement.sid}: {value}",
                         Policy((*self.statements[:at], changed, *self.statements[at + 1 :])),

@@ -41,7 +41,7 @@ GIVEN = {
     "Namespaces": "core-*",
     "EniSubnetCidrs": "10.10.1.0/24,10.10.2.0/24,10.10.3.0/24,10.10.4.0/24,10.10.5.0/24,10.10.6.0/24",
 }
-THIRD_ZONE = {"ZoneC": "eu-central-1c", "NodeSubnetC": "subnet-0c"}
+THIRD_ZONE: dict[str, Any] = {"ZoneC": "eu-central-1c", "NodeSubnetC": "subnet-0c"}
 TRANSIT = {
     "TransitGateway": "tgw-0a",
     "ClientCidr": "10.0.0.0/8",
@@ -96,7 +96,8 @@ class Stack:
         """Return the parts of the user data by content type."""
         message = message_from_string(self.user_data())
         assert message.is_multipart()
-        return {part.get_content_type(): part.get_payload() for part in message.get_payload()}
+        parts: Any = message.get_payload()
+        return {part.get_content_type(): part.get_payload() for part in parts}
 
     def refusals(self) -> list[str]:
         """Return why CloudFormation refuses the parameters, before it makes anything."""

@@ -21,7 +21,8 @@ TABLES = "rtb-0a,rtb-0b"
 def pattern() -> dict[str, Any]:
     stack = Stack(ALERTS, RouteTables=TABLES, Beginnings="192.168.0.,fd00:192:168:")
     (rule,) = stack.of("AWS::Events::Rule").values()
-    return plain(rule["EventPattern"])
+    pattern: dict[str, Any] = plain(rule["EventPattern"])
+    return pattern
 
 
 def told(action: str = "CreateRoute", program: str = OURS, outcome: str = "ok", **params: str) -> Any:
@@ -53,7 +54,9 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("where", ELSEWHERE.values(), ids=ELSEWHERE)
 @pytest.mark.parametrize("action", ROUTES)
-def test_another_destination_is_whoever_it_says_it_is(pattern, action: str, where: dict[str, str]) -> None:
+def test_another_destination_is_whoever_it_says_it_is(
+    pattern: dict[str, Any], action: str, where: dict[str, str]
+) -> None:
     """A node's credentials come with any name: what it points elsewhere is told by the destination."""
     assert matches(pattern, told(action, **where))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from cni_floatip.config.nodeconf import NodeConf
 from tests.aws import policies
 from tests.aws.template import ALERTS, DUMMY, GIVEN, NODES, PSEUDO, SHIPPED, THIRD_ZONE, TRANSIT, Stack, plain
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     **THIRD_ZONE,
     **TRANSIT,
     "EniSubnetIpv6Cidrs": ",".join(f"2001:db8:0:{n}::/64" for n in range(6)),
@@ -43,8 +44,8 @@ REGIONS = ("us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1")
 """Not every region has every resource type; one of each partition, and one that gets new types late."""
 
 
-@pytest.fixture(params=SHAPES.values(), ids=SHAPES)
-def stack(request) -> Stack:
+@pytest.fixture(params=list(SHAPES.values()), ids=list(SHAPES))
+def stack(request: pytest.FixtureRequest) -> Stack:
     return Stack(**request.param)
 
 
@@ -60,7 +61,15 @@ def full() -> Stack:
 def test_clean_under_cfn_lint() -> None:
     """With the informational rules, against today's resource schemas. One finding is ignored, in place."""
     linter = Path(sys.executable).with_name("cfn-lint")
-    argv = [linter, "--include-checks", "I", "--regions", *REGIONS, "--", NODES, DUMMY, ALERTS]
+    argv = [
+        str(linter),
+        "--include-checks",
+        "I",
+        "--regions",
+        *REGIONS,
+        "--",
+        *map(str, (NODES, DUMMY, ALERTS)),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert re.findall(r"ignore_checks: (\[.*?\])", NODES.read_text()) == ["[W1035]"]
@@ -69,6 +78,8 @@ def test_clean_under_cfn_lint() -> None:
 
 def test_the_programs_in_it_are_the_files_beside_it() -> None:
     spec = importlib.util.spec_from_file_location("embed", SHIPPED / "embed.py")
+    assert spec is not None
+    assert spec.loader is not None
     embed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(embed)
     for template, programs in ((NODES, 5), (DUMMY, 1)):
@@ -130,7 +141,7 @@ IPV6 = {"VpcIpv6Cidr": "2001:db8::/56", "FloatingIpv6Cidr": "fd00:192:168::/64"}
     ],
     ids=lambda each: " ".join(each) if isinstance(each, dict) else "",
 )
-def test_what_is_refused(parameters: dict[str, str], said: str) -> None:
+def test_what_is_refused(parameters: dict[str, Any], said: str) -> None:
     """Of equal ranges EC2 makes one permission: it refuses the second, and one that is taken back is both."""
     (refusal,) = Stack(**parameters).refusals()
     assert said in refusal
@@ -192,7 +203,7 @@ def test_routes_through_the_transit_gateway_both_ways(stack: Stack) -> None:
 
 
 def test_transit_route_tables_of_another_account_are_left_to_it() -> None:
-    stack = Stack(**{**TRANSIT, "TransitGatewayRouteTable": ""})
+    stack = Stack(NODES, **{**TRANSIT, "TransitGatewayRouteTable": ""})
     assert stack.of("AWS::EC2::TransitGatewayAttachment")
     assert not stack.of("AWS::EC2::TransitGatewayRoute")
 
@@ -264,9 +275,10 @@ def test_names_of_the_partition(
 # -- the nodes ---------------------------------------------------------------------------------------------
 
 
-def _launch(stack: Stack) -> dict:
+def _launch(stack: Stack) -> dict[str, Any]:
     (template,) = stack.of("AWS::EC2::LaunchTemplate").values()
-    return template["LaunchTemplateData"]
+    data: dict[str, Any] = template["LaunchTemplateData"]
+    return data
 
 
 def test_metadata_is_for_the_host_alone(stack: Stack) -> None:

@@ -218,7 +218,7 @@ def test_a_session_policy_is_small_enough() -> None:
 def test_stolen_credentials_are_of_no_use_outside_the_vpc(played: Played, way: Mapping[str, str]) -> None:
     """Without an endpoint the request names no VPC. Looking is possible from anywhere."""
     policy, needed = _needed(played, "agent-by-tag-from-vpc")
-    outside = [replace(need, context=_without(need, "aws:SourceVpc") | way) for need in needed]
+    outside = [replace(need, context={**_without(need, "aws:SourceVpc"), **way}) for need in needed]
     assert {need.action for need in outside if not policy.allows(need)} == {
         *ROUTES,
         "ec2:ModifyNetworkInterfaceAttribute",
@@ -302,7 +302,8 @@ def _alerts(played: Played) -> dict[str, Any]:
     ids = ",".join(played.lab.tables.values())
     ranges = {"Beginnings": "192.168.0.,fd00:192:168:,10.10.254.", "Lengths": "/32,/128,/28,/64"}
     (rule,) = Stack(ALERTS, RouteTables=ids, **ranges).of("AWS::Events::Rule").values()
-    return plain(rule["EventPattern"])
+    pattern: dict[str, Any] = plain(rule["EventPattern"])
+    return pattern
 
 
 def test_nothing_that_agents_do_is_reported(played: Played) -> None:
@@ -408,7 +409,7 @@ def _camel(name: str) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
-def test_every_document_is_explained(path) -> None:
+def test_every_document_is_explained(path: Path) -> None:
     document, readme = json.loads(path.read_text()), (SHIPPED / "README.md").read_text()
     assert f"`{path.name}`" in readme
     for statement in document["Statement"]:
@@ -447,6 +448,6 @@ def test_an_explicit_deny_beats_every_allow() -> None:
     ],
     ids=["NotAction", "variable", "another variable", "operator"],
 )
-def test_what_is_not_modelled_is_refused(said) -> None:
+def test_what_is_not_modelled_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
         parse({"Version": "2012-10-17", "Statement": [{"Sid": "X", "Effect": "Allow", **said}]})

@@ -92,14 +92,16 @@ def cloudformation() -> Iterator[CloudFormation]:
 @pytest.fixture
 def call(cloudformation: CloudFormation) -> Any:
     spec = importlib.util.spec_from_file_location("reserve_range", SHIPPED / "reserve_range.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
     def call(ec2: Reservations, kind: str, cidr: str, known: str = "") -> dict[str, str]:
-        host, port = cloudformation.server.server_address
+        host, port = cloudformation.server.server_address[:2]
         event = {
             "RequestType": kind,
-            "ResponseURL": f"http://{host}:{port}/answer",
+            "ResponseURL": f"http://{host!s}:{port}/answer",
             "StackId": "s",
             "RequestId": "r",
             "LogicalResourceId": "Reservation",

@@ -25,7 +25,7 @@ MANY = 1000
 LONG = pytest.mark.thorough(sample="test_the_readme_says_what_a_machine_must_have")
 
 
-def test_the_readme_says_what_a_machine_must_have():
+def test_the_readme_says_what_a_machine_must_have() -> None:
     assert set(roots.readme_needs()) == {"ca-certificates", "git", "make"}
     assert roots.readme_commands() == ["make demo", "make test"]
 
@@ -49,7 +49,7 @@ class TestOnAFreshMachine:
     """In this order: the second command finds what the first has installed."""
 
     @LONG
-    def test_the_demo_is_played(self, root: roots.Root):
+    def test_the_demo_is_played(self, root: roots.Root) -> None:
         before = root.packages()
         with root.online() as gateway:
             ran = root.run(roots.readme_commands()[0], DEMO_SECONDS)
@@ -59,13 +59,13 @@ class TestOnAFreshMachine:
         measured(f"{root.release}-demo", ran, gateway, len(root.packages() - before), first)
 
     @LONG
-    def test_the_demo_is_played_again_without_a_network(self, root: roots.Root):
+    def test_the_demo_is_played_again_without_a_network(self, root: roots.Root) -> None:
         ran = root.run(f"{roots.readme_commands()[0]} ARGS='--pattern 1 --fast-dad'", DEMO_SECONDS)
         assert ran.status == 0, ran.text
         assert "bootstrap:" not in ran.text
 
     @LONG
-    def test_a_node_of_the_lab_is_healthy(self, root: roots.Root):
+    def test_a_node_of_the_lab_is_healthy(self, root: roots.Root) -> None:
         """The lab lives as long as its namespace of processes: all in one command."""
         lab = ".venv/bin/python -m lab"
         node = "/run/floatip-lab/current/on-a1 floatipctl doctor"
@@ -74,7 +74,7 @@ class TestOnAFreshMachine:
         assert re.search(r"^\d+ fine", ran.text, re.MULTILINE), ran.text  # problems come first
 
     @LONG
-    def test_every_test_is_collected(self, root: roots.Root):
+    def test_every_test_is_collected(self, root: roots.Root) -> None:
         before = root.packages()
         with root.online() as gateway:
             ran = root.run(f"{roots.readme_commands()[1]} ARGS=--collect-only", SETUP_SECONDS)
@@ -96,7 +96,7 @@ with roots.root("bookworm") as made:
 
 @LONG
 @pytest.mark.needs(*roots.NEEDS)
-def test_a_test_that_is_killed_leaves_nothing_running():
+def test_a_test_that_is_killed_leaves_nothing_running() -> None:
     """The kernel ends all processes of a namespace before its first one has ended."""
     killed = subprocess.Popen(
         [sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, cwd=roots.ROOT

@@ -97,7 +97,7 @@ class Checkout:
 
     def runs(self) -> bool:
         """Tell whether the installed command works."""
-        command = [self.path / ".venv/bin/floatipctl", "--help"]
+        command = [str(self.path / ".venv/bin/floatipctl"), "--help"]
         return subprocess.run(command, capture_output=True).returncode == 0
 
 

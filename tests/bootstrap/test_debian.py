@@ -119,7 +119,7 @@ FETCHES = "fetches 1 Debian packages (up to 10 MB): about a minute"
 LACKS = "the demo needs what these Debian packages hold (see above): floatip-made"
 
 
-def test_what_is_missing_is_installed_once(machine: Machine):
+def test_what_is_missing_is_installed_once(machine: Machine) -> None:
     machine.archive.offer("1.0")
     assert machine.start() == (0, [FETCHES, "apt-get update", "apt-get install floatip-made"])
     assert machine.installed == "1.0"
@@ -127,7 +127,7 @@ def test_what_is_missing_is_installed_once(machine: Machine):
 
 
 @pytest.mark.thorough(sample="test_what_the_archive_does_not_have_is_not_asked_for_at_every_start")
-def test_the_archive_no_longer_has_what_the_lists_name(machine: Machine):
+def test_the_archive_no_longer_has_what_the_lists_name(machine: Machine) -> None:
     machine.archive.offer("1.0")
     machine.update()
     machine.archive.offer("2.0")
@@ -135,7 +135,7 @@ def test_the_archive_no_longer_has_what_the_lists_name(machine: Machine):
     assert machine.installed == "2.0"
 
 
-def test_what_the_archive_does_not_have_is_not_asked_for_at_every_start(machine: Machine):
+def test_what_the_archive_does_not_have_is_not_asked_for_at_every_start(machine: Machine) -> None:
     unavailable = "this system cannot have floatip-made: its package lists do not have it"
     assert machine.start() == (1, [FETCHES, "apt-get update", unavailable, LACKS])
     assert machine.start() == (1, [LACKS])
@@ -148,7 +148,7 @@ def test_what_the_archive_does_not_have_is_not_asked_for_at_every_start(machine:
 
 
 @pytest.mark.thorough(sample="test_what_the_archive_does_not_have_is_not_asked_for_at_every_start")
-def test_without_a_network_it_is_asked_for_again(machine: Machine):
+def test_without_a_network_it_is_asked_for_again(machine: Machine) -> None:
     machine.archive.offer("1.0")
     status, said = machine.start("unshare", "--net")
     assert status == 1
@@ -159,7 +159,7 @@ def test_without_a_network_it_is_asked_for_again(machine: Machine):
 
 
 @pytest.mark.thorough(sample="test_what_the_archive_does_not_have_is_not_asked_for_at_every_start")
-def test_a_download_breaks(machine: Machine):
+def test_a_download_breaks(machine: Machine) -> None:
     """What arrives is not what the lists name, also after they were fetched again."""
     machine.archive.offer("1.0")
     machine.archive.files["/floatip-made_1.0.deb"] = (

@@ -44,7 +44,7 @@ def _build(place: Path, proxy: Index, want: str = "all", **env: str) -> list[str
     return done.stdout.splitlines()
 
 
-def test_a_release_is_gone(tmp_path: Path):
+def test_a_release_is_gone(tmp_path: Path) -> None:
     """It is said in a sentence, and the next start asks again: nothing passes for built."""
     proxy = Index()
     with serving(proxy):
@@ -58,7 +58,7 @@ def test_a_release_is_gone(tmp_path: Path):
             assert proxy.asked
 
 
-def test_the_demo_needs_no_go(tmp_path: Path):
+def test_the_demo_needs_no_go(tmp_path: Path) -> None:
     proxy = Index()
     with serving(proxy):
         assert _build(tmp_path, proxy, "demo") == []
@@ -73,12 +73,12 @@ def _no_go(place: Path) -> str:
     return str(place)
 
 
-def test_without_go_nothing_is_built(tmp_path: Path):
+def test_without_go_nothing_is_built(tmp_path: Path) -> None:
     said = _build(tmp_path, Index(), PATH=_no_go(tmp_path / "bin"))
     assert said == ["no Go here, so no cnitool: tests that need them cannot run"]
 
 
-def test_what_is_built_is_not_built_again(tmp_path: Path):
+def test_what_is_built_is_not_built_again(tmp_path: Path) -> None:
     (tmp_path / ".cache/bin").mkdir(parents=True)
     stamp = tmp_path / ".cache/bin/cnitool.built"
     stamp.write_text("github.com/containernetworking/cni/cnitool@v1.3.1\n")

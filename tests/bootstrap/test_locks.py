@@ -18,12 +18,12 @@ LOCKS = {name: read((ROOT / "install" / name).read_text()) for name in EXTRAS}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_is_closed(lock: str):
+def test_a_lock_is_closed(lock: str) -> None:
     assert complaints(LOCKS[lock], declared(*EXTRAS[lock]), installed) == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_pin_has_hashes(lock: str):
+def test_every_pin_has_hashes(lock: str) -> None:
     assert [str(pin) for pin in LOCKS[lock] if not pin.hashes] == []
 
 
@@ -31,7 +31,7 @@ def test_every_pin_has_hashes(lock: str):
     ("small", "large"),
     [("requirements.txt", "requirements-lab.txt"), ("requirements-lab.txt", "requirements-dev.txt")],
 )
-def test_a_larger_lock_holds_the_smaller_one(small: str, large: str):
+def test_a_larger_lock_holds_the_smaller_one(small: str, large: str) -> None:
     more = {pin.name: pin for pin in LOCKS[large]}
     for pin in LOCKS[small]:
         found = more[pin.name]
@@ -64,14 +64,14 @@ OPEN = {
 
 
 @pytest.mark.parametrize(("lock", "said"), OPEN.values(), ids=OPEN)
-def test_what_is_open_is_seen(lock: str, said: list[str]):
+def test_what_is_open_is_seen(lock: str, said: list[str]) -> None:
     found = complaints(read(lock.replace(" ", "\n")), [], DISTRIBUTIONS.get)
     assert len(found) == len(said), found
     for each, words in zip(found, said, strict=True):
         assert words in each
 
 
-def test_what_setup_cfg_asks_for_is_part_of_it():
+def test_what_setup_cfg_asks_for_is_part_of_it() -> None:
     assert complaints(read("fitting==2.1"), ["fitting[toml]>=3"], DISTRIBUTIONS.get) == [
         "setup.cfg: fitting[toml]>=3 is not met by fitting==2.1"
     ]
@@ -100,7 +100,7 @@ for module in pkgutil.walk_packages(sys.modules[package].__path__, package + "."
 @pytest.mark.parametrize(
     ("package", "lock"), [("cni_floatip", "requirements.txt"), ("lab", "requirements-lab.txt")]
 )
-def test_what_is_imported_is_locked(package: str, lock: str):
+def test_what_is_imported_is_locked(package: str, lock: str) -> None:
     """The image and the demo have no more than their lock."""
     locked = [pin.name for pin in LOCKS[lock]]
     command = [sys.executable, "-c", IMPORT_ALL, package, *locked]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.needs("root", "ip", "nft", "/usr/lib/cni/static", "unsh
 
 def test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for(
     first: tuple[Checkout, subprocess.CompletedProcess[str]],
-):
+) -> None:
     checkout, went = first
     assert went.returncode == 0, went.stderr
     assert went.stderr == ""
@@ -46,14 +46,14 @@ def test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for(
     assert Counter(checkout.index.asked) == Counter(asked)
 
 
-def test_a_second_start_needs_no_network_and_says_nothing(checkout: Checkout):
+def test_a_second_start_needs_no_network_and_says_nothing(checkout: Checkout) -> None:
     again = checkout.bootstrap("demo", around=["unshare", "--net"])
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert checkout.index.asked == []
 
 
 @pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
-def test_setup_cfg_changes_without_a_network(checkout: Checkout):
+def test_setup_cfg_changes_without_a_network(checkout: Checkout) -> None:
     """Only this checkout is installed anew."""
     with (checkout.path / "setup.cfg").open("a") as setup:
         setup.write("\n# changed\n")
@@ -64,7 +64,7 @@ def test_setup_cfg_changes_without_a_network(checkout: Checkout):
 
 
 @pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
-def test_the_tests_complete_what_the_demo_has(checkout: Checkout):
+def test_the_tests_complete_what_the_demo_has(checkout: Checkout) -> None:
     more = checkout.bootstrap()
     assert (more.returncode, more.stderr) == (0, "")
     assert "creating" not in more.stdout
@@ -95,7 +95,7 @@ THOROUGH = pytest.mark.thorough(sample="test_a_locked_file_is_gone_and_ci_stops[
 @pytest.mark.parametrize(
     "how", sampled("test_a_locked_file_is_gone_and_ci_stops", ["404", "another file", "not named"], ["404"])
 )
-def test_a_locked_file_is_gone_and_ci_stops(checkout: Checkout, how: str):
+def test_a_locked_file_is_gone_and_ci_stops(checkout: Checkout, how: str) -> None:
     said = _withdraw(checkout, how)
     before = checkout.stamp.read_text()
     went = checkout.bootstrap("demo", CI="true")
@@ -109,7 +109,7 @@ def test_a_locked_file_is_gone_and_ci_stops(checkout: Checkout, how: str):
 
 
 @THOROUGH
-def test_a_locked_file_is_gone_and_the_demo_goes_on(checkout: Checkout):
+def test_a_locked_file_is_gone_and_the_demo_goes_on(checkout: Checkout) -> None:
     _withdraw(checkout, "404")
     went = checkout.bootstrap("demo")
     assert went.returncode == 0, went.stderr
@@ -133,7 +133,7 @@ def test_a_locked_file_is_gone_and_the_demo_goes_on(checkout: Checkout):
 
 
 @THOROUGH
-def test_the_index_cannot_be_reached(checkout: Checkout):
+def test_the_index_cannot_be_reached(checkout: Checkout) -> None:
     """No other release would do, and what was installed stays."""
     _withdraw(checkout, "404")
     before = checkout.stamp.read_text()
@@ -180,7 +180,7 @@ def _held_while_installing_itself(checkout: Checkout) -> tuple[subprocess.Popen[
 
 
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
-def test_what_was_killed_half_way_is_not_taken_for_whole(checkout: Checkout):
+def test_what_was_killed_half_way_is_not_taken_for_whole(checkout: Checkout) -> None:
     pin_anew(checkout)
     process, let_go = _held_while_installing_itself(checkout)
     os.killpg(process.pid, signal.SIGKILL)
@@ -214,7 +214,7 @@ lab/bootstrap.sh demo && .venv/bin/floatipctl --help >/dev/null
     ("size", "failed"),
     [("8m", "create .venv"), ("30m", "(fetch|install) the locked Python packages")],
 )
-def test_a_disk_is_full(checkout: Checkout, size: str, failed: str):
+def test_a_disk_is_full(checkout: Checkout, size: str, failed: str) -> None:
     """One sentence says so, and with more space the next start completes what there is."""
     shutil.rmtree(checkout.path / ".venv")
     shutil.rmtree(checkout.path / ".cache")
@@ -234,7 +234,7 @@ def test_a_disk_is_full(checkout: Checkout, size: str, failed: str):
 
 
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
-def test_two_bootstraps_wait_for_each_other(checkout: Checkout):
+def test_two_bootstraps_wait_for_each_other(checkout: Checkout) -> None:
     """The second waits for the first, and finds nothing to do."""
     replace(checkout.path / "setup.cfg", r"\Z", "# changed\n")
     one, let_go = _held_while_installing_itself(checkout)
@@ -250,7 +250,7 @@ def test_two_bootstraps_wait_for_each_other(checkout: Checkout):
 
 
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
-def test_the_checkout_was_moved(checkout: Checkout):
+def test_the_checkout_was_moved(checkout: Checkout) -> None:
     """The programs of a .venv name its place, so it is made anew."""
     moved = Checkout(checkout.path.with_name("moved"), checkout.index)
     checkout.path.rename(moved.path)
@@ -264,7 +264,7 @@ def test_the_checkout_was_moved(checkout: Checkout):
 
 
 @pytest.mark.thorough(sample="test_a_second_start_needs_no_network_and_says_nothing")
-def test_a_terminal_shows_pip_s_progress(checkout: Checkout, tmp_path: Path):
+def test_a_terminal_shows_pip_s_progress(checkout: Checkout, tmp_path: Path) -> None:
     pin_anew(checkout)
     shown = tmp_path / "shown"
     around = ["script", "--quiet", "--return", "--command"]

@@ -59,18 +59,18 @@ THOROUGH = pytest.mark.thorough(sample="test_a_container_without_privileges[sys_
 @pytest.mark.parametrize(
     "lost", sampled("test_a_container_without_privileges", ["sys_admin", "net_admin"], ["sys_admin"])
 )
-def test_a_container_without_privileges(checkout: Checkout, lost: str):
+def test_a_container_without_privileges(checkout: Checkout, lost: str) -> None:
     drop = f"--bounding-set=-{lost}"
     assert _make_demo(checkout, "setpriv", drop, f"--inh-caps=-{lost}") == [NAMESPACES]
 
 
 @THOROUGH
-def test_a_container_that_may_not_write_sysctls(checkout: Checkout):
+def test_a_container_that_may_not_write_sysctls(checkout: Checkout) -> None:
     read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec make demo"
     assert _make_demo(checkout, "unshare", "--mount", "sh", "-c", read_only) == [NAMESPACES]
 
 
-def test_only_root_installs_packages(checkout: Checkout):
+def test_only_root_installs_packages(checkout: Checkout) -> None:
     for place in checkout.path.parents:
         if place.owner() == "root" and not place.stat().st_mode & 0o005:
             place.chmod(0o755)
@@ -78,7 +78,7 @@ def test_only_root_installs_packages(checkout: Checkout):
     assert said == ["the lab makes network namespaces: run this as root"]
 
 
-def test_another_distribution_is_told_which_packages(checkout: Checkout):
+def test_another_distribution_is_told_which_packages(checkout: Checkout) -> None:
     """It is said before anything is fetched."""
     pin_anew(checkout)
     (said,) = _make_demo(checkout, *_without("apt-get nft"))
@@ -88,7 +88,7 @@ def test_another_distribution_is_told_which_packages(checkout: Checkout):
     )
 
 
-def test_a_missing_python_is_named(checkout: Checkout):
+def test_a_missing_python_is_named(checkout: Checkout) -> None:
     shutil.rmtree(checkout.path / ".venv")
     assert _make_demo(
         checkout, *_without("apt-get python3*"), "env", "PATH=/usr/bin:/usr/sbin", "PYTHON="

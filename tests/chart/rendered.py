@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "install/helm/cni-floatip"
 MANIFESTS = ROOT / "install/manifests"
 
-LEAST = {
+LEAST: dict[str, Any] = {
     "image": {"repository": "registry.example/floatip"},
     "config": {
         "allowedDestinations": [{"cidr": "192.168.0.0/24", "namespaces": ["core-*"]}],
@@ -87,8 +87,8 @@ def manifest(name: str) -> Objects:
 
 def having(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the least values with one more: ``having("image.tag", "1.2")``."""
-    values = copy.deepcopy(LEAST if base is None else base)
-    where = values
+    values: dict[str, Any] = copy.deepcopy(LEAST if base is None else base)
+    where: dict[str, Any] = values
     *parents, last = path.split(".")
     for key in parents:
         where = where.setdefault(key, {})
@@ -98,7 +98,7 @@ def having(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[st
 
 def without(path: str) -> dict[str, Any]:
     """Return the least values but one."""
-    values = copy.deepcopy(LEAST)
+    values: dict[str, Any] = copy.deepcopy(LEAST)
     where: Any = values
     *parents, last = path.split(".")
     for key in parents:

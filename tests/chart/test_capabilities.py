@@ -6,7 +6,9 @@ The agent of a lab node runs with exactly these, with ``no_new_privs`` as the da
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,26 +24,26 @@ MAY = manifest("cni-floatip.yaml").container("agent")["securityContext"]["capabi
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> Iterator[Lab]:
     with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
         yield running
 
 
 @pytest.fixture
-def chart_node(world):
+def chart_node(world: Lab) -> Iterator[Any]:
     (found,) = world.nodes.values()
     yield found
     for pod in list(found.pods):
         found.remove_pod(pod)
 
 
-def confined(capabilities):
+def confined(capabilities: Any) -> list[str]:
     """Return what to put before a command so that it has these capabilities and no others."""
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
     return ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set={bounding}", "--"]
 
 
-def restart(node, capabilities):
+def restart(node: Any, capabilities: Any) -> None:
     """Give the node's agent these capabilities and no others, from its first instruction on."""
     if node.agent.is_running:
         node.stop_agent()
@@ -49,7 +51,7 @@ def restart(node, capabilities):
     node.start_agent()
 
 
-def test_with_them_it_attaches_guards_and_detaches(world, chart_node):
+def test_with_them_it_attaches_guards_and_detaches(world: Lab, chart_node: Any) -> None:
     restart(chart_node, MAY)
     assert _held(chart_node) == {f"CAP_{name}" for name in MAY}
     chart_node.run(["ip", "link", "set", "eth1", "down"])
@@ -66,7 +68,7 @@ def test_with_them_it_attaches_guards_and_detaches(world, chart_node):
 
 
 @pytest.mark.parametrize("lost", sampled("test_each_of_them_is_needed", MAY, MAY[:1]))
-def test_each_of_them_is_needed(world, chart_node, lost):
+def test_each_of_them_is_needed(world: Lab, chart_node: Any, lost: Any) -> None:
     restart(chart_node, [name for name in MAY if name != lost])
     pod = chart_node.pod("web")
     with pytest.raises(PluginError, match="code 103"):
@@ -74,7 +76,7 @@ def test_each_of_them_is_needed(world, chart_node, lost):
     chart_node.delete(pod, world.conflist())
 
 
-def _routes(node, pod):
+def _routes(node: Any, pod: Any) -> Any:
     return node.run(["ip", "-n", pod.ns, "route", "show", "table", "all"]).stdout
 
 
@@ -82,14 +84,14 @@ PROGRAM = str(FLOATIPCTL)
 NAMES = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
 
 
-def _held(node):
+def _held(node: Any) -> set[Any]:
     status = Path(f"/proc/{node.agent.pid}/status").read_text()
     bits = int(status.split("CapEff:")[1].split()[0], 16)
     assert "NoNewPrivs:\t1" in status
     return {NAMES.get(bit, str(bit)) for bit in range(64) if bits >> bit & 1}
 
 
-def test_the_installer_needs_none(chart_node, tmp_path):
+def test_the_installer_needs_none(chart_node: Any, tmp_path: Path) -> None:
     """The init container: what it has is no more than the right of a directory's owner."""
     installer = manifest("cni-floatip.yaml").container("install-client")
     assert installer["securityContext"]["capabilities"] == {"drop": ["ALL"]}
@@ -99,7 +101,7 @@ def test_the_installer_needs_none(chart_node, tmp_path):
 
 
 @pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
-def test_the_uninstaller_cleans_the_node_with_them(world, chart_node):
+def test_the_uninstaller_cleans_the_node_with_them(world: Lab, chart_node: Any) -> None:
     """Afterwards nothing of the product is on the node."""
     rights = manifest("uninstall.yaml").container("uninstall")["securityContext"]["capabilities"]["add"]
     uninstall = [*confined(rights), PROGRAM, "uninstall", "--bin-dir", str(chart_node.bin_dir)]
@@ -124,7 +126,7 @@ def test_the_uninstaller_cleans_the_node_with_them(world, chart_node):
 
 
 @pytest.mark.thorough(sample="test_with_them_it_attaches_guards_and_detaches")
-def test_by_force_the_guard_stays_while_a_pod_is_there(world, chart_node, tmp_path):
+def test_by_force_the_guard_stays_while_a_pod_is_there(world: Lab, chart_node: Any, tmp_path: Path) -> None:
     """Else the pod would reach instance metadata from then on, and nobody would put it back."""
     chart_node.install_client()
     restart(chart_node, MAY)

@@ -7,24 +7,25 @@ import json
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from cni_floatip.agent import main as agent
 from cni_floatip.config import schemas
 from cni_floatip.config.nodeconf import NodeConf
-from tests.chart.rendered import CHART, LEAST, ROOT, having, manifest, render
+from tests.chart.rendered import CHART, LEAST, ROOT, Objects, having, manifest, render
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("helm")
 
 
 @pytest.fixture(scope="module")
-def least():
+def least() -> Objects:
     return render(LEAST)
 
 
-def test_the_agent_may_what_it_needs_and_no_more(least):
+def test_the_agent_may_what_it_needs_and_no_more(least: Objects) -> None:
     may = least.container("agent")["securityContext"]
     assert may == {
         "runAsUser": 0,
@@ -37,7 +38,7 @@ def test_the_agent_may_what_it_needs_and_no_more(least):
     assert least.pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_the_installer_may_nothing_but_write_where_plugins_are(least):
+def test_the_installer_may_nothing_but_write_where_plugins_are(least: Objects) -> None:
     installer = least.container("install-client")
     assert installer["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert installer["securityContext"]["readOnlyRootFilesystem"]
@@ -45,7 +46,7 @@ def test_the_installer_may_nothing_but_write_where_plugins_are(least):
     assert [mount["name"] for mount in installer["volumeMounts"]] == ["config", "cni-bin"]
 
 
-def test_it_is_of_the_node(least):
+def test_it_is_of_the_node(least: Objects) -> None:
     assert least.pod["hostNetwork"] is True
     assert least.pod["priorityClassName"] == "system-node-critical"
     assert least.pod["tolerations"] == [{"operator": "Exists"}]
@@ -58,7 +59,7 @@ def test_it_is_of_the_node(least):
     }
 
 
-def test_what_it_sees_of_the_host(least):
+def test_what_it_sees_of_the_host(least: Objects) -> None:
     host = {volume["name"]: volume["hostPath"] for volume in least.pod["volumes"] if "hostPath" in volume}
     seen = {
         mount["mountPath"]: (host[mount["name"]]["path"], mount.get("mountPropagation"))
@@ -73,7 +74,7 @@ def test_what_it_sees_of_the_host(least):
     }
 
 
-def test_all_of_the_host_has_the_same_path_inside():
+def test_all_of_the_host_has_the_same_path_inside() -> None:
     """The client's first line, ``CNI_NETNS`` and the paths that are baked into the client are the host's."""
     values = having("config.dataDir", "/var/lib/a", having("config.spoolDir", "/var/spool/b"))
     values = having("cniBinDir", "/usr/libexec/cni", having("extraNetnsDirs", ["/run/c", "/run/d"], values))
@@ -88,7 +89,7 @@ def test_all_of_the_host_has_the_same_path_inside():
     assert objects.container("install-client")["args"][-1] == "/usr/libexec/cni"
 
 
-def test_probes_go_to_loopback(least):
+def test_probes_go_to_loopback(least: Objects) -> None:
     container = least.container("agent")
     asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     loopback = {"host": "127.0.0.1", "port": 9819}
@@ -99,10 +100,10 @@ def test_probes_go_to_loopback(least):
     }
 
 
-def test_probes_have_patience(least):
+def test_probes_have_patience(least: Objects) -> None:
     """A node that boots is slow, and an agent that waits for AWS is not to be restarted for it."""
 
-    def seconds(kind):
+    def seconds(kind: Any) -> Any:
         probe = least.container("agent")[f"{kind}Probe"]
         return probe["periodSeconds"] * probe["failureThreshold"]
 
@@ -120,25 +121,25 @@ def test_probes_have_patience(least):
         ("10.0.0.1:80", "10.0.0.1", 80),
     ],
 )
-def test_probes_follow_the_health_address(address, host, port):
+def test_probes_follow_the_health_address(address: str, host: str, port: int) -> None:
     container = render(having("config.healthAddress", address)).container("agent")
     assert container["readinessProbe"]["httpGet"] == {"host": host, "port": port, "path": "/readyz"}
 
 
-def test_no_health_address_no_probes():
+def test_no_health_address_no_probes() -> None:
     objects = render(having("config.healthAddress", None))
     assert not [key for key in objects.container("agent") if key.endswith("Probe")]
     assert _policy(objects).health_address is None
 
 
-def test_it_has_the_time_that_it_takes_to_end(least):
+def test_it_has_the_time_that_it_takes_to_end(least: Objects) -> None:
     longest = agent.DRAIN_SECONDS + agent.STOPPED_SECONDS + agent.LAST_SECONDS
     assert least.pod["terminationGracePeriodSeconds"] >= longest + 5
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert schema["properties"]["terminationGracePeriodSeconds"]["minimum"] >= longest + 5
 
 
-def test_environment_of_the_containers(least):
+def test_environment_of_the_containers(least: Objects) -> None:
     env = {item["name"]: item.get("value", item.get("valueFrom")) for item in least.container("agent")["env"]}
     assert env == {
         "FLOATIP_CONFIG": "/etc/floatip/config.json",
@@ -149,13 +150,13 @@ def test_environment_of_the_containers(least):
     }
 
 
-def test_endpoints_and_region():
+def test_endpoints_and_region() -> None:
     values = having("aws.region", "eu-central-1", having("aws.useDualstackEndpoint", True))
     env = {item["name"]: item.get("value") for item in render(values).container("agent")["env"]}
     assert (env["AWS_REGION"], env["AWS_USE_DUALSTACK_ENDPOINT"]) == ("eu-central-1", "true")
 
 
-def test_a_token_of_kubernetes_only_for_doctor(least):
+def test_a_token_of_kubernetes_only_for_doctor(least: Objects) -> None:
     assert least.pod["automountServiceAccountToken"] is True
     assert least.one("Role")["rules"] == [
         {
@@ -172,7 +173,7 @@ def test_a_token_of_kubernetes_only_for_doctor(least):
     assert not without.of("RoleBinding")
 
 
-def test_a_release_in_another_namespace_has_a_role_of_its_own(least):
+def test_a_release_in_another_namespace_has_a_role_of_its_own(least: Objects) -> None:
     """All of these Roles lie in kube-system, whatever the release's namespace."""
     other = render(LEAST, namespace="floating")
     for kind in ("Role", "RoleBinding"):
@@ -183,32 +184,32 @@ def test_a_release_in_another_namespace_has_a_role_of_its_own(least):
     assert other.one("RoleBinding")["subjects"][0]["namespace"] == "floating"
 
 
-def test_the_cluster_autoscaler_evicts_it_no_earlier_than_its_pods(least):
+def test_the_cluster_autoscaler_evicts_it_no_earlier_than_its_pods(least: Objects) -> None:
     """What an administrator adds does not take this away."""
     for objects in (least, render(having("podAnnotations", {"a": "b"}))):
         annotations = objects.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]
         assert annotations["cluster-autoscaler.kubernetes.io/enable-ds-eviction"] == "false"
 
 
-def test_a_change_of_the_node_configuration_rolls_the_pods(least):
-    def marks(objects):
+def test_a_change_of_the_node_configuration_rolls_the_pods(least: Objects) -> None:
+    def marks(objects: Any) -> Any:
         return objects.one("DaemonSet")["spec"]["template"]["metadata"]["annotations"]
 
     assert marks(render(having("config.logLevel", "debug"))) != marks(least)
     assert marks(render(LEAST)) == marks(least)
 
 
-def test_the_node_configuration_is_one_that_the_agent_takes(least):
+def test_the_node_configuration_is_one_that_the_agent_takes(least: Objects) -> None:
     policy = _policy(least)
     assert [str(entry) for entry in policy.allowed_destinations] == ["192.168.0.0/24 for core-*"]
     assert policy.allowed_route_tables.tags == {"floatip": "*"}
 
 
-def test_with_the_defaults_it_is_what_the_agent_has_by_itself(least):
+def test_with_the_defaults_it_is_what_the_agent_has_by_itself(least: Objects) -> None:
     assert _policy(least) == NodeConf.parse(LEAST["config"])
 
 
-def test_every_key_of_the_node_configuration_is_a_value(least):
+def test_every_key_of_the_node_configuration_is_a_value(least: Objects) -> None:
     """What the schema gains must be said in values.yaml before anybody can set it."""
     config = json.loads(least.one("ConfigMap")["data"]["config.json"])
     assert set(config) == set(schemas.load("nodeconf")["properties"])
@@ -216,7 +217,7 @@ def test_every_key_of_the_node_configuration_is_a_value(least):
         assert config[key] == value["default"] or key in LEAST["config"], key
 
 
-def test_the_manifests_policy_gives_nothing_until_it_is_changed():
+def test_the_manifests_policy_gives_nothing_until_it_is_changed() -> None:
     policy = _policy(manifest("cni-floatip.yaml"))
     (entry,) = policy.allowed_destinations
     assert str(entry.cidr) == "192.0.2.0/24", "a range for documentation: RFC 5737"
@@ -225,7 +226,7 @@ def test_the_manifests_policy_gives_nothing_until_it_is_changed():
     assert manifest("cni-floatip.yaml").container("agent")["image"].startswith("registry.example/")
 
 
-def test_uninstalling_runs_no_agent_and_ends_ready_where_all_is_gone():
+def test_uninstalling_runs_no_agent_and_ends_ready_where_all_is_gone() -> None:
     objects = render(having("uninstall.enabled", True))
     uninstaller, agent = objects.container("uninstall"), render(LEAST).container("agent")
     assert uninstaller["args"] == ["uninstall", "--bin-dir", "/opt/cni/bin"]
@@ -241,7 +242,7 @@ def test_uninstalling_runs_no_agent_and_ends_ready_where_all_is_gone():
     assert forced.container("uninstall")["args"][-1] == "--force"
 
 
-def test_what_waits_on_a_clean_node_ends_when_it_is_told_to():
+def test_what_waits_on_a_clean_node_ends_when_it_is_told_to() -> None:
     """As process 1 nothing ends it but a handler of its own."""
     waits = render(having("uninstall.enabled", True)).container("cleaned")
     assert waits["command"][0] == "/opt/floatip/bin/python"
@@ -250,13 +251,18 @@ def test_what_waits_on_a_clean_node_ends_when_it_is_told_to():
     ignoring = functools.partial(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     with subprocess.Popen(command, preexec_fn=ignoring) as waiting:  # noqa: PLW1509 (no threads here)
         try:
-            until(lambda: waiting.terminate() or waiting.poll() is not None, seconds=10)
+
+            def ends() -> bool:
+                waiting.terminate()
+                return waiting.poll() is not None
+
+            until(ends, seconds=10)
             assert waiting.poll() == 0
         finally:
             waiting.kill()
 
 
-def test_every_container_has_resources_and_says_why_it_ended(least):
+def test_every_container_has_resources_and_says_why_it_ended(least: Objects) -> None:
     for objects in (least, render(having("uninstall.enabled", True))):
         for container in objects.pod["initContainers"] + objects.pod["containers"]:
             assert container["resources"]["limits"] == {"memory": "256Mi"}, container["name"]
@@ -264,5 +270,5 @@ def test_every_container_has_resources_and_says_why_it_ended(least):
                 assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", container["name"]
 
 
-def _policy(objects):
+def _policy(objects: Any) -> Any:
     return NodeConf.parse(json.loads(objects.one("ConfigMap")["data"]["config.json"]))

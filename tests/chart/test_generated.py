@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -16,16 +18,16 @@ RENDER = runpy.run_path(str(ROOT / "install/render.py"), run_name="render")
 
 
 @pytest.mark.needs("helm")
-def test_make_manifests_would_change_nothing():
+def test_make_manifests_would_change_nothing() -> None:
     stale = [str(path) for path, text in RENDER["outputs"]() if path.read_text() != text]
     assert stale == [], "make manifests"
 
 
-def test_the_table_has_every_value_of_the_chart():
+def test_the_table_has_every_value_of_the_chart() -> None:
     text = (CHART / "values.yaml").read_text()
     described = {value.path: value for value in RENDER["values"](text)}
 
-    def leaves(values, above=""):
+    def leaves(values: Any, above: str = "") -> Iterator[str]:
         for key, value in values.items():
             path = f"{above}{key}"
             if path in described and not any(known.startswith(f"{path}.") for known in described):
@@ -41,13 +43,13 @@ def test_the_table_has_every_value_of_the_chart():
     assert all(f"| `{path}` |" in table for path in described)
 
 
-def test_the_schemas_part_about_the_node_configuration_is_the_agents():
+def test_the_schemas_part_about_the_node_configuration_is_the_agents() -> None:
     config = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]
     assert config["properties"] == schemas.load("nodeconf")["properties"]
     assert config["additionalProperties"] is False
     assert {"allowedDestinations", "allowedRouteTables"} <= set(config["required"])
 
 
-def test_the_chart_is_of_this_release():
+def test_the_chart_is_of_this_release() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (cni_floatip.__version__, cni_floatip.__version__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -22,7 +23,7 @@ VERSIONS = sorted(
 SUPPORTED = [f"{major}.{minor}" for major, minor in VERSIONS if (major, minor) >= OLDEST]
 
 
-def _all_of_these(**more):
+def _all_of_these(**more: Any) -> dict[str, Any]:
     values = LEAST
     for path, value in more.items():
         values = having(path.replace("__", "."), value, values)
@@ -92,7 +93,7 @@ COMBINATIONS = {
 }
 
 
-def test_irsa_is_said_on_the_service_account_of_the_pod():
+def test_irsa_is_said_on_the_service_account_of_the_pod() -> None:
     objects = render(COMBINATIONS["IRSA, a digest, a pull secret"])
     account = objects.one("ServiceAccount")["metadata"]
     assert account["annotations"] == ACCOUNT
@@ -100,7 +101,7 @@ def test_irsa_is_said_on_the_service_account_of_the_pod():
     assert "annotations" not in render(LEAST).one("ServiceAccount")["metadata"], "Pod Identity needs none"
 
 
-def test_the_schemas_at_hand_reach_from_the_oldest_supported_on():
+def test_the_schemas_at_hand_reach_from_the_oldest_supported_on() -> None:
     said = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
     assert said == f">={SUPPORTED[0]}.0-0"
     assert len(SUPPORTED) >= 8
@@ -108,7 +109,7 @@ def test_the_schemas_at_hand_reach_from_the_oldest_supported_on():
 
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_valid_for_every_supported_kubernetes(name):
+def test_valid_for_every_supported_kubernetes(name: Any) -> None:
     for found in render(COMBINATIONS[name]).all:
         if found["kind"] == "PodMonitor":
             continue
@@ -117,20 +118,20 @@ def test_valid_for_every_supported_kubernetes(name):
 
 
 @pytest.mark.parametrize("name", ["cni-floatip.yaml", "uninstall.yaml"])
-def test_the_manifests_are_valid_too(name):
+def test_the_manifests_are_valid_too(name: str) -> None:
     for found in manifest(name).all:
         assert _validated(json.dumps(found), SUPPORTED[-1])
 
 
 @cache
-def _validated(found, version):
+def _validated(found: Any, version: Any) -> Any:
     """Return the version whose schema it was held against; most objects come again and again."""
     return kubernetes_validate.validate(json.loads(found), version, strict=True)
 
 
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_the_objects_belong_together(name):
+def test_the_objects_belong_together(name: Any) -> None:
     objects = render(COMBINATIONS[name])
     template = objects.one("DaemonSet")["spec"]["template"]
     chosen = objects.one("DaemonSet")["spec"]["selector"]["matchLabels"]
@@ -154,7 +155,7 @@ def test_the_objects_belong_together(name):
         assert binding["roleRef"]["name"] == objects.one("Role")["metadata"]["name"]
 
 
-def test_the_pod_monitor_has_what_its_kind_has():
+def test_the_pod_monitor_has_what_its_kind_has() -> None:
     """By hand: the operator's schema (monitoring.coreos.com/v1) is not Kubernetes'."""
     objects = render(COMBINATIONS["IPv6 listeners, a pod monitor"])
     monitor = objects.one("PodMonitor")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,13 +26,13 @@ SAID = {
 
 
 @pytest.mark.parametrize("path", SAID)
-def test_without_it_nothing_is_rendered_and_helm_says_what_to_set(path):
+def test_without_it_nothing_is_rendered_and_helm_says_what_to_set(path: Any) -> None:
     with pytest.raises(Refused, match=re.escape(SAID[path])):
         render(without(path))
 
 
 @pytest.mark.parametrize("path", sampled("test_a_null_does_not_pass_for_it", SAID, ["image.repository"]))
-def test_a_null_does_not_pass_for_it(path):
+def test_a_null_does_not_pass_for_it(path: Any) -> None:
     with pytest.raises(Refused, match=re.escape(path.rpartition(".")[2])):
         render(having(path, None))
 
@@ -85,7 +88,7 @@ REFUSED = {
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_values_are_refused(name):
+def test_wrong_values_are_refused(name: Any) -> None:
     path, value, said = REFUSED[name]
     with pytest.raises(Refused) as e:
         render(having(path, value))
@@ -103,7 +106,7 @@ RANGES = [
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("text", RANGES)
-def test_a_range_renders_if_the_agent_takes_it(text):
+def test_a_range_renders_if_the_agent_takes_it(text: Any) -> None:
     values = having("config.allowedDestinations", [{"cidr": "192.168.0.0/24"}, {"cidr": text}])
     try:
         cidr.read(text)
@@ -114,26 +117,26 @@ def test_a_range_renders_if_the_agent_takes_it(text):
         assert render(values).all
 
 
-def test_a_pod_monitor_without_metrics_is_refused():
+def test_a_pod_monitor_without_metrics_is_refused() -> None:
     values = having("podMonitor.enabled", True, having("config.metricsAddress", None))
     with pytest.raises(Refused, match=r"podMonitor.enabled needs metrics"):
         render(values)
 
 
-def test_an_old_cluster_is_refused():
+def test_an_old_cluster_is_refused() -> None:
     with pytest.raises(Refused, match="incompatible with Kubernetes"):
         render(LEAST, kubernetes="1.29.9")
 
 
-def test_a_cluster_of_eks_is_not():
+def test_a_cluster_of_eks_is_not() -> None:
     assert render(LEAST, kubernetes="v1.33.5-eks-113cf36").one("DaemonSet")
 
 
-def test_it_may_be_part_of_another_chart():
+def test_it_may_be_part_of_another_chart() -> None:
     assert render(having("global", {"imageRegistry": "x"})).all == render(LEAST).all
 
 
-def notes(values, tmp_path):
+def notes(values: Any, tmp_path: Path) -> Any:
     """What helm says after an installation. Only with a cluster does it, so here that is made an object."""
     chart = shutil.copytree(CHART, tmp_path / f"{len(list(tmp_path.iterdir()))}")
     text = (chart / "templates/NOTES.txt").read_text()
@@ -143,7 +146,7 @@ def notes(values, tmp_path):
     return yaml.safe_load(helm("template", "cni-floatip", str(chart), *options, values=values))["text"]
 
 
-def test_helm_says_what_was_allowed_and_what_is_next(tmp_path):
+def test_helm_says_what_was_allowed_and_what_is_next(tmp_path: Path) -> None:
     said = notes(LEAST, tmp_path)
     assert "192.168.0.0/24 for core-*" in said
     assert "exec $pod -- floatipctl doctor" in said
@@ -211,7 +214,7 @@ OTHERWISE = {
     "uninstall.enabled": True,
     "uninstall.force": True,
 }
-BESIDE = {
+BESIDE: dict[str, dict[str, Any]] = {
     "serviceAccount.create": {"serviceAccount.name": "other"},
     "podMonitor.": {"podMonitor.enabled": True, "config.metricsAddress": "0.0.0.0:9818"},
     "uninstall.force": {"uninstall.enabled": True},
@@ -219,7 +222,7 @@ BESIDE = {
 """What must be said too for a value to matter."""
 
 
-def _paths(values, above=""):
+def _paths(values: Any, above: str = "") -> Iterator[str]:
     for key, value in values.items():
         path = f"{above}{key}"
         if isinstance(value, dict) and value and path not in OTHERWISE:
@@ -228,13 +231,13 @@ def _paths(values, above=""):
             yield path
 
 
-def test_every_value_is_known_here():
+def test_every_value_is_known_here() -> None:
     assert set(_paths(yaml.safe_load((CHART / "values.yaml").read_text()))) == set(OTHERWISE)
 
 
 @pytest.mark.one_in(10)
 @pytest.mark.parametrize("path", OTHERWISE)
-def test_every_value_changes_what_is_rendered(path):
+def test_every_value_changes_what_is_rendered(path: Any) -> None:
     values = LEAST
     for start, others in BESIDE.items():
         for other, value in others.items() if path.startswith(start) else ():
@@ -243,13 +246,13 @@ def test_every_value_changes_what_is_rendered(path):
     assert render(having(path, OTHERWISE[path], values)).all != render(values).all
 
 
-def test_the_schema_knows_the_same_values():
+def test_the_schema_knows_the_same_values() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert not list(_lax(schema, schema["properties"])), "additionalProperties"
     helm("lint", "--strict", str(CHART), "--kube-version", "1.35.0", "-f", "-", values=LEAST)
 
 
-def _lax(schema, properties, above=""):
+def _lax(schema: Any, properties: Any, above: str = "") -> Iterator[Any]:
     """Yield the objects with keys of our own that take any other key as well."""
     if schema.get("additionalProperties") is not False:
         yield above

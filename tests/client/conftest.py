@@ -79,7 +79,7 @@ class Node:
         return env | more
 
     def start(self, verb: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         env = self.environment(verb) if env is None else env
         return subprocess.Popen([str(self.client)], env=env, **(pipes | options))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from cni_floatip.protocol import wire
-from tests.client.scripted_agent import dies, hangs, raw, replies, says
+from tests.client.conftest import Node
+from tests.client.scripted_agent import ScriptedAgent, dies, hangs, raw, replies, says
 
 CODES = {"ADD": 11, "CHECK": 11, "GC": 11, "STATUS": 50}
 VERBS = (*CODES, "DEL")
@@ -36,7 +39,7 @@ FAULTS = {
 }
 
 
-def judge(node, verb, answer):
+def judge(node: Any, verb: Any, answer: Any) -> None:
     if verb == "DEL":
         assert (answer.status, answer.stdout) == (0, b""), answer
         assert "floatip: " in answer.stderr
@@ -49,14 +52,14 @@ def judge(node, verb, answer):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_without_an_agent_the_runtime_is_told(node, verb):
+def test_without_an_agent_the_runtime_is_told(node: Node, verb: Any) -> None:
     answer = node.call(verb)
     judge(node, verb, answer)
     assert str(node.socket) in (answer.stderr if verb == "DEL" else answer.msg)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_socket_that_nobody_listens_to(node, verb):
+def test_a_socket_that_nobody_listens_to(node: Node, verb: Any) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
         left.bind(str(node.socket))
     judge(node, verb, node.call(verb))
@@ -65,7 +68,7 @@ def test_a_socket_that_nobody_listens_to(node, verb):
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_agent_that_is(node, agent, fault, verb):
+def test_an_agent_that_is(node: Node, agent: Callable[..., ScriptedAgent], fault: Any, verb: Any) -> None:
     agent(FAULTS[fault])
     answer = node.call(verb)
     judge(node, verb, answer)
@@ -73,13 +76,17 @@ def test_an_agent_that_is(node, agent, fault, verb):
 
 
 @pytest.mark.parametrize("fault", ["of another protocol", "not our protocol, it says"])
-def test_another_protocol_is_said_to_be_that(node, agent, fault):
+def test_another_protocol_is_said_to_be_that(
+    node: Node, agent: Callable[..., ScriptedAgent], fault: str
+) -> None:
     agent(FAULTS[fault])
     assert "protocol 1" in node.call("ADD").msg
 
 
 @pytest.mark.parametrize("verb", ["ADD", "CHECK"])
-def test_an_agent_that_comes_back_is_asked_again(node, agent, verb):
+def test_an_agent_that_comes_back_is_asked_again(
+    node: Node, agent: Callable[..., ScriptedAgent], verb: str
+) -> None:
     node.set(PATIENCE={verb: 10})
     late = threading.Timer(1, lambda: agent(dies(), dies(GREETING), dies(GREETING + D), replies(RESULT)))
     late.start()
@@ -88,10 +95,12 @@ def test_an_agent_that_comes_back_is_asked_again(node, agent, verb):
     assert (answer.status, answer.stdout) == (0, RESULT)
 
 
-def test_patience_begins_anew_when_an_agent_dies_that_had_taken_the_call(node, agent):
+def test_patience_begins_anew_when_an_agent_dies_that_had_taken_the_call(
+    node: Node, agent: Callable[..., ScriptedAgent]
+) -> None:
     node.set(PATIENCE={"ADD": 3})
 
-    def works_and_dies(heard, connection):
+    def works_and_dies(heard: Any, connection: Any) -> None:
         connection.sendall(GREETING + wire.deadline_frame(30))
         time.sleep(3.5)
 
@@ -99,21 +108,25 @@ def test_patience_begins_anew_when_an_agent_dies_that_had_taken_the_call(node, a
     assert node.call("ADD").stdout == RESULT
 
 
-def test_a_call_that_kills_every_agent_is_given_up(node, agent):
+def test_a_call_that_kills_every_agent_is_given_up(node: Node, agent: Callable[..., ScriptedAgent]) -> None:
     running = agent(dies(GREETING + D))
     judge(node, "ADD", node.call("ADD"))
     assert running.connections == 3
 
 
 @pytest.mark.parametrize("verb", ["DEL", "GC", "STATUS"])
-def test_no_second_request_where_nothing_is_gained(node, agent, verb):
+def test_no_second_request_where_nothing_is_gained(
+    node: Node, agent: Callable[..., ScriptedAgent], verb: str
+) -> None:
     running = agent(dies(GREETING + D), replies())
     judge(node, verb, node.call(verb))
     assert running.connections == 1
 
 
-def test_an_agent_that_names_its_deadline_is_waited_for(node, agent):
-    def slow(heard, connection):
+def test_an_agent_that_names_its_deadline_is_waited_for(
+    node: Node, agent: Callable[..., ScriptedAgent]
+) -> None:
+    def slow(heard: Any, connection: Any) -> None:
         connection.sendall(GREETING + wire.deadline_frame(5))
         time.sleep(2)
         connection.sendall(wire.reply_frame(0, RESULT))
@@ -122,14 +135,14 @@ def test_an_agent_that_names_its_deadline_is_waited_for(node, agent):
     assert node.call("ADD").stdout == RESULT
 
 
-def test_a_deadline_does_not_keep_a_del(node, agent):
+def test_a_deadline_does_not_keep_a_del(node: Node, agent: Callable[..., ScriptedAgent]) -> None:
     agent(hangs(GREETING + wire.deadline_frame(1000)))
     answer = node.call("DEL")
     judge(node, "DEL", answer)
     assert answer.seconds < 8
 
 
-def test_an_agent_with_a_full_queue_is_waited_for(node):
+def test_an_agent_with_a_full_queue_is_waited_for(node: Node) -> None:
     """Connecting fails at once there (EAGAIN), which is not absence: also a DEL waits its 2 s."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(node.socket))
@@ -144,7 +157,7 @@ def test_an_agent_with_a_full_queue_is_waited_for(node):
 
 
 @pytest.mark.parametrize("verb", ["add", "FROB", 'a"\\\n'])
-def test_without_an_agent_an_unknown_command_is_known_to_be_one(node, verb):
+def test_without_an_agent_an_unknown_command_is_known_to_be_one(node: Node, verb: str) -> None:
     answer = node.call(verb)
     assert (answer.status, answer.document["code"]) == (1, 4)
     assert repr(verb) in answer.msg

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,16 @@ import cni_floatip
 from cni_floatip import client, plugin
 from cni_floatip.model.versions import SUPPORTED
 from cni_floatip.protocol import wire
-from tests.client.scripted_agent import replies
+from tests.client.conftest import Node
+from tests.client.scripted_agent import ScriptedAgent, replies
 
 NEWEST = SUPPORTED[-1]
 RESULT = b'{"cniVersion": "1.0.0"}\n'
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    for each in descriptors:
+        os.close(each)
 
 
 @pytest.mark.one_in(4)
@@ -43,7 +51,7 @@ RESULT = b'{"cniVersion": "1.0.0"}\n'
     ],
 )
 @pytest.mark.parametrize("verb", ["VERSION", "ADD"])
-def test_the_version_that_is_answered_in(node, verb, stdin, version):
+def test_the_version_that_is_answered_in(node: Node, verb: str, stdin: bytes, version: Any) -> None:
     """ADD: in the error that says that there is no agent."""
     node.set(PATIENCE={"ADD": 0})
     answer = node.call(verb, stdin)
@@ -54,7 +62,7 @@ def test_the_version_that_is_answered_in(node, verb, stdin, version):
     assert "Traceback" not in answer.stderr
 
 
-def test_version_does_not_wait_for_an_open_input(node):
+def test_version_does_not_wait_for_an_open_input(node: Node) -> None:
     process = node.start("VERSION")
     try:
         assert process.wait(20) == 0
@@ -62,7 +70,7 @@ def test_version_does_not_wait_for_an_open_input(node):
         process.communicate()
 
 
-def test_version_agrees_with_direct_mode(node):
+def test_version_agrees_with_direct_mode(node: Node) -> None:
     for env in ({"CNI_COMMAND": "VERSION"}, {}, {"CNI_COMMAND": ""}):
         done = subprocess.run(
             [sys.executable, "-c", "import sys; from cni_floatip.plugin import main; sys.exit(main())"],
@@ -75,7 +83,7 @@ def test_version_agrees_with_direct_mode(node):
     assert client.ABOUT == plugin.ABOUT
 
 
-def test_constants_agree_with_the_protocol():
+def test_constants_agree_with_the_protocol() -> None:
     assert (client.VERSION, client.OLDEST) == (wire.VERSION, wire.OLDEST)
     assert client.SUPPORTED == SUPPORTED
     assert client.MOST_ANSWER == wire.MOST_ANSWER
@@ -88,13 +96,15 @@ def test_constants_agree_with_the_protocol():
 @pytest.mark.parametrize(
     "stdin", [b"", b"{", b"\xff\x00", b"[" * 100000], ids=["empty", "cut", "binary", "deep"]
 )
-def test_input_that_is_no_configuration_is_the_agents_to_judge(node, agent, stdin):
+def test_input_that_is_no_configuration_is_the_agents_to_judge(
+    node: Node, agent: Callable[..., ScriptedAgent], stdin: bytes
+) -> None:
     running = agent(replies())
     node.call("ADD", stdin)
     assert running.heard[0].call.stdin == stdin
 
 
-def test_input_in_pieces(node, agent):
+def test_input_in_pieces(node: Node, agent: Callable[..., ScriptedAgent]) -> None:
     running = agent(replies(RESULT))
     process = node.start("ADD", bufsize=0)
     for piece in (b'{"a"', b": 1", b"}"):
@@ -105,7 +115,9 @@ def test_input_in_pieces(node, agent):
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_input_that_does_not_end_is_not_waited_for_without_end(node, agent, verb):
+def test_input_that_does_not_end_is_not_waited_for_without_end(
+    node: Node, agent: Callable[..., ScriptedAgent], verb: str
+) -> None:
     running = agent(replies())
     process = node.start(verb, bufsize=0)
     process.stdin.write(b"{}")
@@ -116,14 +128,14 @@ def test_input_that_does_not_end_is_not_waited_for_without_end(node, agent, verb
     assert running.heard[0].call.stdin == b"{}"
 
 
-def test_more_input_than_the_protocol_takes(node, agent):
+def test_more_input_than_the_protocol_takes(node: Node, agent: Callable[..., ScriptedAgent]) -> None:
     running = agent(replies())
     answer = node.call("ADD", b"x" * (4 << 20))
     assert (answer.status, answer.document["code"]) == (1, 6)
     assert running.connections == 0
 
 
-def test_input_that_cannot_be_read(node, agent, tmp_path):
+def test_input_that_cannot_be_read(node: Node, agent: Callable[..., ScriptedAgent], tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         process = node.start("ADD", stdin=file)
         stdout, stderr = process.communicate(timeout=30)
@@ -136,9 +148,11 @@ def test_input_that_cannot_be_read(node, agent, tmp_path):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("verb", ["VERSION", "ADD", "DEL"])
-def test_closed_descriptors_are_survived(node, agent, verb, closed):
+def test_closed_descriptors_are_survived(
+    node: Node, agent: Callable[..., ScriptedAgent], verb: str, closed: tuple[Any, ...]
+) -> None:
     running = agent(replies(RESULT if verb == "ADD" else b""))
-    process = node.start(verb, preexec_fn=lambda: [os.close(fd) for fd in closed])
+    process = node.start(verb, preexec_fn=lambda: close_all(closed))
     stdout, stderr = process.communicate(b"", 30)
     heard = 1 not in closed
     assert process.returncode == (0 if heard or verb == "DEL" else 1)
@@ -148,7 +162,7 @@ def test_closed_descriptors_are_survived(node, agent, verb, closed):
 
 
 @pytest.mark.parametrize("verb", ["VERSION", "ADD"])
-def test_nobody_reads_the_answer(node, agent, verb):
+def test_nobody_reads_the_answer(node: Node, agent: Callable[..., ScriptedAgent], verb: str) -> None:
     agent(replies(RESULT))
     process = node.start(verb)
     process.stdout.close()
@@ -158,7 +172,7 @@ def test_nobody_reads_the_answer(node, agent, verb):
     assert b"Traceback" not in stderr
 
 
-def test_nobody_reads_what_an_operator_should(node):
+def test_nobody_reads_what_an_operator_should(node: Node) -> None:
     process = node.start("DEL")
     process.stderr.close()
     process.stderr = None
@@ -171,7 +185,7 @@ def test_nobody_reads_what_an_operator_should(node):
 
 
 @pytest.mark.parametrize(("verb", "status"), [("ADD", 1), ("DEL", 0)])
-def test_a_mistake_is_an_error_document_and_never_fails_a_del(node, verb, status):
+def test_a_mistake_is_an_error_document_and_never_fails_a_del(node: Node, verb: str, status: int) -> None:
     node.set(STDIN=None)
     answer = node.call(verb)
     assert answer.status == status
@@ -182,7 +196,7 @@ def test_a_mistake_is_an_error_document_and_never_fails_a_del(node, verb, status
 # -- what it costs ------------------------------------------------------------------------------------------
 
 
-def test_it_imports_only_what_the_interpreter_has():
+def test_it_imports_only_what_the_interpreter_has() -> None:
     tree = ast.parse(Path(client.__file__).read_text())
     imported = {alias.name for each in ast.walk(tree) if isinstance(each, ast.Import) for alias in each.names}
     assert imported == {"posix", "sys", "time", "select", "_socket", "json"}  # and by name, what has SHA-256
@@ -193,7 +207,9 @@ def test_it_imports_only_what_the_interpreter_has():
     ("verb", "more"),
     [("VERSION", {"select"}), ("ADD", {"select", "_socket"}), ("DEL", {"select", "_socket"})],
 )
-def test_a_call_loads_next_to_nothing(node, agent, verb, more):
+def test_a_call_loads_next_to_nothing(
+    node: Node, agent: Callable[..., ScriptedAgent], verb: str, more: set[str]
+) -> None:
     agent(replies(RESULT if verb == "ADD" else b""))
     bare = subprocess.run(
         [sys.executable, "-I", "-S", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True
@@ -207,6 +223,6 @@ def test_a_call_loads_next_to_nothing(node, agent, verb, more):
     assert loaded - set(bare) <= more | {"_frozen_importlib_external"}
 
 
-def test_the_source_is_in_the_installed_file(node):
+def test_the_source_is_in_the_installed_file(node: Node) -> None:
     source = Path(cni_floatip.__file__).with_name("client.py").read_text()
     assert source.split("# End of what the installer writes.\n")[1] in node.client.read_text()

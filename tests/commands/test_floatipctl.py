@@ -81,7 +81,9 @@ def test_help_and_version() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_understood_is_said_first_and_what_was_meant(line: str, said: str, capsys: Any) -> None:
+def test_what_is_not_understood_is_said_first_and_what_was_meant(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(line.split())
     assert left.value.code == 2
@@ -131,7 +133,9 @@ def test_a_path_that_does_not_exist_is_named_and_is_no_success(line: str, tmp_pa
     assert not list(tmp_path.glob("floatip*"))
 
 
-def test_a_data_directory_that_is_not_there_yet_holds_no_claims(tmp_path: Path, capsys: Any) -> None:
+def test_a_data_directory_that_is_not_there_yet_holds_no_claims(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     policy = tmp_path / "config.json"
     policy.write_text(json.dumps({"dataDir": str(tmp_path / "later")}))
     with pytest.MonkeyPatch.context() as env:
@@ -187,7 +191,7 @@ def data_dir(tmp_path: Path) -> str:
     return str(tmp_path / "state")
 
 
-def test_claims_as_a_table(data_dir: str, capsys: Any) -> None:
+def test_claims_as_a_table(data_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["claims", "--data-dir", data_dir]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [re.split(" {2,}", line) for line in lines] == [
@@ -206,7 +210,7 @@ def test_claims_as_a_table(data_dir: str, capsys: Any) -> None:
     assert len({line.index("rtb-a") for line in lines[1:]} | {lines[0].index("TABLES")}) == 1
 
 
-def test_claims_as_json(data_dir: str, capsys: Any) -> None:
+def test_claims_as_json(data_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["claims", "--json", "--data-dir", data_dir]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(one["containerId"], one["state"]) for one in found["claims"]] == [
@@ -216,12 +220,14 @@ def test_claims_as_json(data_dir: str, capsys: Any) -> None:
     assert found["problems"] == []
 
 
-def test_claims_of_a_node_without_any(tmp_path: Path, capsys: Any) -> None:
+def test_claims_of_a_node_without_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["claims", "--data-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "no claims\n"
 
 
-def test_a_claim_that_cannot_be_read_is_reported_and_the_others_are_shown(data_dir: str, capsys: Any) -> None:
+def test_a_claim_that_cannot_be_read_is_reported_and_the_others_are_shown(
+    data_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     newer = Path(data_dir, "claims", "newer.json")
     newer.write_text('{"version": 99}')
     assert cli.main(["claims", "--data-dir", data_dir]) == 1

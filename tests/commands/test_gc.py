@@ -16,7 +16,7 @@ from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import Attachment
 from cni_floatip.protocol import wire
-from lab.ec2 import sample
+from lab.ec2 import SimulatedEC2, sample
 from tests.support.claims import a_claim, a_route
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -91,8 +91,9 @@ class Here:
 
 
 @pytest.fixture
-def here(served_cloud: Any, tmp_path: Path) -> Here:
-    return Here(*served_cloud, tmp_path)
+def here(served_cloud: tuple[SimulatedEC2, str], tmp_path: Path) -> Here:
+    ec2, url = served_cloud
+    return Here(ec2, url, tmp_path)
 
 
 KEPT = "kept for 20 minutes in case a late write lands"

@@ -1,5 +1,7 @@
 """``floatipctl status`` against an agent's end of a real socket."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import json
@@ -114,14 +116,14 @@ dddddddddddd  net1       192.168.0.2/24,192.168.0.9/32  -      -               g
 """  # noqa: E501
 
 
-def test_a_line_for_each_route():
+def test_a_line_for_each_route() -> None:
     shown = status_view.text(document())
     assert shown == TABLE
     assert status_view.wrong(document())
     assert not status_view.wrong(document(outages=False))
 
 
-def test_what_wants_a_person_comes_first_and_counts():
+def test_what_wants_a_person_comes_first_and_counts() -> None:
     found = document(("no AWS credentials yet",), outages=False, spooled=2)
     found["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
     assert status_view.text(found).splitlines()[:5] == [
@@ -136,7 +138,7 @@ def test_what_wants_a_person_comes_first_and_counts():
     assert "RouteLimitExceeded\n" in status_view.text(document(error="rtb-c: RouteLimitExceeded"))
 
 
-def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
+def test_a_warning_wants_a_person_and_leaves_the_agent_ready() -> None:
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
     found = status.document(facts, [], [], UNSEEN, **AT)
     shown = status_view.text(found)
@@ -145,7 +147,7 @@ def test_a_warning_wants_a_person_and_leaves_the_agent_ready():
     assert found["agent"]["ready"]
 
 
-def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
+def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts() -> None:
     lost = Lost(("route 0.0.0.0/0 via 10.10.1.1 table 100 is missing", "no\x1bcarrier"), NOON - 60)
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON)
@@ -157,12 +159,12 @@ def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts():
     assert document()["claims"][0]["podLost"] is None
 
 
-def test_a_node_without_claims():
+def test_a_node_without_claims() -> None:
     found = status.document(status.Facts("1", 1, NOON), [], [], UNSEEN, **AT)
     assert status_view.text(found).endswith(": ready\n\nno claims\n")
 
 
-def test_the_document_is_json_and_says_all():
+def test_the_document_is_json_and_says_all() -> None:
     found = json.loads(json.dumps(document()))
     assert found["version"] == 1
     assert found["time"] == "2023-11-14T22:13:20Z"
@@ -180,7 +182,7 @@ def test_the_document_is_json_and_says_all():
     }
 
 
-def test_bad_records_and_lost_ones_are_shown():
+def test_bad_records_and_lost_ones_are_shown() -> None:
     lost = claim(unresolved=RecordedConfig({"type": "floatip"}))
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
     found = status.document(status.Facts("1", 1, NOON), [lost], [bad], UNSEEN, **AT)
@@ -188,18 +190,18 @@ def test_bad_records_and_lost_ones_are_shown():
     assert "routes unknown (its record was lost)\n" in status_view.text(found)
 
 
-def test_a_document_of_another_release_is_shown_as_far_as_it_goes():
+def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
     found = {"version": 9, "agent": {}, "claims": [{"routes": [{}]}, {}], "more": 1}
     assert status_view.text(found).startswith("agent -, pid -, since -: ready\n")
 
 
-def test_names_do_not_steer_the_terminal():
+def test_names_do_not_steer_the_terminal() -> None:
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
     found = status.document(status.Facts("1", 1, NOON), [named], [], UNSEEN, **AT)
     assert r"core/\x1b]0;x\x07\n" in status_view.text(found)
 
 
-def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
+def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place() -> None:
     """Status shows an error of a place beside the claim that still wants it, if there is one."""
     gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
     seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
@@ -211,7 +213,7 @@ def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place():
     assert status_view.wrong(found)
 
 
-def test_a_del_that_waits_is_said_with_its_file():
+def test_a_del_that_waits_is_said_with_its_file() -> None:
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
     found = status.document(facts, [held], [], UNSEEN, **AT)
@@ -219,7 +221,7 @@ def test_a_del_that_waits_is_said_with_its_file():
     assert found["claims"][0]["spooled"] == ["/spool/1.del"]
 
 
-def test_claims_are_counted_by_state():
+def test_claims_are_counted_by_state() -> None:
     claims = [claim(ClaimedRoute(place("rtb-a"), State.HELD)), claim(), claim()]
     assert status.by_state(claims) == {"held": 1, "gone": 2}
 
@@ -285,7 +287,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_asks_and_shows(fake_agent, tmp_path):
+def test_the_command_asks_and_shows(fake_agent: FakeAgent, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"socketPath": fake_agent.path}))
     done = run(FLOATIP_CONFIG=str(config))
@@ -294,26 +296,26 @@ def test_the_command_asks_and_shows(fake_agent, tmp_path):
     assert fake_agent.asked[0].client == cni_floatip.__version__
 
 
-def test_json_is_what_the_agent_said(fake_agent):
+def test_json_is_what_the_agent_said(fake_agent: FakeAgent) -> None:
     done = run("--socket", fake_agent.path, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (1, document())
     fake_agent.answer = fake_agent.with_(document(outages=False))
     assert run("--socket", fake_agent.path, "--json").returncode == 0
 
 
-def test_something_wrong_is_exit_status_1(fake_agent):
+def test_something_wrong_is_exit_status_1(fake_agent: FakeAgent) -> None:
     fake_agent.answer = fake_agent.with_(document(("no AWS credentials yet",), outages=False))
     assert run("--socket", fake_agent.path).returncode == 1
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
-def test_an_interval_that_is_none_is_exit_status_2(seconds):
+def test_an_interval_that_is_none_is_exit_status_2(seconds: str) -> None:
     done = run(f"--watch={seconds}")
     assert done.returncode == 2
     assert f"'{seconds}' is not a number of seconds" in done.stderr
 
 
-def test_an_answer_in_small_pieces(fake_agent):
+def test_an_answer_in_small_pieces(fake_agent: FakeAgent) -> None:
     content = json.dumps(document()).encode()
     frames = wire.greeting() + wire.deadline_frame(5) + b"Z\0\0\0\2ok" + wire.reply_frame(0, content)
 
@@ -332,12 +334,12 @@ def error_of(path: str) -> str:
     return done.stderr.removeprefix("floatipctl: ").rstrip("\n")
 
 
-def test_status_says_that_no_agent_runs(tmp_path):
+def test_status_says_that_no_agent_runs(tmp_path: Path) -> None:
     path = str(tmp_path / "none.sock")
     assert error_of(path) == f"no node agent here: there is no socket {path}"
 
 
-def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path):
+def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path: Path) -> None:
     path, spool, config = tmp_path / "none.sock", tmp_path / "spool", tmp_path / "config.json"
     config.write_text(json.dumps({"socketPath": str(path), "spoolDir": str(spool)}))
     spool.mkdir()
@@ -350,28 +352,32 @@ def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path):
     assert done.stderr.endswith(f"there is no socket {path}; 4 DELs wait for the agent: {files} and 1 more\n")
 
 
-def test_an_agent_that_has_died(tmp_path):
+def test_an_agent_that_has_died(tmp_path: Path) -> None:
     path = str(tmp_path / "agent.sock")
     FakeAgent(Path(path)).close()
     assert error_of(path) == f"no node agent listens at {path}: it has ended, or is just starting"
 
 
-def test_an_agent_that_dies_meanwhile(fake_agent):
+def test_an_agent_that_dies_meanwhile(fake_agent: FakeAgent) -> None:
     fake_agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.deadline_frame(5))
     assert error_of(fake_agent.path) == (
         f"the node agent at {fake_agent.path} ended the connection: it may be restarting"
     )
 
 
-def test_an_agent_that_hangs(fake_agent):
+def test_an_agent_that_hangs(fake_agent: FakeAgent) -> None:
     over = threading.Event()
-    fake_agent.answer = lambda sock: over.wait(20)
+
+    def hang(sock: socket.socket) -> None:
+        over.wait(20)
+
+    fake_agent.answer = hang
     with pytest.raises(TryAgain, match=r"has not answered in 0\.2 s"):
         agent_socket.status(fake_agent.path, seconds=0.2)
     over.set()
 
 
-def test_an_agent_of_another_protocol(fake_agent):
+def test_an_agent_of_another_protocol(fake_agent: FakeAgent) -> None:
     fake_agent.answer = lambda sock: sock.sendall(wire.hello(9, 9))
     assert "speaks protocol 9 (understood from 9 on)" in error_of(fake_agent.path)
     fake_agent.answer = lambda sock: sock.sendall(wire.greeting() + wire.refusal("protocol 1 is too old"))
@@ -379,18 +385,18 @@ def test_an_agent_of_another_protocol(fake_agent):
 
 
 @pytest.mark.parametrize("said", [[], {}, {"agent": 1, "claims": []}, "x"])
-def test_an_answer_that_is_no_status(fake_agent, said):
+def test_an_answer_that_is_no_status(fake_agent: FakeAgent, said: list[Any] | dict[str, Any] | str) -> None:
     fake_agent.answer = fake_agent.with_(said)
     assert "this is no status document" in error_of(fake_agent.path)
 
 
-def test_an_agent_that_cannot_say(fake_agent):
+def test_an_agent_that_cannot_say(fake_agent: FakeAgent) -> None:
     fake_agent.answer = fake_agent.with_({"cniVersion": "1.1.0", "code": 11, "msg": "busy"}, 1)
     assert error_of(fake_agent.path).endswith("cannot say: busy")
 
 
 @pytest.mark.needs("root")
-def test_who_is_not_root_is_told():
+def test_who_is_not_root_is_told() -> None:
     code = (  # everything is imported while it may be read
         "import os, sys; from cni_floatip.edges import agent_socket; from cni_floatip.model import errors\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
@@ -429,7 +435,7 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
-def test_watching_into_a_file_appends_and_waits_for_an_agent_that_is_away():
+def test_watching_into_a_file_appends_and_waits_for_an_agent_that_is_away() -> None:
     answers: list[Any] = [document(), TryAgain("no node agent here"), document()]
 
     def ask() -> Any:
@@ -444,13 +450,13 @@ def test_watching_into_a_file_appends_and_waits_for_an_agent_that_is_away():
     assert sleep.slept == [5, 5, 5]
 
 
-def test_watching_as_json_is_a_document_a_line():
+def test_watching_as_json_is_a_document_a_line() -> None:
     out = io.StringIO()
     status_view.watch(document, 1, as_json=True, out=out, sleep=Interrupted())
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [document()] * 3
 
 
-def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(fake_agent):
+def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(fake_agent: FakeAgent) -> None:
     ours, theirs = pty.openpty()
     environ = ENVIRON | {"COLUMNS": "60", "LINES": "6", "TERM": "xterm"}
     watched = subprocess.Popen(

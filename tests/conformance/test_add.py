@@ -24,7 +24,7 @@ def rich(pod: Sandbox, version: str) -> dict[str, Any]:
     """A result with everything that ``version`` knows, and what no version knows."""
     mac = pod.node.eni(pod.eth).mac
     newest = {"mtu": 9001, "socketPath": "/run/x.sock", "pciID": "0000:00:06.0"} if version == "1.1.0" else {}
-    routes = [{"dst": "10.1.0.0/16", "gw": "192.168.0.1"}, {"dst": "fd01::/64"}]
+    routes: list[dict[str, Any]] = [{"dst": "10.1.0.0/16", "gw": "192.168.0.1"}, {"dst": "fd01::/64"}]
     if version == "1.1.0":
         routes.append(
             {"dst": "10.2.0.0/16", "mtu": 1400, "advmss": 1300, "priority": 7, "table": 99, "scope": 0}

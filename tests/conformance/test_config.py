@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ VERBS = (*ATTACHMENT, "GC", "STATUS")
 GIVEN = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/nowhere", "CNI_IFNAME": "net1", "CNI_PATH": "/x"}
 
 
-def send(bench: Bench, verb: str, stdin: bytes | str | dict[str, object]):
+def send(bench: Bench, verb: str, stdin: bytes | str | dict[str, object]) -> Any:
     """Make a call about a pod that does not exist, with this on standard input."""
     text = json.dumps(stdin) if isinstance(stdin, dict) else stdin
     return bench.run(

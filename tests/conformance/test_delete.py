@@ -287,8 +287,16 @@ def test_D12_without_a_policy_it_knows_of_nothing(bench: Bench, pod: Sandbox, te
     path.unlink()
     if text:
         path.write_text(text)
-    elsewhere = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
-    elsewhere = (*elsewhere, 'mount -t tmpfs none /var/lib && exec "$@"', "sh")
+    elsewhere = (
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        'mount -t tmpfs none /var/lib && exec "$@"',
+        "sh",
+    )
     config = json.dumps(bench.config(prevResult=pod.prev())).encode()
     bench.run(bench.environment("DEL", pod), config, prefix=elsewhere).ok()
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)

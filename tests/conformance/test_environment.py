@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ REQUIRED = {
 GIVEN = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/nowhere", "CNI_IFNAME": "net1", "CNI_PATH": "/x"}
 
 
-def run(bench: Bench, verb: str, **changes: str | None):
+def run(bench: Bench, verb: str, **changes: str | None) -> Any:
     """Make a call that would be judged sound, but for ``changes``. Its namespace does not exist."""
     environ = bench.environment(verb, **{**GIVEN, **changes})
     prev = {"interfaces": [{"name": "net1", "sandbox": "/x"}], "ips": [address(VIP, interface=0)]}

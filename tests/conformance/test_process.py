@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,8 +196,12 @@ def test_P13_killed_and_its_last_write_lands_after_del(bench: Bench) -> None:
 # -- the descriptors it is given ----------------------------------------------------------------------------
 
 
-def closing(*descriptors: int):
-    return {"preexec_fn": lambda: [os.close(fd) for fd in descriptors], "close_fds": True}
+def closing(*descriptors: int) -> dict[str, Any]:
+    def close() -> None:
+        for fd in descriptors:
+            os.close(fd)
+
+    return {"preexec_fn": close, "close_fds": True}
 
 
 def unheard(bench: Bench, environ: dict[str, str], stdin: bytes = b"") -> tuple[int, str]:

@@ -116,7 +116,7 @@ class Agents:
             calls = self.lab.ec2.journal.of(caller=node.name)
             actions = [call.action for call in calls if call.at > began and call.outcome == "ok"]
             _, routes, after = "\n".join(actions).partition("DescribeRouteTables")
-            return routes and "DescribeNetworkInterfaces" in after  # source/dest checks come last
+            return routes != "" and "DescribeNetworkInterfaces" in after  # source/dest checks come last
 
         until(has_looked)
 

@@ -26,7 +26,7 @@ def sources() -> Iterator[tuple[str, str]]:
                 yield name, path.read_text(errors="replace")
 
 
-def test_pages_and_sections_that_comments_name_exist():
+def test_pages_and_sections_that_comments_name_exist() -> None:
     wrong = [
         f"{name}: {match[0]}"
         for name, text in sources()
@@ -37,6 +37,6 @@ def test_pages_and_sections_that_comments_name_exist():
     assert not wrong
 
 
-def test_comments_refer_to_nothing_that_is_not_here():
+def test_comments_refer_to_nothing_that_is_not_here() -> None:
     found = {f"{name}: {match[0]}" for name, text in sources() for match in OUR_OWN.finditer(text)}
     assert not found

@@ -1,12 +1,14 @@
 """The table of planted mistakes is up to date; ``make mutants`` plants them."""
 
+from __future__ import annotations
+
 import pytest
 
-from tests.mutants import MUTANTS, ROOT
+from tests.mutants import MUTANTS, ROOT, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_place_is_there_once_and_its_tests_exist(mutant):
+def test_place_is_there_once_and_its_tests_exist(mutant: Mutant) -> None:
     text = (ROOT / mutant.file).read_text()
     assert text.count(mutant.there) == 1
     changed = text.replace(mutant.there, mutant.becomes)
@@ -18,6 +20,6 @@ def test_place_is_there_once_and_its_tests_exist(mutant):
     assert all((ROOT / file).exists() for file in files)
 
 
-def test_names_are_unique():
+def test_names_are_unique() -> None:
     names = [mutant.name for mutant in MUTANTS]
     assert len(names) == len(set(names)) >= 80

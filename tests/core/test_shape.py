@@ -1,5 +1,7 @@
 """The shape of the product: who may import whom, which library has which door, which files are generated."""
 
+from __future__ import annotations
+
 import ast
 import json
 import re
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +22,7 @@ from tests.core.shape import ALLOWED, CORE, DOORS, ROOT, breaches, imports, modu
 REPOSITORY = ROOT.parent
 
 
-def test_every_module_has_a_room_and_imports_what_the_room_may():
+def test_every_module_has_a_room_and_imports_what_the_room_may() -> None:
     assert breaches() == []
     assert {room(module) for module in modules()} - {"edges"} == set(ALLOWED), "a room that is not there"
 
@@ -36,25 +39,25 @@ def test_every_module_has_a_room_and_imports_what_the_room_may():
         ("agent/observe/rogue.py", "from ... import plugin\n", "agent.observe.rogue imports plugin"),
     ],
 )
-def test_a_breach_is_found(tmp_path, file, text, breach):
+def test_a_breach_is_found(tmp_path: Path, file: str, text: str, breach: str) -> None:
     copy = tmp_path / "cni_floatip"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
     (copy / file).write_text(text)
     assert breach in breaches(copy)
 
 
-def test_the_top_has_few_modules():
+def test_the_top_has_few_modules() -> None:
     top = {path.stem for path in ROOT.glob("*.py")}
     assert top == {"__init__", "cli", "client", "direct", "plugin"}
 
 
-def test_what_is_lower_knows_nothing_of_what_is_higher():
+def test_what_is_lower_knows_nothing_of_what_is_higher() -> None:
     order = list(ALLOWED)
     for own, others in ALLOWED.items():
         assert all(order.index(other) < order.index(own) for other in others), own
 
 
-def test_imports_inside_are_relative():
+def test_imports_inside_are_relative() -> None:
     absolute = [
         f"{module}: {node.module}"
         for module, path in modules().items()
@@ -66,7 +69,7 @@ def test_imports_inside_are_relative():
 
 
 @pytest.mark.parametrize("library", sorted(DOORS))
-def test_each_library_has_one_door(library):
+def test_each_library_has_one_door(library: Any) -> None:
     users = {
         room(module)
         for module, path in modules().items()
@@ -75,7 +78,7 @@ def test_each_library_has_one_door(library):
     assert users == DOORS[library]
 
 
-def test_coverage_and_architecture_take_the_same_list():
+def test_coverage_and_architecture_take_the_same_list() -> None:
     assert "-m tests.core.shape" in (REPOSITORY / "Makefile").read_text()
     page = (REPOSITORY / "ARCHITECTURE.md").read_text()
     assert shape.table() in page, "python -m tests.core.shape table"
@@ -93,7 +96,7 @@ def told() -> Iterator[tuple[str, ast.Call]]:
                 yield f"{module}:{node.lineno}: {ast.unparse(node)}", node
 
 
-def test_what_is_told_is_an_event_or_a_warning():
+def test_what_is_told_is_an_event_or_a_warning() -> None:
     """An event has a name and is never folded. A line without one is a condition, so it names its level."""
     sentences = list(told())
     assert len(sentences) > 40
@@ -106,13 +109,13 @@ def test_what_is_told_is_an_event_or_a_warning():
     assert nameless == []
 
 
-def test_generated_service_models_fit_the_installed_botocore():
+def test_generated_service_models_fit_the_installed_botocore() -> None:
     for name, document in generate.documents().items():
         written = json.loads((Path(generate.__file__).parent / name).read_text())
         assert written == json.loads(json.dumps(document)), f"{name}: run python -m {generate.__package__}"
 
 
-def test_every_operation_that_the_edge_calls_is_in_the_model():
+def test_every_operation_that_the_edge_calls_is_in_the_model() -> None:
     source = ast.parse((ROOT / "edges/ec2/client.py").read_text())
     called = {
         node.value
@@ -124,7 +127,7 @@ def test_every_operation_that_the_edge_calls_is_in_the_model():
     assert named == set(generate.OPERATIONS["ec2"])
 
 
-def test_every_operation_that_the_doctor_calls_is_in_its_own_model():
+def test_every_operation_that_the_doctor_calls_is_in_its_own_model() -> None:
     called = {
         node.value
         for path in (ROOT / "doctor").glob("*.py")
@@ -136,7 +139,7 @@ def test_every_operation_that_the_doctor_calls_is_in_its_own_model():
     assert named == set(generate.DOCTOR)
 
 
-def test_the_agents_model_does_not_grow_by_the_doctors(monkeypatch):
+def test_the_agents_model_does_not_grow_by_the_doctors(monkeypatch: pytest.MonkeyPatch) -> None:
     from cni_floatip.doctor.ec2_reads import MODELS
     from cni_floatip.edges.ec2.sessions import Sdk
 
@@ -161,7 +164,7 @@ def test_the_agents_model_does_not_grow_by_the_doctors(monkeypatch):
         "edges.store",
     ],
 )
-def test_import_loads_no_library(module):
+def test_import_loads_no_library(module: str) -> None:
     code = f"import sys, cni_floatip.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}

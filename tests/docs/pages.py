@@ -83,7 +83,8 @@ def slug(heading: str) -> str:
 
 def parse(name: str, text: str) -> Page:
     page = Page(name)
-    fence, body, start, info, kind, last = "", [], 0, "", "", ""
+    fence, start, info, kind, last = "", 0, "", "", ""
+    body: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         match = FENCE.match(line.strip())
         if fence:

@@ -4,11 +4,15 @@ A shell block is fenced with ``sh``, and a comment above it says where its comma
 ``<!-- commands: checkout -->``, ``lab`` or ``cluster``.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +28,7 @@ NOT_THEIRS = re.compile(r"/(opt|etc|var/lib)/cni\b|/etc/floatip\b")
 
 
 @pytest.mark.parametrize("page", told(), ids=str)
-def test_every_shell_block_says_where_it_belongs(page: Page):
+def test_every_shell_block_says_where_it_belongs(page: Page) -> None:
     for block in page.blocks:
         assert block.info.split(" ")[0] not in SHELLS, f"{block}: write sh"
         if block.info == "sh":
@@ -37,7 +41,7 @@ def test_every_shell_block_says_where_it_belongs(page: Page):
 
 
 @pytest.mark.parametrize("page", told(), ids=str)
-def test_commands_named_in_a_sentence_are_there(page: Page):
+def test_commands_named_in_a_sentence_are_there(page: Page) -> None:
     known = commands.floatipctl()
     for number, line in page.prose:
         for said in re.findall(r"`floatipctl ([a-z][^`]*)`", line):
@@ -48,7 +52,7 @@ def test_commands_named_in_a_sentence_are_there(page: Page):
 
 
 @pytest.mark.parametrize("block", shell_blocks(), ids=str)
-def test_what_is_typed_is_understood(block: Block):
+def test_what_is_typed_is_understood(block: Block) -> None:
     found = [fault for line in block.commands for fault in commands.complaints(line)]
     assert not found, f"{block}: " + "\n".join(found)
 
@@ -72,7 +76,7 @@ def test_what_is_typed_is_understood(block: Block):
         ("ask() { aws eks describe-clusters; }", "aws eks has no 'describe-clusters'"),
     ],
 )
-def test_wrong_commands_are_reported(line: str, fault: str):
+def test_wrong_commands_are_reported(line: str, fault: str) -> None:
     (found,) = commands.complaints(line)
     assert fault in found
 
@@ -86,11 +90,11 @@ def test_wrong_commands_are_reported(line: str, fault: str):
         "kubectl -n kube-system get pods -o wide > out.txt",
     ],
 )
-def test_right_commands_are_not_reported(line: str):
+def test_right_commands_are_not_reported(line: str) -> None:
     assert commands.complaints(line) == []
 
 
-def test_a_block_runs_here_or_in_the_walk_through():
+def test_a_block_runs_here_or_in_the_walk_through() -> None:
     blocks = [block for block in shell_blocks("checkout") if block.page == "README.md"]
     assert [runs_elsewhere(block) for block in blocks] == [False, True, True]
 
@@ -112,7 +116,7 @@ def runs_elsewhere(block: Block) -> bool:
 @pytest.mark.parametrize(
     ("page", "blocks"), in_order("checkout"), ids=lambda x: x if isinstance(x, str) else ""
 )
-def test_commands_for_a_checkout_run(page: str, blocks: list[Block], tmp_path: Path):
+def test_commands_for_a_checkout_run(page: str, blocks: list[Block], tmp_path: Path) -> None:
     """``make`` is only asked what it would do: CI runs what it tests with, and the rest takes minutes."""
     script = 'make() { command make --dry-run "$@" > /dev/null; }\n'
     script += "".join(block.text for block in blocks if not runs_elsewhere(block))
@@ -139,7 +143,7 @@ def terminate(lab: Lab, node: Node) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab_and_node():
+def lab_and_node() -> Iterator[tuple[Lab, Any]]:
     """A lab's node with an agent and a pod that has 192.168.0.2; a node that is gone left blackholes."""
     with Lab(nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
         here, lost = lab.nodes["a1"], lab.nodes["b1"]
@@ -158,7 +162,9 @@ def typed(node: Node, text: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 @pytest.mark.parametrize(("page", "blocks"), in_order("lab"), ids=lambda x: x if isinstance(x, str) else "")
-def test_commands_for_a_node_run_in_the_lab(page: str, blocks: list[Block], lab_and_node):
+def test_commands_for_a_node_run_in_the_lab(
+    page: str, blocks: list[Block], lab_and_node: tuple[Lab, Any]
+) -> None:
     _, here = lab_and_node
     for block in blocks:
         assert not NOT_THEIRS.search(block.text), f"{block}: a lab's node has directories of its own"
@@ -167,7 +173,7 @@ def test_commands_for_a_node_run_in_the_lab(page: str, blocks: list[Block], lab_
 
 
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
-def test_the_documented_sweep_removed_what_the_lost_node_left(lab_and_node):
+def test_the_documented_sweep_removed_what_the_lost_node_left(lab_and_node: tuple[Lab, Any]) -> None:
     """After that block of troubleshooting.md: nothing of the terminated node, all of the pod's."""
     lab, here = lab_and_node
     (block,) = (each for each in shell_blocks("lab") if "floatipctl sweep" in each.text)

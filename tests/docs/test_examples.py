@@ -1,5 +1,7 @@
 """Configurations and Kubernetes objects in the documents: judged by what will judge them in use."""
 
+from __future__ import annotations
+
 import json
 import re
 from ipaddress import ip_interface, ip_network
@@ -24,7 +26,7 @@ def blocks(language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize("page", pages().values(), ids=str)
-def test_blocks_say_what_they_are(page: Any):
+def test_blocks_say_what_they_are(page: Any) -> None:
     unknown = [str(block) for block in page.blocks if block.info not in LANGUAGES]
     assert not unknown, f"write one of {sorted(LANGUAGES)}"
 
@@ -61,18 +63,18 @@ def _kubernetes(document: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
-def test_json_is_right(block: Block):
+def test_json_is_right(block: Block) -> None:
     assert not judged(block, json.loads(block.text))
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
-def test_yaml_is_right(block: Block):
+def test_yaml_is_right(block: Block) -> None:
     for document in yaml.safe_load_all(block.text):
         assert document is not None
         assert not judged(block, document)
 
 
-def test_wrong_examples_are_reported():
+def test_wrong_examples_are_reported() -> None:
     block = blocks("json")[0]
     assert judged(block, {"type": "floatip", "name": "x", "routeTabels": {}})
     assert judged(block, {"allowedDestinations": [{"cidr": "192.168.0.1/24"}]})
@@ -80,7 +82,7 @@ def test_wrong_examples_are_reported():
     assert not judged(block, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}})
 
 
-def test_examples_of_both_documents_are_there():
+def test_examples_of_both_documents_are_there() -> None:
     found = [json.loads(block.text) for block in blocks("json")]
     assert any("plugins" in each for each in found)
     assert [NodeConf.parse(each) for each in found if "allowedDestinations" in each]
@@ -99,7 +101,7 @@ def networks(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in told() if networks(page)], ids=str)
-def test_validate_has_nothing_to_say_about_a_network(page: Page):
+def test_validate_has_nothing_to_say_about_a_network(page: Page) -> None:
     """No warning either, and nothing that the page's own policy, where it has one, would refuse."""
     shown = [json.loads(block.text) for block in page.blocks if block.info == "json"]
     policy = next((NodeConf.parse(each) for each in shown if "allowedDestinations" in each), None)
@@ -108,7 +110,7 @@ def test_validate_has_nothing_to_say_about_a_network(page: Page):
         assert [str(finding) for finding in found.findings] == []
 
 
-def test_replicas_name_addresses_that_static_takes():
+def test_replicas_name_addresses_that_static_takes() -> None:
     (block,) = [each for each in blocks("yaml") if '"ips": [' in each.text]
     network, *replicas = yaml.safe_load_all(block.text)
     templates = [each["spec"]["template"] for each in replicas]
@@ -123,7 +125,7 @@ def test_replicas_name_addresses_that_static_takes():
     assert validate.examine("f", json.dumps(chain).encode()).findings == []
 
 
-def test_what_a_pod_gets_for_a_pool_is_what_the_page_says():
+def test_what_a_pod_gets_for_a_pool_is_what_the_page_says() -> None:
     page = pages()["docs/pools.md"]
     (text,) = networks(page)
     chain = json.loads(json.loads(text)["spec"]["config"])

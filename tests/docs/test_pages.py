@@ -1,5 +1,7 @@
 """What the documents say, held against what it speaks of: links, references, quotes, metrics, keys."""
 
+from __future__ import annotations
+
 import ast
 import importlib.util
 import re
@@ -20,7 +22,7 @@ ELSEWHERE = re.compile(r"[a-z]+:")
 
 
 @pytest.mark.parametrize("page", pages().values(), ids=str)
-def test_links_lead_somewhere(page: Page):
+def test_links_lead_somewhere(page: Page) -> None:
     dead = [f"line {number}: {target}" for number, target in page.links if not resolves(page, target)]
     assert not dead, f"{page}: {dead}"
 
@@ -38,7 +40,7 @@ def resolves(page: Page, target: str) -> bool:
     return known is not None and anchor in known.anchors
 
 
-def test_a_dead_link_is_found():
+def test_a_dead_link_is_found() -> None:
     text = "# Here\n[a](#here) [b](#there) [c](../README.md#see-it) [d](gone.md) [e](doctor.md#no) `[f](g)`\n"
     page = parse("docs/x.md", text)
     assert [target for _, target in page.links if not resolves(pages()["docs/README.md"], target)] == [
@@ -50,7 +52,7 @@ def test_a_dead_link_is_found():
     assert page.anchors == {"here"}
 
 
-def test_index_names_every_document():
+def test_index_names_every_document() -> None:
     named = {target for _, target in pages()["docs/README.md"].links}
     assert {Path(name).name for name in pages() if name.startswith("docs/")} - {"README.md"} <= named
 
@@ -58,7 +60,7 @@ def test_index_names_every_document():
 # -- configuration.md ---------------------------------------------------------------------------------------
 
 
-def test_configuration_reference_is_what_the_schemas_say():
+def test_configuration_reference_is_what_the_schemas_say() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -101,7 +103,7 @@ QUOTES = [
 ]
 
 
-def test_quotes_are_the_codes_own_words():
+def test_quotes_are_the_codes_own_words() -> None:
     unknown = [f"{page}:{number}: {quote}" for page, number, quote in QUOTES if not said(quote)]
     assert not unknown
     assert len(QUOTES) > 50
@@ -109,7 +111,7 @@ def test_quotes_are_the_codes_own_words():
     assert all(len(quote.replace("...", "").strip(" :->(),")) > 8 for _, _, quote in QUOTES)
 
 
-def test_every_error_code_has_cause_and_remedy():
+def test_every_error_code_has_cause_and_remedy() -> None:
     page = pages()["docs/troubleshooting.md"]
     codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")}
     rows = {
@@ -121,7 +123,7 @@ def test_every_error_code_has_cause_and_remedy():
     assert rows == codes
 
 
-def test_reasons_of_the_sweep_are_the_codes_own_words():
+def test_reasons_of_the_sweep_are_the_codes_own_words() -> None:
     page = pages()["docs/troubleshooting.md"]
     begin = next(n for n, line in page.prose if line.startswith("| `kept` because"))
     after = (line for n, line in page.prose if n > begin + 1)
@@ -160,7 +162,7 @@ def _sentences(node: ast.AST) -> Iterator[str]:
             yield from _sentences(each)
 
 
-def test_metrics_have_the_names_that_they_are_given():
+def test_metrics_have_the_names_that_they_are_given() -> None:
     known = re.findall(r"floatip_\w+", metrics.Metrics("0").page().body.decode())
     named = {
         (str(page), name)
@@ -174,7 +176,7 @@ def test_metrics_have_the_names_that_they_are_given():
     assert not missing
 
 
-def test_every_metric_of_ours_is_explained():
+def test_every_metric_of_ours_is_explained() -> None:
     page = pages()["docs/troubleshooting.md"]
     exported = re.findall(r"^# TYPE (floatip_\w+)", metrics.Metrics("0").page().body.decode(), re.MULTILINE)
     rows = " ".join(line.split("|")[1] for _, line in page.prose if line.startswith("| `floatip_"))
@@ -182,7 +184,7 @@ def test_every_metric_of_ours_is_explained():
     assert {name for name in exported if f"`{name}`" not in rows} == set()
 
 
-def test_every_event_of_the_log_is_explained():
+def test_every_event_of_the_log_is_explained() -> None:
     named = {
         keyword.value.value
         for path in (ROOT / "cni_floatip").rglob("*.py")
@@ -197,7 +199,7 @@ def test_every_event_of_the_log_is_explained():
     assert explained == named | {outage.value for outage in Outage}
 
 
-def test_anchor_names_are_githubs():
+def test_anchor_names_are_githubs() -> None:
     assert slug("50 and 51: not available") == "50-and-51-not-available"
     assert slug("The agent warns of an ENI's guard") == "the-agent-warns-of-an-enis-guard"
     assert slug("`routeTables.ids`") == "routetablesids"

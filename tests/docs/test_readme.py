@@ -1,5 +1,7 @@
 """The README's walk-through, run as it is written."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 from pathlib import Path
@@ -17,7 +19,7 @@ def walk_through() -> list[str]:
 
 
 @pytest.mark.needs("root", "cnitool", "ip")
-def test_walk_through_works_as_written():
+def test_walk_through_works_as_written() -> None:
     commands = walk_through()
     assert commands[0].endswith("lab up")
     assert commands[-1].endswith("lab down")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,11 @@ def table(routes: dict[str, Target] | None = None, id_: str = "rtb-1") -> RouteT
     return RouteTable(id_, "vpc-1", "1", cells)
 
 
-def ids(found) -> list[str]:
+def ids(found: Any) -> list[str]:
     return [finding.id for finding in found]
 
 
-def test_a_pod_whose_eni_left_is_cut_off_and_its_blackhole_is_not_for_the_sweep():
+def test_a_pod_whose_eni_left_is_cut_off_and_its_blackhole_is_not_for_the_sweep() -> None:
     claims = [Claimed("default/db", "net1", "/run/netns/x", eni, ()) for eni in (DEAD.id, "eni-here")]
     found = list(addresses.cut_off(claims, {"eni-here"}))
     assert ids(found) == ["address-cut-off"]
@@ -52,7 +53,7 @@ def test_a_pod_whose_eni_left_is_cut_off_and_its_blackhole_is_not_for_the_sweep(
     ],
     ids=str,
 )
-def test_where_an_address_leads(target, wanted, said):
+def test_where_an_address_leads(target: Any, wanted: list[Any], said: str) -> None:
     new = Claimed("default/new", "net1", "/run/netns/y", "eni-2", (), DB.routes)
     there = [table({str(ADDRESS): target} if target else {})]
     vpc = addresses.Vpc(there, frozenset({"eni-1", "eni-2", "eni-3"}), {"eni-9": "i-9", "eni-8": ""})
@@ -61,7 +62,7 @@ def test_where_an_address_leads(target, wanted, said):
     assert all(said in finding.what and "192.168.0.7/32" in finding.what for finding in of_db)
 
 
-def test_tables_that_lead_to_the_same_are_one_finding():
+def test_tables_that_lead_to_the_same_are_one_finding() -> None:
     names = ["rtb-1", "rtb-2", "rtb-3"]
     db = replace(DB, routes=tuple(Place(name, ADDRESS) for name in (*names, "rtb-gone")))
     there = [table({str(ADDRESS): OTHER}, name) for name in names[:2]] + [table(id_="rtb-3")]
@@ -70,7 +71,7 @@ def test_tables_that_lead_to_the_same_are_one_finding():
     assert unserved.what.endswith("in rtb-3")
 
 
-def test_who_is_cut_off_is_said_to_be_nothing_else():
+def test_who_is_cut_off_is_said_to_be_nothing_else() -> None:
     assert not list(addresses.served([DB], addresses.Vpc([table()], frozenset({"eni-2"}), {})))
 
 
@@ -90,14 +91,14 @@ def test_who_is_cut_off_is_said_to_be_nothing_else():
     ],
     ids=str,
 )
-def test_route_that_nobody_here_claims(route, known, wanted):
+def test_route_that_nobody_here_claims(route: Any, known: Known, wanted: int) -> None:
     there = [table({str(ADDRESS): route, "10.9.0.1/32": OURS})]
     found = list(addresses.unclaimed(there, [NET], {"eni-1"}, known))
     assert ids(found) == ["route-unclaimed"] * wanted
     assert all("--route-table-id rtb-1 --destination-cidr-block 192.168.0.7/32" in f.remedy for f in found)
 
 
-def test_a_blackhole_of_a_live_claim_is_not_for_the_sweep():
+def test_a_blackhole_of_a_live_claim_is_not_for_the_sweep() -> None:
     there = [table({str(ADDRESS): DEAD})]
     assert ids(tables.conflicts(there, [NET], (), DB.routes)) == []
     assert ids(tables.conflicts(there, [NET])) == ["route-blackhole"]

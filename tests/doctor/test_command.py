@@ -83,7 +83,7 @@ ok           client: /opt/cni/bin/floatip: answers VERSION, release 0.3.0
 SUM = "1 error, 1 warning, 1 fine, 2 not checked"
 
 
-def test_report_for_a_person():
+def test_report_for_a_person() -> None:
     assert report.text(REPORT) == f"{PROBLEMS}{SUM} (--all)\n"
     assert report.text(REPORT, everything=True) == f"{PROBLEMS}{REST}{SUM}\n"
 
@@ -97,7 +97,7 @@ def route(table: str, **more: str) -> Finding:
     return found("route-conflict", table, "192.168.0.9/32 -> tgw-1", **names)
 
 
-def test_one_finding_for_many_tables_is_one_line():
+def test_one_finding_for_many_tables_is_one_line() -> None:
     said = reported(conflicts=[route("rtb-a"), route("rtb-b"), route("rtb-c")]).splitlines()
     assert said[0] == "error        routes in the way: rtb-a, rtb-b, rtb-c: 192.168.0.9/32 -> tgw-1"
     assert said[2].endswith("out of allowedDestinations; likewise for each")
@@ -105,7 +105,7 @@ def test_one_finding_for_many_tables_is_one_line():
     assert said[-1] == "1 error, 0 fine (--all)"
 
 
-def test_one_action_that_is_denied_on_many_tables_is_one_line():
+def test_one_action_that_is_denied_on_many_tables_is_one_line() -> None:
     asked = [Asked("CreateRoute", f"arn:rtb-{n}", False, f"not allowed on arn:rtb-{n}") for n in range(3)]
     asked.append(Asked("DeleteRoute", "arn:rtb-0", False, "not allowed on arn:rtb-0"))
     said = reported(permissions=list(node.permissions(asked, "arn:role"))).splitlines()
@@ -116,7 +116,7 @@ def test_one_action_that_is_denied_on_many_tables_is_one_line():
     assert said[-1] == "2 errors, 0 fine (--all)"
 
 
-def test_what_differs_is_not_put_into_one_line():
+def test_what_differs_is_not_put_into_one_line() -> None:
     other = replace(route("rtb-b"), what="192.168.0.8/32 -> tgw-1")
     assert reported(conflicts=[route("rtb-a"), other]).splitlines()[-1] == "2 errors, 0 fine (--all)"
 
@@ -129,7 +129,7 @@ def looked(number: int, state: str = "held") -> dict[str, str]:
     return {"table": f"rtb-{number}", "destination": "192.168.0.9/32", "error": error, "state": state}
 
 
-def test_one_cause_is_said_once():
+def test_one_cause_is_said_once() -> None:
     """EC2 is out of reach: so says one check, and the others and what the agent warns of wait for that."""
     agent = list(node.agent({"agent": {}, "claims": [{"routes": [looked(n) for n in range(15)]}]}))
     waits = not_checked("", "DescribeRouteTables: no way", because=("endpoint",))
@@ -148,7 +148,7 @@ def test_one_cause_is_said_once():
     assert without[-1] == "1 warning, 1 fine (--all)"
 
 
-def test_a_cause_comes_first_and_what_it_explains_not_at_all():
+def test_a_cause_comes_first_and_what_it_explains_not_at_all() -> None:
     silent = replace(found("agent-not-ready", "agent", "no AWS credentials found"), because=("identity",))
     lost = found("no-credentials", "credentials", "none")
     said = reported(agent=[silent], conflicts=[route("rtb-a")], identity=[lost])
@@ -158,7 +158,7 @@ def test_a_cause_comes_first_and_what_it_explains_not_at_all():
     ]
 
 
-def test_report_for_a_program():
+def test_report_for_a_program() -> None:
     document = report.document(REPORT)
     assert {key: value for key, value in document.items() if key not in ("findings", "release")} == {
         "version": 1,
@@ -188,7 +188,7 @@ class TestOnANode:
         return scene.node.run([*program, *options], env=env)
 
     @pytest.mark.needs("setpriv")
-    def test_a_sound_node_from_the_agents_pod(self, scene: Scene):
+    def test_a_sound_node_from_the_agents_pod(self, scene: Scene) -> None:
         done = self.doctor(scene, within=AS_IN_THE_POD)
         assert (done.returncode, done.stderr) == (0, "")
         fine_ones = len(CHECKS) - 2
@@ -200,7 +200,7 @@ class TestOnANode:
         assert kinds.count("not checked") == 2, "no service account here"
         assert kinds.count("ok") >= fine_ones
 
-    def test_what_cannot_be_reached_is_said_once(self, scene: Scene):
+    def test_what_cannot_be_reached_is_said_once(self, scene: Scene) -> None:
         """The agent has the same trouble, and warns of each route in each table."""
         away = {"AWS_ENDPOINT_URL_EC2": "http://127.0.0.1:9"}
         scene.restart_agent(scene.warns_of_every_route, env=away)
@@ -219,7 +219,7 @@ class TestOnANode:
         assert (document["errors"], document["warnings"]) == (1, count)
         assert {each["check"] for each in document["findings"]} == set(BY_ID)
 
-    def test_what_is_not_configured_is_said_once(self, scene: Scene):
+    def test_what_is_not_configured_is_said_once(self, scene: Scene) -> None:
         done = self.doctor(scene, "--config", "/nowhere/config.json")
         lines = done.stdout.splitlines()
         assert done.returncode == 1
@@ -228,7 +228,7 @@ class TestOnANode:
         assert len(lines) < 10, done.stdout
         assert re.fullmatch(r"\d+ checks wait for node configuration above", lines[-3])
 
-    def test_json_and_the_exit_status_of_an_error(self, scene: Scene):
+    def test_json_and_the_exit_status_of_an_error(self, scene: Scene) -> None:
         scene.ip("link set ens7 address 02:00:00:00:ff:02")
         try:
             done = self.doctor(scene, "--json")
@@ -242,7 +242,7 @@ class TestOnANode:
         assert {each["check"] for each in document["findings"]} == set(BY_ID)
         assert {each["id"] for each in document["findings"]} <= {"ok", "not-checked", *KINDS}
 
-    def test_only_the_enis_that_are_named(self, scene: Scene):
+    def test_only_the_enis_that_are_named(self, scene: Scene) -> None:
         def said(*names: str) -> tuple[int, list[tuple[str, str]]]:
             done = self.doctor(scene, "--json", *(word for name in names for word in ("--interface", name)))
             enis = [each for each in json.loads(done.stdout)["findings"] if each["check"] == "enis"]
@@ -255,7 +255,7 @@ class TestOnANode:
             [("interface-unknown", "floatip3"), ("not-checked", scene.ens7.id)],
         )
 
-    def test_configuration_of_another_place(self, scene: Scene, tmp_path: Path):
+    def test_configuration_of_another_place(self, scene: Scene, tmp_path: Path) -> None:
         path = tmp_path / "config.json"
         path.write_text(
             json.dumps({**json.loads(scene.config.read_text()), "allowedRouteTables": {"ids": ["rtb-0"]}})
@@ -265,7 +265,7 @@ class TestOnANode:
         assert {"no-tables", "table-missing"} <= found_ids
 
 
-def test_wrong_usage_is_refused_with_help(capsys: pytest.CaptureFixture[str]):
+def test_wrong_usage_is_refused_with_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["doctor", "--colour"])
     assert left.value.code == 2
@@ -275,7 +275,7 @@ def test_wrong_usage_is_refused_with_help(capsys: pytest.CaptureFixture[str]):
     assert "exit status" in capsys.readouterr().out
 
 
-def test_progress_is_for_a_terminal(tmp_path: Path):
+def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
     """On a machine that is no node: quick, and nothing of the progress is left on the line."""
     env = {
         **{

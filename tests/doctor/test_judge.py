@@ -84,7 +84,7 @@ PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
     ],
     ids=str,
 )
-def test_routes_in_the_way(routes, wanted):
+def test_routes_in_the_way(routes: dict[str, Any], wanted: list[Any]) -> None:
     assert ids(tables.conflicts([table(routes)], [NET, NET6, DUMMY])) == wanted
 
 
@@ -98,7 +98,7 @@ def test_routes_in_the_way(routes, wanted):
         ("fd00:7:1::/56", TGW, ""),
     ],
 )
-def test_what_may_be_claimed_is_a_subnet_or_an_address(destination, stands, option):
+def test_what_may_be_claimed_is_a_subnet_or_an_address(destination: str, stands: Any, option: str) -> None:
     wide = [ip_network("172.16.0.0/12"), ip_network("fd00:7::/32")]
     found = list(tables.conflicts([table({destination: stands})], wide))
     assert len(found) == bool(option)
@@ -109,7 +109,7 @@ def test_what_may_be_claimed_is_a_subnet_or_an_address(destination, stands, opti
     ("used", "wanted"),
     [(44, []), (45, ["50"]), (50, ["50"]), (51, []), (450, ["500"]), (900, ["1000"]), (1001, ["1000"])],
 )
-def test_quota_is_near_whichever_it_may_be(used, wanted):
+def test_quota_is_near_whichever_it_may_be(used: int, wanted: list[Any]) -> None:
     routes = {f"10.{n >> 8}.{n & 255}.0/24": TGW for n in range(used)} | {"172.16.0.0/12": PROPAGATED}
     found = list(tables.quota([table(routes)], [NET]))
     assert [finding.what.split("limit is ")[1].split()[0] for finding in found] == wanted
@@ -126,13 +126,13 @@ def test_quota_is_near_whichever_it_may_be(used, wanted):
     ],
     ids=["tag", "no table has it", "id", "one is not there", "none is there"],
 )
-def test_tables_of_policy(policy, wanted):
+def test_tables_of_policy(policy: AllowedRouteTables, wanted: list[Any]) -> None:
     there = [table(tags={"floatip": "a"})]
     chosen = [each for each in there if policy.allows(each)]
     assert ids(tables.allowed(there, policy, chosen, "vpc-1")) == wanted
 
 
-def test_attachment_subnet_without_a_table_of_its_own_uses_the_main_one():
+def test_attachment_subnet_without_a_table_of_its_own_uses_the_main_one() -> None:
     attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-8", "subnet-9"))]
     there = [table(id="rtb-main", main=True), table(subnets=frozenset({"subnet-1"}))]
     found = list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-1"}))))
@@ -140,7 +140,7 @@ def test_attachment_subnet_without_a_table_of_its_own_uses_the_main_one():
     assert not list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-main"}))))
 
 
-def test_attachment_table_in_which_a_claim_has_no_route():
+def test_attachment_table_in_which_a_claim_has_no_route() -> None:
     there = [table(id="rtb-a"), table(id="rtb-tgw", subnets=frozenset({"subnet-1"}))]
     attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-1",))]
     policy = AllowedRouteTables(ids=frozenset({"rtb-a", "rtb-tgw"}))
@@ -169,7 +169,7 @@ def test_attachment_table_in_which_a_claim_has_no_route():
     ],
     ids=["one is here", "none is here", "one not shown", "here, one not shown", "ours not shown", "local"],
 )
-def test_zone_in_which_a_transit_gateway_is_not_attached(here, attached, wanted):
+def test_zone_in_which_a_transit_gateway_is_not_attached(here: str, attached: list[str], wanted: str) -> None:
     zones = {"subnet-node": here} | {f"subnet-{number}": zone for number, zone in enumerate(attached)}
     there = [Subnet(id_, "vpc-1", "1", (), zone) for id_, zone in zones.items() if zone]
     to = Attachment("tgw-attach-1", "tgw-1", tuple(id_ for id_ in zones if id_ != "subnet-node"))
@@ -179,7 +179,7 @@ def test_zone_in_which_a_transit_gateway_is_not_attached(here, attached, wanted)
         assert "in euc1-az1, euc1-az2, and this node is in euc1-az3" in found[0].what
 
 
-def test_each_transit_gateway_is_attached_somewhere_of_its_own():
+def test_each_transit_gateway_is_attached_somewhere_of_its_own() -> None:
     there = [Subnet(f"subnet-{n}", "vpc-1", "1", (), f"euc1-az{n}") for n in (1, 2)]
     to = [Attachment(f"tgw-attach-{n}", f"tgw-{n}", (f"subnet-{n}",)) for n in (1, 2)]
     (found,) = tables.zones(to, there, "subnet-1")
@@ -202,13 +202,13 @@ def test_each_transit_gateway_is_attached_somewhere_of_its_own():
         ("eni-1", []),
     ],
 )
-def test_names_by_card_and_device_index(name, slots):
+def test_names_by_card_and_device_index(name: str, slots: list[Any]) -> None:
     enis = [replace(METADATA, network_card=card, device_number=n) for card, n in ((0, 1), (1, 0), (2, 1))]
     of = [slot(eni.device_number, eni.network_card) for eni in enis if named_by_index(name, eni)]
     assert of == slots
 
 
-def test_device_zero_of_another_network_card_is_not_the_primary_one():
+def test_device_zero_of_another_network_card_is_not_the_primary_one() -> None:
     assert is_primary(replace(METADATA, device_number=0))
     assert not is_primary(replace(METADATA, device_number=0, network_card=1))
 
@@ -229,12 +229,12 @@ def rules(*cidrs: str, lists: tuple[str, ...] = ()) -> Rules:
         (rules("::/0"), rules("::/0"), ["security-group-inbound", "security-group-outbound"]),
     ],
 )
-def test_findings_about_security_groups(inbound, outbound, wanted):
+def test_findings_about_security_groups(inbound: Rules, outbound: Rules, wanted: list[Any]) -> None:
     found = list(firewall.security_groups([ENI], [SecurityGroup("sg-1", inbound, outbound)], [NET]))
     assert ids(found) == wanted
 
 
-def test_any_of_an_enis_groups_suffices():
+def test_any_of_an_enis_groups_suffices() -> None:
     eni = Interface("eni-1", 1, "subnet-1", ("sg-1", "sg-2"), checked=False)
     groups = [
         SecurityGroup("sg-1", rules(), rules("0.0.0.0/0")),
@@ -243,7 +243,7 @@ def test_any_of_an_enis_groups_suffices():
     assert not list(firewall.security_groups([eni], groups, [NET]))
 
 
-def test_every_enis_groups_are_judged_and_only_what_is_missing_is_to_be_added():
+def test_every_enis_groups_are_judged_and_only_what_is_missing_is_to_be_added() -> None:
     other = replace(ENI, id="eni-2", groups=("sg-2",))
     groups = [
         SecurityGroup("sg-1", rules("0.0.0.0/0", "::/0"), rules("0.0.0.0/0", "::/0")),
@@ -263,7 +263,7 @@ def entry(
 OUT = [entry(100, "allow", outbound=True)]
 
 
-def test_groups_that_admit_ours_by_reference():
+def test_groups_that_admit_ours_by_reference() -> None:
     peers = [SecurityGroup("sg-8", rules(), rules()), SecurityGroup("sg-9", rules("192.168.0.0/16"), rules())]
     (found,) = firewall.references(peers, [NET])
     assert (found.id, found.subject) == ("security-group-reference", "sg-8")
@@ -304,21 +304,21 @@ def test_groups_that_admit_ours_by_reference():
         *("in two parts", "half", "denied what was allowed"),
     ],
 )
-def test_findings_about_network_acls(inbound, wanted):
+def test_findings_about_network_acls(inbound: list[Any], wanted: str) -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (*inbound, *OUT))
     found = list(firewall.network_acls([ENI], [acl], [NET]))
     assert len(found) == bool(wanted)
     assert all(wanted in finding.what and "inbound" in finding.what for finding in found)
 
 
-def test_the_last_rule_of_ipv6_has_a_number_of_its_own():
+def test_the_last_rule_of_ipv6_has_a_number_of_its_own() -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (entry(32768, "deny", "::/0"),))
     inbound, _ = firewall.network_acls([ENI], [acl], [NET6])
     assert "by rule *" in inbound.what
     assert "--ipv6-cidr-block fd00:192::/64" in inbound.remedy
 
 
-def test_option_and_range_of_the_command_belong_together():
+def test_option_and_range_of_the_command_belong_together() -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), ())
     for first, *others in ([NET6, NET], [NET, NET6]):
         for found in firewall.network_acls([ENI], [acl], [first, *others]):
@@ -326,7 +326,7 @@ def test_option_and_range_of_the_command_belong_together():
             assert f"allow {option} {first}," in found.remedy
 
 
-def test_network_acl_is_judged_both_ways():
+def test_network_acl_is_judged_both_ways() -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (entry(100, "allow"),))
     (found,) = firewall.network_acls([ENI], [acl], [NET])
     assert "outbound" in found.what
@@ -347,7 +347,7 @@ def test_network_acl_is_judged_both_ways():
         ("10.0.0.0/8", ["subnet-1"], ["range-contains-vpc"]),
     ],
 )
-def test_findings_about_ranges(range_, occupied, wanted):
+def test_findings_about_ranges(range_: str, occupied: list[Any], wanted: list[Any]) -> None:
     subnets = [
         Subnet("subnet-1", "vpc-1", "1", (ip_network("10.0.1.0/24"),)),
         Subnet("subnet-dummy", "vpc-1", "1", (DUMMY,)),
@@ -356,7 +356,7 @@ def test_findings_about_ranges(range_, occupied, wanted):
     assert ids(ranges.ranges([ip_network(range_)], [VPC], subnets, there, "vpc-1")) == wanted
 
 
-def test_a_subnet_of_ipv6_alone_is_made_as_such():
+def test_a_subnet_of_ipv6_alone_is_made_as_such() -> None:
     block = ip_network("2001:db8:77::/56")
     (found,) = ranges.ranges([ip_network("2001:db8:77:5::/64")], [VPC, block], [], {}, "vpc-1")
     assert "--vpc-id vpc-1 --ipv6-native --ipv6-cidr-block 2001:db8:77:5::/64;" in found.remedy
@@ -374,7 +374,7 @@ def test_a_subnet_of_ipv6_alone_is_made_as_such():
     ],
     ids=str,
 )
-def test_findings_about_links(changes, wanted):
+def test_findings_about_links(changes: dict[str, Any], wanted: list[Any]) -> None:
     link = replace(LINK, **changes)
     assert ids(interfaces.links([link])) == wanted
     if wanted and wanted[0] in ("link-down", "no-carrier"):
@@ -396,7 +396,7 @@ def test_findings_about_links(changes, wanted):
         (False, "require", True, []),
     ],
 )
-def test_findings_about_source_dest_check(checked, policy, used, wanted):
+def test_findings_about_source_dest_check(checked: bool, policy: str, used: bool, wanted: list[Any]) -> None:
     eni = Interface("eni-1", 1, "subnet-1", (), checked=checked)
     in_use = frozenset({"eni-1"} if used else ())
     assert ids(interfaces.source_dest_check([eni], policy, in_use)) == wanted
@@ -413,11 +413,11 @@ def test_findings_about_source_dest_check(checked, policy, used, wanted):
     ],
     ids=str,
 )
-def test_rp_filter_is_the_larger_of_both(values, wanted):
+def test_rp_filter_is_the_larger_of_both(values: dict[str, str], wanted: list[Any]) -> None:
     assert [finding.subject for finding in interfaces.rp_filter([LINK], values)] == wanted
 
 
-def test_forwarding_matters_where_floating_ips_are():
+def test_forwarding_matters_where_floating_ips_are() -> None:
     values, used = {(4, "eth1"): "1", (6, "eth1"): "1"}, replace(LINK, in_use=True)
     assert not list(interfaces.forwarding([LINK], values, {}))
     assert not list(interfaces.forwarding([used], values, {"eth1": {4, 6}}))
@@ -446,12 +446,12 @@ def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_findings_about_snat(env, wanted):
+def test_findings_about_snat(env: dict[str, Any], wanted: list[Any]) -> None:
     container = {"name": "aws-node", "env": [{"name": name, "value": value} for name, value in env.items()]}
     assert ids(cluster.snat(daemonset(container), [NET, NET6])) == wanted
 
 
-def test_one_command_excludes_every_range_from_snat():
+def test_one_command_excludes_every_range_from_snat() -> None:
     env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": "172.16.0.0/16"}]
     (found,) = cluster.snat(
         daemonset({"name": "aws-node", "env": env}), [NET, NET6, ip_network("198.18.0.0/24")]
@@ -460,7 +460,7 @@ def test_one_command_excludes_every_range_from_snat():
 
 
 @pytest.mark.parametrize("said", ["10.0.0.0/8, 172.16.0.0/12", " 10.0.0.0/8 ,x y,,172.16.0.0/12, "])
-def test_what_is_excluded_already_is_one_word_of_the_command(said):
+def test_what_is_excluded_already_is_one_word_of_the_command(said: str) -> None:
     """VPC CNI takes spaces around a range, and passes over what is none; a shell would split there."""
     env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": said}]
     (found,) = cluster.snat(daemonset({"name": "aws-node", "env": env}), [NET])
@@ -496,7 +496,7 @@ def test_what_is_excluded_already_is_one_word_of_the_command(said):
         ({"command": ["/thin_entrypoint"], "resources": {"limits": {"memory": "50Mi"}}}, 0),
     ],
 )
-def test_findings_about_multus_memory(container, wanted):
+def test_findings_about_multus_memory(container: dict[str, Any], wanted: int) -> None:
     assert ids(cluster.multus(daemonset(container))) == ["multus-memory"] * wanted
 
 
@@ -517,7 +517,7 @@ def test_findings_about_multus_memory(container, wanted):
         ("", False),
     ],
 )
-def test_multus_of_an_old_release(image, old):
+def test_multus_of_an_old_release(image: str, old: bool) -> None:
     assert ids(cluster.multus(daemonset({"image": image}))) == ["multus-old"] * old
 
 
@@ -531,7 +531,7 @@ def test_multus_of_an_old_release(image, old):
         ("?", float("inf")),
     ],
 )
-def test_quantities_of_memory_are_parsed(quantity, size):
+def test_quantities_of_memory_are_parsed(quantity: str, size: Any) -> None:
     assert cluster.size(quantity) == size
 
 
@@ -555,7 +555,7 @@ GONE_ROUTE = {"table": "rtb", "destination": "1.2.3.4/32", "error": "denied", "s
         ({"agent": {}, "claims": [{"routes": [GONE_ROUTE]}]}, []),
     ],
 )
-def test_what_the_agent_tells(document, wanted):
+def test_what_the_agent_tells(document: dict[str, Any], wanted: list[Any]) -> None:
     assert ids(node.agent(document)) == wanted
 
 
@@ -563,7 +563,7 @@ def test_what_the_agent_tells(document, wanted):
     ("ahead", "wanted"),
     [(0.0, []), (-59.0, []), (61.0, ["clock-skew"]), (-301.0, ["clock-skew"]), (None, ["not-checked"])],
 )
-def test_findings_about_the_clock(ahead, wanted):
+def test_findings_about_the_clock(ahead: float | None, wanted: list[Any]) -> None:
     found = list(node.clock(Answered("https://ec2", 0.1, ahead)))
     assert ids(found) == wanted
     if ahead and wanted:
@@ -571,18 +571,18 @@ def test_findings_about_the_clock(ahead, wanted):
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [(0.1, []), (0.6, ["endpoint-slow"])])
-def test_findings_about_latency(seconds, wanted):
+def test_findings_about_latency(seconds: float, wanted: list[Any]) -> None:
     assert ids(node.endpoint(Answered("https://ec2", seconds, 0), "eu-central-1")) == wanted
 
 
 @pytest.mark.parametrize(
     ("how", "wanted"), [("assume-role-with-web-identity", []), ("iam-role", ["identity-of-node"])]
 )
-def test_findings_about_identity(how, wanted):
+def test_findings_about_identity(how: str, wanted: list[Any]) -> None:
     assert ids(node.identity(Identity("arn:aws:sts::1:x", "1", how))) == wanted
 
 
-def test_findings_from_dry_runs():
+def test_findings_from_dry_runs() -> None:
     asked = [
         Asked("CreateRoute", "arn:rtb-1", allowed=True),
         Asked(
@@ -599,7 +599,7 @@ def test_findings_from_dry_runs():
     assert (unclear.id, "arn:rtb-1, arn:rtb-2" in unclear.what) == ("not-checked", True)
 
 
-def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch):
+def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     audit = Audit("eu-central-1", {})
     monkeypatch.setattr(audit.vpc, "call", lambda *_, **__: {})
     assert audit.asked("create_route", {}, "rtb").allowed is None
@@ -609,7 +609,7 @@ def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch):
     ("code", "allowed"),
     [("DryRunOperation", True), ("UnauthorizedOperation", False), ("RequestLimitExceeded", None), ("", None)],
 )
-def test_what_a_dry_run_says(monkeypatch, code, allowed):
+def test_what_a_dry_run_says(monkeypatch: pytest.MonkeyPatch, code: str, allowed: bool | None) -> None:
     audit = Audit("eu-central-1", {})
 
     def refuse(*_: object, **__: object) -> None:
@@ -623,7 +623,7 @@ def test_what_a_dry_run_says(monkeypatch, code, allowed):
     ("region", "start"),
     [("eu-central-1", "arn:aws:"), ("cn-north-1", "arn:aws-cn:"), ("us-gov-west-1", "arn:aws-us-gov:")],
 )
-def test_arns_of_other_partitions(region, start):
+def test_arns_of_other_partitions(region: str, start: str) -> None:
     assert node.table_arn(region, "1", "rtb-1") == f"{start}ec2:{region}:1:route-table/rtb-1"
     assert node.eni_arn(region, "1", "eni-1") == f"{start}ec2:{region}:1:network-interface/eni-1"
 
@@ -639,23 +639,23 @@ def test_arns_of_other_partitions(region, start):
         (Ec2Fault.DENIED, "AuthFailure", False),
     ],
 )
-def test_what_is_out_of_reach(fault, code, out_of_reach):
+def test_what_is_out_of_reach(fault: Any, code: str, out_of_reach: bool) -> None:
     assert is_out_of_reach(Ec2Error(fault, "DescribeRouteTables", code, "")) is out_of_reach
 
 
-def test_an_endpoint_that_gives_no_answer_is_named_also_if_it_is_stss():
+def test_an_endpoint_that_gives_no_answer_is_named_also_if_it_is_stss() -> None:
     refused = Ec2Error(Ec2Fault.NOT_SENT, "DescribeRouteTables", "", "no way")
     assert whom(refused, "https://ec2/") == "https://ec2"
     refused.__cause__ = EndpointConnectionError(endpoint_url="https://sts.eu-central-1.amazonaws.com/")
     assert whom(refused, "https://ec2") == "https://sts.eu-central-1.amazonaws.com"
 
 
-def test_policy_that_allows_nothing():
+def test_policy_that_allows_nothing() -> None:
     found = list(node.policy("/etc/floatip/config.json", NodeConf()))
     assert [finding.subject for finding in found] == ["allowedDestinations", "allowedRouteTables"]
     for chosen in (AllowedRouteTables(ids=frozenset({"rtb-1"})), AllowedRouteTables(tags={"floatip": "*"})):
-        (found,) = node.policy("x", NodeConf(allowed_route_tables=chosen))
-        assert found.subject == "allowedDestinations"
+        (only,) = node.policy("x", NodeConf(allowed_route_tables=chosen))
+        assert only.subject == "allowedDestinations"
 
 
 @pytest.mark.parametrize(
@@ -668,7 +668,7 @@ def test_policy_that_allows_nothing():
         ("SOCKET = sys.argv[1]\n", []),
     ],
 )
-def test_client_by_its_text(text, wanted):
+def test_client_by_its_text(text: str, wanted: list[Any]) -> None:
     assert ids(node.client("/opt/cni/bin/floatip", text, "/run/a.sock", "1.0")) == wanted
 
 
@@ -682,7 +682,7 @@ def test_client_by_its_text(text, wanted):
         (Interface("e", 1, "s", (), True, tags=TAKEN), False),
     ],
 )
-def test_whose_an_eni_is(eni, cni):
+def test_whose_an_eni_is(eni: Any, cni: bool) -> None:
     assert eni.is_vpc_cni is cni
 
 
@@ -696,7 +696,7 @@ def test_whose_an_eni_is(eni, cni):
         (replace(ENI, description="aws-K8S-i-0123"), "VPC CNI's own"),
     ],
 )
-def test_what_floating_ips_can_never_use(eni, why):
+def test_what_floating_ips_can_never_use(eni: Any, why: str) -> None:
     """EFA with ENA has a link like any other; what VPC CNI took may have been meant for us."""
     assert bool(eni.never) is bool(why)
     assert eni.never.startswith(why)
@@ -721,14 +721,16 @@ THEIRS = Choice("eni-4", "4", frozenset({"eni-4", "ens9"}), never="VPC CNI's own
     ],
     ids=["all", "altname", "id and link", "busy", "VPC CNI's", "mistyped", "empty"],
 )
-def test_which_enis_are_judged(only, judged, out, wrong):
+def test_which_enis_are_judged(
+    only: tuple[Any, ...], judged: list[str], out: list[Any], wrong: list[Any]
+) -> None:
     choices = [OURS, OTHER, BUSY, THEIRS]
     assert [each.eni for each in choices if each.is_judged(only)] == judged
     assert [each.subject for each in interfaces.left_out(choices, only)] == out
     assert [each.subject for each in interfaces.unknown(choices, only)] == wrong
 
 
-def test_enis_without_the_tag():
+def test_enis_without_the_tag() -> None:
     assert ids(interfaces.enis([], "i-1")) == ["no-floating-eni"]
     assert ids(interfaces.enis([], "i-1", others=1)) == [], "there is one, and it was not asked for"
     assert ids(interfaces.enis([ENI], "i-1")) == []
@@ -747,7 +749,9 @@ def test_enis_without_the_tag():
         ({"team": "core"}, True, False, ["eni-not-allowed"]),
     ],
 )
-def test_enis_without_the_tags_of_policy(tags, used, only, wanted):
+def test_enis_without_the_tags_of_policy(
+    tags: dict[str, Any], used: bool, only: bool, wanted: list[Any]
+) -> None:
     lacking, in_use = [replace(ENI, tags=tags)], frozenset({"eni-1"} if used else ())
     found = list(interfaces.not_allowed(lacking, in_use, {"team": "core", "floatip": "*"}, only=only))
     assert ids(found) == wanted
@@ -756,14 +760,14 @@ def test_enis_without_the_tags_of_policy(tags, used, only, wanted):
         assert "--resources eni-1 --tags Key=team,Value=core Key=floatip,Value=...;" in finding.remedy
 
 
-def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag():
+def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag() -> None:
     """At its start VPC CNI tags whatever it may manage; nobody takes its tags away afterwards."""
     (taken,) = interfaces.enis([replace(ENI, tags=TAKEN)], "i-1")
     assert (taken.id, "has taken it" in taken.what) == ("eni-managed", True)
     assert not list(interfaces.enis([replace(ENI, tags={**ENI.tags, **TAKEN})], "i-1"))
 
 
-def test_findings_about_router_advertisements():
+def test_findings_about_router_advertisements() -> None:
     claim = Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())
     assert not list(interfaces.router_advertisements(claim, []))
     assert ids(interfaces.router_advertisements(claim, ["fe80::1"])) == ["ra-default-route"]
@@ -773,7 +777,7 @@ def test_findings_about_router_advertisements():
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.id)
-def test_every_kind_says_what_to_do(kind: Kind):
+def test_every_kind_says_what_to_do(kind: Kind) -> None:
     assert kind.check in {check.id for check in CHECKS}
     assert kind.title
     assert not kind.title.endswith(".")
@@ -800,13 +804,13 @@ def commands_of_ours(text: str) -> list[list[str]]:
     return found
 
 
-def test_documents_are_the_catalogs():
+def test_documents_are_the_catalogs() -> None:
     written = (Path(generate_doctor.__file__).parent / "doctor.md").read_text()
     assert written == generate_doctor.document(), "run make docs"
     assert all(f"`{name}`" in written for name in KINDS)
 
 
-def test_judgement_looks_at_nothing():
+def test_judgement_looks_at_nothing() -> None:
     allowed = {*CORE, "doctor"}
     for path in Path(judge.__file__).parent.glob("*.py"):
         found = imports(path)
@@ -817,13 +821,13 @@ def test_judgement_looks_at_nothing():
         assert not {"os", "socket", "subprocess", "pathlib", "time"} & {name.split(".")[0] for name in found}
 
 
-def test_long_lists_are_cut():
+def test_long_lists_are_cut() -> None:
     assert listed(["a", "b"], 2) == "a, b"
     assert listed([str(number) for number in range(300)]).endswith("8, 9 and 290 more")
 
 
 @pytest.mark.parametrize(("fault", "helps"), [(Ec2Fault.DENIED, True), (Ec2Fault.UNANSWERED, False)])
-def test_a_permission_mends_only_what_was_denied(fault, helps):
+def test_a_permission_mends_only_what_was_denied(fault: Any, helps: bool) -> None:
     finding = not_read(
         "network ACLs", Ec2Error(fault, "DescribeNetworkAcls", "", "no"), "ec2:DescribeNetworkAcls"
     )
@@ -831,5 +835,5 @@ def test_a_permission_mends_only_what_was_denied(fault, helps):
     assert finding.id == "not-checked"
 
 
-def test_findings_are_values():
+def test_findings_are_values() -> None:
     assert Finding.__dataclass_params__.frozen  # type: ignore[attr-defined]

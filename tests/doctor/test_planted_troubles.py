@@ -27,6 +27,7 @@ from cni_floatip.doctor.checks import node as checks_node
 from cni_floatip.doctor.ec2_reads import Audit
 from cni_floatip.doctor.finding import Severity
 from cni_floatip.doctor.judge import node as judge_node
+from cni_floatip.edges import agent_socket
 from cni_floatip.edges.ec2.client import Vpc
 from cni_floatip.edges.imds import Metadata
 from cni_floatip.edges.podnet import forwarding, guard, link_by_mac
@@ -560,7 +561,7 @@ def agent_that_sleeps(scene: Scene) -> Iterator[None]:
     scene.node.agent.freeze()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(probe.agent_socket, "status", lambda *_: said)
+            patch.setattr(agent_socket, "status", lambda *_: said)
             yield
     finally:
         scene.node.agent.thaw()
@@ -686,7 +687,13 @@ def eni_in_a_pod(scene: Scene) -> Iterator[str]:
 def host_forwards(scene: Scene) -> Iterator[str]:
     netns.inside(scene.node.ns, forwarding.resume)
     yield "a rule of preference 110 there (ip -4 rule)"
-    netns.inside(scene.node.ns, lambda: forwarding.stop(link_by_mac(scene.node.eni("eth1").mac)))
+
+    def stop() -> None:
+        link = link_by_mac(scene.node.eni("eth1").mac)
+        assert link
+        forwarding.stop(link)
+
+    netns.inside(scene.node.ns, stop)
 
 
 @trouble("ra-default-route", "default/db")
@@ -882,7 +889,7 @@ def test_metadata_is_tried_without_ipv6_and_with_many_files_open(
     with contextlib.ExitStack() as opened:
         for _ in range(1100):
             opened.enter_context(open(os.devnull))  # noqa: PTH123 (a descriptor, no more)
-        monkeypatch.setattr(host.socket, "socket", without_ipv6)
+        monkeypatch.setattr(socket, "socket", without_ipv6)
         try:
             assert netns.inside(scene.pod.ns, host.metadata_answers, "net1", [OWN[0], OWN[1]]) == ""
         finally:
@@ -1242,7 +1249,7 @@ def test_an_authority_without_key_ids_is_enough(scene: Scene, monkeypatch: pytes
     """As of EKS clusters that were made before 1.17: Python 3.13 would refuse them."""
     made = ssl.create_default_context
 
-    def strict(**more: str) -> ssl.SSLContext:
+    def strict(**more: Any) -> ssl.SSLContext:
         context = made(**more)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context

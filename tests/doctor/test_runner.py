@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -15,7 +17,7 @@ from cni_floatip.config.nodeconf import MINIMAL, NodeConf
 from cni_floatip.doctor import host
 from cni_floatip.doctor import report as view
 from cni_floatip.doctor.checks import CHECKS, Check
-from cni_floatip.doctor.finding import Severity, fine
+from cni_floatip.doctor.finding import Finding, Severity, fine
 from cni_floatip.doctor.probe import Looks, once
 from cni_floatip.doctor.runner import examine
 from cni_floatip.edges.ec2.sessions import Sdk
@@ -23,11 +25,11 @@ from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Eni, Node
 
 
-def check(name: str, look) -> Check:
+def check(name: str, look: Any) -> Check:
     return Check(name, "Group", name, look)
 
 
-def test_one_that_hangs_is_told_of_in_time():
+def test_one_that_hangs_is_told_of_in_time() -> None:
     over = threading.Event()
     checks = [
         check("hangs", lambda _: over.wait(30) and []),
@@ -44,7 +46,7 @@ def test_one_that_hangs_is_told_of_in_time():
     assert report.count(Severity.UNCHECKED) == 1
 
 
-def test_one_that_hangs_does_not_keep_the_program():
+def test_one_that_hangs_does_not_keep_the_program() -> None:
     hanging = """if True:
         import time
         from cni_floatip.doctor.checks import Check
@@ -65,7 +67,7 @@ def test_one_that_hangs_does_not_keep_the_program():
         ("sleep 20", "within 0.5 s"),
     ],
 )
-def test_client_is_really_run(tmp_path, script, wanted):
+def test_client_is_really_run(tmp_path: Path, script: str, wanted: str) -> None:
     client = tmp_path / "floatip"
     client.write_text(
         f'#!/bin/sh\ntest "$CNI_COMMAND" = VERSION || exit 9\n{script.replace("sleep", "exec /bin/sleep")}\n'
@@ -75,10 +77,10 @@ def test_client_is_really_run(tmp_path, script, wanted):
     assert bool(wanted) == bool(host.answer_to_version(client, 0.5))
 
 
-def test_they_run_at_the_same_time():
+def test_they_run_at_the_same_time() -> None:
     together = threading.Barrier(5)
 
-    def met(_: Looks):
+    def met(_: Looks) -> list[Any]:
         together.wait(10)
         return [fine("", "met")]
 
@@ -87,8 +89,8 @@ def test_they_run_at_the_same_time():
 
 
 @pytest.mark.parametrize("error", [TryAgain("metadata is away"), ZeroDivisionError("x"), KeyError("agent")])
-def test_what_a_check_raises_is_a_finding(error):
-    def fails(_: Looks):
+def test_what_a_check_raises_is_a_finding(error: Any) -> None:
+    def fails(_: Looks) -> None:
         raise error
 
     report = examine(Looks({}), [check("fails", fails), check("fine", lambda _: [fine("", "well")])])
@@ -97,9 +99,14 @@ def test_what_a_check_raises_is_a_finding(error):
     assert "metadata is away" in told.what or type(error).__name__ in told.what
 
 
-def test_progress_is_told():
+def test_progress_is_told() -> None:
     heard: list[int] = []
-    slow = check("slow", lambda _: time.sleep(0.2) or [fine("", "")])
+
+    def slowly(_: Looks) -> list[Finding]:
+        time.sleep(0.2)
+        return [fine("", "")]
+
+    slow = check("slow", slowly)
     examine(Looks({}), [slow, check("quick", lambda _: [fine("", "")])], progress=heard.append)
     assert heard[0] in (0, 1)
     assert heard == sorted(heard)
@@ -110,15 +117,15 @@ class Counting(Looks):
         super().__init__({})
         self.looked = 0
 
-    @once
+    @once  # type: ignore[arg-type]
     def thing(self) -> int:
         """Count the looks."""
-        self.looked += 1  # type: ignore[attr-defined]
+        self.looked += 1
         time.sleep(0.1)
         raise TryAgain("no")
 
 
-def test_what_many_need_is_looked_at_once_also_if_it_fails():
+def test_what_many_need_is_looked_at_once_also_if_it_fails() -> None:
     looks = Counting()
     checks = [check(str(number), lambda looks: [fine("", str(looks.thing))]) for number in range(8)]
     report = examine(looks, checks)
@@ -126,7 +133,9 @@ def test_what_many_need_is_looked_at_once_also_if_it_fails():
     assert looks.looked == 1
 
 
-def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(tmp_path, monkeypatch):
+def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine that is no node: no configuration, no metadata, no credentials, no cluster."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -161,7 +170,7 @@ class OnANode(Looks):
         (sdk.ReadTimeoutError(endpoint_url="https://ec2"), "endpoint-unreachable"),
         (sdk.ConnectionClosedError(endpoint_url="https://ec2"), "endpoint-unreachable"),
         (sdk.EndpointConnectionError(endpoint_url="https://ec2"), "endpoint-unreachable"),
-        (sdk.SSLError(endpoint_url="https://ec2", error="x"), "endpoint-unreachable"),
+        (sdk.SSLError(endpoint_url="https://ec2", error=OSError("x")), "endpoint-unreachable"),
         (sdk.HTTPClientError(error="x"), "endpoint-unreachable"),
         (sdk.InvalidProxiesConfigError(), "endpoint-unreachable"),
         (sdk.NoCredentialsError(), "no-credentials"),
@@ -171,7 +180,7 @@ class OnANode(Looks):
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
 )
-def test_what_the_sdk_raises_is_judged(error, wanted, monkeypatch):
+def test_what_the_sdk_raises_is_judged(error: Any, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it is raised, also where only credentials are looked for: no check calls it its mistake."""
 
     def raises(*_: object, **__: object) -> None:
@@ -186,9 +195,14 @@ def test_what_the_sdk_raises_is_judged(error, wanted, monkeypatch):
     assert ids == [wanted]
 
 
-def test_what_the_agent_tells_of_claims():
+def test_what_the_agent_tells_of_claims() -> None:
     """A pod without a name (cnitool's) is called by its container; an ADD's routes are not judged yet."""
-    claim = {"eni": "eni-1", "ifname": "net1", "netns": "/run/netns/x", "containerId": "cnitool-" + "0f" * 32}
+    claim: dict[str, Any] = {
+        "eni": "eni-1",
+        "ifname": "net1",
+        "netns": "/run/netns/x",
+        "containerId": "cnitool-" + "0f" * 32,
+    }
     claim |= {"addresses": ["192.168.0.7/32"], "watched": [], "routesUnknown": False}
     route = {"table": "rtb-1", "destination": "192.168.0.7/32"}
     named, nobody = {"namespace": "default", "name": "db"}, {"namespace": "", "name": ""}
@@ -200,14 +214,14 @@ def test_what_the_agent_tells_of_claims():
     ]
     claims[-1] |= {"routesUnknown": True, "eni": "eni-2"}
     looks = OnANode({})
-    looks.status = {"agent": {"spooled": 2}, "claims": claims}  # type: ignore[misc]
+    looks.status = {"agent": {"spooled": 2}, "claims": claims}
     assert [each.pod for each in looks.claims] == ["default/db", "cnitool-0f0f"]
     assert [len(each.routes) for each in looks.claims] == [1, 0]
-    assert (looks.known.unresolved, looks.known.waiting) == ({"eni-2"}, 2)
+    assert (set(looks.known.unresolved), looks.known.waiting) == ({"eni-2"}, 2)
     assert looks.known.has(looks.claims[0].routes[0], "eni-1"), "also of those that have ended"
 
 
-def test_names_from_pods_do_not_reach_the_terminal():
+def test_names_from_pods_do_not_reach_the_terminal() -> None:
     report = examine(Looks({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
     shown = view.text(report, everything=True)
     assert "\x1b" not in shown

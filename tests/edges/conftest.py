@@ -1,14 +1,20 @@
 """The edges to AWS against the simulated EC2 and instance metadata, over HTTP."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from lab.ec2 import sample
+from lab.ec2 import SimulatedEC2, sample
 from lab.ec2.cloud import access_key
+from lab.ec2.sample import Sample
 from lab.webserver import open_socket
 
 
 @pytest.fixture
-def ec2(cloud, monkeypatch):
+def ec2(cloud: SimulatedEC2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An EC2 with the sample VPC, found through the environment as a node finds it."""
     cloud.reset()
     listener = cloud.listen(open_socket("127.0.0.1", 0), "a1")
@@ -25,5 +31,5 @@ def ec2(cloud, monkeypatch):
 
 
 @pytest.fixture
-def world(ec2):
+def world(ec2: SimulatedEC2) -> Sample:
     return sample.fresh(ec2)

@@ -1,11 +1,17 @@
 """Instance metadata through our door: one token for all, and patience that ends."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
 from cni_floatip.edges.imds import Metadata
 from cni_floatip.model.errors import TryAgain
+from lab.ec2.sample import Sample
+from lab.ec2.simulated import SimulatedEC2
 from lab.imds import Imds
 from lab.webserver import Answer, Listener, Request, open_socket
 
@@ -22,22 +28,26 @@ class Clock:
 
 
 @pytest.fixture
-def service(ec2, world):
+def service(ec2: SimulatedEC2, world: Sample) -> Iterator[Imds]:
     found = Imds(lambda: ec2.instance(world.instances["a"]))
-    found.address = found.listen(open_socket("127.0.0.1", 0)).address
     yield found
     found.close()
 
 
 @pytest.fixture
-def metadata(service):
+def endpoint(service: Imds) -> str:
+    return "http://{}:{}".format(*service.listen(open_socket("127.0.0.1", 0)).address)
+
+
+@pytest.fixture
+def metadata(endpoint: str) -> Iterator[Metadata]:
     clock = Clock()
-    found = Metadata(10, endpoint="http://{}:{}".format(*service.address), clock=clock, sleep=clock.sleep)
+    found = Metadata(10, endpoint=endpoint, clock=clock, sleep=clock.sleep)
     yield found
     found.close()
 
 
-def test_this_instance_and_its_interfaces(ec2, world, metadata):
+def test_this_instance_and_its_interfaces(ec2: SimulatedEC2, world: Sample, metadata: Metadata) -> None:
     node = metadata.node()
     assert (node.instance, node.account, node.region) == (world.instances["a"], ec2.account, ec2.region)
     enis = {mac: metadata.eni(mac) for mac in metadata.macs()}
@@ -50,14 +60,14 @@ def test_this_instance_and_its_interfaces(ec2, world, metadata):
     assert ip_network("fd10::/48") in second.vpc_cidrs
 
 
-def test_what_is_not_there_is_empty(ec2, world, metadata):
+def test_what_is_not_there_is_empty(ec2: SimulatedEC2, world: Sample, metadata: Metadata) -> None:
     metadata.macs()
     assert metadata.role()
     primary = metadata.eni(metadata.primary_mac())
     assert all(network.version in (4, 6) for network in primary.subnet_cidrs)
 
 
-def test_one_token_for_all_and_a_new_one_when_it_ends(service, metadata):
+def test_one_token_for_all_and_a_new_one_when_it_ends(service: Imds, metadata: Metadata) -> None:
     metadata.macs()
     metadata.node()
     before = dict(service._tokens)
@@ -68,7 +78,7 @@ def test_one_token_for_all_and_a_new_one_when_it_ends(service, metadata):
     assert dict(service._tokens) != before
 
 
-def test_service_away_ends_at_the_deadline(service, metadata):
+def test_service_away_ends_at_the_deadline(service: Imds, metadata: Metadata) -> None:
     service.cut()
     with pytest.raises(TryAgain, match="does not answer"):
         metadata.node()
@@ -77,7 +87,7 @@ def test_service_away_ends_at_the_deadline(service, metadata):
     assert metadata.node()
 
 
-def test_connection_broken_in_between_is_made_anew(service, metadata):
+def test_connection_broken_in_between_is_made_anew(service: Imds, metadata: Metadata) -> None:
     metadata.macs()
     for listener in service._listeners:
         listener.sever()
@@ -85,7 +95,7 @@ def test_connection_broken_in_between_is_made_anew(service, metadata):
 
 
 @pytest.fixture
-def spoilt(service):
+def spoilt(service: Imds) -> Iterator[Any]:
     """The same service with ``answers`` of its own for some paths, by how they end."""
     answers: dict[str, Answer] = {}
 
@@ -95,7 +105,8 @@ def spoilt(service):
 
     listener = Listener(open_socket("127.0.0.1", 0), handle)
     clock = Clock()
-    found = Metadata(10, endpoint="http://{}:{}".format(*listener.address), clock=clock, sleep=clock.sleep)
+    url = "http://{}:{}".format(*listener.address)
+    found: Any = Metadata(10, endpoint=url, clock=clock, sleep=clock.sleep)
     found.answers, found.slept = answers, clock
     yield found
     found.close()
@@ -117,7 +128,9 @@ def spoilt(service):
     ],
     ids=str,
 )
-def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says, shown):
+def test_interface_that_is_not_described_in_full_yet(
+    spoilt: Any, missing: list[str], says: str, shown: Answer
+) -> None:
     """Without the VPC's own networks every address would look as if it lay outside them."""
     spoilt.answers |= dict.fromkeys(missing, shown)
     with pytest.raises(TryAgain) as caught:
@@ -130,7 +143,7 @@ def test_interface_that_is_not_described_in_full_yet(spoilt, missing, says, show
 @pytest.mark.parametrize(
     "path", ["interface-id", "device-number", "network-card", "vpc-id", "subnet-id", "vpc-ipv4-cidr-blocks"]
 )
-def test_item_that_makes_no_sense(spoilt, path, text):
+def test_item_that_makes_no_sense(spoilt: Any, path: str, text: bytes) -> None:
     spoilt.answers[path] = Answer(200, text)
     with pytest.raises(TryAgain):
         spoilt.eni(spoilt.macs()[0])
@@ -140,18 +153,18 @@ def test_item_that_makes_no_sense(spoilt, path, text):
     ("path", "ask"), [("meta-data/mac", Metadata.primary_mac), ("macs/", Metadata.macs)], ids=["mac", "macs"]
 )
 @pytest.mark.parametrize("text", [b"", b"soon", b"02:00:00:00:00"], ids=ascii)
-def test_what_is_no_mac_address(spoilt, path, ask, text):
+def test_what_is_no_mac_address(spoilt: Any, path: str, ask: Any, text: bytes) -> None:
     spoilt.answers[path] = Answer(200, text)
     with pytest.raises(TryAgain):
         ask(spoilt)
 
 
-def second(spoilt) -> str:
+def second(spoilt: Any) -> str:
     (found,) = set(spoilt.macs()) - {spoilt.primary_mac()}
-    return found
+    return str(found)
 
 
-def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt):
+def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt: Any) -> None:
     mac = second(spoilt)
     spoilt.answers[f"{mac}/device-number"] = Answer(200, b"0")
     with pytest.raises(TryAgain, match=f"{mac} is not complete yet: device number 0"):
@@ -162,7 +175,7 @@ def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt):
     assert spoilt.eni(spoilt.primary_mac()).device_number == 0
 
 
-def test_device_numbers_count_per_network_card(spoilt):
+def test_device_numbers_count_per_network_card(spoilt: Any) -> None:
     mac = second(spoilt)
     spoilt.answers |= {f"{mac}/device-number": Answer(200, b"0"), f"{mac}/network-card": Answer(200, b"1")}
     found = spoilt.eni(mac)
@@ -170,7 +183,7 @@ def test_device_numbers_count_per_network_card(spoilt):
 
 
 @pytest.mark.parametrize("item", ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"])
-def test_network_of_the_subnet_that_the_vpc_has_not_is_too_early(spoilt, item):
+def test_network_of_the_subnet_that_the_vpc_has_not_is_too_early(spoilt: Any, item: str) -> None:
     """One family can be there before the other."""
     spoilt.answers[item] = Answer(404)
     with pytest.raises(TryAgain, match="not complete yet: its subnet has"):
@@ -178,7 +191,7 @@ def test_network_of_the_subnet_that_the_vpc_has_not_is_too_early(spoilt, item):
 
 
 @pytest.mark.parametrize("path", ["api/token", "mac"])
-def test_service_that_is_switched_off_is_not_waited_for(spoilt, path):
+def test_service_that_is_switched_off_is_not_waited_for(spoilt: Any, path: str) -> None:
     spoilt.answers[path] = Answer(403)
     with pytest.raises(TryAgain, match="switched off"):
         spoilt.primary_mac()

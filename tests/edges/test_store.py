@@ -1,5 +1,7 @@
 """What is on disk survives: whole files, claims of other versions, locks that end with their process."""
 
+from __future__ import annotations
+
 import json
 import os
 import stat
@@ -9,6 +11,7 @@ import time
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,7 +68,7 @@ def files(store: Store, below: str = "claims") -> list[Path]:
     return sorted((store._root / below).glob("*"))
 
 
-def test_a_claim_comes_back_as_it_was_written(store):
+def test_a_claim_comes_back_as_it_was_written(store: Store) -> None:
     store.put(CLAIM)
     assert store.get(CLAIM.attachment) == CLAIM
     assert store.all() == ([CLAIM], [])
@@ -74,7 +77,7 @@ def test_a_claim_comes_back_as_it_was_written(store):
     assert store.get(CLAIM.attachment) is None
 
 
-def test_every_field_is_in_the_file():
+def test_every_field_is_in_the_file() -> None:
     written = Claim.parse(json.loads(json.dumps(CLAIM.document())))
     assert written == CLAIM
     for name in Claim.__dataclass_fields__:
@@ -82,13 +85,13 @@ def test_every_field_is_in_the_file():
             assert getattr(written, name), f"{name}: give CLAIM a value that is not the default"
 
 
-def test_a_claim_of_a_release_without_rules_for_what_is_bound_is_readable():
+def test_a_claim_of_a_release_without_rules_for_what_is_bound_is_readable() -> None:
     document = json.loads(json.dumps(CLAIM.document()))
     document["podRules"] = [{"source": "192.168.0.2/32", "table": 100}]
     assert Claim.parse(document).pod_rules == CLAIM.pod_rules[:1]
 
 
-def test_an_agent_of_release_0_3_reads_the_claim_and_keeps_it():
+def test_an_agent_of_release_0_3_reads_the_claim_and_keeps_it() -> None:
     """What it takes of a route: other keys are passed over, other kinds move the record aside."""
     document = json.loads(json.dumps(CLAIM.document()))
     assert {route["kind"] for route in document["podRoutes"]} == {"unicast", "unreachable"}
@@ -96,19 +99,19 @@ def test_an_agent_of_release_0_3_reads_the_claim_and_keeps_it():
     assert Claim.parse(document).pod_routes == CLAIM.pod_routes[:2]
 
 
-def test_what_is_in_no_table_is_not_read():
+def test_what_is_in_no_table_is_not_read() -> None:
     with pytest.raises(ValueError, match="podThrows"):
         Claim.parse(CLAIM.document() | {"table": None})
 
 
-def test_unresolved_configuration_survives(store):
+def test_unresolved_configuration_survives(store: Store) -> None:
     asked = replace(CLAIM, routes=(), unresolved=RecordedConfig({"name": "net", "prevResult": {}}))
     store.put(asked)
     assert store.get(CLAIM.attachment) == asked
     assert asked.state is State.RELEASING
 
 
-def test_modes_do_not_depend_on_the_umask(store):
+def test_modes_do_not_depend_on_the_umask(store: Store) -> None:
     before = os.umask(0o777)
     try:
         store.put(CLAIM)
@@ -136,7 +139,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable_file_is_set_aside_and_reported(store, content):
+def test_unreadable_file_is_set_aside_and_reported(store: Store, content: Any) -> None:
     store.put(CLAIM)
     (path,) = files(store)
     path.write_bytes(content)
@@ -149,7 +152,7 @@ def test_unreadable_file_is_set_aside_and_reported(store, content):
 
 
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable_file_hides_no_other(store, content):
+def test_unreadable_file_hides_no_other(store: Store, content: Any) -> None:
     others = [
         replace(CLAIM, attachment=Attachment("net", name, "net1"), created=n) for n, name in enumerate("ab")
     ]
@@ -160,7 +163,7 @@ def test_unreadable_file_hides_no_other(store, content):
     assert (claims, len(problems)) == (others, 1)
 
 
-def test_file_of_a_newer_release_is_kept_and_reported(store):
+def test_file_of_a_newer_release_is_kept_and_reported(store: Store) -> None:
     store.put(CLAIM)
     (path,) = files(store)
     newer = json.dumps(CLAIM.document() | {"version": 2, "novelty": 1})
@@ -171,7 +174,7 @@ def test_file_of_a_newer_release_is_kept_and_reported(store):
     assert path.read_text() == newer
 
 
-def test_full_disk_is_an_error_that_names_the_file(store, monkeypatch):
+def test_full_disk_is_an_error_that_names_the_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(CLAIM)
 
     def full(fd: int) -> None:
@@ -184,7 +187,7 @@ def test_full_disk_is_an_error_that_names_the_file(store, monkeypatch):
     assert len(files(store)) == 1
 
 
-def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store):
+def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store: Store) -> None:
     store.put(CLAIM)
     young, old = store._claims / "a.1.new", store._claims / "b.2.new"
     for path in (young, old):
@@ -195,7 +198,7 @@ def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store):
     assert store.get(CLAIM.attachment) == CLAIM
 
 
-def test_locks_exclude_processes_and_end_with_them(store, tmp_path):
+def test_locks_exclude_processes_and_end_with_them(store: Store, tmp_path: Path) -> None:
     code = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
         "s = Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic)\n"
@@ -216,7 +219,7 @@ def test_locks_exclude_processes_and_end_with_them(store, tmp_path):
         assert held
 
 
-def test_directory_is_shared_by_calls_and_had_alone_by_an_agent(store):
+def test_directory_is_shared_by_calls_and_had_alone_by_an_agent(store: Store) -> None:
     with store.own(alone=False) as one, store.own(alone=False) as two:
         assert (one, two) == (True, True)
         with store.own(alone=True) as agent:
@@ -229,14 +232,14 @@ names = st.text(alphabet="abc/.\0é", min_size=1, max_size=8)
 
 
 @given(a=st.tuples(names, names, names), b=st.tuples(names, names, names))
-def test_two_attachments_never_share_a_file(a, b):
+def test_two_attachments_never_share_a_file(a: Any, b: Any) -> None:
     store = Store("/nonexistent", sleep=time.sleep, clock=time.monotonic)
     plain = "\0" not in "".join((*a, *b))  # CNI names hold no NUL
     if plain:
         assert (a == b) == (store._path(Attachment(*a)) == store._path(Attachment(*b)))
 
 
-def test_a_record_is_on_disk_with_its_name(tmp_path, monkeypatch):
+def test_a_record_is_on_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rename survives a power cut only when its directory was synced after it."""
     path, events = tmp_path / "claim.json", []
     sync = os.fsync

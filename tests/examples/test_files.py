@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from ipaddress import IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -87,7 +87,7 @@ def test_a_network_is_one_to_copy(name: str) -> None:
             assert [plugin["type"] for plugin in chain["plugins"]] == [first["type"], "tuning", "floatip"]
 
 
-def _usable(subnet: IPv4Network, address: object) -> bool:
+def _usable(subnet: IPv4Network | IPv6Network, address: object) -> bool:
     """AWS keeps a subnet's first four addresses and its last (VPC user guide, "Subnet sizing")."""
     hosts = list(subnet)
     return address in hosts[4:-1]

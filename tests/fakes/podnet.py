@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 from itertools import count
+from typing import Literal
 
 from cni_floatip.edges.podnet import NoInterface, NoNamespace, OtherRoute, Parent
 from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
@@ -39,7 +40,7 @@ class FakeLink:
     duplicate: set[str] = field(default_factory=set)
     temporary: set[str] = field(default_factory=set)
     made: dict[str, float] = field(default_factory=dict)
-    ipvlan_mode: str = "l2"
+    ipvlan_mode: Literal["l2", "l3", "l3s"] = "l2"
     index: int = field(default_factory=lambda: next(_indices))
 
     def __post_init__(self) -> None:
@@ -47,8 +48,13 @@ class FakeLink:
             self.parent = Parent(Link("eth1", self.index + _PARENTS, self.mac, ""), here=True)
 
     def link(self) -> Link:
-        mode = self.ipvlan_mode if self.kind == "ipvlan" else ""
-        return Link(self.name, self.index, self.mac, self.kind, ipvlan_mode=mode)
+        return Link(
+            self.name,
+            self.index,
+            self.mac,
+            self.kind,
+            ipvlan_mode=self.ipvlan_mode if self.kind == "ipvlan" else "",
+        )
 
 
 @dataclass
@@ -245,7 +251,12 @@ class FakePodNet:
         return tuple(each for each in self._pod.others if table in (None, each.table))
 
     def free_table(self, start: int = 100) -> int:
-        used = {each.table for each in (*self._pod.ours, *self._pod.others, *self._pod.our_rules)}
+        routes: list[PodRoute | OtherRoute | PodRule] = [
+            *self._pod.ours,
+            *self._pod.others,
+            *self._pod.our_rules,
+        ]
+        used = {each.table for each in routes}
         used |= {rule.table for rule, _ in self._pod.other_rules} | {0, 253, 254, 255}
         return next(table for table in count(start) if table not in used)
 

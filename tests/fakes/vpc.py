@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cni_floatip.config.nodeconf import NO_MANAGE
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
@@ -70,7 +71,7 @@ class FakeVpc:
             raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", place.table)
         return self.tables[place.table]
 
-    def _call(self, what: str, apply) -> None:
+    def _call(self, what: str, apply: Any) -> None:
         self.calls.append(what)
         verdict = self.script.pop(0) if self.script else None
         if isinstance(verdict, tuple):

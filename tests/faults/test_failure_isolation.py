@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab import netns
@@ -17,7 +19,7 @@ def two(scene: Scene, place: Place, **routing: object) -> tuple[Attachment, Atta
     """Return net1 and net2 of one pod, through two ENIs."""
     keys = {"podRoutes": {"to": ["10.0.0.0/8"], **routing}}
     net1 = scene.attach(place, ADDRESS, keys=keys)
-    more = {"container": net1.container, "ifname": "net2", "keys": keys}
+    more: dict[str, Any] = {"container": net1.container, "ifname": "net2", "keys": keys}
     return net1, scene.plug(Attachment(place, net1.pod, "ens7", ANOTHER, **more))
 
 

@@ -63,6 +63,7 @@ class Served(Place):
         self._edit({"VERSION": f"VERSION, OLDEST = {version}, {oldest}"})
 
     def _edit(self, lines: Mapping[str, str]) -> None:
+        assert self.plugin
         text, compiled = re.subn(r"(sys\.hexversion ==) \w+", r"\1 0", self.plugin.read_text(), count=1)
         assert compiled, "it would run on as it was compiled"
         for name, line in lines.items():

@@ -122,7 +122,7 @@ def change(constants: Mapping[str, Any]) -> None:
         found = importlib.import_module(module)
         if constant == "GREETING":  # what the agent says of itself: defaults of a function
             found.hello.__defaults__ = tuple(value)
-            found.VERSION, found.OLDEST = value
+            vars(found).update(zip(("VERSION", "OLDEST"), value, strict=True))
         else:
             assert hasattr(found, constant), name
             setattr(found, constant, value)

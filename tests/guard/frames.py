@@ -57,8 +57,9 @@ class Wire:
         return link
 
     def tc(self, *command: str) -> str:
-        done = self.on_node(subprocess.run, ["tc", *command], None, None, None, subprocess.PIPE)
-        assert done.returncode == 0
+        done: subprocess.CompletedProcess[bytes] = self.on_node(
+            lambda: subprocess.run(["tc", *command], stdout=subprocess.PIPE, check=True)
+        )
         return done.stdout.decode()
 
     def arrives(self, frame: bytes, protocol: int = 0, *, sender: str = "net1", at: str = "reth1") -> bool:

@@ -161,9 +161,15 @@ def test_metadata_is_unreachable_for_what_is_bound(bound_pod: Pod) -> None:
 def test_without_the_guard_ipv6_still_has_no_way(lab: Lab, bound_pod: Pod) -> None:
     """What is bound passes the unreachable route by: it is the rule that bars the way."""
     node, (v4, v6) = lab.nodes["a1"], METADATA
+
+    def remove_guard() -> None:
+        link = link_by_mac(node.eni("eth1").mac)
+        assert link
+        guard.remove(link)
+
     node.agent.freeze()
     try:
-        netns.inside(node.ns, lambda: guard.remove(link_by_mac(node.eni("eth1").mac)))
+        netns.inside(node.ns, remove_guard)
         assert session_token(bound_pod, v4).startswith("HTTP"), "in IPv4 the guard alone stops it"
         for source in ("", OWN[6]):
             assert session_token(bound_pod, v6, source=source) == "ENETUNREACH"

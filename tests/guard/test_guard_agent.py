@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from cni_floatip.edges.podnet import forwarding, guard
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State
 from lab import netns
-from tests.guard.frames import ENI_MAC
+from tests.guard.frames import ENI_MAC, Wire
 from tests.guard.test_guard_kernel import PASSING, STOPPED, nft, no_nftables, stop_forwarding
 from tests.support.claims import a_claim, a_route
 
@@ -35,50 +36,50 @@ class Repairs(NoCounts):
 class Agent:
     """A Guard on a node, with what it says and counts."""
 
-    wire: object
+    wire: Wire
     said: list[str] = field(default_factory=list)
     counts: Repairs = field(default_factory=Repairs)
     at: float = 1000.0
 
     def __post_init__(self) -> None:
-        world = SimpleNamespace(inode=host.inode, log=self.log, clock=lambda: self.at)
+        world: Any = SimpleNamespace(inode=host.inode, log=self.log, clock=lambda: self.at)
         self._guard = Guard(world, self.counts)
 
-    def log(self, sentence, *_, **__):
+    def log(self, sentence: Any, *_: Any, **__: Any) -> None:
         self.said.append(sentence)
 
-    def learn(self, claim):
+    def learn(self, claim: Any) -> None:
         self.wire.on_node(self._guard.learn, claim.attachment, claim)
 
-    def forget(self, claim):
+    def forget(self, claim: Any) -> None:
         self.wire.on_node(self._guard.learn, claim.attachment, None)
 
-    def look(self):
+    def look(self) -> None:
         self.wire.on_node(self._guard.look)
 
     @property
-    def uses(self):
+    def uses(self) -> dict[str, Any]:
         return dict(self._guard.uses)
 
     @property
-    def problems(self):
+    def problems(self) -> dict[str, Any]:
         return dict(self._guard.problems)
 
 
 @pytest.fixture
-def agent(wire):
+def agent(wire: Wire) -> Agent:
     return Agent(wire)
 
 
-def claim(pod="c1", *, mac=ENI_MAC, netns="", state=State.HELD):
+def claim(pod: str = "c1", *, mac: Any = ENI_MAC, netns: str = "", state: Any = State.HELD) -> Any:
     return a_claim(a_route(state), container=pod, netns=netns, netns_inode=host.inode(netns), mac=mac)
 
 
-def present(wire):
+def present(wire: Wire) -> Any:
     return wire.on_node(guard.present, wire.eni())
 
 
-def test_the_first_claim_guards_its_eni_at_once(agent, wire):
+def test_the_first_claim_guards_its_eni_at_once(agent: Agent, wire: Wire) -> None:
     wire.attach()
     agent.learn(claim(state=State.CLAIMING))
     assert not wire.arrives(STOPPED["TCP"])
@@ -93,21 +94,24 @@ class Counting(Guard):
 
     covers = 0
 
-    def cover(self, mac):
+    def cover(self, mac: Any) -> Any:
         self.covers += 1
         return super().cover(mac)
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["both are there", "one is not"])
-def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(agent, wire, missing):
+def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(
+    agent: Agent, wire: Wire, missing: bool
+) -> None:
     other = "02:00:00:00:0f:0f" if missing else plug_in(wire)
     claims = [claim(f"c{number}", mac=(ENI_MAC, other)[number % 2]) for number in range(1000)]
 
-    def listen(learn):
+    def listen(learn: Any) -> None:
         for each in claims:
             learn(each.attachment, each)
 
-    agent._guard = Counting(SimpleNamespace(inode=host.inode, log=agent.log, clock=lambda: 0.0), agent.counts)
+    world: Any = SimpleNamespace(inode=host.inode, log=agent.log, clock=lambda: 0.0)
+    agent._guard = Counting(world, agent.counts)
     wire.on_node(agent._guard.attend, listen)
     assert agent._guard.covers == 2
     assert present(wire)
@@ -116,23 +120,23 @@ def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(agent, wire, mi
     assert agent._guard.covers == 2
 
 
-def plug_in(wire):
+def plug_in(wire: Wire) -> str:
     """Plug a second ENI in; return its MAC."""
     mac = "02:00:00:00:0e:0e"
     netns.ip(wire.node, [f"link add eth7 address {mac} type veth peer name reth7"])
     return mac
 
 
-def stopped(wire):
+def stopped(wire: Wire) -> dict[Any, Any]:
     """Return from which links the host forwards nothing, and of which families."""
     return {name: wire.on_node(forwarding.stopped, name) for name in wire.on_node(forwarding.names)}
 
 
-def remove(wire):
+def remove(wire: Wire) -> None:
     wire.on_node(guard.remove, wire.eni())
 
 
-def test_what_somebody_removes_comes_back_at_the_next_look(agent, wire):
+def test_what_somebody_removes_comes_back_at_the_next_look(agent: Agent, wire: Wire) -> None:
     agent.learn(claim())
     remove(wire)
     agent.look()
@@ -149,7 +153,7 @@ def test_what_somebody_removes_comes_back_at_the_next_look(agent, wire):
     assert agent.problems == {}
 
 
-def test_it_is_looked_after_as_long_as_any_claim_uses_the_eni(agent, wire):
+def test_it_is_looked_after_as_long_as_any_claim_uses_the_eni(agent: Agent, wire: Wire) -> None:
     one, other = claim("c1"), claim("c2")
     agent.learn(one)
     agent.learn(other)
@@ -170,7 +174,7 @@ def test_it_is_looked_after_as_long_as_any_claim_uses_the_eni(agent, wire):
     assert agent.counts.repairs == ["guard", "guard"]
 
 
-def test_an_eni_that_was_plugged_in_anew_is_guarded_anew(agent, wire):
+def test_an_eni_that_was_plugged_in_anew_is_guarded_anew(agent: Agent, wire: Wire) -> None:
     agent.learn(claim())
     netns.ip(wire.node, ["link del eth1", f"link add eth5 address {ENI_MAC} type veth peer name reth5"])
     agent.look()
@@ -178,7 +182,7 @@ def test_an_eni_that_was_plugged_in_anew_is_guarded_anew(agent, wire):
     assert agent.counts.repairs == []
 
 
-def test_a_further_pod_is_reason_to_look(agent, wire):
+def test_a_further_pod_is_reason_to_look(agent: Agent, wire: Wire) -> None:
     agent.learn(claim("c1"))
     remove(wire)
     agent.at += 31  # in between the last look is good enough
@@ -186,7 +190,7 @@ def test_a_further_pod_is_reason_to_look(agent, wire):
     assert present(wire)
 
 
-def test_with_host_device_the_guard_is_in_the_pod_and_comes_back_there(agent, wire):
+def test_with_host_device_the_guard_is_in_the_pod_and_comes_back_there(agent: Agent, wire: Wire) -> None:
     netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
     netns.ip(wire.pod, ["link set eth1 name net1", "link set net1 up"])
     path = str(netns.path(wire.pod))
@@ -205,7 +209,7 @@ def test_with_host_device_the_guard_is_in_the_pod_and_comes_back_there(agent, wi
     assert agent.problems == {}
 
 
-def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(agent, wire):
+def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(agent: Agent, wire: Wire) -> None:
     netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
     netns.ip(wire.pod, ["link set eth1 name net1", "link set net1 up"])
     path = str(netns.path(wire.pod))
@@ -215,7 +219,7 @@ def test_a_path_that_leads_to_another_namespace_by_now_is_not_entered(agent, wir
     assert "no link with MAC" in agent.problems[ENI_MAC]
 
 
-def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent, wire):
+def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent: Agent, wire: Wire) -> None:
     no_nftables(wire)
     wire.tc("qdisc", "add", "dev", "eth1", "ingress")
     agent.learn(claim())
@@ -232,7 +236,9 @@ def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent, wi
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_host_that_uses_the_eni_is_warned_of_and_the_eni_is_guarded(agent, wire, version):
+def test_a_host_that_uses_the_eni_is_warned_of_and_the_eni_is_guarded(
+    agent: Agent, wire: Wire, version: int
+) -> None:
     address, gateway = {4: ("10.10.1.11/24", "10.10.1.1"), 6: ("fd10:1::11/64", "fd10:1::1")}[version]
     agent.learn(claim())
     assert agent.uses == {}
@@ -252,7 +258,7 @@ def test_a_host_that_uses_the_eni_is_warned_of_and_the_eni_is_guarded(agent, wir
     assert agent.uses == {}
 
 
-def test_a_problem_ends_with_the_last_claim(agent, wire):
+def test_a_problem_ends_with_the_last_claim(agent: Agent, wire: Wire) -> None:
     gone = claim(mac="02:00:00:00:0f:0f")
     agent.learn(gone)
     assert list(agent.problems) == [gone.mac]
@@ -263,7 +269,7 @@ def test_a_problem_ends_with_the_last_claim(agent, wire):
     assert agent.problems == {}, "nobody alive has it: an ENI may go with its last pod"
 
 
-def test_one_bad_eni_does_not_hide_the_others(agent, wire):
+def test_one_bad_eni_does_not_hide_the_others(agent: Agent, wire: Wire) -> None:
     agent.learn(claim("c0", mac="00:00:00:00:00:01"))
     agent.learn(claim("c1"))
     remove(wire)
@@ -272,7 +278,7 @@ def test_one_bad_eni_does_not_hide_the_others(agent, wire):
     assert list(agent.problems) == ["00:00:00:00:00:01"]
 
 
-def test_the_rules_go_with_the_last_claim_that_is_not_gone(agent, wire):
+def test_the_rules_go_with_the_last_claim_that_is_not_gone(agent: Agent, wire: Wire) -> None:
     agent.learn(claim("c1"))
     agent.learn(claim("c2"))
     agent.forget(claim("c1"))
@@ -288,7 +294,7 @@ def test_the_rules_go_with_the_last_claim_that_is_not_gone(agent, wire):
     assert present(wire)
 
 
-def test_the_rules_of_one_eni_do_not_go_with_those_of_another(agent, wire):
+def test_the_rules_of_one_eni_do_not_go_with_those_of_another(agent: Agent, wire: Wire) -> None:
     other = plug_in(wire)
     agent.learn(claim("c1"))
     agent.learn(claim("c2", mac=other))
@@ -296,7 +302,7 @@ def test_the_rules_of_one_eni_do_not_go_with_those_of_another(agent, wire):
     assert stopped(wire) == {"eth1": {4, 6}}
 
 
-def test_rules_follow_the_name_of_the_link(agent, wire):
+def test_rules_follow_the_name_of_the_link(agent: Agent, wire: Wire) -> None:
     agent.learn(claim())
     netns.ip(wire.node, ["link set eth1 down", "link set eth1 name ens9"])
     agent.look()
@@ -309,7 +315,7 @@ def test_rules_follow_the_name_of_the_link(agent, wire):
     assert stopped(wire) == {}, "an ENI that was detached: its name may be another's"
 
 
-def test_what_an_agent_left_that_was_killed_is_taken_over_or_goes(agent, wire):
+def test_what_an_agent_left_that_was_killed_is_taken_over_or_goes(agent: Agent, wire: Wire) -> None:
     stop_forwarding(wire)
     plug_in(wire)
     netns.ip(wire.node, ["rule add iif eth7 pref 110 type blackhole protocol 241"])
@@ -317,13 +323,13 @@ def test_what_an_agent_left_that_was_killed_is_taken_over_or_goes(agent, wire):
     assert stopped(wire) == {"eth1": {4, 6}}
 
 
-def test_without_any_claim_there_are_no_rules(agent, wire):
+def test_without_any_claim_there_are_no_rules(agent: Agent, wire: Wire) -> None:
     stop_forwarding(wire)
     wire.on_node(agent._guard.attend, lambda learn: None)
     assert stopped(wire) == {}
 
 
-def test_where_the_rules_cannot_be_it_is_a_problem_and_the_guard_is_there(agent, wire):
+def test_where_the_rules_cannot_be_it_is_a_problem_and_the_guard_is_there(agent: Agent, wire: Wire) -> None:
     netns.ip(wire.node, ["rule add pref 200 lookup local", "rule del pref 0"])
     agent.learn(claim())
     agent.look()

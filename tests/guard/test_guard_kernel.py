@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from cni_floatip.edges.podnet import clsact, forwarding, guard, namespace, nftab
 from cni_floatip.edges.podnet.rtnetlink import Refused
 from cni_floatip.model.errors import PodNetworkFailure
 from lab import netns
-from tests.guard.frames import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, arriving, ethernet, ipv4, ipv6
+from tests.guard.frames import ARP, ENI_MAC, IPV4, IPV6, PAYLOAD, Wire, arriving, ethernet, ipv4, ipv6
 
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 
@@ -77,7 +78,7 @@ ACCEPTS = ("protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 0")
 DROPS_88B6 = (*STRANGER[:-1], "4,40 0 0 12,21 0 1 34998,6 0 0 2,6 0 0 4294967295")
 
 
-def filters(wire, hook="egress"):
+def filters(wire: Wire, hook: str = "egress") -> list[tuple[int, int]]:
     """Return the filters at a hook of eth1 in their order: priority and handle."""
     lines = [line.split() for line in wire.tc("filter", "show", "dev", "eth1", hook).splitlines()]
     return [
@@ -87,22 +88,22 @@ def filters(wire, hook="egress"):
     ]
 
 
-def by_clsact(link, act=clsact.ensure):
+def by_clsact(link: Any, act: Any = clsact.ensure) -> Any:
     with namespace.own() as kernel:
         return act(kernel, link)
 
 
-def ensured(wire, ensure=guard.ensure):
+def ensured(wire: Wire, ensure: Any = guard.ensure) -> Any:
     return wire.on_node(ensure, wire.eni())
 
 
-def ruleset(wire):
+def ruleset(wire: Wire) -> Any:
     return wire.on_node(
         lambda: subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True)
     ).stdout
 
 
-def nft(wire, command):
+def nft(wire: Wire, command: Any) -> None:
     wire.on_node(lambda: subprocess.run(["nft", *command.split()], check=True))
 
 
@@ -116,7 +117,7 @@ ONLY_CLSACT = {"two VLAN tags", "a tag of old", "two tags and IPv6"}
 
 
 @WAYS
-def test_every_frame_arrives_without_it_and_those_for_metadata_do_not_with_it(wire, way):
+def test_every_frame_arrives_without_it_and_those_for_metadata_do_not_with_it(wire: Wire, way: Any) -> None:
     wire.attach()
     frames = STOPPED | PASSING
     assert [name for name, frame in frames.items() if not wire.arrives(frame)] == []
@@ -127,11 +128,11 @@ def test_every_frame_arrives_without_it_and_those_for_metadata_do_not_with_it(wi
 
 
 @WAYS
-def test_what_has_the_links_own_mac_as_source_does_not_come_in(wire, way):
+def test_what_has_the_links_own_mac_as_source_does_not_come_in(wire: Wire, way: Any) -> None:
     """ipvlan gives such frames of a pod to the host; here the other end of the veth sends them."""
     wire.attach()
 
-    def come_in(frames):
+    def come_in(frames: Any) -> list[Any]:
         return [name for name, frame in frames.items() if wire.arrives(frame, sender="reth1", at="net1")]
 
     assert come_in(FROM_ITSELF | FROM_OTHERS) == list(FROM_ITSELF | FROM_OTHERS)
@@ -141,7 +142,7 @@ def test_what_has_the_links_own_mac_as_source_does_not_come_in(wire, way):
 
 
 @WAYS
-def test_a_link_whose_mac_changes_is_guarded_by_its_new_one(wire, way):
+def test_a_link_whose_mac_changes_is_guarded_by_its_new_one(wire: Wire, way: Any) -> None:
     ensured(wire, way)
     new = "02:00:00:00:0e:77"
     netns.ip(wire.node, [f"link set eth1 address {new}"])
@@ -156,7 +157,7 @@ def test_a_link_whose_mac_changes_is_guarded_by_its_new_one(wire, way):
 
 @WAYS
 @pytest.mark.parametrize("said", [ARP, 0x88B6, 0x8100, 1])
-def test_what_a_packet_socket_says_that_a_frame_is_does_not_count(wire, said, way):
+def test_what_a_packet_socket_says_that_a_frame_is_does_not_count(wire: Wire, said: Any, way: Any) -> None:
     wire.attach()
     assert wire.arrives(STOPPED["UDP"], said)
     ensured(wire, way)
@@ -165,7 +166,7 @@ def test_what_a_packet_socket_says_that_a_frame_is_does_not_count(wire, said, wa
     assert wire.arrives(PASSING["IPv4"], said)
 
 
-def test_the_host_itself_and_other_links_are_another_matter(wire):
+def test_the_host_itself_and_other_links_are_another_matter(wire: Wire) -> None:
     ensured(wire)
     assert not wire.arrives(STOPPED["UDP"], sender="eth1")
     assert wire.arrives(STOPPED["UDP"], sender="eth0", at="reth0")
@@ -174,7 +175,7 @@ def test_the_host_itself_and_other_links_are_another_matter(wire):
 # -- its life
 
 
-def test_twice_is_once_and_gone_is_gone(wire):
+def test_twice_is_once_and_gone_is_gone(wire: Wire) -> None:
     link = wire.eni()
     assert not wire.on_node(guard.present, link)
     assert ensured(wire) == guard.Guarded(changed=True)
@@ -198,20 +199,20 @@ def test_twice_is_once_and_gone_is_gone(wire):
 
 
 HOOKS = pytest.mark.parametrize("hook", ["egress", "ingress"])
-JUDGED = {
+JUDGED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "egress": (STOPPED["UDP"], {"sender": "net1", "at": "reth1"}),
     "ingress": (FROM_ITSELF["IPv6 from its own MAC"], {"sender": "reth1", "at": "net1"}),
 }
 
 
-def passes(wire, hook):
+def passes(wire: Wire, hook: str) -> bool:
     """Say whether what our filter at this hook drops goes through."""
     frame, way = JUDGED[hook]
     return wire.arrives(frame, **way)
 
 
 @HOOKS
-def test_one_with_another_program_is_replaced(wire, hook):
+def test_one_with_another_program_is_replaced(wire: Wire, hook: Any) -> None:
     """As an older release leaves it, or somebody who wants to look like us."""
     ensured(wire, by_clsact)
     ours = hex(clsact.HANDLES[0])
@@ -226,7 +227,7 @@ def test_one_with_another_program_is_replaced(wire, hook):
 
 @HOOKS
 @WAYS
-def test_one_direction_alone_is_not_a_guard(wire, way, hook):
+def test_one_direction_alone_is_not_a_guard(wire: Wire, way: Any, hook: Any) -> None:
     """As release 0.2 leaves it: it guarded egress alone."""
     wire.attach()
     ensured(wire, way)
@@ -248,7 +249,7 @@ def test_one_direction_alone_is_not_a_guard(wire, way, hook):
     assert not wire.on_node(guard.left, wire.eni())
 
 
-def test_two_of_ours_become_one(wire):
+def test_two_of_ours_become_one(wire: Wire) -> None:
     wire.tc("qdisc", "add", "dev", "eth1", "clsact")
     for handle in clsact.HANDLES:
         for hook in JUDGED:
@@ -265,7 +266,7 @@ def test_two_of_ours_become_one(wire):
         *("delete chain netdev floatip link-{}", "delete chain netdev floatip in-{}"),
     ],
 )
-def test_what_nft_changes_of_it_is_put_right_and_stops_nothing(wire, what):
+def test_what_nft_changes_of_it_is_put_right_and_stops_nothing(wire: Wire, what: Any) -> None:
     wire.attach()
     ensured(wire)
     before = ruleset(wire)
@@ -277,7 +278,7 @@ def test_what_nft_changes_of_it_is_put_right_and_stops_nothing(wire, what):
     assert ensured(wire) == guard.Guarded(changed=False)
 
 
-def test_a_link_that_goes_to_a_pod_is_guarded_there(wire):
+def test_a_link_that_goes_to_a_pod_is_guarded_there(wire: Wire) -> None:
     link = wire.eni()
     ensured(wire)
     netns.ip(wire.node, [f"link set eth1 netns {wire.pod}"])
@@ -290,7 +291,7 @@ def test_a_link_that_goes_to_a_pod_is_guarded_there(wire):
 
 
 @pytest.mark.parametrize("fate", ["link del eth1", "link set eth1 down name ens9"])
-def test_a_link_of_the_same_name_is_not_guarded_in_its_place(wire, fate):
+def test_a_link_of_the_same_name_is_not_guarded_in_its_place(wire: Wire, fate: str) -> None:
     """Since Linux 6.16 a chain waits for its link's name to appear again."""
     ensured(wire)
     netns.ip(wire.node, [fate, "link set eth0 down", "link set eth0 name eth1", "link set eth1 up"])
@@ -305,7 +306,7 @@ def test_a_link_of_the_same_name_is_not_guarded_in_its_place(wire, fate):
 # -- others
 
 
-def test_filters_of_others_survive_and_still_see_what_passes(wire):
+def test_filters_of_others_survive_and_still_see_what_passes(wire: Wire) -> None:
     wire.attach()
     nft(wire, "add table netdev other")
     nft(wire, "add chain netdev other c { type filter hook egress device eth1 priority 5 ; }")
@@ -322,7 +323,7 @@ def test_filters_of_others_survive_and_still_see_what_passes(wire):
     assert other in ruleset(wire)
     assert wire.arrives(PASSING["IPv4"])
     assert not wire.arrives(PASSING["a type of its own"])
-    others = {"sender": "reth1", "at": "net1"}
+    others: dict[str, Any] = {"sender": "reth1", "at": "net1"}
     assert wire.arrives(FROM_OTHERS["IPv4 from the router"], **others)
     assert not wire.arrives(FROM_OTHERS["a type of its own from the router"], **others)
     wire.on_node(guard.remove, wire.eni())
@@ -332,7 +333,9 @@ def test_filters_of_others_survive_and_still_see_what_passes(wire):
 
 
 @HOOKS
-def test_what_accepts_in_traffic_control_or_in_other_tables_does_not_pass_nftables_by(wire, hook):
+def test_what_accepts_in_traffic_control_or_in_other_tables_does_not_pass_nftables_by(
+    wire: Wire, hook: Any
+) -> None:
     wire.attach()
     nft(wire, "add table netdev other")
     nft(wire, f"add chain netdev other c {{ type filter hook {hook} device eth1 priority -500 ; }}")
@@ -345,7 +348,7 @@ def test_what_accepts_in_traffic_control_or_in_other_tables_does_not_pass_nftabl
 
 
 @HOOKS
-def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wire, hook):
+def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wire: Wire, hook: Any) -> None:
     wire.attach()
     ensured(wire, by_clsact)
     wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", "6", *ACCEPTS)
@@ -357,7 +360,7 @@ def test_a_filter_that_comes_later_and_accepts_everything_is_got_in_front_of(wir
 
 
 @HOOKS
-def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire, hook):
+def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire: Wire, hook: Any) -> None:
     wire.attach()
     wire.tc("qdisc", "add", "dev", "eth1", "clsact")
     only = ("protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 4294967295")
@@ -376,7 +379,7 @@ def test_a_filter_that_cannot_be_got_in_front_of_is_named_and_left_alone(wire, h
 # -- where it cannot be
 
 
-def no_nftables(wire):
+def no_nftables(wire: Wire) -> None:
     """Have a chain where ours belongs, that looks elsewhere: as good as a kernel without the hook."""
     chain = f"link-{wire.eni().index}"
     nft(wire, "add table netdev floatip")
@@ -385,7 +388,7 @@ def no_nftables(wire):
     nft(wire, f"add chain netdev floatip {chain} {{ type filter hook ingress device eth1 priority 0 ; }}")
 
 
-def test_where_nftables_cannot_clsact_is_enough(wire):
+def test_where_nftables_cannot_clsact_is_enough(wire: Wire) -> None:
     wire.attach()
     no_nftables(wire)
     assert ensured(wire) == guard.Guarded(changed=True)
@@ -395,7 +398,7 @@ def test_where_nftables_cannot_clsact_is_enough(wire):
     assert wire.arrives(STOPPED["TCP"])
 
 
-def test_where_clsact_cannot_nftables_is_enough(wire):
+def test_where_clsact_cannot_nftables_is_enough(wire: Wire) -> None:
     wire.attach()
     wire.tc("qdisc", "add", "dev", "eth1", "ingress")
     assert ensured(wire) == guard.Guarded(changed=True)
@@ -405,7 +408,7 @@ def test_where_clsact_cannot_nftables_is_enough(wire):
         ensured(wire, by_clsact)
 
 
-def test_where_neither_can_the_error_names_both_reasons(wire):
+def test_where_neither_can_the_error_names_both_reasons(wire: Wire) -> None:
     wire.tc("qdisc", "add", "dev", "eth1", "ingress")
     no_nftables(wire)
     with pytest.raises(PodNetworkFailure, match=r"guard eth1 .*: the qdisc 'ingress' .*; nftables: E"):
@@ -414,7 +417,7 @@ def test_where_neither_can_the_error_names_both_reasons(wire):
     assert "ingress" in wire.tc("qdisc", "show", "dev", "eth1")
 
 
-def test_a_link_that_is_gone_is_an_error(wire):
+def test_a_link_that_is_gone_is_an_error(wire: Wire) -> None:
     link = wire.eni()
     netns.ip(wire.node, ["link del eth1"])
     with pytest.raises(PodNetworkFailure, match="guard eth1"):
@@ -422,13 +425,13 @@ def test_a_link_that_is_gone_is_an_error(wire):
 
 
 @pytest.mark.needs("setpriv")
-def test_the_capability_that_is_needed_is_net_admin_alone(wire):
+def test_the_capability_that_is_needed_is_net_admin_alone(wire: Wire) -> None:
     code = (
         "from cni_floatip.edges.podnet import guard, links;"
         f"print(guard.ensure(links.link_by_mac({wire.eni().mac!r})).changed)"
     )
 
-    def run(caps):
+    def run(caps: Any) -> Any:
         argv = ["setpriv", f"--bounding-set={caps}", "--inh-caps=-all", sys.executable, "-c", code]
         return wire.on_node(lambda: subprocess.run(argv, capture_output=True, text=True))
 
@@ -448,7 +451,7 @@ GONE = {
 
 
 @pytest.fixture
-def router(wire):
+def router(wire: Wire) -> Wire:
     """The node as it is under Kubernetes: it forwards both families, by way of eth0."""
     forwards = {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
     netns.sysctl(wire.node, forwards | {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/eth1/rp_filter": 0})
@@ -459,12 +462,12 @@ def router(wire):
     return wire
 
 
-def forwarded(wire, sender="reth1"):
+def forwarded(wire: Wire, sender: str = "reth1") -> set[Any]:
     """Return the families of which the node sends on what arrives for nobody who is here."""
     return {version for version, frame in GONE.items() if wire.arrives(frame, sender=sender, at="reth0")}
 
 
-def rules(wire):
+def rules(wire: Wire) -> list[Any]:
     """Return the rules of both families as ``ip`` shows them."""
     shown = wire.on_node(
         lambda: [
@@ -474,14 +477,14 @@ def rules(wire):
     return [line.strip().replace("\t", " ") for each in shown for line in each.stdout.splitlines()]
 
 
-def stop_forwarding(wire):
+def stop_forwarding(wire: Wire) -> Any:
     return ensured(wire, forwarding.stop)
 
 
 OUR_RULE = "110: from all iif eth1 blackhole proto 241"
 
 
-def test_what_comes_in_through_the_eni_is_not_sent_on_in_either_family(router):
+def test_what_comes_in_through_the_eni_is_not_sent_on_in_either_family(router: Wire) -> None:
     assert forwarded(router) == {4, 6}
     before = rules(router)
     assert stop_forwarding(router)
@@ -499,11 +502,11 @@ def test_what_comes_in_through_the_eni_is_not_sent_on_in_either_family(router):
     assert rules(router) == before
 
 
-def test_what_is_for_the_host_itself_still_comes_in(router):
+def test_what_is_for_the_host_itself_still_comes_in(router: Wire) -> None:
     netns.ip(router.node, ["addr add 10.10.1.10/24 dev eth1", "addr add fd10:1::10/64 dev eth1 nodad"])
     stop_forwarding(router)
 
-    def hears(to):
+    def hears(to: Any) -> Any:
         content = ethernet(IPV6, ipv6(to, header=253)) if ":" in to else ethernet(IPV4, ipv4(to, proto=253))
         with router.on_node(raw_socket, to) as ear:
             router.arrives(arriving(content[12:]), sender="reth1", at="reth0")
@@ -512,7 +515,7 @@ def test_what_is_for_the_host_itself_still_comes_in(router):
     assert all(map(hears, ("10.10.0.10", "10.10.1.10", "fd10::10", "fd10:1::10")))
 
 
-def raw_socket(address):
+def raw_socket(address: Any) -> Any:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_RAW, 253)  # for experiments (RFC 3692)
     sock.bind((address, 0))
@@ -520,7 +523,7 @@ def raw_socket(address):
     return sock
 
 
-def test_local_where_cilium_puts_it_is_early_enough(router):
+def test_local_where_cilium_puts_it_is_early_enough(router: Wire) -> None:
     for family in ("-4", "-6"):
         for rule in ("add pref 100 lookup local", "del pref 0"):
             subprocess.run(["ip", "-n", router.node, family, "rule", *rule.split()], check=True)
@@ -529,7 +532,7 @@ def test_local_where_cilium_puts_it_is_early_enough(router):
 
 
 @pytest.mark.parametrize("late", ["pref 110 lookup local", "pref 50 from 10.0.0.0/8 lookup local"])
-def test_where_local_is_looked_up_later_there_is_no_rule_and_it_is_said(router, late):
+def test_where_local_is_looked_up_later_there_is_no_rule_and_it_is_said(router: Wire, late: str) -> None:
     netns.ip(router.node, [f"rule add {late}", "rule add pref 200 lookup local"])
     assert stop_forwarding(router)
     netns.ip(router.node, ["rule del pref 0"])
@@ -544,7 +547,7 @@ def test_where_local_is_looked_up_later_there_is_no_rule_and_it_is_said(router, 
     assert forwarded(router) == set()
 
 
-def test_rules_of_others_stay_and_ours_become_one(router):
+def test_rules_of_others_stay_and_ours_become_one(router: Wire) -> None:
     others = ["rule add pref 110 iif eth1 lookup 77", "rule add iif eth1 pref 110 type blackhole"]
     old = [
         "rule add iif eth1 pref 9 type blackhole protocol 241",

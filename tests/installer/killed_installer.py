@@ -57,7 +57,7 @@ def is_written(path: object, _: object, flags: object) -> bool:
 def live(fate: str, doomed: int, told: int) -> int:
     """Be an installer."""
     count = 0
-    os.fsync = audited_fsync
+    vars(os)["fsync"] = audited_fsync
 
     def notice(event: str, args: tuple[object, ...]) -> None:
         nonlocal count
@@ -77,7 +77,7 @@ def live(fate: str, doomed: int, told: int) -> int:
 
 
 def main() -> None:
-    assert rendering.__version__ == RELEASE
+    assert vars(rendering)["__version__"] == RELEASE
     assert Path(BIN_DIR).is_dir()
     assert files
     for line in sys.stdin:

@@ -12,5 +12,6 @@ from cni_floatip.cli import main  # noqa: E402
 from cni_floatip.edges import store  # noqa: E402 (of that release)
 from cni_floatip.model import claim  # noqa: E402
 
-claim.VERSION = store.VERSION = 2
+for module in (claim, store):
+    vars(module)["VERSION"] = 2
 sys.exit(main())

@@ -32,7 +32,7 @@ def install(bin_dir: Path, bundle: Path, number: str = __version__) -> None:
     assert (done.returncode, done.stdout) == (0, f"{bin_dir}/floatip\n"), done.stderr
 
 
-def test_everything_is_below_the_directory(bin_dir, bundles):
+def test_everything_is_below_the_directory(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     client = installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     name = f"{__version__}-{files.digest(bundles[0] / 'python')[:12]}"
     assert sorted(tree(bin_dir)) == [".floatip", f".floatip/{name}", f".floatip/{name}/python", "floatip"]
@@ -40,14 +40,18 @@ def test_everything_is_below_the_directory(bin_dir, bundles):
     assert release(bin_dir) == __version__
 
 
-def test_the_bundle_is_not_needed_afterwards(bin_dir, bundles, tmp_path):
+def test_the_bundle_is_not_needed_afterwards(
+    bin_dir: Path, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
     installer.install_client(bin_dir, POLICY, bundle=shutil.copytree(bundles[0], tmp_path / "gone"))
     shutil.rmtree(tmp_path / "gone")
     assert release(bin_dir) == __version__
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
-def test_anybody_may_run_it_and_only_root_write_it(bin_dir, bundles, umask):
+def test_anybody_may_run_it_and_only_root_write_it(
+    bin_dir: Path, bundles: tuple[Path, Path], umask: int
+) -> None:
     before = os.umask(umask)
     try:
         installer.install_client(bin_dir, POLICY, bundle=bundles[0])
@@ -63,7 +67,7 @@ def stamps(directory: Path) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("bundled", [True, False])
-def test_twice_writes_nothing(bin_dir, bundles, bundled):
+def test_twice_writes_nothing(bin_dir: Path, bundles: tuple[Path, Path], bundled: bool) -> None:
     bundle = bundles[0] if bundled else None
     installer.install_client(bin_dir, POLICY, bundle=bundle)
     before = stamps(bin_dir)
@@ -71,7 +75,7 @@ def test_twice_writes_nothing(bin_dir, bundles, bundled):
     assert stamps(bin_dir) == before
 
 
-def test_a_changed_configuration_is_not_nothing(bin_dir, bundles):
+def test_a_changed_configuration_is_not_nothing(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     before = version(bin_dir).stat().st_ino
     installer.install_client(bin_dir, NodeConf(socket_path="/run/y.sock"), bundle=bundles[0])
@@ -81,7 +85,9 @@ def test_a_changed_configuration_is_not_nothing(bin_dir, bundles):
 
 @pytest.mark.parametrize("cut", ["floatip", "interpreter"])
 @pytest.mark.parametrize("damage", ["removed", "truncated", "emptied", "changed", "mode"])
-def test_what_was_damaged_is_made_whole(bin_dir, bundles, cut, damage):
+def test_what_was_damaged_is_made_whole(
+    bin_dir: Path, bundles: tuple[Path, Path], cut: str, damage: str
+) -> None:
     installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     whole = tree(bin_dir)
     path = bin_dir / "floatip" if cut == "floatip" else version(bin_dir) / "python"
@@ -110,7 +116,7 @@ def hurt(path: Path, damage: str) -> None:
         )
 
 
-def test_a_sound_one_of_another_release_is_left_to_its_own(bin_dir, bundles):
+def test_a_sound_one_of_another_release_is_left_to_its_own(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     install(bin_dir, bundles[1], NEWER)
     installer.install_client(bin_dir, POLICY, bundle=bundles[0], only_unsound=True)
     assert release(bin_dir) == NEWER
@@ -119,7 +125,9 @@ def test_a_sound_one_of_another_release_is_left_to_its_own(bin_dir, bundles):
 # -- what is superseded --------------------------------------------------------------------------------------
 
 
-def test_upgrade_and_downgrade_keep_the_former_version_for_a_while(bin_dir, bundles):
+def test_upgrade_and_downgrade_keep_the_former_version_for_a_while(
+    bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     install(bin_dir, bundles[0], OLDER)
     first = version(bin_dir)
     os.utime(first, (0, 0))  # installed long ago, superseded only now
@@ -136,7 +144,9 @@ def test_upgrade_and_downgrade_keep_the_former_version_for_a_while(bin_dir, bund
     assert release(bin_dir) == OLDER
 
 
-def test_a_version_that_runs_stays_and_nothing_is_ever_busy(bin_dir, bundles):
+def test_a_version_that_runs_stays_and_nothing_is_ever_busy(
+    bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     install(bin_dir, bundles[0], OLDER)
     first = version(bin_dir)
     env = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_IFNAME": "net1", "CNI_NETNS": "/nowhere"}
@@ -162,7 +172,9 @@ def test_a_version_that_runs_stays_and_nothing_is_ever_busy(bin_dir, bundles):
     assert not first.exists()
 
 
-def test_a_client_with_an_interpreter_elsewhere_needs_no_versions(bin_dir, bundles):
+def test_a_client_with_an_interpreter_elsewhere_needs_no_versions(
+    bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     os.utime(version(bin_dir), (0, 0))
     installer.install_client(bin_dir, POLICY)
@@ -179,7 +191,9 @@ ABOUT = "CNI plugin floatip 1.0"  # what a plugin of that name would say, whoeve
 
 
 @pytest.mark.parametrize("kind", ["script", "program", "program that says so", "link", "directory"])
-def test_anothers_program_of_that_name_is_left_alone(bin_dir, bundles, kind, capsys):
+def test_anothers_program_of_that_name_is_left_alone(
+    bin_dir: Path, bundles: tuple[Path, Path], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = bin_dir / "floatip"
     if kind == "directory":
         path.mkdir()
@@ -201,7 +215,7 @@ def test_anothers_program_of_that_name_is_left_alone(bin_dir, bundles, kind, cap
 
 
 @pytest.mark.parametrize("kind", ["dangling", "junk", "pipe", "first line only", "console script"])
-def test_what_is_nobodys_program_is_replaced(bin_dir, bundles, kind):
+def test_what_is_nobodys_program_is_replaced(bin_dir: Path, bundles: tuple[Path, Path], kind: str) -> None:
     path = bin_dir / "floatip"
     if kind == "dangling":
         path.symlink_to("/nowhere/floatip")
@@ -218,7 +232,7 @@ def test_what_is_nobodys_program_is_replaced(bin_dir, bundles, kind):
     assert release(bin_dir) == __version__
 
 
-def test_a_client_that_fails_in_its_place_gives_way_to_the_former_one(bin_dir, tmp_path):
+def test_a_client_that_fails_in_its_place_gives_way_to_the_former_one(bin_dir: Path, tmp_path: Path) -> None:
     """It works under its temporary name, and not as DIR/floatip: security modules go by paths."""
     installer.install_client(bin_dir, POLICY)
     before = stamps(bin_dir).keys(), (bin_dir / "floatip").read_bytes()
@@ -236,7 +250,9 @@ def test_a_client_that_fails_in_its_place_gives_way_to_the_former_one(bin_dir, t
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["interpreter", "client"])
-def test_a_disk_that_gives_back_something_else(bin_dir, bundles, monkeypatch, nth):
+def test_a_disk_that_gives_back_something_else(
+    bin_dir: Path, bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
     """Damage that shows only once the file has left the page cache."""
     count = 0
 
@@ -259,20 +275,22 @@ def test_a_disk_that_gives_back_something_else(bin_dir, bundles, monkeypatch, nt
 
 
 @pytest.mark.parametrize(("name", "words"), [("with blank", "no blanks"), ("x" * 100, "too long")])
-def test_a_directory_that_no_first_line_can_name(tmp_path, bundles, name, words):
+def test_a_directory_that_no_first_line_can_name(
+    tmp_path: Path, bundles: tuple[Path, Path], name: str, words: str
+) -> None:
     (bin_dir := tmp_path / name).mkdir()
     with pytest.raises(IoFailure, match=f"cannot install into .*{words}.*choose another --bin-dir"):
         installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     assert tree(bin_dir) == {}
 
 
-def test_a_missing_bundle_is_refused(bin_dir, tmp_path):
+def test_a_missing_bundle_is_refused(bin_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(IoFailure, match="nothing is no node bundle"):
         installer.install_client(bin_dir, POLICY, bundle=tmp_path / "nothing")
     assert tree(bin_dir) == {}
 
 
-def test_a_bundle_that_does_not_run(bin_dir, tmp_path):
+def test_a_bundle_that_does_not_run(bin_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "python").write_bytes(b"\x7fELF of another architecture")
     with pytest.raises(IoFailure, match=r"cannot run .*Exec format error"):
@@ -280,7 +298,7 @@ def test_a_bundle_that_does_not_run(bin_dir, tmp_path):
     assert tree(bin_dir) == {}
 
 
-def test_an_installer_that_hangs_is_not_waited_for_without_end(bin_dir):
+def test_an_installer_that_hangs_is_not_waited_for_without_end(bin_dir: Path) -> None:
     with (
         files.alone_in(bin_dir),
         pytest.raises(TryAgain, match="another installer"),
@@ -289,7 +307,9 @@ def test_an_installer_that_hangs_is_not_waited_for_without_end(bin_dir):
         pass
 
 
-def test_the_directory_may_be_said_relative(bin_dir, bundles, monkeypatch):
+def test_the_directory_may_be_said_relative(
+    bin_dir: Path, bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(bin_dir.parent)
     said = config(bin_dir.parent)
     argv = ["install-client", "--bin-dir", "bin", "--bundle", str(bundles[0]), "--config", str(said)]
@@ -298,7 +318,12 @@ def test_the_directory_may_be_said_relative(bin_dir, bundles, monkeypatch):
     assert installer.look(bin_dir).interpreter.is_absolute()
 
 
-def test_no_directory_is_not_the_one_at_hand(bin_dir, bundles, monkeypatch, capsys):
+def test_no_directory_is_not_the_one_at_hand(
+    bin_dir: Path,
+    bundles: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A variable that is not set, in somebody's script."""
     monkeypatch.chdir(bin_dir)
     for verb in ("install-client", "uninstall", "agent"):
@@ -309,7 +334,9 @@ def test_no_directory_is_not_the_one_at_hand(bin_dir, bundles, monkeypatch, caps
 
 
 @pytest.mark.parametrize("where", [".", "version", "version/python"])
-def test_something_else_in_the_place_of_the_interpreter_is_named_and_left(bin_dir, bundles, where):
+def test_something_else_in_the_place_of_the_interpreter_is_named_and_left(
+    bin_dir: Path, bundles: tuple[Path, Path], where: str
+) -> None:
     interpreter = interpreters.path_of(bin_dir, bundles[0])
     path = {".": interpreter.parent.parent, "version": interpreter.parent}.get(where, interpreter)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -320,7 +347,7 @@ def test_something_else_in_the_place_of_the_interpreter_is_named_and_left(bin_di
     assert tree(bin_dir).keys() == before.keys()
 
 
-def test_a_link_to_the_interpreter_is_not_the_interpreter(bin_dir, bundles):
+def test_a_link_to_the_interpreter_is_not_the_interpreter(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     """It may lead to it in this container, and nowhere on the host."""
     client = installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     path = version(bin_dir) / "python"
@@ -333,7 +360,7 @@ def test_a_link_to_the_interpreter_is_not_the_interpreter(bin_dir, bundles):
     assert release(bin_dir) == __version__
 
 
-def test_what_a_strange_umask_and_a_kill_left_is_opened(bin_dir, bundles):
+def test_what_a_strange_umask_and_a_kill_left_is_opened(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     directories = [bin_dir / ".floatip", interpreters.path_of(bin_dir, bundles[0]).parent]
     for directory in directories:
         directory.mkdir(mode=0o700)
@@ -341,7 +368,7 @@ def test_what_a_strange_umask_and_a_kill_left_is_opened(bin_dir, bundles):
     assert {stat.S_IMODE(each.stat().st_mode) for each in directories} == {0o755}
 
 
-def test_every_refusal_is_a_sentence(bin_dir):
+def test_every_refusal_is_a_sentence(bin_dir: Path) -> None:
     with pytest.raises(
         CniError, match=f"cannot install {bin_dir}/no/floatip: No such file.*make the directory"
     ):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,9 @@ class Node:
 
     def repairs(self) -> float:
         return self.node.agent.metrics()["floatip_client_repairs_total"]
+
+    def has_repaired(self, times: int, release: str) -> bool:
+        return self.repairs() == times and self.release() == release
 
 
 class Runtime:
@@ -173,11 +177,7 @@ def test_not_one_call_fails(upgraded_node: Node, per_second: int) -> None:
         runtime.forgiving = True
         for damaged, damage in enumerate((remove_client, remove_interpreter, cut_client), 1):
             damage(upgraded_node.bin_dir)
-            until(
-                lambda damaged=damaged: (
-                    upgraded_node.repairs() == damaged and upgraded_node.release() == __version__
-                )
-            )
+            until(partial(upgraded_node.has_repaired, damaged, __version__))
             runtime.go_on()
     seconds = time.monotonic() - began
     assert runtime.wrong == []

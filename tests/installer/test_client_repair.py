@@ -29,7 +29,7 @@ class Agent(NoCounts):
         self.now = 1000.0
         self.installs = 0
         self._install = functools.partial(installer.install_client, bin_dir, POLICY, bundle=bundle)
-        self.files = ClientFiles(bin_dir, self.install, self, self.log, clock=lambda: self.now)
+        self.files = ClientFiles(bin_dir, self.install, self, self.log, clock=lambda: self.now)  # type: ignore[arg-type]
 
     def install(self, *, only_unsound: bool) -> None:
         self.installs += 1
@@ -47,7 +47,7 @@ class Agent(NoCounts):
 
 
 @pytest.fixture
-def repairer(bin_dir, bundles):
+def repairer(bin_dir: Path, bundles: tuple[Path, Path]) -> Agent:
     found = Agent(bin_dir, bundles[0])
     assert "not been looked at" in found.files.problem()
     found.files.begin()
@@ -64,7 +64,7 @@ def newer_release(bin_dir: Path, bundle: Path) -> None:
     )
 
 
-def test_at_its_start_an_agent_has_its_own_client_there(bin_dir, bundles):
+def test_at_its_start_an_agent_has_its_own_client_there(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     newer_release(bin_dir, bundles[1])
     agent = Agent(bin_dir, bundles[0])
     agent.files.begin()
@@ -77,7 +77,7 @@ def test_at_its_start_an_agent_has_its_own_client_there(bin_dir, bundles):
 
 @pytest.mark.parametrize("what", ["client", "interpreter"])
 @pytest.mark.parametrize("damage", ["removed", "emptied", "changed", "everything"])
-def test_damage_is_repaired_counted_and_said(repairer, bin_dir, what, damage):
+def test_damage_is_repaired_counted_and_said(repairer: Agent, bin_dir: Path, what: str, damage: str) -> None:
     whole = tree(bin_dir)
     interpreter = installer.look(bin_dir).interpreter
     path = bin_dir / "floatip" if what == "client" else interpreter
@@ -101,7 +101,7 @@ def test_damage_is_repaired_counted_and_said(repairer, bin_dir, what, damage):
     )
 
 
-def test_while_nothing_changes_nothing_is_installed(repairer):
+def test_while_nothing_changes_nothing_is_installed(repairer: Agent) -> None:
     before = repairer.installs
     for _ in range(20):
         repairer.pass_time(1)
@@ -109,7 +109,9 @@ def test_while_nothing_changes_nothing_is_installed(repairer):
     assert len(repairer.said) == 1
 
 
-def test_now_and_then_what_is_superseded_goes(repairer, bin_dir, bundles):
+def test_now_and_then_what_is_superseded_goes(
+    repairer: Agent, bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     version = bin_dir / ".floatip" / f"{NEWER}-{files.digest(bundles[1] / 'python')[:12]}"
     version.mkdir()
     os.utime(version, (0, 0))
@@ -120,7 +122,9 @@ def test_now_and_then_what_is_superseded_goes(repairer, bin_dir, bundles):
     assert repairer.repairs == 0
 
 
-def test_a_client_of_another_release_is_left_alone(repairer, bin_dir, bundles):
+def test_a_client_of_another_release_is_left_alone(
+    repairer: Agent, bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     """The installer of the next release has been here, and this agent is about to end."""
     newer_release(bin_dir, bundles[1])
     repairer.pass_time(1)
@@ -132,7 +136,7 @@ def test_a_client_of_another_release_is_left_alone(repairer, bin_dir, bundles):
     assert release(bin_dir) == __version__
 
 
-def test_an_agent_that_is_ending_repairs_nothing(repairer, bin_dir):
+def test_an_agent_that_is_ending_repairs_nothing(repairer: Agent, bin_dir: Path) -> None:
     stop = threading.Event()
     stop.set()
     (bin_dir / "floatip").unlink()
@@ -140,7 +144,7 @@ def test_an_agent_that_is_ending_repairs_nothing(repairer, bin_dir):
     assert not (bin_dir / "floatip").exists()
 
 
-def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer, bin_dir):
+def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer: Agent, bin_dir: Path) -> None:
     path = bin_dir / "floatip"
     path.unlink()
     path.mkdir()
@@ -167,7 +171,9 @@ def hopeless(tmp_path: Path) -> Path:
     return path.parent
 
 
-def test_a_client_that_cannot_be_replaced_and_works_can_be_used(bin_dir, bundles, hopeless):
+def test_a_client_that_cannot_be_replaced_and_works_can_be_used(
+    bin_dir: Path, bundles: tuple[Path, Path], hopeless: Path
+) -> None:
     newer_release(bin_dir, bundles[1])
     agent = Agent(bin_dir, hopeless)
     agent.files.begin()
@@ -178,7 +184,9 @@ def test_a_client_that_cannot_be_replaced_and_works_can_be_used(bin_dir, bundles
     assert release(bin_dir) == NEWER
 
 
-def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(bin_dir, tmp_path, hopeless):
+def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(
+    bin_dir: Path, tmp_path: Path, hopeless: Path
+) -> None:
     """It looks whole: what its first line names is on the node, and runs nothing any more."""
     interpreter = tmp_path / "python"
     interpreter.symlink_to(installer.default_interpreter())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ FIRST = pytest.param(
 
 
 @pytest.mark.parametrize("upgrade", [FIRST, pytest.param(True, id="upgrade")])
-def test_a_full_disk_changes_nothing(mounts, bin_dir, large, upgrade):
+def test_a_full_disk_changes_nothing(mounts: Mounts, bin_dir: Path, large: Path, upgrade: Any) -> None:
     """However much room there is: for a file's name, for half the interpreter, for all but the last page."""
     whole = (large / "python").stat().st_size // 1024
     mounts.mount("-t", "tmpfs", "-o", f"size={whole + 1024}k", "tmpfs", bin_dir)
@@ -71,7 +72,9 @@ def room(directory: Path, kib: int) -> None:
 
 
 @pytest.mark.parametrize("bundled", [True, False], ids=["bundle", "interpreter"])
-def test_a_directory_mounted_noexec(mounts, bin_dir, bundles, bundled):
+def test_a_directory_mounted_noexec(
+    mounts: Mounts, bin_dir: Path, bundles: tuple[Path, Path], bundled: bool
+) -> None:
     mounts.mount("-t", "tmpfs", "-o", "noexec", "tmpfs", bin_dir)
     done = install(mounts, bin_dir, *(["--bundle", bundles[0]] if bundled else []))
     assert done.returncode == 1
@@ -80,7 +83,9 @@ def test_a_directory_mounted_noexec(mounts, bin_dir, bundles, bundled):
     assert tree(mounts.outside(bin_dir)) == {}
 
 
-def test_a_client_that_was_installed_before_its_disk_was_mounted_noexec(mounts, bin_dir, bundles):
+def test_a_client_that_was_installed_before_its_disk_was_mounted_noexec(
+    mounts: Mounts, bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     mounts.mount("-t", "tmpfs", "tmpfs", bin_dir)
     assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0
     mounts.mount("-o", "remount,noexec", bin_dir)
@@ -88,7 +93,7 @@ def test_a_client_that_was_installed_before_its_disk_was_mounted_noexec(mounts, 
     assert (done.returncode, "noexec" in done.stderr) == (1, True)
 
 
-def test_a_directory_that_is_read_only(mounts, bin_dir, bundles):
+def test_a_directory_that_is_read_only(mounts: Mounts, bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     mounts.mount("--bind", bin_dir, bin_dir)
     mounts.mount("-o", "remount,bind,ro", bin_dir)
     done = install(mounts, bin_dir, "--bundle", bundles[0])
@@ -97,7 +102,9 @@ def test_a_directory_that_is_read_only(mounts, bin_dir, bundles):
     assert tree(bin_dir) == {}
 
 
-def test_uninstalling_from_a_directory_that_is_read_only(mounts, bin_dir, bundles):
+def test_uninstalling_from_a_directory_that_is_read_only(
+    mounts: Mounts, bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     mounts.mount("--bind", bin_dir, bin_dir)
     assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0
     before = tree(bin_dir)
@@ -108,7 +115,9 @@ def test_uninstalling_from_a_directory_that_is_read_only(mounts, bin_dir, bundle
     assert tree(bin_dir) == before
 
 
-def test_what_is_there_already_needs_no_writable_directory(mounts, bin_dir, bundles):
+def test_what_is_there_already_needs_no_writable_directory(
+    mounts: Mounts, bin_dir: Path, bundles: tuple[Path, Path]
+) -> None:
     mounts.mount("--bind", bin_dir, bin_dir)
     assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0
     mounts.mount("-o", "remount,bind,ro", bin_dir)

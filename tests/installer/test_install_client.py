@@ -25,13 +25,13 @@ def version(client: Path) -> list[str]:
     return list(json.loads(done.stdout)["supportedVersions"])
 
 
-def test_what_is_installed_works(tmp_path):
+def test_what_is_installed_works(tmp_path: Path) -> None:
     client = installer.install_client(tmp_path, POLICY)
     assert version(client) == list(SUPPORTED)
     assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
 
 
-def test_the_paths_are_those_of_the_node_configuration(tmp_path):
+def test_the_paths_are_those_of_the_node_configuration(tmp_path: Path) -> None:
     odd = "/run/a\\b 'c' \"d\"\\1é/agent.sock"
     text = installer.install_client(tmp_path, NodeConf(socket_path=odd)).read_text()
     constants: dict[str, object] = {}
@@ -41,7 +41,7 @@ def test_the_paths_are_those_of_the_node_configuration(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
-def test_anybody_may_run_it_and_only_root_write_it(tmp_path, umask):
+def test_anybody_may_run_it_and_only_root_write_it(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         client = installer.install_client(tmp_path, POLICY)
@@ -50,13 +50,13 @@ def test_anybody_may_run_it_and_only_root_write_it(tmp_path, umask):
     assert stat.S_IMODE(client.stat().st_mode) == 0o755
 
 
-def test_twice_is_once(tmp_path):
+def test_twice_is_once(tmp_path: Path) -> None:
     client = installer.install_client(tmp_path, POLICY)
     first = client.read_bytes()
     assert installer.install_client(tmp_path, POLICY).read_bytes() == first
 
 
-def test_an_older_one_is_replaced_not_written_over(tmp_path):
+def test_an_older_one_is_replaced_not_written_over(tmp_path: Path) -> None:
     """A call that is running reads its own file to the end."""
     (tmp_path / "elsewhere").write_text("older")
     (tmp_path / "floatip").symlink_to("elsewhere")
@@ -68,7 +68,7 @@ def test_an_older_one_is_replaced_not_written_over(tmp_path):
 COMMAND = [sys.executable, "-c", "import sys; from cni_floatip.cli import main; sys.exit(main())"]
 
 
-def test_at_the_same_time_and_while_it_is_used(tmp_path):
+def test_at_the_same_time_and_while_it_is_used(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text("{}")
     bin_dir = tmp_path / "bin"
@@ -83,7 +83,7 @@ def test_at_the_same_time_and_while_it_is_used(tmp_path):
     assert [path.name for path in bin_dir.iterdir()] == ["floatip"]
 
 
-def test_what_killed_installers_left_is_swept(tmp_path):
+def test_what_killed_installers_left_is_swept(tmp_path: Path) -> None:
     """Whoever is alone in the directory knows that nobody else is at work on it."""
     for name in (".floatip.1.new", ".floatip.2.former"):
         (tmp_path / name).touch()
@@ -110,7 +110,7 @@ def script(tmp_path: Path, text: str) -> str:
         ("/bin/false", "exit status 1"),
     ],
 )
-def test_an_interpreter_that_cannot_be(tmp_path, interpreter, words):
+def test_an_interpreter_that_cannot_be(tmp_path: Path, interpreter: str, words: str) -> None:
     (tmp_path / "floatip").write_text("older")
     with pytest.raises(IoFailure, match=words):
         installer.install_client(tmp_path, POLICY, interpreter)
@@ -118,7 +118,9 @@ def test_an_interpreter_that_cannot_be(tmp_path, interpreter, words):
     assert (tmp_path / "floatip").read_text() == "older"
 
 
-def test_a_client_that_does_not_answer_never_takes_its_place(tmp_path, tmp_path_factory):
+def test_a_client_that_does_not_answer_never_takes_its_place(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The interpreter compiles, and then cannot be what a first line names: it is a script itself."""
     bad = tmp_path_factory.mktemp("bad")
     real = installer.default_interpreter()
@@ -130,17 +132,17 @@ def test_a_client_that_does_not_answer_never_takes_its_place(tmp_path, tmp_path_
     assert [path.name for path in tmp_path.iterdir()] == ["floatip"]
 
 
-def test_a_file_that_somebody_still_holds_is_waited_for(tmp_path):
+def test_a_file_that_somebody_still_holds_is_waited_for(tmp_path: Path) -> None:
     """A process that another thread has forked meanwhile: until it executes something, it has our files."""
     client = installer.install_client(tmp_path, POLICY)
-    hold = ["sh", "-c", 'exec 9>>"$1"; echo held; sleep 0.5', "sh", client]
+    hold = ["sh", "-c", 'exec 9>>"$1"; echo held; sleep 0.5', "sh", str(client)]
     with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
         installer.try_out(client)
 
 
-def test_an_interpreter_of_another_release_runs_the_source(tmp_path):
+def test_an_interpreter_of_another_release_runs_the_source(tmp_path: Path) -> None:
     """The installed file outlives the interpreter that it was compiled for."""
     client = installer.install_client(tmp_path, POLICY)
     text = client.read_text()
@@ -153,7 +155,9 @@ def test_an_interpreter_of_another_release_runs_the_source(tmp_path):
 # -- floatipctl install-client ------------------------------------------------------------------------------
 
 
-def test_the_install_client_command(tmp_path, monkeypatch, capsys):
+def test_the_install_client_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"socketPath": "/run/here.sock"}')
     monkeypatch.setenv("FLOATIP_CONFIG", str(config))
@@ -170,7 +174,9 @@ def test_the_install_client_command(tmp_path, monkeypatch, capsys):
         (["--bin-dir", "{}", "--config", "{}/none.json"], "none.json does not exist"),
     ],
 )
-def test_the_command_says_what_is_wrong(tmp_path, capsys, options, words):
+def test_the_command_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert cli.main(["install-client", *(each.format(tmp_path) for each in options)]) == 1
     assert words in capsys.readouterr().err

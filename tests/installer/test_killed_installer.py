@@ -13,18 +13,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.installer.plugin_directories import NEWER, OLDER, command, config, release, tree
 
-KILLED = Path(__file__).with_name("killed_installer.py")
+INSTALLER = Path(__file__).with_name("killed_installer.py")
 KILLED = -9
 
 
 @contextmanager
 def installers(bin_dir: Path, bundle: Path, number: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, KILLED, bin_dir, bundle, number, config(bin_dir.parent)]
+    argv = [sys.executable, INSTALLER, bin_dir, bundle, number, config(bin_dir.parent)]
     process = subprocess.Popen(
         list(map(str, argv)),
         stdin=subprocess.PIPE,
@@ -63,7 +64,9 @@ STEPS += [pytest.param(name, 1, id=name, marks=THOROUGH) for name in FATES]
 
 
 @pytest.mark.parametrize(("name", "every"), STEPS)
-def test_an_installer_is_stopped_at_each_step(bin_dir, bundles, tmp_path, name, every):
+def test_an_installer_is_stopped_at_each_step(
+    bin_dir: Path, bundles: tuple[Path, Path], tmp_path: Path, name: Any, every: Any
+) -> None:
     upgrade, fate = FATES[name]
     former = tmp_path / "former"
     if upgrade:
@@ -72,7 +75,8 @@ def test_an_installer_is_stopped_at_each_step(bin_dir, bundles, tmp_path, name, 
         subprocess.run(argv, check=True, capture_output=True)
     shutil.copytree(bin_dir, former)
     before = tree(bin_dir)
-    events, releases = [], []
+    events: list[str] = []
+    releases: list[str] = []
     with installers(bin_dir, bundles[1], NEWER) as process:
         assert run(process) == (0, "")
         whole = tree(bin_dir)
@@ -118,7 +122,7 @@ subprocess.Popen floatip
 """
 
 
-def test_what_is_on_the_disk_before_what(bin_dir, bundles):
+def test_what_is_on_the_disk_before_what(bin_dir: Path, bundles: tuple[Path, Path]) -> None:
     """What a power cut leaves: a name only of what is whole, has been tried out, and will still be there.
 
     And it is all that is written, wherever: the runtime's configuration in /etc/cni/net.d is not ours.

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -15,7 +15,9 @@ from tests.support.samples import sampled
 
 
 @pytest.mark.parametrize("rounds", sampled("test_installers_of_two_releases_at_once", [1, 4], [1]))
-def test_installers_of_two_releases_at_once(bin_dir, bundles, tmp_path, rounds):
+def test_installers_of_two_releases_at_once(
+    bin_dir: Path, bundles: tuple[Path, Path], tmp_path: Path, rounds: Any
+) -> None:
     said = config(tmp_path)
     ways = {
         number: command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)

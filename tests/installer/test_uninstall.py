@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import Attachment, Place, PodIdentity
 from lab.agent import server
-from lab.ec2 import sample
+from lab.ec2 import SimulatedEC2, sample
 from lab.forkserver import Forked, run_to_end
 from lab.imds import Imds
 from lab.webserver import open_socket
-from tests.installer.plugin_directories import command, config, tree
+from tests.installer.plugin_directories import Mounts, command, config, tree
 from tests.support.claims import a_claim, a_route
 
 HERE = "/proc/self/ns/net"
@@ -115,14 +116,20 @@ class Here:
 
 
 @pytest.fixture
-def worker(served_cloud, tmp_path, bin_dir, bundles, monkeypatch):
+def worker(
+    served_cloud: tuple[SimulatedEC2, str],
+    tmp_path: Path,
+    bin_dir: Path,
+    bundles: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Here]:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     made = Here(*served_cloud, tmp_path, bin_dir, bundles[0])
     yield made
     made.metadata.close()
 
 
-def test_everything_goes_and_twice_is_once(worker):
+def test_everything_goes_and_twice_is_once(worker: Here) -> None:
     (worker.bin_dir / "bridge").write_text("another plugin")
     (worker.bin_dir / ".floatip.1.new").write_text("what a killed installer left")
     worker.claim(State.GONE)
@@ -138,7 +145,7 @@ def test_everything_goes_and_twice_is_once(worker):
     assert worker.run("uninstall") == (0, "nothing of cni-floatip is here\n", "")
 
 
-def test_it_refuses_while_a_pod_has_its_address(worker):
+def test_it_refuses_while_a_pod_has_its_address(worker: Here) -> None:
     worker.claim(State.HELD)
     before = worker.left()
     for options in ([], ["--dry-run"]):
@@ -155,7 +162,7 @@ def test_it_refuses_while_a_pod_has_its_address(worker):
     assert worker.route  # the pod goes on working
 
 
-def test_it_finishes_what_is_to_be_released(worker):
+def test_it_finishes_what_is_to_be_released(worker: Here) -> None:
     worker.claim(State.RELEASING)
     status, out, err = worker.run("uninstall", "--dry-run")
     assert (status, err) == (0, "")
@@ -166,7 +173,7 @@ def test_it_finishes_what_is_to_be_released(worker):
     assert worker.left() == []
 
 
-def test_it_refuses_when_ec2_does_not_let_it_finish(worker):
+def test_it_refuses_when_ec2_does_not_let_it_finish(worker: Here) -> None:
     worker.claim(State.RELEASING)
     worker.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)
     status, _, err = worker.run("uninstall")
@@ -177,7 +184,7 @@ def test_it_refuses_when_ec2_does_not_let_it_finish(worker):
 
 
 @pytest.mark.parametrize("said", [{}, {"awaits_address": True}], ids=["held", "waiting for an address"])
-def test_what_is_of_an_earlier_boot_is_nobodys(worker, said):
+def test_what_is_of_an_earlier_boot_is_nobodys(worker: Here, said: dict[str, Any]) -> None:
     """``awaits_address``: the pod has taken every address away, and may put one back while it is there."""
     state = State.GONE if said else State.HELD
     worker.claim(state, **said)
@@ -190,7 +197,7 @@ def test_what_is_of_an_earlier_boot_is_nobodys(worker, said):
     assert worker.left() == []
 
 
-def test_a_del_in_the_spool_is_done_first(worker):
+def test_a_del_in_the_spool_is_done_first(worker: Here) -> None:
     worker.claim(State.HELD)
     worker.delete()
     status, out, err = worker.run("uninstall", "--dry-run")
@@ -203,7 +210,7 @@ def test_a_del_in_the_spool_is_done_first(worker):
     assert worker.left() == []
 
 
-def test_it_refuses_beside_an_agent(worker):
+def test_it_refuses_beside_an_agent(worker: Here) -> None:
     holder = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
         "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=True) as alone:\n"
@@ -228,7 +235,7 @@ def test_it_refuses_beside_an_agent(worker):
     assert (worker.bin_dir / "floatip").exists()
 
 
-def test_a_record_that_it_cannot_read_is_not_thrown_away(worker):
+def test_a_record_that_it_cannot_read_is_not_thrown_away(worker: Here) -> None:
     worker.claim(State.GONE)
     (record,) = (worker.root / "data" / "claims").glob("*.json")
     record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 2}))
@@ -238,7 +245,7 @@ def test_a_record_that_it_cannot_read_is_not_thrown_away(worker):
     assert record.exists()
 
 
-def test_only_what_is_ours_goes(worker):
+def test_only_what_is_ours_goes(worker: Here) -> None:
     worker.claim(State.GONE)
     (worker.root / "data" / "notes").write_text("an administrator's")
     (worker.root / "run" / "other.sock").write_text("")
@@ -248,7 +255,7 @@ def test_only_what_is_ours_goes(worker):
     assert worker.left() == ["data", "data/notes", "run", "run/other.sock"]
 
 
-def test_a_record_that_was_set_aside_may_be_a_pods(worker):
+def test_a_record_that_was_set_aside_may_be_a_pods(worker: Here) -> None:
     """Set aside by this call, or by an agent long ago."""
     worker.claim(State.HELD)
     (record,) = (worker.root / "data" / "claims").glob("*.json")
@@ -265,7 +272,7 @@ def test_a_record_that_was_set_aside_may_be_a_pods(worker):
     assert worker.left() == []
 
 
-def test_a_del_for_it_releases_as_an_agent_would(worker):
+def test_a_del_for_it_releases_as_an_agent_would(worker: Here) -> None:
     worker.claim(State.HELD)
     (record,) = (worker.root / "data" / "claims").glob("*.json")
     record.write_text("{not json")
@@ -289,7 +296,7 @@ def test_a_del_for_it_releases_as_an_agent_would(worker):
     assert worker.left() == []
 
 
-def test_a_del_that_cannot_be_done_is_not_thrown_away(worker):
+def test_a_del_that_cannot_be_done_is_not_thrown_away(worker: Here) -> None:
     worker.claim(State.GONE)
     worker.delete()
     (waiting,) = (worker.root / "data" / "spool").iterdir()
@@ -300,13 +307,13 @@ def test_a_del_that_cannot_be_done_is_not_thrown_away(worker):
     assert not waiting.exists()
 
 
-def test_a_del_of_what_was_never_claimed_is_no_obstacle(worker):
+def test_a_del_of_what_was_never_claimed_is_no_obstacle(worker: Here) -> None:
     worker.delete()
     assert worker.run("uninstall")[0] == 0
     assert worker.left() == []
 
 
-def test_a_mistyped_configuration_is_not_taken_for_another(worker):
+def test_a_mistyped_configuration_is_not_taken_for_another(worker: Here) -> None:
     """Its directories would be the default ones, with no record of the pods that are here."""
     worker.claim(State.HELD)
     said, worker.config = worker.config, worker.root / "confg.json"
@@ -322,7 +329,7 @@ def test_a_mistyped_configuration_is_not_taken_for_another(worker):
     assert "is still here" in worker.run("uninstall")[2]
 
 
-def test_it_waits_for_a_call_that_is_under_way(worker):
+def test_it_waits_for_a_call_that_is_under_way(worker: Here) -> None:
     """A plugin in direct mode shares the data directory with others like it, and with no uninstaller."""
     worker.claim(State.GONE)
     holder = (
@@ -350,7 +357,7 @@ def test_it_waits_for_a_call_that_is_under_way(worker):
 
 
 @pytest.mark.needs("root", "unshare", "nsenter")
-def test_a_full_disk_keeps_nobody_from_making_room(worker, mounts):
+def test_a_full_disk_keeps_nobody_from_making_room(worker: Here, mounts: Mounts) -> None:
     """What is to be released cannot be recorded any more; by force the client goes all the same."""
     data = worker.root / "data"
     data.mkdir()

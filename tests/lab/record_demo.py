@@ -53,7 +53,7 @@ def record(path: Path, arguments: list[str]) -> int:
         recorders.append(Recorder(choose(**how)))
         return recorders[-1]
 
-    show.choose = chosen  # type: ignore[assignment]
+    show.choose = chosen
     status = main(["demo", *arguments])
     path.write_bytes(pickle.dumps(recorders[0].events))
     return status

@@ -5,24 +5,31 @@ API", Amazon EC2 User Guide; pages from "Pagination", Amazon EC2 Developer Guide
 HTML to a filter that it does not know, and always returns one page.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.ec2 import SimulatedEC2
 from lab.ec2.filters import pattern
+from lab.ec2.sample import Sample
 
 FLOATING, FLOATING6 = "192.168.0.2/32", "fd00::2/128"
 
 
-def f(name, *values):
+def f(name: Any, *values: Any) -> dict[str, Any]:
     return {"Name": name, "Values": list(values)}
 
 
 @pytest.fixture
-def tables(aws):
+def tables(aws: Any) -> Callable[..., Any]:
     """Return the ids of the route tables that pass the filters."""
 
-    def find(*filters, **more):
+    def find(*filters: Any, **more: Any) -> set[Any]:
         found = aws.describe_route_tables(Filters=list(filters), **more)["RouteTables"]
         return {table["RouteTableId"] for table in found}
 
@@ -30,10 +37,12 @@ def tables(aws):
 
 
 class TestRouteTables:
-    def test_route_tables_by_vpc(self, vpc, tables):
+    def test_route_tables_by_vpc(self, vpc: Sample, tables: Callable[..., Any]) -> None:
         assert tables(f("vpc-id", vpc.vpc)) == {vpc.main_table, vpc.edge_table, *vpc.tables.values()}
 
-    def test_route_tables_by_id(self, vpc, tables, refused):
+    def test_route_tables_by_id(
+        self, vpc: Sample, tables: Callable[..., Any], refused: Callable[..., Any]
+    ) -> None:
         a, b = vpc.tables.values()
         assert tables(RouteTableIds=[a, b]) == {a, b}
         assert tables(f("route-table-id", a)) == {a}
@@ -41,11 +50,11 @@ class TestRouteTables:
         with refused("InvalidRouteTableID.NotFound"):
             tables(RouteTableIds=[a, "rtb-00000000000000000"])
 
-    def test_route_tables_by_owner(self, ec2, vpc, tables):
+    def test_route_tables_by_owner(self, ec2: SimulatedEC2, vpc: Sample, tables: Callable[..., Any]) -> None:
         assert vpc.main_table in tables(f("owner-id", ec2.account))
         assert tables(f("owner-id", "999999999999")) == set()
 
-    def test_route_tables_by_tag(self, vpc, tables):
+    def test_route_tables_by_tag(self, vpc: Sample, tables: Callable[..., Any]) -> None:
         a, b = vpc.tables.values()
         assert tables(f("tag:Name", "a")) == {a}
         assert tables(f("tag:Name", "a", "b")) == {a, b}
@@ -53,18 +62,22 @@ class TestRouteTables:
         assert tables(f("tag-key", "floatip")) == {a, b, vpc.edge_table}
         assert tables(f("tag:name", "a")) == set(), "names and values are case-sensitive"
 
-    def test_route_tables_by_association(self, vpc, tables):
+    def test_route_tables_by_association(self, vpc: Sample, tables: Callable[..., Any]) -> None:
         assert tables(f("association.subnet-id", vpc.subnets["b"])) == {vpc.tables["b"]}
         assert tables(f("association.main", "true"), f("vpc-id", vpc.vpc)) == {vpc.main_table}
         assert tables(f("association.gateway-id", vpc.internet_gateway)) == {vpc.edge_table}
         assert tables(f("association.gateway-id", "*")) == {vpc.edge_table}
 
-    def test_implicit_associations_with_the_main_table_are_not_listed(self, ec2, vpc, tables):
+    def test_implicit_associations_with_the_main_table_are_not_listed(
+        self, ec2: SimulatedEC2, vpc: Sample, tables: Callable[..., Any]
+    ) -> None:
         # DescribeRouteTables, association.subnet-id.
         dummy = ec2.client().describe_subnets(Filters=[f("cidr-block", "10.10.254.0/28")])["Subnets"][0]
         assert tables(f("association.subnet-id", dummy["SubnetId"])) == set()
 
-    def test_route_tables_by_route(self, ec2, vpc, aws, tables):
+    def test_route_tables_by_route(
+        self, ec2: SimulatedEC2, vpc: Sample, aws: Any, tables: Callable[..., Any]
+    ) -> None:
         a, b = vpc.tables.values()
         aws.create_route(RouteTableId=a, DestinationCidrBlock=FLOATING, NetworkInterfaceId=vpc.enis["a"])
         aws.create_route(RouteTableId=b, DestinationIpv6CidrBlock=FLOATING6, NetworkInterfaceId=vpc.enis["b"])
@@ -77,19 +90,23 @@ class TestRouteTables:
         aws.stop_instances(InstanceIds=[vpc.instances["a"]])
         assert tables(f("route.state", "blackhole")) == {a}
 
-    def test_a_gateway_association_has_a_gateway_id(self, vpc, aws):
+    def test_a_gateway_association_has_a_gateway_id(self, vpc: Sample, aws: Any) -> None:
         (edge,) = aws.describe_route_tables(RouteTableIds=[vpc.edge_table])["RouteTables"]
         (association,) = edge["Associations"]
         assert association["GatewayId"] == vpc.internet_gateway
         assert "SubnetId" not in association
 
     @pytest.mark.parametrize("name", ["nonsense", "route.network-interface-id", "VPC-ID"])
-    def test_an_unknown_filter(self, vpc, tables, refused, name):
+    def test_an_unknown_filter(
+        self, vpc: Sample, tables: Callable[..., Any], refused: Callable[..., Any], name: str
+    ) -> None:
         with refused("InvalidParameterValue") as said:
             tables(f(name, "x"))
         assert said.message == f"The filter '{name}' is invalid"
 
-    def test_more_than_200_values(self, vpc, tables, refused):
+    def test_more_than_200_values(
+        self, vpc: Sample, tables: Callable[..., Any], refused: Callable[..., Any]
+    ) -> None:
         with refused("FilterLimitExceeded"):
             tables(f("tag:Name", *(str(n) for n in range(201))))
 
@@ -111,16 +128,18 @@ class TestWildcards:
             ("[ab]", "[ab]", True),
         ],
     )
-    def test_in_tag_values(self, ec2, vpc, tables, value, tag, found):
+    def test_in_tag_values(
+        self, ec2: SimulatedEC2, vpc: Sample, tables: Callable[..., Any], value: str, tag: str, found: bool
+    ) -> None:
         a = vpc.tables["a"]
         ec2.client().create_tags(Resources=[a], Tags=[{"Key": "stage", "Value": tag}])
         assert tables(f("tag:stage", value)) == ({a} if found else set())
 
-    def test_in_tag_keys(self, vpc, tables):
+    def test_in_tag_keys(self, vpc: Sample, tables: Callable[..., Any]) -> None:
         assert tables(f("tag-key", "float*")) == {vpc.edge_table, *vpc.tables.values()}
 
     @given(st.text())
-    def test_an_escaped_value_finds_itself_alone(self, text):
+    def test_an_escaped_value_finds_itself_alone(self, text: Any) -> None:
         escaped = "".join("\\" + c if c in "\\*?" else c for c in text)
         assert pattern(escaped).fullmatch(text)
         assert not pattern(escaped).fullmatch(text + "x")
@@ -128,11 +147,11 @@ class TestWildcards:
 
 class TestPages:
     @pytest.fixture
-    def many(self, ec2, vpc):
+    def many(self, ec2: SimulatedEC2, vpc: Sample) -> set[Any]:
         aws = ec2.client()
         return {aws.create_route_table(VpcId=vpc.vpc)["RouteTable"]["RouteTableId"] for _ in range(12)}
 
-    def test_all_and_each_once(self, vpc, aws, many):
+    def test_all_and_each_once(self, vpc: Sample, aws: Any, many: set[Any]) -> None:
         pages = list(
             aws.get_paginator("describe_route_tables").paginate(
                 Filters=[f("vpc-id", vpc.vpc)], PaginationConfig={"PageSize": 5}
@@ -143,7 +162,9 @@ class TestPages:
         assert len(ids) == len(set(ids))
         assert set(ids) >= many
 
-    def test_a_table_that_goes_away_between_pages_hides_no_other(self, ec2, vpc, aws, many):
+    def test_a_table_that_goes_away_between_pages_hides_no_other(
+        self, ec2: SimulatedEC2, vpc: Sample, aws: Any, many: set[Any]
+    ) -> None:
         query = {"Filters": [f("vpc-id", vpc.vpc)], "MaxResults": 5}
         first = aws.describe_route_tables(**query)
         shown = [table["RouteTableId"] for table in first["RouteTables"]]
@@ -156,16 +177,18 @@ class TestPages:
         ("action", "size"),
         [("describe_route_tables", 101), ("describe_subnets", 1001), ("describe_network_interfaces", 1001)],
     )
-    def test_a_page_that_is_too_large(self, vpc, aws, refused, action, size):
+    def test_a_page_that_is_too_large(
+        self, vpc: Sample, aws: Any, refused: Callable[..., Any], action: str, size: int
+    ) -> None:
         # MaxResults: at most 100 (route tables) or 1000; the client itself holds to the minimum of 5.
         with refused("InvalidParameterValue"):
             getattr(aws, action)(MaxResults=size)
 
-    def test_a_token_of_no_call(self, vpc, aws, refused):
+    def test_a_token_of_no_call(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
         with refused("InvalidPaginationToken"):
             aws.describe_route_tables(MaxResults=5, NextToken="x")
 
-    def test_subnets_and_interfaces(self, ec2, vpc, aws):
+    def test_subnets_and_interfaces(self, ec2: SimulatedEC2, vpc: Sample, aws: Any) -> None:
         for action, key in (
             ("describe_subnets", "Subnets"),
             ("describe_network_interfaces", "NetworkInterfaces"),
@@ -180,14 +203,14 @@ class TestPages:
             assert len(pages) == 3
             assert sum(len(page[key]) for page in pages) > 12
 
-    def test_interfaces_by_id_have_no_pages(self, vpc, aws, refused):
+    def test_interfaces_by_id_have_no_pages(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
         # DescribeNetworkInterfaces, MaxResults: not with the network interface IDs parameter.
         with refused("InvalidParameterCombination"):
             aws.describe_network_interfaces(NetworkInterfaceIds=[vpc.enis["a"]], MaxResults=5)
 
 
 class TestSubnets:
-    def test_both_families_and_the_owner(self, ec2, vpc, aws):
+    def test_both_families_and_the_owner(self, ec2: SimulatedEC2, vpc: Sample, aws: Any) -> None:
         (subnet,) = aws.describe_subnets(SubnetIds=[vpc.subnets["a"]])["Subnets"]
         assert (subnet["CidrBlock"], subnet["OwnerId"], subnet["AvailabilityZone"]) == (
             "10.10.1.0/24",
@@ -197,8 +220,8 @@ class TestSubnets:
         (v6,) = subnet["Ipv6CidrBlockAssociationSet"]
         assert (v6["Ipv6CidrBlock"], v6["Ipv6CidrBlockState"]["State"]) == ("fd10:0:0:1::/64", "associated")
 
-    def test_filters(self, vpc, aws, refused):
-        def found(*filters):
+    def test_filters(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
+        def found(*filters: Any) -> set[Any]:
             return {s["SubnetId"] for s in aws.describe_subnets(Filters=list(filters))["Subnets"]}
 
         assert len(found(f("vpc-id", vpc.vpc))) == 3
@@ -213,8 +236,8 @@ class TestSubnets:
 
 
 class TestNetworkInterfaces:
-    def test_filters(self, vpc, aws, refused):
-        def found(name, *values):
+    def test_filters(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
+        def found(name: Any, *values: Any) -> set[Any]:
             answer = aws.describe_network_interfaces(Filters=[f(name, *values)])
             return {eni["NetworkInterfaceId"] for eni in answer["NetworkInterfaces"]}
 
@@ -231,8 +254,8 @@ class TestNetworkInterfaces:
         with refused("InvalidNetworkInterfaceID.NotFound"):
             aws.describe_network_interfaces(NetworkInterfaceIds=["eni-00000000000000000"])
 
-    def test_source_dest_check(self, vpc, aws, refused):
-        def check():
+    def test_source_dest_check(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
+        def check() -> Any:
             answer = aws.describe_network_interfaces(NetworkInterfaceIds=[vpc.enis["a"]])
             return answer["NetworkInterfaces"][0]["SourceDestCheck"]
 
@@ -252,17 +275,21 @@ class TestNetworkInterfaces:
 
 
 class TestActionsThatMotoServes:
-    def test_an_unknown_filter_is_an_error_in_xml(self, vpc, aws, refused):
+    def test_an_unknown_filter_is_an_error_in_xml(
+        self, vpc: Sample, aws: Any, refused: Callable[..., Any]
+    ) -> None:
         with refused("InvalidParameterValue"):
             aws.describe_vpcs(Filters=[f("nonsense", "x")])
         with refused("InvalidParameterValue"):
             aws.describe_instances(Filters=[f("nonsense", "x")])
 
-    def test_a_fault_of_moto_is_an_error_in_xml(self, vpc, aws, refused):
+    def test_a_fault_of_moto_is_an_error_in_xml(
+        self, vpc: Sample, aws: Any, refused: Callable[..., Any]
+    ) -> None:
         # moto: KeyError, and HTML.
         with refused("InternalError", status=500):
             aws.delete_transit_gateway_route_table(TransitGatewayRouteTableId="tgw-rtb-0")
 
-    def test_an_action_that_the_lab_has_not(self, aws, refused):
+    def test_an_action_that_the_lab_has_not(self, aws: Any, refused: Callable[..., Any]) -> None:
         with refused("InvalidAction"):
             aws.describe_local_gateways()

@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.forkserver import Forked, ForkServer, run_to_end
 from tests.support.waiting import until
 
-PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 HERE = "tests.lab.test_forkserver"
 
 

@@ -1,14 +1,20 @@
 """The lab's container runtime runs chains as libcni does."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from lab.chain import PluginError
+from lab.world import Lab
 
 pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin", "tuning-plugin")
 
 
 @pytest.fixture
-def chain(lab):
+def chain(lab: Lab) -> dict[str, Any]:
     tuning = {
         "type": "tuning",
         "capabilities": {"mac": True},
@@ -20,18 +26,20 @@ def chain(lab):
 
 
 @pytest.fixture
-def plain_pod(lab):
+def plain_pod(lab: Lab) -> Iterator[Any]:
     node = lab.nodes["a1"]
     made = node.pod("plain")
     yield made
     node.remove_pod(made)
 
 
-def order(node, verb):
+def order(node: Any, verb: Any) -> list[Any]:
     return [run.plugin for run in node.runtime.runs if run.verb == verb]
 
 
-def test_add_threads_the_result_and_del_runs_backwards(lab, chain, plain_pod):
+def test_add_threads_the_result_and_del_runs_backwards(
+    lab: Lab, chain: dict[str, Any], plain_pod: Any
+) -> None:
     node = lab.nodes["a1"]
     node.runtime.runs.clear()
     first = chain["plugins"][0]["type"]
@@ -46,7 +54,9 @@ def test_add_threads_the_result_and_del_runs_backwards(lab, chain, plain_pod):
     assert "net1" not in node.run(["ip", "-n", plain_pod.ns, "-br", "link"]).stdout
 
 
-def test_a_plugin_s_error_is_raised_with_code_and_message(lab, chain, plain_pod):
+def test_a_plugin_s_error_is_raised_with_code_and_message(
+    lab: Lab, chain: dict[str, Any], plain_pod: Any
+) -> None:
     chain["plugins"][0]["master"] = "eth9"
     with pytest.raises(PluginError, match="Link not found") as caught:
         lab.nodes["a1"].add(plain_pod, chain)
@@ -54,7 +64,9 @@ def test_a_plugin_s_error_is_raised_with_code_and_message(lab, chain, plain_pod)
     assert caught.value.code > 0
 
 
-def test_a_capability_is_handed_to_the_plugin_that_has_it(lab, chain, plain_pod):
+def test_a_capability_is_handed_to_the_plugin_that_has_it(
+    lab: Lab, chain: dict[str, Any], plain_pod: Any
+) -> None:
     node = lab.nodes["a1"]
     mac = "02:00:00:00:be:ef"
     node.add(plain_pod, chain, runtime_config={"mac": mac})
@@ -64,7 +76,7 @@ def test_a_capability_is_handed_to_the_plugin_that_has_it(lab, chain, plain_pod)
         node.delete(plain_pod, chain)
 
 
-def test_a_pod_has_a_cluster_interface_with_the_default_route(lab, plain_pod):
+def test_a_pod_has_a_cluster_interface_with_the_default_route(lab: Lab, plain_pod: Any) -> None:
     node = lab.nodes["a1"]
     routes = node.run(["ip", "-n", plain_pod.ns, "route"]).stdout
     assert "default via 169.254.1.1 dev eth0" in routes
@@ -72,7 +84,9 @@ def test_a_pod_has_a_cluster_interface_with_the_default_route(lab, plain_pod):
     assert node.run(["ping", "-c1", "-W1", str(plain_pod.address)]).returncode == 0
 
 
-def test_what_a_node_runs_knows_where_aws_is_and_nothing_of_this_process(lab, monkeypatch):
+def test_what_a_node_runs_knows_where_aws_is_and_nothing_of_this_process(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "somebody")
     shown = lab.nodes["a1"].run(["env"]).stdout
     assert "AWS_ENDPOINT_URL_EC2=http://127.0.0.1:8000" in shown

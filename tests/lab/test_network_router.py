@@ -1,29 +1,34 @@
 """The lab's network is no kinder than a VPC: each test would pass on EC2, or names what EC2 would do."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import socket
 import struct
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from lab import netns
 from lab.client import PORT
 from lab.router import METADATA
+from lab.world import Lab
 
 pytestmark = pytest.mark.needs("root", "ip", "macvlan-plugin", "static-plugin")
 
 V4, V6 = "192.168.0.2", "fd00:192:168::2"
 
 
-def check(lab, eni, on):
+def check(lab: Any, eni: Any, on: Any) -> None:
     lab.ec2.client().modify_network_interface_attribute(
         NetworkInterfaceId=eni.id, SourceDestCheck={"Value": on}
     )
 
 
-def write(lab, table, destination, eni):
+def write(lab: Any, table: Any, destination: Any, eni: Any) -> None:
     """Point a destination at an ENI in one table, whatever was there."""
     erase(lab, table, destination)
     key = "DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock"
@@ -32,13 +37,13 @@ def write(lab, table, destination, eni):
     )
 
 
-def erase(lab, table, destination):
+def erase(lab: Any, table: Any, destination: Any) -> None:
     key = "DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock"
     if destination in lab.ec2.truth(lab.tables[table]):
         lab.ec2.client().delete_route(RouteTableId=lab.tables[table], **{key: destination})
 
 
-def own_routes(pod, eni, addresses=(V4, V6)):
+def own_routes(pod: Any, eni: Any, addresses: Any = (V4, V6)) -> None:
     """What floatip would put into the pod, by hand: these tests are about the network alone."""
     netns.ip(
         pod.ns,
@@ -53,14 +58,22 @@ def own_routes(pod, eni, addresses=(V4, V6)):
             netns.inside(pod.ns, rule6, address)
 
 
-def rule6(address):
+def rule6(address: Any) -> None:
     import subprocess
 
     subprocess.run(["ip", "-6", "rule", "add", "from", address, "lookup", "100"], check=True)
 
 
 @contextlib.contextmanager
-def attached(lab, node, name, *, ifname="eth1", addresses=(f"{V4}/32", f"{V6}/128"), **predecessor):
+def attached(
+    lab: Any,
+    node: Any,
+    name: Any,
+    *,
+    ifname: str = "eth1",
+    addresses: Any = (f"{V4}/32", f"{V6}/128"),
+    **predecessor: Any,
+) -> Iterator[Any]:
     """A pod behind one ENI, with its routes, and with source/dest check off as floatip would leave it."""
     chain = {
         "cniVersion": "1.0.0",
@@ -81,7 +94,7 @@ def attached(lab, node, name, *, ifname="eth1", addresses=(f"{V4}/32", f"{V6}/12
 
 
 @pytest.fixture
-def web(lab):
+def web(lab: Lab) -> Iterator[Any]:
     """A pod on a1 with both floating addresses, and routes to it in every table."""
     node = lab.nodes["a1"]
     with attached(lab, node, "web") as pod:
@@ -94,7 +107,7 @@ def web(lab):
                 erase(lab, table, destination)
 
 
-def test_nodes_have_the_enis_that_ec2_says(lab):
+def test_nodes_have_the_enis_that_ec2_says(lab: Lab) -> None:
     for node in lab.nodes.values():
         links = node.run(["ip", "-br", "link"]).stdout
         for eni in node.enis:
@@ -104,7 +117,7 @@ def test_nodes_have_the_enis_that_ec2_says(lab):
             assert ("UP" in flags) == (eni.ifname != "ens7")
 
 
-def test_everybody_inside_the_vpc_reaches_everybody(lab):
+def test_everybody_inside_the_vpc_reaches_everybody(lab: Lab) -> None:
     here, *others = (node.primary.addresses for node in lab.nodes.values())
     for address in (*others[0], *others[-1], *lab.clients["vpc"].addresses, *lab.clients["tgw"].addresses):
         assert lab.nodes["a1"].run(["ping", "-c1", "-W1", str(address)]).returncode == 0, address
@@ -113,14 +126,14 @@ def test_everybody_inside_the_vpc_reaches_everybody(lab):
 
 
 @pytest.mark.parametrize("address", [V4, V6])
-def test_a_routed_address_is_answered_by_its_pod(lab, web, address):
+def test_a_routed_address_is_answered_by_its_pod(lab: Lab, web: Any, address: Any) -> None:
     assert {name: c.ask(address) for name, c in lab.clients.items()} == {"vpc": "web", "tgw": "web"}
     assert lab.clients["vpc"].ping(address) == 3
 
 
 @pytest.mark.parametrize("address", [V4, V6])
 @pytest.mark.parametrize(("table", "client"), [("client", "vpc"), ("tgw", "tgw")])
-def test_the_subnet_s_own_table_decides(lab, web, address, table, client):
+def test_the_subnet_s_own_table_decides(lab: Lab, web: Any, address: Any, table: str, client: str) -> None:
     destination = f"{address}/{128 if ':' in address else 32}"
     erase(lab, table, destination)
     reached = {name: c.ask(address, 0.3) for name, c in lab.clients.items()}
@@ -130,7 +143,7 @@ def test_the_subnet_s_own_table_decides(lab, web, address, table, client):
 
 
 @pytest.mark.parametrize("address", [V4, V6])
-def test_source_dest_check_drops_what_is_not_the_eni_s_own(lab, web, address):
+def test_source_dest_check_drops_what_is_not_the_eni_s_own(lab: Lab, web: Any, address: Any) -> None:
     eni = lab.nodes["a1"].eni("eth1")
     client = lab.clients["vpc"]
     check(lab, eni, True)
@@ -140,7 +153,7 @@ def test_source_dest_check_drops_what_is_not_the_eni_s_own(lab, web, address):
 
 
 @pytest.mark.parametrize("address", [V4, V6])
-def test_source_dest_check_works_in_each_direction_by_itself(lab, web, address):
+def test_source_dest_check_works_in_each_direction_by_itself(lab: Lab, web: Any, address: Any) -> None:
     node, client = lab.nodes["a1"], lab.clients["vpc"]
     theirs = str(client.addresses[":" in address])
     check(lab, node.eni("eth1"), True)
@@ -156,10 +169,10 @@ def test_source_dest_check_works_in_each_direction_by_itself(lab, web, address):
 
 
 @contextlib.contextmanager
-def heard(namespace, address, port=7100):
+def heard(namespace: Any, address: Any, port: int = 7100) -> Iterator[Callable[..., Any]]:
     """Listen, and tell where a datagram came from."""
 
-    def bind():
+    def bind() -> Any:
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((address, port))
         sock.settimeout(0.3)
@@ -167,7 +180,7 @@ def heard(namespace, address, port=7100):
 
     with netns.inside(namespace, bind) as sock:
 
-        def sender():
+        def sender() -> Any:
             try:
                 return sock.recvfrom(100)[1][0]
             except TimeoutError:
@@ -176,8 +189,8 @@ def heard(namespace, address, port=7100):
         yield sender
 
 
-def send(namespace, source, destination, port=7100):
-    def go():
+def send(namespace: Any, source: Any, destination: Any, port: int = 7100) -> None:
+    def go() -> None:
         with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((source, 0))
             sock.sendto(b"hello", (destination, port))
@@ -186,7 +199,7 @@ def send(namespace, source, destination, port=7100):
 
 
 @pytest.mark.parametrize("address", [V4, V6])
-def test_a_blackhole_drops_in_silence(lab, web, address):
+def test_a_blackhole_drops_in_silence(lab: Lab, web: Any, address: Any) -> None:
     """No ICMP unreachable: the client waits, as it would on AWS."""
     lab.ec2.client().stop_instances(InstanceIds=[lab.nodes["a1"].instance_id])
     try:
@@ -198,7 +211,7 @@ def test_a_blackhole_drops_in_silence(lab, web, address):
     assert lab.clients["vpc"].ask(address) == "web"
 
 
-def what_a_connected_socket_learns(address):
+def what_a_connected_socket_learns(address: Any) -> Any:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.3)
         sock.connect((address, PORT))
@@ -212,14 +225,14 @@ def what_a_connected_socket_learns(address):
     return "an answer"
 
 
-def test_without_a_route_there_is_silence_too(lab):
+def test_without_a_route_there_is_silence_too(lab: Lab) -> None:
     assert (
         netns.inside(lab.clients["vpc"].namespace, what_a_connected_socket_learns, "192.168.0.77")
         == "nothing"
     )
 
 
-def test_macvlan_in_bridge_mode_does_not_work(lab, web):
+def test_macvlan_in_bridge_mode_does_not_work(lab: Lab, web: Any) -> None:
     """As on EC2: the network delivers to the ENI's MAC, and the pod has another."""
     address = "192.168.0.9"
     node = lab.nodes["b1"]
@@ -237,7 +250,7 @@ def test_macvlan_in_bridge_mode_does_not_work(lab, web):
 
 
 @pytest.mark.needs("nft")
-def test_a_frame_with_a_foreign_source_mac_is_dropped(lab):
+def test_a_frame_with_a_foreign_source_mac_is_dropped(lab: Lab) -> None:
     assert lab.router.source_mac_filter == "on"
     node, client = lab.nodes["a2"], lab.clients["vpc"]
     theirs = str(client.addresses[0])
@@ -249,13 +262,13 @@ def test_a_frame_with_a_foreign_source_mac_is_dropped(lab):
             assert outbound() == arrives
 
 
-def gateway_mac(node):
+def gateway_mac(node: Any) -> Any:
     node.run(["ping", "-c1", "-W1", str(node.primary.gateway)])
     found = node.run(["ip", "neigh", "show", str(node.primary.gateway)]).stdout.split()
     return bytes.fromhex(found[found.index("lladdr") + 1].replace(":", ""))
 
 
-def udp_frame(source_mac, target_mac, source, target, port):
+def udp_frame(source_mac: Any, target_mac: Any, source: Any, target: Any, port: Any) -> Any:
     udp = struct.pack("!HHHH", port, port, 8, 0)
     head = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, 17, 0)
     head += socket.inet_aton(source) + socket.inet_aton(target)
@@ -265,14 +278,14 @@ def udp_frame(source_mac, target_mac, source, target, port):
     return target_mac + source_mac + b"\x08\x00" + head + udp
 
 
-def send_frame(ifname, frame):
+def send_frame(ifname: Any, frame: Any) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
         sock.bind((ifname, 0))
         sock.send(frame)
 
 
 @pytest.mark.needs("arping")
-def test_arp_is_answered_for_the_subnet_and_for_nothing_else(lab, web):
+def test_arp_is_answered_for_the_subnet_and_for_nothing_else(lab: Lab, web: Any) -> None:
     node, sibling = lab.nodes["a1"], lab.nodes["a2"]
     asked = {
         str(node.primary.gateway): True,
@@ -286,7 +299,7 @@ def test_arp_is_answered_for_the_subnet_and_for_nothing_else(lab, web):
     assert got == asked
 
 
-def test_nd_is_answered_for_the_subnet_and_the_vpc_router_and_nothing_else(lab):
+def test_nd_is_answered_for_the_subnet_and_the_vpc_router_and_nothing_else(lab: Lab) -> None:
     node = lab.nodes["a1"]
     subnet = node.primary.subnet
     asked = {
@@ -300,7 +313,7 @@ def test_nd_is_answered_for_the_subnet_and_the_vpc_router_and_nothing_else(lab):
     assert got == asked
 
 
-def test_a_route_that_equals_a_subnet_carries_all_of_it(lab):
+def test_a_route_that_equals_a_subnet_carries_all_of_it(lab: Lab) -> None:
     """Pattern 2."""
     subnet = lab.dummy_subnets[0]
     node = lab.nodes["b2"]
@@ -317,7 +330,7 @@ def test_a_route_that_equals_a_subnet_carries_all_of_it(lab):
             assert lab.clients["vpc"].ask(net[5], 0.2) is None
 
 
-def test_one_pod_reaches_another_through_the_vpc(lab, web):
+def test_one_pod_reaches_another_through_the_vpc(lab: Lab, web: Any) -> None:
     node, address = lab.nodes["a2"], "192.168.0.3"
     with attached(lab, node, "peer", addresses=(f"{address}/32",)) as peer:
         for table in lab.tables:
@@ -330,7 +343,7 @@ def test_one_pod_reaches_another_through_the_vpc(lab, web):
 
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("eni", ["eth0", "eth1"])
-def test_metadata_answers_on_every_eni_as_that_instance(lab, eni):
+def test_metadata_answers_on_every_eni_as_that_instance(lab: Lab, eni: str) -> None:
     node = lab.nodes["b1"]
     if eni != "eth0":
         node.run(["ip", "addr", "add", f"{node.eni(eni).addresses[0]}/24", "dev", eni])
@@ -342,7 +355,7 @@ def test_metadata_answers_on_every_eni_as_that_instance(lab, eni):
         node.run(["ip", "addr", "flush", "dev", "eth1", "scope", "global"])
 
 
-def test_metadata_answers_a_floating_ip_unless_source_dest_check_is_on(lab, web):
+def test_metadata_answers_a_floating_ip_unless_source_dest_check_is_on(lab: Lab, web: Any) -> None:
     """That EC2 does so is why floatip puts an unreachable route into every pod."""
     node = lab.nodes["a1"]
     assert netns.inside(web.ns, connects, V4, str(METADATA[0]))
@@ -352,7 +365,7 @@ def test_metadata_answers_a_floating_ip_unless_source_dest_check_is_on(lab, web)
     assert not netns.inside(web.ns, connects, V6, str(METADATA[1]))
 
 
-def connects(source, target):
+def connects(source: Any, target: Any) -> bool:
     try:
         socket.create_connection((target, 80), timeout=0.5, source_address=(source, 0)).close()
     except OSError:
@@ -360,7 +373,7 @@ def connects(source, target):
     return True
 
 
-def instance_id(run):
+def instance_id(run: Any) -> Any:
     base = "http://169.254.169.254/latest"
     ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60"
     token = run(["curl", "-sSf", "-m2", "-X", "PUT", "-H", ttl, f"{base}/api/token"]).stdout
@@ -369,7 +382,7 @@ def instance_id(run):
 
 
 @pytest.mark.parametrize(("client", "address"), [("vpc", V4), ("vpc", V6), ("tgw", V4), ("tgw", V6)])
-def test_a_replaced_route_moves_traffic_without_loss(lab, web, client, address):
+def test_a_replaced_route_moves_traffic_without_loss(lab: Lab, web: Any, client: str, address: Any) -> None:
     there = lab.nodes["b1"]
     destination = f"{address}/{128 if ':' in address else 32}"
     with attached(lab, there, "there"), lab.clients[client].probe(address) as probe:
@@ -382,7 +395,7 @@ def test_a_replaced_route_moves_traffic_without_loss(lab, web, client, address):
     assert probe.report.max_gap < 0.5, str(probe.report)
 
 
-def write_over(lab, table, destination, eni):
+def write_over(lab: Any, table: Any, destination: Any, eni: Any) -> None:
     key = "DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock"
     lab.ec2.client().replace_route(
         RouteTableId=lab.tables[table], NetworkInterfaceId=eni.id, **{key: destination}
@@ -390,7 +403,7 @@ def write_over(lab, table, destination, eni):
 
 
 @pytest.mark.needs("curl")
-def test_an_az_that_fails_is_gone_and_comes_back(lab, web):
+def test_an_az_that_fails_is_gone_and_comes_back(lab: Lab, web: Any) -> None:
     node, client = lab.nodes["a1"], lab.clients["vpc"]
     with client.probe(V4) as probe:
         probe.wait_answer("web")
@@ -411,6 +424,6 @@ def test_an_az_that_fails_is_gone_and_comes_back(lab, web):
     assert node.run(["ping", "-c1", "-W1", str(lab.nodes["b1"].primary.addresses[1])]).returncode == 0
 
 
-def test_the_router_keeps_up(lab, web):
+def test_the_router_keeps_up(lab: Lab, web: Any) -> None:
     """An ADD waits for it in every call; the bound is generous because the machine is shared."""
     assert sorted(lab.followed)[len(lab.followed) // 2] < 0.05

@@ -1,5 +1,7 @@
 """``python -m lab up``: what it prints can be typed, and works; ``down`` leaves nothing."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -8,28 +10,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab import leftovers, netns
+from lab.node import Node
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("root", "ip", "floatip", "macvlan-plugin", "static-plugin")
 
 
 @pytest.fixture(scope="module")
-def state():
+def state() -> Iterator[Path]:
     """A state directory of our own: a lab that is up already is not ours to end."""
     with tempfile.TemporaryDirectory(prefix="lab-") as directory:
         yield Path(directory)
 
 
 @pytest.fixture(scope="module")
-def lab_command(state):
+def lab_command(state: Path) -> Callable[..., Any]:
     """Run one command of the lab."""
 
-    def run(*arguments, within=()):
+    def run(*arguments: Any, within: Any = ()) -> Any:
         argv = [*within, sys.executable, "-m", "lab", *arguments]
         env = {**os.environ, "FLOATIP_LAB": str(state)}
         return subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=120, env=env)
@@ -38,7 +43,7 @@ def lab_command(state):
 
 
 @pytest.fixture(scope="module")
-def guide(lab_command):
+def guide(lab_command: Callable[..., Any]) -> Iterator[Any]:
     """A lab that is up; yields what ``up`` printed. Only one of these is up at a time: see ``small``."""
     done = lab_command("up")
     assert done.returncode == 0, done.stderr
@@ -47,7 +52,7 @@ def guide(lab_command):
 
 
 @pytest.fixture
-def small():
+def small() -> Iterator[tuple[Path, Any]]:
     """A lab of one node without an agent, in a place of its own: its state directory, and what it printed."""
     with tempfile.TemporaryDirectory(prefix="lab-") as directory:
         done = typed(f"{sys.executable} -m lab up --azs 1 --nodes 1 --direct", {"FLOATIP_LAB": directory})
@@ -56,26 +61,26 @@ def small():
         typed(command(done.stdout, "down"))
 
 
-def typed(line, variables=()):
+def typed(line: Any, variables: Any = ()) -> Any:
     """Type a line into a shell that knows nothing of this one, in another directory."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **dict(variables)}
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd="/", timeout=120, env=env)
 
 
-def command(guide, words):
+def command(guide: Any, words: Any) -> Any:
     """Return the line of a guide that holds these words."""
     return next(line for line in guide.splitlines() if re.search(rf"^  .* {words}( |$)", line))
 
 
-def prefix(guide):
+def prefix(guide: Any) -> Any:
     return re.search(r"ip netns exec (fl-\d+-)", guide)[1]
 
 
-def process(guide):
+def process(guide: Any) -> int:
     return int(re.search(r"\(process (\d+)\)", guide)[1])
 
 
-def doctor(state, node, variables=()):
+def doctor(state: Any, node: Any, variables: Any = ()) -> tuple[Any, list[Any]]:
     done = typed(f"{state}/current/on-{node} floatipctl doctor --json", variables)
     findings = json.loads(done.stdout)["findings"]
     return done.returncode, [each for each in findings if each["severity"] in ("error", "warning")]
@@ -83,11 +88,11 @@ def doctor(state, node, variables=()):
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("node", ["a1", "a2", "b1", "b2"])
-def test_a_node_is_healthy(guide, state, node):
+def test_a_node_is_healthy(guide: Any, state: Path, node: Node) -> None:
     assert doctor(state, node) == (0, [])
 
 
-def test_what_a_person_has_in_the_environment_means_nothing_on_a_node(guide, state):
+def test_what_a_person_has_in_the_environment_means_nothing_on_a_node(guide: Any, state: Path) -> None:
     mine = {"https_proxy": "http://127.0.0.1:9", "AWS_PROFILE": "mine", "AWS_ACCESS_KEY_ID": "AKIAMINE"}
     mine["http_proxy"] = mine["https_proxy"]
     assert doctor(state, "a1", mine) == (0, [])
@@ -95,13 +100,13 @@ def test_what_a_person_has_in_the_environment_means_nothing_on_a_node(guide, sta
 
 @pytest.mark.thorough(sample="tests/docs/test_readme.py::test_walk_through_works_as_written")
 @pytest.mark.needs("cnitool")
-def test_what_it_prints_works_as_it_stands(guide, state):
-    def printed(words):
+def test_what_it_prints_works_as_it_stands(guide: Any, state: Path) -> None:
+    def printed(words: Any) -> Any:
         done = typed(command(guide, words))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def answers():
+    def answers() -> Any:
         return re.findall(r": (.*)", typed(command(guide, "ask")).stdout)
 
     assert answers() == ["no answer"] * 2
@@ -121,17 +126,19 @@ def test_what_it_prints_works_as_it_stands(guide, state):
     assert doctor(state, "a1") == doctor(state, "b1") == (0, [])
 
 
-def test_one_at_a_time(lab_command, guide):
+def test_one_at_a_time(lab_command: Callable[..., Any], guide: Any) -> None:
     done = lab_command("up")
     assert done.returncode == 1
     assert "up already" in done.stderr
 
 
-def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(lab_command, guide):
-    def said(*words):
+def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(
+    lab_command: Callable[..., Any], guide: Any
+) -> None:
+    def said(*words: Any) -> str:
         done = lab_command(*words)
         assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.partition(":")[0].strip()
+        return str(done.stdout.partition(":")[0].strip())
 
     assert said("recover", "b2") == "node b2 is up already"
     assert said("fail", "b2") == "node b2 has failed (b2)"
@@ -140,7 +147,7 @@ def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(lab_comman
     assert said("recover", "b") == "Availability Zone b is back (b1, b2)"
 
 
-def test_a_program_that_a_node_has_not(guide, state):
+def test_a_program_that_a_node_has_not(guide: Any, state: Path) -> None:
     done = typed(f"{state}/current/on-a1 cnitol add floating")
     assert (done.returncode, done.stderr) == (127, "Node a1: no program cnitol here\n")
 
@@ -160,14 +167,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "status", "said"), WRONG.values(), ids=WRONG)
-def test_an_order_that_makes_no_sense(lab_command, guide, arguments, status, said):
+def test_an_order_that_makes_no_sense(
+    lab_command: Callable[..., Any], guide: Any, arguments: Any, status: Any, said: Any
+) -> None:
     done = lab_command(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_down_leaves_nothing(small):
+def test_down_leaves_nothing(small: tuple[Path, Any]) -> None:
     state, guide = small
     assert netns.existing(prefix(guide))
     done = typed(command(guide, "down"))
@@ -178,7 +187,7 @@ def test_down_leaves_nothing(small):
     assert typed(command(guide, "down")).returncode == 0
 
 
-def test_down_clears_away_after_a_kill(small):
+def test_down_clears_away_after_a_kill(small: tuple[Path, Any]) -> None:
     state, guide = small
     os.kill(process(guide), signal.SIGKILL)
     until(lambda: not leftovers.Owner.of(process(guide)).started)
@@ -192,7 +201,7 @@ ORDERS = [["routes"], ["ask", "192.168.0.2"], ["fail", "a"]]
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=[order[0] for order in ORDERS])
-def test_without_a_lab_that_is_up(order, tmp_path):
+def test_without_a_lab_that_is_up(order: list[str], tmp_path: Path) -> None:
     done = typed(f"{sys.executable} -m lab {' '.join(order)}", {"FLOATIP_LAB": str(tmp_path)})
     starts = f"`FLOATIP_LAB={tmp_path} {sys.executable} -m lab up`"
     assert (done.returncode, done.stderr) == (1, f"lab: no lab is up: {starts} starts one\n")
@@ -204,7 +213,7 @@ CONFINED = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin
 
 @pytest.mark.needs("setpriv")
 @pytest.mark.parametrize("order", [["up"], ["demo"], ["down"], *ORDERS], ids=lambda order: order[0])
-def test_for_root_alone(order, guide, lab_command):
+def test_for_root_alone(order: Any, guide: Any, lab_command: Callable[..., Any]) -> None:
     done = lab_command(*order, within=NOBODY)
     assert (done.returncode, done.stderr) == (
         1,
@@ -214,7 +223,7 @@ def test_for_root_alone(order, guide, lab_command):
 
 @pytest.mark.needs("setpriv")
 @pytest.mark.parametrize("order", ["up", "demo"])
-def test_where_no_namespace_can_be_made(order, lab_command):
+def test_where_no_namespace_can_be_made(order: str, lab_command: Callable[..., Any]) -> None:
     done = lab_command(order, within=CONFINED)
     assert done.returncode == 1
     assert re.fullmatch(
@@ -223,7 +232,7 @@ def test_where_no_namespace_can_be_made(order, lab_command):
 
 
 @pytest.mark.parametrize("command", ["demo", "up", "down", "ask", "routes", "fail", "recover", "ec2", "imds"])
-def test_every_command_has_help(lab_command, command):
+def test_every_command_has_help(lab_command: Callable[..., Any], command: str) -> None:
     began = time.monotonic()
     done = lab_command(command, "--help")
     assert done.returncode == 0

@@ -1,10 +1,14 @@
 """A lab comes quickly, goes completely, and clears away what a lab left that was killed."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +29,7 @@ with Lab(azs=1, nodes_per_az=1) as lab:
 
 
 @pytest.fixture
-def another():
+def another() -> Iterator[tuple[Any, str]]:
     """A lab in a process of its own that waits; yields the process and the lab's prefix."""
     process = subprocess.Popen(
         [sys.executable, "-c", START],
@@ -41,13 +45,13 @@ def another():
     leftovers.sweep()
 
 
-def left(prefix):
+def left(prefix: Any) -> Any:
     """Everything on this machine that a lab has: namespaces, state, processes in its namespaces."""
     state = leftovers.STATE / prefix.rstrip("-")
     return netns.existing(prefix) + ([str(state)] if state.exists() else [])
 
 
-def test_nothing_is_left_of_a_lab():
+def test_nothing_is_left_of_a_lab() -> None:
     before = links()
     with Lab(azs=1, nodes_per_az=1) as lab:
         lab.nodes["a1"].pod("web")
@@ -57,11 +61,11 @@ def test_nothing_is_left_of_a_lab():
     assert links() == before
 
 
-def links():
+def links() -> Any:
     return subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
 
 
-def test_nothing_is_left_of_a_lab_that_could_not_be_built(monkeypatch):
+def test_nothing_is_left_of_a_lab_that_could_not_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lab, "_serve", lambda self: 1 / 0)
     lab = Lab(azs=1, nodes_per_az=1)
     with pytest.raises(ZeroDivisionError):
@@ -72,12 +76,12 @@ def test_nothing_is_left_of_a_lab_that_could_not_be_built(monkeypatch):
         pass
 
 
-def test_one_process_runs_one_lab():
+def test_one_process_runs_one_lab() -> None:
     with Lab(azs=1, nodes_per_az=1), pytest.raises(LabError, match="runs a lab already"):
         Lab(azs=1, nodes_per_az=1).__enter__()
 
 
-def test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away(another):
+def test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away(another: tuple[Any, str]) -> None:
     process, prefix = another
     leftovers.sweep()
     assert f"{prefix}a1" in left(prefix)
@@ -87,7 +91,7 @@ def test_a_living_lab_is_left_alone_and_ctrl_c_clears_it_away(another):
 
 
 @pytest.mark.thorough(sample="tests/lab/test_network_agent.py::test_the_agent_of_a_killed_lab_is_swept")
-def test_what_a_killed_lab_left_is_swept(another):
+def test_what_a_killed_lab_left_is_swept(another: tuple[Any, str]) -> None:
     process, prefix = another
     assert left(prefix)
     process.kill()
@@ -96,7 +100,7 @@ def test_what_a_killed_lab_left_is_swept(another):
         assert left(prefix) == []
 
 
-def test_a_reused_pid_does_not_protect_leftovers():
+def test_a_reused_pid_does_not_protect_leftovers() -> None:
     prefix = f"fl-{os.getppid()}-"
     leftovers.register(prefix, os.getppid())
     noted = leftovers.STATE / prefix.rstrip("-") / "owner.json"

@@ -174,12 +174,13 @@ def test_a_pod_that_chose_its_address(tmp_path: Path, chosen: dict[str, Any]) ->
     assert isinstance(error, PolicyRefused)
     assert '"fixedAddresses": true' in error.msg
     assert place.ec2.calls == []
-    for none in (
+    choices: tuple[dict[str, Any], ...] = (
         {},
         {"args": {"cni": {}}},
         {"args": {"cni": {"ips": []}}},
         {"args": "x"},
         {"runtimeConfig": {}},
-    ):
+    )
+    for none in choices:
         place.add(NETNS, ADDRESSES[0], **none)
     node(tmp_path / "other", ADDRESSES[0]).add(NETNS, ADDRESSES[0], **chosen)

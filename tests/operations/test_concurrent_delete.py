@@ -138,7 +138,7 @@ class TestWhoeverHoldsTheClaim:
                     holder.ec2,
                     holder.now,
                     holder.clock() + 1000,
-                )  # type: ignore[arg-type]
+                )
 
         with meanwhile(keeper):
             slow.begun.wait(20)

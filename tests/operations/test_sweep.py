@@ -38,7 +38,7 @@ PARTICIPANT = "444455556666"
 class Here:
     """This node, the VPC around it, and what a sweep says and leaves."""
 
-    def __init__(self, ec2: SimulatedEC2, directory: Path, capsys: Any) -> None:
+    def __init__(self, ec2: SimulatedEC2, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.ec2, self.aws, self.vpc = ec2, ec2.client(), sample.fresh(ec2)
         self.a, self.b = self.vpc.tables["a"], self.vpc.tables["b"]
         self.store = Store(str(directory / "state"), sleep=lambda _: None, clock=lambda: 0.0)
@@ -127,7 +127,10 @@ class Here:
 
 @pytest.fixture
 def here(
-    served_cloud: tuple[SimulatedEC2, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    served_cloud: tuple[SimulatedEC2, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Here]:
     ec2, url = served_cloud
     found = Here(ec2, tmp_path, capsys)
@@ -471,7 +474,7 @@ def test_a_range_that_nobody_gave(here: Here, range_: str, why: str) -> None:
     assert not here.ec2.journal.of(caller="a1")
 
 
-def test_a_range_that_is_no_cidr(here: Here, capsys: Any) -> None:
+def test_a_range_that_is_no_cidr(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         here.sweep("--range", "192.168.0.7/24")
     assert ended.value.code == 2

@@ -1,5 +1,7 @@
 """A sweep in the lab, beside agents that work: what it may meet in the worst moment, and who mends it."""
 
+from __future__ import annotations
+
 import sys
 import threading
 from pathlib import Path
@@ -26,7 +28,7 @@ def lose(lab: Lab, node: Node) -> None:
 
 @pytest.mark.thorough(sample="tests/operations/test_sweep.py::test_this_nodes_own_interfaces_and_live_claims")
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
-def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back():
+def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back() -> None:
     """The sweep's delete is under way while another node's ADD takes the blackhole over: it hits that."""
     with Lab(azs=3, nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
         sweeper, lost, heir = lab.nodes["a1"], lab.nodes["b1"], lab.nodes["c1"]

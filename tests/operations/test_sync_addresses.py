@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.edges.podnet import Parent
 from cni_floatip.model.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
-from cni_floatip.model.values import Attachment, Link
+from cni_floatip.model.values import Attachment, Interface, Link
 from cni_floatip.operations.check import check
 from cni_floatip.operations.release import attachment_lock
 from cni_floatip.operations.sync_addresses import Asked, Followed, follow
 from cni_floatip.operations.world import World
-from tests.fakes.podnet import FakeLink, FakePod, FakePods, Parent
+from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.support.watched_pods import ENI, Place
 
 NETNS = "/run/netns/web"
@@ -27,7 +30,7 @@ OF_THE_ADD = ["from 192.168.0.2/32 lookup 100", "from 0.0.0.0/0 oif net1 lookup 
 class Pod:
     """A pod in memory with one ADDed interface."""
 
-    def __init__(self, tmp_path: Any, *addresses: str, **keys: Any) -> None:
+    def __init__(self, tmp_path: Path, *addresses: str, **keys: Any) -> None:
         self.link = FakeLink("net1", addresses=list(addresses or ["192.168.0.2/24"]))
         self.pod = FakePod([self.link])
         policy = keys.pop("policy", {})
@@ -68,11 +71,11 @@ class Pod:
 
 
 @pytest.fixture
-def mover(tmp_path: Any) -> Pod:
+def mover(tmp_path: Path) -> Pod:
     return Pod(tmp_path)
 
 
-def names(found: list[Any]) -> list[str]:
+def names(found: Iterable[Interface]) -> list[str]:
     return [str(each.ip) for each in found]
 
 
@@ -161,14 +164,14 @@ def test_the_address_of_the_add_is_followed_and_its_claim_stands_by(mover: Pod) 
     assert set(claim.pod_routes) == set(mover.pod.ours)
 
 
-def test_destinations_of_a_list_stay_claimed(tmp_path: Any) -> None:
+def test_destinations_of_a_list_stay_claimed(tmp_path: Path) -> None:
     pod = Pod(tmp_path, destination=["192.168.0.0/24"])
     pod.take("192.168.0.2/24")
     pod.look()
     assert pod.states == {"192.168.0.2/32": "releasing", "192.168.0.0/24": "held"}
 
 
-def test_a_listed_subnet_of_the_add_is_not_written_again(tmp_path: Any) -> None:
+def test_a_listed_subnet_of_the_add_is_not_written_again(tmp_path: Path) -> None:
     pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
     pod.ec2.point("10.10.254.0/28", "eni-elsewhere")  # another ADD was later
     for _ in range(3):
@@ -176,7 +179,7 @@ def test_a_listed_subnet_of_the_add_is_not_written_again(tmp_path: Any) -> None:
     assert pod.ec2.calls == []
 
 
-def test_an_address_of_a_listed_subnet_is_written_when_it_appears_and_not_again(tmp_path: Any) -> None:
+def test_an_address_of_a_listed_subnet_is_written_when_it_appears_and_not_again(tmp_path: Path) -> None:
     pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
     for made in (5.0, 9.0):
         pod.put("10.10.254.6/28", made)
@@ -192,7 +195,7 @@ def test_an_address_of_a_listed_subnet_is_written_when_it_appears_and_not_again(
         pod.ec2.calls.clear()
 
 
-def test_the_address_of_the_add_in_a_listed_subnet_goes_and_comes(tmp_path: Any) -> None:
+def test_the_address_of_the_add_in_a_listed_subnet_goes_and_comes(tmp_path: Path) -> None:
     pod = Pod(tmp_path, "10.10.254.5/28", destination=["10.10.254.0/28"])
     given = list(pod.rules)
     pod.look()
@@ -207,7 +210,7 @@ def test_the_address_of_the_add_in_a_listed_subnet_goes_and_comes(tmp_path: Any)
     assert not pod.look().appeared
 
 
-def test_a_listed_host_route_is_written_once(tmp_path: Any) -> None:
+def test_a_listed_host_route_is_written_once(tmp_path: Path) -> None:
     pod = Pod(tmp_path, destination=[f"{VIP}/32", "192.168.5.0/24"])
     pod.put(f"{VIP}/32")
     assert names(pod.look().appeared) == [VIP]
@@ -221,7 +224,7 @@ def test_a_listed_host_route_is_written_once(tmp_path: Any) -> None:
     assert pod.ec2.calls == []
 
 
-def test_the_last_address_of_a_family_takes_along_what_the_family_was_given(tmp_path: Any) -> None:
+def test_the_last_address_of_a_family_takes_along_what_the_family_was_given(tmp_path: Path) -> None:
     allowed = [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}]
     pod = Pod(tmp_path, policy={"allowedDestinations": allowed})
     before = pod.pod.lines()
@@ -236,7 +239,7 @@ def test_the_last_address_of_a_family_takes_along_what_the_family_was_given(tmp_
     assert pod.pod.lines() == before
 
 
-def test_keep_leaves_the_route_of_a_vanished_address(tmp_path: Any) -> None:
+def test_keep_leaves_the_route_of_a_vanished_address(tmp_path: Path) -> None:
     pod = Pod(tmp_path, onDelete="keep")
     pod.put(f"{VIP}/32")
     pod.look()
@@ -373,7 +376,7 @@ def test_after_a_crash_a_pod_that_stood_by_is_followed_still(mover: Pod) -> None
 
 def test_what_fails_is_taken_back_and_tried_again(mover: Pod) -> None:
     mover.put(f"{VIP}/32")
-    mover.place.clock = iter(range(0, 10_000, 3)).__next__  # type: ignore[assignment]  # time flies
+    mover.place.clock = iter(range(0, 10_000, 3)).__next__  # time flies
     mover.ec2.script = [Ec2Fault.THROTTLED] * 40
     found = mover.look()
     assert VIP in map(str, found.failed)
@@ -509,7 +512,7 @@ def test_an_address_is_refused_for_nothing_that_is_remembered(mover: Pod) -> Non
     [("", TryAgain, "does not list eth1"), ("bridge", InvalidConfig, "no ENI of this instance behind it")],
     ids=["hardware", "a bridge"],
 )
-def test_a_parent_that_metadata_does_not_list(tmp_path: Any, kind: str, error: Any, says: str) -> None:
+def test_a_parent_that_metadata_does_not_list(tmp_path: Path, kind: str, error: Any, says: str) -> None:
     """On EC2 only ENIs are hardware: metadata is to know such a link in a moment."""
     mac = "02:00:00:00:be:ef"
     parent = Parent(Link("eth1", 7, mac, kind), here=True)
@@ -521,7 +524,7 @@ def test_a_parent_that_metadata_does_not_list(tmp_path: Any, kind: str, error: A
     place.add(NETNS, *link.addresses)
 
 
-def test_an_interface_in_the_pod_that_metadata_does_not_list(tmp_path: Any) -> None:
+def test_an_interface_in_the_pod_that_metadata_does_not_list(tmp_path: Path) -> None:
     """Behind host-device."""
     link = FakeLink("net1", "02:00:00:00:be:ef", "", addresses=["192.168.0.2/24"])
     place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)

@@ -1,9 +1,12 @@
 """ADD's write loop: it reaches its aim or says why, and never touches what is not a network interface."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,18 +38,18 @@ GATEWAY = Target("igw-1", is_eni=False)
 CONF = NetConf("1.1.0", "net", RouteTableSelector(all=True))
 
 
-def world(target: Target | None, *script: object) -> FakeVpc:
+def world(target: Target | None, *script: Any) -> FakeVpc:
     return FakeVpc({"rtb-a": {VIP: target} if target else {}}, list(script))
 
 
-def take(vpc: FakeVpc, time: FakeTime, seen: Seen, go_on, deadline: float = 60) -> None:
+def take(vpc: FakeVpc, time: Any, seen: Seen, go_on: Any, deadline: float = 60) -> None:
     route = a_route(State.CLAIMING, PLACE.table, str(VIP))
     claim = a_claim(route, eni="eni-here")
     write_until_done(Attempt(time, vpc, CONF, claim, time.at + deadline), route, seen, go_on)
 
 
 def write(
-    vpc: FakeVpc, time: FakeTime, *, seen: Target | None, deadline: float = 60, go_on=lambda: None
+    vpc: FakeVpc, time: FakeTime, *, seen: Target | None, deadline: float = 60, go_on: Any = lambda: None
 ) -> None:
     take(vpc, time, Seen(seen, time.at), go_on, deadline)
 
@@ -62,14 +65,14 @@ def write(
         pytest.param(OTHER, None, ["create", "replace"], id="claimed between read and write"),
     ],
 )
-def test_write_reaches_its_aim(there, seen, calls):
+def test_write_reaches_its_aim(there: Any, seen: Any, calls: list[str]) -> None:
     vpc = world(there)
     write(vpc, FakeTime(), seen=seen)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
     assert [call.split()[0] for call in vpc.calls] == calls
 
 
-def test_answer_that_never_came_may_have_been_applied():
+def test_answer_that_never_came_may_have_been_applied() -> None:
     vpc = world(None, ("lost", Ec2Fault.UNANSWERED))
     write(vpc, FakeTime(), seen=None)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
@@ -77,7 +80,7 @@ def test_answer_that_never_came_may_have_been_applied():
 
 
 @pytest.mark.parametrize("seen", [GATEWAY, None], ids=["seen before", "appeared since"])
-def test_route_to_a_gateway_is_a_conflict(seen):
+def test_route_to_a_gateway_is_a_conflict(seen: Any) -> None:
     vpc = world(GATEWAY)
     with pytest.raises(
         RouteConflict, match=r"rtb-a 192\.168\.0\.2/32: a route is there that is not ours .*igw-1"
@@ -87,7 +90,7 @@ def test_route_to_a_gateway_is_a_conflict(seen):
     assert not [call for call in vpc.calls if call.startswith("replace")]
 
 
-def test_stale_read_after_route_exists_is_read_again():
+def test_stale_read_after_route_exists_is_read_again() -> None:
     vpc = world(GATEWAY)
     vpc.stale = [{"rtb-a": {}}, {"rtb-a": {}}]  # EC2 still shows nothing there
     with pytest.raises(RouteConflict):
@@ -95,7 +98,7 @@ def test_stale_read_after_route_exists_is_read_again():
     assert vpc.calls == ["create rtb-a 192.168.0.2/32 -> eni-here"]
 
 
-def test_decision_is_good_for_five_seconds():
+def test_decision_is_good_for_five_seconds() -> None:
     vpc, time = world(OTHER, *[Ec2Fault.THROTTLED] * 7), FakeTime()
     seen = Seen(OTHER, time.at)
 
@@ -109,7 +112,7 @@ def test_decision_is_good_for_five_seconds():
     assert time.at - seen.at < 12
 
 
-def test_go_on_stops_before_the_next_write():
+def test_go_on_stops_before_the_next_write() -> None:
     vpc, time = world(OTHER, Ec2Fault.THROTTLED), FakeTime()
     stops = iter([None, None])
 
@@ -126,7 +129,7 @@ def test_go_on_stops_before_the_next_write():
 class Traced(FakeVpc):
     """Its calls tell of the looks too."""
 
-    def route_tables(self, filters, account=""):
+    def route_tables(self, filters: Any, account: str = "") -> Any:
         self.calls.append("look")
         return super().route_tables(filters, account)
 
@@ -154,7 +157,9 @@ class Traced(FakeVpc):
         ),
     ],
 )
-def test_go_on_is_asked_directly_before_each_write(there, seen, script, calls):
+def test_go_on_is_asked_directly_before_each_write(
+    there: Any, seen: Any, script: Any, calls: list[Any]
+) -> None:
     """A look may take long: what was answered before it is no permission to write after it."""
     vpc, time = Traced({"rtb-a": {VIP: there}}, script), FakeTime()
     old = Seen(seen, time.at - FRESH_SECONDS - 1)
@@ -162,7 +167,7 @@ def test_go_on_is_asked_directly_before_each_write(there, seen, script, calls):
     assert [call if call == "go on" else call.split()[0] for call in vpc.calls] == calls
 
 
-def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline():
+def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline() -> None:
     """Each answer contradicts the one before: another node creates and deletes it."""
     vpc, time = world(OTHER, *[Ec2Fault.NO_ROUTE, Ec2Fault.ROUTE_EXISTS] * 999), FakeTime()
     with pytest.raises(Ec2Error):
@@ -172,7 +177,7 @@ def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline():
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.DENIED, Ec2Fault.QUOTA, Ec2Fault.REFUSED, Ec2Fault.NO_TABLE])
-def test_what_does_not_pass_is_said_at_once(fault):
+def test_what_does_not_pass_is_said_at_once(fault: Any) -> None:
     vpc, time = world(OTHER, fault), FakeTime()
     with pytest.raises(Ec2Error) as caught:
         write(vpc, time, seen=OTHER)
@@ -180,7 +185,7 @@ def test_what_does_not_pass_is_said_at_once(fault):
     assert (len(vpc.calls), time.slept) == (1, [])
 
 
-def test_new_network_interface_is_waited_for_and_an_unknown_one_is_not():
+def test_new_network_interface_is_waited_for_and_an_unknown_one_is_not() -> None:
     vpc, time = world(None, *[Ec2Fault.NO_ENI] * 3), FakeTime()
     write(vpc, time, seen=None)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
@@ -190,7 +195,7 @@ def test_new_network_interface_is_waited_for_and_an_unknown_one_is_not():
     assert time.at < 1000 + 20
 
 
-def test_throttling_ends_at_the_deadline():
+def test_throttling_ends_at_the_deadline() -> None:
     vpc, time = world(OTHER, *[Ec2Fault.THROTTLED] * 999), FakeTime()
     with pytest.raises(Ec2Error) as caught:
         write(vpc, time, seen=OTHER, deadline=30)
@@ -198,7 +203,7 @@ def test_throttling_ends_at_the_deadline():
     assert time.at < 1030
 
 
-def test_reading_repeats_what_passes():
+def test_reading_repeats_what_passes() -> None:
     answers = iter([Ec2Fault.THROTTLED, Ec2Fault.UNANSWERED, None])
 
     def read() -> str:
@@ -219,7 +224,7 @@ verdicts = st.one_of(
 
 
 @given(there=targets, seen=targets, script=st.lists(verdicts, max_size=12))
-def test_any_faults_end_at_our_eni_or_in_an_error(there, seen, script):
+def test_any_faults_end_at_our_eni_or_in_an_error(there: Any, seen: Any, script: Any) -> None:
     """Whatever fails in whatever order: success means ours, and a gateway's route is never touched."""
     vpc = world(there, *script)
     try:
@@ -278,7 +283,7 @@ def test_the_first_create_of_each_table_goes_alone_and_replaces_come_last(writin
     assert sorted(first) == ["create rtb-a 3", "create rtb-b 2"]
     assert sorted(others) == ["create rtb-a 4", "create rtb-b 3", "create rtb-b 4"]
     assert writing.calls()[5:] == ["replace rtb-a 2"]
-    assert (set(written.written), set(written.vanished), written.failed) == (writing.seen().keys(), set(), {})
+    assert (set(written.written), set(written.vanished), written.failed) == (set(writing.seen()), set(), {})
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])

@@ -1,7 +1,10 @@
 """Which addresses of a result are ours, and what the result says afterwards, version by version."""
 
+from __future__ import annotations
+
 import copy
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ INTERFACES = [
 ]
 
 
-def parse(ips: list, ifname: str = "net1") -> PrevResult:
+def parse(ips: list[Any], ifname: str = "net1") -> PrevResult:
     return PrevResult.parse({"prevResult": {"interfaces": INTERFACES, "ips": ips}}, ifname)
 
 
@@ -37,7 +40,7 @@ def parse(ips: list, ifname: str = "net1") -> PrevResult:
         pytest.param([{"address": "192.168.0.2/32"}] * 2, ["192.168.0.2/32"], id="twice is once"),
     ],
 )
-def test_addresses_of_a_result(ips, ours):
+def test_addresses_of_a_result(ips: Any, ours: list[str]) -> None:
     assert [str(each) for each in parse(ips).addresses] == ours
 
 
@@ -71,7 +74,7 @@ def test_addresses_of_a_result(ips, ours):
         ),
     ],
 )
-def test_wrong_results_are_refused(config, says):
+def test_wrong_results_are_refused(config: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidConfig, match=says):
         PrevResult.parse(config, "net1")
 
@@ -84,7 +87,7 @@ ROUTES = (
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
-def test_routes_that_the_version_can_name(version):
+def test_routes_that_the_version_can_name(version: Any) -> None:
     document = {
         "interfaces": INTERFACES,
         "ips": [{"address": "192.168.0.2/32", "interface": 1, "novelty": [1.5]}],
@@ -100,6 +103,6 @@ def test_routes_that_the_version_can_name(version):
     assert document == before
 
 
-def test_mac_of_the_interface_in_the_pod():
+def test_mac_of_the_interface_in_the_pod() -> None:
     assert parse([{"address": "192.168.0.2/32"}]).mac("net1") == "02:00:00:00:00:aa"
     assert parse([{"address": "192.168.0.2/32"}]).mac("net9") == ""

@@ -1,7 +1,11 @@
 """Decisions by name: which destination, which tables, and what becomes of a route at the end of a claim."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +17,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model.values import (
+    Network,
     Place,
     RouteTable,
     Target,
@@ -64,7 +69,9 @@ def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
         ),
     ],
 )
-def test_destinations_of_a_pods_addresses(how, addresses, wanted):
+def test_destinations_of_a_pods_addresses(
+    how: str | list[str], addresses: list[str], wanted: list[str]
+) -> None:
     found = destinations.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
     assert [str(want.destination) for want in found] == wanted
 
@@ -77,7 +84,7 @@ def test_destinations_of_a_pods_addresses(how, addresses, wanted):
         ("auto", "10.10.99.2/32", PolicyRefused, r"in none of its subnets: .* make a subnet"),
     ],
 )
-def test_wrong_destinations_are_refused(how, address, error, says):
+def test_wrong_destinations_are_refused(how: str, address: str, error: Any, says: str) -> None:
     with pytest.raises(error, match=says):
         destinations.destinations(conf(destination=how), interfaces(address), ENI, SUBNETS)
 
@@ -97,7 +104,9 @@ def test_wrong_destinations_are_refused(how, address, error, says):
         pytest.param("fd00:ec2::254/128", ["::/0"], False, "AWS's own", id="IPv6 metadata"),
     ],
 )
-def test_destination_outside_policy_or_never(address, allowed, occupied, says):
+def test_destination_outside_policy_or_never(
+    address: str, allowed: list[str], occupied: bool, says: str
+) -> None:
     wants = destinations.destinations(conf(), interfaces(address), ENI, SUBNETS)
     with pytest.raises(PolicyRefused, match=says):
         destinations.refuse_destinations(
@@ -117,7 +126,7 @@ def test_destination_outside_policy_or_never(address, allowed, occupied, says):
         ("fd20::/48", ["fd20::/32"], True),
     ],
 )
-def test_wide_destination_needs_an_exact_entry(wide, entries, ok):
+def test_wide_destination_needs_an_exact_entry(wide: str, entries: list[str], ok: bool) -> None:
     wants = destinations.destinations(conf(destination=[wide]), [], ENI, SUBNETS)
     if ok:
         destinations.refuse_destinations(wants, ENI, policy(*entries), "", {})
@@ -126,7 +135,7 @@ def test_wide_destination_needs_an_exact_entry(wide, entries, ok):
             destinations.refuse_destinations(wants, ENI, policy(*entries), "", {})
 
 
-def test_policy_lists_namespaces():
+def test_policy_lists_namespaces() -> None:
     wants = destinations.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
     destinations.refuse_destinations(
         wants, ENI, policy("192.168.0.0/24", namespaces=["core-*"]), "core-a", {}
@@ -138,7 +147,7 @@ def test_policy_lists_namespaces():
             )
 
 
-def table(name: str, routes=None, **keys: object) -> RouteTable:
+def table(name: str, routes: Mapping[Network, Target] | None = None, **keys: Any) -> RouteTable:
     return RouteTable(name, "vpc-1", "1", routes or {}, **keys)
 
 
@@ -161,7 +170,7 @@ ELSEWHERE = replace(table("rtb-0far", tags={"floatip": "yes"}), vpc="vpc-2")
         pytest.param({"ids": ["rtb-0edge"]}, ["rtb-0edge"], id="a gateway table by id"),
     ],
 )
-def test_route_tables_by_selector(selector, found):
+def test_route_tables_by_selector(selector: dict[str, Any], found: list[str]) -> None:
     tables = [MAIN, TAGGED, EDGE, ELSEWHERE]
     if "ids" in selector:
         tables = [each for each in tables if each.id in selector["ids"]]
@@ -178,12 +187,12 @@ def test_route_tables_by_selector(selector, found):
         ({"subnets": ["subnet-x"]}, "subnet-x: no such subnet"),
     ],
 )
-def test_no_table_is_an_error(selector, says):
+def test_no_table_is_an_error(selector: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidConfig, match=says):
         destinations.select_tables(RouteTableSelector.of(selector), [MAIN, TAGGED, EDGE], SUBNETS, ENI)
 
 
-def test_table_filters_take_values_literally():
+def test_table_filters_take_values_literally() -> None:
     filters = destinations.table_filters(RouteTableSelector(tags={"a*": "b?", "c": "*"}), "vpc-1")
     assert filters == {"vpc-id": ["vpc-1"], "tag:a*": [r"b\?"], "tag-key": ["c"]}
 
@@ -199,7 +208,7 @@ def test_table_filters_take_values_literally():
     ],
     ids=str,
 )
-def test_only_routes_to_network_interfaces_are_replaced(target, conflict):
+def test_only_routes_to_network_interfaces_are_replaced(target: Target, conflict: bool) -> None:
     wants = destinations.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
     tables = [table("rtb-0a", {ip_network("192.168.0.2/32"): target})]
     if conflict:
@@ -209,7 +218,7 @@ def test_only_routes_to_network_interfaces_are_replaced(target, conflict):
         destinations.refuse_tables(tables, wants, policy())
 
 
-def test_table_outside_policy():
+def test_table_outside_policy() -> None:
     with pytest.raises(PolicyRefused, match="rtb-0b: not in allowedRouteTables"):
         destinations.refuse_tables([table("rtb-0a"), table("rtb-0b")], [], policy())
 
@@ -250,7 +259,7 @@ def claim(container: str, eni: str, state: State = State.HELD, created: float = 
         ),
     ],
 )
-def test_what_release_does_with_a_route(target, others, what):
+def test_what_release_does_with_a_route(target: Target | None, others: list[Any], what: Any) -> None:
     assert (
         destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always)
         is what
@@ -272,20 +281,20 @@ def never(claim: Claim) -> bool:
         pytest.param(Target("eni-1", is_eni=True, active=False), Release.DELETE, id="blackhole: ours"),
     ],
 )
-def test_release_through_an_eni_that_is_not_here(target, what):
+def test_release_through_an_eni_that_is_not_here(target: Target, what: Any) -> None:
     assert (
         destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always) is what
     )
 
 
-def test_what_no_other_claim_may_have_is_not_handed_over():
+def test_what_no_other_claim_may_have_is_not_handed_over() -> None:
     ended, other = claim("a", "eni-1", State.RELEASING), claim("b", "eni-2")
     target = Target("eni-1", is_eni=True)
     assert destinations.release(target, ended, PLACE, [other], always, never) is Release.DELETE
     assert destinations.heir(ended, PLACE, [other], never) is None
 
 
-def test_the_newest_heir_inherits():
+def test_the_newest_heir_inherits() -> None:
     old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
     assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new
     assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], lambda each: each is old) is old
@@ -298,7 +307,7 @@ enis = st.sampled_from(["eni-1", "eni-2", "eni-3"])
     route=st.one_of(st.none(), enis),
     others=st.lists(st.tuples(enis, st.sampled_from(list(State))), max_size=3),
 )
-def test_release_never_takes_a_route_from_a_live_claim(route, others):
+def test_release_never_takes_a_route_from_a_live_claim(route: Any, others: Any) -> None:
     """After the decision is applied, a live claim that had the route has it, and what we end has not."""
     ended = claim("ended", "eni-1", State.RELEASING)
     rest = [claim(str(n), eni, state, created=n) for n, (eni, state) in enumerate(others)]

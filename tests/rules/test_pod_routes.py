@@ -1,6 +1,9 @@
 """Which routes and rules a pod has: by default, of pools, in the main table, and none."""
 
+from __future__ import annotations
+
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +27,7 @@ def plan(addresses: list[str], **keys: object) -> pod_routes.PodPlan:
     )
 
 
-def test_pod_routes_by_default():
+def test_pod_routes_by_default() -> None:
     found = plan(["192.168.0.2/29", "fd00::2/128"])
     assert [str(each) for each in (*found.routes, *found.rules, *found.connected)] == [
         "0.0.0.0/0 via 10.10.1.1 table 100",
@@ -41,17 +44,17 @@ def test_pod_routes_by_default():
     ]
 
 
-def test_pod_routes_of_pattern_2_keep_the_subnet_on_the_link():
+def test_pod_routes_of_pattern_2_keep_the_subnet_on_the_link() -> None:
     found = plan(["10.10.254.2/28"])
     assert PodRoute(ip_network("10.10.254.0/28"), None, 100) in found.routes
     assert found.connected == ()
 
 
-def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link():
+def test_prefix_wider_than_the_claimed_subnet_is_not_on_the_link() -> None:
     assert plan(["10.10.254.2/16"]).connected == tuple(interfaces("10.10.254.2/16"))
 
 
-def test_a_listed_pool_leaves_like_the_address_and_is_found_behind_the_pod():
+def test_a_listed_pool_leaves_like_the_address_and_is_found_behind_the_pod() -> None:
     listed = ["100.64.8.0/22", "fd00:64::/56", "192.168.0.0/24"]
     found = plan(["192.168.0.2/32"], destination=listed)
     ours = [str(each) for each in (*found.routes, *found.rules) if "oif" not in str(each)]
@@ -65,14 +68,14 @@ def test_a_listed_pool_leaves_like_the_address_and_is_found_behind_the_pod():
     ]
 
 
-def test_a_pool_that_is_to_be_asked_through_the_interface_is_not_behind_the_pod():
+def test_a_pool_that_is_to_be_asked_through_the_interface_is_not_behind_the_pod() -> None:
     found = plan(["192.168.0.2/32"], destination=["100.64.8.0/22"], podRoutes={"to": ["100.64.8.0/22"]})
     assert [str(each) for each in found.routes if each.destination == ip_network("100.64.8.0/22")] == [
         "100.64.8.0/22 via 10.10.1.1 table 100"
     ]
 
 
-def test_no_rule_for_a_pool_without_source_routing():
+def test_no_rule_for_a_pool_without_source_routing() -> None:
     found = plan(
         ["192.168.0.2/32"],
         destination=["100.64.8.0/22"],
@@ -81,14 +84,14 @@ def test_no_rule_for_a_pool_without_source_routing():
     assert (len(found.routes), found.rules) == (1, ())
 
 
-def test_pod_routes_in_the_main_table():
+def test_pod_routes_in_the_main_table() -> None:
     said = {"to": ["10.20.0.0/16", "fd20::/32"], "sourceRouting": False, "mtu": 8500, "gateway": "10.10.1.9"}
     found = plan(["192.168.0.2/32"], podRoutes=said)
     assert found.routes == (PodRoute(ip_network("10.20.0.0/16"), ip_address("10.10.1.9"), MAIN_TABLE, 8500),)
     assert found.rules == ()
 
 
-def test_no_pod_routes():
+def test_no_pod_routes() -> None:
     assert plan(["192.168.0.2/32"], podRoutes=False) == pod_routes.PodPlan()
 
 
@@ -100,7 +103,7 @@ def test_no_pod_routes():
         ("10.20.0.0/16", None),
     ],
 )
-def test_routes_of_the_main_table_leave_the_cluster_alone(to, covered):
+def test_routes_of_the_main_table_leave_the_cluster_alone(to: str, covered: str | None) -> None:
     asked = conf(podRoutes={"to": [to], "sourceRouting": False})
     arguments = (asked, lambda: interfaces("10.10.0.77/32"), [ip_network("10.10.0.0/24")])
     if covered:
@@ -116,7 +119,7 @@ prefixes = st.integers(0, 2**32 - 1).flatmap(
 
 
 @given(addresses=st.lists(prefixes, min_size=1, max_size=4))
-def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses):
+def test_every_pattern_1_address_has_its_rule_and_no_misleading_route(addresses: Any) -> None:
     found = [each for each in interfaces(*addresses) if each.ip not in ENI.vpc_cidrs[0]]
     wants = destinations.destinations(conf(), found, ENI, ())
     made = pod_routes.pod_plan(conf(), found, wants, ENI, 100, "net1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,7 +100,7 @@ ENDED = {  # observed: (act, what a releasing claim becomes)
 
 
 @pytest.mark.parametrize("what", OBSERVED)
-def test_a_live_claim(what):
+def test_a_live_claim(what: Any) -> None:
     owner = stake(State.HELD, eni=FORMER if "former" in what else MINE)
     verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     act, becomes, reported = LIVE[what]
@@ -122,7 +123,7 @@ LEFT = eni(FORMER)
 
 @pytest.mark.parametrize("what", CUT_OFF)
 @pytest.mark.parametrize("age", [5, 3600])
-def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what, age):
+def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what: Any, age: int) -> None:
     owner = stake(State.HELD, eni=FORMER, age=age)
     target = LEFT if what == "our former ENI, active" else OBSERVED[what]
     verdict = judge([owner], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
@@ -132,19 +133,19 @@ def test_a_claim_whose_eni_is_not_here_writes_nothing_and_says_so(what, age):
     assert what == "not an ENI" or "delete the pod, or attach it again" in report
 
 
-def test_a_route_through_what_was_our_eni_and_works_is_another_nodes():
+def test_a_route_through_what_was_our_eni_and_works_is_another_nodes() -> None:
     past = stake(State.RELEASING, eni=FORMER)
     verdict = judge([past], seen(LEFT), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.events) == (Act.NOTHING, {past.claim.attachment: Event.RELEASED})
 
 
-def test_one_that_is_cut_off_leaves_the_mending_to_one_that_is_not():
+def test_one_that_is_cut_off_leaves_the_mending_to_one_that_is_not() -> None:
     cut_off, other = stake(State.HELD, eni=FORMER, age=5), stake(State.HELD, who="other")
     verdict = judge([cut_off, other], seen(eni(FORMER, active=False)), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.by) == (Act.DELETE, other)
 
 
-def test_nor_does_it_keep_a_blackhole_that_an_ended_claim_left():
+def test_nor_does_it_keep_a_blackhole_that_an_ended_claim_left() -> None:
     cut_off, past = stake(State.HELD, eni=FORMER), stake(State.RELEASING, eni=OTHER, who="past")
     verdict = judge([cut_off, past], seen(eni(OTHER, active=False)), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.by) == (Act.RELEASE, past)
@@ -163,7 +164,7 @@ NOT_GIVEN = {  # observed by a live claim whose place policy does not give: what
 
 @pytest.mark.parametrize("what", NOT_GIVEN)
 @pytest.mark.parametrize("age", [5, 3600])
-def test_what_policy_does_not_give_any_more_is_not_written(what, age):
+def test_what_policy_does_not_give_any_more_is_not_written(what: Any, age: int) -> None:
     owner = stake(State.HELD, age=age)
     verdict = judge([owner], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, lambda _: False)
     becomes, reported = NOT_GIVEN[what]
@@ -172,7 +173,7 @@ def test_what_policy_does_not_give_any_more_is_not_written(what, age):
     assert bool(verdict.reports) is reported
 
 
-def test_policy_is_asked_for_each_claim():
+def test_policy_is_asked_for_each_claim() -> None:
     """A destination may be given to the pods of one namespace alone."""
     no, yes = stake(State.HELD, age=5, who="no"), stake(State.HELD, who="yes")
     verdict = judge([no, yes], seen(None), PRESENT, NOW, RECONCILE, lambda claim: claim is yes.claim)
@@ -180,7 +181,7 @@ def test_policy_is_asked_for_each_claim():
     assert list(verdict.reports) == [no.claim.attachment]
 
 
-def test_what_has_ended_is_released_whatever_policy_says_now():
+def test_what_has_ended_is_released_whatever_policy_says_now() -> None:
     past = stake(State.RELEASING)
     verdict = judge([past], seen(eni(MINE)), PRESENT, NOW, RECONCILE, lambda _: False)
     assert (verdict.act, verdict.by) == (Act.RELEASE, past)
@@ -193,17 +194,17 @@ class TestAGraceThatIsNotOver:
 
     @pytest.mark.parametrize("target", [eni(MINE), eni(MINE, active=False)], ids=["active", "blackhole"])
     @pytest.mark.parametrize("state", [State.RELEASING, State.GONE])
-    def test_holds_for_an_older_claim(self, state, target):
+    def test_holds_for_an_older_claim(self, state: Any, target: Target) -> None:
         older = stake(state, who="older")
         verdict = judge([older, self.RECENT], seen(target), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.events) == (Act.NOTHING, {})
 
-    def test_of_another_eni_is_nothing_to_it(self):
+    def test_of_another_eni_is_nothing_to_it(self) -> None:
         older = stake(State.RELEASING, eni=ALSO_MINE, who="older")
         verdict = judge([older, self.RECENT], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.by) == (Act.RELEASE, older)
 
-    def test_holds_against_a_live_claim_through_another_eni(self):
+    def test_holds_against_a_live_claim_through_another_eni(self) -> None:
         older, owner = stake(State.GONE, who="older"), stake(State.HELD, eni=ALSO_MINE, who="owner")
         verdict = judge([older, self.RECENT, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
@@ -211,7 +212,7 @@ class TestAGraceThatIsNotOver:
 
 @pytest.mark.parametrize("what", OBSERVED)
 @pytest.mark.parametrize("state", [State.RELEASING, State.GONE])
-def test_a_claim_that_has_ended(what, state):
+def test_a_claim_that_has_ended(what: Any, state: Any) -> None:
     past = stake(state, eni=FORMER if "former" in what else MINE)
     verdict = judge([past], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     act, becomes = ENDED[what]
@@ -221,14 +222,14 @@ def test_a_claim_that_has_ended(what, state):
 
 
 @pytest.mark.parametrize("what", OBSERVED)
-def test_nothing_is_done_for_a_claim_within_its_grace(what):
+def test_nothing_is_done_for_a_claim_within_its_grace(what: Any) -> None:
     leaving = stake(State.RELEASING, after=NOW + 1)
     verdict = judge([leaving], seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.events) == (Act.NOTHING, {})
 
 
 @pytest.mark.parametrize("what", OBSERVED)
-def test_an_add_under_way_decides_for_itself(what):
+def test_an_add_under_way_decides_for_itself(what: Any) -> None:
     stakes = [stake(State.CLAIMING), stake(State.HELD, who="c2"), stake(State.GONE, who="c3")]
     verdict = judge(stakes, seen(OBSERVED[what]), PRESENT, NOW, RECONCILE, GIVEN)
     assert (verdict.act, verdict.events) == (Act.NOTHING, {})
@@ -246,7 +247,7 @@ PATIENCE = {
 
 @pytest.mark.parametrize("who", PATIENCE)
 @pytest.mark.parametrize("target", [None, eni(OTHER, active=False)], ids=["absent", "blackhole"])
-def test_patience_of_each_claimant(who, target):
+def test_patience_of_each_claimant(who: Any, target: Target | None) -> None:
     state, age, seconds = PATIENCE[who]
     waiting = stake(state, age=age)
     assert patience(waiting.route, NOW, RECONCILE) == seconds
@@ -258,7 +259,7 @@ def test_patience_of_each_claimant(who, target):
         assert early.due == pytest.approx(50_000.1), "then its time has come"
 
 
-def test_the_newest_of_those_who_need_not_wait_mends():
+def test_the_newest_of_those_who_need_not_wait_mends() -> None:
     stakes = [stake(State.HELD, age=900, who="old"), stake(State.HELD, age=5, who="new")]
     stakes.append(stake(State.SUPERSEDED, age=8, who="robbed"))
     verdict = judge(stakes, seen(None, 0), PRESENT, NOW, RECONCILE, GIVEN)
@@ -266,13 +267,13 @@ def test_the_newest_of_those_who_need_not_wait_mends():
     assert verdict.by is stakes[1]
 
 
-def test_a_superseded_claim_holds_again_when_the_route_is_ours():
+def test_a_superseded_claim_holds_again_when_the_route_is_ours() -> None:
     robbed = stake(State.SUPERSEDED)
     verdict = judge([robbed], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.events == {robbed.claim.attachment: Event.SEEN_OURS}
 
 
-def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_eni():
+def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_eni() -> None:
     past, owner = stake(State.RELEASING, who="past"), stake(State.HELD, who="owner")
     verdict = judge([past, owner], seen(eni(MINE)), PRESENT, NOW, RECONCILE, GIVEN)
     assert verdict.act is Act.NOTHING
@@ -285,23 +286,23 @@ def test_a_claim_that_has_ended_is_forgotten_beside_a_live_one_through_the_same_
 class TestTwoEnisOfOneNode:
     OWNER = stake(State.SUPERSEDED, eni=MINE, who="owner")
 
-    def test_the_route_stays_where_another_live_claim_holds_it(self):
+    def test_the_route_stays_where_another_live_claim_holds_it(self) -> None:
         holder = stake(State.HELD, eni=ALSO_MINE, who="holder")
         verdict = judge([self.OWNER, holder], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
         assert verdict.events[self.OWNER.claim.attachment] is Event.SEEN_ELSEWHERE
 
-    def test_who_has_ended_there_releases_and_so_hands_over(self):
+    def test_who_has_ended_there_releases_and_so_hands_over(self) -> None:
         past = stake(State.RELEASING, eni=ALSO_MINE, who="past")
         verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.by) == (Act.RELEASE, past)
 
-    def test_not_before_its_grace_is_over(self):
+    def test_not_before_its_grace_is_over(self) -> None:
         past = stake(State.RELEASING, eni=ALSO_MINE, who="past", after=NOW + 5)
         verdict = judge([self.OWNER, past], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert verdict.act is Act.NOTHING
 
-    def test_what_nobody_claimed_there_is_moved(self):
+    def test_what_nobody_claimed_there_is_moved(self) -> None:
         verdict = judge([self.OWNER], seen(eni(ALSO_MINE)), PRESENT, NOW, RECONCILE, GIVEN)
         assert (verdict.act, verdict.by) == (Act.MOVE, self.OWNER)
 
@@ -314,37 +315,37 @@ class TestHowLongARouteWasBroken:
         assert found is not None
         return found
 
-    def test_counts_from_the_first_look_that_showed_it(self):
+    def test_counts_from_the_first_look_that_showed_it(self) -> None:
         assert self.look(eni(MINE), None, None, None).broken == 1
 
-    def test_ends_with_one_look_that_shows_it_working(self):
+    def test_ends_with_one_look_that_shows_it_working(self) -> None:
         assert self.look(None, eni(OTHER), None).broken == 2
         assert self.look(None, eni(OTHER)).broken is None
 
-    def test_goes_on_when_a_blackhole_was_deleted(self):
+    def test_goes_on_when_a_blackhole_was_deleted(self) -> None:
         assert self.look(eni(OTHER, active=False), None).broken == 0
 
-    def test_begins_anew_with_a_blackhole_that_was_not_there_before(self):
+    def test_begins_anew_with_a_blackhole_that_was_not_there_before(self) -> None:
         assert self.look(None, eni(OTHER, active=False)).broken == 1
         assert self.look(eni(FORMER, active=False), eni(OTHER, active=False)).broken == 1
 
-    def test_begins_anew_when_nobody_has_looked_for_long(self):
+    def test_begins_anew_when_nobody_has_looked_for_long(self) -> None:
         before = Sighting.next(None, None, 0.0, 90.0)
         assert Sighting.next(before, None, 90.0, 90.0).broken == 0
         assert Sighting.next(before, None, 90.1, 90.0).broken == 90.1
 
-    def test_says_since_when_it_is_as_it_is(self):
+    def test_says_since_when_it_is_as_it_is(self) -> None:
         assert self.look(None, eni(MINE), eni(MINE)).since == 1
 
 
-def test_the_schedule_keeps_the_invariants_of_the_exploration():
+def test_the_schedule_keeps_the_invariants_of_the_exploration() -> None:
     gaps = [b - a for a, b in zip((0.0, *LOOKS_AFTER_ADD), LOOKS_AFTER_ADD, strict=False)]
     assert STALE_SECONDS == 15
     assert max(gaps) + STALE_SECONDS <= HELD_PATIENCE
 
 
 @pytest.mark.parametrize("reconcile", [1, 5, 10, 20, 30, 50, 60, 300, 3600])
-def test_a_superseded_claim_waits_longer_than_one_that_holds_the_route_needs(reconcile):
+def test_a_superseded_claim_waits_longer_than_one_that_holds_the_route_needs(reconcile: int) -> None:
     robbed = patience(stake(State.SUPERSEDED).route, NOW, reconcile)
     assert robbed >= 1.1 * reconcile + HELD_PATIENCE + STALE_SECONDS
     assert robbed >= 2 * reconcile
@@ -360,7 +361,9 @@ targets = st.sampled_from([*OBSERVED.values(), eni(ALSO_MINE), eni(ALSO_MINE, ac
     targets,
     st.sampled_from([0.0, 31.0, 200.0]),
 )
-def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched(drawn, target, broken_for):
+def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched(
+    drawn: Any, target: Any, broken_for: Any
+) -> None:
     stakes = [
         stake(state, through, age, after if state is State.RELEASING else 0, who=f"c{i}")
         for i, (state, through, age, after) in enumerate(drawn)
@@ -385,7 +388,7 @@ def test_a_route_that_works_for_a_live_claim_or_leads_elsewhere_is_never_touched
             assert stake_.claim.attachment not in verdict.events
 
 
-def test_stakes_are_by_place():
+def test_stakes_are_by_place() -> None:
     one, two = stake(State.HELD).claim, stake(State.GONE, who="c2").claim
     elsewhere = replace(two, routes=(replace(two.routes[0], place=Place("rtb-b", PLACE.destination)),))
     found = stakes_of([one, elsewhere])
@@ -393,7 +396,7 @@ def test_stakes_are_by_place():
     assert len(found) == 2
 
 
-def test_sight_of_every_row():
+def test_sight_of_every_row() -> None:
     expected = [
         Sight.ABSENT,
         Sight.OURS,

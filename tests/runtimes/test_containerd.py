@@ -129,5 +129,5 @@ class foreground:  # noqa: N801 - reads as a statement
         assert self._process is not None
         if self._process.poll() is None:
             self._runtime.kill(self._name)
-        output, _ = self._process.communicate(timeout=60)
+        output = self._process.communicate(timeout=60)[0]
         assert self._process.returncode == 137, output

@@ -26,7 +26,7 @@ def _cpu() -> float:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Put the CPU that a phase took beside its duration. It reaches the terminal from a worker, too."""
-    report: pytest.TestReport = yield  # type: ignore[misc, assignment]
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     now = _cpu()
     report.user_properties.append((f"cpu-{call.when}", now - item.config.stash.get(_before, now)))
     item.config.stash[_before] = now
@@ -46,7 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             if isinstance(report, pytest.TestReport):
                 cost = costs[report.nodeid]
                 cost[0] += report.duration
-                cost[1] += dict(report.user_properties).get(f"cpu-{report.when}", 0.0)
+                used = [value for name, value in report.user_properties if name == f"cpu-{report.when}"]
+                cost[1] += sum(value for value in used if isinstance(value, float))
     if len(costs) < SLOWEST:
         return
     places: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])

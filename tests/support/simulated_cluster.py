@@ -177,7 +177,7 @@ class SimulatedNode:
     ) -> None:
         self.name = name
         self.cluster = cluster
-        self.enis = (f"eni-{name}", f"eni-{name}2")
+        self.enis: tuple[str, ...] = (f"eni-{name}", f"eni-{name}2")
         self.said: list[str] = []
         self.events: list[tuple[str, str, str]] = []
         self.repaired: list[str] = []
@@ -265,6 +265,11 @@ class SimulatedNode:
         if not self.up:
             raise Ec2Error(Ec2Fault.NOT_SENT, "any", "", f"{self.name} is cut off")
         return self.cluster.ec2
+
+    def claim(self, attachment: Attachment) -> Claim:
+        found = self.claims.get(attachment)
+        assert isinstance(found, Claim)
+        return found
 
     def add(self, destination: Network = FLOATING, eni: int = 0, tables: Sequence[str] = ()) -> Attachment:
         """What an ADD does to claims and EC2."""

@@ -45,10 +45,10 @@ class Ec2(FakeVpc):
     before_write: Callable[[str], None] = lambda what: None
     lock: Any = field(default_factory=threading.Lock)
 
-    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:  # type: ignore[override]
+    def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         return (DUMMY, LIVED_IN)
 
-    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:  # type: ignore[override]
+    def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         return {"subnet-lived-in": "eni-of-somebody"} if "subnet-lived-in" in subnets else {}
 
     def _call(self, what: str, apply: Any) -> None:
@@ -138,7 +138,7 @@ class Place:
             claims=self.claims,
             kernel=lambda: self.kernel,
             metadata=lambda _: self.metadata,
-            vpc=lambda _: self.ec2,  # type: ignore[arg-type,return-value]
+            vpc=lambda _: self.ec2,
             boot=lambda: "boot-1",
             inode=self.inode,
             namespaces=host,

@@ -71,19 +71,19 @@ class Guest:
 GUEST = pytest.StashKey[Guest]()
 
 
-def ours(items: list[pytest.Item]) -> list[pytest.Item]:
-    return [item for item in items if "guest" in getattr(item, "fixturenames", ())]
+def ours(items: list[pytest.Item]) -> list[pytest.Function]:
+    return [item for item in items if isinstance(item, pytest.Function) and "guest" in item.fixturenames]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the scenarios last: by then they have run."""
     last = ours(items)
-    items[:] = [item for item in items if item not in last] + last
+    items[:] = [*(item for item in items if item not in last), *last]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Boot now, for the scenarios that were chosen."""
-    config, chosen = session.config, [item.callspec.params["name"] for item in ours(session.items)]
+    config, chosen = session.config, [str(item.callspec.params["name"]) for item in ours(session.items)]
     config.stash[GUEST] = guest = Guest(chosen)
     # A worker of pytest-xdist does not know yet whether it will be given these tests.
     worker = hasattr(config, "workerinput")

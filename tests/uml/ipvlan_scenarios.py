@@ -76,7 +76,8 @@ def tentative(pod: Pod, address: str) -> bool:
             rows = {line.split()[0]: line.split() for line in table}
         return bool(int(rows[IPv6Address(address).packed.hex()][4], 16) & 0x40)
 
-    return inside(pod, look)
+    found: bool = inside(pod, look)
+    return found
 
 
 def can_bind(pod: Pod, address: str) -> bool:
@@ -89,7 +90,8 @@ def can_bind(pod: Pod, address: str) -> bool:
                 return False
         return True
 
-    return inside(pod, bind)
+    bound: bool = inside(pod, bind)
+    return bound
 
 
 def truth(lab: Lab) -> dict[str, dict[str, str]]:

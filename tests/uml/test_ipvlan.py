@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.samples import sampled
+from tests.uml.conftest import Guest
 from tests.uml.ipvlan_scenarios import SCENARIOS
 
 pytestmark = pytest.mark.needs("root", "linux.uml")
 
 
 @pytest.mark.parametrize("name", sampled("test_scenario", SCENARIOS, ["an-address-moves-to-another-zone"]))
-def test_scenario(name: str, guest, record_property) -> None:
+def test_scenario(name: str, guest: Guest, record_property: Callable[[str, object], None]) -> None:
     outcome = guest.outcome(name)
     record_property("seconds_in_guest", outcome.seconds)
     if outcome.failure:

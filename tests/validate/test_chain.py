@@ -58,7 +58,7 @@ def test_validate_accepts(name: str) -> None:
     assert examine("f", json.dumps(accepted(name)).encode()).errors == 0
 
 
-ANYTHING = st.sampled_from(
+ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, -1, 1.5, "", "x", "static", "0.0.0.0/0", "::/0", "fe80::1%eth0", "1.2.3.4", [], [[]], {}]
 )
 

@@ -86,7 +86,9 @@ LONG_TEXTS = {
 
 
 @pytest.mark.parametrize("what", LONG_TEXTS)
-def test_of_long_texts_the_beginning_is_shown(tmp_path: Path, capsys: Any, what: str) -> None:
+def test_of_long_texts_the_beginning_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     file, policy = tmp_path / "f.json", tmp_path / "node.json"
     file.write_text(json.dumps(LONG_TEXTS[what]))
     allowed = [{"cidr": "192.168.0.0/24", "namespaces": ["core"]}]

@@ -142,7 +142,7 @@ def test_a_range_into_what_never_floats() -> None:
 # -- what is not judged
 
 
-def test_what_is_not_judged_is_named(tmp_path: Path, capsys: Any) -> None:
+def test_what_is_not_judged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f"
     unknown = ipvlan(capabilities={"ips": True}, ipam={"type": "calico-ipam"})
     file.write_text(json.dumps(nad(conflist(unknown, {"type": "portmap"}, {"type": "istio-cni"}, FLOATIP))))
@@ -180,7 +180,9 @@ def test_a_version_that_old_plugins_refuse_is_not_judged() -> None:
     [conflist(ipvlan()), ipvlan(), multus(CLUSTER, conflist(ipvlan()))],
     ids=["chain", "one", "multus"],
 )
-def test_a_network_without_floatip_is_told_the_next_step(config: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_network_without_floatip_is_told_the_next_step(
+    config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "f"
     file.write_text(json.dumps(nad(config)))
     assert cli.main(["validate", str(file)]) == 0

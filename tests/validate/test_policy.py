@@ -1,5 +1,7 @@
 """``floatipctl validate --node-config``: networks held against policy by the agent's own rules."""
 
+from __future__ import annotations
+
 import io
 import json
 from dataclasses import replace
@@ -55,7 +57,7 @@ def tables(**selector: Any) -> dict[str, Any]:
     return network("192.168.0.2/32", routeTables=selector)
 
 
-def test_an_eni_in_the_pod_is_only_for_nodes_that_trust_it():
+def test_an_eni_in_the_pod_is_only_for_nodes_that_trust_it() -> None:
     document = network("192.168.0.2/32")
     document["plugins"][0] = {**document["plugins"][0], "type": "host-device", "device": "eth2"}
     policy = node("192.168.0.0/24")
@@ -365,7 +367,7 @@ def configmap(name: str, text: str = POLICY) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
-def run(capsys: Any, *argv: str) -> tuple[int, list[str]]:
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, list[str]]:
     status = cli.main(["validate", *argv])
     return status, capsys.readouterr().out.splitlines()
 
@@ -400,7 +402,7 @@ def vip(tmp_path: Path) -> Path:
     ],
 )
 def test_a_node_configuration_as_validate_knows_them(
-    text: str, label: str, vip: Path, tmp_path: Path, capsys: Any
+    text: str, label: str, vip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "node"
     file.write_text(text)
@@ -413,7 +415,7 @@ def test_a_node_configuration_as_validate_knows_them(
 
 
 def test_the_manifest_as_it_is_shipped_allows_an_example_address_in_one_namespace(
-    vip: Path, capsys: Any
+    vip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vip.write_text(
         json.dumps(nad(network("192.0.2.7/32", routeTables={"ids": ["rtb-00000000000000000"]}), "default"))
@@ -464,7 +466,7 @@ def test_the_manifest_as_it_is_shipped_allows_an_example_address_in_one_namespac
     ],
 )
 def test_a_node_configuration_that_cannot_be_judged_by(
-    text: str | None, expected: str, vip: Path, tmp_path: Path, capsys: Any
+    text: str | None, expected: str, vip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The networks are judged without it, and the exit status is that of any error."""
     file = tmp_path / "node"
@@ -476,7 +478,7 @@ def test_a_node_configuration_that_cannot_be_judged_by(
 
 
 def test_the_node_configuration_from_standard_input_and_json(
-    vip: Path, monkeypatch: Any, capsys: Any
+    vip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = POLICY.replace("rtb-1", "rtb-2").encode()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text)))
@@ -487,7 +489,7 @@ def test_the_node_configuration_from_standard_input_and_json(
     assert (finding["path"], finding["severity"]) == ("$.plugins[2].routeTables.ids[0]", "error")
 
 
-def test_a_namespace_without_a_policy_is_a_mistake(vip: Path, capsys: Any) -> None:
+def test_a_namespace_without_a_policy_is_a_mistake(vip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(capsys, "--namespace", "core-a", str(vip))
     assert stopped.value.code == 2

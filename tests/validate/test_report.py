@@ -768,12 +768,12 @@ def test_a_list_may_be_empty() -> None:
     assert (report.findings, report.ignored) == ([], ["an empty list"])
 
 
-def run(capsys: Any, *argv: str) -> tuple[int, str]:
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
     status = cli.main(["validate", *argv])
     return status, capsys.readouterr().out
 
 
-def test_exit_status_and_lines(tmp_path: Path, capsys: Any) -> None:
+def test_exit_status_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, surprising, bad = (tmp_path / name for name in ("good", "surprising", "bad"))
     good.write_text(json.dumps(conflist()))
     surprising.write_text(json.dumps(conflist(ipvlan("192.168.0.3/32"), FLOATIP, cniVersion="0.3.1")))
@@ -787,13 +787,15 @@ def test_exit_status_and_lines(tmp_path: Path, capsys: Any) -> None:
     assert out.splitlines()[-1] == f"{tmp_path / 'absent'}: cannot be read: No such file or directory"
 
 
-def test_a_file_with_nothing_of_ours_is_no_error_and_said(tmp_path: Path, capsys: Any) -> None:
+def test_a_file_with_nothing_of_ours_is_no_error_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "web.yaml"
     file.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n")
     assert run(capsys, str(file)) == (0, f"{file}: nothing of floatip in it (Deployment web)\n")
 
 
-def test_standard_input_and_json(monkeypatch: Any, capsys: Any) -> None:
+def test_standard_input_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = json.dumps(conflist(IPVLAN | {"mode": "l3"}, FLOATIP, cniVersion="0.3.1")).encode()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     status, out = run(capsys, "--json", "-")
@@ -828,7 +830,7 @@ def test_standard_input_and_json(monkeypatch: Any, capsys: Any) -> None:
     )
 
 
-def test_kind_and_vpc_cidr_on_the_command_line(tmp_path: Path, capsys: Any) -> None:
+def test_kind_and_vpc_cidr_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"allowedDestination": []}')
     status, out = run(capsys, "--kind", "node", str(file))

@@ -183,7 +183,13 @@ def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
 @ALL
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_who_asked_before_there_were_credentials_is_answered_afterwards(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token, source: Source, account: str
+    aws: Aws,
+    warm: Warm,
+    running_clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    token: Path,
+    source: Source,
+    account: str,
 ) -> None:
     """No client is kept that was made without credentials: botocore's would look for none again."""
     source(aws, monkeypatch, token)
@@ -199,7 +205,7 @@ def test_who_asked_before_there_were_credentials_is_answered_afterwards(
 
 @ALL
 def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token, source: Source
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path, source: Source
 ) -> None:
     source(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=8)
@@ -210,7 +216,7 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
 
 
 def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)  # less than RENEW_SECONDS: each call would renew
@@ -244,14 +250,13 @@ def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
 
 
 def test_first_credentials_that_cannot_be_had_are_a_failure_of_all_who_wait(
-    aws: Aws, warm: Warm, monkeypatch, token
+    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.away, aws.slow = True, 0.3
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}")))  # type: ignore[misc]
-        for n in range(12)
+        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
     ]
     for thread in threads:
         thread.start()
@@ -262,7 +267,7 @@ def test_first_credentials_that_cannot_be_had_are_a_failure_of_all_who_wait(
 
 
 def test_nothing_is_waited_for_between_a_turn_and_its_write(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     """What is decided after the turn is sent as it was decided, and not when a renewal has come or failed."""
     of_the_pod(aws, monkeypatch, token)
@@ -284,7 +289,13 @@ def test_nothing_is_waited_for_between_a_turn_and_its_write(
 @pytest.mark.parametrize("source", [of_the_pod, of_the_service_account])
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token: Path, source: Source, account: str
+    aws: Aws,
+    warm: Warm,
+    running_clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    token: Path,
+    source: Source,
+    account: str,
 ) -> None:
     source(aws, monkeypatch, token)
     token.unlink()
@@ -295,7 +306,9 @@ def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
     assert read(warm, account) == ""
 
 
-def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, monkeypatch, token) -> None:
+def test_a_role_that_is_refused_by_sts_being_away_passes(
+    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path
+) -> None:
     of_the_service_account(aws, monkeypatch, token)
     aws.away = True
     with pytest.raises(Ec2Error) as caught:
@@ -304,7 +317,7 @@ def test_a_role_that_is_refused_by_sts_being_away_passes(aws: Aws, warm: Warm, m
 
 
 def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch, token
+    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(seconds=8)  # less than LAST_SECONDS: not to be used
@@ -314,8 +327,7 @@ def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
     aws.asked.clear()
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}")))  # type: ignore[misc]
-        for n in range(12)
+        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
     ]
     for thread in threads:
         thread.start()
@@ -326,7 +338,7 @@ def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
 
 
 def test_a_renewal_that_fails_again_and_again_does_not_fill_the_log(
-    aws: Aws, warm: Warm, monkeypatch, token, caplog: pytest.LogCaptureFixture
+    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)

@@ -56,7 +56,7 @@ def add(lab: Lab, node: Node) -> None:
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("region", [REGION, {}], ids=["with a Region", "without one"])
-def test_agent_uses_irsa_credentials(lab, bare, token, region):
+def test_agent_uses_irsa_credentials(lab: Lab, bare: Node, token: Path, region: dict[str, str]) -> None:
     irsa = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
     bare.agent.start(bare.env | region | irsa)
     bare.agent.wait_ready()
@@ -67,7 +67,7 @@ def test_agent_uses_irsa_credentials(lab, bare, token, region):
     assert lab.ec2.journal.of(action="CreateRoute")
 
 
-def test_token_that_sts_does_not_accept(lab, bare, token):
+def test_token_that_sts_does_not_accept(lab: Lab, bare: Node, token: Path) -> None:
     token.write_text("nonsense")
     bare.agent.start(bare.env | REGION | {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)})
     assert not bare.agent.is_ready
@@ -76,7 +76,7 @@ def test_token_that_sts_does_not_accept(lab, bare, token):
     bare.agent.wait_ready()
 
 
-def test_agent_uses_pod_identity_credentials(lab, bare, token):
+def test_agent_uses_pod_identity_credentials(lab: Lab, bare: Node, token: Path) -> None:
     asked: list[Request] = []
 
     def hand_out(request: Request) -> Answer:

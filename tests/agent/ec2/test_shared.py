@@ -1,22 +1,28 @@
 """EC2 as the agent asks it, over HTTP: one client for all, reads folded, writes in turn, all counted."""
 
+from __future__ import annotations
+
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
 from cni_floatip.agent.ec2.ratelimit import UNSPENT_SECONDS, Priority
 from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Caller, Warm
+from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Caller, View, Warm
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.ec2.client import Vpc
 from cni_floatip.edges.ec2.sessions import Sdk, proxied_metadata, without_password
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model.values import Place
+from cni_floatip.model.values import Place, RouteTable
+from lab.ec2.sample import Sample
+from lab.ec2.simulated import SimulatedEC2
 from tests.support.waiting import until
 
 VIP = ip_network("192.168.0.2/32")
@@ -52,30 +58,31 @@ class Clock:
 
 
 @pytest.fixture
-def counts():
+def counts() -> Counted:
     return Counted()
 
 
 @pytest.fixture
-def ec2_clock():
+def ec2_clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def warm(ec2, counts, ec2_clock):
+def warm(ec2: SimulatedEC2, counts: Counted, ec2_clock: Clock) -> Warm:
     return Warm(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, ec2_clock)
 
 
 @pytest.fixture
-def view(ec2, warm):
+def view(ec2: SimulatedEC2, warm: Warm) -> View:
     return warm.view(ec2.region)
 
 
-def at_once(n, work):
+def at_once(n: int, work: Callable[..., Any]) -> list[Any]:
     """Run ``work(i)`` in so many threads; return what came of each."""
-    found, begin = [None] * n, threading.Barrier(n)
+    found: list[Any] = [None] * n
+    begin = threading.Barrier(n)
 
-    def run(i):
+    def run(i: int) -> None:
         begin.wait()
         try:
             found[i] = work(i)
@@ -90,24 +97,27 @@ def at_once(n, work):
     return found
 
 
-def asked(ec2, action):
+def asked(ec2: SimulatedEC2, action: str) -> int:
     return len(ec2.journal.of(action=action))
 
 
-def test_one_route_through_its_life(ec2, world, view, counts, ec2_clock):
+def test_one_route_through_its_life(
+    ec2: SimulatedEC2, world: Sample, view: View, counts: Counted, ec2_clock: Clock
+) -> None:
     place, a, b = Place(world.tables["a"], VIP), world.enis["a"], world.enis["b"]
-    for action, write in [
+    writes: list[tuple[str, Callable[[], object]]] = [
         ("CreateRoute", lambda: view.create(place, a)),
         ("ReplaceRoute", lambda: view.replace(place, b)),
         ("DeleteRoute", lambda: view.delete(place)),
-    ]:
+    ]
+    for action, write in writes:
         view.turn(action, place, "", ec2_clock() + 5)
         write()
     assert str(VIP) not in ec2.truth(place.table)
     assert counts.calls == [("CreateRoute", "ok"), ("ReplaceRoute", "ok"), ("DeleteRoute", "ok")]
 
 
-def test_reads_at_once_are_one_read_or_two(ec2, world, warm):
+def test_reads_at_once_are_one_read_or_two(ec2: SimulatedEC2, world: Sample, warm: Warm) -> None:
     ec2.faults.latency(0.1)
     ask = {"vpc-id": [world.vpc]}
     found = at_once(40, lambda _: warm.view(ec2.region).route_tables(ask))
@@ -115,12 +125,14 @@ def test_reads_at_once_are_one_read_or_two(ec2, world, warm):
     assert asked(ec2, "DescribeRouteTables") <= 3
 
 
-def test_read_shows_what_was_written_before_it_was_asked_for(ec2, world, warm, ec2_clock):
+def test_read_shows_what_was_written_before_it_was_asked_for(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     """While others read all the time, nobody is given an answer from before his own question."""
     ec2.faults.latency(0.01, "DescribeRouteTables")
     table, over = world.tables["a"], threading.Event()
 
-    def read_on():
+    def read_on() -> None:
         while not over.is_set():
             warm.view(ec2.region).route_tables({"route-table-id": [table]})
 
@@ -140,14 +152,16 @@ def test_read_shows_what_was_written_before_it_was_asked_for(ec2, world, warm, e
             thread.join()
 
 
-def test_answers_differ_by_what_was_asked(ec2, world, view):
+def test_answers_differ_by_what_was_asked(ec2: SimulatedEC2, world: Sample, view: View) -> None:
     assert len(view.route_tables({"vpc-id": [world.vpc]})) == 4
     assert len(view.route_tables({"route-table-id": [world.tables["a"]]})) == 1
     assert view.interfaces_in([world.subnets["a"]])
     assert not view.interfaces_in([])
 
 
-def test_subnets_are_remembered_for_a_minute(ec2, world, view, ec2_clock):
+def test_subnets_are_remembered_for_a_minute(
+    ec2: SimulatedEC2, world: Sample, view: View, ec2_clock: Clock
+) -> None:
     for _ in range(3):
         assert len(view.subnets({"vpc-id": [world.vpc]})) == 3
     assert asked(ec2, "DescribeSubnets") == 1
@@ -156,7 +170,9 @@ def test_subnets_are_remembered_for_a_minute(ec2, world, view, ec2_clock):
     assert asked(ec2, "DescribeSubnets") == 2
 
 
-def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, ec2_clock):
+def test_only_a_check_that_is_off_is_remembered(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     view, eni = warm.view(ec2.region), world.enis["a"]
     for _ in range(2):
         assert view.network_interface(eni).checks_source
@@ -177,18 +193,21 @@ def test_only_a_check_that_is_off_is_remembered(ec2, world, warm, ec2_clock):
     assert asked(ec2, "DescribeNetworkInterfaces") == before + 1
 
 
-def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, warm, ec2_clock, counts):
+def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock, counts: Counted
+) -> None:
     ec2.faults.throttle()
     ec2.faults.route_quota(1000)
     table, eni = world.tables["a"], world.enis["a"]
     view = warm.view(ec2.region)
 
-    def write(n):
+    def write(n: int) -> str | None:
         place = Place(table, ip_network(f"192.168.0.{n}/32"))
         for _ in range(5):
             view.turn("CreateRoute", place, "", ec2_clock() + 30)
             try:
-                return view.create(place, eni)
+                view.create(place, eni)
+                return None
             except Ec2Error as e:
                 if e.fault is not Ec2Fault.THROTTLED:
                     raise
@@ -199,12 +218,14 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(ec2, world, 
     assert len(counts.throttles) <= 3
 
 
-def test_each_page_of_a_read_takes_a_token(ec2, world, warm, ec2_clock):
+def test_each_page_of_a_read_takes_a_token(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     ec2_clock.stop()
 
     def left() -> int:
         """Count what EC2 would still let pass, by taking it."""
-        taken = []
+        taken: list[Any] = []
         try:
             while len(taken) < 1000:
                 taken.append(warm.turns.turn(action, Priority.ADD, ec2_clock(), lambda: None))
@@ -223,7 +244,9 @@ def test_each_page_of_a_read_takes_a_token(ec2, world, warm, ec2_clock):
     assert left() == before - 2
 
 
-def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, ec2_clock):
+def test_refusal_is_counted_and_slows_us_down(
+    ec2: SimulatedEC2, world: Sample, view: View, counts: Counted, ec2_clock: Clock
+) -> None:
     place = Place(world.tables["a"], VIP)
     ec2.faults.error("CreateRoute", "RequestLimitExceeded")
     with pytest.raises(Ec2Error) as caught:
@@ -236,13 +259,15 @@ def test_refusal_is_counted_and_slows_us_down(ec2, world, view, counts, ec2_cloc
     view.create(place, world.enis["a"])
 
 
-def exhaust(view, action, clock):
+def exhaust(view: View, action: str, clock: Clock) -> None:
     """Use the bucket up, with tokens that are not spent."""
     for n in range(50):
         view.turn(action, Place(f"rtb-{n}", VIP), "", clock())
 
 
-def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, ec2_clock):
+def test_write_that_nobody_wants_any_more_is_not_sent(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     place, over = Place(world.tables["a"], VIP), threading.Event()
     view = warm.view(ec2.region, Caller(stop=lambda: "the client is gone" if over.is_set() else None))
     over.set()
@@ -253,7 +278,9 @@ def test_write_that_nobody_wants_any_more_is_not_sent(ec2, world, warm, ec2_cloc
     assert not len(ec2.journal)
 
 
-def test_tokens_of_a_call_that_ends_are_given_back(ec2, world, warm, ec2_clock):
+def test_tokens_of_a_call_that_ends_are_given_back(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     ec2_clock.stop()  # the bucket fills with time
     place = Place(world.tables["a"], VIP)
     first, second = warm.view(ec2.region), warm.view(ec2.region)
@@ -267,19 +294,21 @@ def test_tokens_of_a_call_that_ends_are_given_back(ec2, world, warm, ec2_clock):
     exhaust(second, "DeleteRoute", ec2_clock)
 
 
-def test_turn_for_another_action_gives_the_first_back(ec2, world, warm, ec2_clock):
+def test_turn_for_another_action_gives_the_first_back(
+    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+) -> None:
     view, place = warm.view(ec2.region), Place(world.tables["a"], VIP)
     for _ in range(60):
         view.turn("CreateRoute", place, "", ec2_clock())
         view.turn("ReplaceRoute", place, "", ec2_clock())
 
 
-def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
+def test_time_out_of_one_breaks_nobody_elses_call(ec2: SimulatedEC2, world: Sample, warm: Warm) -> None:
     """The pool is dropped while others take connections from it."""
     ec2.faults.hang("CreateRoute", 30, times=3)
     over, failures = threading.Event(), []
 
-    def read_on():
+    def read_on() -> None:
         while not over.is_set():
             try:
                 warm.view(ec2.region).interfaces_in([world.subnets["a"]])
@@ -303,7 +332,9 @@ def test_time_out_of_one_breaks_nobody_elses_call(ec2, world, warm):
     until(lambda: asked(ec2, "CreateRoute") == 3)
 
 
-def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, ec2_clock):
+def test_warm_has_credentials_connections_and_roles_ready(
+    ec2: SimulatedEC2, world: Sample, counts: Counted, ec2_clock: Clock
+) -> None:
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
     warm = Warm(NodeConf(roles=roles), counts, ec2_clock)
     assert warm.credentials_problem() is None
@@ -315,7 +346,7 @@ def test_warm_has_credentials_connections_and_roles_ready(ec2, world, counts, ec
     assert asked(ec2, "AssumeRole") == 1
 
 
-def behind_a_proxy(monkeypatch, **more):
+def behind_a_proxy(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("NO_PROXY", "no_proxy", "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"):
@@ -324,7 +355,9 @@ def behind_a_proxy(monkeypatch, **more):
         monkeypatch.setenv(name, value)
 
 
-def test_a_proxy_that_stands_before_the_credentials_is_named(monkeypatch, ec2, warm):
+def test_a_proxy_that_stands_before_the_credentials_is_named(
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+) -> None:
     """Twice: a failure that is remembered is of the same kind."""
     behind_a_proxy(monkeypatch, HTTP_PROXY="http://somebody:secret@127.0.0.1:9")
     for _ in range(2):
@@ -334,7 +367,9 @@ def test_a_proxy_that_stands_before_the_credentials_is_named(monkeypatch, ec2, w
         assert "secret" not in said
 
 
-def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(monkeypatch, ec2, warm):
+def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+) -> None:
     behind_a_proxy(
         monkeypatch, HTTP_PROXY=os.environ["AWS_ENDPOINT_URL_EC2"], AWS_METADATA_SERVICE_NUM_ATTEMPTS="1"
     )
@@ -356,11 +391,13 @@ def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(monkeyp
         ("", ""),
     ],
 )
-def test_a_proxys_password_is_not_shown(proxy, shown):
+def test_a_proxys_password_is_not_shown(proxy: str, shown: str) -> None:
     assert without_password(proxy) == shown
 
 
-def test_missing_credentials_are_reported(monkeypatch, ec2, warm):
+def test_missing_credentials_are_reported(
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -370,7 +407,9 @@ def test_missing_credentials_are_reported(monkeypatch, ec2, warm):
     assert caught.value.fault is Ec2Fault.NOT_SENT
 
 
-def test_request_that_waits_for_a_role_in_vain_costs_no_turn(ec2, world, counts, ec2_clock):
+def test_request_that_waits_for_a_role_in_vain_costs_no_turn(
+    ec2: SimulatedEC2, world: Sample, counts: Counted, ec2_clock: Clock
+) -> None:
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
     view = Warm(NodeConf(roles=roles), counts, ec2_clock).view(ec2.region)
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
@@ -396,19 +435,21 @@ class Wall:
 
 
 @pytest.fixture
-def wall():
+def wall() -> Wall:
     return Wall()
 
 
 @pytest.fixture
-def owner(ec2, ec2_clock, wall):
+def owner(ec2: SimulatedEC2, ec2_clock: Clock, wall: Wall) -> Vpc:
     """EC2 in the name of the table owner's role."""
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
     return Vpc(ec2.region, roles, sdk=Sdk(roles, now=wall, clock=ec2_clock))
 
 
-def test_role_is_assumed_again_before_its_credentials_end(ec2, world, owner, wall):
-    def read():
+def test_role_is_assumed_again_before_its_credentials_end(
+    ec2: SimulatedEC2, world: Sample, owner: Vpc, wall: Wall
+) -> None:
+    def read() -> tuple[RouteTable, ...]:
         return owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
 
     assert {len(tables) for tables in at_once(8, lambda _: read())} == {4}
@@ -423,8 +464,10 @@ def test_role_is_assumed_again_before_its_credentials_end(ec2, world, owner, wal
     assert asked(ec2, "AssumeRole") == 2
 
 
-def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, owner, wall, ec2_clock):
-    def read():
+def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
+    ec2: SimulatedEC2, world: Sample, owner: Vpc, wall: Wall, ec2_clock: Clock
+) -> None:
+    def read() -> tuple[RouteTable, ...] | None:
         return owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
 
     read()
@@ -444,7 +487,9 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(ec2, world, ow
     assert caught.value.fault is Ec2Fault.DENIED
 
 
-def test_credentials_that_are_expired_when_they_come(ec2, world, owner, wall, ec2_clock):
+def test_credentials_that_are_expired_when_they_come(
+    ec2: SimulatedEC2, world: Sample, owner: Vpc, wall: Wall, ec2_clock: Clock
+) -> None:
     """This machine's clock is an hour ahead of STS's."""
     owner.route_tables({"vpc-id": [world.vpc]}, ec2.account)
     wall.ahead += timedelta(minutes=61)
@@ -453,7 +498,9 @@ def test_credentials_that_are_expired_when_they_come(ec2, world, owner, wall, ec
     assert caught.value.fault is Ec2Fault.DENIED
 
 
-def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(ec2, world, owner):
+def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(
+    ec2: SimulatedEC2, world: Sample, owner: Vpc
+) -> None:
     ec2.faults.hang("AssumeRole", 30)
     waits = threading.Thread(target=at_once, args=(1, lambda _: owner.route_tables({}, ec2.account)))
     waits.start()
@@ -466,7 +513,7 @@ def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(ec2, world, owner):
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"])
-def test_endpoint_that_is_no_url(monkeypatch, ec2, name):
+def test_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, name: str) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_EC2")
     monkeypatch.setenv(name, "ec2.internal")
     with pytest.raises(Ec2Error, match=f"{name}='ec2.internal' is not a URL like https://ec2") as caught:

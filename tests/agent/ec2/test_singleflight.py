@@ -1,7 +1,11 @@
 """Equal reads are folded: never with one that began before it was asked for."""
 
+from __future__ import annotations
+
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,46 +34,61 @@ class Reader:
 
 
 @pytest.fixture
-def flights():
+def flights() -> Iterator[Flights]:
     found = Flights()
     yield found
     assert not len(found)
 
 
 @pytest.fixture
-def reader():
+def reader() -> Reader:
     return Reader()
 
 
 @pytest.fixture
-def patient(monkeypatch):
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks later has all the time to do so."""
     monkeypatch.setattr("cni_floatip.agent.ec2.singleflight.GATHER_SECONDS", 60)
 
 
-def going(flights, reader, urgency=0, stop=lambda: None, turn=lambda: None):
-    """Ask in a thread; return it, with what came of it in ``.asked`` and ``.answer``."""
+class Asking(threading.Thread):
+    """A thread that asks; when it did, and what came of it."""
 
-    def ask():
-        thread.asked = time.monotonic()
+    def __init__(self, ask: Callable[[], object]) -> None:
+        super().__init__()
+        self._ask = ask
+        self.asked = 0.0
+        self.answer: Any = None
+
+    def run(self) -> None:
+        self.asked = time.monotonic()
         try:
-            thread.answer = flights.ask("question", urgency, stop, turn, reader)
+            self.answer = self._ask()
         except Exception as e:  # noqa: BLE001 (looked at by the test)
-            thread.answer = e
+            self.answer = e
 
-    thread = threading.Thread(target=ask)
+
+def going(
+    flights: Flights,
+    reader: Reader,
+    urgency: int = 0,
+    stop: Callable[..., Any] = lambda: None,
+    turn: Callable[..., Any] = lambda: None,
+) -> Asking:
+    """Ask in a thread; return it."""
+    thread = Asking(lambda: flights.ask("question", urgency, stop, turn, reader))
     thread.start()
     return thread
 
 
-def aboard(flights):
+def aboard(flights: Flights) -> int:
     """Return how many have asked and have no answer yet."""
     route = flights._routes["question"]
     return sum(flight.aboard for flight in (*route.gathering, *route.under_way))
 
 
 @pytest.mark.usefixtures("patient")
-def test_who_asks_while_a_read_is_under_way_shares_the_next(flights, reader):
+def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: Flights, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(20)]
@@ -82,7 +101,7 @@ def test_who_asks_while_a_read_is_under_way_shares_the_next(flights, reader):
     assert all(thread.answer == reader.began[1] >= thread.asked for thread in later)
 
 
-def test_read_that_hangs_is_not_waited_for(flights, reader):
+def test_read_that_hangs_is_not_waited_for(flights: Flights, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     second = going(flights, reader)
@@ -94,7 +113,7 @@ def test_read_that_hangs_is_not_waited_for(flights, reader):
 
 
 @pytest.mark.usefixtures("patient")
-def test_failure_is_everybodys_and_each_has_its_own(flights, reader):
+def test_failure_is_everybodys_and_each_has_its_own(flights: Flights, reader: Reader) -> None:
     reader.error = Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "UnauthorizedOperation", "no")
     first = going(flights, reader)
     until(lambda: reader.began)
@@ -110,7 +129,7 @@ def test_failure_is_everybodys_and_each_has_its_own(flights, reader):
     assert len({id(e) for e in errors}) == 3
 
 
-def test_who_gives_up_leaves_the_flight_to_another(flights, reader):
+def test_who_gives_up_leaves_the_flight_to_another(flights: Flights, reader: Reader) -> None:
     reader.free.set()
     over, waits = threading.Event(), threading.Event()
 
@@ -131,7 +150,7 @@ def test_who_gives_up_leaves_the_flight_to_another(flights, reader):
     assert [thread.answer for thread in others] == reader.began * 3
 
 
-def test_urgent_one_does_not_wait_with_those_who_have_time(flights, reader):
+def test_urgent_one_does_not_wait_with_those_who_have_time(flights: Flights, reader: Reader) -> None:
     reader.free.set()
     patient, waits = threading.Event(), threading.Event()
 
@@ -149,7 +168,7 @@ def test_urgent_one_does_not_wait_with_those_who_have_time(flights, reader):
     assert len(reader.began) == 2
 
 
-def test_who_waits_for_others_is_told_to_stop(flights, reader):
+def test_who_waits_for_others_is_told_to_stop(flights: Flights, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     second = going(flights, reader)

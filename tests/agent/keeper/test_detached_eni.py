@@ -34,7 +34,7 @@ def held(cluster: SimulatedCluster) -> tuple[SimulatedNode, Attachment]:
 
 
 @pytest.mark.parametrize("after", [0, 200], ids=["fresh", "old"])
-def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster, after):
+def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster: SimulatedCluster, after: int) -> None:
     a = cluster.nodes["a"]
     a.add()
     cluster.pass_time(after)
@@ -49,7 +49,7 @@ def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster, after):
     ("own", "said"),
     [(("eni-a",), "the agent mends it"), (("eni-a2",), "delete the pod, or attach eni-a again")],
 )
-def test_a_sweep_says_the_same(cluster, own, said):
+def test_a_sweep_says_the_same(cluster: SimulatedCluster, own: tuple[str], said: str) -> None:
     a, _ = held(cluster)
     around = sweep._Around("vpc-1", "r", "", ())
     judge = sweep._Judge(a.world, cluster.ec2, around, [FLOATING], own, stopped=False)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_sweep_says_the_same(cluster, own, said):
     assert said in judge._of_target(blackhole, {})
 
 
-def test_it_is_created_when_the_eni_is_back(cluster):
+def test_it_is_created_when_the_eni_is_back(cluster: SimulatedCluster) -> None:
     a, pod = held(cluster)
     detach(cluster, a, "eni-a")
     del cluster.ec2.tables["rtb-1"][FLOATING]  # by hand, or by a sweep
@@ -71,7 +71,7 @@ def test_it_is_created_when_the_eni_is_back(cluster):
     assert sum("attached to this node again" in said for said in a.said) == 1
 
 
-def test_status_and_metric_say_it(cluster):
+def test_status_and_metric_say_it(cluster: SimulatedCluster) -> None:
     a, _ = held(cluster)
     detach(cluster, a, "eni-a")
     cluster.pass_time(70)
@@ -91,7 +91,7 @@ def test_status_and_metric_say_it(cluster):
     assert 'floatip_routes{state="held"} 0.0' in page
 
 
-def test_the_end_of_its_pod_removes_the_blackhole(cluster):
+def test_the_end_of_its_pod_removes_the_blackhole(cluster: SimulatedCluster) -> None:
     a, pod = held(cluster)
     detach(cluster, a, "eni-a")
     a.delete(pod)
@@ -112,24 +112,24 @@ class TestAnEniThatIsAnotherNodesNow:
         cluster.ec2.writes.clear()
         return a, old, new
 
-    def test_its_route_is_the_other_nodes(self, cluster):
+    def test_its_route_is_the_other_nodes(self, cluster: SimulatedCluster) -> None:
         a, old, new = self.move(cluster)
         assert (a.state(old), cluster.nodes["b"].state(new)) == ("superseded", "held")
 
-    def test_the_end_of_the_pod_here_leaves_it(self, cluster):
+    def test_the_end_of_the_pod_here_leaves_it(self, cluster: SimulatedCluster) -> None:
         a, old, _ = self.move(cluster)
         a.delete(old)
         cluster.pass_time(GRACE + 120)
         assert (cluster.ec2.writes, cluster.leads()) == ([], "eni-a")
         assert a.state(old) == "gone"
 
-    def test_so_does_sigterm(self, cluster):
+    def test_so_does_sigterm(self, cluster: SimulatedCluster) -> None:
         a, old, _ = self.move(cluster)
         a.delete(old)
         a.keeper.drain(cluster.clock() + 10)
         assert (cluster.ec2.writes, cluster.leads()) == ([], "eni-a")
 
-    def test_so_does_an_agent_that_cannot_see_its_interfaces(self, cluster):
+    def test_so_does_an_agent_that_cannot_see_its_interfaces(self, cluster: SimulatedCluster) -> None:
         """Metadata does not answer from the start: nobody knows which ENIs are here."""
         a, old, _ = self.move(cluster)
         a.delete(old)
@@ -144,7 +144,7 @@ class TestAnEniThatIsAnotherNodesNow:
         assert cluster.ec2.writes == ["delete rtb-1 192.168.0.2/32"]
 
 
-def test_without_metadata_live_claims_are_mended_all_the_same(cluster):
+def test_without_metadata_live_claims_are_mended_all_the_same(cluster: SimulatedCluster) -> None:
     a, pod = held(cluster)
     a.interfaces_hidden = True
     a.start()
@@ -153,7 +153,7 @@ def test_without_metadata_live_claims_are_mended_all_the_same(cluster):
     assert (cluster.leads(), a.state(pod)) == ("eni-a", "held")
 
 
-def test_a_pod_that_was_added_since_metadata_answered_is_not_cut_off(cluster):
+def test_a_pod_that_was_added_since_metadata_answered_is_not_cut_off(cluster: SimulatedCluster) -> None:
     a, _ = held(cluster)
     a.interfaces_hidden = True
     a.enis = ("eni-a3",)
@@ -166,7 +166,7 @@ def test_a_pod_that_was_added_since_metadata_answered_is_not_cut_off(cluster):
     assert not any(WORDS in said for said in a.said)
 
 
-def test_a_route_is_not_handed_over_to_a_claim_that_is_cut_off(cluster):
+def test_a_route_is_not_handed_over_to_a_claim_that_is_cut_off(cluster: SimulatedCluster) -> None:
     a = cluster.nodes["a"]
     a.add(eni=0)
     cluster.pass_time(100)
@@ -178,7 +178,9 @@ def test_a_route_is_not_handed_over_to_a_claim_that_is_cut_off(cluster):
     assert cluster.ec2.writes == ["delete rtb-1 192.168.0.2/32"]
 
 
-def test_a_successor_that_was_recorded_is_not_created_through_an_eni_that_left(cluster):
+def test_a_successor_that_was_recorded_is_not_created_through_an_eni_that_left(
+    cluster: SimulatedCluster,
+) -> None:
     """The agent ended between the delete and the create of a hand-over."""
     a = cluster.nodes["a"]
     a.add(eni=0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cni_floatip.agent.keeper.repair import Look
 from cni_floatip.model.claim import LATE_SECONDS
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
@@ -31,13 +33,13 @@ def lose(cluster: SimulatedCluster, table: str = "rtb-1") -> None:
 
 
 class TestALiveClaim:
-    def test_mends_at_once_what_is_lost_within_a_minute_of_its_add(self, cluster):
+    def test_mends_at_once_what_is_lost_within_a_minute_of_its_add(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         lose(cluster)
         cluster.pass_time(4)
         assert cluster.leads() == "eni-a"
 
-    def test_mends_what_is_lost_later(self, cluster):
+    def test_mends_what_is_lost_later(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(600)
         lose(cluster)
@@ -45,7 +47,7 @@ class TestALiveClaim:
         assert cluster.leads() == "eni-a"
         assert cluster.nodes["a"].repaired == ["create"]
 
-    def test_looks_as_often_as_designed_and_then_once_a_minute(self, cluster):
+    def test_looks_as_often_as_designed_and_then_once_a_minute(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         before = cluster.ec2.reads
         cluster.pass_time(50)
@@ -54,7 +56,7 @@ class TestALiveClaim:
         cluster.pass_time(600)
         assert 9 <= cluster.ec2.reads - before <= 12
 
-    def test_never_takes_back_what_another_node_claimed(self, cluster):
+    def test_never_takes_back_what_another_node_claimed(self, cluster: SimulatedCluster) -> None:
         robbed = cluster.nodes["a"].add()
         cluster.pass_time(5)
         cluster.nodes["b"].add()
@@ -63,7 +65,7 @@ class TestALiveClaim:
         assert cluster.nodes["a"].state(robbed) == "superseded"
         assert sum("superseded" in said for said in cluster.nodes["a"].said) == 1
 
-    def test_comes_back_when_the_other_has_gone_for_good(self, cluster):
+    def test_comes_back_when_the_other_has_gone_for_good(self, cluster: SimulatedCluster) -> None:
         a, b = cluster.nodes.values()
         old = a.add()
         new = b.add()
@@ -73,7 +75,7 @@ class TestALiveClaim:
         assert cluster.leads() == "eni-a"
         assert a.state(old) == "held"
 
-    def test_deletes_anothers_blackhole_and_creates_never_replaces(self, cluster):
+    def test_deletes_anothers_blackhole_and_creates_never_replaces(self, cluster: SimulatedCluster) -> None:
         a, b = cluster.nodes.values()
         a.add()
         b.add()
@@ -85,7 +87,7 @@ class TestALiveClaim:
         assert cluster.leads() == "eni-a"
         assert cluster.ec2.writes == ["delete rtb-1 192.168.0.2/32", "create rtb-1 192.168.0.2/32 -> eni-a"]
 
-    def test_leaves_a_gateways_route_and_reports_it_once(self, cluster):
+    def test_leaves_a_gateways_route_and_reports_it_once(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(100)
         cluster.ec2.tables["rtb-1"][FLOATING] = Target("igw-1", is_eni=False)
@@ -95,7 +97,7 @@ class TestALiveClaim:
         place = Place("rtb-1", FLOATING)
         assert "not ours" in cluster.nodes["a"].keeper.sightings()[place].error
 
-    def test_says_where_its_route_leads(self, cluster):
+    def test_says_where_its_route_leads(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(5)
         seen = cluster.nodes["a"].keeper.sightings()[Place("rtb-1", FLOATING)]
@@ -104,7 +106,7 @@ class TestALiveClaim:
 
 
 class TestTheEnd:
-    def test_the_route_stays_for_its_successor_then_goes(self, cluster):
+    def test_the_route_stays_for_its_successor_then_goes(self, cluster: SimulatedCluster) -> None:
         gone = cluster.nodes["a"].add()
         cluster.pass_time(100)
         cluster.nodes["a"].delete(gone)
@@ -114,7 +116,7 @@ class TestTheEnd:
         assert cluster.leads() == ""
         assert cluster.nodes["a"].state(gone) == "gone"
 
-    def test_a_move_replaces_the_route_once(self, cluster):
+    def test_a_move_replaces_the_route_once(self, cluster: SimulatedCluster) -> None:
         a, b = cluster.nodes.values()
         old = a.add()
         cluster.pass_time(100)
@@ -126,7 +128,7 @@ class TestTheEnd:
         assert cluster.ec2.writes == ["replace rtb-1 192.168.0.2/32 -> eni-b"]
         assert cluster.leads() == "eni-b"
 
-    def test_a_write_that_lands_late_is_found_and_deleted(self, cluster):
+    def test_a_write_that_lands_late_is_found_and_deleted(self, cluster: SimulatedCluster) -> None:
         gone = cluster.nodes["a"].add()
         cluster.nodes["a"].delete(gone)
         cluster.pass_time(GRACE + 30)
@@ -134,7 +136,7 @@ class TestTheEnd:
         cluster.pass_time(140)
         assert cluster.leads() == ""
 
-    def test_it_is_forgotten_when_nothing_can_land_any_more(self, cluster):
+    def test_it_is_forgotten_when_nothing_can_land_any_more(self, cluster: SimulatedCluster) -> None:
         gone = cluster.nodes["a"].add()
         cluster.nodes["a"].delete(gone)
         cluster.pass_time(LATE_SECONDS)
@@ -145,7 +147,7 @@ class TestTheEnd:
         cluster.pass_time(1000)
         assert cluster.ec2.reads == reads, "there is nothing to look after"
 
-    def test_on_sigterm_nothing_waits_for_its_grace(self, cluster):
+    def test_on_sigterm_nothing_waits_for_its_grace(self, cluster: SimulatedCluster) -> None:
         gone, live = cluster.nodes["a"].add(), cluster.nodes["a"].add(FLOATING.supernet(8))
         cluster.nodes["a"].delete(gone)
         cluster.nodes["a"].keeper.drain(cluster.clock() + 10)
@@ -153,7 +155,7 @@ class TestTheEnd:
         assert cluster.leads(destination=FLOATING.supernet(8)) == "eni-a"
         assert cluster.nodes["a"].state(live) == "held"
 
-    def test_through_another_eni_of_the_node_it_is_handed_over(self, cluster):
+    def test_through_another_eni_of_the_node_it_is_handed_over(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         stays = a.add(eni=0)
         cluster.pass_time(100)
@@ -166,14 +168,20 @@ class TestTheEnd:
 
 
 class TestOutages:
-    def test_a_day_without_ec2_is_bounded_work_and_caught_up_with(self, cluster):
+    def test_a_day_without_ec2_is_bounded_work_and_caught_up_with(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         gone, robbed = a.add(), a.add(FLOATING.supernet(8))
         cluster.pass_time(100)
         cluster.ec2.down = True
         a.delete(gone)
-        rounds = []
-        look, a.keeper._mender.look = a.keeper._mender.look, lambda gap: (rounds.append(1), look(gap))[1]
+        rounds: list[float] = []
+        look = a.keeper._mender.look
+
+        def counted(reconcile: float) -> Look:
+            rounds.append(reconcile)
+            return look(reconcile)
+
+        a.keeper._mender.look = counted  # type: ignore[method-assign]
         cluster.pass_time(86400)
         assert len(rounds) < 86400 / 60 * 1.2 + 20
         assert a.state(gone) == "releasing"
@@ -185,7 +193,7 @@ class TestOutages:
         assert cluster.leads(destination=lose_other) == "eni-a"
         assert a.state(robbed) == "held"
 
-    def test_a_restart_of_the_agent_goes_on_where_it_was(self, cluster):
+    def test_a_restart_of_the_agent_goes_on_where_it_was(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         gone = a.add()
         a.delete(gone)
@@ -194,7 +202,7 @@ class TestOutages:
         cluster.pass_time(GRACE)
         assert cluster.leads() == ""
 
-    def test_throttling_makes_looks_rarer_where_no_route_is_held(self, cluster):
+    def test_throttling_makes_looks_rarer_where_no_route_is_held(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(5)
         cluster.nodes["b"].add()
@@ -209,7 +217,7 @@ class TestOutages:
         cluster.pass_time(600)
         assert cluster.ec2.reads - before >= 9
 
-    def test_not_where_one_is(self, cluster):
+    def test_not_where_one_is(self, cluster: SimulatedCluster) -> None:
         """Else an older pod on a node that is not throttled would mend first (docs/protocol.md)."""
         cluster.nodes["a"].add()
         cluster.pass_time(200)
@@ -219,7 +227,7 @@ class TestOutages:
             cluster.pass_time(600)
             assert cluster.ec2.reads - before >= 8
 
-    def test_a_release_that_is_refused_is_not_tried_without_end(self, cluster):
+    def test_a_release_that_is_refused_is_not_tried_without_end(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         gone = a.add()
         a.delete(gone)
@@ -231,7 +239,9 @@ class TestOutages:
         cluster.pass_time(100)
         assert (cluster.leads(), a.state(gone)) == ("", "gone")
 
-    def test_an_end_that_found_the_disk_full_is_written_when_there_is_room(self, cluster, monkeypatch):
+    def test_an_end_that_found_the_disk_full_is_written_when_there_is_room(
+        self, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         a = cluster.nodes["a"]
         gone = a.add()
         store = a.claims._store
@@ -243,10 +253,10 @@ class TestOutages:
         cluster.pass_time(70)
         assert store.get(gone).state == "gone"
 
-    def test_one_vpc_that_cannot_be_seen_keeps_no_claims_of_others(self, cluster):
+    def test_one_vpc_that_cannot_be_seen_keeps_no_claims_of_others(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         strange, usual = a.add(), a.add(FLOATING.supernet(8))
-        claim = a.claims.get(strange)
+        claim = a.claim(strange)
         routes = tuple(replace(route, account="999988887777") for route in claim.routes)
         a.claims.put(replace(claim, routes=routes))
         cluster.ec2.denied.add("999988887777")
@@ -255,7 +265,7 @@ class TestOutages:
         assert a.state(usual) == "erased"
         assert a.state(strange) == "held"
 
-    def test_a_create_of_the_keeper_that_lands_late_is_not_forgotten(self, cluster):
+    def test_a_create_of_the_keeper_that_lands_late_is_not_forgotten(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         pod = a.add()
         cluster.pass_time(LATE_SECONDS * 2)
@@ -271,7 +281,7 @@ class TestOutages:
         cluster.pass_time(140)
         assert cluster.leads() == ""
 
-    def test_what_nobody_looked_at_was_not_seen_broken(self, cluster):
+    def test_what_nobody_looked_at_was_not_seen_broken(self, cluster: SimulatedCluster) -> None:
         a, b = cluster.nodes.values()
         a.add()
         b.add()
@@ -286,7 +296,9 @@ class TestOutages:
         cluster.pass_time(200)
         assert cluster.leads() == "eni-b"
 
-    def test_looks_that_fail_do_not_put_off_what_comes_with_an_ordinary_one(self, cluster):
+    def test_looks_that_fail_do_not_put_off_what_comes_with_an_ordinary_one(
+        self, cluster: SimulatedCluster
+    ) -> None:
         a = cluster.nodes["a"]
         chores: list[float] = []
         a.keeper._chores = (lambda: chores.append(cluster.at),)
@@ -298,7 +310,7 @@ class TestOutages:
             a.claims.put(claim.hold([route.place for route in claim.routes], cluster.now()))
         assert len(chores) >= 45
 
-    def test_an_answer_without_any_table_is_no_word_about_routes(self, cluster):
+    def test_an_answer_without_any_table_is_no_word_about_routes(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         held = a.add()
         tables, cluster.ec2.tables = cluster.ec2.tables, {}
@@ -309,13 +321,13 @@ class TestOutages:
 
 
 class TestTables:
-    def test_a_new_one_joins_by_create(self, cluster):
+    def test_a_new_one_joins_by_create(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.ec2.tables["rtb-2"] = {}
         cluster.pass_time(160)
         assert cluster.leads("rtb-2") == "eni-a"
 
-    def test_a_new_one_in_which_another_is_active_is_not_replaced(self, cluster):
+    def test_a_new_one_in_which_another_is_active_is_not_replaced(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         held = a.add()
         cluster.ec2.tables["rtb-2"] = {FLOATING: Target("eni-b", is_eni=True)}
@@ -323,7 +335,7 @@ class TestTables:
         assert cluster.leads("rtb-2") == "eni-b"
         assert a.state(held) == "superseded"
 
-    def test_one_that_no_longer_matches_is_left(self, tmp_path):
+    def test_one_that_no_longer_matches_is_left(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add()
@@ -337,17 +349,17 @@ class TestTables:
         assert cluster.leads("rtb-2") == "eni-a"
         assert a.state(held) == "held"
 
-    def test_one_that_is_deleted_is_forgotten(self, tmp_path):
+    def test_one_that_is_deleted_is_forgotten(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add()
         cluster.pass_time(60)
         del cluster.ec2.tables["rtb-2"]
         cluster.pass_time(200)
-        claim = a.claims.get(held)
+        claim = a.claim(held)
         assert [route.place.table for route in claim.routes] == ["rtb-1"]
 
-    def test_none_that_matches_is_no_wish_to_be_nowhere(self, cluster):
+    def test_none_that_matches_is_no_wish_to_be_nowhere(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         held = a.add()
         cluster.pass_time(60)
@@ -356,11 +368,11 @@ class TestTables:
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
         assert sum("no route table of vpc-1 matches" in said for said in a.said) == 1
 
-    def test_none_that_policy_allows_any_more_is_no_wish_either(self, tmp_path):
+    def test_none_that_policy_allows_any_more_is_no_wish_either(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         held = a.add(tables=["rtb-1"])
-        claim = a.claims.get(held)
+        claim = a.claim(held)
         a.claims.put(
             replace(
                 claim, config=RecordedConfig({**claim.config.document, "routeTables": {"ids": ["rtb-2"]}})
@@ -371,10 +383,10 @@ class TestTables:
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
         assert sum("not in allowedRouteTables" in said for said in a.said) == 1
 
-    def test_a_configuration_of_another_release_stops_nothing(self, cluster):
+    def test_a_configuration_of_another_release_stops_nothing(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         strange, other = a.add(), a.add(FLOATING.supernet(8))
-        claim = a.claims.get(strange)
+        claim = a.claim(strange)
         a.claims.put(replace(claim, config=RecordedConfig({**claim.config.document, "keyOfTheFuture": 1})))
         cluster.pass_time(100)
         for route in (FLOATING, FLOATING.supernet(8)):
@@ -385,7 +397,7 @@ class TestTables:
         assert sum("keyOfTheFuture" in said for said in a.said) == 1
         assert a.state(other) == "held"
 
-    def test_one_that_is_deleted_under_a_releasing_claim_is_nobodys(self, tmp_path):
+    def test_one_that_is_deleted_under_a_releasing_claim_is_nobodys(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
         gone = a.add()
@@ -396,7 +408,9 @@ class TestTables:
 
 
 class TestPodsThatAreGoneWithoutDel:
-    def test_are_released_one_a_minute_where_another_namespace_is_seen(self, cluster):
+    def test_are_released_one_a_minute_where_another_namespace_is_seen(
+        self, cluster: SimulatedCluster
+    ) -> None:
         a = cluster.nodes["a"]
         places = [FLOATING.supernet(new_prefix=n) for n in (31, 30, 29)]
         gone = [a.add(place) for place in places]
@@ -410,7 +424,7 @@ class TestPodsThatAreGoneWithoutDel:
         assert {a.state(g) for g in gone} == {"gone"}
         assert cluster.leads() == "eni-a"
 
-    def test_nothing_is_released_when_none_can_be_seen(self, cluster):
+    def test_nothing_is_released_when_none_can_be_seen(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         held = [a.add(), a.add(FLOATING.supernet(8))]
         a.netns.clear()
@@ -419,7 +433,7 @@ class TestPodsThatAreGoneWithoutDel:
         assert "none of the namespaces of 2 claims" in a.keeper.ready_problem()
 
 
-def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
+def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster: SimulatedCluster) -> None:
     cluster.nodes["a"].add()
     cluster.ec2.checks["eni-a"] = True
     cluster.pass_time(70)
@@ -428,7 +442,7 @@ def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster):
 
 
 @pytest.mark.parametrize("wanted", ["require", "disable"])
-def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path, wanted):
+def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path: Path, wanted: Any) -> None:
     """``require``: it is somebody else's to turn off; ``disable``: EC2 refuses it."""
     cluster = SimulatedCluster(tmp_path)
     node = cluster.nodes["a"]
@@ -438,10 +452,10 @@ def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path, wanted):
     cluster.pass_time(200)
     (claim,) = node.claims.all()[0]
 
-    def refuse(eni):
+    def refuse(eni: str) -> None:
         raise Ec2Error(Ec2Fault.DENIED, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", eni)
 
-    cluster.ec2.disable_source_dest_check = refuse
+    cluster.ec2.disable_source_dest_check = refuse  # type: ignore[method-assign]
     cluster.ec2.checks["eni-a"] = True
     cluster.pass_time(200)
     assert node.keeper.outage(claim, claim.routes[0]) is Outage.CHECKED
@@ -453,7 +467,7 @@ def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path, wanted):
     assert [event for _, event, _ in node.events] == ["source/dest check", "unchecked"]
 
 
-def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster):
+def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster: SimulatedCluster) -> None:
     held = cluster.nodes["a"].add()
     cluster.ec2.managed.add("eni-a")
     cluster.pass_time(70)
@@ -465,7 +479,7 @@ def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster):
 class TestTheExploration:
     """Traces behind docs/protocol.md ("Why each rule"), played on."""
 
-    def test_t2_an_older_claim_does_not_take_the_route_of_a_third_node(self, three):
+    def test_t2_an_older_claim_does_not_take_the_route_of_a_third_node(self, three: SimulatedCluster) -> None:
         a, b, c = three.nodes.values()
         a.add()
         b.add()
@@ -477,7 +491,7 @@ class TestTheExploration:
         assert three.leads() == "eni-c"
         assert c.state(newest) == "held"
 
-    def test_t3_the_newest_owner_wins_the_re_creation(self, three):
+    def test_t3_the_newest_owner_wins_the_re_creation(self, three: SimulatedCluster) -> None:
         a, b, c = three.nodes.values()
         old = a.add()
         three.pass_time(100)
@@ -489,7 +503,9 @@ class TestTheExploration:
         three.pass_time(300)
         assert three.leads() == "eni-c"
 
-    def test_t4_the_older_pod_gets_its_route_back_when_the_newer_add_fails(self, cluster):
+    def test_t4_the_older_pod_gets_its_route_back_when_the_newer_add_fails(
+        self, cluster: SimulatedCluster
+    ) -> None:
         a, b = cluster.nodes.values()
         old = a.add()
         cluster.pass_time(100)
@@ -499,7 +515,9 @@ class TestTheExploration:
         assert (cluster.leads(), a.state(old)) == ("eni-a", "held")
 
     @pytest.mark.parametrize("stale", [0, 5, 14])
-    def test_a_pod_that_bounces_ends_where_it_was_added_last(self, three, stale):
+    def test_a_pod_that_bounces_ends_where_it_was_added_last(
+        self, three: SimulatedCluster, stale: int
+    ) -> None:
         three.ec2.stale = stale
         a, b, c = three.nodes.values()
         old = a.add()

@@ -43,7 +43,7 @@ def held(
 
 
 class TestBetweenTheLookAndTheWrite:
-    def test_a_new_owner_that_comes_keeps_its_route(self, tmp_path):
+    def test_a_new_owner_that_comes_keeps_its_route(self, tmp_path: Path) -> None:
         """The second judgement, with the place locked and its table read anew."""
         cluster = SimulatedCluster(tmp_path, "abc")
         a, b, _ = cluster.nodes.values()
@@ -68,7 +68,7 @@ class TestBetweenTheLookAndTheWrite:
         assert cluster.ec2.writes == []
         assert cluster.leads() == "eni-c"
 
-    def test_a_place_that_a_call_has_is_left_to_it(self, tmp_path):
+    def test_a_place_that_a_call_has_is_left_to_it(self, tmp_path: Path) -> None:
         cluster, a = held(tmp_path)
         del cluster.ec2.tables["rtb-1"][FLOATING]
         with a.claims.lock(place_lock(RTB_1), 0):
@@ -77,7 +77,7 @@ class TestBetweenTheLookAndTheWrite:
         cluster.pass_time(130)
         assert cluster.leads() == "eni-a"
 
-    def test_one_who_was_quicker_keeps_the_route(self, tmp_path):
+    def test_one_who_was_quicker_keeps_the_route(self, tmp_path: Path) -> None:
         """RouteAlreadyExists is answered by Replace in an ADD alone."""
         cluster, _ = held(tmp_path)
         del cluster.ec2.tables["rtb-1"][FLOATING]
@@ -92,7 +92,7 @@ class TestBetweenTheLookAndTheWrite:
         cluster.pass_time(300)
         assert cluster.leads() == "eni-x"
 
-    def test_a_create_is_recorded_before_it_is_sent(self, tmp_path):
+    def test_a_create_is_recorded_before_it_is_sent(self, tmp_path: Path) -> None:
         """The answer may never come, and the route land later: then somebody must know whose it is."""
         cluster, a = held(tmp_path)
         cluster.pass_time(LATE_SECONDS)
@@ -110,7 +110,7 @@ class TestBetweenTheLookAndTheWrite:
 
 
 class TestOneStaleRead:
-    def test_of_tags_leaves_no_table(self, tmp_path):
+    def test_of_tags_leaves_no_table(self, tmp_path: Path) -> None:
         cluster, _ = held(tmp_path, tables=("rtb-1", "rtb-2"))
         cluster.ec2.untagged.add("rtb-2")
         cluster.pass_time(66)
@@ -118,7 +118,7 @@ class TestOneStaleRead:
         cluster.pass_time(300)
         assert cluster.ec2.writes == []
 
-    def test_that_shows_one_table_not_ends_no_route(self, tmp_path):
+    def test_that_shows_one_table_not_ends_no_route(self, tmp_path: Path) -> None:
         cluster, a = held(tmp_path)
         pod = a.claims.all()[0][0].attachment
         cluster.ec2.tables["rtb-other"] = {}
@@ -133,7 +133,7 @@ class TestOneStaleRead:
         cluster.pass_time(130)
         assert (a.state(pod), cluster.leads()) == ("gone", "")
 
-    def test_without_any_table_ends_no_claim(self, tmp_path):
+    def test_without_any_table_ends_no_claim(self, tmp_path: Path) -> None:
         cluster, a = held(tmp_path)
         pod = a.claims.all()[0][0].attachment
         a.delete(pod)
@@ -145,10 +145,10 @@ class TestOneStaleRead:
         assert (a.state(pod), cluster.leads()) == ("gone", "")
 
 
-def test_grace_counts_from_the_end_of_the_last_write(tmp_path):
+def test_grace_counts_from_the_end_of_the_last_write(tmp_path: Path) -> None:
     cluster, a = held(tmp_path)
     pod = a.claims.all()[0][0].attachment
-    a.claims.put(replace(a.claims.get(pod), written=cluster.now() + 40))
+    a.claims.put(replace(a.claim(pod), written=cluster.now() + 40))
     a.delete(pod)
     cluster.pass_time(GRACE + 30)
     assert cluster.leads() == "eni-a"
@@ -157,11 +157,11 @@ def test_grace_counts_from_the_end_of_the_last_write(tmp_path):
 
 
 class TestEvidence:
-    def test_of_another_mount_is_none(self, tmp_path):
+    def test_of_another_mount_is_none(self, tmp_path: Path) -> None:
         cluster, a = held(tmp_path)
         hidden = a.claims.all()[0][0].attachment
         a.add(FLOATING.supernet(8))
-        a.claims.put(replace(a.claims.get(hidden), netns="/elsewhere/netns/x"))
+        a.claims.put(replace(a.claim(hidden), netns="/elsewhere/netns/x"))
         cluster.pass_time(600)
         assert a.state(hidden) == "held"
 
@@ -175,7 +175,7 @@ class TestEvidence:
             yield process.pid
             process.kill()
 
-    def test_is_not_hidden_by_a_name_that_leads_nowhere(self, tmp_path, namespace):
+    def test_is_not_hidden_by_a_name_that_leads_nowhere(self, tmp_path: Path, namespace: int) -> None:
         for number in range(50):  # whatever the order of the directory is
             (tmp_path / f"dangling{number}").symlink_to("/nowhere/at/all")
         assert not host.holds_namespace(str(tmp_path))
@@ -190,23 +190,26 @@ class TestATableThatWasLeft:
         return ClusterWithPods(tmp_path, "a", ("rtb-1", "rtb-2"))
 
     @pytest.mark.parametrize("after", [200, 7200], ids=["gone", "forgotten"])
-    def test_is_nothing_to_check(self, cluster_with_pods, after):
+    def test_is_nothing_to_check(self, cluster_with_pods: ClusterWithPods, after: int) -> None:
         a = cluster_with_pods.nodes["a"]
         destination = cluster_with_pods.destination(2)
         pod = a.add_pod(destination)
+        assert pod
         cluster_with_pods.pass_time(60)
         cluster_with_pods.ec2.untagged.add("rtb-2")
         cluster_with_pods.pass_time(after)
         env, config = a.calls[pod]
         asked = request.parse({**env, "CNI_COMMAND": "CHECK"}, config)
         operations.check(asked, a.world)
-        states = [route.state for route in a.claims.get(pod).routes]
+        states = [route.state for route in a.claim(pod).routes]
         assert states == ([State.HELD, State.GONE] if after == 200 else [State.HELD])
         del cluster_with_pods.ec2.tables["rtb-1"][destination]
         with pytest.raises(NotAsClaimed, match=r"rtb-1 .* is missing"):
             operations.check(asked, a.world)
 
-    def test_an_add_through_another_eni_waits_until_the_old_routes_are_released(self, cluster_with_pods):
+    def test_an_add_through_another_eni_waits_until_the_old_routes_are_released(
+        self, cluster_with_pods: ClusterWithPods
+    ) -> None:
         a = cluster_with_pods.nodes["a"]
         destination = cluster_with_pods.destination(2)
         pod = a.add_pod(destination, eni=0)
@@ -225,12 +228,15 @@ class TestATableThatWasLeft:
         assert [cluster_with_pods.leads(table, destination) for table in ("rtb-1", "rtb-2")] == ["eni-a2", ""]
 
 
-def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot_be(tmp_path, monkeypatch):
+def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_order(monkeypatch)
     cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
     destination = cluster.destination(2)
     old = a.add_pod(destination)
+    assert old
     cluster.pass_time(100)
     a.end_pod(old)
     pod = a.pod(destination)
@@ -242,14 +248,16 @@ def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot
     def full(*_: object) -> None:
         raise IoFailure("Read-only file system")
 
-    store = a.claims._inner._store
+    store = vars(a.claims)["_inner"]._store
     monkeypatch.setattr(store, "put", full)
     monkeypatch.setattr(store, "erase", full)
     a.call("DEL", pod)
     assert not a.claims.get(pod).live
 
 
-def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkeypatch):
+def test_a_client_that_goes_after_the_last_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_order(monkeypatch)
     cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
@@ -272,14 +280,17 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(tmp_path, monkey
     assert not a.claims.get(pod).live
 
 
-def test_an_add_that_records_late_is_told_again_of_its_del(tmp_path, monkeypatch):
+def test_an_add_that_records_late_is_told_again_of_its_del(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In direct mode, where the record is all that is shared: the ADD looked at it before the DEL's mark."""
     in_order(monkeypatch)
     cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
     pod = a.add_pod(cluster.destination(2))
+    assert pod
     env, config = a.calls[pod]
-    claim = a.claims.get(pod)
+    claim = a.claim(pod)
     store = Store(str(tmp_path / "direct"), sleep=time.sleep, clock=time.monotonic)
     store.put(claim)
     asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)

@@ -52,7 +52,7 @@ def until_mended(cluster: SimulatedCluster, seconds: float = 600) -> float:
 
 class TestOfTwoLivePods:
     @pytest.mark.parametrize("reconcile", [5, 10, 20, 30, 60])
-    def test_the_newest_mends_whatever_the_gap_between_looks_is(self, tmp_path, reconcile):
+    def test_the_newest_mends_whatever_the_gap_between_looks_is(self, tmp_path: Path, reconcile: int) -> None:
         for seed in range(SEEDS):
             cluster = cluster_of(tmp_path, seed, reconcile)
             a, b = cluster.nodes.values()
@@ -65,7 +65,7 @@ class TestOfTwoLivePods:
             assert cluster.leads() == "eni-b", f"seed {seed}"
 
     @pytest.mark.parametrize("before", [3, 150], ids=["as it is lost", "before it is lost"])
-    def test_the_newest_mends_though_its_looks_are_throttled(self, tmp_path, before):
+    def test_the_newest_mends_though_its_looks_are_throttled(self, tmp_path: Path, before: int) -> None:
         for seed in range(SEEDS):
             cluster = cluster_of(tmp_path, seed)
             a, b = cluster.nodes.values()
@@ -97,7 +97,7 @@ def throttle(node: SimulatedNode, times: int) -> None:
     node.ec2 = Throttled  # type: ignore[method-assign,assignment]
 
 
-def test_a_route_is_mended_when_patience_ends_not_a_look_later(tmp_path):
+def test_a_route_is_mended_when_patience_ends_not_a_look_later(tmp_path: Path) -> None:
     took = []
     for seed in range(SEEDS):
         cluster = cluster_of(tmp_path, seed)
@@ -109,7 +109,7 @@ def test_a_route_is_mended_when_patience_ends_not_a_look_later(tmp_path):
     assert max(took) <= 30 + 66 + 3, "one gap between looks, patience, and the rounding of both"
 
 
-def test_what_a_dead_node_left_goes_when_the_patience_of_the_one_behind_it_ends(tmp_path):
+def test_what_a_dead_node_left_goes_when_the_patience_of_the_one_behind_it_ends(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, 1)
     a, b = cluster.nodes.values()
     a.add()
@@ -125,7 +125,7 @@ def test_what_a_dead_node_left_goes_when_the_patience_of_the_one_behind_it_ends(
 
 class TestSupersededIsSaidWhenItIsSo:
     @pytest.mark.parametrize("stale", [0, 2, 5])
-    def test_not_in_an_ordinary_move_with_stale_reads(self, tmp_path, stale):
+    def test_not_in_an_ordinary_move_with_stale_reads(self, tmp_path: Path, stale: int) -> None:
         for seed in range(SEEDS):
             cluster = cluster_of(tmp_path, seed)
             cluster.ec2.random.seed(seed)
@@ -141,7 +141,7 @@ class TestSupersededIsSaidWhenItIsSo:
             assert not any("superseded" in said for said in b.said)
 
     @pytest.mark.parametrize("after", [0.5, 5, 300], ids=["at once", "soon", "later"])
-    def test_once_when_another_takes_it(self, tmp_path, after):
+    def test_once_when_another_takes_it(self, tmp_path: Path, after: float) -> None:
         cluster = cluster_of(tmp_path, 1)
         a, b = cluster.nodes.values()
         a.add()
@@ -153,7 +153,7 @@ class TestSupersededIsSaidWhenItIsSo:
         cluster.pass_time(300)
         assert a.superseded == 1
 
-    def test_again_when_it_was_given_back_and_taken_again(self, tmp_path):
+    def test_again_when_it_was_given_back_and_taken_again(self, tmp_path: Path) -> None:
         cluster = cluster_of(tmp_path, 1)
         a, b = cluster.nodes.values()
         a.add()
@@ -172,7 +172,7 @@ class TestGrace:
     """A pod that restarts on its node and then moves: the first claim has ended before (U5)."""
 
     @pytest.mark.parametrize("between", [5, 75, 500])
-    def test_holds_though_the_node_had_the_address_before(self, tmp_path, between):
+    def test_holds_though_the_node_had_the_address_before(self, tmp_path: Path, between: int) -> None:
         cluster = cluster_of(tmp_path, 1)
         a = cluster.nodes["a"]
         first = a.add()
@@ -189,7 +189,7 @@ class TestGrace:
         cluster.pass_time(100)
         assert {a.state(first), a.state(second)} == {"gone"}
 
-    def test_holds_on_the_nodes_other_eni_too(self, tmp_path):
+    def test_holds_on_the_nodes_other_eni_too(self, tmp_path: Path) -> None:
         cluster = cluster_of(tmp_path, 1)
         a = cluster.nodes["a"]
         stays = a.add(eni=0)
@@ -205,7 +205,7 @@ class TestGrace:
         cluster.pass_time(6)
         assert (cluster.leads(), a.state(stays)) == ("eni-a", "held")
 
-    def test_holds_against_an_add_that_fails(self, tmp_path, monkeypatch):
+    def test_holds_against_an_add_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It takes back at once what it wrote, but not what another pod's grace keeps."""
         cluster = SimulatedCluster(tmp_path, "a", ("rtb-1", "rtb-2"))
         a = cluster.nodes["a"]
@@ -228,7 +228,7 @@ class TestGrace:
         cluster.pass_time(10)
         assert [cluster.leads(table) for table in ("rtb-1", "rtb-2")] == ["", ""]
 
-    def test_ends_with_sigterm_for_all(self, tmp_path):
+    def test_ends_with_sigterm_for_all(self, tmp_path: Path) -> None:
         cluster = cluster_of(tmp_path, 1)
         a = cluster.nodes["a"]
         for pod in (a.add(), a.add()):
@@ -251,7 +251,7 @@ class TestAPolicyThatHasNarrowed:
         cluster.ec2.writes.clear()
         return cluster, a
 
-    def test_a_table_that_it_does_not_give_any_more_is_not_written(self, tmp_path):
+    def test_a_table_that_it_does_not_give_any_more_is_not_written(self, tmp_path: Path) -> None:
         cluster, a = self.narrowed(tmp_path, allowedRouteTables={"ids": ["rtb-1"]})
         for table in self.TWO:
             del cluster.ec2.tables[table][FLOATING]
@@ -262,34 +262,34 @@ class TestAPolicyThatHasNarrowed:
         assert len(wrong) == 1
         assert "policy does not give it any more: not mended" in wrong[0]
 
-    def test_nor_is_a_blackhole_removed_from_it(self, tmp_path):
+    def test_nor_is_a_blackhole_removed_from_it(self, tmp_path: Path) -> None:
         cluster, _ = self.narrowed(tmp_path, allowedRouteTables={"ids": ["rtb-1"]})
         cluster.ec2.tables["rtb-2"][FLOATING] = Target("eni-dead", is_eni=True)
         cluster.pass_time(600)
         assert cluster.ec2.writes == []
 
-    def test_a_destination_that_it_does_not_give_any_more_is_not_written(self, tmp_path):
+    def test_a_destination_that_it_does_not_give_any_more_is_not_written(self, tmp_path: Path) -> None:
         cluster, _ = self.narrowed(tmp_path, allowedDestinations=[{"cidr": "10.0.0.0/8"}])
         for table in self.TWO:
             del cluster.ec2.tables[table][FLOATING]
         cluster.pass_time(400)
         assert cluster.ec2.writes == []
 
-    def test_nor_one_that_it_gives_to_other_namespaces(self, tmp_path):
+    def test_nor_one_that_it_gives_to_other_namespaces(self, tmp_path: Path) -> None:
         entry = {"cidr": "192.168.0.0/16", "namespaces": ["other"]}
         cluster, _ = self.narrowed(tmp_path, allowedDestinations=[entry])
         del cluster.ec2.tables["rtb-1"][FLOATING]
         cluster.pass_time(400)
         assert cluster.ec2.writes == []
 
-    def test_what_works_stays_and_goes_with_its_pod(self, tmp_path):
+    def test_what_works_stays_and_goes_with_its_pod(self, tmp_path: Path) -> None:
         cluster, a = self.narrowed(tmp_path, allowedRouteTables={"ids": ["rtb-1"]})
         assert cluster.leads("rtb-2") == "eni-a"
         a.delete(a.claims.all()[0][0].attachment)
         cluster.pass_time(GRACE + 5)
         assert cluster.leads("rtb-2") == ""
 
-    def test_a_route_is_not_handed_over_in_such_a_table(self, tmp_path):
+    def test_a_route_is_not_handed_over_in_such_a_table(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, "a", self.TWO)
         a = cluster.nodes["a"]
         a.add(eni=0)

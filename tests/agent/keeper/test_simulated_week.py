@@ -13,11 +13,13 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.errors import Ec2Fault
 from cni_floatip.model.values import Attachment
 from tests.support.cluster_with_pods import DEATHS, LOSSES, ClusterWithPods, Fate, NodeWithPods, in_order
@@ -121,6 +123,9 @@ class Week:
         if made:
             self.pods[number].append(Owner(node, made))
 
+    def add_anywhere(self, number: int) -> None:
+        self.add(number, self.chance.choice(self.up()))
+
     def move(self) -> None:
         """A rolling update (the new pod first), or an eviction (the old one's DEL first)."""
         number = self.chance.choice(DESTINATIONS)
@@ -170,9 +175,7 @@ class Week:
         for number in orphans:
             self.pods[number] = [o for o in self.pods[number] if o.node is not node]
             self.changed[number] = self.cluster.at
-            self.after(
-                self.chance.uniform(30, 300), lambda n=number: self.add(n, self.chance.choice(self.up()))
-            )
+            self.after(self.chance.uniform(30, 300), partial(self.add_anywhere, number))
 
         def boot() -> None:
             node.boot()
@@ -252,7 +255,7 @@ class Week:
                 self.check_settled(number, routes)
         self.check_size()
 
-    def check_settled(self, number: int, routes) -> None:  # type: ignore[no-untyped-def]
+    def check_settled(self, number: int, routes: Any) -> None:
         self.checked += 1
         destination, owners = self.cluster.destination(number), self.pods[number]
         tagged = set(routes) - self.cluster.ec2.untagged
@@ -262,7 +265,7 @@ class Week:
             assert targets == {""} or waiting, f"{destination}: {targets} and nobody lives\n{self}"
         elif len(owners) == 1:
             claim = owners[0].node.claims.get(owners[0].attachment)
-            assert claim, f"{destination}: {owners[0].attachment} has no claim\n{self}"
+            assert isinstance(claim, Claim), f"{destination}: {owners[0].attachment} has no claim\n{self}"
             assert targets == {claim.eni}, f"{destination}: {targets}, not {claim.eni}\n{self}"
 
     def check_size(self) -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
+
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.logs import Lines, Log, Seldom
 from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.model.claim import Claim
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster
 
 
@@ -36,7 +39,7 @@ def failing(
 
 
 def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(
-    cluster: SimulatedCluster, monkeypatch: Any
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, done = cluster.nodes["a"], []
     keeper, said = failing(cluster, node, (explodes, lambda: done.append(1)))
@@ -69,12 +72,13 @@ def test_what_failed_is_said_until_the_same_part_goes_well(cluster: SimulatedClu
 
 
 def test_the_other_groups_are_looked_after_while_one_fails(
-    cluster: SimulatedCluster, monkeypatch: Any
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, other = cluster.nodes["a"], ip_network("192.168.0.3/32")
     keeper, _ = failing(cluster, node)
     node.add()
     claim = node.claims.get(node.add(other))
+    assert isinstance(claim, Claim)
     routes = tuple(replace(route, account="222233334444") for route in claim.routes)
     node.claims.put(replace(claim, routes=routes))
     answer = type(cluster.ec2).route_tables
@@ -91,7 +95,9 @@ def test_the_other_groups_are_looked_after_while_one_fails(
     assert cluster.leads() == ""
 
 
-def test_a_group_that_failed_is_tried_again(cluster: SimulatedCluster, monkeypatch: Any) -> None:
+def test_a_group_that_failed_is_tried_again(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = cluster.nodes["a"]
     keeper, said = failing(cluster, node)
     node.add()

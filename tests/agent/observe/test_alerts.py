@@ -84,7 +84,9 @@ def stop(scene: Scraped) -> None:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("harm", [steal, block, remove, detach, stop])
-def test_a_dead_address_is_alerted_on_to_the_end(scraped_cluster: Scraped, harm: Callable[[Scraped], None]):
+def test_a_dead_address_is_alerted_on_to_the_end(
+    scraped_cluster: Scraped, harm: Callable[[Scraped], None]
+) -> None:
     scene = scraped_cluster
     scene.a.add()
     scene.pass_time(600)
@@ -104,7 +106,7 @@ def test_a_dead_address_is_alerted_on_to_the_end(scraped_cluster: Scraped, harm:
     assert scene.fire(*scene.pass_time(600)) == {}
 
 
-def test_ordinary_moves_alert_nobody(scraped_cluster: Scraped):
+def test_ordinary_moves_alert_nobody(scraped_cluster: Scraped) -> None:
     """Also not while the claim of a pod that has moved away waits on its node for its grace."""
     scene, nodes = scraped_cluster, scraped_cluster.cluster.nodes
     scene.cluster.ec2.stale = 14
@@ -124,7 +126,7 @@ def test_ordinary_moves_alert_nobody(scraped_cluster: Scraped):
     assert scene.fire() == {}
 
 
-def test_a_node_that_cannot_see_is_alerted_on(scraped_cluster: Scraped):
+def test_a_node_that_cannot_see_is_alerted_on(scraped_cluster: Scraped) -> None:
     scene = scraped_cluster
     scene.a.add()
     scene.pass_time(600)
@@ -137,7 +139,7 @@ def test_a_node_that_cannot_see_is_alerted_on(scraped_cluster: Scraped):
     assert scene.fire(*scene.pass_time(600)) == {}
 
 
-def test_an_alert_on_a_counter_would_end_before_the_outage(scraped_cluster: Scraped):
+def test_an_alert_on_a_counter_would_end_before_the_outage(scraped_cluster: Scraped) -> None:
     """What the documents said before: this is why they say it no more, and that the evaluator can tell."""
     scene = scraped_cluster
     scene.a.add()

@@ -1,5 +1,7 @@
 """The agent's pages over real connections: probes, scrapes, and callers who are slow, rude or many."""
 
+from __future__ import annotations
+
 import contextlib
 import http.client
 import socket
@@ -8,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +66,7 @@ def raw(served: Pages, *parts: bytes) -> bytes:
         return found
 
 
-def test_alive_and_ready_each_say_what_is_wrong(serve):
+def test_alive_and_ready_each_say_what_is_wrong(serve: Callable[..., Pages]) -> None:
     credentials, keeper = Once("no AWS credentials yet"), Once("no claim's namespace is visible")
     judged = Health(alive=[lambda: "the keeper has ended"], ready=[credentials, keeper])
     served = serve({"/healthz": judged.healthz, "/readyz": judged.readyz})
@@ -78,20 +81,20 @@ def test_alive_and_ready_each_say_what_is_wrong(serve):
     assert get(served, "/readyz?verbose") == (200, plain, "ok\n")
 
 
-def test_what_is_deadly_is_not_ready_either():
+def test_what_is_deadly_is_not_ready_either() -> None:
     judged = Health(alive=[lambda: "dead"], ready=[lambda: "cold"])
     assert judged.problems() == ["dead", "cold"]
     assert judged.deadly() == ["dead"]
 
 
-def test_who_cannot_say_what_is_wrong_has_something_wrong():
+def test_who_cannot_say_what_is_wrong_has_something_wrong() -> None:
     def broken() -> str:
         raise KeyError("x")
 
     assert Health(ready=[broken]).problems() == ["KeyError: 'x'"]
 
 
-def test_a_loop_that_stands_still_is_noticed():
+def test_a_loop_that_stands_still_is_noticed() -> None:
     now = [100.0]
     beat = Heartbeat("the keeper", 30, clock=lambda: now[0])
     now[0] += 30
@@ -102,7 +105,7 @@ def test_a_loop_that_stands_still_is_noticed():
     assert beat() is None
 
 
-def test_metrics_are_served_as_prometheus_reads_them(serve):
+def test_metrics_are_served_as_prometheus_reads_them(serve: Callable[..., Pages]) -> None:
     metrics = Metrics("1")
     metrics.superseded_live()
     status, kind, text = get(serve({"/metrics": metrics.page}), "/metrics")
@@ -119,7 +122,9 @@ def test_metrics_are_served_as_prometheus_reads_them(serve):
     ],
     ids=["elsewhere", "head only", "not to be written"],
 )
-def test_other_methods_and_paths_are_refused(serve, method, path, status, text):
+def test_other_methods_and_paths_are_refused(
+    serve: Callable[..., Pages], method: str, path: str, status: int, text: str
+) -> None:
     served = serve({"/ok": lambda: Answer(200, b"ok\n")})
     answer = get(served, path, method)
     assert (answer[0], answer[2]) == (status, text)
@@ -135,7 +140,7 @@ def test_other_methods_and_paths_are_refused(serve, method, path, status, text):
     ],
     ids=["nothing", "tls", "bare newlines", "endless"],
 )
-def test_what_is_not_quite_http(serve, sent, start):
+def test_what_is_not_quite_http(serve: Callable[..., Pages], sent: bytes, start: bytes) -> None:
     served = serve({"/ok": lambda: Answer(200, b"ok\n")})
     answer = raw(served, sent)
     assert answer.startswith(start)
@@ -143,15 +148,15 @@ def test_what_is_not_quite_http(serve, sent, start):
     assert get(served, "/ok")[0] == 200
 
 
-def test_a_page_that_fails_fails_alone(serve):
-    told = []
+def test_a_page_that_fails_fails_alone(serve: Callable[..., Pages]) -> None:
+    told: list[str] = []
     served = serve({"/bad": lambda: Answer(1 // 0, b""), "/ok": lambda: Answer(200, b"ok\n")}, told.append)
     assert get(served, "/bad")[0] == 500
     assert get(served, "/ok")[0] == 200
     assert told == ["page /bad: ZeroDivisionError: integer division or modulo by zero"]
 
 
-def test_callers_who_say_nothing_read_nothing_or_are_many_delay_nobody(serve):
+def test_callers_who_say_nothing_read_nothing_or_are_many_delay_nobody(serve: Callable[..., Pages]) -> None:
     big = Answer(200, b"x" * 8_000_000)  # more than the kernel takes at once
     served = serve({"/ok": lambda: Answer(200, b"ok\n"), "/big": lambda: big})
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -165,7 +170,7 @@ def test_callers_who_say_nothing_read_nothing_or_are_many_delay_nobody(serve):
     assert len(get(served, "/big")[2]) == 8_000_000
 
 
-def test_a_slow_caller_is_closed_however_busy_it_looks():
+def test_a_slow_caller_is_closed_however_busy_it_looks() -> None:
     now = [0.0]
     served = Pages({ANY: {"/ok": lambda: Answer(200, b"")}}, log=lambda _: None, clock=lambda: now[0])
     try:
@@ -180,7 +185,7 @@ def test_a_slow_caller_is_closed_however_busy_it_looks():
         served.close()
 
 
-def test_an_address_in_use_is_said_at_once():
+def test_an_address_in_use_is_said_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         address = SocketAddress("127.0.0.1", port)
@@ -188,17 +193,17 @@ def test_an_address_in_use_is_said_at_once():
             Pages({ANY: {}, address: {}}, log=lambda _: None)
 
 
-def test_an_address_of_ipv6():
+def test_an_address_of_ipv6() -> None:
     served = Pages({SocketAddress("::1", 0): {}}, log=lambda _: None)
     assert served.addresses[0][0] == "::1"
     served.close()
 
 
-def test_where_the_node_configuration_says():
+def test_where_the_node_configuration_says() -> None:
     def page() -> Answer:
         return Answer(200, b"")
 
-    def paths(**said: SocketAddress | None) -> dict[str, list[str]]:
+    def paths(**said: Any) -> dict[str, list[str]]:
         found = health.pages(NodeConf(**said), Health(), page)
         return {str(address): sorted(here) for address, here in found.items()}
 
@@ -209,7 +214,7 @@ def test_where_the_node_configuration_says():
     assert paths(metrics_address=one, health_address=one) == everything
 
 
-def test_the_loops_of_the_agent_that_must_come_round(tmp_path, monkeypatch):
+def test_the_loops_of_the_agent_that_must_come_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(health, "Heartbeat", partial(Heartbeat, clock=lambda: now[0]))
     policy = NodeConf.parse({"dataDir": str(tmp_path)})

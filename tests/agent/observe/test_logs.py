@@ -1,5 +1,7 @@
 """The agent's log lines: one line each, whole whatever is in them, and never a credential."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -7,6 +9,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +37,11 @@ class Lines:
         return [json.loads(line) for line in self.text.splitlines()]
 
 
+def waiting(log: Log) -> Any:
+    """Return what holds the lines that nobody has read yet."""
+    return log._lines._stream
+
+
 @pytest.fixture
 def lines() -> Lines:
     return Lines()
@@ -42,7 +51,7 @@ def a_log(lines: Lines, level: str = "info", form: str = "json") -> Log:
     return configure(level, form, lines, now=lambda: NOON)
 
 
-def test_a_json_line(lines):
+def test_a_json_line(lines: Lines) -> None:
     log = a_log(lines).bind(verb="ADD", container="c1", ifname="net1", network="red")
     log.bind(namespace="core", pod="upf-0", uid="")("added", seconds=0.12345, code=None, tables=3)
     assert lines.documents() == [
@@ -63,7 +72,7 @@ def test_a_json_line(lines):
     assert list(lines.documents()[0])[:3] == ["time", "level", "msg"]
 
 
-def test_a_text_line(lines):
+def test_a_text_line(lines: Lines) -> None:
     log = a_log(lines, form="text").bind(verb="DEL", pod="upf 0")
     log("kept for later", "warning", seconds=2.0, answer='say "x"')
     assert lines.text == (
@@ -72,7 +81,7 @@ def test_a_text_line(lines):
     )
 
 
-def test_a_sentence_is_enough_as_world_says_it(lines):
+def test_a_sentence_is_enough_as_world_says_it(lines: Lines) -> None:
     log = a_log(lines)
     told = log  # Callable[[str], None]
     told("rtb-a is gone")
@@ -87,14 +96,14 @@ def test_a_sentence_is_enough_as_world_says_it(lines):
         ("error", ["error"]),
     ],
 )
-def test_lines_below_the_level_are_dropped(lines, level, heard):
+def test_lines_below_the_level_are_dropped(lines: Lines, level: str, heard: list[str]) -> None:
     log = a_log(lines, level)
     for each in ("debug", "info", "warning", "error"):
         log("x", each)
     assert [document["level"] for document in lines.documents()] == heard
 
 
-def test_documents_of_others_are_for_debug_alone(lines):
+def test_documents_of_others_are_for_debug_alone(lines: Lines) -> None:
     log = a_log(lines, "debug").bind(stdin='{"cniVersion": "1.1.0"}')
     log("called")
     log("called", "debug")
@@ -102,7 +111,7 @@ def test_documents_of_others_are_for_debug_alone(lines):
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_one_line_whatever_is_in_it(lines, form):
+def test_one_line_whatever_is_in_it(lines: Lines, form: str) -> None:
     nasty = 'a\nb\r\n\x1b[31m\0\u2028\x85 "q" \\ \udcff é'
     log = a_log(lines, form=form).bind(pod=nasty)
     log(nasty, answer=nasty.encode(errors="surrogatepass"), much=float("nan"), more=float("inf"))
@@ -114,13 +123,13 @@ def test_one_line_whatever_is_in_it(lines, form):
         assert lines.documents()[0]["much"] == "nan"
 
 
-def test_a_field_named_like_ours_does_not_replace_it(lines):
+def test_a_field_named_like_ours_does_not_replace_it(lines: Lines) -> None:
     a_log(lines).bind(msg="no", time="never", level="loud")("yes")
     document = lines.documents()[0]
     assert (document["msg"], document["level"]) == ("yes", "info")
 
 
-def test_a_long_value_is_cut(lines):
+def test_a_long_value_is_cut(lines: Lines) -> None:
     a_log(lines)("x" * 100_000, answer="y" * 100_000)
     assert len(lines.text) < 2 * LONGEST + 300
     assert str(lines.documents()[0]["msg"]).endswith("x... (100000 characters)")
@@ -145,7 +154,7 @@ EXCEPTIONS = [
 
 @pytest.mark.parametrize("text", EXCEPTIONS)
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_credentials_in_an_exception_stay_out(lines, text, form):
+def test_credentials_in_an_exception_stay_out(lines: Lines, text: str, form: str) -> None:
     log = a_log(lines, "debug", form).bind(container=text)
     try:
         raise RuntimeError(text)
@@ -157,7 +166,7 @@ def test_credentials_in_an_exception_stay_out(lines, text, form):
     assert "[redacted]" in lines.text
 
 
-def test_a_credential_at_the_cut_stays_out(lines):
+def test_a_credential_at_the_cut_stays_out(lines: Lines) -> None:
     for before in range(LONGEST - 60, LONGEST, 7):
         a_log(lines)("x " * (before // 2) + SECRET)
     assert SECRET[:8] not in lines.text
@@ -178,14 +187,14 @@ REASON = "".join(chr(ord("a") + n % 26) + chr(ord("A") + n % 23) + str(n % 10) f
     ],
     ids=["ids", "claim file", "role", "why AWS refused", "uid", "netns"],
 )
-def test_what_an_operator_needs_stays(text):
+def test_what_an_operator_needs_stays(text: str) -> None:
     assert redact(text) == text
 
 
 # -- streams ------------------------------------------------------------------------------------------
 
 
-def test_nobody_reads_and_nothing_fails():
+def test_nobody_reads_and_nothing_fails() -> None:
     reading, writing = os.pipe()
     log = configure("info", "json", Descriptor(writing))
     os.close(reading)
@@ -194,13 +203,13 @@ def test_nobody_reads_and_nothing_fails():
     log("into a closed descriptor")
 
 
-def test_a_closed_file_object_stops_nothing(tmp_path):
+def test_a_closed_file_object_stops_nothing(tmp_path: Path) -> None:
     file = (tmp_path / "log").open("w")
     file.close()
     configure("info", "text", file)("x")
 
 
-def test_lines_of_many_threads_stay_whole():
+def test_lines_of_many_threads_stay_whole() -> None:
     reading, writing = os.pipe()
     log = configure("info", "json", Descriptor(writing, room=160 * 8000))  # a slow reader loses none
     found = bytearray()
@@ -209,9 +218,13 @@ def test_lines_of_many_threads_stay_whole():
         while data := os.read(reading, 65536):
             found.extend(data)
 
+    def many() -> None:
+        for _ in range(20):
+            log("x" * 7000)
+
     reader = threading.Thread(target=read)
     reader.start()
-    threads = [threading.Thread(target=lambda: [log("x" * 7000) for _ in range(20)]) for _ in range(8)]
+    threads = [threading.Thread(target=many) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -222,7 +235,7 @@ def test_lines_of_many_threads_stay_whole():
     assert [len(json.loads(line)["msg"]) for line in found.splitlines()] == [7000] * 160
 
 
-def test_nobody_waits_for_a_reader_that_does_not_read():
+def test_nobody_waits_for_a_reader_that_does_not_read() -> None:
     """A runtime that is down leaves the pipe open, and full: no call, probe or SIGTERM may wait for it."""
     reading, writing = os.pipe()
     log = configure("info", "json", Descriptor(writing, room=200_000))
@@ -241,7 +254,7 @@ def test_nobody_waits_for_a_reader_that_does_not_read():
         found.extend(data)
         last = bytes(found[-70_000:])
         if b'"lost"' not in last:
-            log("more", number=5000) if log._lines._stream.flush(0) else None  # type: ignore[union-attr]
+            log("more", number=5000) if waiting(log).flush(0) else None
     documents = [json.loads(line) for line in found.splitlines()]
     lost = [each for each in documents if "lost" in each]
     assert len(lost) == 1
@@ -254,12 +267,12 @@ def test_nobody_waits_for_a_reader_that_does_not_read():
     os.close(reading)
 
 
-def test_what_waits_is_written_before_the_end():
+def test_what_waits_is_written_before_the_end() -> None:
     reading, writing = os.pipe()
     log = configure("info", "json", Descriptor(writing))
     for _ in range(100):
         log("x" * 1000)
-    assert not log._lines._stream.flush(0)
+    assert not waiting(log).flush(0)
     found = bytearray()
 
     def read() -> None:
@@ -278,7 +291,7 @@ def test_what_waits_is_written_before_the_end():
 # -- repetition ---------------------------------------------------------------------------------------
 
 
-def test_a_repeated_sentence_is_said_once_and_counted(lines):
+def test_a_repeated_sentence_is_said_once_and_counted(lines: Lines) -> None:
     now = [0.0]
     seldom = Seldom(a_log(lines), 300, clock=lambda: now[0])
     for _ in range(10):
@@ -295,7 +308,7 @@ def test_a_repeated_sentence_is_said_once_and_counted(lines):
     assert (last["suppressed"], last["table"]) == (9, "rtb-a")
 
 
-def test_what_is_repeated_no_more_is_told_when_something_else_is(lines):
+def test_what_is_repeated_no_more_is_told_when_something_else_is(lines: Lines) -> None:
     now = [0.0]
     seldom = Seldom(a_log(lines), 300, clock=lambda: now[0], now=lambda: now[0])
     for seconds in (0, 10, 20):
@@ -311,7 +324,7 @@ def test_what_is_repeated_no_more_is_told_when_something_else_is(lines):
     ]
 
 
-def test_what_happened_is_said_each_time_it_happens(lines):
+def test_what_happened_is_said_each_time_it_happens(lines: Lines) -> None:
     """An event is no condition: the same words a second later are another one."""
     seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
     for _ in range(3):
@@ -323,30 +336,30 @@ def test_what_happened_is_said_each_time_it_happens(lines):
 
 
 @pytest.mark.parametrize(("form", "shown"), [("json", ["a", "b"]), ("text", "addresses=a,b\n")])
-def test_a_list_stays_a_list(lines, form, shown):
+def test_a_list_stays_a_list(lines: Lines, form: str, shown: list[str] | str) -> None:
     a_log(lines, form=form)("x", addresses=("a", "b"), tables=())
-    if form == "json":
+    if isinstance(shown, list):
         assert lines.documents()[0]["addresses"] == shown
         assert "tables" not in lines.documents()[0]
     else:
         assert lines.text.endswith(shown)
 
 
-def test_request_ids_do_not_make_a_sentence_new(lines):
+def test_request_ids_do_not_make_a_sentence_new(lines: Lines) -> None:
     seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
     for n in range(5):
         seldom(f"refused (RequestID: 6f1ed002-ab5b-11f0-8de9-0242ac12000{n})")
     assert len(lines.documents()) == 1
 
 
-def test_the_same_words_about_another_table_are_new(lines):
+def test_the_same_words_about_another_table_are_new(lines: Lines) -> None:
     seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
     for n in range(5):
         seldom(f"rtb-0123456789abcdef{n}: absent")
     assert len(lines.documents()) == 5
 
 
-def test_repetition_is_remembered_in_bounded_memory(lines):
+def test_repetition_is_remembered_in_bounded_memory(lines: Lines) -> None:
     seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0, most=8)
     for n in range(1000):
         seldom(f"sentence {n}")
@@ -369,7 +382,7 @@ def hooks() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_libraries_and_dying_threads_speak_through_the_log(lines, hooks):
+def test_libraries_and_dying_threads_speak_through_the_log(lines: Lines, hooks: None) -> None:
     take_over(a_log(lines, "debug"))
     logging.getLogger("botocore.auth").debug("signature %s", SECRET)
     logging.getLogger("urllib3").warning("Retrying %s", "x")

@@ -1,5 +1,7 @@
 """The agent's metrics, read back with the library's own parser."""
 
+from __future__ import annotations
+
 import threading
 
 import pytest
@@ -32,7 +34,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def test_each_count_arrives_where_its_name_says(metrics):
+def test_each_count_arrives_where_its_name_says(metrics: Metrics) -> None:
     counts: Counts = metrics
     counts.call("ADD", "ok", 0.3)
     counts.call("ADD", "11", 20)
@@ -74,7 +76,7 @@ def test_each_count_arrives_where_its_name_says(metrics):
     assert {name: found.get(name) for name in said} == said
 
 
-def test_zeros_are_there_from_the_start(metrics):
+def test_zeros_are_there_from_the_start(metrics: Metrics) -> None:
     found = samples(metrics)
     assert found["floatip_superseded_live_total"] == 0
     assert found["floatip_cni_requests_total{outcome=ok,verb=DEL}"] == 0
@@ -82,7 +84,7 @@ def test_zeros_are_there_from_the_start(metrics):
     assert not [name for name in found if "_created" in name]
 
 
-def test_a_state_without_claims_falls_back_to_zero(metrics):
+def test_a_state_without_claims_falls_back_to_zero(metrics: Metrics) -> None:
     metrics.claims({"held": 3})
     metrics.claims({"gone": 1})
     found = samples(metrics)
@@ -101,7 +103,7 @@ def served(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def test_an_address_has_a_series_as_long_as_it_is_there(metrics):
+def test_an_address_has_a_series_as_long_as_it_is_there(metrics: Metrics) -> None:
     metrics.addresses([address("192.168.0.2", "web"), address("192.168.0.3", "", Outage.ABSENT)])
     assert served(metrics) == {
         "{address=192.168.0.2,namespace=core,pod=web}": 1,
@@ -113,14 +115,14 @@ def test_an_address_has_a_series_as_long_as_it_is_there(metrics):
     assert served(metrics) == {}
 
 
-def test_a_pod_with_two_claims_for_an_address_is_served_by_one(metrics):
+def test_a_pod_with_two_claims_for_an_address_is_served_by_one(metrics: Metrics) -> None:
     two = [address("192.168.0.2", "web", Outage.SUPERSEDED, "a"), address("192.168.0.2", "web", None, "b")]
     for order in (two, two[::-1]):
         metrics.addresses(order)
         assert list(served(metrics).values()) == [1]
 
 
-def test_of_too_many_addresses_those_that_are_not_served_are_shown(metrics):
+def test_of_too_many_addresses_those_that_are_not_served_are_shown(metrics: Metrics) -> None:
     many = [address(f"192.168.{n // 250}.{n % 250}", "x" * 400) for n in range(3000)]
     metrics.addresses([*many, address("192.168.99.1", 'we"b\n', Outage.ABSENT)])
     found = served(metrics)
@@ -131,7 +133,7 @@ def test_of_too_many_addresses_those_that_are_not_served_are_shown(metrics):
     assert max(map(len, found)) < 400
 
 
-def test_ready_and_the_last_look_are_gauges(metrics):
+def test_ready_and_the_last_look_are_gauges(metrics: Metrics) -> None:
     found = samples(metrics)
     assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (0, 0)
     metrics.ready(True)
@@ -140,7 +142,7 @@ def test_ready_and_the_last_look_are_gauges(metrics):
     assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (1, 1_700_000_000.5)
 
 
-def test_the_process_and_the_build_show_themselves(metrics):
+def test_the_process_and_the_build_show_themselves(metrics: Metrics) -> None:
     found = samples(metrics)
     assert found["process_resident_memory_bytes"] > 1e6
     assert found["process_open_fds"] > 2
@@ -149,7 +151,7 @@ def test_the_process_and_the_build_show_themselves(metrics):
     assert "version=1.2.3" in next(name for name in found if name.startswith("floatip_build_info"))
 
 
-def test_labels_from_outside_stay_few(metrics):
+def test_labels_from_outside_stay_few(metrics: Metrics) -> None:
     before = len(samples(metrics))
     for n in range(2000):
         metrics.call(f"VERB{n}", f"code{n}", 0.1)
@@ -164,25 +166,25 @@ def test_labels_from_outside_stay_few(metrics):
 
 
 @pytest.mark.parametrize("value", ["", 'a"b', "a\nb", "é", "x" * 65, "a b"])
-def test_a_label_that_is_not_plain_is_other(value):
+def test_a_label_that_is_not_plain_is_other(value: str) -> None:
     assert Few(4)(value) == "other"
 
 
-def test_what_is_cheaper_to_count_on_demand_is_counted_before_each_page(metrics):
+def test_what_is_cheaper_to_count_on_demand_is_counted_before_each_page(metrics: Metrics) -> None:
     counts = iter([1, 2])
     metrics.before_page(lambda: metrics.claims({"held": next(counts)}))
     assert samples(metrics)["floatip_claims{state=held}"] == 1
     assert samples(metrics)["floatip_claims{state=held}"] == 2
 
 
-def test_two_agents_in_one_process_count_for_themselves(metrics):
+def test_two_agents_in_one_process_count_for_themselves(metrics: Metrics) -> None:
     other = Metrics("1.2.3")
     other.superseded_live()
     assert samples(metrics)["floatip_superseded_live_total"] == 0
     assert samples(other)["floatip_superseded_live_total"] == 1
 
 
-def test_counting_from_many_threads_loses_nothing(metrics):
+def test_counting_from_many_threads_loses_nothing(metrics: Metrics) -> None:
     def count() -> None:
         for n in range(200):
             metrics.call("ADD", "ok", n / 100)
@@ -195,7 +197,7 @@ def test_counting_from_many_threads_loses_nothing(metrics):
     assert samples(metrics)["floatip_cni_requests_total{outcome=ok,verb=ADD}"] == 1600
 
 
-def test_who_counts_nothing_takes_the_same_calls():
+def test_who_counts_nothing_takes_the_same_calls() -> None:
     own = {name for name in vars(Counts) if not name.startswith("_")}
     assert own == {name for name in vars(NoCounts) if not name.startswith("_")}
     assert own <= set(vars(Metrics))

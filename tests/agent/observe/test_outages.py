@@ -42,7 +42,7 @@ class LoggingNode(SimulatedNode):
 
 
 @pytest.fixture
-def logging_cluster(tmp_path: Path) -> SimulatedCluster:
+def logging_cluster(tmp_path: Path) -> Any:
     return SimulatedCluster(tmp_path, tables=TABLES, node=LoggingNode)
 
 
@@ -66,7 +66,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("target", "event", "leads"), KINDS.values(), ids=KINDS)
-def test_an_outage_is_one_warning_with_what_it_is_about(logging_cluster, target, event, leads):
+def test_an_outage_is_one_warning_with_what_it_is_about(
+    logging_cluster: Any, target: Any, event: Any, leads: Any
+) -> None:
     node = logging_cluster.nodes["a"]
     node.add()
     logging_cluster.pass_time(200)
@@ -102,7 +104,7 @@ def test_an_outage_is_one_warning_with_what_it_is_about(logging_cluster, target,
     assert served(node) == [("192.168.0.2/32", {})]
 
 
-def test_each_write_is_one_line_when_it_is_made(logging_cluster):
+def test_each_write_is_one_line_when_it_is_made(logging_cluster: Any) -> None:
     """The same happens to the same route a minute later, and is said again: with its own time."""
     node = logging_cluster.nodes["a"]
     node.add()
@@ -132,7 +134,7 @@ def test_each_write_is_one_line_when_it_is_made(logging_cluster):
     assert {line["level"] for line in node.lines("created", "deleted")} == {"info"}
 
 
-def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(logging_cluster):
+def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(logging_cluster: Any) -> None:
     """A condition, and no event: an hour without EC2 does not fill the log."""
     node = logging_cluster.nodes["a"]
     node.add()
@@ -148,7 +150,7 @@ def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(logging_cluster
     )
 
 
-def test_a_release_is_said(logging_cluster):
+def test_a_release_is_said(logging_cluster: Any) -> None:
     node = logging_cluster.nodes["a"]
     pod = node.add()
     logging_cluster.pass_time(200)
@@ -159,7 +161,7 @@ def test_a_release_is_said(logging_cluster):
     assert node.lines("absent", "superseded") == []
 
 
-def test_a_young_claim_is_no_false_alarm(logging_cluster):
+def test_a_young_claim_is_no_false_alarm(logging_cluster: Any) -> None:
     """A read that is older than the ADD shows what was there before; it is looked at again."""
     a, b = logging_cluster.nodes.values()
     a.add()
@@ -174,7 +176,9 @@ def test_a_young_claim_is_no_false_alarm(logging_cluster):
     assert served(a) == [("192.168.0.2/32", dict.fromkeys(TABLES, "superseded"))]
 
 
-def test_what_the_keeper_has_just_created_is_not_absent_for_an_old_read(logging_cluster):
+def test_what_the_keeper_has_just_created_is_not_absent_for_an_old_read(
+    logging_cluster: Any,
+) -> None:
     """A read may show the time before the create: that is no second outage."""
     logging_cluster.ec2.random.seed(3)
     node = logging_cluster.nodes["a"]
@@ -197,7 +201,9 @@ def test_what_the_keeper_has_just_created_is_not_absent_for_an_old_read(logging_
     assert len(node.lines("absent")) == len(node.lines("created")) == 5 * len(TABLES)
 
 
-def test_a_table_that_was_just_joined_is_no_outage_until_it_should_be_there(logging_cluster):
+def test_a_table_that_was_just_joined_is_no_outage_until_it_should_be_there(
+    logging_cluster: Any,
+) -> None:
     logging_cluster.ec2.untagged.add("rtb-3")
     node = logging_cluster.nodes["a"]
     node.add()
@@ -211,7 +217,7 @@ def test_a_table_that_was_just_joined_is_no_outage_until_it_should_be_there(logg
     assert len(node.lines("absent")) == 1
 
 
-def test_a_restart_forgets_no_outage(logging_cluster):
+def test_a_restart_forgets_no_outage(logging_cluster: Any) -> None:
     a, b = logging_cluster.nodes.values()
     a.add()
     b.add()
@@ -222,7 +228,7 @@ def test_a_restart_forgets_no_outage(logging_cluster):
     assert len(a.lines("superseded")) == len(TABLES), "the new agent's log has it, too"
 
 
-def test_an_add_that_writes_again_has_ended_the_outage(logging_cluster):
+def test_an_add_that_writes_again_has_ended_the_outage(logging_cluster: Any) -> None:
     a, b = logging_cluster.nodes.values()
     pod = a.add()
     b.add()
@@ -233,7 +239,7 @@ def test_an_add_that_writes_again_has_ended_the_outage(logging_cluster):
 
 
 @pytest.mark.parametrize("sight", Sight)
-def test_only_what_leads_here_and_works_serves(sight):
+def test_only_what_leads_here_and_works_serves(sight: Any) -> None:
     """By hand, one by one: a new sight has to be thought about."""
     expected = {
         Sight.ABSENT: Outage.ABSENT,
@@ -282,5 +288,5 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize(("claim", "names"), ADDRESSES.values(), ids=ADDRESSES)
-def test_what_a_claim_is_to_be_reached_by(claim, names):
+def test_what_a_claim_is_to_be_reached_by(claim: Any, names: Any) -> None:
     assert [address.name for address in addresses_of(claim, lambda *_: None)] == names

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from dataclasses import field as factory
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -112,7 +111,7 @@ def test_a_namespace_that_is_not_to_be_seen_from_here_ends_nothing(cancelled_add
     assert ends.why() is None
 
 
-def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_floatip.model.waiting.STEP_SECONDS", 60.0)
     policy = NodeConf.parse({"dataDir": str(tmp_path / "data"), "spoolDir": str(tmp_path / "spool")})
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
@@ -145,7 +144,7 @@ class Nowhere:
         """Keep nothing."""
 
 
-def test_a_client_that_is_gone_ends_its_call_though_nobody_has_told():
+def test_a_client_that_is_gone_ends_its_call_though_nobody_has_told() -> None:
     """On a busy machine EC2 answers before the thread that hears clients has its turn."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -76,7 +76,7 @@ class Agent:
             "spawn": in_a_thread,
         }
         ways = Ways(
-            view=lambda *_: None,  # type: ignore[arg-type,return-value]
+            view=lambda *_: None,  # type: ignore[arg-type]
             metadata=lambda deadline, _: known["metadata"](deadline),
             ready=lambda: self.ready,
             broken=lambda: self.broken,

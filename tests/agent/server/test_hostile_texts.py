@@ -211,7 +211,7 @@ def judged(agent: Agent, verb: str, document: Any, text: str, env: dict[str, str
 )
 def test_a_long_text_in_any_place_is_shown_in_part_and_costs_little(handler: Agent, unit: str) -> None:
     text = unit * (LONG // len(unit))
-    wrong = {}
+    wrong: dict[object, str] = {}
     for verb in VERBS:
         for path in places(FULL):
             if verb not in ("ADD", "CHECK") and path[0] not in READ_BY_ALL:

@@ -12,6 +12,7 @@ import pytest
 
 from cni_floatip.agent.watch import history
 from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.edges import store
 from cni_floatip.model.values import Attachment
 from tests.support.waiting import until
 
@@ -30,7 +31,7 @@ class Disk:
         self.full = False
         self.meanwhile: Callable[[], object] = lambda: None
         """What must have happened before a write ends."""
-        self._write = history.write_whole
+        self._write = store.write_whole
         monkeypatch.setattr(history, "write_whole", self.write)
 
     def write(self, path: Path, content: bytes) -> None:

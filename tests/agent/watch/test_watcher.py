@@ -49,7 +49,7 @@ class Node:
         self.asked: list[str] = []
         self.rounds = 0
 
-    def vpc(self, region: str, who: str, stop: Callable[[], str]) -> Any:
+    def vpc(self, region: str, who: str, stop: Callable[[], str | None]) -> Any:
         self.asked.append(f"{region} {who} {stop() or ''}".strip())
         return self.ec2
 

@@ -1,7 +1,11 @@
 """EC2 through our door: what is read, and what each of AWS's errors means to us."""
 
+from __future__ import annotations
+
 import time
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,29 +14,33 @@ from cni_floatip.edges.ec2 import client, sessions
 from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Place, Target
 from cni_floatip.rules import destinations
+from lab.ec2.sample import Sample
+from lab.ec2.simulated import SimulatedEC2
 
 VIP, VIP6 = ip_network("192.168.0.2/32"), ip_network("fd00:192::2/128")
 
 
 @pytest.fixture
-def edge(ec2):
+def edge(ec2: SimulatedEC2) -> Any:
     return client.Vpc(ec2.region, {})
 
 
-def fault_of(call, *arguments) -> Ec2Fault:
+def fault_of(call: Any, *arguments: Any) -> Ec2Fault:
     with pytest.raises(Ec2Error) as caught:
         call(*arguments)
     return caught.value.fault
 
 
 @pytest.mark.parametrize("destination", [VIP, VIP6], ids=["IPv4", "IPv6"])
-def test_a_route_is_created_moved_and_removed(ec2, world, edge, destination):
+def test_a_route_is_created_moved_and_removed(
+    ec2: SimulatedEC2, world: Sample, edge: Any, destination: Any
+) -> None:
     place = Place(world.tables["a"], destination)
     a, b = world.enis["a"], world.enis["b"]
 
     def there() -> str | None:
         found = ec2.truth(place.table).get(str(destination))
-        return found and found.target
+        return found.target if found else None
 
     assert fault_of(edge.replace, place, a) is Ec2Fault.NO_ROUTE
     edge.create(place, a)
@@ -45,7 +53,7 @@ def test_a_route_is_created_moved_and_removed(ec2, world, edge, destination):
     assert fault_of(edge.delete, place) is Ec2Fault.NO_ROUTE
 
 
-def test_a_table_as_it_is(ec2, world, edge):
+def test_a_table_as_it_is(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     a = world.tables["a"]
     edge.create(Place(a, VIP), world.enis["a"])
     ec2.client().create_route(
@@ -79,7 +87,9 @@ def test_a_table_as_it_is(ec2, world, edge):
     ],
     ids=str,
 )
-def test_filters_find_what_the_selector_means(world, edge, selector, names):
+def test_filters_find_what_the_selector_means(
+    world: Sample, edge: Any, selector: dict[str, Any], names: list[Any]
+) -> None:
     filters = destinations.table_filters(RouteTableSelector.of(selector), world.vpc)
     known = {"main": world.main_table, "edge": world.edge_table, **world.tables}
     found = {table.id: table for table in edge.route_tables(filters)}
@@ -90,14 +100,14 @@ def test_filters_find_what_the_selector_means(world, edge, selector, names):
         assert found[world.main_table].main
 
 
-def test_more_tables_than_one_page(ec2, world, edge):
+def test_more_tables_than_one_page(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     for _ in range(120):
         ec2.client().create_route_table(VpcId=world.vpc)
     assert len(edge.route_tables({"vpc-id": [world.vpc]})) == 124
     assert len(ec2.journal.of(action="DescribeRouteTables")) >= 2
 
 
-def test_subnets_and_who_lives_in_them(world, edge):
+def test_subnets_and_who_lives_in_them(world: Sample, edge: Any) -> None:
     found = {str(subnet.cidrs[0]): subnet for subnet in edge.subnets({"vpc-id": [world.vpc]})}
     dummy = found["10.10.254.0/28"]
     assert dummy.cidrs[1] == ip_network("fd10:0:0:fe::/64")
@@ -106,7 +116,7 @@ def test_subnets_and_who_lives_in_them(world, edge):
     assert occupied[world.subnets["a"]].startswith("eni-")
 
 
-def test_source_dest_check(world, edge):
+def test_source_dest_check(world: Sample, edge: Any) -> None:
     assert edge.network_interface(world.enis["a"]).checks_source
     edge.disable_source_dest_check(world.enis["a"])
     assert not edge.network_interface(world.enis["a"]).checks_source
@@ -124,7 +134,7 @@ def test_source_dest_check(world, edge):
         ({}, "an unknown target"),
     ],
 )
-def test_what_a_route_that_is_in_the_way_leads_to(target, shown):
+def test_what_a_route_that_is_in_the_way_leads_to(target: dict[str, Any], shown: str) -> None:
     """Of a kind that has no name here yet the key says what it is."""
     said = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
     of_a_list = {**said, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
@@ -171,14 +181,14 @@ HAND_COPIED = {
 
 
 @pytest.mark.parametrize(("code", "fault"), HAND_COPIED.items())
-def test_what_a_code_means(code, fault):
+def test_what_a_code_means(code: Any, fault: Any) -> None:
     assert client.meaning(code, "as planted") is fault
 
 
 @pytest.mark.parametrize(
     "code", ["RequestLimitExceeded", "RequestThrottled", "InternalError", "ExpiredToken", "New"]
 )
-def test_a_code_that_ec2_sends(ec2, world, edge, code):
+def test_a_code_that_ec2_sends(ec2: SimulatedEC2, world: Sample, edge: Any, code: str) -> None:
     ec2.faults.error("CreateRoute", code, "as planted")
     place = Place(world.tables["a"], VIP)
     with pytest.raises(Ec2Error, match=f"CreateRoute: {code}: as planted") as caught:
@@ -188,7 +198,7 @@ def test_a_code_that_ec2_sends(ec2, world, edge, code):
     assert isinstance(caught.value.answer("x"), TryAgain if caught.value.fault.passes else AwsRefused)
 
 
-def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here():
+def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here() -> None:
     listed = {code for code, fault in HAND_COPIED.items() if fault is Ec2Fault.THROTTLED}
     assert client._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
 
@@ -208,14 +218,16 @@ OF_STS = {
 
 
 @pytest.mark.parametrize("said", OF_STS)
-def test_what_sts_means(said):
+def test_what_sts_means(said: Any) -> None:
     code, _, message = said.partition(": ")
     assert client.meaning(code, message).passes == OF_STS[said]
 
 
 @pytest.mark.parametrize("said", [*[*OF_STS][1:3], "PriorRequestNotComplete", "InternalFailure"])
 @pytest.mark.parametrize("action", ["AssumeRole", "AssumeRoleWithWebIdentity"])
-def test_what_sts_sends(ec2, world, monkeypatch, tmp_path, action, said):
+def test_what_sts_sends(
+    ec2: SimulatedEC2, world: Sample, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, said: Any
+) -> None:
     code, _, message = said.partition(": ")
     ec2.faults.error(action, code, message or "as planted", times=None)
     account = ec2.account
@@ -234,12 +246,12 @@ def test_what_sts_sends(ec2, world, monkeypatch, tmp_path, action, said):
     assert caught.value.fault is not Ec2Fault.UNANSWERED, "the write itself was never sent"
 
 
-def test_too_many_requests_whatever_the_code(ec2, world, edge):
+def test_too_many_requests_whatever_the_code(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     ec2.faults.error("CreateRoute", "SomethingNew", "as planted", status=429)
     assert fault_of(edge.create, Place(world.tables["a"], VIP), world.enis["a"]) is Ec2Fault.THROTTLED
 
 
-def test_answer_that_never_comes(ec2, world, edge):
+def test_answer_that_never_comes(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     place = Place(world.tables["a"], VIP)
     ec2.faults.lose_answer("CreateRoute")
     assert fault_of(edge.create, place, world.enis["a"]) is Ec2Fault.UNANSWERED
@@ -252,20 +264,22 @@ def test_answer_that_never_comes(ec2, world, edge):
     edge.delete(place)  # over a new connection: the pool was dropped
 
 
-def test_ec2_out_of_reach(monkeypatch, ec2, world):
+def test_ec2_out_of_reach(monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, world: Sample) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
     away = client.Vpc(ec2.region, {})
     assert fault_of(away.route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
 
 
-def test_missing_credentials_are_an_ec2_error(monkeypatch, ec2, world):
+def test_missing_credentials_are_an_ec2_error(
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, world: Sample
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert fault_of(client.Vpc(ec2.region, {}).route_tables, {"vpc-id": [world.vpc]}) is Ec2Fault.NOT_SENT
 
 
-def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
+def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2: SimulatedEC2, world: Sample) -> None:
     """The owner's role is assumed for the owner's tables only; ENIs are asked about in our own name."""
     edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
     place = Place(world.tables["a"], VIP)
@@ -278,7 +292,7 @@ def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2, world):
     assert len(ec2.journal.of(action="AssumeRole")) == 1
 
 
-def test_role_that_may_not_be_assumed(ec2, world):
+def test_role_that_may_not_be_assumed(ec2: SimulatedEC2, world: Sample) -> None:
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
     edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/other"})
     assert fault_of(edge.delete, Place(world.tables["a"], VIP), ec2.account) is Ec2Fault.DENIED

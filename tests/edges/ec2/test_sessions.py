@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cni_floatip.edges.ec2.sessions import Sdk
@@ -17,7 +19,9 @@ ENDPOINTS = {
 
 @pytest.mark.parametrize("service", ["ec2", "sts"])
 @pytest.mark.parametrize(("region", "dualstack"), ENDPOINTS)
-def test_endpoint_of_each_region(monkeypatch, region, dualstack, service):
+def test_endpoint_of_each_region(
+    monkeypatch: pytest.MonkeyPatch, region: Any, dualstack: Any, service: str
+) -> None:
     """With the environment that the chart gives the agent (``aws.useDualstackEndpoint``)."""
     for name in ("EC2", "STS"):
         monkeypatch.delenv(f"AWS_ENDPOINT_URL_{name}", raising=False)

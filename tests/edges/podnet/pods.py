@@ -28,7 +28,8 @@ def ip(*command: str, netns: str = "", check: bool = True) -> str:
 
 
 def ip_json(*command: str, netns: str) -> list[dict[str, Any]]:
-    return json.loads(ip("-j", *command, netns=netns) or "[]")
+    shown: list[dict[str, Any]] = json.loads(ip("-j", *command, netns=netns) or "[]")
+    return shown
 
 
 def fresh_number() -> int:

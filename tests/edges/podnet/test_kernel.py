@@ -1,5 +1,7 @@
 """What only the kernel can answer: namespaces, parents, carriers, duplicate address detection, refusals."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -7,25 +9,26 @@ import threading
 import time
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cni_floatip.edges import podnet
 from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
 from cni_floatip.model.values import PodRoute, PodRule
-from tests.edges.podnet.pods import ip, ip_json
+from tests.edges.podnet.pods import KernelPod, ip, ip_json
 from tests.support.waiting import throughout
 
 DEFAULT = PodRoute(ip_network("::/0"), ip_address("fe80:ec2::1"), 100)
 
 
-def in_node(node, code, *wrapped):
+def in_node(node: Any, code: Any, *wrapped: Any) -> str:
     """Run Python in a node's namespace, as the plugin runs on one; return what it prints."""
     argv = ["ip", "netns", "exec", node, *wrapped, sys.executable, "-c", code]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def held():
+def held() -> int:
     """Count the descriptors (and the one that counts)."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -33,7 +36,7 @@ def held():
 # -- namespaces
 
 
-def test_a_missing_namespace_is_not_made(tmp_path):
+def test_a_missing_namespace_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "gone"
     with (
         pytest.raises(podnet.NoNamespace, match=f"{path} does not exist"),
@@ -45,7 +48,7 @@ def test_a_missing_namespace_is_not_made(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe", "directory", "mount namespace"])
-def test_what_is_no_network_namespace_is_refused(tmp_path, kind):
+def test_what_is_no_network_namespace_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "other"
     if kind == "file":
         path.touch()
@@ -62,13 +65,13 @@ def test_what_is_no_network_namespace_is_refused(tmp_path, kind):
         pass
 
 
-def test_the_empty_file_that_a_reboot_leaves_has_nothing_to_clear(tmp_path):
+def test_the_empty_file_that_a_reboot_leaves_has_nothing_to_clear(tmp_path: Path) -> None:
     path = tmp_path / "cni-1234"
     path.touch()
     podnet.clear_pod(str(path), 100, [DEFAULT], [PodRule(ip_network("192.168.0.2/32"), 100)])
 
 
-def test_the_own_namespace_is_refused_unless_overridden():
+def test_the_own_namespace_is_refused_unless_overridden() -> None:
     own = f"/proc/{os.getpid()}/ns/net"
     with pytest.raises(InvalidNetns, match="host's own"), podnet.open_pod(own, "lo"):
         pass
@@ -78,7 +81,7 @@ def test_the_own_namespace_is_refused_unless_overridden():
         assert pod.link.index == 1
 
 
-def test_a_namespace_is_opened_through_a_descriptor(kernel_pod):
+def test_a_namespace_is_opened_through_a_descriptor(kernel_pod: KernelPod) -> None:
     with (
         Path(kernel_pod.path).open("rb") as file,
         podnet.open_pod(f"/proc/self/fd/{file.fileno()}", "net1") as pod,
@@ -87,12 +90,12 @@ def test_a_namespace_is_opened_through_a_descriptor(kernel_pod):
 
 
 @pytest.mark.parametrize("ifname", ["net7", "a-name-that-is-too-long"])
-def test_a_missing_interface_is_named(kernel_pod, ifname):
+def test_a_missing_interface_is_named(kernel_pod: KernelPod, ifname: str) -> None:
     with pytest.raises(PodNetworkFailure, match=ifname), kernel_pod.open(ifname):
         pass
 
 
-def test_no_descriptor_and_no_thread_is_left_after_200_calls(kernel_pod, tmp_path):
+def test_no_descriptor_and_no_thread_is_left_after_200_calls(kernel_pod: KernelPod, tmp_path: Path) -> None:
     with kernel_pod.open():
         pass
     before, threads = held(), threading.active_count()
@@ -116,10 +119,10 @@ def test_no_descriptor_and_no_thread_is_left_after_200_calls(kernel_pod, tmp_pat
     assert threading.active_count() <= threads
 
 
-def test_a_pod_may_be_used_by_other_threads(kernel_pod):
+def test_a_pod_may_be_used_by_other_threads(kernel_pod: KernelPod) -> None:
     failures = []
 
-    def use(pod, number):
+    def use(pod: Any, number: Any) -> None:
         try:
             for _ in range(20):
                 pod.add(PodRoute(ip_network(f"10.{number}.0.0/16"), ip_address("10.10.1.1"), 100))
@@ -139,7 +142,7 @@ def test_a_pod_may_be_used_by_other_threads(kernel_pod):
     assert len(ip_json("route", "show", "table", "100", netns=kernel_pod.name)) == 4
 
 
-def test_the_interface_may_vanish_while_it_is_held(kernel_pod):
+def test_the_interface_may_vanish_while_it_is_held(kernel_pod: KernelPod) -> None:
     with kernel_pod.open() as pod:
         kernel_pod.unplug("net1")
         with pytest.raises(PodNetworkFailure, match="net1"):
@@ -151,7 +154,7 @@ def test_the_interface_may_vanish_while_it_is_held(kernel_pod):
 # -- links
 
 
-def test_the_parent_is_found_in_the_namespace_that_the_link_names(kernel_pod):
+def test_the_parent_is_found_in_the_namespace_that_the_link_names(kernel_pod: KernelPod) -> None:
     expected = ip_json("link", "show", kernel_pod.parent, netns=kernel_pod.node)[0]
     with kernel_pod.open() as pod:
         parent = pod.parent()
@@ -165,7 +168,7 @@ def test_the_parent_is_found_in_the_namespace_that_the_link_names(kernel_pod):
     assert parent.here is False
 
 
-def test_the_parent_is_here_for_a_process_of_the_node(kernel_pod):
+def test_the_parent_is_here_for_a_process_of_the_node(kernel_pod: KernelPod) -> None:
     code = f"""
 from cni_floatip.edges.podnet import open_pod, host_link, link_by_mac
 with open_pod({kernel_pod.path!r}, "net1") as pod:
@@ -176,14 +179,14 @@ print(parent.here, parent.link.name, parent.link.up, parent.link.carrier)
     assert in_node(kernel_pod.node, code) == f"True {kernel_pod.parent} True True"
 
 
-def test_a_link_without_parent_has_none(kernel_pod):
+def test_a_link_without_parent_has_none(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("link", "add", "net9", "type", "bridge")  # no IFLA_LINK, as an ENI that was moved in
     with kernel_pod.open("net9") as pod:
         assert pod.parent() is None
         assert pod.link.kind == "bridge"
 
 
-def test_a_parent_beside_its_child_is_found_and_not_here(kernel_pod):
+def test_a_parent_beside_its_child_is_found_and_not_here(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("link", "add", "link", "eth0", "name", "net9", "type", "macvlan", "mode", "bridge")
     with kernel_pod.open("net9") as pod:
         parent = pod.parent()
@@ -191,7 +194,7 @@ def test_a_parent_beside_its_child_is_found_and_not_here(kernel_pod):
     assert parent.here is False
 
 
-def test_the_parent_and_not_its_child_has_the_mac(kernel_pod):
+def test_the_parent_and_not_its_child_has_the_mac(kernel_pod: KernelPod) -> None:
     mac = ip_json("link", "show", kernel_pod.parent, netns=kernel_pod.node)[0]["address"]
     kernel_pod.ip("link", "set", "net1", "netns", kernel_pod.node, "name", "a-child")
     assert sum(each["address"] == mac for each in ip_json("link", "show", netns=kernel_pod.node)) == 2
@@ -202,7 +205,7 @@ def test_the_parent_and_not_its_child_has_the_mac(kernel_pod):
     ip("link", "del", "a-child", netns=kernel_pod.node)
 
 
-def test_no_link_has_the_mac_and_no_link_has_the_index():
+def test_no_link_has_the_mac_and_no_link_has_the_index() -> None:
     assert podnet.link_by_mac("02:00:00:00:00:99") is None
     with pytest.raises(PodNetworkFailure, match="link 4242 of the host"):
         podnet.host_link(4242)
@@ -222,7 +225,7 @@ except errors.PodNetworkFailure as failure:
 """
 
 
-def test_a_parent_that_is_down_is_brought_up(kernel_pod):
+def test_a_parent_that_is_down_is_brought_up(kernel_pod: KernelPod) -> None:
     ip("link", "set", kernel_pod.parent, "down", netns=kernel_pod.node)
     assert in_node(kernel_pod.node, SET_UP.format(path=kernel_pod.path, seconds=2)) == "True"
     assert "UP" in ip_json("link", "show", kernel_pod.parent, netns=kernel_pod.node)[0]["flags"]
@@ -230,7 +233,7 @@ def test_a_parent_that_is_down_is_brought_up(kernel_pod):
         assert pod.link.carrier
 
 
-def test_a_parent_without_carrier_is_an_error(kernel_pod):
+def test_a_parent_without_carrier_is_an_error(kernel_pod: KernelPod) -> None:
     for each in (kernel_pod.parent, kernel_pod.parent.replace("eth", "r")):
         ip("link", "set", each, "down", netns=kernel_pod.node)
     said = in_node(kernel_pod.node, SET_UP.format(path=kernel_pod.path, seconds=0.1))
@@ -240,7 +243,7 @@ def test_a_parent_without_carrier_is_an_error(kernel_pod):
         assert not pod.link.carrier
 
 
-def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_pod):
+def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_pod: KernelPod) -> None:
     with kernel_pod.open() as pod:
         for each in pod.connected():
             pod.remove_connected(each)
@@ -252,7 +255,7 @@ def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_
 # -- addresses
 
 
-def test_addresses_are_what_ip_shows(kernel_pod):
+def test_addresses_are_what_ip_shows(kernel_pod: KernelPod) -> None:
     shown = ip_json("addr", "show", "net1", netns=kernel_pod.name)[0]["addr_info"]
     with kernel_pod.open() as pod:
         found = {str(each.interface) for each in pod.addresses()}
@@ -261,14 +264,14 @@ def test_addresses_are_what_ip_shows(kernel_pod):
     assert found == {f"{each['local']}/{each['prefixlen']}" for each in shown}
 
 
-def with_detection(pod):
+def with_detection(pod: Any) -> None:
     pod.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=1", "net.ipv6.conf.net1.accept_dad=1")
 
 
-def test_a_tentative_address_is_waited_for(kernel_pod):
+def test_a_tentative_address_is_waited_for(kernel_pod: KernelPod) -> None:
     with_detection(kernel_pod)
     kernel_pod.ip("addr", "add", "fd00::7/128", "dev", "net1")
-    slept = []
+    slept: list[float] = []
     with kernel_pod.open() as pod:
         assert ip_interface("fd00::7/128") in {each.interface for each in pod.addresses() if each.tentative}
         wanted = [ip_interface("fd00::7/128"), ip_address("192.168.0.2")]
@@ -282,7 +285,7 @@ def test_a_tentative_address_is_waited_for(kernel_pod):
         assert not any(each.tentative for each in pod.addresses())
 
 
-def test_a_duplicate_address_is_an_error_that_says_so(kernel_pod):
+def test_a_duplicate_address_is_an_error_that_says_so(kernel_pod: KernelPod) -> None:
     with_detection(kernel_pod)
     router = kernel_pod.parent.replace("eth", "r")
     ip("addr", "add", "fd00::7/128", "dev", router, "nodad", netns=kernel_pod.node)
@@ -292,7 +295,7 @@ def test_a_duplicate_address_is_an_error_that_says_so(kernel_pod):
     ip("addr", "del", "fd00::7/128", "dev", router, netns=kernel_pod.node)
 
 
-def test_disabled_ipv6_matters_only_where_ipv6_is_wanted(kernel_pod):
+def test_disabled_ipv6_matters_only_where_ipv6_is_wanted(kernel_pod: KernelPod) -> None:
     kernel_pod.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
     with kernel_pod.open() as pod:
         pod.wait_addresses([ip_address("192.168.0.2")], 0.0, time.sleep)
@@ -309,14 +312,14 @@ def test_disabled_ipv6_matters_only_where_ipv6_is_wanted(kernel_pod):
 # -- refusals and other people's routes
 
 
-def test_the_kernels_reason_is_passed_on(kernel_pod):
+def test_the_kernels_reason_is_passed_on(kernel_pod: KernelPod) -> None:
     with kernel_pod.open() as pod, pytest.raises(PodNetworkFailure) as failure:
         pod.add(PodRoute(ip_network("10.0.0.0/8"), ip_address("192.168.0.2"), 100))
     assert failure.value.msg.startswith("add 10.0.0.0/8 via ")
     assert "EINVAL" in failure.value.details
 
 
-def test_a_missing_privilege_is_named(kernel_pod):
+def test_a_missing_privilege_is_named(kernel_pod: KernelPod) -> None:
     code = f"""
 from ipaddress import *
 from cni_floatip.edges import podnet
@@ -333,7 +336,7 @@ except errors.PodNetworkFailure as failure:
     assert "cannot be entered (CAP_SYS_ADMIN is needed)" in in_node(kernel_pod.node, code, *lacking)
 
 
-def test_odd_routes_of_others_are_read(kernel_pod):
+def test_odd_routes_of_others_are_read(kernel_pod: KernelPod) -> None:
     kernel_pod.ip(
         "route",
         "add",
@@ -360,7 +363,7 @@ def test_odd_routes_of_others_are_read(kernel_pod):
     } <= shown
 
 
-def test_a_rule_with_more_selectors_is_no_rule_for_the_source(kernel_pod):
+def test_a_rule_with_more_selectors_is_no_rule_for_the_source(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("rule", "add", "from", "192.168.0.2", "fwmark", "7", "lookup", "50")
     with kernel_pod.open() as pod:
         pod.add(PodRule(ip_network("192.168.0.2/32"), 100))
@@ -377,7 +380,7 @@ BOUND = [
 @pytest.mark.parametrize(
     "lost", [BOUND, BOUND[:1], BOUND[1:2], BOUND[:2], BOUND[2:]], ids=["all", "from", "oif", "both", "bar"]
 )
-def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod, lost):
+def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod: KernelPod, lost: Any) -> None:
     """Else what is bound to the interface would find the default route of the table first."""
     with kernel_pod.open() as pod:
         for each in BOUND:
@@ -390,7 +393,7 @@ def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod, los
     assert ["unreachable" in line for line in shown] == [True, False, False], shown
 
 
-def test_where_all_rules_were_flushed_ours_can_be_flushed_again(kernel_pod):
+def test_where_all_rules_were_flushed_ours_can_be_flushed_again(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("-6", "rule", "flush")
     with kernel_pod.open() as pod:
         for each in BOUND:

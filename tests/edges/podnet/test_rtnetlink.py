@@ -1,10 +1,14 @@
 """The conversation with the kernel where it goes wrong, and what loading pyroute2 costs."""
 
+from __future__ import annotations
+
 import errno
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,36 +20,36 @@ from cni_floatip.edges.podnet.rtnetlink import DUMP_ATTEMPTS, Refused, Rtnetlink
 class Line:
     """The kernel's real answers, spoilt on their way; counts the questions."""
 
-    def __init__(self, spoil):
+    def __init__(self, spoil: Any) -> None:
         self.real = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self.real.settimeout(1)
         self.real.bind((0, 0))
         self.spoil = spoil
         self.asked = 0
 
-    def send(self, data):
+    def send(self, data: Any) -> Any:
         self.asked += 1
         return self.real.send(data)
 
-    def recvfrom(self, size):
+    def recvfrom(self, size: Any) -> tuple[Any, Any]:
         data, sender = self.real.recvfrom(size)
         return self.spoil(self.asked, data), sender
 
-    def close(self):
+    def close(self) -> None:
         self.real.close()
 
 
-def torn(data):
+def torn(data: Any) -> Any:
     """Mark the first message as of a list that changed while it was read (NLM_F_DUMP_INTR)."""
     flags = struct.unpack_from("H", data, 6)[0]
     return data[:6] + struct.pack("H", flags | 0x10) + data[8:]
 
 
 @pytest.fixture
-def conversation():
-    lines = []
+def conversation() -> Iterator[Callable[..., Any]]:
+    lines: list[Any] = []
 
-    def begin(spoil):
+    def begin(spoil: Any) -> tuple[Any, Rtnetlink]:
         lines.append(Line(spoil))
         return lines[-1], Rtnetlink(lines[-1])
 
@@ -54,17 +58,17 @@ def conversation():
         each.close()
 
 
-def names(messages):
+def names(messages: Any) -> list[Any]:
     return [each.get_attr("IFLA_IFNAME") for each in messages]
 
 
-def test_a_list_that_changed_while_it_was_read_is_read_again(conversation):
+def test_a_list_that_changed_while_it_was_read_is_read_again(conversation: Callable[..., Any]) -> None:
     line, kernel = conversation(lambda asked, data: torn(data) if asked < 3 else data)
     assert names(kernel.dump("link")).count("lo") == 1
     assert line.asked == 3
 
 
-def test_a_list_that_never_stands_still_is_given_up(conversation):
+def test_a_list_that_never_stands_still_is_given_up(conversation: Callable[..., Any]) -> None:
     line, kernel = conversation(lambda asked, data: torn(data))
     with pytest.raises(Refused, match="changed each time") as refused:
         kernel.dump("link")
@@ -72,10 +76,10 @@ def test_a_list_that_never_stands_still_is_given_up(conversation):
     assert line.asked == DUMP_ATTEMPTS
 
 
-def test_a_conversation_that_broke_off_is_over(conversation):
+def test_a_conversation_that_broke_off_is_over(conversation: Callable[..., Any]) -> None:
     """The kernel would answer the next question with the rest of the first answer, or with EBUSY."""
 
-    def lose(asked, data):
+    def lose(asked: Any, data: Any) -> None:
         raise TimeoutError("timed out")
 
     _, kernel = conversation(lose)
@@ -85,12 +89,12 @@ def test_a_conversation_that_broke_off_is_over(conversation):
         assert refused.value.errno == number
 
 
-def attribute(kind, data):
+def attribute(kind: Any, data: Any) -> Any:
     padding = b"\0" * (-len(data) % 4)
     return struct.pack("HH", len(data) + 4, kind) + data + padding
 
 
-def link_message(kind, mode):
+def link_message(kind: Any, mode: Any) -> Any:
     """RTM_NEWLINK after linux/if_link.h: IFNAME 3, ADDRESS 1, LINKINFO 18 (KIND 1, DATA 2 (MODE 1))."""
     data = b"" if mode is None else attribute(1, struct.pack("H", mode))
     info = attribute(1, kind + b"\0") + attribute(2, data)
@@ -110,7 +114,7 @@ def link_message(kind, mode):
         (b"macvlan", 1, ""),
     ],
 )
-def test_the_mode_of_an_ipvlan_link(kind, mode, expected):
+def test_the_mode_of_an_ipvlan_link(kind: bytes, mode: int | None, expected: str) -> None:
     message = rtnetlink._message_class("link")(link_message(kind, mode))
     message.decode()
     link = link_of(message)
@@ -118,19 +122,19 @@ def test_the_mode_of_an_ipvlan_link(kind, mode, expected):
     assert link.ipvlan_mode == expected
 
 
-def fresh(code):
+def fresh(code: Any) -> Any:
     """Run code in a new interpreter; return what it prints."""
     return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
 
 
-def test_importing_loads_no_library():
+def test_importing_loads_no_library() -> None:
     code = "import cni_floatip.edges.podnet, sys; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
     assert fresh(code) == ["set()"]
 
 
-def test_a_call_loads_the_messages_alone():
+def test_a_call_loads_the_messages_alone() -> None:
     code = """
 import sys
 from cni_floatip.edges import podnet
@@ -140,7 +144,7 @@ print('pyroute2.netlink' in sys.modules, 'pyroute2.ndb' in sys.modules, 'asyncio
     assert fresh(code) == ["True", "False", "False"]
 
 
-def test_the_whole_library_is_there_for_others_before_and_after():
+def test_the_whole_library_is_there_for_others_before_and_after() -> None:
     for order in ("podnet.host_link(1); import pyroute2", "import pyroute2; podnet.host_link(1)"):
         code = f"""
 from cni_floatip.edges import podnet
@@ -154,7 +158,7 @@ print(pyroute2.ndb.main.NDB is pyroute2.NDB, hasattr(pyroute2, "no_such_name"))
         assert fresh(code) == ["1", "True", "False"]
 
 
-def test_first_calls_of_many_threads():
+def test_first_calls_of_many_threads() -> None:
     code = """
 import sys, threading
 from cni_floatip.edges.podnet import rtnetlink
@@ -172,7 +176,9 @@ print(*sorted(found))
 
 
 @pytest.mark.needs("root")
-def test_what_another_process_sends_to_the_socket_is_not_the_kernels_word(conversation):
+def test_what_another_process_sends_to_the_socket_is_not_the_kernels_word(
+    conversation: Callable[..., Any],
+) -> None:
     """Who administers a namespace can write to every netlink socket in it: here the end of a list."""
     line, rtnl = conversation(lambda _, data: data)
     done = struct.pack("IHHIIi", 20, 3, 0, 1, 0, 0)  # NLMSG_DONE

@@ -1,12 +1,16 @@
 """Routes and rules in a pod: the same expectations of the kernel and of the fake."""
 
+from __future__ import annotations
+
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import pytest
 
 from cni_floatip.edges.podnet import NoInterface
 from cni_floatip.model.errors import PodNetworkFailure
 from cni_floatip.model.values import PodRoute, PodRule
+from tests.edges.podnet.pods import KernelPod, MemoryPod
 
 UNTOUCHED = [
     "0.0.0.0/0 via 169.254.1.1 dev eth0 table 254 proto 4",
@@ -16,27 +20,27 @@ UNTOUCHED = [
 ]
 
 
-def route(destination, gateway="10.10.1.1", table=100, mtu=None):
+def route(destination: str, gateway: str = "10.10.1.1", table: int = 100, mtu: int | None = None) -> PodRoute:
     return PodRoute(ip_network(destination), ip_address(gateway), table, mtu)
 
 
-def unreachable(destination, table=100):
+def unreachable(destination: str, table: int = 100) -> PodRoute:
     return PodRoute(ip_network(destination), None, table, kind="unreachable")
 
 
-def throw(destination, table=100):
+def throw(destination: str, table: int = 100) -> PodRoute:
     return PodRoute(ip_network(destination), None, table, kind="throw")
 
 
-def rule(source, table=100):
+def rule(source: str, table: int = 100) -> PodRule:
     return PodRule(ip_network(source), table)
 
 
-def bound(source, barred=None, oif="net1"):
+def bound(source: str, barred: str | None = None, oif: str = "net1") -> PodRule:
     return PodRule(ip_network(source), 100, oif, barred=ip_network(barred) if barred else None)
 
 
-EVERYTHING = [
+EVERYTHING: list[PodRoute | PodRule] = [
     route("0.0.0.0/0", mtu=8500),
     route("::/0", "fe80:ec2::1", mtu=8500),
     route("10.0.0.0/8", table=254),
@@ -68,21 +72,21 @@ EVERYTHING_SHOWN = [
 ]
 
 
-def shown(pod):
+def shown(pod: Any) -> list[Any]:
     """What is there beyond what a pod comes with, which must be there still."""
     lines = pod.lines()
     assert [each for each in lines if each in UNTOUCHED] == UNTOUCHED
     return [each for each in lines if each not in UNTOUCHED]
 
 
-def test_a_fresh_pod_holds_nothing_of_ours(any_pod):
+def test_a_fresh_pod_holds_nothing_of_ours(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         assert pod.routes() == frozenset()
         assert pod.rules() == frozenset()
     assert any_pod.lines() == UNTOUCHED
 
 
-def test_what_is_added_is_there_and_read_back(any_pod):
+def test_what_is_added_is_there_and_read_back(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING:
             pod.add(each)
@@ -90,14 +94,14 @@ def test_what_is_added_is_there_and_read_back(any_pod):
     assert shown(any_pod) == EVERYTHING_SHOWN
 
 
-def test_adding_twice_is_adding_once(any_pod):
+def test_adding_twice_is_adding_once(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING * 2:
             pod.add(each)
     assert shown(any_pod) == EVERYTHING_SHOWN
 
 
-def test_what_is_removed_is_gone_and_the_rest_stays(any_pod):
+def test_what_is_removed_is_gone_and_the_rest_stays(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING:
             pod.add(each)
@@ -106,21 +110,21 @@ def test_what_is_removed_is_gone_and_the_rest_stays(any_pod):
         assert pod.routes() | pod.rules() == set(EVERYTHING[2:5] + EVERYTHING[6:])
 
 
-def test_removing_nothing_succeeds(any_pod):
+def test_removing_nothing_succeeds(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING * 2:
             pod.remove(each)
     assert any_pod.lines() == UNTOUCHED
 
 
-def test_a_route_is_removed_whatever_its_mtu(any_pod):
+def test_a_route_is_removed_whatever_its_mtu(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         pod.add(route("10.0.0.0/8", mtu=1400))
         pod.remove(route("10.0.0.0/8", mtu=8500))
     assert any_pod.lines() == UNTOUCHED
 
 
-def test_tables_of_more_than_eight_bits(any_pod):
+def test_tables_of_more_than_eight_bits(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in (route("10.0.0.0/8", table=70_000), rule("192.168.0.2/32", 4_000_000_000)):
             pod.add(each)
@@ -144,7 +148,9 @@ def test_tables_of_more_than_eight_bits(any_pod):
     ],
     ids=["main", "main default", "connected v4", "connected v6", "our table", "unreachable"],
 )
-def test_somebody_elses_route_is_shown_and_stays(any_pod, theirs, ours):
+def test_somebody_elses_route_is_shown_and_stays(
+    any_pod: KernelPod | MemoryPod, theirs: str, ours: Any
+) -> None:
     if theirs not in any_pod.lines():
         any_pod.put_route(theirs)
     before = any_pod.lines()
@@ -159,7 +165,7 @@ def test_somebody_elses_route_is_shown_and_stays(any_pod, theirs, ours):
     [route("10.0.0.0/8", "10.10.1.2"), route("10.0.0.0/8", mtu=1400), unreachable("10.0.0.0/8")],
     ids=["next hop", "mtu", "unreachable"],
 )
-def test_our_own_route_is_not_replaced_by_a_different_one(any_pod, other):
+def test_our_own_route_is_not_replaced_by_a_different_one(any_pod: KernelPod | MemoryPod, other: Any) -> None:
     with any_pod.open() as pod:
         pod.add(route("10.0.0.0/8"))
         with pytest.raises(PodNetworkFailure, match=r"10\.0\.0\.0/8 via 10\.10\.1\.1 dev net1 table 100"):
@@ -167,7 +173,9 @@ def test_our_own_route_is_not_replaced_by_a_different_one(any_pod, other):
         assert pod.routes() == {route("10.0.0.0/8")}
 
 
-def test_our_route_through_another_interface_is_in_the_way_and_not_removed(any_pod):
+def test_our_route_through_another_interface_is_in_the_way_and_not_removed(
+    any_pod: KernelPod | MemoryPod,
+) -> None:
     with any_pod.open("eth0") as eth0, any_pod.open() as net1:
         eth0.add(route("10.0.0.0/8"))
         with pytest.raises(PodNetworkFailure, match="dev eth0"):
@@ -178,7 +186,9 @@ def test_our_route_through_another_interface_is_in_the_way_and_not_removed(any_p
 
 
 @pytest.mark.parametrize("table", [50, 100], ids=["other table", "same table"])
-def test_somebody_elses_rule_for_the_source_is_shown_and_stays(any_pod, table):
+def test_somebody_elses_rule_for_the_source_is_shown_and_stays(
+    any_pod: KernelPod | MemoryPod, table: int
+) -> None:
     any_pod.put_rule(f"from 192.168.0.2/32 lookup {table} proto 99")
     with any_pod.open() as pod:
         with pytest.raises(PodNetworkFailure, match=f"from 192.168.0.2/32 lookup {table} proto 99"):
@@ -188,7 +198,7 @@ def test_somebody_elses_rule_for_the_source_is_shown_and_stays(any_pod, table):
     assert shown(any_pod) == [f"from 192.168.0.2/32 lookup {table} proto 99"]
 
 
-def test_a_rule_for_what_is_bound_is_in_the_way_of_its_like_only(any_pod):
+def test_a_rule_for_what_is_bound_is_in_the_way_of_its_like_only(any_pod: KernelPod | MemoryPod) -> None:
     any_pod.put_rule("from 0.0.0.0/0 oif net1 lookup 50 proto 99")
     any_pod.put_rule("from 192.168.0.2/32 oif net1 lookup 50 proto 99")
     with any_pod.open() as pod:
@@ -201,13 +211,13 @@ def test_a_rule_for_what_is_bound_is_in_the_way_of_its_like_only(any_pod):
         assert pod.rules() == {bound("0.0.0.0/0", oif="eth0")}
 
 
-def test_remove_all_leaves_others_and_our_other_interface(any_pod):
+def test_remove_all_leaves_others_and_our_other_interface(any_pod: KernelPod | MemoryPod) -> None:
     any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
     any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
     with any_pod.open("eth0") as eth0, any_pod.open() as net1:
         for each in EVERYTHING:
             net1.add(each)
-        theirs = [
+        theirs: list[PodRoute | PodRule] = [
             route("0.0.0.0/0", table=101),
             unreachable("fd00:ec2::/32", 101),
             throw("fd00:64::/56", 101),
@@ -227,7 +237,7 @@ def test_remove_all_leaves_others_and_our_other_interface(any_pod):
     ]
 
 
-def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod):
+def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING:
             pod.add(each)
@@ -247,7 +257,7 @@ def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod):
     ]
 
 
-def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod):
+def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         for each in EVERYTHING:
             pod.add(each)
@@ -268,7 +278,7 @@ def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod):
     ]
 
 
-def test_free_table_passes_by_what_any_route_or_rule_names(any_pod):
+def test_free_table_passes_by_what_any_route_or_rule_names(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         assert pod.free_table() == 100
         any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
@@ -278,7 +288,7 @@ def test_free_table_passes_by_what_any_route_or_rule_names(any_pod):
         assert pod.free_table(253) == 256
 
 
-def test_foreign_routes_show_others_and_not_ours(any_pod):
+def test_foreign_routes_show_others_and_not_ours(any_pod: KernelPod | MemoryPod) -> None:
     any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
     with any_pod.open() as pod:
         pod.add(route("10.0.0.0/8"))
@@ -298,32 +308,32 @@ def test_foreign_routes_show_others_and_not_ours(any_pod):
         }
 
 
-def test_other_addresses_are_the_cluster_networks(any_pod):
+def test_other_addresses_are_the_cluster_networks(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         assert pod.other_addresses() == (ip_interface("10.0.0.7/32"),)
 
 
-def test_connected_routes_are_removed_and_restored(any_pod):
+def test_connected_routes_are_removed_and_restored(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         assert pod.connected() == {ip_network("192.168.0.0/29"), ip_network("fd00::/64")}
         for each in (ip_network("192.168.0.0/29"), ip_network("fd00::/64")) * 2:
             pod.remove_connected(each)
         assert pod.connected() == frozenset()
         assert any_pod.lines() == UNTOUCHED[:2]
-        for each in (ip_interface("192.168.0.2/29"), ip_interface("fd00::2/64")) * 2:
-            pod.restore_connected(each)
+        for address in (ip_interface("192.168.0.2/29"), ip_interface("fd00::2/64")) * 2:
+            pod.restore_connected(address)
     assert any_pod.lines() == UNTOUCHED
 
 
-def test_the_connected_route_of_an_address_that_is_gone_stays_away(any_pod):
+def test_the_connected_route_of_an_address_that_is_gone_stays_away(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         pod.restore_connected(ip_interface("192.168.7.1/24"))
         pod.restore_connected(ip_interface("192.168.0.2/32"))
     assert any_pod.lines() == UNTOUCHED
 
 
-def test_addresses_that_are_there_need_no_waiting(any_pod):
-    slept = []
+def test_addresses_that_are_there_need_no_waiting(any_pod: KernelPod | MemoryPod) -> None:
+    slept: list[float] = []
     with any_pod.open() as pod:
         addresses = [ip_interface("192.168.0.2/29"), ip_address("fd00::2")]
         pod.wait_addresses(addresses, 5.0, slept.append, clock=lambda: 0.0)
