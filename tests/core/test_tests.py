@@ -1,4 +1,4 @@
-"""The shape of the tests: where fixtures are defined, and how often a test sleeps."""
+"""The shape of the tests: where fixtures are defined, how often a test sleeps, what a failed wait shows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import throughout, until
 
 TESTS = Path(__file__).parents[1]
 SLEEPS = 29
@@ -21,7 +25,7 @@ def trees() -> dict[str, ast.Module]:
 def fixtures(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and any(
-            ast.unparse(each).startswith("pytest.fixture") for each in node.decorator_list
+            ast.unparse(decorator).startswith("pytest.fixture") for decorator in node.decorator_list
         ):
             yield node.name
 
@@ -48,3 +52,13 @@ def test_every_folder_is_a_package() -> None:
     """So that two files may have one name."""
     folders = {path.parent for path in TESTS.rglob("*.py")}
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_a_wait_that_fails_shows_what_was_awaited() -> None:
+    answers: list[str] = []
+    with pytest.raises(
+        AssertionError, match=r"not within 0 s: until\(lambda: answers, .*\nit was \[\]\nthe log"
+    ):
+        until(lambda: answers, "the log", lambda: 1 // 0, seconds=0)
+    with pytest.raises(AssertionError, match=r"not throughout 1 s: .*\nit was \[\]"):
+        throughout(lambda: answers, 1)

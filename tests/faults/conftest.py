@@ -13,12 +13,12 @@ from tests.support.two_nodes import ADDRESS, ANOTHER, Attachment, Place, Scene
 @pytest.fixture
 def place(scene: Scene, request: pytest.FixtureRequest) -> Place:
     """The module's claims directory on a1, which is empty, while the addresses lead nowhere."""
-    found = scene.place("a1", request.module.__name__.rpartition(".")[2])
+    place = scene.place("a1", request.module.__name__.rpartition(".")[2])
     for address in (ADDRESS, ANOTHER):
         scene.clear(address)
-    found.forget()
+    place.forget()
     scene.lab.ec2.journal.clear()
-    return found
+    return place
 
 
 @pytest.fixture

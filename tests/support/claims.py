@@ -18,7 +18,7 @@ def a_route(
 
 def a_claim(*routes: ClaimedRoute, container: str = "c1", **fields: Any) -> Claim:
     """Return a claim of ``routes`` by one interface of a pod; any field of ``Claim`` may be another."""
-    said = {
+    defaults = {
         "attachment": Attachment("net", container, "net1"),
         "eni": "eni-1",
         "region": "eu-central-1",
@@ -29,4 +29,4 @@ def a_claim(*routes: ClaimedRoute, container: str = "c1", **fields: Any) -> Clai
         "on_delete": "release",
         "routes": routes,
     }
-    return Claim(**{**said, **fields})
+    return Claim(**{**defaults, **fields})

@@ -267,9 +267,9 @@ class SimulatedNode:
         return self.cluster.ec2
 
     def claim(self, attachment: Attachment) -> Claim:
-        found = self.claims.get(attachment)
-        assert isinstance(found, Claim)
-        return found
+        claim = self.claims.get(attachment)
+        assert isinstance(claim, Claim)
+        return claim
 
     def add(self, destination: Network = FLOATING, eni: int = 0, tables: Sequence[str] = ()) -> Attachment:
         """What an ADD does to claims and EC2."""

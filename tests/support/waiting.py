@@ -41,8 +41,15 @@ def _complaint(
     shown: tuple[object, ...],
     failed: str = "not within",
 ) -> str:
-    more = (each() if callable(each) else each for each in shown)
-    return "\n".join([f"{failed} {seconds:g} s: {_source(condition)}", f"it was {value!r}", *map(str, more)])
+    lines = [f"{failed} {seconds:g} s: {_source(condition)}", f"it was {value!r}", *map(_text, shown)]
+    return "\n".join(lines)
+
+
+def _text(part: object) -> str:
+    try:
+        return str(part() if callable(part) else part)
+    except Exception as e:  # noqa: BLE001 (what the wait was for is more to the point)
+        return f"{part} cannot be shown: {e!r}"
 
 
 def _source(condition: Callable[[], object]) -> str:
