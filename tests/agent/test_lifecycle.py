@@ -19,7 +19,8 @@ import pytest
 
 from cni_floatip.agent import main
 from cni_floatip.agent import supervisor as life_module
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.recovery import ended_by_restart
 from cni_floatip.agent.supervisor import Life
 from cni_floatip.edges.store import Store

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.spool import MOST_ASIDE, Spool
 from cni_floatip.model.errors import DecodeFailure

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.logs import LEVELS
+from cni_floatip.agent.observe.lines import LEVELS
 from cni_floatip.edges.ec2.service_model import generate
 from tests.core import shape
 from tests.core.shape import ALLOWED, CORE, DOORS, ROOT, breaches, imports, modules, room

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.claim_cache import Memory
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.server.handler import Calls
 from cni_floatip.edges.store import Store

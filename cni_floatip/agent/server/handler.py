@@ -24,7 +24,8 @@ from ...protocol import request
 from ...protocol.answer import encoded, error_document
 from ...protocol.request import Request
 from ...protocol.wire import Call
-from ..observe.logs import MOST_PARTS, Log
+from ..observe.lines import MOST_PARTS
+from ..observe.logs import Log
 from ..observe.recorder import Counts
 from .cancellation import Ends
 from .connection import Talk

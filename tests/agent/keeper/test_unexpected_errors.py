@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.keeper.loop import Keeper
-from cni_floatip.agent.observe.logs import Lines, Log, Seldom
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log, Seldom
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.model.claim import Claim
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster

@@ -18,7 +18,8 @@ from cni_floatip.agent import main
 from cni_floatip.agent.observe import health
 from cni_floatip.agent.observe.health import Health, Heartbeat, Once
 from cni_floatip.agent.observe.http_server import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.config.nodeconf import NodeConf, SocketAddress
 from cni_floatip.edges.store import Store

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.logs import LONGEST, Descriptor, Log, Seldom, configure, take_over
+from cni_floatip.agent.observe.lines import LONGEST
+from cni_floatip.agent.observe.logs import Log, Seldom, configure, take_over
 from cni_floatip.agent.observe.redaction import redact
+from cni_floatip.agent.observe.standard_error import Descriptor
 
 NOON = 1_700_000_000.25
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.observe import status
-from cni_floatip.agent.observe.logs import Lines, Log, Seldom
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log, Seldom
 from cni_floatip.agent.observe.outages import addresses_of
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State

@@ -17,7 +17,8 @@ import pytest
 
 from cni_floatip.agent.ec2.request_queue import Action
 from cni_floatip.agent.ec2.shared import Caller, Warm
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.agent.server.connection import Talk
 from cni_floatip.agent.server.handler import Calls, Ways

@@ -15,7 +15,7 @@ from cni_floatip.agent.claim_cache import Memory
 from cni_floatip.agent.ec2.ratelimit import Priority
 from cni_floatip.agent.ec2.request_queue import Action
 from cni_floatip.agent.main import Agent
-from cni_floatip.agent.observe import logs
+from cni_floatip.agent.observe import lines, logs
 from cni_floatip.agent.server.cancellation import PATH_SECONDS, Ends
 from cni_floatip.agent.server.connection import Talk
 from cni_floatip.config.nodeconf import NodeConf
@@ -115,7 +115,7 @@ def test_a_del_wakes_an_add_that_waits_for_its_turn(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("cni_floatip.model.waiting.STEP_SECONDS", 60.0)
     policy = NodeConf.parse({"dataDir": str(tmp_path / "data"), "spoolDir": str(tmp_path / "spool")})
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
-    agent = Agent(policy, logs.Log({}, logs.Lines("error", "json", Nowhere())), store)
+    agent = Agent(policy, logs.Log({}, lines.Lines("error", "json", Nowhere())), store)
     agent.attend()
     action, turns = Action("", "eu", "CreateRoute"), agent.aws.turns
     for _ in range(1000):  # for minutes there is no room

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.logs import LOOKED_AT, Lines, Log, Seldom
+from cni_floatip.agent.observe.lines import LOOKED_AT, Lines
+from cni_floatip.agent.observe.logs import Log, Seldom
 from cni_floatip.agent.observe.redaction import redact
 from cni_floatip.model.errors import LONGEST
 from tests.agent.server.test_handler import Agent, Written

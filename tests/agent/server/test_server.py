@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.logs import Lines, Log
+from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.server import server as the_server
 from cni_floatip.agent.server.connection import Talk
 from cni_floatip.agent.server.server import Server
