@@ -709,7 +709,7 @@ MUTANTS = (
     ),
     Mutant(
         "throttling-for-good",
-        "edges/ec2/client",
+        "edges/ec2/faults",
         "    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:",
         "    if code in ():",
         "throttling is an error for good",
@@ -717,7 +717,7 @@ MUTANTS = (
     ),
     Mutant(
         "role-unanswered",
-        "edges/ec2/client",
+        "edges/ec2/faults",
         "        if e.fault is Ec2Fault.UNANSWERED and e.action != action:",
         "        if False:",
         "a write that was never sent, for want of a role, may have been applied",
@@ -725,7 +725,7 @@ MUTANTS = (
     ),
     Mutant(
         "target-without-name",
-        "edges/ec2/client",
+        "edges/ec2/answers",
         'next(others, "an unknown target")',
         '"an unknown target"',
         "error 101 does not say what is in the way",
@@ -1263,7 +1263,7 @@ MUTANTS = (
     ),
     Mutant(
         "same-kind",
-        "edges/ec2/sessions",
+        "edges/ec2/credentials",
         "return type(e)(**e.kwargs)",
         'return CredentialRetrievalError(provider="our own", error_msg=str(e))',
         "who asks second is told that credentials are missing, where nobody could be reached",

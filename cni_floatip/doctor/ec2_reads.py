@@ -17,7 +17,8 @@ from typing import Any
 
 from ..edges.ec2 import service_model
 from ..edges.ec2.client import Vpc
-from ..edges.ec2.sessions import Sdk, proxy_of, without_password
+from ..edges.ec2.proxies import proxy_of, without_password
+from ..edges.ec2.sessions import Sdk
 from ..model.errors import Ec2Error
 from ..model.values import Network
 from .facts import (

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...config.nodeconf import NodeConf
-from ...edges.ec2.client import Vpc, meaning
-from ...edges.ec2.sessions import Sdk, proxied_metadata
+from ...edges.ec2.client import Vpc
+from ...edges.ec2.faults import meaning
+from ...edges.ec2.proxies import proxied_metadata
+from ...edges.ec2.sessions import Sdk
 from ...model.errors import Ec2Error, Ec2Fault
 from ...model.values import NetworkInterface, Place, RouteTable, Subnet
 from ...operations.world import Vpc as AnyVpc

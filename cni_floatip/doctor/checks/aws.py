@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
-from ...edges.ec2.sessions import proxied_metadata
+from ...edges.ec2.proxies import proxied_metadata
 from ...model.errors import Ec2Error
 from ..catalog import found
 from ..causes import is_out_of_reach, is_unsigned, whom

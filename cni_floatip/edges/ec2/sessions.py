@@ -1,8 +1,7 @@
-"""botocore as we use it: a cut-down service model, one attempt, short waits, credentials that stay fresh.
+"""botocore's clients as we use them: a cut-down service model, one attempt, short waits.
 
-Beside ``client`` the only module that imports botocore: ``client`` knows what to ask EC2, this one in whose
-name. boto3 itself is not imported: it would add a third to the start-up time, and every name used is
-botocore's.
+``client`` knows what to ask EC2, this module in whose name, and ``credentials`` keeps those fresh. boto3
+is not imported: it would add a third to the start-up time, and every name used is botocore's.
 """
 
 from __future__ import annotations
@@ -14,22 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ...model.errors import Ec2Error, Ec2Fault
+from .credentials import Credentials, Failure, Provider
 
 CONNECT_SECONDS = 1.0
 READ_SECONDS = 4.0
-REMEMBER_SECONDS = 2.0
-"""How long credentials that could not be had are not asked for again."""
-RENEW_SECONDS = 300
-"""Credentials are renewed when they have less than this left; those that cannot be are used on."""
-LAST_SECONDS = 10
-"""With less left, a request might come too late: no credentials are better than these."""
 _MODEL = Path(__file__).parent / "service_model"
-
-METADATA = "http://169.254.169.254"
-"""Where the SDK looks for credentials last, unless AWS_EC2_METADATA_SERVICE_ENDPOINT says otherwise."""
 
 Assumed = Callable[[Callable[[], Any]], Any]
 """Carries out one AssumeRole call and sorts its errors (``Vpc`` does)."""
@@ -62,11 +52,11 @@ class Sdk:
         self._clock = clock
         self._loader: Any = None
         self._own: Any = None
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Credentials] = {}
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._making = threading.RLock()
         self._finding: dict[str, threading.Lock] = {}
-        self._failed: dict[str, _Failed] = {}
+        self._failed: dict[str, Failure] = {}
 
     def client(
         self, region: str, account: str, assumed: Assumed, service: str = "ec2", *, as_it_is: bool = False
@@ -81,7 +71,7 @@ class Sdk:
         held = self.ready(region, account, assumed)
         return found if found is not None else self._client(service, region, account, held)
 
-    def ready(self, region: str, account: str, assumed: Assumed) -> _Held:
+    def ready(self, region: str, account: str, assumed: Assumed) -> Credentials:
         """Have credentials for ``account`` that stay good for a while, if they are to be had.
 
         Nobody is given a client without: botocore would keep one that never looks for any again.
@@ -108,7 +98,7 @@ class Sdk:
             raise _no_url(service, e) from e
         return str(client.meta.endpoint_url)
 
-    def _client(self, service: str, region: str, account: str, held: _Held) -> Any:
+    def _client(self, service: str, region: str, account: str, held: Credentials) -> Any:
         with self._making:
             found = self._clients.get((service, region, account))
             if found is None:
@@ -119,15 +109,15 @@ class Sdk:
                 self._clients[service, region, account] = found
             return found
 
-    def _find(self, region: str, account: str, assumed: Assumed) -> _Held:
+    def _find(self, region: str, account: str, assumed: Assumed) -> Credentials:
         """Find credentials for the first time. A failure is that of all who wait: they would repeat it."""
         with self._making:
             lock = self._finding.setdefault(account, threading.Lock())
-            failed = self._failed.setdefault(account, _Failed(self._clock))
+            failed = self._failed.setdefault(account, Failure(self._clock))
         with lock:
             if account not in self._held:
                 found = self._role(region, account, assumed) if account else failed.once(self._our_own)
-                self._held[account] = _Held(found, failed)
+                self._held[account] = Credentials(found, failed)
             return self._held[account]
 
     def _our_own(self) -> Any:
@@ -183,100 +173,8 @@ class Sdk:
         session.register_component("data_loader", self._loader)
         session.set_default_client_config(_config(self._connections))  # also for clients that botocore makes
         if credentials is not None:
-            session.register_component("credential_provider", _Given(credentials))
+            session.register_component("credential_provider", Provider(credentials))
         return session
-
-
-class _Failed:
-    """Remembers for two seconds that credentials could not be had: who asks meanwhile fails at once."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._at = -REMEMBER_SECONDS
-        self._why: Exception | None = None
-
-    def recent(self) -> bool:
-        """Say whether they were asked for in vain a moment ago."""
-        return self._why is not None and self._clock() - self._at < REMEMBER_SECONDS
-
-    def once(self, find: Callable[[], Any]) -> Any:
-        """Return what ``find`` does, unless it failed a moment ago."""
-        if self._why is not None and self.recent():
-            raise _again(self._why)
-        try:
-            found = find()
-        except Exception as e:
-            self._at, self._why = self._clock(), e
-            raise
-        self._why = None
-        return found
-
-
-def _again(e: Exception) -> Exception:
-    """Return an exception that says the same: one that is raised twice carries where it was first."""
-    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
-
-    if isinstance(e, Ec2Error):
-        return Ec2Error(e.fault, e.action, e.code, e.message)
-    if isinstance(e, ClientError):
-        return ClientError(e.response, e.operation_name)
-    if isinstance(e, BotoCoreError):  # of its own kind: whether somebody was out of reach is told by that
-        return type(e)(**e.kwargs)
-    return CredentialRetrievalError(provider="our own", error_msg=str(e))
-
-
-class _Held:
-    """Credentials of one identity as clients sign with them: renewed by ``renew``, never while one signs.
-
-    The SDK renews its own where a request is signed, after what that does was decided. And in their last ten
-    minutes it does not use those that it cannot renew, and tries to for one caller after the other.
-    """
-
-    def __init__(self, found: Any, failed: _Failed) -> None:
-        self._found = found
-        self._failed = failed
-        self._good: Any = None
-        if self._ends():
-            refresh = found._refresh_using
-            found._refresh_using = lambda: failed.once(refresh)
-            found._advisory_refresh_timeout = RENEW_SECONDS
-            found._mandatory_refresh_timeout = LAST_SECONDS
-
-    @property
-    def method(self) -> str:
-        """How they were found, in the SDK's word."""
-        return str(self._found.method)
-
-    def renew(self) -> None:
-        """Renew what ends soon. What cannot be renewed is kept as long as it is good."""
-        if not (self._good and self._failed.recent() and not self._over()):
-            self._good = self._found.get_frozen_credentials()
-
-    def get_frozen_credentials(self) -> Any:
-        """Return what a request is signed with now."""
-        if self._good is None or self._over():
-            self.renew()
-        return self._good
-
-    def get_deferred_property(self, name: str) -> Callable[[], Any]:
-        """Return how to find one part of them, as the SDK asks."""
-        return lambda: getattr(self.get_frozen_credentials(), name, None)
-
-    def _ends(self) -> bool:
-        return hasattr(self._found, "refresh_needed")
-
-    def _over(self) -> bool:
-        return self._ends() and bool(self._found.refresh_needed(LAST_SECONDS))
-
-
-class _Given:
-    """What a session asks for credentials."""
-
-    def __init__(self, credentials: Any) -> None:
-        self._credentials = credentials
-
-    def load_credentials(self) -> Any:
-        return self._credentials
 
 
 def _config(connections: int) -> Any:
@@ -314,25 +212,3 @@ def _no_url(service: str, e: ValueError) -> Ec2Error:
             text = f"{name}={value!r} is not a URL like https://{service}.eu-central-1.amazonaws.com"
             return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", text)
     return Ec2Error(Ec2Fault.REFUSED, service.upper(), "", str(e))
-
-
-def proxy_of(url: str) -> str:
-    """Return the proxy through which the environment sends requests to ``url``, "" for none."""
-    from botocore.utils import get_environ_proxies
-
-    return without_password(get_environ_proxies(url).get(urlsplit(url).scheme) or "")
-
-
-def without_password(proxy: str) -> str:
-    """Return the URL of a proxy as it may be shown."""
-    scheme, there, rest = proxy.rpartition("://")
-    return scheme + there + rest.rpartition("@")[2]
-
-
-def proxied_metadata() -> str | None:
-    """Say that the SDK asks instance metadata for credentials through a proxy; None: it does not."""
-    url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
-    if proxy := proxy_of(url):
-        host = url.partition("://")[2].strip("/")
-        return f"instance metadata is asked through the proxy {proxy}: name {host} in NO_PROXY"
-    return None

@@ -18,7 +18,8 @@ from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Caller, View, Warm
 from cni_floatip.agent.observe.recorder import NoCounts
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.ec2.client import Vpc
-from cni_floatip.edges.ec2.sessions import Sdk, proxied_metadata, without_password
+from cni_floatip.edges.ec2.proxies import proxied_metadata, without_password
+from cni_floatip.edges.ec2.sessions import Sdk
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Place, RouteTable
 from lab.ec2.sample import Sample

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.config.netconf import RouteTableSelector
-from cni_floatip.edges.ec2 import client, sessions
+from cni_floatip.edges.ec2 import answers, client, faults, sessions
 from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Place, Target
 from cni_floatip.rules import destinations
@@ -138,7 +138,7 @@ def test_what_a_route_that_is_in_the_way_leads_to(target: dict[str, Any], shown:
     """Of a kind that has no name here yet the key says what it is."""
     said = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
     of_a_list = {**said, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
-    ((_, found),) = client._routes([of_a_list, said])
+    ((_, found),) = answers.routes_of([of_a_list, said])
     assert str(found) == shown
     assert f"(to {shown})" in destinations.conflict(Place("rtb-1", VIP), found)
 
@@ -182,7 +182,7 @@ HAND_COPIED = {
 
 @pytest.mark.parametrize(("code", "fault"), HAND_COPIED.items())
 def test_what_a_code_means(code: Any, fault: Any) -> None:
-    assert client.meaning(code, "as planted") is fault
+    assert faults.meaning(code, "as planted") is fault
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_code_that_ec2_sends(ec2: SimulatedEC2, world: Sample, edge: Any, code
 
 def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here() -> None:
     listed = {code for code, fault in HAND_COPIED.items() if fault is Ec2Fault.THROTTLED}
-    assert client._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
+    assert faults._throttling() == listed, "the SDK has changed its list: is it right for EC2?"
 
 
 OF_STS = {
@@ -220,7 +220,7 @@ OF_STS = {
 @pytest.mark.parametrize("said", OF_STS)
 def test_what_sts_means(said: Any) -> None:
     code, _, message = said.partition(": ")
-    assert client.meaning(code, message).passes == OF_STS[said]
+    assert faults.meaning(code, message).passes == OF_STS[said]
 
 
 @pytest.mark.parametrize("said", [*[*OF_STS][1:3], "PriorRequestNotComplete", "InternalFailure"])

@@ -1,0 +1,107 @@
+"""Credentials that stay fresh, and that are not asked for again while they cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...model.errors import Ec2Error
+
+REMEMBER_SECONDS = 2.0
+"""How long credentials that could not be had are not asked for again."""
+RENEW_SECONDS = 300
+"""Credentials are renewed when they have less than this left; those that cannot be are used on."""
+LAST_SECONDS = 10
+"""With less left, a request might come too late: no credentials are better than these."""
+
+
+class Failure:
+    """Remembers for two seconds that credentials could not be had: who asks meanwhile fails at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = -REMEMBER_SECONDS
+        self._why: Exception | None = None
+
+    def recent(self) -> bool:
+        """Say whether they were asked for in vain a moment ago."""
+        return self._why is not None and self._clock() - self._at < REMEMBER_SECONDS
+
+    def once(self, find: Callable[[], Any]) -> Any:
+        """Return what ``find`` does, unless it failed a moment ago."""
+        if self._why is not None and self.recent():
+            raise again(self._why)
+        try:
+            found = find()
+        except Exception as e:
+            self._at, self._why = self._clock(), e
+            raise
+        self._why = None
+        return found
+
+
+def again(e: Exception) -> Exception:
+    """Return an exception that says the same: one that is raised twice carries where it was first."""
+    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+
+    if isinstance(e, Ec2Error):
+        return Ec2Error(e.fault, e.action, e.code, e.message)
+    if isinstance(e, ClientError):
+        return ClientError(e.response, e.operation_name)
+    if isinstance(e, BotoCoreError):  # of its own kind: whether somebody was out of reach is told by that
+        return type(e)(**e.kwargs)
+    return CredentialRetrievalError(provider="our own", error_msg=str(e))
+
+
+class Credentials:
+    """Credentials of one identity as clients sign with them: renewed by ``renew``, never while one signs.
+
+    The SDK renews its own where a request is signed, after what that does was decided. And in their last ten
+    minutes it does not use those that it cannot renew, and tries to for one caller after the other.
+    """
+
+    def __init__(self, found: Any, failed: Failure) -> None:
+        self._found = found
+        self._failed = failed
+        self._good: Any = None
+        if self._ends():
+            refresh = found._refresh_using
+            found._refresh_using = lambda: failed.once(refresh)
+            found._advisory_refresh_timeout = RENEW_SECONDS
+            found._mandatory_refresh_timeout = LAST_SECONDS
+
+    @property
+    def method(self) -> str:
+        """How they were found, in the SDK's word."""
+        return str(self._found.method)
+
+    def renew(self) -> None:
+        """Renew what ends soon. What cannot be renewed is kept as long as it is good."""
+        if not (self._good and self._failed.recent() and not self._over()):
+            self._good = self._found.get_frozen_credentials()
+
+    def get_frozen_credentials(self) -> Any:
+        """Return what a request is signed with now."""
+        if self._good is None or self._over():
+            self.renew()
+        return self._good
+
+    def get_deferred_property(self, name: str) -> Callable[[], Any]:
+        """Return how to find one part of them, as the SDK asks."""
+        return lambda: getattr(self.get_frozen_credentials(), name, None)
+
+    def _ends(self) -> bool:
+        return hasattr(self._found, "refresh_needed")
+
+    def _over(self) -> bool:
+        return self._ends() and bool(self._found.refresh_needed(LAST_SECONDS))
+
+
+class Provider:
+    """What a session asks for credentials."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> Any:
+        return self._credentials
