@@ -7,13 +7,10 @@ are "not checked".
 from __future__ import annotations
 
 import contextlib
-import re
-import threading
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar
 
 from ..config import nodeconf
 from ..config.netconf import tags_match
@@ -31,36 +28,18 @@ from . import host, kubernetes
 from .causes import explained_by
 from .ec2_reads import Audit
 from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known, slot
+from .link_names import is_primary, named_by_index
+from .once import Seen, once
 
 T = TypeVar("T")
 
 METADATA_SECONDS = 3.0
 AGENT_SECONDS = 5.0
-_BY_INDEX = re.compile(
-    r"floatip(?:(?P<card>\d+)-)?(?P<device>\d+)|eth(?P<eth>\d+)"
-    r"|device-number-(?P<number>\d+)(?:\.(?P<of_card>\d+))?"
-)
-"""Names by network card and device index: our node template's, older drivers', amazon-ec2-net-utils'."""
 PRIMARY = "the primary ENI"
 LIVE = frozenset(state for state in State if state.live)
 SETTLED = frozenset(state for state in State if state.settled)
 SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
 """Which check has it as its own finding that one of these looks fails."""
-
-
-class once(Generic[T]):  # noqa: N801 (a decorator)
-    """A property that is computed once, by the thread that asks first; the others wait for it."""
-
-    def __init__(self, look: Callable[[Looks], T]) -> None:
-        self._look = look
-        self.__doc__ = look.__doc__
-
-    @overload
-    def __get__(self, looks: None, owner: type) -> once[T]: ...
-    @overload
-    def __get__(self, looks: Looks, owner: type) -> T: ...
-    def __get__(self, looks: Looks | None, owner: type) -> once[T] | T:
-        return self if looks is None else looks.seen(self._look)
 
 
 class Looks:
@@ -83,27 +62,13 @@ class Looks:
         self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
         self.only = tuple(dict.fromkeys(only))
         self.service_account = service_account
-        self._lock = threading.Lock()
-        self._seen: dict[str, Future[Any]] = {}
-
-    def seen(self, look: Callable[[Looks], T]) -> T:
-        """Return what this look saw; only the first to ask looks."""
-        with self._lock:
-            first = look.__name__ not in self._seen
-            future: Future[T] = self._seen.setdefault(look.__name__, Future())
-        if first:
-            try:
-                future.set_result(look(self))
-            except Exception as e:  # noqa: BLE001 (raised again, for everybody who asks)
-                future.set_exception(e)
-        return future.result()
+        self.seen = Seen()
 
     def explained_by(self, error: Exception) -> tuple[str, ...]:
         """Return the check whose own finding says why a look raised this; none where no check does."""
-        with self._lock:
-            failed = {look: future for look, future in self._seen.items() if future.done()}
+        raised = self.seen.raised(error)
         for look, check in SAYS_WHY.items():
-            if look in failed and failed[look].exception() is error:
+            if look in raised:
                 return (check,)
         return explained_by(error) if isinstance(error, Ec2Error) else ()
 
@@ -373,20 +338,6 @@ class Looks:
 
 def _place(route: Mapping[str, Any]) -> Place:
     return Place(route["table"], ip_network(route["destination"]))
-
-
-def named_by_index(name: str, eni: Eni) -> bool:
-    """Whether a link's name says which device index on which network card it has."""
-    match = _BY_INDEX.fullmatch(name)
-    if match is None:
-        return False
-    device = match["device"] or match["eth"] or match["number"]
-    return (int(match["card"] or match["of_card"] or 0), int(device)) == (eni.network_card, eni.device_number)
-
-
-def is_primary(eni: Eni) -> bool:
-    """Whether it is the one that an instance always has."""
-    return (eni.network_card, eni.device_number) == (0, 0)
 
 
 def overlap(one: Network, other: Network) -> bool:

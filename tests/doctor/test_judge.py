@@ -36,7 +36,7 @@ from cni_floatip.doctor.facts import (
 )
 from cni_floatip.doctor.finding import Finding, listed, not_read
 from cni_floatip.doctor.judge import cluster, firewall, interfaces, node, ranges, tables
-from cni_floatip.doctor.probe import is_primary, named_by_index
+from cni_floatip.doctor.link_names import is_primary, named_by_index
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
 from cni_floatip.model.values import Eni, Place, RouteTable, Subnet, Target
 from docs import generate_doctor

@@ -18,7 +18,8 @@ from cni_floatip.doctor import host
 from cni_floatip.doctor import report as view
 from cni_floatip.doctor.checks import CHECKS, Check
 from cni_floatip.doctor.finding import Finding, Severity, fine
-from cni_floatip.doctor.probe import Looks, once
+from cni_floatip.doctor.once import once
+from cni_floatip.doctor.probe import Looks
 from cni_floatip.doctor.runner import examine
 from cni_floatip.edges.ec2.sessions import Sdk
 from cni_floatip.model.errors import TryAgain
@@ -73,7 +74,7 @@ def test_client_is_really_run(tmp_path: Path, script: str, wanted: str) -> None:
         f'#!/bin/sh\ntest "$CNI_COMMAND" = VERSION || exit 9\n{script.replace("sleep", "exec /bin/sleep")}\n'
     )
     client.chmod(0o755)
-    assert wanted in host.answer_to_version(client, 0.5)
+    assert wanted in (host.answer_to_version(client, 0.5) or "")
     assert bool(wanted) == bool(host.answer_to_version(client, 0.5))
 
 

@@ -1,0 +1,58 @@
+"""What is looked at once and told to everybody, by whichever thread asks first; the others wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Seen:
+    """What looks have shown so far, or raised: by the name of each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._futures: dict[str, Future[Any]] = {}
+
+    def of(self, looks: Any, look: Callable[[Any], T]) -> T:
+        """Return what this look saw; only the first to ask looks."""
+        with self._lock:
+            first = look.__name__ not in self._futures
+            future: Future[T] = self._futures.setdefault(look.__name__, Future())
+        if first:
+            try:
+                future.set_result(look(looks))
+            except Exception as e:  # noqa: BLE001 (raised again, for everybody who asks)
+                future.set_exception(e)
+        return future.result()
+
+    def raised(self, error: Exception) -> set[str]:
+        """Return the looks that raised exactly this."""
+        with self._lock:
+            done = {look: future for look, future in self._futures.items() if future.done()}
+        return {look for look, future in done.items() if future.exception() is error}
+
+
+class Remembers(Protocol):
+    """Who has properties that are computed once."""
+
+    @property
+    def seen(self) -> Seen: ...
+
+
+class once(Generic[T]):  # noqa: N801 (a decorator)
+    """A property that is computed once, by the thread that asks first; the others wait for it."""
+
+    def __init__(self, look: Callable[[Any], T]) -> None:
+        self._look = look
+        self.__doc__ = look.__doc__
+
+    @overload
+    def __get__(self, looks: None, owner: type) -> once[T]: ...
+    @overload
+    def __get__(self, looks: Remembers, owner: type) -> T: ...
+    def __get__(self, looks: Remembers | None, owner: type) -> once[T] | T:
+        return self if looks is None else looks.seen.of(looks, self._look)
