@@ -7,7 +7,7 @@ then on whatever fails is undone at once, and what cannot be undone now stays re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -140,7 +140,7 @@ def _waits(pod: PodNet, attempt: Attempt) -> Iterator[Callable[[], None]]:
         yield partial(pod.wait_addresses, ips, until, world.sleep, world.clock)
 
 
-def _hold(attempt: Attempt, results: Iterable[Written | CniError | None]) -> Claim:
+def _hold(attempt: Attempt, results: Sequence[Written | CniError | None]) -> Claim:
     """Record success, unless a write has failed, or a DEL has come in the last moment."""
     raise_any(results)
     world, claim = attempt.world, attempt.claim
