@@ -3,20 +3,20 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import cni_floatip
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import Attachment
 from cni_floatip.protocol import wire
+from lab.agent import start_program
 from lab.ec2 import SimulatedEC2, sample
+from lab.forkserver import run_to_end
 from tests.support.claims import a_claim, a_route
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -35,7 +35,6 @@ class Here:
         config.write_text(json.dumps({"dataDir": str(directory / "state"), "spoolDir": str(self.spool)}))
         self.environ = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(cni_floatip.__file__).parents[1]),
             "FLOATIP_CONFIG": str(config),
             "AWS_ENDPOINT_URL_EC2": url,
             "AWS_REGION": ec2.region,
@@ -74,19 +73,11 @@ class Here:
         return {claim.attachment.container: claim.state.value for claim in self.store.all()[0]}
 
     def gc(self, *argv: str) -> tuple[int, str]:
-        ran = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from cni_floatip.cli import main; sys.exit(main())",
-                "gc",
-                *argv,
-            ],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
+        pipe = subprocess.PIPE
+        process = start_program(
+            ["floatipctl", "gc", *argv], env=self.environ, text=True, stdout=pipe, stderr=pipe
         )
+        ran = run_to_end(process)
         return ran.returncode, ran.stdout.replace(self.vpc.tables["a"], "rtb-a") + ran.stderr
 
 
