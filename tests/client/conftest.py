@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,14 @@ class Answer:
         return str(self.document["msg"])
 
 
+@cache
+def installed() -> Path:
+    """Install the client once: it takes longer than most calls. It is one file, which names two paths."""
+    root = Path(tempfile.mkdtemp(prefix=f"fip{os.getpid()}-"))
+    atexit.register(shutil.rmtree, root)
+    return install_client(root, NodeConf(), bundle=None)
+
+
 class Node:
     """A directory with an installed client, the place of its agent and the spool."""
 
@@ -61,8 +71,13 @@ class Node:
         self.root = root
         self.socket = root / "agent.sock"
         self.spool = root / "lib" / "spool"
-        policy = NodeConf(socket_path=str(self.socket), spool_dir=str(self.spool))
-        self.client = install_client(root, policy, bundle=BUNDLE)
+        if BUNDLE:
+            policy = NodeConf(socket_path=str(self.socket), spool_dir=str(self.spool))
+            self.client = install_client(root, policy, bundle=BUNDLE)
+        else:
+            self.client = root / "floatip"
+            shutil.copy(installed(), self.client)
+            self.set(SOCKET=str(self.socket), SPOOL=str(self.spool))
 
     def set(self, **constants: object) -> None:
         """Change the constants at the top of the installed file."""
