@@ -118,7 +118,7 @@ class Counting(Looks):
         super().__init__({})
         self.looked = 0
 
-    @once  # type: ignore[arg-type]
+    @once
     def thing(self) -> int:
         """Count the looks."""
         self.looked += 1
