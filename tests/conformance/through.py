@@ -93,7 +93,8 @@ class Agents:
             self._prepare(node, environ)
 
     def _prepare(self, node: Node, environ: Mapping[str, str]) -> None:
-        self._logged[node.name] = len(node.agent.log)
+        log = node.agent.log_file
+        self._logged[node.name] = log.stat().st_size if log.exists() else 0
         aws = {name: value for name, value in environ.items() if name.startswith(("AWS_", "FLOATIP_"))}
         path = Path(environ.get("FLOATIP_CONFIG", node.env["FLOATIP_CONFIG"]))
         text = path.read_text() if path.exists() else ""
@@ -122,7 +123,11 @@ class Agents:
 
     def told(self, node: Node) -> str:
         """Return what the agent has written since it was last prepared for a call."""
-        return node.agent.log[self._logged.get(node.name, 0) :]
+        if not node.agent.log_file.exists():
+            return ""
+        with node.agent.log_file.open("rb") as log:
+            log.seek(self._logged.get(node.name, 0))
+            return log.read().decode(errors="replace")
 
     @contextlib.contextmanager
     def offline(self, node: Node) -> Iterator[None]:
@@ -134,8 +139,10 @@ class Agents:
         """Let the keeper release what is to be released, or say why it cannot."""
 
         def has_settled() -> bool:
+            if not (node.agent.is_running and _releasing(node)):
+                return True
             told = self.told(node)
-            return not (node.agent.is_running and _releasing(node)) or any(why in told for why in NOT_NOW)
+            return any(why in told for why in NOT_NOW)
 
         until(has_settled)
 
