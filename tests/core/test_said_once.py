@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.core.shape import modules
+from tests.core.shape import modules, parsed
 
 
 @cache
@@ -18,7 +18,7 @@ def functions() -> Sequence[tuple[str, ast.FunctionDef]]:
     return [
         (f"{module}.{node.name}", node)
         for module, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.FunctionDef)
     ]
 

@@ -17,7 +17,7 @@ import pytest
 from cni_floatip.agent.observe.lines import LEVELS
 from cni_floatip.edges.ec2.service_model import generate
 from tests.core import shape
-from tests.core.shape import ALLOWED, CORE, DOORS, ROOT, breaches, imports, modules, room
+from tests.core.shape import ALLOWED, CORE, DOORS, ROOT, breaches, imports, modules, parsed, room
 
 REPOSITORY = ROOT.parent
 
@@ -61,7 +61,7 @@ def test_imports_inside_are_relative() -> None:
     absolute = [
         f"{module}: {node.module}"
         for module, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.ImportFrom) and not node.level and node.module
         if module != "client" and node.module.startswith("cni_floatip")
     ]
@@ -91,7 +91,7 @@ def told() -> Iterator[tuple[str, ast.Call]]:
         own = {room(module), module}
         if not own & {"operations", "agent.keeper", "agent.watch", "agent.guard", "agent.observe.outages"}:
             continue  # direct mode has standard error, and calls and the agent's life have a log of their own
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "log":
                 yield f"{module}:{node.lineno}: {ast.unparse(node)}", node
 
@@ -131,7 +131,7 @@ def test_every_operation_that_the_doctor_calls_is_in_its_own_model() -> None:
     called = {
         node.value
         for path in (ROOT / "doctor").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch("(describe|create|replace|delete|modify)(_[a-z]+)+", node.value)
     }

@@ -17,7 +17,7 @@ import pytest
 from cni_floatip.agent.server.handler import Calls
 from cni_floatip.operations.add import add
 from tests.agent.server import test_call_deadlines as deadlines
-from tests.core.shape import ROOT, modules
+from tests.core.shape import ROOT, modules, parsed
 
 PARAMETERS = 6
 LINES = 60
@@ -38,7 +38,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
             yield from inside(child, name)
 
     for module, path in modules().items():
-        yield from inside(ast.parse(path.read_text()), module)
+        yield from inside(parsed(path.read_text()), module)
 
 
 def parameters(function: ast.FunctionDef, *, of_class: bool) -> list[str]:
@@ -80,7 +80,7 @@ def test_that_nothing_is_wrong_is_none() -> None:
     empty = [
         f"{module}:{node.lineno}"
         for module, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.Lambda) and isinstance(node.body, ast.Constant) and node.body.value == ""
     ]
     assert empty == []
