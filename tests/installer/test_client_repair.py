@@ -49,7 +49,7 @@ class Agent(NoCounts):
 @pytest.fixture
 def repairer(bin_dir: Path, bundles: tuple[Path, Path]) -> Agent:
     found = Agent(bin_dir, bundles[0])
-    assert "not been looked at" in found.files.problem()
+    assert "not been looked at" in str(found.files.problem())
     found.files.begin()
     assert found.files.problem() is None
     return found
@@ -151,7 +151,9 @@ def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer: 
     said, before = len(repairer.said), repairer.installs
     for _ in range(600):
         repairer.pass_time(1)
-        assert f"the client cannot be used: cannot install: {path} is a directory" in repairer.files.problem()
+        assert f"the client cannot be used: cannot install: {path} is a directory" in str(
+            repairer.files.problem()
+        )
     assert 6 <= repairer.installs - before <= 20
     assert repairer.said[said:] == [f"error: {repairer.files.problem()}"]
     path.rmdir()

@@ -300,7 +300,7 @@ def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
     source(aws, monkeypatch, token)
     token.unlink()
     assert read(warm, account) == AWAY
-    assert str(token) in warm.credentials_problem()
+    assert str(token) in str(warm.credentials_problem())
     token.write_text("made-up")
     running_clock.ahead += 3
     assert read(warm, account) == ""

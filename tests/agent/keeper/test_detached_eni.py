@@ -56,7 +56,7 @@ def test_a_sweep_says_the_same(cluster: SimulatedCluster, own: tuple[str], said:
     blackhole = sweep.Blackhole(
         Place("rtb-1", FLOATING), Target("eni-dead", is_eni=True, active=False), "r", ""
     )
-    assert said in judge._of_target(blackhole, {})
+    assert said in str(judge._of_target(blackhole, {}))
 
 
 def test_it_is_created_when_the_eni_is_back(cluster: SimulatedCluster) -> None:

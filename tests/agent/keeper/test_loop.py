@@ -430,7 +430,7 @@ class TestPodsThatAreGoneWithoutDel:
         a.netns.clear()
         cluster.pass_time(1000)
         assert {a.state(h) for h in held} == {"held"}
-        assert "none of the namespaces of 2 claims" in a.keeper.ready_problem()
+        assert "none of the namespaces of 2 claims" in str(a.keeper.ready_problem())
 
 
 def test_a_source_dest_check_that_somebody_turned_on_is_turned_off(cluster: SimulatedCluster) -> None:
