@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.lab(nodes_per_az=1), pytest.mark.needs("tc")]
 
 
 NEWER_AGENT = Path(__file__).with_name("newer_agent.py")
-PODS = 5
+PODS = 10
 AGAIN_SECONDS = 15.0
 """Within which a repair must be done on however busy a machine; it takes one or two."""
 
