@@ -336,7 +336,9 @@ def test_a_group_per_zone_waits_for_its_interfaces(stack: Stack) -> None:
     )
     # Waiting ends before the function does, which must have the time to say ABANDON, and before the hook.
     (function,) = stack.of("AWS::Lambda::Function").values()
-    patience = int(re.search(r"^PATIENCE = (\d+)", function["Code"]["ZipFile"], re.MULTILINE)[1])
+    found = re.search(r"^PATIENCE = (\d+)", function["Code"]["ZipFile"], re.MULTILINE)
+    assert found
+    patience = int(found[1])
     assert patience + 30 <= function["Timeout"] < hook["HeartbeatTimeout"]
 
 
@@ -544,7 +546,9 @@ def test_outputs_are_values_for_the_chart(stack: Stack) -> None:
 def test_the_documented_deployment_gives_what_must_be_given() -> None:
     """Every parameter that it names exists, and none without a default is missing."""
     readme = (SHIPPED / "README.md").read_text()
-    block = re.search(r"```sh\ncluster=core\n(.*?)```", readme, re.DOTALL)[1]
+    found = re.search(r"```sh\ncluster=core\n(.*?)```", readme, re.DOTALL)
+    assert found
+    block = found[1]
     given = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", block)) - {"Key", "Value"}
     declared = Stack().document["Parameters"]
     assert given <= set(declared)

@@ -108,6 +108,7 @@ def test_input_in_pieces(node: Node, agent: Callable[..., ScriptedAgent]) -> Non
     running = agent(replies(RESULT))
     process = node.start("ADD", bufsize=0)
     for piece in (b'{"a"', b": 1", b"}"):
+        assert process.stdin
         process.stdin.write(piece)
         time.sleep(0.05)
     assert process.communicate(timeout=30)[0] == RESULT
@@ -120,6 +121,7 @@ def test_input_that_does_not_end_is_not_waited_for_without_end(
 ) -> None:
     running = agent(replies())
     process = node.start(verb, bufsize=0)
+    assert process.stdin
     process.stdin.write(b"{}")
     try:
         assert process.wait(20) == 0
@@ -165,6 +167,7 @@ def test_closed_descriptors_are_survived(
 def test_nobody_reads_the_answer(node: Node, agent: Callable[..., ScriptedAgent], verb: str) -> None:
     agent(replies(RESULT))
     process = node.start(verb)
+    assert process.stdout
     process.stdout.close()
     process.stdout = None
     _, stderr = process.communicate(b"{}", 30)
@@ -174,6 +177,7 @@ def test_nobody_reads_the_answer(node: Node, agent: Callable[..., ScriptedAgent]
 
 def test_nobody_reads_what_an_operator_should(node: Node) -> None:
     process = node.start("DEL")
+    assert process.stderr
     process.stderr.close()
     process.stderr = None
     stdout, _ = process.communicate(b"{}", 30)

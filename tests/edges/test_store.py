@@ -208,6 +208,7 @@ def test_locks_exclude_processes_and_end_with_them(store: Store, tmp_path: Path)
     with subprocess.Popen(
         [sys.executable, "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
+        assert other.stdout
         assert other.stdout.readline() == b"True\n"
         with store.lock("place x", 0.05) as held:
             assert not held

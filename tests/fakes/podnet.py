@@ -18,7 +18,16 @@ from typing import Literal
 
 from cni_floatip.edges.podnet import NoInterface, NoNamespace, OtherRoute, Parent
 from cni_floatip.model.errors import InvalidNetns, PodNetworkFailure
-from cni_floatip.model.values import ROUTE_PROTO, Interface, Link, Network, PodAddress, PodRoute, PodRule
+from cni_floatip.model.values import (
+    ROUTE_PROTO,
+    Address,
+    Interface,
+    Link,
+    Network,
+    PodAddress,
+    PodRoute,
+    PodRule,
+)
 
 _KERNEL = 2
 _MAIN = 254
@@ -212,7 +221,7 @@ class FakePodNet:
 
     def wait_addresses(
         self,
-        addresses: Iterable[object],
+        addresses: Iterable[Address | Interface],
         deadline: float,
         sleep: Callable[[float], object],
         clock: Callable[[], float] = lambda: 0.0,

@@ -199,7 +199,7 @@ def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(
     assert installer.look(bin_dir)
     agent = Agent(bin_dir, hopeless)
     agent.files.begin()
-    assert agent.files.problem().startswith("the client cannot be used: ")
+    assert str(agent.files.problem()).startswith("the client cannot be used: ")
     assert agent.said[-1] == f"error: {agent.files.problem()}"
     interpreter.unlink()
     interpreter.symlink_to(installer.default_interpreter())

@@ -269,6 +269,7 @@ class TestCommand:
             said = ""
             last = "AWS_SECRET_ACCESS_KEY" if what == "ec2" else "AWS_REGION"
             while last not in said:
+                assert process.stdout
                 line = process.stdout.readline()
                 assert line, f"ended with {process.wait()} after {said!r}"
                 said += line
@@ -282,7 +283,9 @@ class TestCommand:
     def test_ec2_and_imds_alone(self, start: Callable[..., Any]) -> None:
         ec2, environment, said = start("ec2", "--port", "0", "--sample")
         url = environment["AWS_ENDPOINT_URL_EC2"]
-        instance = re.search(r"i-[0-9a-f]+", said)[0]
+        found = re.search(r"i-[0-9a-f]+", said)
+        assert found
+        instance = found[0]
         imds, metadata, _ = start("imds", "--port", "0", "--ec2", url, "--instance", instance)
         where = metadata["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
         ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}

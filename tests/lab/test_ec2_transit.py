@@ -45,8 +45,12 @@ def test_a_static_route_leads_to_the_attachments_subnets(
 
 def test_the_vpcs_own_addresses_are_propagated(ec2: SimulatedEC2, vpc: Sample, tgw: tuple[Any, Any]) -> None:
     table, attachment = tgw
-    assert ec2.transit(table, "10.10.254.2").attachment == attachment
-    assert ec2.transit(table, "fd10:0:0:fe::2").attachment == attachment
+    hop = ec2.transit(table, "10.10.254.2")
+    assert hop
+    assert hop.attachment == attachment
+    hop = ec2.transit(table, "fd10:0:0:fe::2")
+    assert hop
+    assert hop.attachment == attachment
 
 
 def test_every_prefix_and_where_it_leads(
@@ -82,7 +86,9 @@ def test_replace_and_delete(
     aws.create_transit_gateway_route(**where, Blackhole=True)
     assert ec2.transit(table, "192.168.0.2") is None
     aws.replace_transit_gateway_route(**where, TransitGatewayAttachmentId=attachment)
-    assert ec2.transit(table, "192.168.0.2").attachment == attachment
+    hop = ec2.transit(table, "192.168.0.2")
+    assert hop
+    assert hop.attachment == attachment
     aws.delete_transit_gateway_route(**where)
     assert ec2.transit(table, "192.168.0.2") is None
 

@@ -80,6 +80,7 @@ def another() -> Iterator[tuple[Any, Any]]:
         cwd=Path(__file__).parents[2],
         start_new_session=True,
     )
+    assert process.stdout
     agent = leftovers.Owner.of(int(process.stdout.readline()))
     yield process, agent
     process.kill()

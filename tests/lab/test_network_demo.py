@@ -194,6 +194,7 @@ def test_a_probe_that_ends_is_an_error_of_the_lab(lab: Lab) -> None:
     """The play notes it; the sampler, which has nobody to tell, ends in silence."""
     with lab.clients["vpc"].probe("192.168.0.2") as probe:
         watch = watch_of(probe)
+        assert probe._process
         probe._process.kill()
         probe._process.wait()
         with pytest.raises(LabError, match="has ended"):

@@ -73,11 +73,15 @@ def command(guide: Any, words: Any) -> Any:
 
 
 def prefix(guide: Any) -> Any:
-    return re.search(r"ip netns exec (fl-\d+-)", guide)[1]
+    found = re.search(r"ip netns exec (fl-\d+-)", guide)
+    assert found
+    return str(found[1])
 
 
 def process(guide: Any) -> int:
-    return int(re.search(r"\(process (\d+)\)", guide)[1])
+    found = re.search(r"\(process (\d+)\)", guide)
+    assert found
+    return int(found[1])
 
 
 def doctor(state: Any, node: Any, variables: Any = ()) -> tuple[Any, list[Any]]:

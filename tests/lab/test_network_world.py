@@ -39,6 +39,7 @@ def another() -> Iterator[tuple[Any, str]]:
         cwd=Path(__file__).parents[2],
         start_new_session=True,
     )
+    assert process.stdout
     yield process, process.stdout.readline().strip()
     process.kill()
     process.communicate()

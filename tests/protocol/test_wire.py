@@ -74,6 +74,7 @@ def test_whatever_comes_is_a_call_or_malformed(data: Any) -> None:
 def test_there_and_back(env: Any, stdin: Any) -> None:
     said = {name: value.decode(errors="surrogateescape") for name, value in env.items()}
     call = told(wire.request_bytes(said, stdin)).call
+    assert call
     assert (call.env, call.stdin) == (said, stdin)
 
 
@@ -103,6 +104,7 @@ def test_what_is_not_ours_in_the_environment_is_passed_over() -> None:
 def test_what_comes_after_the_request_is_dropped() -> None:
     incoming = told(REQUEST + b"more")
     incoming.feed(b"x" * 9999)
+    assert incoming.call
     assert incoming.call.stdin == b"{}"
 
 
@@ -113,7 +115,9 @@ def test_what_comes_after_the_request_is_dropped() -> None:
 def test_versions_of_the_protocol(version: int, oldest: int, understood: bool) -> None:
     request = wire.hello(version, oldest) + REQUEST[8:]
     if understood:
-        assert told(request).call.version == version
+        call = told(request).call
+        assert call
+        assert call.version == version
     else:
         with pytest.raises(wire.Incompatible, match=f"protocol {version} .* protocol 1 "):
             told(request)

@@ -318,7 +318,9 @@ def test_release_never_takes_a_route_from_a_live_claim(route: Any, others: Any) 
     if what is Release.DELETE:
         after = None
     elif what is Release.HAND_OVER:
-        after = destinations.heir(ended, PLACE, rest, always).eni
+        heir = destinations.heir(ended, PLACE, rest, always)
+        assert heir
+        after = heir.eni
     holders = {each.eni for each in rest if each.wants(PLACE)}
     if route in holders:
         assert after == route

@@ -363,6 +363,7 @@ def test_a_proxy_that_stands_before_the_credentials_is_named(
     behind_a_proxy(monkeypatch, HTTP_PROXY="http://somebody:secret@127.0.0.1:9")
     for _ in range(2):
         said = warm.credentials_problem()
+        assert said
         assert said.startswith("no AWS credentials: ProxyConnectionError: Failed to connect to proxy URL")
         assert "127.0.0.1:9" in str(said)
         assert "secret" not in str(said)

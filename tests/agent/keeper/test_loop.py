@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.keeper.repair import Look
-from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import Place, Target
@@ -251,7 +251,9 @@ class TestOutages:
         assert (cluster.leads(), a.state(gone)) == ("", "gone")
         monkeypatch.undo()
         cluster.pass_time(70)
-        assert store.get(gone).state == "gone"
+        record = store.get(gone)
+        assert isinstance(record, Claim)
+        assert record.state == "gone"
 
     def test_one_vpc_that_cannot_be_seen_keeps_no_claims_of_others(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
@@ -373,6 +375,7 @@ class TestTables:
         a = cluster.nodes["a"]
         held = a.add(tables=["rtb-1"])
         claim = a.claim(held)
+        assert claim.config
         a.claims.put(
             replace(
                 claim, config=RecordedConfig({**claim.config.document, "routeTables": {"ids": ["rtb-2"]}})
@@ -387,6 +390,7 @@ class TestTables:
         a = cluster.nodes["a"]
         strange, other = a.add(), a.add(FLOATING.supernet(8))
         claim = a.claim(strange)
+        assert claim.config
         a.claims.put(replace(claim, config=RecordedConfig({**claim.config.document, "keyOfTheFuture": 1})))
         cluster.pass_time(100)
         for route in (FLOATING, FLOATING.supernet(8)):

@@ -15,7 +15,7 @@ import pytest
 from cni_floatip import operations
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
-from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
 from cni_floatip.model.values import Place, Target
@@ -214,6 +214,7 @@ class TestATableThatWasLeft:
         destination = cluster_with_pods.destination(2)
         pod = a.add_pod(destination, eni=0)
         cluster_with_pods.pass_time(200)
+        assert pod
         env, config = a.calls[pod]
         document = json.loads(config)
         document["routeTables"] = {"ids": ["rtb-1"]}
@@ -252,7 +253,7 @@ def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot
     monkeypatch.setattr(store, "put", full)
     monkeypatch.setattr(store, "erase", full)
     a.call("DEL", pod)
-    assert not a.claims.get(pod).live
+    assert not a.claim(pod).live
 
 
 def test_a_client_that_goes_after_the_last_write_leaves_nothing(
@@ -277,7 +278,7 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(
         operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), world)
     assert gone
     assert cluster.leads(destination=destination) == ""
-    assert not a.claims.get(pod).live
+    assert not a.claim(pod).live
 
 
 def test_an_add_that_records_late_is_told_again_of_its_del(
@@ -295,6 +296,10 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
     store.put(claim)
     asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
 
+    def deleted() -> bool:
+        record = store.get(pod)
+        return isinstance(record, Claim) and record.deleted > 0
+
     def delete() -> None:
         with _cancelled(asked, replace(a.world, claims=store)):
             pass
@@ -303,8 +308,8 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
         assert running
         thread = threading.Thread(target=delete)
         thread.start()
-        until(lambda: store.get(pod).deleted)
+        until(deleted)
         store.put(claim)
-        until(lambda: store.get(pod).deleted)
+        until(deleted)
     thread.join(20)
     assert not thread.is_alive()

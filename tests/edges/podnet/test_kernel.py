@@ -160,6 +160,7 @@ def test_the_parent_is_found_in_the_namespace_that_the_link_names(kernel_pod: Ke
         parent = pod.parent()
         assert pod.link.kind == "macvlan"
         assert pod.link.mac == expected["address"]
+    assert parent
     assert (parent.link.name, parent.link.index, parent.link.mac) == (
         expected["ifname"],
         expected["ifindex"],
@@ -190,6 +191,7 @@ def test_a_parent_beside_its_child_is_found_and_not_here(kernel_pod: KernelPod) 
     kernel_pod.ip("link", "add", "link", "eth0", "name", "net9", "type", "macvlan", "mode", "bridge")
     with kernel_pod.open("net9") as pod:
         parent = pod.parent()
+    assert parent
     assert parent.link.name == "eth0"
     assert parent.here is False
 
