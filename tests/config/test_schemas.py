@@ -1,4 +1,4 @@
-"""The schemas: complete, true to the dataclasses, and judged alike by our walker and by jsonschema."""
+"""The schemas: complete, true to the dataclasses, and every refusal has a complaint."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cni_floatip.config import netconf, nodeconf, schemas
-from cni_floatip.config.schemas.accept import ANNOTATIONS, KEYWORDS, TYPES, accepts
-from tests.config.json_strategies import ODD_VALUES, like
+from cni_floatip.config.schemas.complain import complaints
+from tests.config.json_strategies import like
 
 NAMES = ["netconf", "nodeconf"]
 
@@ -40,14 +40,6 @@ def test_is_a_json_schema(name: Any) -> None:
 
 
 @pytest.mark.parametrize("schema", EVERY)
-def test_uses_only_what_the_walker_knows(schema: dict[str, Any]) -> None:
-    assert set(schema) <= ANNOTATIONS | set(KEYWORDS)
-    names = schema.get("type", [])
-    assert set([names] if isinstance(names, str) else names) <= set(TYPES)
-    assert isinstance(schema.get("items", {}), dict)
-
-
-@pytest.mark.parametrize("schema", EVERY)
 def test_every_key_of_ours_is_documented(schema: dict[str, Any]) -> None:
     if "type" in schema or "enum" in schema:
         assert schema["title"]
@@ -58,7 +50,7 @@ def test_every_key_of_ours_is_documented(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize("schema", EVERY)
 def test_defaults_and_examples_are_accepted(schema: dict[str, Any]) -> None:
     shown = [*schema.get("examples", []), *([schema["default"]] if "default" in schema else [])]
-    assert [value for value in shown if not accepts(schema, value)] == []
+    assert [value for value in shown if not Draft202012Validator(schema).is_valid(value)] == []
 
 
 def keys(schema: dict[str, Any]) -> set[str]:
@@ -109,49 +101,13 @@ def test_what_the_node_schema_calls_default_is_the_default() -> None:
         assert {key: inner["default"] for key, inner in inside.items()} == said[name]
 
 
-@given(st.data(), st.sampled_from(NAMES))
-def test_the_walker_and_jsonschema_agree(data: st.DataObject, name: Any) -> None:
-    schema = schemas.load(name)
-    document = data.draw(like(schema))
-    assert accepts(schema, document) == Draft202012Validator(schema).is_valid(document), document
-
-
-@pytest.mark.parametrize("schema", EVERY)
-def test_they_agree_about_odd_values_in_every_place(schema: dict[str, Any]) -> None:
-    judge = Draft202012Validator(schema)
-    odd = [*ODD_VALUES, *([value] for value in ODD_VALUES), *({"x": value} for value in ODD_VALUES)]
-    assert [value for value in odd if accepts(schema, value) != judge.is_valid(value)] == []
-
-
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_they_agree_about_every_keyword(keyword: str) -> None:
-    rules: dict[str, list[Any]] = {
-        "type": [*TYPES, ["integer", "boolean"], ["string", "null"]],
-        "enum": [[True], [False, "x"], ["x", ""]],
-        "properties": [{"x": {"type": "boolean"}}, {}],
-        "patternProperties": [{"^cni\\.dev/": {"type": "string"}, "": {}}],
-        "additionalProperties": [False, {"type": "string"}],
-        "items": [{"type": "string"}, {"minimum": 1}],
-        "propertyNames": [{"minLength": 1}],
-        "required": [["x"], ["x", "ids"]],
-        "pattern": ["^rtb-[0-9a-f]+$", "u"],
-        **{f"{end}{what}": [0, 1, 2] for end in ("min", "max") for what in ("Properties", "Items", "Length")},
-        **{key: [-1, 0, 1, 1.5, 2**32] for key in ("minimum", "maximum")},
-    }
-    for rule in rules[keyword]:
-        schema = {keyword: rule}
-        judge = Draft202012Validator(schema)
-        odd = [value for value in ODD_VALUES if accepts(schema, value) != judge.is_valid(value)]
-        assert odd == [], schema
-
-
 def test_the_documents_drawn_are_of_both_kinds() -> None:
     judged: list[bool] = []
 
     @settings(max_examples=200, deadline=None, database=None, derandomize=True)
     @given(like(NET))
     def draw(document: Any) -> None:
-        judged.append(accepts(NET, document))
+        judged.append(Draft202012Validator(NET).is_valid(document))
 
     draw()
     assert 0.2 < sum(judged) / len(judged) < 0.8
@@ -160,9 +116,9 @@ def test_the_documents_drawn_are_of_both_kinds() -> None:
 @given(st.data(), st.sampled_from(NAMES))
 def test_a_refused_shape_has_a_complaint_and_an_accepted_one_has_none(data: st.DataObject, name: Any) -> None:
     document = data.draw(like(schemas.load(name), odd=5))
-    complaints, sound = schemas.examine(name, document)
-    assert bool(complaints) != accepts(schemas.load(name), document)
-    assert complaints or sound is document
+    found, sound = schemas.examine(name, document)
+    assert bool(found) != Draft202012Validator(schemas.load(name)).is_valid(document)
+    assert found or sound is document
 
 
 @given(st.data())
@@ -173,13 +129,11 @@ def test_any_document_is_judged_without_an_exception(data: st.DataObject) -> Non
 
 def test_a_complaint_inside_what_is_refused_as_a_whole_is_kept() -> None:
     document = {"name": "vip", "routeTables": {"ids": ["x"], "all": True}}
-    complaints, sound = schemas.examine("netconf", document)
-    assert [complaint.path for complaint in complaints] == [("routeTables", "ids", 0), ("routeTables",)]
+    found, sound = schemas.examine("netconf", document)
+    assert [complaint.path for complaint in found] == [("routeTables", "ids", 0), ("routeTables",)]
     assert sound == {"name": "vip", "routeTables": None}
     assert document["routeTables"] == {"ids": ["x"], "all": True}
 
 
 def test_what_we_have_no_words_for_is_said_in_jsonschemas() -> None:
-    from cni_floatip.config.schemas.complain import complaints
-
     assert [str(complaint) for complaint in complaints({"minItems": 2}, [1])] == ["$: [1] is too short"]

@@ -1,7 +1,6 @@
 """The two JSON schemas, and one question about a document: has it the right shape?
 
-The schemas are the only description of the shapes. A document of the right shape is recognised by ``accept``
-within a millisecond; only for a refused one is jsonschema imported (70 ms), to say what is wrong with it.
+The schemas are the only description of the shapes; jsonschema judges by them (``complain``).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..strict_json import MOST_COMPLAINTS, Complaint, Step
-from .accept import accepts
+from .complain import complaints
 
 Name = Literal["netconf", "nodeconf"]
 
@@ -31,12 +30,9 @@ def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
     So the meaning of the sound parts can still be examined, and all complaints reported at once. Of a
     document with more complaints than are shown nothing is sound.
     """
-    schema = load(name)
-    if accepts(schema, document):
+    found = complaints(load(name), document)
+    if not found:
         return [], document
-    from .complain import complaints
-
-    found = complaints(schema, document)
     if len(found) > MOST_COMPLAINTS:
         return found, None
     sound = deepcopy(document)
