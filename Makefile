@@ -55,7 +55,7 @@ types: setup ## mypy, strict (setup.cfg)
 test-image: root setup ## of test-all: build the image, and run it and its node bundle (ARGS="-k bundle" some)
 	$(PYTEST) tests/image $(ARGS)
 
-bench: root setup ## what a call costs: direct mode's start-up, then the agent, its client, the node bundle (ARGS=--json)
+bench: root setup ## what a call costs: in direct mode, then the agent, its client, the node bundle (ARGS=--json)
 	$(PY) -m compileall -q cni_floatip
 	$(PY) bench/startup.py $(ARGS)
 	$(PY) bench/agent.py $(ARGS)

@@ -1,8 +1,7 @@
 """What a call in direct mode loads, loaded: the one module that the fork server of ``lab.direct`` imports.
 
-The product loads a library when it first needs it, and the libraries fill caches at their first use. Both is
-done here once with throw-away objects; nothing of the product is changed, and of the libraries two functions
-remember what they have answered.
+Libraries load modules and fill caches at their first use. That is done here once with throw-away objects;
+nothing of the product is changed, and of the libraries two functions remember what they have answered.
 """
 
 from __future__ import annotations
@@ -13,19 +12,12 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-import botocore.session  # noqa: F401
-import jsonschema  # noqa: F401
 from botocore import hooks
 
-from cni_floatip import direct, plugin  # noqa: F401 (with all that they work with)
-from cni_floatip.edges import imds  # noqa: F401
-from cni_floatip.edges.ec2 import client, sessions  # noqa: F401
-from cni_floatip.edges.podnet import rtnetlink
-from cni_floatip.protocol import answer  # noqa: F401
+from cni_floatip import plugin  # noqa: F401 (with all that it works with)
+from cni_floatip.edges.ec2 import sessions
 
 datetime.strptime("", "")  # noqa: DTZ007 (loads what reads a date)
-for subject in rtnetlink._SUBJECTS:
-    rtnetlink._message_class(subject)
 
 # Half of what it costs botocore to make a session are two questions that have the same answer each time.
 _hooks: Any = hooks

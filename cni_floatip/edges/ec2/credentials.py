@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+
 from ...model.errors import Ec2Error
 
 REMEMBER_SECONDS = 2.0
@@ -42,8 +44,6 @@ class Failure:
 
 def again(e: Exception) -> Exception:
     """Return an exception that says the same: one that is raised twice carries where it was first."""
-    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
-
     if isinstance(e, Ec2Error):
         return Ec2Error(e.fault, e.action, e.code, e.message)
     if isinstance(e, ClientError):

@@ -8,6 +8,11 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+from botocore import exceptions as sdk
+from botocore.exceptions import HTTPClientError
+from botocore.parsers import ResponseParserError
+from botocore.retries.standard import ThrottledRetryableChecker
+
 from ...model.errors import Ec2Error, Ec2Fault
 
 FAULTS: Mapping[str, Ec2Fault] = {
@@ -48,9 +53,6 @@ def readable(action: str) -> Iterator[None]:
 
 
 def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[], None]) -> Any:
-    from botocore import exceptions as sdk
-    from botocore.parsers import ResponseParserError
-
     try:
         return _sent(send)
     except Ec2Error as e:  # of the AssumeRole that came before it
@@ -82,8 +84,6 @@ def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[],
 
 def _sent(send: Callable[[], Any]) -> Any:
     """Send once. A pool that another thread has just dropped took nothing: asked again it is a new one."""
-    from botocore.exceptions import HTTPClientError
-
     for _ in range(3):
         try:
             return send()
@@ -115,6 +115,4 @@ def meaning(code: str, message: str = "", status: int = 400) -> Ec2Fault:
 @cache
 def _throttling() -> frozenset[str]:
     """The codes by which any of AWS's services may say "ask again later", as the SDK lists them."""
-    from botocore.retries.standard import ThrottledRetryableChecker
-
     return frozenset(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)  # type: ignore[attr-defined]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
+from botocore.utils import get_environ_proxies
+
 METADATA = "http://169.254.169.254"
 """Where the SDK looks for credentials last, unless AWS_EC2_METADATA_SERVICE_ENDPOINT says otherwise."""
 
 
 def proxy_of(url: str) -> str:
     """Return the proxy through which the environment sends requests to ``url``, "" for none."""
-    from botocore.utils import get_environ_proxies
-
     return without_password(get_environ_proxies(url).get(urlsplit(url).scheme) or "")
 
 

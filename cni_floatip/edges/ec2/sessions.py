@@ -14,6 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import botocore
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import NoCredentialsError
+from botocore.loaders import Loader
+
+from ... import __version__
 from ...model.errors import Ec2Error, Ec2Fault
 from .credentials import Credentials, Failure, Provider
 
@@ -82,8 +90,6 @@ class Sdk:
 
     def identity(self) -> str:
         """Return how our own credentials were found, "" for none; they are renewed if it is time."""
-        from botocore.exceptions import NoCredentialsError
-
         try:
             return str(self.ready("", "", lambda call: call()).method)
         except NoCredentialsError:
@@ -122,8 +128,6 @@ class Sdk:
 
     def _our_own(self) -> Any:
         """Return what the SDK's chain of providers finds (environment, IRSA, Pod Identity, instance)."""
-        from botocore.exceptions import NoCredentialsError
-
         if self._own is None:
             self._own = self._new_session(None)
         if found := self._own.get_credentials():
@@ -131,8 +135,6 @@ class Sdk:
         raise NoCredentialsError
 
     def _role(self, region: str, account: str, assumed: Assumed) -> Any:
-        from botocore.credentials import RefreshableCredentials
-
         first = self._failed[account].once(lambda: self._assume(region, account, assumed))
         return RefreshableCredentials(
             first["access_key"],
@@ -165,8 +167,6 @@ class Sdk:
 
     def _new_session(self, credentials: Any) -> Any:
         """Return a session with our models (see ``service_model``): 4 times quicker to make a client."""
-        import botocore.session
-
         session = botocore.session.Session()
         if self._loader is None:
             self._loader = _our_models(self._models)
@@ -178,11 +178,6 @@ class Sdk:
 
 
 def _config(connections: int) -> Any:
-    import botocore
-    from botocore.config import Config
-
-    from ... import __version__
-
     return Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -196,9 +191,7 @@ def _config(connections: int) -> Any:
 
 
 def _our_models(where: Sequence[Path]) -> Any:
-    from botocore.loaders import Loader
-
-    class OurModels(Loader):
+    class OurModels(Loader):  # type: ignore[misc,unused-ignore]
         def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (the SDK's signature)
             return ["ec2", "sts"]  # the SDK lists 400 directories to find the same
 

@@ -7,7 +7,7 @@
 What we put into a pod carries ``proto ROUTE_PROTO``; what does not carry it is read, shown and never
 changed (one exception, asked for by name: ``remove_connected``). Adding what is there and removing what is
 not are no errors; nothing is ever replaced. Every failure is a ``CniError``, never a netlink error or an
-``OSError``. Importing this package loads neither pyroute2 nor ctypes; the first call does.
+``OSError``.
 """
 
 from .links import Parent, host_link, link_by_mac, link_names, set_up

@@ -10,6 +10,7 @@ pod's administrator can make events faster than anybody reads, and the kernel th
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
 import struct
@@ -151,8 +152,6 @@ def open_events(netns: str, inode: int, *, buffer: int = 0) -> Events:
 
 def _attach_filter(sock: socket.socket) -> None:
     """Let the kernel drop what nobody here wants to hear of, before it takes room in the socket's buffer."""
-    import ctypes  # as in ``namespace``: a DEL with no claim needs neither
-
     program = b"".join(struct.pack("=HBBI", *each) for each in _FILTER)
     kept = ctypes.create_string_buffer(program, len(program))
     where = struct.pack("@HP", len(_FILTER), ctypes.addressof(kept))

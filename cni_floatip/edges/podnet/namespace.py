@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,8 +121,6 @@ def _opened(netns: str) -> int:
 
 
 def _look(netns: str, descriptor: int, *, override: bool) -> None:
-    import fcntl  # a DEL with no claim imports this module and needs neither
-
     try:
         kind = fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
     except OSError as error:
@@ -157,17 +158,13 @@ def _enter(descriptor: int) -> None:
 
 
 def _call(name: str, *arguments: int) -> None:
-    import ctypes  # os.setns and os.unshare only come with Python 3.12
-
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare only come with Python 3.12
     if libc[name](*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def _connected() -> Rtnetlink:
-    import socket  # 5 ms
-
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     try:
         for option in SOCKET_OPTIONS:

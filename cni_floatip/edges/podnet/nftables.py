@@ -9,19 +9,17 @@ messages are written here: no program and no library.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ...model.values import Link
 from . import namespace
 from .attributes import mac_bytes, packed, unpacked
 from .rtnetlink import Refused
-
-if TYPE_CHECKING:
-    import socket
 
 TABLE: Final = b"floatip\0"
 TAG: Final = "floatip metadata guard 2"
@@ -302,8 +300,6 @@ def _conversation(netns: str) -> Iterator[_Conversation]:
 
 
 def _connected() -> socket.socket:
-    import socket
-
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
     sock.settimeout(namespace.KERNEL_SECONDS)
     return sock

@@ -8,22 +8,18 @@ for every thread that uses it. One plain socket belongs to the namespace it was 
 from __future__ import annotations
 
 import errno
-import functools
 import importlib
 import importlib.util
 import itertools
 import os
+import socket
 import struct
 import sys
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from .attributes import unpacked
-
-if TYPE_CHECKING:
-    import socket  # given, not made here: importing it costs 5 ms that a refused call need not pay
-    from types import ModuleType
 
 Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid"]
 
@@ -36,6 +32,23 @@ _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
     "qdisc": ("cni_floatip.edges.podnet.messages", "TrafficControl", 36),
     "filter": ("cni_floatip.edges.podnet.messages", "TrafficControl", 44),
     "nsid": ("pyroute2.netlink.rtnl.nsidmsg", "nsidmsg", 88),
+}
+
+
+def _without_init(package: str) -> None:
+    """Let the package's modules be imported without its ``__init__``, which imports all of the library.
+
+    The agent needs five modules of it. The others would take 9 MiB beside the 44 that it holds.
+    """
+    spec = importlib.util.find_spec(package)
+    if package not in sys.modules and spec is not None:
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+
+
+_without_init("pyroute2")
+_CLASSES: dict[Subject, Any] = {
+    subject: getattr(importlib.import_module(module), name)
+    for subject, (module, name, _) in _SUBJECTS.items()
 }
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 _MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200
@@ -117,7 +130,7 @@ class Rtnetlink:
         fields: dict[str, int],
         attrs: Iterable[tuple[str, Any]],
     ) -> tuple[list[Message], bool]:
-        message_class = _message_class(subject)
+        message_class = _CLASSES[subject]
         message = message_class()
         message.update(fields)
         message["attrs"] = list(attrs)
@@ -174,48 +187,3 @@ def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:
     attributes = dict(unpacked(piece[offset:])) if flags & _HAS_TEXT else {}
     text = attributes.get(_ERROR_TEXT, b"").rstrip(b"\0").decode(errors="replace")
     raise Refused(number, text)
-
-
-_LOADING = threading.RLock()
-
-
-@functools.cache
-def _message_class(subject: Subject) -> Any:
-    module, name, _ = _SUBJECTS[subject]
-    with _LOADING:
-        _bare_pyroute2()
-        return getattr(importlib.import_module(module), name)
-
-
-def _bare_pyroute2() -> None:
-    """Put pyroute2 into ``sys.modules`` without running its ``__init__``, which imports everything.
-
-    That takes 210 ms; the message modules alone take 27. The package completes itself when anybody in the
-    process asks it for a name (``from pyroute2 import IPRoute``), so that nobody else notices.
-    """
-    if "pyroute2" in sys.modules:
-        return
-    spec = importlib.util.find_spec("pyroute2")
-    if spec is None or spec.loader is None:
-        return  # the import that follows says what is missing
-    package = importlib.util.module_from_spec(spec)
-    vars(package)["__getattr__"] = functools.partial(_complete, package, [])
-    sys.modules["pyroute2"] = package
-
-
-def _complete(package: ModuleType, begun: list[bool], name: str) -> Any:
-    """Be the bare package's ``__getattr__``: import a module of it, or run its ``__init__``, once."""
-    spec = package.__spec__
-    if not name.startswith("__") and spec is not None and spec.loader is not None:
-        if importlib.util.find_spec(
-            f"pyroute2.{name}"
-        ):  # ``from pyroute2 import config``, as the library does
-            return importlib.import_module(f"pyroute2.{name}")
-        with _LOADING:  # entered again by the __init__ itself; other threads wait until it is whole
-            if not begun:
-                begun.append(True)
-                spec.loader.exec_module(package)
-    try:
-        return vars(package)[name]
-    except KeyError:
-        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}") from None

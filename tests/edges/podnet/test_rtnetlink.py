@@ -115,7 +115,7 @@ def link_message(kind: Any, mode: Any) -> Any:
     ],
 )
 def test_the_mode_of_an_ipvlan_link(kind: bytes, mode: int | None, expected: str) -> None:
-    message = rtnetlink._message_class("link")(link_message(kind, mode))
+    message = rtnetlink._CLASSES["link"](link_message(kind, mode))
     message.decode()
     link = link_of(message)
     assert (link.name, link.index, link.mac, link.kind) == ("net1", 7, "02:00:00:00:00:01", kind.decode())
@@ -129,50 +129,14 @@ def fresh(code: Any) -> Any:
     ).stdout.split()
 
 
-def test_importing_loads_no_library() -> None:
-    code = "import cni_floatip.edges.podnet, sys; print({'pyroute2', 'socket', 'ctypes'} & set(sys.modules))"
-    assert fresh(code) == ["set()"]
-
-
-def test_a_call_loads_the_messages_alone() -> None:
+def test_the_messages_are_loaded_alone() -> None:
+    """The rest of the library would take 9 MiB beside the 44 that an agent holds."""
     code = """
 import sys
 from cni_floatip.edges import podnet
-podnet.host_link(1)
 print('pyroute2.netlink' in sys.modules, 'pyroute2.ndb' in sys.modules, 'asyncio' in sys.modules)
 """
     assert fresh(code) == ["True", "False", "False"]
-
-
-def test_the_whole_library_is_there_for_others_before_and_after() -> None:
-    for order in ("podnet.host_link(1); import pyroute2", "import pyroute2; podnet.host_link(1)"):
-        code = f"""
-from cni_floatip.edges import podnet
-{order}
-from pyroute2 import IPRoute
-with IPRoute() as ipr:
-    print(len(ipr.link("get", index=1)))
-import pyroute2.ndb.main
-print(pyroute2.ndb.main.NDB is pyroute2.NDB, hasattr(pyroute2, "no_such_name"))
-"""
-        assert fresh(code) == ["1", "True", "False"]
-
-
-def test_first_calls_of_many_threads() -> None:
-    code = """
-import sys, threading
-from cni_floatip.edges.podnet import rtnetlink
-sys.setswitchinterval(1e-6)
-found = []
-def first(subject):
-    found.append(rtnetlink._message_class(subject).__name__)
-threads = [threading.Thread(target=first, args=(each,)) for each in list(rtnetlink._SUBJECTS) * 2]
-for each in threads: each.start()
-for each in threads: each.join()
-print(*sorted(found))
-"""
-    pyroute2s = ["fibmsg", "ifaddrmsg", "ifinfmsg", "nsidmsg", "rtmsg"]
-    assert fresh(code) == sorted([*pyroute2s, "TrafficControl", "TrafficControl"] * 2)
 
 
 @pytest.mark.needs("root")
