@@ -1,6 +1,14 @@
-"""The world of direct mode: this process, its namespace, its credentials. For development and ``cnitool``.
+"""Direct mode: an agent's core in one process, for the length of one call. For development and ``cnitool``.
 
-Every edge is made when it is first asked for, so that a call pays for what it uses.
+A call has the data directory alone, as an agent does. Like an agent it first ends what earlier processes left
+(ADDs that were killed, DELs in the spool), then does its own work, and last what the keeper would: it
+releases. Of two calls at once one waits:
+
+* An ADD or a CHECK waits as long as it may take.
+* A GC does not wait, because its list of valid attachments grows old.
+* A DEL leaves a file in the spool before it waits, and is content with that after eight seconds. The ADD that
+  it is to end looks for such a file while it waits and before each write. A DEL may be done between two looks
+  of an ADD that waits, so it also removes the note by which that ADD has announced itself.
 """
 
 from __future__ import annotations
@@ -9,58 +17,295 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
+from . import operations
+from .agent import recovery
+from .agent.claim_cache import Memory
+from .agent.observe.recorder import NoCounts
+from .agent.spool import Spool
+from .config.netconf import timeout_of
 from .config.nodeconf import NodeConf
-from .edges import host
-from .edges.store import Store
-from .operations.world import Kernel, Metadata, Vpc, World, in_a_thread
+from .edges import host, imds, podnet, spool
+from .edges.ec2 import client
+from .edges.host import clock
+from .edges.store import Store, write_whole
+from .model.errors import CniError, IoFailure, TryAgain, raise_any
+from .model.values import Attachment
+from .model.waiting import always, pause, unless
+from .operations import backlog
+from .operations.add import record_before
+from .operations.check import CHECK_SECONDS
+from .operations.gc import GC_SECONDS
+from .operations.world import Claims, Log, Vpc, World, in_a_thread
+from .protocol import wire
+from .protocol.request import Request
+
+DEL_SECONDS = 8.0
+"""How long a DEL waits for the data directory, and for the DELs of others; it is answered within ten."""
+RELEASE_SECONDS = 4.5
+"""When a DEL begins its last call to AWS, counted from its beginning. One takes five seconds at most."""
+AFTER_ADD_SECONDS = 2.0
+"""How long an ADD may release what others have left, if as much time is left to it."""
+LAST_CALL_SECONDS = 5.0
+"""How long before its deadline an ADD begins no more calls to AWS."""
+SPOOL_SECONDS = 5.0
+"""How long the DELs of others keep a call from its own work."""
 
 
-def world(policy: NodeConf, environ: Mapping[str, str]) -> World:
-    """Return the world of a call in this process."""
-    endpoint = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
+class AgentIsHere(TryAgain):
+    """An agent has the data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What a call works with while it has the data directory."""
+
+    world: World
+    spool: Spool
+
+    def catch_up(self, until: float, attachment: Attachment | None = None) -> None:
+        """Do what earlier calls have left, until then; first the DELs of ``attachment``. Raises CniError."""
+        recovery.end_unanswered(self.world)
+        self.spool.prepare()
+        if attachment and not self.spool.work_off_for(attachment.container, attachment.ifname):
+            record_before(attachment, self.world)  # a record that must not be written over stays so
+            raise TryAgain(f"a DEL of {attachment} is in the spool and cannot be recorded yet")
+        self.spool.work_off(until)
+
+
+def add(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Run one ADD; return the result document. Raises CniError."""
+    began, seconds = clock(), timeout_of(asked.config)
+    _store(policy).make()
+    with _announced(asked.attachment, policy.spool_dir) as stop:
+        go_on = unless(stop)
+        with locked(policy, environ, seconds, go_on) as here:
+            go_on()
+            here.catch_up(clock() + SPOOL_SECONDS, asked.attachment)
+            world = replace(here.world, stop=stop, sleep=lambda seconds: pause(seconds, time.sleep, go_on))
+            answer = operations.add(asked, world, waited=clock() - began)
+            until = min(clock() + AFTER_ADD_SECONDS, began + seconds - LAST_CALL_SECONDS)
+            backlog.work_off(here.world, until, besides=asked.attachment)
+            return answer
+
+
+def check(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
+    """Run one CHECK. Raises CniError."""
+    began = clock()
+    with locked(policy, environ, CHECK_SECONDS) as here:
+        here.catch_up(clock() + SPOOL_SECONDS)
+        operations.check(asked, here.world, waited=clock() - began)
+
+
+def gc(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
+    """Run one GC; what could not be released of its network is an error, too. Raises CniError."""
+    until = clock() + GC_SECONDS
+    with locked(policy, environ, 0.0) as here:
+        here.catch_up(clock() + SPOOL_SECONDS)
+        errors: list[CniError] = []
+        try:
+            operations.gc(asked, here.world)
+        except CniError as e:
+            errors.append(e)
+        left = backlog.work_off(here.world, until)
+        raise_any([*errors, *(e for whose, e in left.items() if whose.network == asked.attachment.network)])
+
+
+def delete(asked: Request, policy: NodeConf, environ: Mapping[str, str], stdin: bytes) -> None:
+    """Run one DEL, or leave it to the next call or agent. Raises no CniError."""
+    if not _store(policy).exists():
+        return  # nothing was ever claimed here
+    began, attachment = clock(), asked.attachment
+    file = _leave(asked, policy.spool_dir, environ, stdin)
+    try:
+        with locked(policy, environ, DEL_SECONDS) as here:
+            if file is None:
+                operations.delete(asked, here.world)
+            with contextlib.suppress(CniError):  # it has been told
+                here.catch_up(began + DEL_SECONDS, attachment)
+            if clock() >= began + RELEASE_SECONDS:
+                return
+            backlog.work_off_one(here.world, attachment, began + RELEASE_SECONDS)
+            backlog.work_off(here.world, began + RELEASE_SECONDS, besides=attachment)
+    except CniError as e:
+        tell(f"DEL {attachment}: left for the next call: {e}")
+
+
+def status(policy: NodeConf, environ: Mapping[str, str]) -> None:
+    """Return when an ADD would have a chance. Waits for no call. Raises NotAvailable."""
+    found = []
+    try:
+        if _store(policy).is_locked_by_agent():
+            found.append("a node agent has the data directory: direct mode is not for this node")
+    except IoFailure as e:
+        found.append(e.msg)
+    operations.status(lambda seconds: _metadata(environ, clock() + seconds), environ, found)
+
+
+@contextlib.contextmanager
+def locked(
+    policy: NodeConf,
+    environ: Mapping[str, str],
+    seconds: float,
+    go_on: Callable[[], object] = always,
+    *,
+    on_delete: Literal["release", "keep"] = "keep",
+    log: Log | None = None,
+) -> Iterator[Core]:
+    """Have the data directory alone, after so many seconds at most.
+
+    Raises AgentIsHere at once, TryAgain when the time is over, and what ``go_on`` raises meanwhile.
+    """
+    store = _store(policy)
+
+    def wait() -> None:
+        if store.is_locked_by_agent():
+            raise AgentIsHere(f"a node agent has {policy.data_dir}: direct mode is not for this node")
+        go_on()
+
+    with store.lock(seconds, wait) as mine:
+        if not mine:
+            wait()
+            raise TryAgain(f"another call has {policy.data_dir}, and has not ended in {seconds:.0f} s")
+        core = assemble(policy, environ, Memory(store), on_delete=on_delete, log=log)
+        try:
+            yield core
+        finally:
+            if why := core.world.claims.write_again():
+                core.world.log(why, "warning")
+
+
+def assemble(
+    policy: NodeConf,
+    environ: Mapping[str, str],
+    claims: Claims,
+    *,
+    on_delete: Literal["release", "keep"] = "keep",
+    log: Log | None = None,
+) -> Core:
+    """Return the core over ``claims``; only a process that has the data directory ``locked`` writes with it.
+
+    Routes are kept by default, because nobody here mends what a late delete hits.
+    """
+    world = _world(policy, environ, claims, on_delete, log or tell)
+
+    def deliver(call: wire.Call) -> bool:
+        asked = operations.spooled(call.env, call.stdin)
+        operations.delete(asked, world)
+        return operations.is_ended(world, asked.attachment)
+
+    return Core(world, Spool(policy.spool_dir, deliver, NoCounts(), world.log, _tell_mistake, clock))
+
+
+def _world(
+    policy: NodeConf,
+    environ: Mapping[str, str],
+    claims: Claims,
+    on_delete: Literal["release", "keep"],
+    log: Log,
+) -> World:
+    """Return the world of a call in this process. No grace: nobody is here when it is over."""
     region = environ.get("AWS_REGION", "")
     clients: dict[str, Vpc] = {}
-
-    def metadata(deadline: float) -> Metadata:
-        from .edges import imds
-
-        return imds.Metadata(deadline, endpoint=endpoint, clock=host.clock)
+    boot = host.boot()
 
     def vpc(where: str) -> Vpc:
-        from .edges.ec2 import client
-
         where = region or where
-        return clients.setdefault(where, client.Vpc(where, policy.roles))
-
-    def kernel() -> Kernel:
-        from .edges import podnet
-
-        return podnet
+        if where not in clients:
+            clients[where] = client.Vpc(where, policy.roles)
+        return clients[where]
 
     return World(
-        policy=policy,
-        on_delete="keep",  # no keeper here mends what a late delete hits
-        claims=Store(policy.data_dir, sleep=time.sleep, clock=host.clock),
-        kernel=kernel,
-        metadata=metadata,
+        policy=replace(policy, release_grace_seconds=0),
+        on_delete=on_delete,
+        claims=claims,
+        kernel=lambda: podnet,
+        metadata=lambda deadline: _metadata(environ, deadline),
         vpc=vpc,
-        boot=host.boot,
+        boot=lambda: boot,
         inode=host.inode,
         namespaces=host,
-        clock=host.clock,
-        now=time.time,
+        clock=clock,
+        now=recovery.steady(time.time, clock),
         sleep=time.sleep,
         jitter=random.random,
         log=log,
         stop=lambda: None,
-        later=None,
+        later=lambda: None,  # what is left is released before the call ends
         spawn=in_a_thread,
     )
 
 
-def log(sentence: str, *_: object, **__: object) -> None:
+def _store(policy: NodeConf) -> Store:
+    return Store(policy.data_dir, sleep=time.sleep, clock=clock)
+
+
+def _metadata(environ: Mapping[str, str], deadline: float) -> imds.Metadata:
+    endpoint = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "")
+    return imds.Metadata(deadline, endpoint=endpoint, clock=clock)
+
+
+# -- how calls for one attachment see each other ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], str | None]]:
+    """Announce an ADD to the DELs of its attachment; yield what says that one has come (None: none has)."""
+    earlier = spool.dels_of(attachment, directory)
+    note = Path(directory, f"{_key(attachment)}.{os.getpid()}{spool.NOTE}")
+    try:
+        _make(note.parent)
+        note.touch(mode=0o600)
+    except OSError as e:
+        raise IoFailure(f"cannot use the spool directory {directory}: {e.strerror}") from e
+
+    def stop() -> str | None:
+        if note.exists() and spool.dels_of(attachment, directory) <= earlier:
+            return None
+        return f"{attachment} was deleted meanwhile"
+
+    try:
+        yield stop
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _leave(asked: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> Path | None:
+    """Leave a DEL in the spool, and end the ADDs of its attachment; return the file, None where it cannot."""
+    attachment = asked.attachment
+    path = Path(directory, spool.name_of(attachment.container, attachment.ifname, stdin))
+    env = {name: value for name, value in environ.items() if name.startswith("CNI_")}
+    try:
+        _make(path.parent)
+        write_whole(path, wire.body_bytes(env, stdin))
+        for note in path.parent.glob(f"{_key(attachment)}.*{spool.NOTE}"):
+            note.unlink(missing_ok=True)
+    except OSError as e:
+        tell(f"DEL {attachment}: it cannot be kept in {directory}: {e.strerror}")
+        return None
+    return path
+
+
+def _key(attachment: Attachment) -> str:
+    return spool.name_of(attachment.container, attachment.ifname, b"").removesuffix(spool.SUFFIX)
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)  # whatever the umask took away
+
+
+def tell(sentence: str, *_: object, **__: object) -> None:
     """Write for the operator: the sentence says it all. Nobody may read it, and nothing fails for that."""
     with contextlib.suppress(OSError):
         os.write(2, f"floatip: {sentence}\n".encode(errors="replace"))
+
+
+def _tell_mistake(sentence: str, e: Exception) -> None:
+    tell(f"{sentence}: {''.join(traceback.format_exception(e))}")

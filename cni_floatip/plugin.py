@@ -1,24 +1,27 @@
 """``floatip`` in direct mode: one CNI call, from environment and standard input to one JSON document.
 
-SPEC.md section 2. Standard output is put out of everybody's reach first: what a library prints goes to
-standard error, and the runtime reads one document or nothing. VERSION and a call that is refused for its
-configuration load neither botocore nor pyroute2.
+CNI specification, section 2. Standard output is put out of everybody's reach first: what a library prints
+goes to standard error, and the runtime reads one document or nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
+import json
 import os
+import select
 import sys
+import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from . import direct
+from .config import nodeconf
+from .model.errors import CniError, IoFailure, NotAvailable
 from .model.versions import SUPPORTED
-
-if TYPE_CHECKING:  # VERSION pays for none of these
-    from .operations.world import World
-    from .protocol.request import Request
+from .protocol import request
+from .protocol.answer import encoded, error_document
+from .protocol.request import Request
 
 ABOUT = (
     "CNI plugin floatip: a floating IP for pods on Amazon EKS, chained after ipvlan or host-device\n"
@@ -28,7 +31,6 @@ ABOUT = (
 
 def main() -> int:
     """Run the call that the environment describes; return the exit status."""
-    gc.disable()  # this process lives half a second, most of it imports
     answers = _claim_stdout()
     if not os.environ.get("CNI_COMMAND"):
         with contextlib.suppress(OSError):
@@ -64,27 +66,20 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
     try:
         if environ["CNI_COMMAND"] == "VERSION":
             return 0, {"cniVersion": _asked_version(), "supportedVersions": list(SUPPORTED)}
-        from .protocol import request
-
         request.check_environment(environ)
-        asked = request.parse(environ, _stdin())
+        stdin = _stdin()
+        asked = request.parse(environ, stdin)
         version = asked.version
-        return 0, _run(asked, environ)
+        return 0, _run(asked, environ, stdin)
     except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
-        from .protocol.answer import error_document
-
         return 1, error_document(e, version, _tell)
 
 
 def _asked_version() -> str:
     """Return the caller's version if it is there without waiting: VERSION must not hang on an open input."""
-    import select
-
     try:
         if not select.select([0], [], [], 0)[0] or not (sent := os.read(0, 65536)):
             return SUPPORTED[-1]
-        import json
-
         found = json.loads(sent).get("cniVersion")
     except (OSError, ValueError, AttributeError):
         return SUPPORTED[-1]
@@ -92,72 +87,52 @@ def _asked_version() -> str:
 
 
 def _stdin() -> bytes:
-    from .model.errors import IoFailure
-
     try:
         return sys.stdin.buffer.read()
     except (OSError, AttributeError) as e:  # AttributeError: it is closed
         raise IoFailure(f"cannot read the network configuration from standard input: {e}") from e
 
 
-def _run(asked: Request, environ: Mapping[str, str]) -> Mapping[str, Any] | None:
-    from . import direct, operations
-    from .config import nodeconf
-    from .model.errors import CniError, NotAvailable, TryAgain
-
+def _run(asked: Request, environ: Mapping[str, str], stdin: bytes) -> Mapping[str, Any] | None:
     if asked.verb == "DEL":
-        _delete(asked, direct.world(nodeconf.load_forgivingly(environ, direct.log), environ))
+        _delete(asked, environ, stdin)
         return None
     try:
         policy = nodeconf.NodeConf.load(nodeconf.path(environ))
     except CniError as e:
         raise NotAvailable(e.msg, e.details) if asked.verb == "STATUS" else e from e
-    world = direct.world(policy, environ)
-    if asked.verb == "STATUS":
-        operations.status(world, environ)
-        return None
-    with world.claims.own(alone=False) as shared:
-        if not shared:
-            raise TryAgain(f"a node agent has {policy.data_dir}: direct mode is not for this node")
-        if asked.verb == "ADD":
-            return operations.add(asked, world)
-        if asked.verb == "CHECK":
-            operations.check(asked, world)
-        else:
-            operations.gc(asked, world)
+    match asked.verb:
+        case "ADD":
+            return direct.add(asked, policy, environ)
+        case "CHECK":
+            direct.check(asked, policy, environ)
+        case "GC":
+            direct.gc(asked, policy, environ)
+        case _:
+            direct.status(policy, environ)
     return None
 
 
-def _delete(asked: Request, world: World) -> None:
+def _delete(asked: Request, environ: Mapping[str, str], stdin: bytes) -> None:
     """DEL always completes: whatever goes wrong is for the operator to read, not for the runtime."""
-    from . import operations
-
     try:
-        operations.delete(asked, world)
+        direct.delete(asked, nodeconf.load_forgivingly(environ, direct.tell), environ, stdin)
     except Exception as e:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
         _tell(e)
 
 
 def _tell(e: Exception) -> None:
     """Write the traceback of a mistake of ours to standard error."""
-    import traceback
-
-    from .direct import log
-
-    log("".join(traceback.format_exception(e)))
+    direct.tell("".join(traceback.format_exception(e)))
 
 
 def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
     """Print ``document``; return 1 when nobody can read it."""
-    from .protocol.answer import encoded
-
     text = encoded(document)
     try:
         while text:
             text = text[os.write(answers, text) :]
     except OSError as e:  # closed, or the runtime has gone away
-        from .direct import log
-
-        log(f"cannot answer: {e}")
+        direct.tell(f"cannot answer: {e}")
         return 1
     return 0

@@ -1,7 +1,7 @@
-"""The node's claims as the agent knows them: in memory to read, on disk before anything is done.
+"""The node's claims as their one process knows them: in memory to read, on disk before anything is done.
 
-The agent has the data directory alone, so what it read at its start and wrote since is what is there. Locks
-are this process's own: nobody else writes.
+An agent, or a call in direct mode, has the data directory alone, so what it read at its start and wrote since
+is what is there. Locks are this process's own: nobody else writes.
 
 Two promises go beyond the disk's. What a DEL has ended stays ended, whatever older copy of it is put
 (``Claim.over``). And a full disk keeps nothing alive: a step towards the end that cannot be written counts in
@@ -158,10 +158,6 @@ class Memory:
         if known:
             self._tell(attachment, None)
 
-    def exists(self) -> bool:
-        """Whether anything was ever recorded here."""
-        return True
-
     def sweep(self) -> None:
         """Remove what was left half written."""
         self._store.sweep()
@@ -188,11 +184,6 @@ class Memory:
             listener(attachment, claim)
 
     # -- locks ----------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def own(self, *, alone: bool, seconds: float = 0.0) -> Iterator[bool]:  # noqa: ARG002 (as in ``store``)
-        """Hold the directory: this process has it already."""
-        yield True
 
     @contextlib.contextmanager
     def lock(self, what: str, seconds: float, go_on: Callable[[], object] = waiting.always) -> Iterator[bool]:
@@ -223,6 +214,15 @@ class Memory:
             return waiting.wait_for(self._freed, attempt, lambda: until - time.monotonic(), go_on)
         except TimeoutError:
             return False
+
+
+class AsOnDisk(Memory):
+    """The claims of a directory that another process may have: read anew for each place, never written."""
+
+    def at(self, place: Place) -> list[Claim]:
+        """Return the claims that have ``place`` among their routes, as they are on disk now."""
+        self.read()
+        return super().at(place)
 
 
 def _only_ends(claim: Claim, known: Claim | None) -> bool:

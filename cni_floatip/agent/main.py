@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .. import __version__
+from .. import __version__, installer
 from ..config.nodeconf import NodeConf
 from ..edges import host, imds, podnet
 from ..edges.store import Store
@@ -28,6 +27,7 @@ from ..operations.world import World
 from ..protocol.request import Request
 from . import process
 from .claim_cache import Memory
+from .client_files import ClientFiles
 from .ec2 import shared
 from .ec2.newest_add import Wishes
 from .ec2.ratelimit import Priority
@@ -48,9 +48,6 @@ from .watch.history import Appearances
 from .watch.pod_sides import PodSides
 from .watch.watcher import Hooks, Watch
 from .worker_pool import Crew
-
-if TYPE_CHECKING:
-    from .client_files import ClientFiles
 
 OWN_SECONDS = 10.0
 """How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
@@ -73,7 +70,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     policy = NodeConf.load(path)
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=host.clock)
-    with store.own(alone=True, seconds=OWN_SECONDS) as alone:
+    with store.lock(OWN_SECONDS, as_agent=True) as alone:
         if not alone:
             raise TryAgain(
                 f"the data directory {store} is in use by another node agent or a call in direct mode"
@@ -139,7 +136,7 @@ class Agent:
             self._work_off_spool,
         )
         self.calls = Calls(self.world, ways, self.metrics, log)
-        self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log)
+        self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log, log.failure)
         self.accepting = health.Once("the socket does not accept calls yet")
         self.health = health.Health(
             [rounds, followed],
@@ -154,9 +151,6 @@ class Agent:
 
     def keep_client(self, bin_dir: Path, bundle: Path | None) -> None:
         """Keep the client in ``bin_dir`` in repair, once the agent runs."""
-        from .. import installer  # not every agent needs it
-        from .client_files import ClientFiles
-
         bundle = bundle or installer.default_bundle()
         install = functools.partial(installer.install_client, bin_dir, self.policy, bundle=bundle)
         self._client = ClientFiles(bin_dir, install, self.metrics, self.log)

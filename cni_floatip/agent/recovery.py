@@ -1,8 +1,8 @@
-"""What an earlier agent left: whose claims are nobody's by now, and times that cannot be.
+"""What an earlier process left: whose claims are nobody's by now, and times that cannot be.
 
-Times in records are the wall clock's, which somebody may set. While an agent lives it does not look at that
-clock again (``steady``), so its own times are sound. Those that it finds may be of a clock that went ahead:
-what happened did so before now, and no grace is longer than a grace.
+Times in records are the wall clock's, which somebody may set. While a process has the claims it does not look
+at that clock again (``steady``), so its own times are sound. Those that it finds may be of a clock that went
+ahead: what happened did so before now, and no grace is longer than a grace.
 """
 
 from __future__ import annotations
@@ -30,15 +30,28 @@ def end_abandoned(world: World) -> int:
     boot had a namespace that is gone; its pod may be about to appear elsewhere, so it has its grace. What
     cannot be written for a full disk is left to the next start: an agent that does not start ends nothing.
     """
-    ended = 0
-    grace = world.policy.release_grace_seconds
-    world.claims.sweep()
-    claims, problems = world.claims.all()
-    for problem in problems:
+    for problem in world.claims.all()[1]:
         world.log(str(problem), "warning")
-    for claim in claims:
-        found = dated(claim, world.now(), grace)
-        now = ended_by_restart(found, world.boot(), world.now() + grace, world.now())
+    after = world.now() + world.policy.release_grace_seconds
+    return _put_changed(world, lambda claim: ended_by_restart(claim, world.boot(), after, world.now()))
+
+
+def end_unanswered(world: World) -> int:
+    """End what calls left that were killed while they had the directory; return how many claims that are.
+
+    As ``end_abandoned``, but for claims from before the last boot: those have their DEL, and ``onDelete`` may
+    let their routes stay.
+    """
+    return _put_changed(world, Claim.abandon)
+
+
+def _put_changed(world: World, change: Callable[[Claim], Claim]) -> int:
+    """Put what ``change`` makes of every claim, with times that can be; return how many it has changed."""
+    ended = 0
+    world.claims.sweep()
+    for claim in world.claims.all()[0]:
+        found = dated(claim, world.now(), world.policy.release_grace_seconds)
+        now = change(found)
         if now == claim:
             continue
         ended += now != found

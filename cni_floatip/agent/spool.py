@@ -1,7 +1,8 @@
-"""DELs that came while no agent was there: each is a file that a client left, and is done before what is new.
+"""DELs that came while nobody could do them: each is a file, and is done before what is new.
 
-A file is a request's body, as it would have come over the socket. It goes when its DEL is on disk as a claim
-that is to be released; one that nobody can understand is set aside and reported.
+A client leaves one while there is no agent, a call in direct mode always: another call may have the data
+directory. A file is a request's body, as it would have come over the socket. It goes when its DEL is on disk
+as a claim that is to be released; one that nobody can understand is set aside and reported.
 
 One thread does them all, one after the other. An ADD does those of its own attachment itself, and waits for
 nobody else's: there may be thousands, and each may have to wait for the call that it ends.
@@ -10,6 +11,7 @@ nobody else's: there may be thousands, and each may have to wait for the call th
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -18,8 +20,8 @@ from pathlib import Path
 
 from ..edges.spool import SUFFIX, Owner, owner_of
 from ..model.errors import CniError
+from ..operations.world import Log
 from ..protocol import wire
-from .observe.logs import Log
 from .observe.recorder import Counts
 
 LOOK_SECONDS = 1.0
@@ -44,25 +46,30 @@ class Spool:
         deliver: Callable[[wire.Call], bool],
         counts: Counts,
         log: Log,
+        failed: Callable[[str, Exception], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(directory)
         self._deliver = deliver
         self._counts = counts
         self._log = log
+        self._failed = failed
         self._clock = clock
         self._again: dict[str, float] = {}
         self._owners: dict[str, Owner | None] = {}
         self._under_way: set[str] = set()
         self._changed = threading.Condition()
 
-    def work_off(self) -> int:
-        """Do every DEL that is there and due; return how many are left. Raises nothing for a single one."""
+    def work_off(self, until: float = math.inf) -> int:
+        """Do every DEL that is there and due; return how many are left. Raises nothing for a single one.
+
+        None is begun after ``until``.
+        """
         names = self._names()
         if not names:
             return 0
         for name in names:
-            if self._again.get(name, 0.0) <= self._clock():
+            if self._again.get(name, 0.0) <= self._clock() < until:
                 self._do(name, 0.0)
         left = self._names()
         with self._changed:
@@ -160,7 +167,7 @@ class Spool:
             self._log(f"{path}: {e.strerror or e}", "warning")
         except Exception as e:  # noqa: BLE001 (the others are done all the same)
             self._try_again(name)
-            self._log.failure(f"{path}: tried again", e)
+            self._failed(f"{path}: tried again", e)
 
     def _try_again(self, name: str) -> None:
         with self._changed:

@@ -17,19 +17,22 @@ from pathlib import Path
 
 from .. import installer, operations
 from ..config.nodeconf import NodeConf
-from ..edges.spool import SUFFIX
+from ..edges import podnet
+from ..edges.podnet import forwarding, guard
+from ..edges.spool import NOTE, SUFFIX
 from ..model.claim import Claim
 from ..model.claim_state import State
-from ..model.errors import CniError, IoFailure, TryAgain
+from ..model.errors import CniError, TryAgain
 from ..model.values import Attachment, Link
 from ..operations.world import World
-from ..protocol import request, wire
-from .observe.recorder import NoCounts
+from .recovery import end_unanswered
 from .spool import Spool
 from .watch.history import NAME as APPEARANCES
 
 OF_DATA = ("claims", "corrupt", APPEARANCES, "lock")
 """What is ours in the data directory; the lock, which is held until then, last of all."""
+OF_SPOOL = (SUFFIX, NOTE, ".new")
+"""How the names of files in the spool end that are ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,37 +41,27 @@ class Here:
 
     policy: NodeConf
     world: World
+    spool: Spool
     bin_dir: Path
+    has_records: bool
+    """Whether anything was ever recorded here."""
 
     @property
     def data(self) -> Path:
         return Path(self.policy.data_dir)
 
     @property
-    def spool(self) -> Path:
+    def spool_dir(self) -> Path:
         return Path(self.policy.spool_dir)
 
 
 def finish(here: Here) -> list[str]:
-    """Do what is under way; return what is left, a sentence each. Raises TryAgain while an agent is here.
-
-    A full disk keeps it from that, and is not to keep anybody from making room.
-    """
-    if not here.world.claims.exists():
+    """Do what is under way; return what is left, a sentence each."""
+    if not here.has_records:
         return []
-    with here.world.claims.own(alone=False) as shared:
-        if not shared:
-            raise agent_is_here(here)
-        _spool(here).work_off()
-        claims, _ = here.world.claims.all()
-        failed = []
-        for claim in claims:
-            if not claim.live and any(route.after for route in claim.routes):
-                try:
-                    here.world.claims.change(claim.attachment, Claim.end_grace)  # nobody is here later
-                except IoFailure as e:
-                    failed.append(str(e))
-        return failed + (operations.collect(here.world) if claims else [])
+    end_unanswered(here.world)
+    here.spool.work_off()
+    return operations.collect(here.world)
 
 
 def under_way(here: Here) -> list[str]:
@@ -94,7 +87,7 @@ def obstacles(here: Here, *, finished: bool = True) -> list[str]:
         "floating IP, remove the file"
         for path in _lost(here)
     ]
-    if not here.world.claims.exists():
+    if not here.has_records:
         return found + [
             f"{link.name} has a metadata guard, so pods may have addresses here, but {here.data} has no "
             "record of any: run this with the configuration that the agent had"
@@ -108,7 +101,7 @@ def obstacles(here: Here, *, finished: bool = True) -> list[str]:
             where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
             found.append(f"{_who(claim)} has ended and is still to be released ({where}): floatipctl gc")
     if finished and (spooled := len(_spooled(here))):
-        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool} cannot be done")
+        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be done")
     return found
 
 
@@ -123,7 +116,7 @@ def _lost(here: Here) -> list[Path]:
 
 def _will_end(here: Here, claims: Sequence[Claim]) -> set[Attachment]:
     """Return what has not ended and is going to: its DEL waits, or its pod is shown to be gone."""
-    evidence, deleted = operations.evidence_among(claims, here.world), _spool(here).owners()
+    evidence, deleted = operations.evidence_among(claims, here.world), here.spool.owners()
     return {
         claim.attachment
         for claim in claims
@@ -144,37 +137,22 @@ def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterato
     else:
         yield from (f"left the metadata guard of {link.name}: a pod may be behind it" for link in _guarded())
     door = Path(here.policy.socket_path)
-    spooled = [
-        path for path in _entries(here.spool) if path.suffix in (SUFFIX, ".new") or path.name == "corrupt"
-    ]
+    spooled = [path for path in _entries(here.spool_dir) if path.suffix in OF_SPOOL or path.name == "corrupt"]
     data = [here.data / name for name in OF_DATA]
-    for path in [door, *spooled, here.spool, door.parent, *data, here.data]:
+    for path in [door, *spooled, here.spool_dir, door.parent, *data, here.data]:
         if line := _remove(path, did, dry_run=dry_run, whole=path in data or path in spooled):
             yield line
 
 
-def agent_is_here(here: Here) -> TryAgain:
+def agent_is_here(policy: NodeConf) -> TryAgain:
     return TryAgain(
-        f"a node agent has {here.policy.data_dir}: uninstall the DaemonSet first (an agent that is told to "
+        f"a node agent has {policy.data_dir}: uninstall the DaemonSet first (an agent that is told to "
         "end may need half a minute)"
     )
 
 
-def _spool(here: Here) -> Spool:
-    def deliver(call: wire.Call) -> bool:
-        asked = request.parse(call.env, call.stdin)
-        operations.delete(asked, here.world)
-        found = here.world.claims.get(asked.attachment)
-        return not isinstance(found, Claim) or not found.live
-
-    def log(sentence: str, *_: object, **__: object) -> None:
-        here.world.log(sentence)
-
-    return Spool(str(here.spool), deliver, NoCounts(), log)  # type: ignore[arg-type]
-
-
 def _spooled(here: Here) -> list[Path]:
-    return [path for path in _entries(here.spool) if path.suffix == SUFFIX]
+    return [path for path in _entries(here.spool_dir) if path.suffix == SUFFIX]
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -191,9 +169,6 @@ def _who(claim: Claim) -> str:
 
 def _guarded() -> Iterator[Link]:
     """Yield this host's interfaces that have a metadata guard."""
-    from ..edges import podnet
-    from ..edges.podnet import guard
-
     for index, _ in socket.if_nameindex():
         with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
             if guard.left(link := podnet.host_link(index)):
@@ -202,8 +177,6 @@ def _guarded() -> Iterator[Link]:
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
     """Take the metadata guards off this host's interfaces, their table, and the rules about forwarding."""
-    from ..edges.podnet import forwarding, guard
-
     for link in _guarded():
         try:
             if not dry_run:

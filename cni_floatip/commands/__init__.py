@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from ..model.errors import IoFailure
@@ -64,6 +65,11 @@ def plugin_directory(said: str) -> Path:
     if not said:
         raise argparse.ArgumentTypeError("no directory is named")
     return Path(os.path.abspath(said))  # noqa: PTH100 (Path.resolve follows links)
+
+
+def tell(sentence: str) -> None:
+    """Write for the operator what keeps no command from its work."""
+    sys.stderr.write(f"floatip: {sentence}\n")
 
 
 def see_through(directory: str, *, named: bool = False) -> None:

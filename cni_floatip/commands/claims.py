@@ -9,7 +9,7 @@ import sys
 import time
 
 from ..model.errors import printable
-from . import add_data_dir, command, see_through
+from . import add_data_dir, command, see_through, tell
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,13 +25,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from .. import direct
     from ..config import nodeconf
     from ..edges import spool
     from ..edges.store import Store
     from . import claims_table
 
-    policy = None if options.data_dir else nodeconf.load_forgivingly(os.environ, direct.log)
+    policy = None if options.data_dir else nodeconf.load_forgivingly(os.environ, tell)
     directory = policy.data_dir if policy else options.data_dir
     see_through(directory, named=bool(options.data_dir))
     claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from dataclasses import replace
 
 from ..model.errors import TryAgain
 from . import add_data_dir, command, see_through
+
+WAIT_SECONDS = 10.0
+"""How long to wait for a call in direct mode to leave the data directory."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,25 +33,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _gc(options: argparse.Namespace) -> int:
     from .. import direct, operations
+    from ..agent import recovery
     from ..config import nodeconf
     from ..config.nodeconf import NodeConf
     from ..edges import spool
+    from ..edges.store import Store
     from . import claims_table
 
     policy = NodeConf.load(nodeconf.path(os.environ))
     policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
     see_through(policy.data_dir, named=bool(options.data_dir))
-    # What it says comes back, too.
-    world = replace(direct.world(policy, os.environ), log=lambda *_, **__: None)
-    if not world.claims.exists():
+    if not Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic).exists():
         sys.stdout.write("no claims\n")
         return 0
-    with world.claims.own(alone=False) as shared:
-        if not shared:
-            raise TryAgain(f"a node agent has {policy.data_dir} and does this by itself")
-        before, _ = world.claims.all()
-        told = operations.collect(world, dry_run=options.dry_run)
-        after, _ = world.claims.all()
+    try:  # what is logged comes back, too
+        with direct.locked(policy, os.environ, WAIT_SECONDS, log=lambda *_, **__: None) as core:
+            before, _ = core.world.claims.all()
+            if not options.dry_run:
+                recovery.end_unanswered(core.world)
+            told = operations.collect(core.world, dry_run=options.dry_run)
+            after, _ = core.world.claims.all()
+    except direct.AgentIsHere as e:
+        raise TryAgain(f"a node agent has {policy.data_dir} and does this by itself") from e
     waiting = spool.told(after, spool.waiting(policy.spool_dir))
     lines = [
         *told,

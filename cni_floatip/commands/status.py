@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import Any
 
-from . import command
+from . import command, tell
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,13 +45,12 @@ def _interval(text: str) -> float:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .. import direct
     from ..config import nodeconf
     from ..edges import agent_socket, spool
     from ..model.errors import IoFailure, TryAgain
     from . import status_view
 
-    policy = None if options.socket else nodeconf.load_forgivingly(os.environ, direct.log)
+    policy = None if options.socket else nodeconf.load_forgivingly(os.environ, tell)
     path = policy.socket_path if policy else options.socket
 
     def ask() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from . import add_config, command, see_through
@@ -51,8 +52,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     from .. import direct
+    from ..agent.claim_cache import AsOnDisk
     from ..config import nodeconf
     from ..config.nodeconf import NodeConf
+    from ..edges.store import Store
     from ..model import cidr
     from ..operations.sweep import Outcome, sweep
 
@@ -62,6 +65,7 @@ def _sweep(options: argparse.Namespace) -> int:
         options.parser.error(f"--range: {e}")
     policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     see_through(policy.data_dir)
+    claims = AsOnDisk(Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic))
     told: list[Swept] = []
 
     def tell(swept: Swept) -> None:
@@ -73,7 +77,7 @@ def _sweep(options: argparse.Namespace) -> int:
     interrupted = False
     try:
         sweep(
-            direct.world(policy, os.environ),
+            direct.assemble(policy, os.environ, claims).world,
             _ec2(policy.roles),
             ranges,
             stopped=options.stopped,

@@ -7,11 +7,19 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import add_bin_dir, add_config, command, must_exist, see_through
 
+if TYPE_CHECKING:
+    from ..agent.uninstall import Here
+    from ..config.nodeconf import NodeConf
+
 WAIT_SECONDS = 10.0
+"""How long to wait for a call in direct mode to leave the data directory."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,8 +48,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _uninstall(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from .. import direct
     from ..agent import uninstall
     from ..config import nodeconf
@@ -53,20 +59,13 @@ def _uninstall(options: argparse.Namespace) -> int:
     policy = (
         nodeconf.NodeConf.load(named)
         if named and not options.force
-        else nodeconf.load_forgivingly(environ, direct.log)
+        else nodeconf.load_forgivingly(environ, direct.tell)
     )
     see_through(policy.data_dir)
     if not options.force:
         must_exist(options.bin_dir)
-    # What is left is told below; and it is an agent's work that is done here, a DEL's default is an agent's.
-    world = replace(direct.world(policy, environ), log=lambda *_, **__: None, on_delete="release")
-    here = uninstall.Here(policy, world, options.bin_dir)
-    told = [] if options.dry_run else uninstall.finish(here)
-    # An agent that is ending is waited for; where there is no data directory, nobody can have it.
-    directory = here.world.claims.own(alone=True, seconds=WAIT_SECONDS)
-    with directory if here.data.is_dir() else contextlib.nullcontext(True) as alone:
-        if not alone:
-            raise uninstall.agent_is_here(here)
+    with _locked(policy, environ, options.bin_dir) as here:
+        told = [] if options.dry_run else uninstall.finish(here)
         against = uninstall.obstacles(here, finished=not options.dry_run)
         if against:
             sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
@@ -77,6 +76,29 @@ def _uninstall(options: argparse.Namespace) -> int:
         removed = uninstall.remove(here, dry_run=options.dry_run, guards=not options.force)
         _tell(itertools.chain(first, removed))
     return 0
+
+
+@contextlib.contextmanager
+def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iterator[Here]:
+    """Have the data directory alone, where there is one. Raises TryAgain."""
+    from .. import direct
+    from ..agent.claim_cache import Memory
+    from ..agent.uninstall import Here, agent_is_here
+    from ..edges.store import Store
+
+    store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
+    # What is left is told later; and it is an agent's work that is done here, a DEL's default is an agent's.
+    how: Mapping[str, Any] = {"log": lambda *_, **__: None, "on_delete": "release"}
+    exists = store.exists()
+    if not Path(policy.data_dir).is_dir():
+        core = direct.assemble(policy, environ, Memory(store), **how)
+        yield Here(policy, core.world, core.spool, bin_dir, has_records=exists)
+        return
+    try:
+        with direct.locked(policy, environ, WAIT_SECONDS, **how) as core:
+            yield Here(policy, core.world, core.spool, bin_dir, has_records=exists)
+    except direct.AgentIsHere as e:
+        raise agent_is_here(policy) from e
 
 
 def _tell(lines: Iterator[str]) -> None:

@@ -28,6 +28,13 @@ KERNEL_TABLES = (0, 253, 254, 255)
 """unspec, default, main and local: where routes of the whole pod live."""
 
 
+def timeout_of(config: Mapping[str, Any]) -> float:
+    """Return how long an ADD with this configuration may take, before anybody has judged it."""
+    said = config.get("timeoutSeconds")
+    sound = isinstance(said, int | float) and not isinstance(said, bool) and 5 <= said <= 110
+    return float(said) if sound else TIMEOUT_SECONDS  # type: ignore[arg-type]
+
+
 REPLACES_DEFAULT = "would replace the pod's cluster default route; use sourceRouting"
 
 

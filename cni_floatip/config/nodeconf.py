@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
@@ -168,7 +168,8 @@ def path(environ: Mapping[str, str]) -> str:
 def load_forgivingly(environ: Mapping[str, str], tell: Callable[[str], object]) -> NodeConf:
     """Return the node configuration for DEL, which no fault in it may stop; ``tell`` what the fault is.
 
-    Of a file with faults only ``dataDir`` is believed: it says where the claims are.
+    Of a file with faults only ``dataDir`` and ``spoolDir`` are believed: they say where the claims are, and
+    where a DEL may wait.
     """
     file = path(environ)
     try:
@@ -176,10 +177,16 @@ def load_forgivingly(environ: Mapping[str, str], tell: Callable[[str], object]) 
     except CniError as e:
         tell(str(e))
     try:
-        found = strict_json.load_json(Path(file).read_bytes(), file)["dataDir"]
-    except (OSError, CniError, KeyError, TypeError):
+        found = strict_json.load_json(Path(file).read_bytes(), file)
+    except (OSError, CniError):
         return NodeConf()
-    return NodeConf(data_dir=found) if isinstance(found, str) else NodeConf()
+    found = found if isinstance(found, dict) else {}
+    policy = NodeConf()
+    if isinstance(data := found.get("dataDir"), str):
+        policy = replace(policy, data_dir=data)
+    if isinstance(spool := found.get("spoolDir"), str):
+        policy = replace(policy, spool_dir=spool)
+    return policy
 
 
 def needs_exact_entry(network: Network, vpc_cidrs: Iterable[Network]) -> bool:

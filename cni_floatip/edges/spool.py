@@ -1,15 +1,20 @@
-"""DELs that clients have left for the agent: which files those are, and whose DELs. Only read here."""
+"""DELs that are to be done as soon as they can be: which files those are, and whose DELs. Only read here."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..model.claim import Claim
 from ..model.errors import IoFailure
+from ..model.values import Attachment
 from ..protocol import wire
 
 SUFFIX = ".del"
+NOTE = ".add"
+"""The suffix of a note by which an ADD in direct mode announces itself to the DELs of its attachment."""
 SHOWN = 3
 """How many files a sentence names."""
 
@@ -27,6 +32,25 @@ def owner_of(path: Path) -> Owner | None:
     except (OSError, wire.Malformed):
         return None
     return env.get("CNI_CONTAINERID", ""), env.get("CNI_IFNAME", "")
+
+
+def name_of(container: str, ifname: str, stdin: bytes) -> str:
+    """Return the name of the file for a DEL: the one that the client gives it."""
+    key = b"\0".join((os.fsencode(container), os.fsencode(ifname), stdin))
+    return hashlib.sha256(key).hexdigest()[:40] + SUFFIX
+
+
+def dels_of(attachment: Attachment, directory: str) -> frozenset[tuple[str, int, int]]:
+    """Return the files with a DEL of ``attachment``. One that is written anew is another one."""
+    found = set()
+    for path in Path(directory).glob(f"*{SUFFIX}"):
+        try:
+            status = path.stat()
+        except OSError:  # done meanwhile
+            continue
+        if owner_of(path) == (attachment.container, attachment.ifname):
+            found.add((path.name, status.st_ino, status.st_mtime_ns))
+    return frozenset(found)
 
 
 def waiting(directory: str) -> Mapping[Owner, list[str]]:

@@ -1,9 +1,9 @@
-"""The node's disk: one claim, one file, written whole; and the locks that calls on one node take.
+"""The node's disk: one claim, one file, written whole; and the lock on the directory that holds them.
 
 The only module that writes files; the client, which imports nothing of ours, has its own copy of that.
-A file is replaced by rename after an fsync, so a reader sees the old one or the new one. Locks are byte
-ranges of one file (``F_OFD_SETLK``, fcntl(2)): they need no clean-up and end with the process that holds
-them, however it ends.
+A file is replaced by rename after an fsync, so a reader sees the old one or the new one. One process has the
+directory at a time: an agent as long as it lives, a call in direct mode for its own length. The lock
+(``F_OFD_SETLK``, fcntl(2)) needs no clean-up: it ends with the process that holds it, however that ends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from pathlib import Path
 
 from ..model.claim import VERSION, Claim
 from ..model.errors import IoFailure
-from ..model.values import Attachment, Place
+from ..model.values import Attachment
+from ..model.waiting import always
 
 _FLOCK = struct.Struct("hhqqi4x")
 _WAIT = 0.02
 _ABANDONED_SECONDS = 3600.0
-_OWNER = 0  # byte 0 of the lock file: who works in this directory (direct mode: shared, an agent: alone)
+_CALLS_LENGTH, _AGENTS_LENGTH = 1, 2
+"""How many bytes of the lock file each locks: by the second one a call knows an agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Problem:
 
 
 class Store:
-    """Claims and locks below one directory (``dataDir``), made with mode 0700."""
+    """The claims below one directory (``dataDir``), which is made with mode 0700, and its lock."""
 
     def __init__(self, directory: str, *, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._root = Path(directory)
@@ -58,6 +60,13 @@ class Store:
     def exists(self) -> bool:
         """Whether anything was ever recorded here, or a call that may do so has begun."""
         return self._claims.is_dir()
+
+    def make(self) -> None:
+        """Let ``exists`` be true from now on: a call begins. Raises IoFailure."""
+        try:
+            self._make_directories()
+        except OSError as e:
+            raise self._unusable(e) from e
 
     def has_lost_records(self) -> bool:
         """Whether there ever was a record that could not be read."""
@@ -78,34 +87,6 @@ class Store:
             write_whole(path, json.dumps(claim.document()).encode())
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
-
-    def put_first(self, claim: Claim) -> bool:
-        """Write ``claim`` where there is no record of its attachment; false where there is one."""
-        if self._path(claim.attachment).exists():
-            return False
-        self.put(claim)
-        return True
-
-    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
-        """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
-
-        Raises IoFailure.
-        """
-        found = self.get(attachment)
-        if not isinstance(found, Claim):
-            return None
-        changed = change(found).over(found)
-        if changed != found:
-            self.put(changed)
-        return changed
-
-    def written(self, attachment: Attachment) -> bool:  # noqa: ARG002 (as the agent's memory)
-        """Whether what is known of ``attachment`` is on disk: nothing is known that is not."""
-        return True
-
-    def write_again(self) -> str | None:
-        """Write what could not be written: there is nothing."""
-        return None
 
     def get(self, attachment: Attachment) -> Claim | Problem | None:
         """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""
@@ -130,10 +111,6 @@ class Store:
             elif found is not None:
                 problems.append(found)
         return sorted(claims, key=lambda claim: claim.created), problems
-
-    def at(self, place: Place) -> list[Claim]:
-        """Return the claims that have ``place`` among their routes, in whatever state, oldest first."""
-        return [claim for claim in self.all()[0] if any(route.place == place for route in claim.routes)]
 
     def erase(self, attachment: Attachment) -> None:
         """Forget the claim of ``attachment``; nothing happens when there is none. Raises IoFailure."""
@@ -181,75 +158,69 @@ class Store:
             return False
         return True
 
-    def _make_directories(self, *, claims: bool = True) -> None:
-        for directory in (self._root, self._claims) if claims else (self._root,):
-            if not directory.is_dir():
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                directory.chmod(0o700)  # whatever the umask took away
+    def _make_directories(self) -> None:
+        for directory in (self._root, self._claims):
+            _make(directory)
 
-    # -- locks ----------------------------------------------------------------------------------------
+    def _unusable(self, e: OSError) -> IoFailure:
+        return IoFailure(f"cannot use the data directory {self._root}: {e.strerror}")
+
+    # -- the lock -------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def own(self, *, alone: bool, seconds: float = 0.0) -> Iterator[bool]:
-        """Hold the directory: calls in direct mode share it, an agent has it alone. False: it is taken.
+    def lock(
+        self, seconds: float, go_on: Callable[[], object] = always, *, as_agent: bool = False
+    ) -> Iterator[bool]:
+        """Have the directory alone; false: another process still has it after so many seconds.
 
-        To have it alone begins no call, so ``exists`` says afterwards what it said before. Each attempt opens
-        the lock file anew, because the one before us may have removed the directory with it (uninstall).
+        Raises what ``go_on`` raises, which is called before each further attempt.
         """
         until = self._clock() + seconds
+        request = _request(0, _AGENTS_LENGTH if as_agent else _CALLS_LENGTH)
         while True:
-            with self._hold(_OWNER, seconds=0, shared=not alone, claims=not alone) as held:
+            with self._opened() as fd:  # anew each time: an uninstaller may remove the file
+                held = _try_lock(fd, request) and os.fstat(fd).st_nlink > 0
                 if held or self._clock() >= until:
                     yield held
                     return
+            go_on()
             self._sleep(_WAIT)
 
-    def lock(
-        self, what: str, seconds: float, go_on: Callable[[], object] = lambda: None
-    ) -> contextlib.AbstractContextManager[bool]:
-        """Hold ``what`` among the processes of this node; false when it was not free in ``seconds``.
+    def is_locked(self) -> bool:
+        """Whether a process has the directory. Takes nothing, so disturbs nobody. Raises IoFailure."""
+        return self._is_locked(_request(0, _CALLS_LENGTH))
 
-        Raises what ``go_on`` raises meanwhile.
-        """
-        return self._hold(_offset(what), seconds, go_on, shared=False)
+    def is_locked_by_agent(self) -> bool:
+        """Whether that process is an agent. Raises IoFailure."""
+        return self._is_locked(_request(_CALLS_LENGTH, _AGENTS_LENGTH - _CALLS_LENGTH))
 
-    def is_locked(self, what: str) -> bool:
-        """Whether some call (also of this process) holds ``what`` now. Takes nothing, so disturbs nobody."""
-        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _offset(what), 1, 0)
+    def _is_locked(self, request: bytes) -> bool:
         with self._opened() as fd:
             kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))[0]
         return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager
-    def _hold(
-        self,
-        offset: int,
-        seconds: float,
-        go_on: Callable[[], object] = lambda: None,
-        *,
-        shared: bool,
-        claims: bool = True,
-    ) -> Iterator[bool]:
-        request = _FLOCK.pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-        until = self._clock() + seconds
-        with self._opened(claims=claims) as fd:
-            while not (held := _try_lock(fd, request)) and self._clock() < until:
-                go_on()
-                self._sleep(_WAIT)
-            yield held
-
-    @contextlib.contextmanager
-    def _opened(self, *, claims: bool = True) -> Iterator[int]:
+    def _opened(self) -> Iterator[int]:
         try:
-            self._make_directories(claims=claims)
+            _make(self._root)
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(fd, 0o600)
         except OSError as e:
-            raise IoFailure(f"cannot use the data directory {self._root}: {e.strerror}") from e
+            raise self._unusable(e) from e
         try:
             yield fd
         finally:
             os.close(fd)
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)  # whatever the umask took away
+
+
+def _request(start: int, length: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
 
 
 def _try_lock(fd: int, request: bytes) -> bool:
@@ -260,10 +231,6 @@ def _try_lock(fd: int, request: bytes) -> bool:
             return False
         raise IoFailure(f"cannot lock in the data directory: {e.strerror}") from e
     return True
-
-
-def _offset(what: str) -> int:
-    return 1 + int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
 
 
 def write_whole(path: Path, content: bytes) -> None:

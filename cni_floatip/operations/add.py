@@ -19,7 +19,6 @@ from ..model.errors import CniError, IoFailure, TryAgain, raise_any
 from ..model.values import Attachment
 from ..model.waiting import unless
 from ..protocol.request import Request
-from .backlog import work_off
 from .locate import Site, View, bring_up, judge_site, locate, look
 from .plan import Asked, plan
 from .pod_side import clear_pod, configure_pod
@@ -33,18 +32,19 @@ DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 
 
-def add(request: Request, world: World) -> dict[str, Any]:
+def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any]:
     """Claim the addresses that ``prevResult`` gave to the interface; return the result document.
 
-    Raises CniError; then nothing is left but what the claim on disk says.
+    ``waited`` are seconds of its time that have passed before. Raises CniError; then nothing is left but what
+    the claim on disk says.
     """
     # 1. Read the request.
     asked = Asked.read(request, world)
-    deadline, until = _time_limits(asked, world)
+    deadline, until = _time_limits(asked, world, waited)
 
     # 2. Open the pod and lock its attachment.
     with _locked_pod(asked, world, deadline) as pod:
-        before = _before(request.attachment, world)
+        before = record_before(request.attachment, world)
 
         def plan_at(site: Site) -> tuple[View, Claim]:
             # 3. Locate the ENI and read the VPC around it.
@@ -72,17 +72,14 @@ def add(request: Request, world: World) -> dict[str, Any]:
             raise
         if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
             _release_now(world, held)
-    if world.later:
-        world.later()
-    else:
-        work_off(world, min(until, world.clock() + 2), besides=request.attachment)
+    world.later()
     return answer
 
 
-def _time_limits(asked: Asked, world: World) -> tuple[float, float]:
+def _time_limits(asked: Asked, world: World, waited: float) -> tuple[float, float]:
     """Return after which time no write begins, and after which nothing is undone any more."""
     kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
-    until = world.clock() + asked.conf.timeout_seconds - kept_back / 2
+    until = world.clock() + asked.conf.timeout_seconds - waited - kept_back / 2
     return until - kept_back / 2, until
 
 
@@ -100,7 +97,7 @@ def _locked_pod(asked: Asked, world: World, deadline: float) -> Iterator[PodNet]
         yield pod
 
 
-def _before(attachment: Attachment, world: World) -> Claim | None:
+def record_before(attachment: Attachment, world: World) -> Claim | None:
     """Return what an earlier call recorded. Raises IoFailure for a record that must not be written over."""
     found = world.claims.get(attachment)
     if found is None or isinstance(found, Claim):
@@ -112,7 +109,7 @@ def _before(attachment: Attachment, world: World) -> Claim | None:
 
 def _make_way(world: World, pod: PodNet, claim: Claim, before: Claim | None) -> None:
     """Let the record be written over: no DEL has come, and no route through another ENI is left of it."""
-    if _before(claim.attachment, world) != before:  # a DEL has left its mark, and answered without us
+    if record_before(claim.attachment, world) != before:  # a DEL has left its mark, and answered without us
         if before:
             clear_pod(pod, before)
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")

@@ -1,4 +1,4 @@
-"""What earlier calls on this node could not do, done by the next one; and what no longer matters, forgotten.
+"""What calls leave where no keeper runs: released at once, or by the next call; and what no longer matters.
 
 A record of an earlier call is never erased without a look: a write that timed out may have landed since.
 """
@@ -18,13 +18,15 @@ from .release import attachment_lock, release
 from .world import World
 
 
-def work_off(world: World, deadline: float, besides: Attachment | None = None) -> list[str]:
+def work_off(world: World, deadline: float, besides: Attachment | None = None) -> dict[Attachment, CniError]:
     """Release what is to be released, and forget what can no longer matter.
 
-    Returns what is still left undone, one sentence each. Never raises for a single claim.
+    Returns what kept it from releasing a claim. Raises nothing for a single one.
     """
     claims, problems = world.claims.all()
-    left = [str(problem) for problem in problems]
+    for problem in problems:
+        world.log(str(problem), "warning")
+    left: dict[Attachment, CniError] = {}
     todo = [claim for claim in claims if claim.attachment != besides and not claim.settled]
     strays, unseen = _strays(world, [claim for claim in todo if claim.state is State.GONE], deadline)
     for claim in todo:
@@ -32,13 +34,12 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
             break
         try:
             if claim.state is not State.GONE or claim.attachment in strays:
-                _work_off(world, claim, deadline)
+                work_off_one(world, claim.attachment, deadline)
             elif claim.attachment not in unseen:
                 forget_ended(world, claim)
         except CniError as e:
-            left.append(f"{claim.attachment}: {e}")
-    for sentence in left:
-        world.log(sentence, "warning")
+            world.log(f"{claim.attachment}: {e}", "warning")
+            left[claim.attachment] = e
     return left
 
 
@@ -93,9 +94,10 @@ def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attac
     return strays, unseen
 
 
-def _work_off(world: World, claim: Claim, deadline: float) -> None:
-    with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
-        now = world.claims.get(claim.attachment)
+def work_off_one(world: World, attachment: Attachment, deadline: float) -> None:
+    """Release what is to be released of one attachment's claim, if there is one. Raises CniError."""
+    with world.claims.lock(attachment_lock(attachment), 0) as free:
+        now = world.claims.get(attachment)
         if not free or not isinstance(now, Claim):
             return  # its own call is at work
         if now.unresolved is not None:
@@ -133,7 +135,7 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
     finally:
         metadata.close()
     view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)
-    grace = world.policy.release_grace_seconds if world.later else 0.0
+    grace = world.policy.release_grace_seconds
     found = replace(
         claim,
         eni=site.eni.id,

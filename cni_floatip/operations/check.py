@@ -19,8 +19,11 @@ SETTLE_SECONDS = 15.0
 """How stale EC2's answers may be after a write: a difference younger than this is looked at again."""
 
 
-def check(request: Request, world: World) -> None:
-    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found."""
+def check(request: Request, world: World, *, waited: float = 0.0) -> None:
+    """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found.
+
+    ``waited`` are seconds of its time that have passed before.
+    """
     NetConf.parse(request.config)
     prev = PrevResult.parse(request.config, request.attachment.ifname)
     claim = world.claims.get(request.attachment)
@@ -31,7 +34,7 @@ def check(request: Request, world: World) -> None:
     found = [
         *_states(claim, prev),
         *_pod_differences(request, world, claim),
-        *_vpc_differences(world, claim, world.clock() + CHECK_SECONDS),
+        *_vpc_differences(world, claim, world.clock() + CHECK_SECONDS - waited),
     ]
     if found:
         raise NotAsClaimed(" | ".join(found))

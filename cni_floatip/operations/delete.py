@@ -1,7 +1,7 @@
 """DEL: end an attachment's claim. Never fails for AWS, network, namespace, configuration or record reasons.
 
 An error from DEL would make the runtime skip the other plugins' clean-up (libcni stops at the first one), so
-what cannot be done now is recorded and done by the next call. Needs neither ``prevResult`` nor namespace.
+what cannot be done now is recorded and done later. Needs neither ``prevResult`` nor namespace nor EC2.
 
 The attachment may be held by somebody who waits for AWS. Then the mark is all that is left: it ends the claim
 for good (``Claim.deleted``), whatever the holder puts later, and the pod is cleared without the lock.
@@ -9,22 +9,19 @@ for good (``Claim.deleted``), whatever the holder puts later, and the pod is cle
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
 from ..model.claim import Claim
-from ..model.errors import CniError, IoFailure
+from ..model.errors import CniError, InvalidEnvironment, IoFailure
 from ..model.recorded_config import RecordedConfig
-from ..model.values import Place
-from ..protocol.request import Request, ifname_faults
-from .backlog import resolve, work_off
-from .release import attachment_lock, live_claims, release
+from ..model.values import Attachment, Place
+from ..protocol.request import Request, ifname_faults, parse
+from .release import attachment_lock, live_claims
 from .world import World
 
-DEL_SECONDS = 4.5
-"""After this no call to AWS begins. One takes five seconds at most, so the runtime is answered within ten."""
 LOCK_SECONDS = 4.5
 """How long to wait for an ADD of the same attachment: it stops once its last write is answered."""
 CANCEL_SECONDS = 0.25
@@ -33,25 +30,32 @@ CANCEL_SECONDS = 0.25
 
 def delete(request: Request, world: World) -> None:
     """End the claim of the request's attachment; what is left to do is on disk afterwards."""
-    deadline = world.clock() + DEL_SECONDS
     attachment = request.attachment
-    if not world.claims.exists():
-        return  # nothing was ever claimed here
     if faults := ifname_faults(attachment.ifname):
         world.log(f"DEL: {faults[0]}: no ADD was ever made of it, so nothing is to be done", "warning")
         return
     try:
-        with world.claims.own(alone=False) as shared:
-            if shared:
-                _delete(request, world, deadline)
-            else:
-                told = f"DEL {attachment}: a node agent has the claims: it sees that the pod is gone"
-                world.log(told, "warning")
+        _delete(request, world)
     except CniError as e:
         world.log(f"DEL {attachment}: left for the next call: {e}", "warning")
 
 
-def _delete(request: Request, world: World, deadline: float) -> None:
+def spooled(env: Mapping[str, str], stdin: bytes) -> Request:
+    """Return the DEL that a file of the spool holds. Raises CniError for what is none."""
+    request = parse(env, stdin)
+    if request.verb != "DEL":
+        raise InvalidEnvironment(f"{request.verb} is not for the spool")
+    return request
+
+
+def is_ended(world: World, attachment: Attachment) -> bool:
+    """Whether a DEL of ``attachment`` is done, and that on disk."""
+    found = world.claims.get(attachment)
+    done = found is None or (found.moved if not isinstance(found, Claim) else not found.live)
+    return done and world.claims.written(attachment)
+
+
+def _delete(request: Request, world: World) -> None:
     attachment = request.attachment
     try:
         with _cancelled(request, world) as mine:
@@ -60,14 +64,11 @@ def _delete(request: Request, world: World, deadline: float) -> None:
                 world.log(str(claim), "warning")
                 claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
-                end(world, claim, request.netns, deadline, override=request.netns_override)
+                end(world, claim, request.netns, override=request.netns_override)
             elif claim is not None:  # who holds it has been told, and gives the pod nothing more
                 _clear_pod(world, claim, request.netns, override=request.netns_override)
     finally:
-        if world.later:
-            world.later()
-        elif world.clock() < deadline:
-            work_off(world, deadline, besides=attachment)
+        world.later()
 
 
 @contextmanager
@@ -101,8 +102,8 @@ def _cancel(request: Request, world: World, *, again: bool) -> None:
         world.claims.change(request.attachment, lambda now: _ended(world, now, stays))
 
 
-def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bool = False) -> None:
-    """End ``claim``: clear the pod, release or leave the VPC routes. Raises CniError with the rest on disk.
+def end(world: World, claim: Claim, netns: str, *, override: bool = False) -> None:
+    """End ``claim``, and clear the pod. Its VPC routes are for whoever comes later. Raises CniError.
 
     A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
     """
@@ -117,12 +118,6 @@ def end(world: World, claim: Claim, netns: str, deadline: float, *, override: bo
     _clear_pod(world, claim, netns, override=override)
     if not claim.routes and claim.unresolved is None:
         _erase(world, claim)
-        return
-    if world.later:
-        return  # without EC2: whoever comes later has the record
-    if claim.unresolved is not None:
-        claim = resolve(world, claim, deadline)
-    release(world, world.vpc(claim.region), claim, deadline)
 
 
 def _ended(world: World, claim: Claim, stays: Collection[Place]) -> Claim:
@@ -154,10 +149,8 @@ def _erase(world: World, claim: Claim) -> None:
 def _release_time(world: World, claim: Claim) -> float:
     """Return when the routes of a claim that ends now may be taken back, in seconds since the epoch.
 
-    Where somebody comes later there is a grace, from the later of DEL and the end of our last write.
+    There is a grace, from the later of DEL and the end of our last write.
     """
-    if world.later is None:
-        return 0.0
     return max(world.now(), claim.written) + world.policy.release_grace_seconds
 
 

@@ -79,13 +79,14 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
 
     errors = _end_all(world, stale)
     told += [str(error) for error in errors]
-    return told if dry_run else told + work_off(world, world.clock() + GC_SECONDS)
+    if dry_run:
+        return told
+    told += [str(problem) for problem in world.claims.all()[1]]
+    left = work_off(world, world.clock() + GC_SECONDS)
+    return told + [f"{attachment}: {error}" for attachment, error in left.items()]
 
 
 def _end_all(world: World, stale: Callable[[Claim], str | None]) -> list[CniError]:
-    if not world.claims.exists():
-        return []
-    deadline = world.clock() + GC_SECONDS
     errors: list[CniError] = []
     claims, problems = world.claims.all()
     for problem in problems:
@@ -99,7 +100,7 @@ def _end_all(world: World, stale: Callable[[Claim], str | None]) -> list[CniErro
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 now = world.claims.get(claim.attachment)
                 if free and isinstance(now, Claim) and stale(now):  # else its own call is at work
-                    end(world, now, now.netns, deadline)
+                    end(world, now, now.netns)
         except CniError as e:
             errors.append(e)
     return errors

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from ..model.errors import CniError, IoFailure, NotAvailable
-from .world import World
+from ..model.errors import CniError, NotAvailable
+from .world import Metadata
 
 STATUS_SECONDS = 0.15
 
@@ -20,19 +19,15 @@ CREDENTIALS = (
 """Variables in which an AWS SDK finds credentials before it asks instance metadata."""
 
 
-def status(world: World, environ: Mapping[str, str] = os.environ) -> None:
-    """Return when metadata answers, credentials are to be had and the data directory can be used.
+def status(
+    connect: Callable[[float], Metadata], environ: Mapping[str, str], problems: Sequence[str] = ()
+) -> None:
+    """Return when metadata answers, in the seconds that ``connect`` is given, and credentials are to be had.
 
-    Raises NotAvailable (50) that names everything that is not.
+    Raises NotAvailable (50) that names everything that is not, ``problems`` too.
     """
-    found: list[str] = []
-    try:
-        with world.claims.own(alone=False) as shared:
-            if not shared:
-                found.append("a node agent has the data directory: direct mode is not for this node")
-    except IoFailure as e:
-        found.append(e.msg)
-    metadata = world.metadata(world.clock() + STATUS_SECONDS)
+    found = list(problems)
+    metadata = connect(STATUS_SECONDS)
     try:
         metadata.macs()
         if not any(environ.get(name) for name in CREDENTIALS) and not metadata.role():

@@ -120,7 +120,7 @@ def follow(asked: Asked, world: World) -> Followed:
         chosen = _choose(look, left)
         outcomes = _claim(look, left, chosen.todo) if chosen.todo else AddressOutcomes()
     again = {*(each.ip for each in (*chosen.put_off, *chosen.beyond)), *outcomes.failed}
-    if world.later and (outcomes.held or vanished or outcomes.elsewhere or outcomes.failed):
+    if outcomes.held or vanished or outcomes.elsewhere or outcomes.failed:
         world.later()
     return Followed(
         appeared=outcomes.held,

@@ -1,4 +1,4 @@
-"""What an operation may touch: the edges, the clock, the policy. Real in direct mode, fake in tests."""
+"""What an operation may touch: the edges, the clock, the policy. Fake in tests."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ class Problem(Protocol):
 
 
 class Claims(Protocol):
-    """The node's disk; see ``store``.
+    """The node's claims; see ``agent.claim_cache``.
 
     ``change`` puts what its callable makes of the record that is there, ``put_first`` puts only where there
-    is none (false: there is one), both with no other put in between. In the agent a claim may have ended in
-    memory while the disk was full: it is not ``written`` until ``write_again`` could (which returns why it
-    could not, None for all is written).
+    is none (false: there is one), both with no other put in between. A claim may have ended in memory while
+    the disk was full: it is not ``written`` until ``write_again`` could (which returns why it could not, None
+    for all is written).
     """
 
     def put(self, claim: Claim) -> None: ...
@@ -160,9 +160,7 @@ class Claims(Protocol):
     def all(self) -> tuple[list[Claim], Sequence[Problem]]: ...
     def at(self, place: Place) -> list[Claim]: ...
     def erase(self, attachment: Attachment) -> None: ...
-    def exists(self) -> bool: ...
     def sweep(self) -> None: ...
-    def own(self, *, alone: bool, seconds: float = ...) -> AbstractContextManager[bool]: ...
     def lock(
         self, what: str, seconds: float, go_on: Callable[[], object] = ...
     ) -> AbstractContextManager[bool]: ...
@@ -185,9 +183,9 @@ class World:
 
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
     Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
-    (None: it may). ``later`` wakes whoever works claims off after the call; None in direct mode, where nobody
-    does: each call works off what earlier ones left. ``spawn`` runs something in another thread; RuntimeError
-    when there is none.
+    (None: it may). ``later`` wakes whoever releases what a call leaves: the keeper, in direct mode the call
+    itself, when its operation is over. ``spawn`` runs something in another thread; RuntimeError when there is
+    none.
     """
 
     policy: NodeConf
@@ -205,7 +203,7 @@ class World:
     jitter: Callable[[], float]
     log: Log
     stop: Callable[[], str | None]
-    later: Callable[[], None] | None
+    later: Callable[[], None]
     spawn: Callable[[Callable[[], None]], None]
 
     def together(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,29 +64,31 @@ def store(directory: Path) -> Store:
     return Store(str(directory), sleep=time.sleep, clock=time.monotonic)
 
 
-def lock_of(what: str, claims: Callable[[Path], Any]) -> Callable[[Path, ExitStack], Wait]:
+def lock_of(what: str) -> Callable[[Path, ExitStack], Wait]:
     def place(directory: Path, ends: ExitStack) -> Wait:
-        assert ends.enter_context(claims(directory).lock(what, 0))
-        mine = claims(directory) if claims is store else known[0]
+        claims = Memory(store(directory))
+        assert ends.enter_context(claims.lock(what, 0))
 
         def wait(call: Call) -> None:
-            with mine.lock(what, call.left(), call.go_on) as free:
+            with claims.lock(what, call.left(), call.go_on) as free:
                 assert not free, "it is held by somebody else"
                 raise TimeoutError
 
         return wait
 
-    known: list[Memory] = []
-    if claims is not store:
-        make = claims
-
-        def once(directory: Path) -> Memory:
-            if not known:
-                known.append(make(directory))
-            return known[0]
-
-        claims = once
     return place
+
+
+def directory_of_another(directory: Path, ends: ExitStack) -> Wait:
+    """The data directory, which a call in direct mode has."""
+    assert ends.enter_context(store(directory).lock(0))
+
+    def wait(call: Call) -> None:
+        with store(directory).lock(call.left(), call.go_on) as free:
+            assert not free, "it is held by somebody else"
+            raise TimeoutError
+
+    return wait
 
 
 def line(directory: Path, ends: ExitStack) -> Wait:
@@ -182,9 +183,9 @@ ATTACHMENT = attachment_lock(Attachment("net", "c1", "net1"))
 PLACE = place_lock(Place("rtb-1", ip_network("192.168.0.2/32")))
 
 PLACES: dict[str, Callable[[Path, ExitStack], Wait]] = {
-    "the attachment": lock_of(ATTACHMENT, lambda directory: Memory(store(directory))),
-    "the place": lock_of(PLACE, lambda directory: Memory(store(directory))),
-    "the place, of another process": lock_of(PLACE, store),
+    "the attachment": lock_of(ATTACHMENT),
+    "the place": lock_of(PLACE),
+    "the data directory": directory_of_another,
     "its turn": line,
     "another's read": flight,
     "metadata": metadata,
@@ -213,7 +214,7 @@ def begun(wait: Wait, call: Call) -> tuple[threading.Thread, list[BaseException]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_one_that_waits_is_ended_within_a_second(tmp_path: Path, ends: ExitStack, place: Any) -> None:
+def test_one_that_waits_is_ended_within_a_second(tmp_path: Path, ends: ExitStack, place: str) -> None:
     call = Call(time.monotonic() + 60)
     thread, raised = begun(PLACES[place](tmp_path, ends), call)
     assert call.began.wait(20), "it does not ask whether to go on"
@@ -226,7 +227,7 @@ def test_one_that_waits_is_ended_within_a_second(tmp_path: Path, ends: ExitStack
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_one_that_waits_ends_at_its_deadline(tmp_path: Path, ends: ExitStack, place: Any) -> None:
+def test_one_that_waits_ends_at_its_deadline(tmp_path: Path, ends: ExitStack, place: str) -> None:
     wait = PLACES[place](tmp_path, ends)
     call = Call(time.monotonic() + 0.7)
     thread, raised = begun(wait, call)

@@ -157,7 +157,7 @@ def test_who_finds_the_directory_taken_waits_and_then_says_so(
     config.write_text(json.dumps({"dataDir": str(tmp_path / "data")}))
     other = Store(str(tmp_path / "data"), sleep=time.sleep, clock=time.monotonic)
     began = time.monotonic()
-    with other.own(alone=False), pytest.raises(TryAgain, match="data is in use by another node agent or"):
+    with other.lock(0), pytest.raises(TryAgain, match="data is in use by another node agent or"):
         main.run(str(config))
     assert time.monotonic() - began >= 0.5
 

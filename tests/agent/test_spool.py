@@ -53,7 +53,7 @@ class Desk:
         self.said = Written()
         self.counts = Counted()
         log = Log({}, Lines("debug", "text", self.said))
-        self.spool = Spool(str(root), self.deliver, self.counts, log, lambda: self.now)
+        self.spool = Spool(str(root), self.deliver, self.counts, log, log.failure, lambda: self.now)
 
     def deliver(self, call: wire.Call) -> bool:
         self.begun.append(call.env["CNI_CONTAINERID"])

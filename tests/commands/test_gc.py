@@ -167,7 +167,7 @@ def test_what_ec2_refuses_is_left_and_said(here: Here) -> None:
 
 def test_not_beside_an_agent(here: Here) -> None:
     here.claim("c1", State.RELEASING)
-    with here.store.own(alone=True):
+    with here.store.lock(0, as_agent=True):
         status, out = here.gc()
     assert (status, out) == (
         1,

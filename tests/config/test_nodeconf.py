@@ -1,6 +1,7 @@
 """The node configuration: nothing is allowed that it does not say, and each refusal names file and place."""
 
 import json
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cni_floatip.config.nodeconf import (
     NodeConf,
     SocketAddress,
     WatchLimits,
+    load_forgivingly,
     needs_exact_entry,
 )
 from cni_floatip.model.errors import InvalidConfig
@@ -236,3 +238,25 @@ def test_what_needs_an_exact_entry(network: str, answer: bool) -> None:
 )
 def test_which_tables_may_be_written(table: str, tags: dict[str, str], answer: bool) -> None:
     assert POLICY.allows_table(RouteTable(table, "vpc-1", "111122223333", {}, tags)) is answer
+
+
+@pytest.mark.parametrize(
+    ("text", "directories"),
+    [
+        ('{"dataDir": "/a", "spoolDir": "/b", "unheard": "of"}', ("/a", "/b")),
+        ('{"dataDir": "/a", "spoolDir": 7}', ("/a", NodeConf().spool_dir)),
+        ('{"spoolDir": "/b", "dataDir": []}', (NodeConf().data_dir, "/b")),
+        ("[]", (NodeConf().data_dir, NodeConf().spool_dir)),
+        ("{", (NodeConf().data_dir, NodeConf().spool_dir)),
+    ],
+)
+def test_of_a_policy_with_faults_a_del_believes_where_the_directories_are(
+    tmp_path: Path, text: str, directories: tuple[str, str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    told: list[str] = []
+    found = load_forgivingly({"FLOATIP_CONFIG": str(file)}, told.append)
+    assert (found.data_dir, found.spool_dir) == directories
+    assert found == replace(NodeConf(), data_dir=found.data_dir, spool_dir=found.spool_dir)
+    assert str(file) in told[0]

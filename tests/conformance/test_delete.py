@@ -273,9 +273,10 @@ def test_D12_the_configuration_has_changed_since(bench: Bench, pod: Sandbox, key
     released(bench, pod)
 
 
-def test_D12_of_a_policy_with_faults_its_data_directory_is_believed(bench: Bench, pod: Sandbox) -> None:
+def test_D12_of_a_policy_with_faults_its_directories_are_believed(bench: Bench, pod: Sandbox) -> None:
     path = Path(pod.node.env["FLOATIP_CONFIG"])
-    path.write_text(json.dumps({"unheard": "of", "dataDir": str(pod.node.data_dir)}))
+    directories = {"dataDir": str(pod.node.data_dir), "spoolDir": str(pod.node.agent.spool)}
+    path.write_text(json.dumps({"unheard": "of", **directories}))
     bench.delete(pod).ok()
     released(bench, pod)
 

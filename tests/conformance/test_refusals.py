@@ -438,7 +438,7 @@ def test_an_agent_has_the_node(bench: Bench) -> None:
     pod, before = bench.sandbox(VIP), tables(bench)
     data = bench.lab.nodes["a1"].data_dir
     store = Store(str(data), sleep=lambda _: None, clock=lambda: 0.0)
-    with store.own(alone=True) as mine:
+    with store.lock(0, as_agent=True) as mine:
         assert mine
         bench.add(pod).refused(11, "agent", str(data))
         bench.call("STATUS", bench.config()).refused(50, "agent")

@@ -43,7 +43,7 @@ DIRECT_ONLY = {
     "test_G05_direct_mode_keeps_routes_by_default": "`release` is the default with an agent",
     "test_D08_ec2_is_out_of_reach": "the next call works off what is left; here the keeper does",
     "test_D12_without_a_policy_it_knows_of_nothing": "the agent has read its policy when it started",
-    "test_D12_of_a_policy_with_faults_its_data_directory_is_believed": "DEL waits for an agent in the spool",
+    "test_D12_of_a_policy_with_faults_its_directories_are_believed": "DEL waits for an agent in the spool",
     "test_D07_on_a_node_where_nothing_was_ever_added": "an agent has made its data directory when it started",
     # The client's end is not the end of the work: see test_through_agent.
     "test_P13_killed_between_its_writes_and_cleaned_by_del": "a dead client's ADD is taken back at once",
@@ -59,11 +59,7 @@ DIRECT_ONLY = {
     # What is inside the process of direct mode.
     "test_P08_P09_what_a_library_prints_goes_to_stderr": "no library runs in the client",
     "test_P11_an_uncaught_exception_is_error_999_and_its_traceback_stays_off_stdout": "a changed direct mode",
-    "test_S04_status_is_cheap": "what direct mode loads",
-    "test_budget_version_loads_nothing": "what direct mode loads",
-    "test_budget_a_refused_configuration_loads_neither_sdk_nor_netlink": "what direct mode loads",
-    "test_budget_del_without_a_claim_loads_nothing": "what direct mode loads",
-    "test_budget_an_add_loads_no_boto3_and_no_jsonschema": "what direct mode loads",
+    "test_S04_status_is_cheap": "the agent asks metadata by itself",
 }
 """Tests that hold direct mode to something that client and agent do otherwise, by design."""
 

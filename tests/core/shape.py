@@ -41,7 +41,6 @@ _PART = (*_CORE, "agent.observe")
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     **CORE,
     **EDGES,
-    "direct": _BELOW,
     "installer": ("model", "config", "edges.store"),
     "doctor": _BELOW,
     "agent.observe": (*_CORE, "edges.spool", "edges.store"),
@@ -58,6 +57,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "agent.watch",
         "installer",
     ),
+    "direct": (*_BELOW, "agent", "agent.observe"),
     "plugin": (*_CORE, "direct"),
     "commands": (*_BELOW, "direct", "installer", "doctor", "agent"),
     "cli": ("model", "commands"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_floatip.edges import store as store_module
 from cni_floatip.edges.store import Problem, Store, write_whole
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
@@ -198,35 +201,77 @@ def test_file_of_a_call_that_was_killed_is_swept_when_it_is_old(store: Store) ->
     assert store.get(CLAIM.attachment) == CLAIM
 
 
-def test_locks_exclude_processes_and_end_with_them(store: Store, tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from cni_floatip.edges.store import Store\n"
-        "s = Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic)\n"
-        "with s.lock('place x', 0) as held:\n print(held, flush=True); sys.stdin.read()"
-    )
-    root = str(store._root)
-    with subprocess.Popen(
-        [sys.executable, "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
+HOLDER = (
+    "import sys, time; from cni_floatip.edges.store import Store\n"
+    "store = Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic)\n"
+    "with store.lock(0, as_agent=sys.argv[2] == 'agent') as held:\n"
+    "    print(held, flush=True); sys.stdin.read()"
+)
+
+
+@contextlib.contextmanager
+def held_by(who: str, store: Store) -> Iterator[subprocess.Popen[bytes]]:
+    """Let another process, an "agent" or a "call", have the directory."""
+    argv = [sys.executable, "-c", HOLDER, str(store._root), who]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"True\n"
-        with store.lock("place x", 0.05) as held:
-            assert not held
-        with store.lock("place y", 0) as held:
-            assert held
+        yield other
+        other.kill()
+
+
+@pytest.mark.parametrize("who", ["agent", "call"])
+def test_one_process_has_the_directory_until_it_ends(store: Store, who: str) -> None:
+    with held_by(who, store) as other:
+        assert (store.is_locked(), store.is_locked_by_agent()) == (True, who == "agent")
+        for as_agent in (False, True):
+            with store.lock(0.05, as_agent=as_agent) as held:
+                assert not held
         other.kill()
         other.wait()
-    with store.lock("place x", 1) as held:
+        assert not store.is_locked()
+        assert not store.is_locked_by_agent()
+        with store.lock(0) as held:
+            assert held
+
+
+def test_it_is_waited_for_until_the_time_is_over_or_somebody_says_no(store: Store) -> None:
+    class GoneError(Exception):
+        pass
+
+    def go_on() -> None:
+        raise GoneError
+
+    with held_by("call", store) as other:
+        with pytest.raises(GoneError), store.lock(60, go_on):
+            pass
+        with store.lock(60, other.kill) as held:
+            assert held
+
+
+def test_a_lock_on_a_file_that_was_removed_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An uninstaller removes the file last: a call that has just opened it would be alone with nobody."""
+    real = store_module._try_lock
+    removed: list[int] = []
+
+    def try_lock(fd: int, request: bytes) -> bool:
+        if not removed:
+            (store._root / "lock").unlink()
+            removed.append(fd)
+        return real(fd, request)
+
+    monkeypatch.setattr(store_module, "_try_lock", try_lock)
+    with store.lock(60) as held:
         assert held
+        assert store.is_locked()
 
 
-def test_directory_is_shared_by_calls_and_had_alone_by_an_agent(store: Store) -> None:
-    with store.own(alone=False) as one, store.own(alone=False) as two:
-        assert (one, two) == (True, True)
-        with store.own(alone=True) as agent:
-            assert not agent
-    with store.own(alone=True) as agent, store.own(alone=False) as call:
-        assert (agent, call) == (True, False)
+def test_a_call_that_begins_is_seen_and_one_that_looks_leaves_nothing(store: Store) -> None:
+    store.is_locked()
+    with store.lock(0):
+        assert not store.exists()
+    store.make()
+    assert store.exists()
 
 
 names = st.text(alphabet="abc/.\0é", min_size=1, max_size=8)

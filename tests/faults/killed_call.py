@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cni_floatip import direct, operations, plugin
+from cni_floatip.agent import recovery
 from cni_floatip.config import nodeconf
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.ec2 import client
@@ -81,8 +82,9 @@ def recorder(path: str) -> Callable[[str, str, int], None]:
 
 
 def collect() -> int:
-    world = direct.world(NodeConf.load(nodeconf.path(os.environ)), os.environ)
-    sys.stdout.write(json.dumps(operations.collect(world)))
+    with direct.locked(NodeConf.load(nodeconf.path(os.environ)), os.environ, 10) as core:
+        recovery.end_unanswered(core.world)
+        sys.stdout.write(json.dumps(operations.collect(core.world)))
     return 0
 
 

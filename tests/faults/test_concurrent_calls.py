@@ -42,7 +42,7 @@ def test_del_cancels_the_add_that_is_running(
     patient_attachment.on_delete = on_delete
     adding = begin(scene, patient_attachment, when)
     deleting = Calling(patient_attachment, "DEL")
-    until(lambda: (claim := patient_attachment.claim()) and claim.deleted)
+    until(place.spooled)
     scene.lab.ec2.faults.clear()
     deleted = deleting.answer()
     assert deleted.code == 0

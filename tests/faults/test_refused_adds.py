@@ -124,14 +124,13 @@ def test_gateway_route_that_appears_after_the_read_is_not_replaced(scene: Scene,
 def test_eni_route_that_became_a_gateway_route_is_read_again(scene: Scene, blocked: Attachment) -> None:
     """What was read more than five seconds ago decides nothing."""
     blocked.timeout = 24
-    place = f"place {scene.lab.tables['b']} {ADDRESS}"
-    with blocked.place.store.lock(place, 1) as held:
-        assert held
-        adding = Calling(blocked)
-        adding.until("CreateRoute")
-        scene.clear(ADDRESS, ["b"])
-        to_gateway(scene, "b")
-        time.sleep(5.2)
+    scene.lab.ec2.faults.error("CreateRoute", "RequestLimitExceeded", "no", times=None, caller="a1")
+    adding = Calling(blocked)
+    adding.until("CreateRoute")  # what is absent is created first
+    scene.clear(ADDRESS, ["b"])
+    to_gateway(scene, "b")
+    time.sleep(5.2)
+    scene.lab.ec2.faults.clear()
     answer = adding.answer()
     assert answer.code == 101, str(answer)
     assert scene.routes(ADDRESS, THREE) == {"b": scene.lab.vpc.tgw}

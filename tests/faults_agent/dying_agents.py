@@ -46,13 +46,10 @@ class Served(Place):
     """A node as its configuration has it: its own directories, and the client as its plugin."""
 
     def __post_init__(self) -> None:
-        self.data = self.node.data_dir
+        self.data, self.spool = self.node.data_dir, self.node.agent.spool
         self.config = Path(self.node.env["FLOATIP_CONFIG"])
         self.store = Store(str(self.data), sleep=time.sleep, clock=time.monotonic)
         self.plugin = self.node.bin_dir / "floatip"
-
-    def spooled(self) -> list[str]:
-        return sorted(path.name for path in self.node.agent.spool.glob("*.del"))
 
     def set(self, **constants: object) -> None:
         """Change constants of the installed client, which then runs from its source."""

@@ -213,7 +213,7 @@ def test_a_del_in_the_spool_is_done_first(worker: Here) -> None:
 def test_it_refuses_beside_an_agent(worker: Here) -> None:
     holder = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
-        "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=True) as alone:\n"
+        "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).lock(0, as_agent=True) as alone:\n"
         "    print(alone, flush=True); sys.stdin.read()"
     )
     worker.claim(State.GONE)
@@ -330,12 +330,12 @@ def test_a_mistyped_configuration_is_not_taken_for_another(worker: Here) -> None
 
 
 def test_it_waits_for_a_call_that_is_under_way(worker: Here) -> None:
-    """A plugin in direct mode shares the data directory with others like it, and with no uninstaller."""
+    """A call in direct mode has the data directory alone."""
     worker.claim(State.GONE)
     holder = (
         "import sys, time; from cni_floatip.edges.store import Store\n"
-        "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).own(alone=False) as shared:\n"
-        "    print(shared, flush=True); sys.stdin.read()"
+        "with Store(sys.argv[1], sleep=time.sleep, clock=time.monotonic).lock(0) as held:\n"
+        "    print(held, flush=True); sys.stdin.read()"
     )
     pipe = subprocess.PIPE
     call = subprocess.Popen(
@@ -358,7 +358,7 @@ def test_it_waits_for_a_call_that_is_under_way(worker: Here) -> None:
 
 @pytest.mark.needs("root", "unshare", "nsenter")
 def test_a_full_disk_keeps_nobody_from_making_room(worker: Here, mounts: Mounts) -> None:
-    """What is to be released cannot be recorded any more; by force the client goes all the same."""
+    """What is to be released is, though that cannot be recorded any more."""
     data = worker.root / "data"
     data.mkdir()
     mounts.mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", data)
@@ -368,12 +368,7 @@ def test_a_full_disk_keeps_nobody_from_making_room(worker: Here, mounts: Mounts)
     with contextlib.suppress(OSError), (seen / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
-    for options, status in (([], 1), (["--force"], 0)):
-        done = mounts.run(
-            command("uninstall", worker.bin_dir, "--config", worker.config, *options),
-            worker.environ,
-        )
-        assert done.returncode == status
-        assert "cannot record the claim" in done.stderr
-        assert "still to be released" in done.stderr
-        assert (worker.bin_dir / "floatip").exists() == (status == 1)
+    done = mounts.run(command("uninstall", worker.bin_dir, "--config", worker.config), worker.environ)
+    assert done.returncode == 0, done.stderr
+    assert not worker.route
+    assert not (worker.bin_dir / "floatip").exists()

@@ -327,7 +327,7 @@ class SimulatedNode:
             self.netns.pop(claim.netns, None)
             if told:
                 with self.claims.lock(attachment_lock(attachment), 0):
-                    end(self.world, claim, "", self.cluster.clock() + 4)
+                    end(self.world, claim, "")
 
     def state(self, attachment: Attachment) -> str:
         claim = self.claims.get(attachment)

@@ -83,13 +83,16 @@ class Place:
     node: Node
     name: str
     data: Path = field(init=False)
+    spool: Path = field(init=False)
     plugin: Path | None = field(init=False, default=None)
     """What is executed; ``None``: direct mode, by a fork (``lab.direct``)."""
 
     def __post_init__(self) -> None:
         self.data = self.node.state / f"claims-of-{self.name}"
         self.config = self.node.state / f"{self.name}.json"
-        self.config.write_text(json.dumps({**self.lab.node_config(), "dataDir": str(self.data)}))
+        self.spool = self.data / "spool"
+        own = {"dataDir": str(self.data), "spoolDir": str(self.spool)}
+        self.config.write_text(json.dumps({**self.lab.node_config(), **own}))
         self.store = Store(str(self.data), sleep=time.sleep, clock=time.monotonic)
 
     def run(self, *doom: object, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +110,10 @@ class Place:
     def claims(self) -> list[Claim]:
         return self.store.all()[0]
 
+    def spooled(self) -> list[str]:
+        """Return the names of the DELs that wait."""
+        return sorted(path.name for path in self.spool.glob("*.del"))
+
     def alive(self) -> list[str]:
         """Say which claims still want a route or are still to be worked off."""
         return [f"{c.attachment.container} {c.state}" for c in self.claims() if c.state != "gone"]
@@ -120,7 +127,7 @@ class Place:
 
     def forget(self) -> None:
         """Make the disk new."""
-        for path in (self.data / "claims").glob("*"):
+        for path in (*(self.data / "claims").glob("*"), *self.spool.glob("*.*")):
             path.unlink()
 
 
@@ -335,15 +342,16 @@ def everywhere(stages: list[Any], cases: Iterable[Any], play: Callable[[Any, Any
 class Calling(threading.Thread):
     """A call that runs beside the test."""
 
-    def __init__(self, attachment: Attachment, verb: str = "ADD") -> None:
+    def __init__(self, attachment: Attachment, verb: str = "ADD", doom: Sequence[object] = ()) -> None:
         super().__init__(daemon=True)
         self._attachment = attachment
         self._verb = verb
+        self._doom = doom
         self._answers: list[Answer] = []
         self.start()
 
     def run(self) -> None:
-        self._answers.append(self._attachment.call(self._verb))
+        self._answers.append(self._attachment.call(self._verb, *self._doom))
 
     def answer(self) -> Answer:
         self.join(60)
@@ -355,5 +363,4 @@ class Calling(threading.Thread):
         until(lambda: place.lab.ec2.journal.of(action=action, caller=place.node.name))
 
     def until_begun(self) -> None:
-        lock = f"attachment floating/{self._attachment.container}/{self._attachment.ifname}"
-        until(lambda: self._attachment.place.store.is_locked(lock))
+        until(self._attachment.place.store.is_locked)

@@ -305,7 +305,7 @@ class Keeper:
                     told = f"{claim.attachment}: {why} and no DEL came: ended"
                     world.log(told, event="ended", **claim.subject())
                     try:
-                        end(world, claim, claim.netns, world.clock() + END_SECONDS)
+                        end(world, claim, claim.netns)
                     except CniError as e:
                         world.log(f"{claim.attachment}: {e}", "warning")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from ... import operations
-from ...config.netconf import TIMEOUT_SECONDS
+from ...config.netconf import timeout_of
 from ...model.claim import Claim
-from ...model.errors import CniError, InvalidEnvironment, LimitedConnectivity, NotAvailable, TryAgain, short
+from ...model.errors import CniError, LimitedConnectivity, NotAvailable, TryAgain, short
 from ...model.values import Attachment
 from ...model.versions import SUPPORTED
 from ...model.waiting import pause, unless
@@ -114,14 +114,10 @@ class Calls:
 
         Raises CniError for what is no DEL, or none that can be understood.
         """
-        asked = request.parse(call.env, call.stdin)
-        if asked.verb != "DEL":
-            raise InvalidEnvironment(f"{asked.verb} is not for the spool")
+        asked = operations.spooled(call.env, call.stdin)
         began, log = time.monotonic(), _bound(self._log.bind(verb="DEL", spooled=True), asked)
         self._delete(asked, replace(self._world, log=log), log)
-        found = self._world.claims.get(asked.attachment)
-        done = found is None or (found.moved if not isinstance(found, Claim) else not found.live)
-        done = done and self._world.claims.written(asked.attachment)
+        done = operations.is_ended(self._world, asked.attachment)
         seconds = time.monotonic() - began
         told = "DEL from the spool: " + ("done" if done else "it cannot be recorded yet")
         log(told, "info" if done else "warning", seconds=seconds, **self._subject(asked))
@@ -226,11 +222,7 @@ class Calls:
 
 def _deadline(asked: Request) -> float:
     """Return how long the client is to wait for this call at most."""
-    if asked.verb != "ADD":
-        return DEADLINES[asked.verb]
-    said = asked.config.get("timeoutSeconds")
-    sound = isinstance(said, int | float) and not isinstance(said, bool) and 5 <= said <= 110
-    return float(said) if sound else TIMEOUT_SECONDS  # type: ignore[arg-type]
+    return timeout_of(asked.config) if asked.verb == "ADD" else DEADLINES[asked.verb]
 
 
 def _bound(log: Log, asked: Request) -> Log:

@@ -48,7 +48,7 @@ def test_the_keeper_releases_it(cluster: SimulatedCluster, half_added: Attachmen
 
 
 def test_so_does_the_next_call(cluster: SimulatedCluster, half_added: Attachment) -> None:
-    assert work_off(cluster.nodes["a"].world, cluster.clock() + 5) == []
+    assert work_off(cluster.nodes["a"].world, cluster.clock() + 5) == {}
     assert states(cluster, half_added) == [("held", "eni-a"), ("gone", "")]
 
 

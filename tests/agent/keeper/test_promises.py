@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import operations
+from cni_floatip.agent.claim_cache import Memory
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import LATE_SECONDS, Claim
@@ -284,7 +285,7 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(
 def test_an_add_that_records_late_is_told_again_of_its_del(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In direct mode, where the record is all that is shared: the ADD looked at it before the DEL's mark."""
+    """It has read the DEL's mark as what was there before it, so that its own record counts as new."""
     in_order(monkeypatch)
     cluster = ClusterWithPods(tmp_path, "a")
     a = cluster.nodes["a"]
@@ -292,24 +293,25 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
     assert pod
     env, config = a.calls[pod]
     claim = a.claim(pod)
-    store = Store(str(tmp_path / "direct"), sleep=time.sleep, clock=time.monotonic)
-    store.put(claim)
+    claims = Memory(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic))
+    claims.put(claim)
+
+    def deleted() -> float:
+        found = claims.get(pod)
+        return found.deleted if isinstance(found, Claim) else 0.0
+
     asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
 
-    def deleted() -> bool:
-        record = store.get(pod)
-        return isinstance(record, Claim) and record.deleted > 0
-
     def delete() -> None:
-        with _cancelled(asked, replace(a.world, claims=store)):
+        with _cancelled(asked, replace(a.world, claims=claims)):
             pass
 
-    with store.lock(attachment_lock(pod), 0) as running:
+    with claims.lock(attachment_lock(pod), 0) as running:
         assert running
         thread = threading.Thread(target=delete)
         thread.start()
         until(deleted)
-        store.put(claim)
+        claims.put(replace(claim, created=deleted()))
         until(deleted)
     thread.join(20)
     assert not thread.is_alive()
