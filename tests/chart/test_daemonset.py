@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,12 +253,14 @@ def test_what_waits_on_a_clean_node_ends_when_it_is_told_to() -> None:
     with subprocess.Popen(command, preexec_fn=ignoring) as waiting:  # noqa: PLW1509 (no threads here)
         try:
 
-            def ends() -> bool:
-                waiting.terminate()
-                return waiting.poll() is not None
+            def handles() -> bool:
+                status = Path(f"/proc/{waiting.pid}/status").read_text()
+                caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+                return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
-            until(ends, seconds=10)
-            assert waiting.poll() == 0
+            until(handles)
+            waiting.terminate()
+            assert waiting.wait(60) == 0
         finally:
             waiting.kill()
 
