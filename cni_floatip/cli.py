@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     """Return what understands the command line."""
     parser = Parser(
         prog="floatipctl",
-        description="Floating private IPs for pods on Amazon EKS: check configurations, look at claims.",
+        description="Floating private IPs for pods on Amazon EKS. Start with: status, doctor, validate.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

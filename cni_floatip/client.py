@@ -148,7 +148,7 @@ def call(verb: str, began: float) -> tuple[int, bytes]:
     try:
         return ask(verb, body, netns, began)
     except Away as e:
-        fault = f"the floatip agent of this node cannot be used: {e}"
+        fault = f"no floatip agent answers on this node: {e}"
     if verb == "DEL":
         spool(body, stdin, fault)
         return 0, b""
@@ -294,7 +294,7 @@ def receive(agent: "_socket.socket", count: int, until: float) -> bytes:
 def check_greeting(greeting: bytes) -> None:
     """Raise Away if what answers is not an agent, or one of another age."""
     if greeting[:3] != b"FIP":
-        raise Away(f"{SOCKET}: what listens there is something else")
+        raise Away(f"{SOCKET}: another program listens there")
     if greeting[3] < OLDEST or greeting[4] > VERSION:
         raise Away(
             f"it speaks protocol {greeting[3]} (understood from {greeting[4]} on), "
@@ -322,12 +322,12 @@ def spool(body: bytes, stdin: bytes, fault: str) -> None:
         if len(body) > MOST_SPOOLED_BYTES:
             raise OSError(0, f"it has more than {MOST_SPOOLED_BYTES} bytes")
         if len(found) >= MOST_SPOOLED and name not in found:
-            raise OSError(0, f"{len(found)} are kept there already")
+            raise OSError(0, f"the spool already holds {len(found)}")
         write_whole(f"{SPOOL}/{name}", body)
     except OSError as e:
-        tell(f"{fault}; and this DEL cannot be kept in {SPOOL}: {e.strerror}")
+        tell(f"{fault}; and the client cannot leave this DEL in {SPOOL}: {e.strerror}")
     else:
-        tell(f"{fault}; this DEL is done when there is one: {SPOOL}/{name}")
+        tell(f"{fault}; the next agent performs this DEL: {SPOOL}/{name}")
 
 
 def sha256(content: bytes) -> str:
@@ -380,7 +380,7 @@ def answer_whatever_happens() -> int:
         sys.excepthook(type(e), e, e.__traceback__)
         if posix.environ.get(b"CNI_COMMAND") == b"DEL":
             return 0
-        text = f"unexpected {type(e).__name__}: this is a mistake in floatip"
+        text = f"unexpected {type(e).__name__}: this is a bug in floatip"
         write(1, f'{{"cniVersion": "{SUPPORTED[-1]}", "code": 999, "msg": "{text}"}}\n'.encode())
         return 1
 

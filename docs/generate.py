@@ -7,7 +7,9 @@ this; a test fails when the file differs from what this would write.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ OF_OTHERS = "Keys of the specification and of runtimes"
 
 HEAD = (
     "# Configuration reference\n\n"
-    "Written by `docs/generate.py` from the JSON schemas that judge every configuration"
-    " (`cni_floatip/config/schemas/`). Do not edit: change the schema and run `make docs`.\n\n"
-    "Two documents: the [network configuration](#network-configuration-of-floatip) asks, the"
-    " [node configuration](#node-configuration-of-floatip) decides. `floatipctl validate` judges both and"
-    " names the place of every complaint; with `--node-config FILE` it says what the nodes would refuse of a"
-    " network. Unknown keys are errors. Examples for every case stand in"
-    " [`netconf-examples/`](../netconf-examples/README.md).\n"
+    "For authors of networks and operators of nodes: every key of both configurations.\n\n"
+    "`docs/generate.py` writes this page from the JSON schemas that judge every configuration"
+    " (`cni_floatip/config/schemas/`).\n"
+    "Do not edit it: change the schema and run `make docs`.\n\n"
+    "The [network configuration](#network-configuration-of-floatip) asks, and the"
+    " [node configuration](#node-configuration-of-floatip) decides.\n"
+    "`floatipctl validate` checks both and names the place of every complaint.\n"
+    "With `--node-config FILE` it says what the nodes would refuse of a network.\n"
+    "Unknown keys are errors.\n"
+    "[`netconf-examples/`](../netconf-examples/README.md) has an example for every case.\n"
 )
 
 
@@ -32,7 +37,7 @@ def document() -> str:
     parts = [HEAD]
     for name in ("netconf", "nodeconf"):
         schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
-        parts += [f"## {schema['title']}\n", f"{schema['description']}\n"]
+        parts += [f"## {schema['title']}\n", f"{sentences(schema['description'])}\n"]
         parts += [_example(each) for each in schema["examples"]]
         ours = {key: each for key, each in schema["properties"].items() if "$comment" not in each}
         others = {key: each for key, each in schema["properties"].items() if "$comment" in each}
@@ -46,6 +51,21 @@ def document() -> str:
     return "\n".join(parts)
 
 
+def sentences(text: str) -> str:
+    """Return the paragraph with one sentence a line, but for those that end inside brackets."""
+    ends = [
+        match.start()
+        for match in re.finditer(r"(?<=[.!?])(?<!\.\.\.) (?=[A-Z`\"\[*])", text)
+        if not open_brackets(text[: match.start()])
+    ]
+    return "\n".join(text[begin:end].strip() for begin, end in pairwise([0, *ends, len(text)]))
+
+
+def open_brackets(text: str) -> bool:
+    """Whether ``text`` ends inside round brackets or back quotes."""
+    return text.count("(") > text.count(")") or text.count("`") % 2 == 1
+
+
 def _patterns(schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return list(schema.get("patternProperties", {}).items())
 
@@ -57,7 +77,7 @@ def _of_others(key: str, schema: Mapping[str, Any]) -> tuple[str, str, str]:
 def _key(path: str, schema: Mapping[str, Any], head: str, *, required: bool) -> Iterator[str]:
     """Yield the section of one key, and those of the keys inside it."""
     yield f"{head} `{path}`\n"
-    yield f"{schema['description']}\n"
+    yield f"{sentences(schema['description'])}\n"
     facts = [("type", _type(schema))]
     facts += [(name, text) for name, text in _limits(schema)]
     if "default" in schema:

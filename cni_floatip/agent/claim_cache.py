@@ -126,7 +126,7 @@ class Memory:
                     if known is not None and attachment in self._unwritten:
                         self._store.put(known)
                 except IoFailure as e:  # the next would meet the same full disk
-                    return f"{len(self._unwritten)} claims have ended in memory only: {e}"
+                    return f"{len(self._unwritten)} ended claims are not on disk yet: {e}"
                 self._unwritten.discard(attachment)
         return None
 

@@ -57,7 +57,7 @@ class ClientFiles:
         self._thorough_at = 0.0
         self._again_at = 0.0
         self._pause = FIRST_PAUSE
-        self._problem: str | None = f"the client in {bin_dir} has not been looked at yet"
+        self._problem: str | None = f"the client in {bin_dir} has not been checked yet"
         self._dead = False
 
     def problem(self) -> str | None:

@@ -162,15 +162,18 @@ class Guard:
             self._places[mac] = place
             if again and done.changed:
                 self._counts.repaired("guard")
-                told = f"the metadata guard of {place.link.name} ({mac}) was gone: it is back"
+                told = (
+                    f"restored the metadata guard of {place.link.name} ({mac}): another program had"
+                    " removed it"
+                )
                 self._world.log(told, "warning", event="guard", mac=mac)
             if place.netns:
                 yield (
-                    f"{place.link.name} is itself in a pod (host-device): the pod can reach instance metadata"
-                    " whatever is filtered, so it is trusted with the node's role"
+                    f"{place.link.name} is itself in a pod (host-device): no filter of the node keeps this"
+                    " pod from instance metadata, so the pod is trusted with the node's role"
                 )
             if done.behind:
-                yield f"before the metadata guard of {place.link.name} comes another's {done.behind}"
+                yield f"another program's {done.behind} runs before the metadata guard of {place.link.name}"
         if not place.netns:
             try:
                 if forwarding.stop(place.link) and again:
@@ -232,7 +235,7 @@ class Guard:
             if problem:
                 self._problems[mac] = problem
         if problem and problem != before:
-            told = f"the ENI {mac} is not guarded as it should be: {problem}"
+            told = f"the metadata guard of ENI {mac} is not complete: {problem}"
             self._world.log(told, "warning", event="unguarded", mac=mac)
         elif before and not problem:
-            self._world.log(f"the ENI {mac} is guarded now", event="guarded", mac=mac)
+            self._world.log(f"the metadata guard of ENI {mac} is complete again", event="guarded", mac=mac)

@@ -166,7 +166,7 @@ class Agent:
         ended = end_abandoned(self.world)
         self.attend()
         for record in self.claims.all()[1]:
-            self.log(f"a claim file that nothing is done about: {record}", "warning")
+            self.log(f"ignored an unreadable claim file: {record}", "warning")
         self.spool.prepare()
         self.spool.work_off()
         server = Server(self.policy.socket_path, self.calls, self.log, woken=self.aws.wake)
@@ -210,14 +210,14 @@ class Agent:
             pass
         working: list[str] = []
         if server.wait(0):
-            server.stop_calls("the node agent is ending")
+            server.stop_calls("the node agent is shutting down")
             working = server.wait(STOPPED_SECONDS)
         for name in working:
-            self.log(f"{name}: still at work: the next agent ends it", "warning")
+            self.log(f"{name} is still running: the next agent finishes it", "warning")
         drained = True
         left = began + DRAIN_SECONDS - time.monotonic()
         if not self.life.failed and not self.life.hurried.is_set() and left > 0:
-            self.log("releasing what has ended, with no more grace")
+            self.log("releasing the routes of ended claims now, without waiting for their grace to end")
             drained = self.life.in_time(lambda: self.keeper.drain(host.clock() + left), left, "drain")
         self.life.over.set()
         self.is_quiet = self.life.join(LAST_SECONDS) and drained and not working

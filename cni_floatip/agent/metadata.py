@@ -121,7 +121,7 @@ class Remembered:
         try:
             waiting.wait_for(self._asked, attempt, lambda: until - time.monotonic(), go_on)
         except TimeoutError as e:
-            raise TryAgain("instance metadata does not answer: others wait for it too") from e
+            raise TryAgain("instance metadata does not answer, and other calls wait for it too") from e
 
     def keep_only(self, macs: tuple[str, ...]) -> None:
         """Forget the ENIs that are not plugged in any more."""

@@ -22,7 +22,7 @@ class Preparation:
 
     def __init__(self, aws: Warm, metadata: Remembered, log: Seldom) -> None:
         self.node: Node | None = None
-        self.credentials = Once("no AWS credentials have been seen yet")
+        self.credentials = Once("no AWS credentials yet")
         self._aws = aws
         self._metadata = metadata
         self._log = log
@@ -48,7 +48,7 @@ class Preparation:
         except (CniError, Ec2Error) as e:
             self._log(f"EC2 does not answer yet: {e}", "warning")
         except Exception as e:  # noqa: BLE001
-            self._log.failure("EC2 could not be prepared", e)
+            self._log.failure("cannot prepare the EC2 clients", e)
         else:
             return True
         return False

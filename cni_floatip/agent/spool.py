@@ -186,4 +186,4 @@ class Spool:
         except OSError as e:
             self._try_again(path.name)
             done = f"left where it is: {e.strerror or e}"
-        self._log(f"{path}: this is no DEL that can be done: {why} ({done})", "error")
+        self._log(f"{path}: not a DEL that the agent can perform: {why} ({done})", "error")

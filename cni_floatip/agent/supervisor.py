@@ -81,7 +81,7 @@ class Life:
             try:
                 what()
             except Exception as e:  # noqa: BLE001 (the next agent does what this one cannot)
-                self._log.failure(f"{name} while the agent ends", e)
+                self._log.failure(f"{name} during shutdown", e)
             finally:
                 done.set()
 
@@ -105,7 +105,7 @@ class Life:
                         return
                     if time.monotonic() - began > LONGEST_SECONDS:
                         pause = FIRST_SECONDS
-                    self._log.failure(f"thread {name} has failed, and begins again in {pause:.0f} s", e)
+                    self._log.failure(f"thread {name} failed and restarts in {pause:.0f} s", e)
                     self._problems[name] = f"thread {name} has failed: {type(e).__name__}: {e}"
                 stop.wait(pause)
                 pause = min(2 * pause, LONGEST_SECONDS)
@@ -118,9 +118,9 @@ class Life:
             body(stop)
             if stop.is_set():
                 return
-            self._log(f"thread {name} has ended, and with it the agent", "error")
+            self._log(f"thread {name} ended, so the agent ends too", "error")
         except BaseException as e:  # noqa: BLE001 (also SystemExit: no library ends us half)
-            self._log.failure(f"thread {name} has died, and with it the agent", e)
+            self._log.failure(f"thread {name} failed, so the agent ends too", e)
         self.failed = True
         self.ending.set()
 

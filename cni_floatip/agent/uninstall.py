@@ -71,7 +71,7 @@ def under_way(here: Here) -> list[str]:
     deserted = [claim for claim in claims if claim.attachment in ended or claim.state is State.RELEASING]
     return [
         *(f"would do the DEL that waits in {path}" for path in _spooled(here)),
-        *(f"would release what {_who(claim)} left" for claim in deserted),
+        *(f"would release the routes that {_who(claim)} left" for claim in deserted),
     ]
 
 
@@ -83,8 +83,8 @@ def obstacles(here: Here, *, finished: bool = True) -> list[str]:
     claims, problems = here.world.claims.all()
     found = [str(problem) for problem in problems if not problem.moved]  # what was moved comes next
     found += [
-        f"{path}: a record that cannot be read: a pod may be behind it. If no pod on this node has a "
-        "floating IP, remove the file"
+        f"{path}: an unreadable record, behind which a pod may be running. If no pod on this node has a"
+        " floating IP, remove the file"
         for path in _lost(here)
     ]
     if not here.has_records:
@@ -99,9 +99,11 @@ def obstacles(here: Here, *, finished: bool = True) -> list[str]:
             found.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
         elif finished and claim.state is State.RELEASING:
             where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
-            found.append(f"{_who(claim)} has ended and is still to be released ({where}): floatipctl gc")
+            found.append(
+                f"{_who(claim)} has ended, but its routes are not released yet ({where}): floatipctl gc"
+            )
     if finished and (spooled := len(_spooled(here))):
-        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be done")
+        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be performed")
     return found
 
 
@@ -135,7 +137,9 @@ def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterato
     if guards:
         yield from _remove_guards(did, dry_run=dry_run)
     else:
-        yield from (f"left the metadata guard of {link.name}: a pod may be behind it" for link in _guarded())
+        yield from (
+            f"kept the metadata guard of {link.name}, because a pod may depend on it" for link in _guarded()
+        )
     door = Path(here.policy.socket_path)
     spooled = [path for path in _entries(here.spool_dir) if path.suffix in OF_SPOOL or path.name == "corrupt"]
     data = [here.data / name for name in OF_DATA]
@@ -146,8 +150,8 @@ def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterato
 
 def agent_is_here(policy: NodeConf) -> TryAgain:
     return TryAgain(
-        f"a node agent has {policy.data_dir}: uninstall the DaemonSet first (an agent that is told to "
-        "end may need half a minute)"
+        f"a node agent uses {policy.data_dir}: uninstall the DaemonSet first (an agent may need half a"
+        " minute to shut down)"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..model.errors import IoFailure
 
 EPILOG = """\
-exit status: 0 nothing wrong (warnings do not count), 1 something is, 2 the command line is not understood
+exit status: 0 no error (warnings do not count), 1 an error, 2 an invalid command line
 """
 
 

@@ -15,8 +15,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "agent",
         brief="run the node agent",
         description=(
-            "Answer the CNI calls of this node and look after what they claimed, until SIGTERM. One per "
-            "node; the node configuration says everything else."
+            "Serve the CNI calls of this node and maintain the routes that they claimed, until SIGTERM."
+            " Run one agent per node. Its settings are in the node configuration."
         ),
     )
     add_config(parser)
@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--bin-dir",
         type=plugin_directory,
         metavar="DIR",
-        help="the runtime's plugin directory: keep the client there in repair, as install-client leaves it",
+        help="the runtime's plugin directory, in which the agent repairs what install-client wrote",
     )
     parser.add_argument(
         "--bundle", metavar="DIR", help="the node bundle of that client, as for install-client"

@@ -22,17 +22,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
         "doctor",
-        brief="say what would keep a floating IP from working here",
+        brief="check node, VPC and cluster",
         description=(
-            "Look at this node, its agent, EC2 and the cluster, and say what is wrong, why it matters and "
-            "what mends it. Run it on a node as root, or in the agent's pod. Nothing is changed: EC2 is "
-            "asked by Describe calls and dry runs. What cannot be seen from here is said too."
+            "Check this node, its agent, EC2 and the cluster. Print what is wrong, why it matters and how"
+            " to fix it. Run it on a node as root, or in the agent's pod. It changes nothing: it sends EC2"
+            " only Describe calls and dry runs. It also names the checks that it could not make."
         ),
     )
     parser.epilog = EPILOG + MORE
     parser.add_argument("--json", action="store_true", help="print one JSON document, with every finding")
     parser.add_argument(
-        "--all", action="store_true", help="show also what is fine, and what could not be checked and why"
+        "--all", action="store_true", help="also show what is fine, and what could not be checked and why"
     )
     parser.add_argument(
         "--interface",
@@ -40,8 +40,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         metavar="NAME",
         help=(
-            "judge this ENI and no other without live claims: the name of its link (or a second name of it), "
-            "or its id; may be repeated. Default: all but the primary ENI, VPC CNI's own and EFA-only ones"
+            "check this ENI, and no other ENI that has no live claims: the name of its link (or an"
+            " altname), or its id; repeatable. Default: all but the primary ENI, VPC CNI's own and"
+            " EFA-only ones"
         ),
     )
     add_config(parser)

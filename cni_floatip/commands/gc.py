@@ -19,15 +19,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
         "gc",
-        brief="take back what nobody on this node wants any more",
+        brief="release routes that no pod on this node uses any more",
         description=(
-            "End the claims of pods that are gone without a DEL, and do what earlier calls could not: look "
-            "at every VPC route that is to be released and delete it where it still points to this node. A "
-            "claim is forgotten 20 minutes after its last write, when no late one can land any more."
+            "End the claims of pods that are gone without a DEL, and finish what earlier calls could not:"
+            " read every VPC route that awaits its release, and delete it if it still leads to this node."
+            " gc forgets a claim 20 minutes after its last write, because no late write can land after"
+            " that."
         ),
     )
     add_data_dir(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     parser.set_defaults(command=_gc)
 
 
@@ -54,7 +55,7 @@ def _gc(options: argparse.Namespace) -> int:
             told = operations.collect(core.world, dry_run=options.dry_run)
             after, _ = core.world.claims.all()
     except direct.AgentIsHere as e:
-        raise TryAgain(f"a node agent has {policy.data_dir} and does this by itself") from e
+        raise TryAgain(f"a node agent uses {policy.data_dir} and does this itself") from e
     waiting = spool.told(after, spool.waiting(policy.spool_dir))
     lines = [
         *told,

@@ -14,13 +14,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
         "install-client",
-        brief="put the client of the node agent into the runtime's plugin directory",
+        brief="install the node agent's client into the runtime's plugin directory",
         description=(
-            "Write DIR/floatip: what the container runtime executes on a node that runs the agent; and, from "
-            "a node bundle, the interpreter that runs it, below DIR/.floatip. DIR must have the same path "
-            "here and on the host. The paths of socket and spool are those of the node configuration. A "
-            "client that is there is replaced at one blow, after the new one has been tried out; where "
-            "nothing would change, nothing is written. Safe to run again, and beside other installers."
+            "Write DIR/floatip, the program that the container runtime executes on a node with an agent."
+            " From a node bundle, also write the interpreter that runs it, below DIR/.floatip. DIR must"
+            " have the same path here and on the host. The node configuration names the paths of socket"
+            " and spool. An existing client is replaced atomically, after the new one has passed a smoke"
+            " test. If nothing would change, nothing is written. It is safe to run this again, and beside"
+            " other installers."
         ),
     )
     add_bin_dir(parser)
@@ -35,7 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--interpreter",
         default="",
         metavar="PATH",
-        help="a Python on this host that runs the client, where it is; default without a bundle: this one",
+        help="the path of a Python on this host that runs the client; default without a bundle: this one",
     )
     parser.set_defaults(command=_install_client)
 

@@ -14,7 +14,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
         "status",
-        brief="show where this node's claims lead now",
+        brief="show this node's claims and where their routes lead now",
         description=(
             "Ask this node's agent what it claims, where each route leads now and since when, and what went "
             "wrong last."
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=_interval,
         const=2.0,
         metavar="SECONDS",
-        help="show it again every SECONDS (2), until Ctrl-C",
+        help="repeat every SECONDS (2), until Ctrl-C",
     )
     parser.set_defaults(command=_status)
 

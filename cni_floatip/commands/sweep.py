@@ -24,11 +24,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "sweep",
         brief="remove blackhole routes that dead nodes left inside a range",
         description=(
-            "Look at the route tables of this node's VPC that the node configuration allows, and remove the "
-            "routes inside RANGE whose state is blackhole and whose network interface is gone or attached "
-            "to nothing: what terminated nodes left. Each is read again right before it is deleted. Routes "
-            "that work, lead to anything but a network interface or are claimed on this node stay. Safe to "
-            "run again, and beside agents."
+            "Read the route tables of this node's VPC that the node configuration allows, and remove the"
+            " routes inside RANGE that terminated nodes left: blackholes whose network interface is gone"
+            " or not attached. sweep reads each route again right before it deletes it. It keeps routes"
+            " that work, routes to anything but a network interface, and routes that this node claims. It"
+            " is safe to run this again, and beside agents."
         ),
     )
     parser.add_argument(
@@ -36,15 +36,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="append",
         required=True,
         metavar="CIDR",
-        help="where to look (once for each); must be inside allowedDestinations of the node configuration",
+        help="the range to sweep (repeatable); must be inside allowedDestinations of the node configuration",
     )
     parser.add_argument(
         "--stopped",
         action="store_true",
-        help="also routes to interfaces that are still attached: to stopped instances, at whose start they "
-        "would work again",
+        help="also remove routes to interfaces of stopped instances, although these routes would work"
+        " again when the instances start",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     add_config(parser)
     parser.set_defaults(command=_sweep, parser=parser)

@@ -28,12 +28,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "uninstall",
         brief="remove everything of cni-floatip from this node",
         description=(
-            "Remove the client and its interpreters from DIR, the metadata guards from the node's "
-            "interfaces, and socket, spool and data directory. First does what is still to be done "
-            "(DELs in the spool, routes to release). Refuses while an agent runs here, and while a pod has "
-            "an address that was claimed here, or may have one (a record that cannot be read): it could not "
-            "be removed without the client. To be run on each node after the DaemonSet has been deleted. "
-            "Safe to run again."
+            "Remove the client and its interpreters from DIR, the metadata guards from the node's"
+            " interfaces, and socket, spool and data directory. First finish pending work (DELs in the"
+            " spool, routes to release). Refuse while an agent runs here, and while a pod has an address"
+            " that was claimed here, or may have one (an unreadable record), because the runtime needs the"
+            " client to remove that pod. Run this on each node after you have deleted the DaemonSet. It is"
+            " safe to run this again."
         ),
     )
     add_bin_dir(parser)
@@ -41,9 +41,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="also while pods need it, and with routes left: nobody will take those back. The guards stay",
+        help="remove even while pods use it or routes are left; those routes will not be cleaned up."
+        " Metadata guards stay",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     parser.set_defaults(command=_uninstall)
 
 
@@ -70,7 +71,7 @@ def _uninstall(options: argparse.Namespace) -> int:
         if against:
             sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
         if against and not options.force:
-            sys.stderr.write("floatipctl: nothing is removed (--force removes it all the same)\n")
+            sys.stderr.write("floatipctl: removed nothing (--force removes it anyway)\n")
             return 1
         first = uninstall.under_way(here) if options.dry_run else []
         removed = uninstall.remove(here, dry_run=options.dry_run, guards=not options.force)

@@ -26,37 +26,37 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = command(
         commands,
         "validate",
-        brief="say everything that is wrong with a configuration",
+        brief="validate configuration files",
         description=(
-            "Judge NetworkAttachmentDefinitions (with the configuration inside), plugin chains, "
-            "single plugin entries and node configurations, in JSON or YAML. Other Kubernetes objects are "
-            "passed over. A network is judged with all its plugins and their IPAM, and against the other "
-            "networks of the call; what is not judged is named. Every complaint names its place; an error is "
-            "what every ADD would answer or an address that never works, a warning is something that works "
-            "otherwise than it looks.\n\n"
-            "With --node-config, networks are also held against the policy of the nodes: what an agent is "
-            "sure to refuse is an error, what it may refuse a warning. What only EC2 tells is left to the "
-            "agent and to doctor: which subnets there are and what is in them, tags of route tables, their "
-            "owner (roles) and source/dest checks."
+            "Check NetworkAttachmentDefinitions (with the configuration inside), plugin chains, single"
+            " plugin entries and node configurations, in JSON or YAML. validate skips other Kubernetes"
+            " objects. It checks a network with all its plugins and their IPAM, and against the other"
+            " networks on the command line, and it names what it does not check. Every complaint names its"
+            " place. An error means that every ADD would fail or that an address would never work. A"
+            " warning means that something works differently than it looks.\n\nWith --node-config,"
+            " validate also checks networks against the policy of the nodes: an error is what an agent is"
+            " sure to refuse, a warning is what it may refuse. The agent and doctor check what only EC2"
+            " knows: which subnets exist and what is in them, tags of route tables, their owner (roles)"
+            " and source/dest checks."
         ),
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="file to judge; - is standard input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="file to check; - is standard input")
     parser.add_argument(
         "--kind",
         choices=("nad", "conflist", "plugin", "node"),
-        help="what the files are, where their keys do not tell",
+        help="the kind of the files, if their keys do not show it",
     )
     parser.add_argument(
         "--vpc-cidr",
         action="append",
         default=[],
         metavar="CIDR",
-        help="a CIDR of the VPC (once for each): tells addresses of the VPC from others",
+        help="a CIDR of the VPC (repeatable), to tell addresses of the VPC from others",
     )
     parser.add_argument(
         "--node-config",
         metavar="FILE",
-        help="hold networks against this node configuration: plain, or a ConfigMap among other objects",
+        help="check networks against this node configuration: plain, or a ConfigMap among other objects",
     )
     parser.add_argument(
         "--namespace",
@@ -76,7 +76,7 @@ def _validate(options: argparse.Namespace) -> int:
     except ValueError as e:
         options.parser.error(f"--vpc-cidr: {e}")
     if options.namespace is not None and options.node_config is None:
-        options.parser.error("--namespace: says something only with --node-config")
+        options.parser.error("--namespace: has an effect only with --node-config")
     reports: list[validate.Report] = []
     policy = None
     for file, text in _texts([options.node_config] if options.node_config is not None else [], reports):

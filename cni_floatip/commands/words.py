@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         import difflib  # only here: every other command line does without
 
         meant = difflib.get_close_matches(short(word), list(there), 1, ALIKE)
-        hint = f"did you mean {meant[0]}?" if meant else f"{self.prog} --help lists what there is"
+        hint = f"did you mean {meant[0]}?" if meant else f"{self.prog} --help lists them all"
         self.error(f"unknown {what} {short(word)}: {hint}")
 
 

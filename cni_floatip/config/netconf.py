@@ -182,7 +182,7 @@ def _pod_routes(said: Mapping[str, Any] | bool, wrong: list[Complaint]) -> PodRo
     if isinstance(said, bool):
         if said:
             wrong.append(
-                Complaint(("podRoutes",), "true says nothing; leave the key out, or write false for none")
+                Complaint(("podRoutes",), "true has no meaning; leave the key out, or write false for none")
             )
         return None
     given = {key: value for key, value in said.items() if value is not None}

@@ -121,7 +121,7 @@ class NodeConf:
         try:
             return cls.parse(strict_json.load_object(Path(path).read_bytes(), path))
         except FileNotFoundError as e:
-            text = f"{path} does not exist: no destination and no route table is allowed until it does"
+            text = f"{path} does not exist, so no destination and no route table is allowed"
             raise InvalidConfig(text, f"a minimal one: {MINIMAL}") from e
         except OSError as e:
             raise InvalidConfig(f"{path} cannot be read: {e.strerror}") from e

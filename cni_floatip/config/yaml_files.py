@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
             self._composed += 1
             if max(parts, self._composed) > MOST_NODES:
                 raise yaml.MarkedYAMLError(
-                    problem=f"more than {MOST_NODES} parts, those counted that aliases repeat",
+                    problem=f"more than {MOST_NODES} parts, counting those that aliases repeat",
                     problem_mark=node.start_mark,
                 )
         return node

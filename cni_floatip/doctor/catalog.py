@@ -55,7 +55,7 @@ _KINDS = (
         "policy-empty",
         ERROR,
         "The node configuration allows nothing",
-        "What policy does not list is refused (error 102): nothing can be claimed.",
+        "Agents refuse what policy does not list (error 102), so nothing can be claimed.",
         "set {key} in {path} (chart: {value})",
     ),
     Kind(
@@ -80,7 +80,7 @@ _KINDS = (
         "client-elsewhere",
         ERROR,
         "The client was installed for another configuration",
-        "It looks for the agent at another socket: ADD waits for nobody and fails with error 11.",
+        "It looks for the agent at another socket, so ADD waits in vain and fails with error 11.",
         "run: floatipctl install-client --bin-dir {directory}",
     ),
     Kind(
@@ -105,16 +105,16 @@ _KINDS = (
         "agent-not-ready",
         ERROR,
         "The agent says that it is not ready",
-        "Until it is, claims are not looked after.",
-        "what it says is what to mend; run: floatipctl status",
+        "Until it is, nobody maintains its claims.",
+        "fix what it reports; run: floatipctl status",
     ),
     Kind(
         "agent",
         "agent-warns",
         WARNING,
-        "The agent says that something wants a person",
+        "The agent reports a problem that it cannot fix itself",
         "It goes on working, but not as it should.",
-        "what it says is what to mend; run: floatipctl status",
+        "fix what it reports; run: floatipctl status",
     ),
     Kind(
         "agent",
@@ -160,8 +160,8 @@ _KINDS = (
         "guard-missing",
         ERROR,
         "An ENI with floating IPs has no metadata guard",
-        "A pod with NET_ADMIN or NET_RAW can reach instance metadata, and gets the node's credentials;"
-        " through ipvlan also services of the node that are not meant for pods.",
+        "A pod with NET_ADMIN or NET_RAW can reach instance metadata, and gets the node's credentials."
+        " Through ipvlan it also reaches services of the node that are not meant for pods.",
         "see the agent's warnings (floatipctl status): its kernel needs nftables (netdev family) or"
         " sch_ingress and cls_bpf, the agent NET_ADMIN; link {link}",
     ),
@@ -170,8 +170,8 @@ _KINDS = (
         "eni-in-pod",
         WARNING,
         "An ENI is itself in a pod (host-device)",
-        "No filter of the node keeps that pod from instance metadata: with NET_RAW alone it gets the node's"
-        " credentials. It is trusted with the node's role.",
+        "No filter of the node keeps that pod from instance metadata: with NET_RAW alone the pod gets the"
+        " node's credentials. You trust it with the node's role.",
         "use ipvlan; or drop NET_RAW and NET_ADMIN in that pod; or require IMDS to be off on such nodes"
         " (HttpEndpoint: disabled)",
     ),
@@ -256,7 +256,7 @@ _KINDS = (
         "action-denied",
         ERROR,
         "IAM does not allow an action that is needed",
-        "What the agent may not do fails when a pod starts or moves (error 100).",
+        "The agent fails at this action when a pod starts or moves (error 100).",
         'add to the policy of {identity}: "Effect": "Allow", "Action": "ec2:{action}", "Resource":'
         ' "{resource}" (install/iam has the whole policy)',
     ),
@@ -302,8 +302,7 @@ _KINDS = (
         "address-superseded",
         ERROR,
         "The address of a running pod leads to another ENI",
-        "Whoever wrote the route last has it, and no agent steals it back: clients reach the other pod, or"
-        " nobody.",
+        "The last writer has the route, and no agent steals it back: clients reach the other pod, or none.",
         "if this pod is the right owner, run: {restart} (the ADD of its next start takes the route); else end"
         " it for good; who has the address now: kubectl get nodes -o"
         " custom-columns=NAME:.metadata.name,ID:.spec.providerID; on the node of {instance}: floatipctl"
@@ -323,8 +322,8 @@ _KINDS = (
         "route-unclaimed",
         WARNING,
         "A route of an allowed destination leads to this node, where no pod has it",
-        "What is sent there is dropped here. A pod elsewhere that has the address has lost it to this route."
-        ' (A network with "onDelete": "keep" leaves such routes on purpose.)',
+        "This node drops packets to it. A pod elsewhere that has the address has lost it to this route. (A"
+        ' network with "onDelete": "keep" leaves such routes on purpose.)',
         "run: aws ec2 delete-route --route-table-id {table} {option} {destination} (in each of these tables):"
         " the agent of a pod that has the address creates it again",
     ),
@@ -342,8 +341,8 @@ _KINDS = (
         "route-blackhole",
         WARNING,
         "A blackhole stands in an allowed range",
-        "Its node is stopped, or has gone and nobody else released it: clients of that address find nobody,"
-        " and it counts against the quota.",
+        "Its node is stopped, or is gone and nobody else released the route: clients of that address get"
+        " no answer, and the route counts against the quota.",
         "run: floatipctl sweep --range {range} --dry-run; then without --dry-run",
     ),
     Kind(
@@ -351,8 +350,8 @@ _KINDS = (
         "transit-table",
         WARNING,
         "The route table of a transit gateway attachment's subnet may not be written",
-        "What comes from the transit gateway (other VPCs, on premises) is routed by that table: it finds no"
-        " floating IP.",
+        "That table routes packets from the transit gateway (other VPCs, on premises), and without this"
+        " route they reach no floating IP.",
         "allow the table too: aws ec2 create-tags --resources {table} --tags {tags}, or list it in"
         " allowedRouteTables.ids; then select it in the networks' routeTables",
     ),
@@ -361,8 +360,8 @@ _KINDS = (
         "transit-unselected",
         WARNING,
         "The route table of a transit gateway attachment's subnet has no route to a floating IP of this node",
-        "What comes from the transit gateway (other VPCs, on premises) is routed by that table: it does not"
-        " find this pod.",
+        "That table routes packets from the transit gateway (other VPCs, on premises), and without this"
+        " route they do not reach this pod.",
         "if clients come from there, select {table} too in routeTables of the network that {pods} use; it"
         " counts from the pod's next start",
     ),
@@ -384,7 +383,7 @@ _KINDS = (
         "no-floating-eni",
         ERROR,
         "The instance has no ENI for floating IPs",
-        "The primary ENI, those of VPC CNI and EFA-only ones cannot be used: no pod can have a floating IP"
+        "The primary ENI, those of VPC CNI and EFA-only ones cannot be used. No pod can have a floating IP"
         " here, and yet the agent's credentials here can write the route tables.",
         "attach a second ENI with the tag node.k8s.amazonaws.com/no_manage=true (install/cloudformation):"
         " aws ec2 attach-network-interface --instance-id {instance} --device-index 1 ...; a node that is to"
@@ -415,7 +414,7 @@ _KINDS = (
         "interface-unknown",
         ERROR,
         "--interface names no ENI that floating IPs can use",
-        "What was named is not judged; and a network with that master cannot be attached here.",
+        "The check of that name is skipped, and a network with that master cannot be attached here.",
         "run: ip link; name the ENI by its link (an altname will do), or by its id if a pod has the link",
     ),
     Kind(
@@ -442,7 +441,7 @@ _KINDS = (
         "The link of an ENI with floating IPs is down",
         "The addresses of its pods are dead: nothing comes in or goes out.",
         "run: ip link set {link} up; where it goes down again, networkd or NetworkManager manages it:"
-        " install/cloudformation/node/floatip-links leaves it to nobody",
+        " install/cloudformation/node/floatip-links leaves it unmanaged",
     ),
     Kind(
         "links",
@@ -475,11 +474,11 @@ _KINDS = (
         "host-uses-eni",
         WARNING,
         "The host itself uses an ENI for floating IPs",
-        "The ENI's metadata guard drops what the host sends to instance metadata through it, too: if its"
+        "The ENI's metadata guard also drops what the host sends to instance metadata through it. If its"
         " default route wins, the node loses its credentials with the first pod.",
-        "leave the ENI to nobody on the host: [Link] Unmanaged=yes in a .network file of systemd-networkd"
-        " (install/cloudformation's floatip-links writes one); then: ip addr flush dev {link} scope global;"
-        " ip route del default dev {link}",
+        "leave the ENI unmanaged on the host: [Link] Unmanaged=yes in a .network file of systemd-networkd"
+        " (install/cloudformation's floatip-links writes one); then: ip addr flush dev {link} scope"
+        " global; ip route del default dev {link}",
     ),
     Kind(
         "source-dest-check",
@@ -495,8 +494,8 @@ _KINDS = (
         "security-group-inbound",
         WARNING,
         "No inbound rule names a floating range",
-        "Floating IPs of other nodes cannot reach pods behind this ENI: a rule that names a group as source"
-        " does not match them, groups stand for the ENIs' own addresses.",
+        "Floating IPs of other nodes cannot reach pods behind this ENI. A rule that names a group as"
+        " source does not match them, because groups stand for the ENIs' own addresses.",
         "run: aws ec2 authorize-security-group-ingress --group-id {group} --ip-permissions '{permissions}'",
     ),
     Kind(
@@ -504,8 +503,8 @@ _KINDS = (
         "security-group-reference",
         WARNING,
         "Another group admits ours by reference, and no floating range",
-        "A group as source stands for the ENIs' own addresses: what a pod sends from its floating IP is"
-        " dropped there.",
+        "A group as source stands for the ENIs' own addresses, so EC2 drops what a pod sends there from"
+        " its floating IP.",
         "where pods call what is behind it, run: aws ec2 authorize-security-group-ingress --group-id {group}"
         " --ip-permissions '{permissions}'",
     ),
@@ -531,8 +530,8 @@ _KINDS = (
         "rp-filter-strict",
         WARNING,
         "Strict reverse path filtering is on",
-        "The kernel drops what arrives on an interface through which it would not answer. New pods get the"
-        " node's default: one without source routing hears nobody on its floating interface.",
+        "The kernel drops packets that arrive on an interface through which it would not answer. New pods"
+        " get the node's default: one without source routing receives nothing on its floating interface.",
         "run: sysctl -w net.ipv4.conf.{link}.rp_filter=2 (and in /etc/sysctl.d)",
     ),
     Kind(

@@ -64,4 +64,4 @@ def _findings(check: Check, looks: Looks) -> Sequence[Finding]:
     except (CniError, Ec2Error) as e:
         return [not_checked("", str(e), because=looks.explained_by(e))]
     except Exception as e:  # noqa: BLE001 (a mistake in one check is told, and hides no other)
-        return [not_checked("", f"this check has a mistake: {type(e).__name__}: {e}")]
+        return [not_checked("", f"this check has a bug: {type(e).__name__}: {e}")]

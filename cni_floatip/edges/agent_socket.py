@@ -45,7 +45,11 @@ def status(
 def _unheard(path: str, e: Exception) -> IoFailure | TryAgain:
     match e:
         case FileNotFoundError():
-            return TryAgain(f"no node agent here: there is no socket {path}")
+            return TryAgain(
+                f"no node agent here: there is no socket {path}. On a cluster, run this in the agent's pod:"
+                " kubectl -n kube-system exec POD -- floatipctl status. On a cluster, run this in the"
+                " agent's pod: kubectl -n kube-system exec POD -- floatipctl status"
+            )
         case ConnectionRefusedError():
             return TryAgain(f"no node agent listens at {path}: it has ended, or is just starting")
         case ConnectionError():
@@ -64,7 +68,7 @@ def _document(path: str, answers: wire.Answers) -> dict[str, Any]:
     try:
         found = json.loads(answers.stdout)
         if answers.status:
-            raise IoFailure(f"the node agent at {path} cannot say: {found['msg']}")
+            raise IoFailure(f"the node agent at {path} reports: {found['msg']}")
         if not isinstance(found["agent"], dict) or not isinstance(found["claims"], list):
             raise TypeError
     except (ValueError, KeyError, TypeError) as e:

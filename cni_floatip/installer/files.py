@@ -48,8 +48,8 @@ def alone_in(bin_dir: Path, seconds: float = ALONE_SECONDS) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise TryAgain(
-                        f"{bin_dir}: another installer has been at work here for {seconds:.0f} s: wait for "
-                        "it, or end it (lslocks shows which process it is)"
+                        f"{bin_dir}: another installer has been running here for {seconds:.0f} s: wait for"
+                        " it, or end it (lslocks shows which process it is)"
                     ) from None
                 time.sleep(_PAUSE)
         yield
@@ -73,7 +73,9 @@ def put(path: Path, content: bytes) -> Path:
         with new.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that it is the disk we read
         if digest(new) != hashlib.sha256(content).hexdigest():
-            raise IoFailure(f"{path}: what was written is not what is read back: the disk may be failing")
+            raise IoFailure(
+                f"{path}: reading it back does not return what was written: the disk may be failing"
+            )
     except BaseException:
         with contextlib.suppress(OSError):
             new.unlink()
@@ -124,8 +126,8 @@ def failure(path: Path, error: OSError, what: str = "install") -> IoFailure:
     """Return the sentence for what the disk refused: what failed, where, and what to do."""
     if error.errno == errno.ENOENT and _is_dead(path.parent):
         return DeadMount(
-            f"cannot {what} {path}: the directory that is mounted here was removed on the host, and one made "
-            "there since is not seen from here: this container has to be started again"
+            f"cannot {what} {path}: somebody removed the mounted directory on the host, and this container"
+            " does not see a new one: restart this container"
         )
     remedy = _REMEDIES.get(error.errno or 0, "")
     place = error.filename2 or error.filename  # of a rename, where it was to lead
@@ -153,10 +155,10 @@ def refuse_read_only(bin_dir: Path) -> None:
         )
 
 
-_KEPT = "what was there is as it was"
+_KEPT = "the previous files are unchanged"
 _REMEDIES = {
     errno.ENOENT: "make the directory first",
-    errno.ENOTDIR: "--bin-dir is to be a directory",
+    errno.ENOTDIR: "--bin-dir must be a directory",
     errno.EEXIST: "move away what is there, and try again",
     errno.EISDIR: "move away what is there, and try again",
     errno.ENOSPC: f"free some space and install again; {_KEPT}",

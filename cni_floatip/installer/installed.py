@@ -55,12 +55,12 @@ def look(bin_dir: Path) -> Installed:
     if is_anothers(content):
         raise Anothers(f"{path} is another's program")
     if not stat.S_ISREG(mode):
-        raise Unsound(f"{path} is no regular file")
+        raise Unsound(f"{path} is not a regular file")
     label = read_label(content)
     if label is None:
-        raise Unsound(f"{path} has been cut off or changed")
+        raise Unsound(f"{path} is truncated or changed")
     if mode & RUNNABLE != RUNNABLE:
-        raise Unsound(f"{path} may not be run by everybody (mode {stat.S_IMODE(mode):o})")
+        raise Unsound(f"{path} is not executable by everybody (mode {stat.S_IMODE(mode):o})")
     found = Installed(path, label.release, label.recipe, Path(label.interpreter))
     _see_interpreter(found)
     return found
@@ -71,9 +71,9 @@ def _see_interpreter(found: Installed) -> None:
     try:
         mode = path.lstat().st_mode if found.version else path.stat().st_mode
         if not stat.S_ISREG(mode) or mode & RUNNABLE != RUNNABLE:
-            raise Unsound(f"the interpreter {path} is nothing that everybody may run")
+            raise Unsound(f"the interpreter {path} is not executable by everybody")
         if found.version and not files.digest(path).startswith(found.version.rpartition("-")[2]):
-            raise Unsound(f"the interpreter {path} has been cut off or changed")
+            raise Unsound(f"the interpreter {path} is truncated or changed")
     except OSError as e:
         raise Unsound(f"the interpreter {path} cannot be used: {e.strerror}") from e
 

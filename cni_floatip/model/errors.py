@@ -132,7 +132,7 @@ class Ec2Fault(Enum):
     NO_ROUTE = "there is no such route"
     NO_TABLE = "there is no such route table"
     NO_ENI = "there is no such network interface"
-    THROTTLED = "the account's request rate is used up"
+    THROTTLED = "the account's request rate limit is exhausted"
     UNANSWERED = "no answer came: it may have been applied"
     NOT_SENT = "EC2 could not be reached: it was not applied"
     BUSY = "a resource is in transition"

@@ -72,5 +72,5 @@ class Record:
     def _typed(self, key: str, default: Any, *types: type) -> Any:
         value = self.fields[key] if default is None else self.fields.get(key, default)
         if not isinstance(value, types) or isinstance(value, bool):
-            raise ValueError(f"{key}: {short(repr(value))} is not what it should be")
+            raise ValueError(f"{key}: {short(repr(value))} has an unexpected type")
         return value

@@ -93,7 +93,7 @@ def _locked_pod(asked: Asked, world: World, deadline: float) -> Iterator[PodNet]
         world.claims.lock(lock, seconds, unless(world.stop)) as mine,
     ):
         if not mine:
-            raise TryAgain(f"another call for {request.attachment} is still at work")
+            raise TryAgain(f"another call for {request.attachment} is still running")
         yield pod
 
 

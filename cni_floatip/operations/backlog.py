@@ -78,11 +78,11 @@ def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attac
         ]
         try:
             if world.clock() >= deadline:
-                raise TryAgain("no time is left to look at released routes")
+                raise TryAgain("no time is left to check released routes")
             ids = sorted({route.place.table for _, route in here})
             tables = world.vpc(region).route_tables({"route-table-id": ids}, account)
         except (TryAgain, Ec2Error) as e:
-            world.log(f"cannot look at released routes now: {e}", "warning")
+            world.log(f"cannot check released routes now: {e}", "warning")
             unseen |= {claim.attachment for claim, _ in here}
             continue
         present = {(t.id, network, target.id) for t in tables for network, target in t.routes.items()}

@@ -32,7 +32,7 @@ def delete(request: Request, world: World) -> None:
     """End the claim of the request's attachment; what is left to do is on disk afterwards."""
     attachment = request.attachment
     if faults := ifname_faults(attachment.ifname):
-        world.log(f"DEL: {faults[0]}: no ADD was ever made of it, so nothing is to be done", "warning")
+        world.log(f"DEL: {faults[0]}: no ADD can have used it, so there is nothing to do", "warning")
         return
     try:
         _delete(request, world)
@@ -44,7 +44,7 @@ def spooled(env: Mapping[str, str], stdin: bytes) -> Request:
     """Return the DEL that a file of the spool holds. Raises CniError for what is none."""
     request = parse(env, stdin)
     if request.verb != "DEL":
-        raise InvalidEnvironment(f"{request.verb} is not for the spool")
+        raise InvalidEnvironment(f"{request.verb} does not go through the spool")
     return request
 
 
@@ -197,7 +197,7 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
         except CniError:  # the interface is gone: an ipvlan link leaves its rules behind
             kernel.clear_pod(netns, claim.table, claim.pod_routes, claim.pod_rules, override=override)
     except CniError as e:
-        world.log(f"{claim.attachment}: the pod is not cleared: {e}", "warning")
+        world.log(f"{claim.attachment}: cannot clear the pod: {e}", "warning")
 
 
 def _from_request(request: Request, world: World) -> Claim | None:

@@ -26,7 +26,7 @@ def gc(request: Request, world: World) -> None:
     """
     present = [request.config[key] for key in KEYS if key in request.config]
     if not present:
-        told = "GC without a list of valid attachments: nothing is known to be stale, nothing is done"
+        told = "GC without a list of valid attachments: it shows nothing as stale, so GC does nothing"
         world.log(told, "warning")
         return
     valid = {attachment for entries in present for attachment in _attachments(entries)}

@@ -120,8 +120,8 @@ def refuse_chosen_addresses(world: World, request: Request) -> None:
     for key, found in said.items():
         if isinstance(found, dict) and found.get("ips"):
             raise PolicyRefused(
-                f"$.{key}: {show(found['ips'])}: the pod chose its addresses, and the node configuration says"
-                ' "fixedAddresses": true: leave them to the network'
+                f"$.{key}: {show(found['ips'])}: the pod chose its addresses, which the node configuration"
+                ' forbids ("fixedAddresses": true): let the network set them'
             )
 
 

@@ -122,7 +122,7 @@ def _take_back(world: World, claim: Claim, lost: Sequence[Wanted]) -> None:
                 for address in each.given.connected:
                     pod.restore_connected(address)
     except CniError as e:
-        world.log(f"{claim.attachment}: the pod is not cleared: {e}", "warning")
+        world.log(f"{claim.attachment}: cannot clear the pod: {e}", "warning")
 
 
 def without(claim: Claim, gone: Iterable[Interface]) -> Claim:

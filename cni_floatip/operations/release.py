@@ -172,7 +172,7 @@ def _release_route(
 
 def _is_fresh(world: World, place: Place, read_at: float) -> None:
     if world.clock() - read_at > FRESH_SECONDS:
-        raise TryAgain(f"{place}: what was read is too old to act on")
+        raise TryAgain(f"{place}: the last read is too old to act on")
 
 
 def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:

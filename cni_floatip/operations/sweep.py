@@ -225,7 +225,7 @@ class _Judge:
         if target.propagated:
             return "it is propagated"
         if target.id in self._own:
-            return "an interface of this node: its agent looks after it"
+            return "an interface of this node: its agent maintains this route"
         for claim in self._world.claims.at(place):
             if claim.wants(place) and claim.eni in self._own:
                 return f"claimed here by {claim.attachment}: the agent mends it"
@@ -265,7 +265,7 @@ def _remove_all(
             if e.fault is Ec2Fault.DENIED:
                 refused.add(table)
             elif e.fault.passes:
-                away = "not tried: EC2 does not answer, or the account's request rate is used up"
+                away = "not tried: EC2 does not answer, or the account's request rate limit is exhausted"
         note(Swept(blackhole, outcome, why))
 
 

@@ -16,7 +16,7 @@ def error_document(e: Exception, version: str, tell: Callable[[Exception], objec
     if isinstance(e, RecursionError):
         return DecodeFailure("the network configuration is nested too deeply").document(version)
     tell(e)
-    return CniError(f"unexpected {type(e).__name__}: {e}: this is a mistake in floatip").document(version)
+    return CniError(f"unexpected {type(e).__name__}: {e}: this is a bug in floatip").document(version)
 
 
 def encoded(document: Mapping[str, Any] | None) -> bytes:

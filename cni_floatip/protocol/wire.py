@@ -82,7 +82,7 @@ class Incoming:
             return
         length = _number(self._held, HELLO_BYTES)
         if length > MOST_BODY:
-            raise Malformed(f"the request has {length} bytes: more than {MOST_BODY} are not taken")
+            raise Malformed(f"the request has {length} bytes: the limit is {MOST_BODY}")
         if len(self._held) >= HELLO_BYTES + 4 + length:
             self.call = read_body(bytes(self._held[HELLO_BYTES + 4 : HELLO_BYTES + 4 + length]), version)
             self._held.clear()
@@ -111,7 +111,7 @@ class Answers:
         while len(self._held) >= 5:
             length = _number(self._held, 1)
             if length > MOST_ANSWER:
-                raise Malformed(f"a frame of {length} bytes: more than {MOST_ANSWER} are not taken")
+                raise Malformed(f"a frame of {length} bytes: the limit is {MOST_ANSWER}")
             if len(self._held) < 5 + length:
                 return
             self._take(bytes(self._held[:1]), bytes(self._held[5 : 5 + length]))

@@ -176,7 +176,7 @@ def _local_range(item: Mapping[str, Any], path: Path) -> Iterator[Given | Remark
     gateway = _address(item.get("gateway")) or subnet[1]
     count = int(high) - int(low) + 1
     if count == 1 and gateway == low:
-        why = f"{low} is the gateway (by default the first address), which host-local gives to nobody"
+        why = f"{low} is the gateway (by default the first address), which host-local gives to no pod"
         yield Remark(path, f"{why}: no address is left")
         return
     left_out = (host_route(gateway),) if gateway in subnet and int(low) <= int(gateway) <= int(high) else ()

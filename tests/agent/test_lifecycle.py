@@ -414,8 +414,7 @@ def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) ->
     assert problems == [None] * 4
     lines = [json.loads(line) for line in said.text.splitlines()]
     assert [line["msg"] for line in lines] == [
-        f"thread keeper has failed, and begins again in {pause} s: OSError: out of luck"
-        for pause in (0, 0, 0)
+        f"thread keeper failed and restarts in {pause} s: OSError: out of luck" for pause in (0, 0, 0)
     ]
     assert all("in body" in line["traceback"] for line in lines)
     life.ending.set()

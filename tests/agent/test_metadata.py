@@ -220,7 +220,7 @@ def test_waiting_for_others_ends_at_the_deadline(
     other.start()
     while not service.asked:
         pass
-    with pytest.raises(TryAgain, match="others wait for it too"):
+    with pytest.raises(TryAgain, match="other calls wait for it too"):
         remembered(clock.at + 0.05).node()
     service.free.set()
     other.join()

@@ -92,7 +92,7 @@ def test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet(metadata_
     assert metadata_bench.call("ADD")[0] == 0
     metadata_bench.scene.clear(ADDRESS)
     until(lambda: metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"})
-    assert "cannot see which network interfaces" not in metadata_bench.node.agent.log[before:]
+    assert "cannot list the network interfaces" not in metadata_bench.node.agent.log[before:]
 
 
 def test_a_primary_eni_stays_one(metadata_bench: Bench) -> None:

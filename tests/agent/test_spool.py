@@ -131,7 +131,7 @@ def test_what_nobody_understands_is_set_aside_and_reported(desk: Desk, content: 
     assert desk.spool.work_off() == 0
     assert desk.done == ["c1"], "the others are done all the same"
     assert [each.read_bytes() for each in (desk.root / "corrupt").iterdir()] == [content]
-    assert f"{path}: this is no DEL" in desk.said.text
+    assert f"{path}: not a DEL" in desk.said.text
 
 
 def test_only_so_many_are_kept_aside(desk: Desk) -> None:

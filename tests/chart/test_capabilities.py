@@ -144,7 +144,7 @@ def test_by_force_the_guard_stays_while_a_pod_is_there(world: Lab, chart_node: A
     for _ in range(2):  # the second time without any records, as a pod does that is made anew
         done = chart_node.run([*uninstall, "--force"])
         assert done.returncode == 0, done.stderr
-        assert "left the metadata guard of eth1" in done.stdout
+        assert "kept the metadata guard of eth1" in done.stdout
         assert not (chart_node.bin_dir / "floatip").exists()
         assert "netdev floatip" in chart_node.run(["nft", "list", "tables"]).stdout
     Path(policy["dataDir"]).mkdir()  # as the volume that it is in the chart

@@ -51,10 +51,10 @@ def test_help_and_version() -> None:
     ("line", "said"),
     [
         ("--versoin", "unknown option --versoin: did you mean --version?"),
-        ("-x status", "unknown option -x: floatipctl --help lists what there is"),
+        ("-x status", "unknown option -x: floatipctl --help lists them all"),
         ("stat", "unknown command stat: did you mean status?"),
         ("doctr --json", "unknown command doctr: did you mean doctor?"),
-        ("bogus", "unknown command bogus: floatipctl --help lists what there is"),
+        ("bogus", "unknown command bogus: floatipctl --help lists them all"),
         ("claims --jsno", "unknown option --jsno: did you mean --json?"),
         ("sweep --rnage 192.168.0.0/24", "unknown option --rnage: did you mean --range?"),
         ("install-client --bindir=/x", "unknown option --bindir: did you mean --bin-dir?"),
@@ -251,4 +251,4 @@ def test_a_del_that_waits_for_the_agent_is_said(data_dir: str, tmp_path: Path) -
 def test_gc_needs_a_sound_policy(data_dir: str, tmp_path: Path) -> None:
     ran = floatipctl("gc", "--data-dir", data_dir, FLOATIP_CONFIG=str(tmp_path / "absent"))
     assert ran.returncode == 1
-    assert ran.stderr.startswith(f"floatipctl: {tmp_path / 'absent'} does not exist: no destination")
+    assert ran.stderr.startswith(f"floatipctl: {tmp_path / 'absent'} does not exist, so no destination")

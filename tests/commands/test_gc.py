@@ -171,5 +171,5 @@ def test_not_beside_an_agent(here: Here) -> None:
         status, out = here.gc()
     assert (status, out) == (
         1,
-        f"floatipctl: a node agent has {here.directory / 'state'} and does this by itself\n",
+        f"floatipctl: a node agent uses {here.directory / 'state'} and does this itself\n",
     )

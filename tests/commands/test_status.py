@@ -392,7 +392,7 @@ def test_an_answer_that_is_no_status(fake_agent: FakeAgent, said: list[Any] | di
 
 def test_an_agent_that_cannot_say(fake_agent: FakeAgent) -> None:
     fake_agent.answer = fake_agent.with_({"cniVersion": "1.1.0", "code": 11, "msg": "busy"}, 1)
-    assert error_of(fake_agent.path).endswith("cannot say: busy")
+    assert error_of(fake_agent.path).endswith("reports: busy")
 
 
 @pytest.mark.needs("root")

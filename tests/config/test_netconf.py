@@ -147,7 +147,7 @@ REFUSED = [
     ),
     pytest.param(
         LEAST | {"podRoutes": True},
-        "$.podRoutes: true says nothing; leave the key out, or write false for none",
+        "$.podRoutes: true has no meaning; leave the key out, or write false for none",
         id="pod-routes-true",
     ),
     pytest.param(

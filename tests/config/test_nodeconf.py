@@ -116,9 +116,7 @@ def test_without_the_file_nothing_is_allowed_and_a_minimal_one_is_shown(tmp_path
     path = tmp_path / "absent.json"
     with pytest.raises(InvalidConfig) as refused:
         NodeConf.load(str(path))
-    assert refused.value.msg == (
-        f"{path} does not exist: no destination and no route table is allowed until it does"
-    )
+    assert refused.value.msg == (f"{path} does not exist, so no destination and no route table is allowed")
     assert refused.value.details == f"a minimal one: {MINIMAL}"
     path.write_text(MINIMAL)
     assert NodeConf.load(str(path)).allows_destination(ip_network("192.168.0.2/32"), "core-1")

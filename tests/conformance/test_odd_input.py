@@ -1,6 +1,6 @@
 """Input that no schema foresees: each is refused for what it is, before anything is written.
 
-``Bench.call`` holds every answer to the protocol; here none is "a mistake in floatip" (999) either.
+``Bench.call`` holds every answer to the protocol; here none is "a bug in floatip" (999) either.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lab.node import Node
 from lab.world import Lab
 from tests.support.waiting import until
 
-NOT_NOW = ("not released yet", "cannot look at the route tables", "cannot release")
+NOT_NOW = ("not released yet", "cannot read the route tables", "cannot release")
 """What the agent says of a release that is left for later."""
 
 HASTENED = {

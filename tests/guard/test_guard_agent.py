@@ -231,7 +231,7 @@ def test_what_cannot_be_guarded_is_said_once_and_again_when_it_is_over(agent: Ag
     wire.tc("qdisc", "del", "dev", "eth1", "ingress")
     agent.look()
     assert agent.problems == {}
-    assert agent.said[1:] == [f"the ENI {ENI_MAC} is guarded now"]
+    assert agent.said[1:] == [f"the metadata guard of ENI {ENI_MAC} is complete again"]
     assert agent.counts.repairs == []
 
 

@@ -265,7 +265,9 @@ def test_a_disk_that_gives_back_something_else(
                 file.write(b"?")
 
     monkeypatch.setattr(os, "posix_fadvise", lose)
-    with pytest.raises(IoFailure, match=r"/bin/.*: what was written is not what is read back: the disk may"):
+    with pytest.raises(
+        IoFailure, match=r"/bin/.*: reading it back does not return what was written: the disk may"
+    ):
         installer.install_client(bin_dir, POLICY, bundle=bundles[0])
     assert count == nth
     assert tree(bin_dir) == {}

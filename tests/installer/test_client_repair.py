@@ -49,7 +49,7 @@ class Agent(NoCounts):
 @pytest.fixture
 def repairer(bin_dir: Path, bundles: tuple[Path, Path]) -> Agent:
     found = Agent(bin_dir, bundles[0])
-    assert "not been looked at" in str(found.files.problem())
+    assert "not been checked" in str(found.files.problem())
     found.files.begin()
     assert found.files.problem() is None
     return found

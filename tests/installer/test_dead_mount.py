@@ -18,8 +18,8 @@ pytestmark = [
     pytest.mark.needs("root", "unshare", "nsenter", "mount"),
     pytest.mark.lab(azs=1, nodes_per_az=1),
 ]
-REASON = "the directory that is mounted here was removed on the host"
-REMEDY = "this container has to be started again"
+REASON = "somebody removed the mounted directory on the host"
+REMEDY = "restart this container"
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ class Here:
             capture_output=True,
             text=True,
         )
-        assert "this DEL is done when there is one" in done.stderr
+        assert "the next agent performs this DEL" in done.stderr
 
     def left(self) -> list[str]:
         return [name for name in tree(self.root) if name not in ("bin", "config.json")]
@@ -166,7 +166,7 @@ def test_it_finishes_what_is_to_be_released(worker: Here) -> None:
     worker.claim(State.RELEASING)
     status, out, err = worker.run("uninstall", "--dry-run")
     assert (status, err) == (0, "")
-    assert "would release what pod core/upf-0 (net1 192.168.0.2) left\n" in out
+    assert "would release the routes that pod core/upf-0 (net1 192.168.0.2) left\n" in out
     assert worker.route
     assert worker.run("uninstall")[0] == 0
     assert not worker.route
@@ -178,7 +178,7 @@ def test_it_refuses_when_ec2_does_not_let_it_finish(worker: Here) -> None:
     worker.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)
     status, _, err = worker.run("uninstall")
     assert status == 1
-    assert "still to be released" in err
+    assert "not released yet" in err
     assert "floatipctl gc" in err
     assert (worker.bin_dir / "floatip").exists()
 
@@ -203,7 +203,7 @@ def test_a_del_in_the_spool_is_done_first(worker: Here) -> None:
     status, out, err = worker.run("uninstall", "--dry-run")
     assert (status, err) == (0, "")
     assert out.startswith("would do the DEL that waits in ")
-    assert "would release what pod core/upf-0 (net1 192.168.0.2) left\n" in out
+    assert "would release the routes that pod core/upf-0 (net1 192.168.0.2) left\n" in out
     assert worker.route
     assert worker.run("uninstall")[0] == 0
     assert not worker.route
@@ -230,7 +230,7 @@ def test_it_refuses_beside_an_agent(worker: Here) -> None:
     finally:
         agent.communicate()
     assert (status, out) == (1, "")
-    assert "a node agent has" in err
+    assert "a node agent uses" in err
     assert "uninstall the DaemonSet first" in err
     assert (worker.bin_dir / "floatip").exists()
 
@@ -264,7 +264,7 @@ def test_a_record_that_was_set_aside_may_be_a_pods(worker: Here) -> None:
         status, _, err = worker.run("uninstall", *options)
         assert status == 1
         assert f"{worker.root}/data/corrupt/{record.stem}." in err
-        assert err.count("cannot be read") == 1
+        assert err.count("an unreadable record") == 1
     assert (worker.bin_dir / "floatip").exists()
     for lost in (worker.root / "data" / "corrupt").iterdir():
         lost.unlink()
@@ -303,7 +303,7 @@ def test_a_del_that_cannot_be_done_is_not_thrown_away(worker: Here) -> None:
     (worker.root / "data" / "spool" / "other.del").mkdir()
     status, _, err = worker.run("uninstall")
     assert status == 1
-    assert f"1 DEL in {worker.root}/data/spool cannot be done" in err
+    assert f"1 DEL in {worker.root}/data/spool cannot be performed" in err
     assert not waiting.exists()
 
 

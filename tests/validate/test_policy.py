@@ -493,4 +493,4 @@ def test_a_namespace_without_a_policy_is_a_mistake(vip: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as stopped:
         run(capsys, "--namespace", "core-a", str(vip))
     assert stopped.value.code == 2
-    assert "--namespace: says something only with --node-config" in capsys.readouterr().err
+    assert "--namespace: has an effect only with --node-config" in capsys.readouterr().err

@@ -73,7 +73,10 @@ class Turns:
                 condition, attempt, lambda: deadline - self._clock(), waiting.unless(stop), self._wait
             )
         except TimeoutError as e:
-            text = f"no turn came in time ({len(line)} in line): the request rate is used up"
+            text = (
+                f"timed out waiting for a request token ({len(line)} calls wait): EC2's request rate"
+                " limit is exhausted"
+            )
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         finally:
             with self._lock:

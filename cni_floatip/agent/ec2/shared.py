@@ -237,7 +237,7 @@ class View:
                 lambda: until - self._warm.clock(),
             )
         except TimeoutError as e:
-            text = "no answer came in time: who asks for all waits for the request rate"
+            text = "timed out waiting for a shared read: EC2's request rate limit is exhausted"
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         return found
 

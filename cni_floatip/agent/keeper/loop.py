@@ -218,8 +218,8 @@ class Keeper:
             self._again = self._world.clock() + pause
 
     def _see_to_the_rest(self) -> None:
-        self._tried(self._look_for_pods_that_are_gone, "a look for pods that are gone")
-        self._tried(self._look_at_interfaces, "a look at network interfaces")
+        self._tried(self._look_for_pods_that_are_gone, "the search for pods that are gone")
+        self._tried(self._look_at_interfaces, "the check of network interfaces")
         for chore in self._chores:
             self._tried(chore, "a chore")
 
@@ -237,7 +237,7 @@ class Keeper:
             self._world.log(str(e), "warning")
         except Exception as e:  # noqa: BLE001 (whatever it was)
             self._broken[work] = f"{what} of the keeper failed: {e!r}"
-            self._failed(f"{what} of the keeper failed as nobody expected", e)
+            self._failed(f"{what} of the keeper failed unexpectedly", e)
             return False
         self._broken.pop(work, None)
         return well
@@ -287,8 +287,8 @@ class Keeper:
         live = [claim for claim in world.claims.all()[0] if claim.has_pod]
         if none_visible(live, world):
             blind = (
-                f"none of the namespaces of {len(live)} claims can be seen (the first: {live[0].netns}):"
-                " nothing is released without a DEL; is their directory mounted into the agent?"
+                f"the agent sees none of the namespaces of {len(live)} claims (the first: {live[0].netns}),"
+                " so it releases nothing without a DEL; is their directory mounted into the agent?"
             )
             if blind != self._blind:
                 world.log(blind, "warning", event="blind")
@@ -321,7 +321,7 @@ class Keeper:
                 ec2 = world.vpc(region)
                 found = ec2.network_interface(eni)
                 if not world.policy.allows_interface(found):
-                    told = f"{eni} has pods and does not have the tags of allowedInterfaces any more"
+                    told = f"{eni} has pods, but no longer has the tags of allowedInterfaces"
                     world.log(told, "warning", eni=eni)
                 if not found.checks_source or wanted == "ignore":
                     continue
@@ -334,14 +334,14 @@ class Keeper:
                     world.log(told, "warning", event="source-dest-check", eni=eni)
             except Ec2Error as e:
                 checked |= self._checked & {eni}  # nothing else was seen
-                told = f"cannot see to the source/dest check and tags of {eni}: {e}"
+                told = f"cannot verify the source/dest check and tags of {eni}: {e}"
                 world.log(told, "warning", eni=eni)
         for eni in sorted(checked - self._checked):
             told = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
             world.log(told, "warning", event=Outage.CHECKED.value, eni=eni)
         for eni in sorted(self._checked - checked):
             world.log(
-                f"source/dest check of {eni} stands in no pod's way any more", event="unchecked", eni=eni
+                f"source/dest check of {eni} no longer drops traffic of a pod", event="unchecked", eni=eni
             )
         self._checked = frozenset(checked)
 

@@ -128,13 +128,13 @@ class Mender:
         try:
             return self._look_at(group, claims, reconcile, deadline)
         except Ec2Error as e:
-            self._world.log(f"cannot look at the route tables of {where}: {e}", "warning")
+            self._world.log(f"cannot read the route tables of {where}: {e}", "warning")
             self.errors |= {route.place: str(e) for claim in claims for route in claim.routes}
             return Look(whole=False, throttled=e.fault is Ec2Fault.THROTTLED)
         except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
-            self._failed("a look failed as nobody expected", e)
+            self._failed("a read of route tables failed unexpectedly", e)
             self.errors |= {route.place: repr(e) for claim in claims for route in claim.routes}
-            broken = f"the route tables of {where} cannot be looked after: {e!r}"
+            broken = f"cannot maintain the routes in the tables of {where}: {e!r}"
             return Look(whole=False, broken=broken)
 
     def _see_interfaces(self, claims: Sequence[Claim]) -> None:
@@ -148,7 +148,7 @@ class Mender:
             if claims:
                 self._enis, self._enis_at = frozenset(self._present()), now
         except CniError as e:
-            self._world.log(f"cannot see which network interfaces this node has: {e}", "warning")
+            self._world.log(f"cannot list the network interfaces of this node: {e}", "warning")
             self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
         cut_off = frozenset(claim.attachment for claim in live if claim.eni not in self._enis)
         for claim in live:

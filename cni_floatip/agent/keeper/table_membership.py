@@ -55,7 +55,7 @@ class Joining:
             return None
         allowed = {table.id for table in chosen.values() if self._world.policy.allows_table(table)}
         if not allowed:
-            self._tell(claim, f"{', '.join(chosen)}: not in allowedRouteTables any more: left as they are")
+            self._tell(claim, f"{', '.join(chosen)}: no longer in allowedRouteTables: left unchanged")
             return None
         known = {table.id for table in tables}
         gone: set[Place] = set()
@@ -73,7 +73,7 @@ class Joining:
         try:
             return conf_of(claim)
         except CniError as e:
-            self._tell(claim, f"its route tables stay as they are: {e}")
+            self._tell(claim, f"its route tables stay unchanged: {e}")
             return None
 
     def _tell(self, claim: Claim, sentence: str) -> None:

@@ -50,7 +50,7 @@ class Heartbeat:
     def __call__(self) -> str | None:
         """Return the problem, or None."""
         gone = self._clock() - self._last
-        return f"{self._name} has not come round for {gone:.0f} s" if gone > self._seconds else None
+        return f"{self._name} has made no progress for {gone:.0f} s" if gone > self._seconds else None
 
 
 class Health:

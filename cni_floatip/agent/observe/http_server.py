@@ -74,7 +74,7 @@ class Pages:
                 try:
                     self.turn(_WAKE)
                 except Exception as e:  # noqa: BLE001 (one connection's oddity must not end the probes)
-                    self._log(f"a page could not be given: {e!r}")
+                    self._log(f"cannot serve a page: {e!r}")
                     stop.wait(_WAKE)
         finally:
             self.close()
@@ -203,6 +203,6 @@ def _listen(address: SocketAddress) -> socket.socket:
         sock.close()
         raise IoFailure(
             f"cannot listen on {address}: {e.strerror}",
-            "metricsAddress and healthAddress of the node configuration say where; null is nowhere",
+            "set metricsAddress and healthAddress in the node configuration; null turns a server off",
         ) from e
     return sock

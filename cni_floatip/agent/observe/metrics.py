@@ -96,7 +96,7 @@ class _Requests:
         )
         self._throttled = Counter(
             "floatip_ec2_throttled",
-            "Requests that AWS refused because the account's rate is used up.",
+            "Requests that AWS refused because the account's request rate limit was exhausted.",
             ("action",),
             registry=registry,
         )
@@ -144,22 +144,21 @@ class Metrics:
         self._ready = Gauge(
             "floatip_ready", "Whether the agent is ready, as /readyz says.", registry=registry
         )
-        self._repairs = Counter(
-            "floatip_repairs", "What the keeper has put right.", ("what",), registry=registry
-        )
+        self._repairs = Counter("floatip_repairs", "Repairs by the keeper.", ("what",), registry=registry)
         self._client_repairs = Counter(
             "floatip_client_repairs",
-            "How often the client's files were removed or damaged, and put right.",
+            "Repairs of the client's files after somebody removed or damaged them.",
             registry=registry,
         )
         self._superseded = Counter(
             "floatip_superseded_live",
-            "Routes of pods that live here which another writer has taken: two owners, or a pod too many.",
+            "Routes of live pods of this node that another writer has taken, because an address has two"
+            " owners.",
             registry=registry,
         )
         self._absent = Counter(
             "floatip_routes_found_absent",
-            "Routes written a moment ago and found absent: ordinary in small numbers.",
+            "Routes that a read missed right after they were written: normal in small numbers.",
             registry=registry,
         )
         self._unguarded = Gauge(
@@ -167,7 +166,7 @@ class Metrics:
         )
         self._incomplete = Gauge(
             "floatip_incomplete_pods",
-            "Live pods that lack something ADD gave them and the agent cannot put back.",
+            "Live pods that lack something that ADD configured and that the agent cannot restore.",
             registry=registry,
         )
         self._spool = Gauge("floatip_spool_length", "DELs that wait in the spool.", registry=registry)
@@ -288,7 +287,7 @@ class _Served:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(
             "floatip_address_served",
-            "Whether every route table sends the address of a pod that is here to this node, as last seen.",
+            "Whether every route table sends the address of a pod of this node to this node, as last read.",
             labels=("address", "pod", "namespace"),
         )
         for labels, served in self._values.items():

@@ -132,7 +132,7 @@ def beyond_limits(claims: Iterable[Claim], limits: Limits) -> Iterator[str]:
         if claim.live and count > limits.destinations:
             yield (
                 f"{claim.attachment} of {claim.pod} has {count} destinations, and limits.destinations is"
-                f" {limits.destinations}: it stays, and the next ADD of its like is refused"
+                f" {limits.destinations}: the claim stays, but an ADD with as many is refused"
             )
 
 

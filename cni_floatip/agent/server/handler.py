@@ -94,7 +94,7 @@ class Calls:
         except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
             talk.works(SHORT)  # nothing, when a deadline was told already
             error = e
-            document = error_document(e, version, lambda e: log.failure("a mistake in floatip", e))
+            document = error_document(e, version, lambda e: log.failure("a bug in floatip", e))
         log = log.bind(**self._subject(asked)) if asked else log
         self._record(call.command, talk, error, time.monotonic() - began, log)
         return int(error is not None), encoded(document)
@@ -105,7 +105,7 @@ class Calls:
         if len(call.stdin) <= READABLE:
             with contextlib.suppress(CniError, RecursionError):
                 version = request.parse(call.env, call.stdin).version
-        full = TryAgain("the node agent is at work on as many calls as it can: try again")
+        full = TryAgain("the node agent already runs as many calls as it can: try again")
         self._counts.call(call.command, str(full.code), 0.0)
         return 1, encoded(full.document(version))
 

@@ -49,7 +49,7 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise IoFailure(f"cannot listen at {path}: something that is no socket is there")
+        raise IoFailure(f"cannot listen at {path}: the path exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(1)
         try:

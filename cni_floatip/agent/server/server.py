@@ -128,7 +128,7 @@ class Server:
         try:
             self._hear(seconds)
         except Exception as e:  # noqa: BLE001 (one client's oddity must not end the calls of all)
-            self._log.failure("a client could not be heard", e)
+            self._log.failure("reading from the clients failed", e)
             time.sleep(0.1)
 
     def _hear(self, seconds: float) -> None:
@@ -147,7 +147,7 @@ class Server:
         now = self._clock()
         for talk in list(self._talking.values()):
             if now - talk.heard > READ_SECONDS or now - talk.began > REQUEST_SECONDS:
-                self._drop(talk, "half a request came, and no more")
+                self._drop(talk, "the client sent only part of a request in time")
 
     def _patience(self) -> float:
         """Return how long nothing needs to be looked at."""
@@ -161,13 +161,13 @@ class Server:
                 return
             except OSError as e:
                 if e.errno in _FULL:
-                    self._complain("full", f"no client can be let in: {e.strerror}")
+                    self._complain("full", f"cannot accept a connection: {e.strerror}")
                     time.sleep(0.05)  # descriptors come back as calls end
                 return
             uid = peer(sock)
             if uid != 0:
                 sock.close()
-                self._complain("peer", f"a process of user {uid} wanted to talk: only root may")
+                self._complain("peer", f"rejected a connection from uid {uid}: only root may connect")
                 continue
             sock.setblocking(False)
             now = self._clock()
@@ -175,7 +175,7 @@ class Server:
             self._poll.register(sock.fileno(), select.EPOLLIN)
             if len(self._talking) > TALKING:
                 silent = min(self._talking.values(), key=lambda each: each.heard)
-                self._drop(silent, "too many half requests")
+                self._drop(silent, "too many unfinished requests")
 
     def _gone(self, number: int) -> None:
         """Tell the call at work that its client has hung up."""
@@ -209,7 +209,7 @@ class Server:
         if talk.incoming.call:
             self._begin(talk, talk.incoming.call)
         elif sum(each.held for each in self._talking.values()) > HELD_BYTES:
-            self._drop(talk, "too much of unfinished requests")
+            self._drop(talk, "too many bytes in unfinished requests")
 
     # -- calls --------------------------------------------------------------------------------------------
 
@@ -228,11 +228,11 @@ class Server:
             if room:
                 thread.start()
                 return
-            self._complain("busy", f"{self._most} calls are at work: no room for {name}")
+            self._complain("busy", f"{self._most} calls are running: rejected {name}")
         except RuntimeError as e:  # no thread is to be had
             self._complain("busy", f"no room for {name}: {e}")
         if call.command == "DEL":  # an error would stop the clean-up of the plugins before us
-            answer = wire.refusal("it has no room for another call now")
+            answer = wire.refusal("it already runs as many calls as it can")
         else:
             answer = wire.deadline_frame(1) + wire.reply_frame(*self._answers.refuse(call))
         talk.sock.setblocking(False)

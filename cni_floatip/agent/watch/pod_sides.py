@@ -139,7 +139,7 @@ class PodSides:
         """Take note of whether the pod's events are heard, and say ``why_not`` once."""
         side.listening = not why_not
         if why_not and why_not != side.deaf_because:
-            told = f"{side.who}: what the pod loses is found late: {why_not}"
+            told = f"{side.who}: the agent notices losses inside the pod late: {why_not}"
             self._world.log(told, "warning", **side.subject)
         side.deaf_because = why_not
 

@@ -131,7 +131,9 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         """Follow until told to stop; a stop is noticed within half a second."""
         outer = self._world.stop
-        world = replace(self._world, stop=lambda: "the node agent is ending" if stop.is_set() else outer())
+        world = replace(
+            self._world, stop=lambda: "the node agent is shutting down" if stop.is_set() else outer()
+        )
         with (
             ThreadPoolExecutor(AT_ONCE, "watch") as pool,
             ThreadPoolExecutor(pod_sides.AT_ONCE, "pods") as into_pods,
@@ -166,7 +168,7 @@ class Watch:
             self._turn(pool, world)
             self._pods.begin_due(into_pods, world, self._tell)
         except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
-            self._failed("a round of the watch failed as nobody expected", e)
+            self._failed("a round of the watcher failed unexpectedly", e)
             return f"the watch's last round failed: {e!r}"
         return None
 
@@ -445,13 +447,13 @@ class Watch:
         try:
             self._appearances.note(attachment, dates)
         except OSError as e:
-            self._world.log(f"cannot note the addresses of {attachment}: {e.strerror}", "warning")
+            self._world.log(f"cannot record the addresses of {attachment}: {e.strerror}", "warning")
 
     # -- what is said ---------------------------------------------------------------------------------
 
     def _report_failure(self, watched: Watched, error: str) -> None:
         if watched.news("look", error, self._world.clock()):
-            told = f"{watched.attachment}: its addresses cannot be looked at: {error}"
+            told = f"{watched.attachment}: cannot read its addresses: {error}"
             self._world.log(told, "warning", **self._subject(watched.attachment))
 
     def _subject(self, attachment: Attachment) -> dict[str, Any]:
@@ -481,7 +483,7 @@ class Watch:
             if watched.news(ip, why, now):
                 log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
         if watched.silent and watched.news("silent", f"{MOST_TOLD}", now):
-            told = f"{who}: {MOST_TOLD} addresses appeared and are not claimed: of others nothing is said"
+            told = f"{who}: {MOST_TOLD} addresses appeared and are not claimed: the log names no more of them"
             self._world.log(told, "warning", event="refused", **self._subject(who))
         limits = self._world.policy.watch_limits
         if found.beyond and watched.news("beyond", f"{limits.addresses}", now):

@@ -99,7 +99,11 @@ class Vpc:
             filters = {"network-interface-id": enis[start : start + MAX_VALUES]}
             for eni in self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account):
                 attached = eni.get("Attachment") or {}
-                to = attached.get("InstanceId") or attached.get("AttachmentId") or "what is not shown to us"
+                to = (
+                    attached.get("InstanceId")
+                    or attached.get("AttachmentId")
+                    or ("an instance that EC2 does not show")
+                )
                 free = attached.get("Status") == "detached" if attached else eni.get("Status") == "available"
                 yield eni["NetworkInterfaceId"], "" if free else to
 

@@ -51,9 +51,9 @@ def stop(link: Link) -> bool:
                 changed = True
     if late:
         raise PodNetworkFailure(
-            f"the host may forward {' and '.join(late)} from {link.name}: it has no rule before {PREFERENCE}"
-            " that looks up the table local for every packet, so a rule of ours would keep from the host what"
-            f" is its own; move that rule to {PREFERENCE - 10} or lower (ip rule)"
+            f"the host may forward {' and '.join(late)} from {link.name}: it has no rule before"
+            f" {PREFERENCE} that looks up the table local for every packet, so our rule would drop packets"
+            f" to the host itself; move that rule to {PREFERENCE - 10} or lower (ip rule)"
         )
     return changed
 

@@ -254,7 +254,7 @@ def test_refusal_is_counted_and_slows_us_down(
         view.create(place, world.enis["a"])
     assert caught.value.fault is Ec2Fault.THROTTLED
     assert counts.throttles == ["CreateRoute"]
-    with pytest.raises(Ec2Error, match="no turn came in time"):
+    with pytest.raises(Ec2Error, match="timed out waiting for a request token"):
         view.turn("CreateRoute", place, "", ec2_clock())
     view.turn("CreateRoute", place, "", ec2_clock() + 5)
     view.create(place, world.enis["a"])

@@ -476,7 +476,7 @@ def test_an_eni_that_loses_its_tag_is_reported_and_its_pods_stay(cluster: Simula
     cluster.ec2.managed.add("eni-a")
     cluster.pass_time(70)
     node = cluster.nodes["a"]
-    assert "eni-a has pods and does not have the tags of allowedInterfaces any more" in node.said
+    assert "eni-a has pods, but no longer has the tags of allowedInterfaces" in node.said
     assert node.state(held) == "held"
 
 

@@ -143,7 +143,7 @@ def test_what_cannot_be_seen_is_said_once_in_a_while_and_counted(logging_cluster
     node.written = ""
     logging_cluster.ec2.down = True
     logging_cluster.pass_time(3600)
-    lines = [line for line in node.lines() if "cannot look at the route tables" in line["msg"]]
+    lines = [line for line in node.lines() if "cannot read the route tables" in line["msg"]]
     assert 5 <= len(lines) <= 13
     assert {line["level"] for line in lines} == {"warning"}
     assert all(

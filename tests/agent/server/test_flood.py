@@ -72,7 +72,7 @@ def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(crowd: Scene, flood: i
     assert len(held) >= rate[0]
     assert held <= leads_here(crowd, pods)
     told = [answer["msg"] for code, answer in found if code]
-    assert any("the request rate is used up" in each for each in told), told
+    assert any("request rate limit is exhausted" in each for each in told), told
     assert crowd.agent.poll() is None
     crowd.order(buckets={}, latency=0.0)
     until(lambda: crowd.working() == 0)

@@ -293,7 +293,7 @@ def test_when_there_is_no_thread_a_del_is_left_to_its_client_s_spool(
         patch.setattr(threading.Thread, "start", none)
         heard = ask(running.path, env)
     if refused:
-        assert (heard.status, heard.refused) == (None, "it has no room for another call now")
+        assert (heard.status, heard.refused) == (None, "it already runs as many calls as it can")
     else:
         assert (heard.status, heard.stdout) == (1, b"full")
     assert ask(running.path, env).status == 0
@@ -348,7 +348,7 @@ def test_with_no_descriptor_left_a_client_waits_and_is_heard_later(running: Runn
                     taken.append(os.open("/dev/null", os.O_RDONLY))
             sock.connect(str(running.path))
             sock.sendall(wire.request_bytes(ADD))
-            until(lambda: "no client can be let in: Too many open files" in running.said.text)
+            until(lambda: "cannot accept a connection: Too many open files" in running.said.text)
             assert not busy.answers.status
         finally:
             for each in taken:
@@ -395,9 +395,9 @@ def test_calls_can_be_told_to_stop(running: Running) -> None:
     with Dialogue(running.path) as dialogue:
         dialogue.ask(ADD)
         dialogue.until_deadline()
-        running.server.stop_calls("the node agent is ending")
+        running.server.stop_calls("the node agent is shutting down")
         heard = dialogue.answer()
-    assert (heard.status, heard.stdout) == (1, b"the node agent is ending")
+    assert (heard.status, heard.stdout) == (1, b"the node agent is shutting down")
 
 
 def test_a_socket_that_nobody_answers_is_replaced(tmp_path: Path) -> None:

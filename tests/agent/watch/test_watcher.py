@@ -296,7 +296,7 @@ def test_throttled_claims_are_tried_again(pod: Pod, watcher: Node) -> None:
 
         def refuse(_: str) -> None:  # whatever is tried, for a second
             if time.monotonic() < until_then:
-                raise TryAgain("the account's request rate is used up")
+                raise TryAgain("the account's request rate limit is exhausted")
 
         watcher.ec2.before_write = refuse
         pod.ip(f"addr add {VIP}/32 dev net1")
@@ -346,7 +346,7 @@ def test_a_pod_cannot_flood_the_log_with_addresses(pod: Pod, watcher: Node) -> N
             pod.ip(f"addr add 172.16.1.{n}/32 dev net1")
         pod.ip(f"addr add {VIP}/32 dev net1")
         until(lambda: watcher.counts.seen.count("appeared") == 1)
-        until(lambda: [line for line in watcher.place.logged if "of others nothing is said" in line])
+        until(lambda: [line for line in watcher.place.logged if "the log names no more of them" in line])
     assert len(refused()) == watcher.counts.seen.count("refused") == MOST_TOLD
 
 
