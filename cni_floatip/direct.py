@@ -86,7 +86,7 @@ def add(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping
         go_on = unless(stop)
         with locked(policy, environ, seconds, go_on) as here:
             go_on()
-            here.catch_up(clock() + SPOOL_SECONDS, asked.attachment)
+            here.catch_up(min(clock() + SPOOL_SECONDS, began + seconds), asked.attachment)
             world = replace(here.world, stop=stop, sleep=lambda seconds: pause(seconds, time.sleep, go_on))
             answer = operations.add(asked, world, waited=clock() - began)
             until = min(clock() + AFTER_ADD_SECONDS, began + seconds - LAST_CALL_SECONDS)
@@ -121,10 +121,10 @@ def delete(asked: Request, policy: NodeConf, environ: Mapping[str, str], stdin: 
     if not _store(policy).exists():
         return  # nothing was ever claimed here
     began, attachment = clock(), asked.attachment
-    file = _leave(asked, policy.spool_dir, environ, stdin)
+    is_left = _leave(asked, policy.spool_dir, environ, stdin)
     try:
-        with locked(policy, environ, DEL_SECONDS) as here:
-            if file is None:
+        with locked(policy, environ, began + DEL_SECONDS - clock()) as here:
+            if not is_left:
                 operations.delete(asked, here.world)
             with contextlib.suppress(CniError):  # it has been told
                 here.catch_up(began + DEL_SECONDS, attachment)
@@ -133,7 +133,8 @@ def delete(asked: Request, policy: NodeConf, environ: Mapping[str, str], stdin: 
             backlog.work_off_one(here.world, attachment, began + RELEASE_SECONDS)
             backlog.work_off(here.world, began + RELEASE_SECONDS, besides=attachment)
     except CniError as e:
-        tell(f"DEL {attachment}: left for the next call: {e}")
+        what = "left for the next call" if is_left else "lost, and floatipctl gc ends what it was to end"
+        tell(f"DEL {attachment}: {what}: {e}")
 
 
 def status(policy: NodeConf, environ: Mapping[str, str]) -> None:
@@ -275,20 +276,26 @@ def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], 
         note.unlink(missing_ok=True)
 
 
-def _leave(asked: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> Path | None:
-    """Leave a DEL in the spool, and end the ADDs of its attachment; return the file, None where it cannot."""
+def _leave(asked: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> bool:
+    """End the ADDs of a DEL's attachment, and leave the DEL in the spool; return whether it is there.
+
+    In this order, because another call may do the DEL once its file is there: its ADD would go on.
+    """
     attachment = asked.attachment
     path = Path(directory, spool.name_of(attachment.container, attachment.ifname, stdin))
     env = {name: value for name, value in environ.items() if name.startswith("CNI_")}
+    body = wire.body_bytes(env, stdin)
     try:
         _make(path.parent)
-        write_whole(path, wire.body_bytes(env, stdin))
         for note in path.parent.glob(f"{_key(attachment)}.*{spool.NOTE}"):
             note.unlink(missing_ok=True)
+        if len(body) > wire.MOST_BODY:  # nobody would read it
+            raise OSError(0, f"it has more than {wire.MOST_BODY} bytes")
+        write_whole(path, body)
     except OSError as e:
         tell(f"DEL {attachment}: it cannot be kept in {directory}: {e.strerror}")
-        return None
-    return path
+        return False
+    return True
 
 
 def _key(attachment: Attachment) -> str:

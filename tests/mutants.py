@@ -1113,7 +1113,7 @@ MUTANTS = (
     Mutant(
         "del-not-left",
         "direct",
-        "        write_whole(path, wire.body_bytes(env, stdin))\n",
+        "        write_whole(path, body)\n",
         "",
         "a DEL that does not get the data directory is forgotten",
         f"{ONE_AT_A_TIME}::test_a_del_that_does_not_get_the_directory_succeeds_and_the_next_call_does_it",
@@ -1121,7 +1121,7 @@ MUTANTS = (
     Mutant(
         "del-waits-on",
         "direct",
-        "with locked(policy, environ, DEL_SECONDS) as here:",
+        "with locked(policy, environ, began + DEL_SECONDS - clock()) as here:",
         "with locked(policy, environ, 3 * DEL_SECONDS) as here:",
         "a DEL that waits for another call is not answered within ten seconds",
         f"{ONE_AT_A_TIME}::test_a_del_that_does_not_get_the_directory_succeeds_and_the_next_call_does_it",
@@ -1137,7 +1137,7 @@ MUTANTS = (
     Mutant(
         "own-del-later",
         "direct",
-        "here.catch_up(clock() + SPOOL_SECONDS, asked.attachment)",
+        "here.catch_up(min(clock() + SPOOL_SECONDS, began + seconds), asked.attachment)",
         "pass",
         "a DEL that was left ends the ADD that came after it",
         f"{ONE_AT_A_TIME}::test_a_del_that_was_left_does_not_end_the_add_that_comes_after_it",
@@ -1161,8 +1161,8 @@ MUTANTS = (
     Mutant(
         "note-stays",
         "direct",
-        "            note.unlink(missing_ok=True)\n    except",
-        "            pass\n    except",
+        "            note.unlink(missing_ok=True)\n        if",
+        "            pass\n        if",
         "an ADD that waits outlives a DEL that was done between two of its looks",
         f"{ONE_AT_A_TIME}::test_also_when_it_was_done_between_two_looks_of_the_add",
     ),
@@ -1171,8 +1171,8 @@ MUTANTS = (
         "direct",
         "        recovery.end_unanswered(self.world)\n",
         "",
-        "what an ADD had claimed that was killed stays claimed",
-        f"{ONE_AT_A_TIME}::test_an_add_goes_on_when_the_one_that_it_waits_for_is_killed",
+        "what a killed ADD had claimed takes back the route that a DEL lets stay",
+        f"{ONE_AT_A_TIME}::test_what_a_killed_add_had_begun_takes_no_route_that_a_del_lets_stay",
     ),
     Mutant(
         "spool-not-believed",

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from cni_floatip import direct, operations
+from cni_floatip.agent.spool import Spool
 from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges.store import write_whole
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.operations.add import _time_limits
 from cni_floatip.operations.plan import Asked
 from cni_floatip.operations.world import World
-from cni_floatip.protocol import request
+from cni_floatip.protocol import request, wire
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Calling, Place, Scene, ours_in
 from tests.support.waiting import throughout, until
 
@@ -56,6 +58,16 @@ def waiting(attachment: Attachment) -> Calling:
     adding = Calling(attachment)
     until(lambda: len(announced(attachment.place)) > len(there))
     return adding
+
+
+def stopped(attachment: Attachment) -> tuple[Calling, int]:
+    """Start an ADD beside one that has the directory, and stop its process; return that, too."""
+    there = announced(attachment.place)  # of one that was killed
+    adding = waiting(attachment)
+    (note,) = set(announced(attachment.place)) - set(there)
+    pid = int(note.name.split(".")[1])
+    os.kill(pid, signal.SIGSTOP)
+    return adding, pid
 
 
 # -- ADD, CHECK, GC, STATUS ----------------------------------------------------------------------------------
@@ -109,6 +121,22 @@ def test_what_it_has_waited_is_of_its_time(
     assert undoes < 60 - 5 - 1
 
 
+def test_the_dels_of_others_take_no_more_than_its_time(
+    place: Place, neighbour: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def work_off(_: Spool, until: float) -> None:
+        limits.append(until)
+
+    monkeypatch.setattr(Spool, "work_off", work_off)
+    monkeypatch.setattr(direct, "SPOOL_SECONDS", 1000.0)
+    monkeypatch.setattr(operations, "add", lambda *_, **__: {})
+    asked, policy = parsed(neighbour, "ADD")
+    direct.add(asked, policy, os.environ)
+    assert limits[0] - time.monotonic() < neighbour.timeout
+
+
 def test_an_add_goes_on_when_the_one_that_it_waits_for_is_killed(
     scene: Scene, place: Place, one: Attachment, neighbour: Attachment
 ) -> None:
@@ -120,6 +148,18 @@ def test_an_add_goes_on_when_the_one_that_it_waits_for_is_killed(
     assert second.answer().code == 0
     assert scene.routes(ADDRESS) == {}, "the next call ends what a killed one had begun"
     assert place.alive() == [f"{neighbour.container} held"]
+
+
+def test_what_a_killed_add_had_begun_takes_no_route_that_a_del_lets_stay(
+    scene: Scene, place: Place, one: Attachment
+) -> None:
+    one.on_delete = "keep"
+    assert one.add().code == 0
+    again = one.again()
+    assert again.add("after", "ec2.replace", 1).code == -signal.SIGKILL
+    assert one.delete().code == 0
+    assert set(scene.routes(ADDRESS)) == set(TABLES)
+    assert place.alive() == []
 
 
 def test_check_waits_too_and_does_not_wait_for_ever(
@@ -245,12 +285,8 @@ def test_a_del_ends_the_add_of_its_attachment_that_waits(
 def test_also_when_it_was_done_between_two_looks_of_the_add(
     scene: Scene, place: Place, neighbour: Attachment
 ) -> None:
-    there = announced(place)  # of one that was killed
     with place.store.lock(0):
-        adding = waiting(neighbour)
-        (note,) = set(announced(place)) - set(there)
-        pid = int(note.name.split(".")[1])
-        os.kill(pid, signal.SIGSTOP)
+        adding, pid = stopped(neighbour)
     try:
         assert neighbour.delete().code == 0
         assert place.spooled() == []
@@ -260,6 +296,78 @@ def test_also_when_it_was_done_between_two_looks_of_the_add(
     assert answer.code == 11, str(answer)
     assert "was deleted meanwhile" in answer.msg
     assert (scene.routes(ANOTHER), place.alive()) == ({}, [])
+
+
+def test_also_when_another_call_does_it_before_its_own_process_comes_further(
+    scene: Scene, place: Place, one: Attachment, neighbour: Attachment
+) -> None:
+    with place.store.lock(0):
+        adding, pid = stopped(neighbour)
+        try:
+            assert neighbour.delete("after", "disk.replace", 1).code == -signal.SIGKILL
+        except BaseException:
+            os.kill(pid, signal.SIGCONT)
+            raise
+    try:
+        assert one.add().code == 0
+        assert place.spooled() == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    answer = adding.answer()
+    assert answer.code == 11, str(answer)
+    assert scene.routes(ANOTHER) == {}
+
+
+def test_also_when_the_del_cannot_be_left(scene: Scene, place: Place, neighbour: Attachment) -> None:
+    with place.store.lock(0):
+        adding = waiting(neighbour)
+        deleting = Calling(neighbour, "DEL", doom=("full",))
+        answer = adding.answer()
+    assert answer.code == 11, str(answer)
+    deleted = deleting.answer()
+    assert deleted.code == 0
+    assert "cannot be kept" in deleted.stderr
+    assert (scene.routes(ANOTHER), place.alive()) == ({}, [])
+
+
+def test_a_del_that_is_lost_says_so(place: Place, one: Attachment) -> None:
+    """It cannot be kept, and does not get the directory: its runtime is not told, but the operator is."""
+    assert one.add().code == 0
+    with place.store.lock(0):
+        answer = one.delete("full")
+    assert answer.code == 0
+    assert "left for the next call" not in answer.stderr
+    assert "floatipctl gc" in answer.stderr
+    assert one.delete().code == 0
+
+
+def test_a_del_too_large_to_be_kept_is_done_all_the_same(scene: Scene, place: Place, one: Attachment) -> None:
+    assert one.add().code == 0
+    one.keys = {"comment": "x" * wire.MOST_BODY}
+    answer = one.delete()
+    assert answer.code == 0
+    assert "cannot be kept" in answer.stderr
+    assert (scene.routes(ADDRESS), place.alive(), place.spooled()) == ({}, [], [])
+
+
+def test_what_leaving_it_takes_is_of_a_dels_time(
+    place: Place, one: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds are all that a DEL has, and a slow disk takes some of them."""
+    assert one.add().code == 0
+
+    def slow(path: Path, content: bytes) -> None:
+        time.sleep(2.5)
+        write_whole(path, content)
+
+    monkeypatch.setattr(direct, "write_whole", slow)
+    asked, policy = parsed(one, "DEL")
+    with place.store.lock(0):
+        began = time.monotonic()
+        direct.delete(asked, policy, os.environ, json.dumps(one.config()).encode())
+        took = time.monotonic() - began
+    assert direct.DEL_SECONDS <= took < 10
+    place.forget()
 
 
 def test_a_del_that_cannot_be_left_is_done_all_the_same(scene: Scene, place: Place, one: Attachment) -> None:
