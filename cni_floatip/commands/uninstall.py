@@ -90,14 +90,14 @@ def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iter
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     # What is left is told later; and it is an agent's work that is done here, a DEL's default is an agent's.
     how: Mapping[str, Any] = {"log": lambda *_, **__: None, "on_delete": "release"}
-    exists = store.exists()
     if not Path(policy.data_dir).is_dir():
         core = direct.assemble(policy, environ, Memory(store), **how)
-        yield Here(policy, core.world, core.spool, bin_dir, has_records=exists)
+        yield Here(policy, core.world, core.spool, bin_dir, has_records=False)
         return
     try:
         with direct.locked(policy, environ, WAIT_SECONDS, **how) as core:
-            yield Here(policy, core.world, core.spool, bin_dir, has_records=exists)
+            # Not before: a call that was waited for may have been the first to claim.
+            yield Here(policy, core.world, core.spool, bin_dir, has_records=store.exists())
     except direct.AgentIsHere as e:
         raise agent_is_here(policy) from e
 

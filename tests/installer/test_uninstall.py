@@ -356,6 +356,24 @@ def test_it_waits_for_a_call_that_is_under_way(worker: Here) -> None:
     assert worker.left() == []
 
 
+def test_what_that_call_claims_is_no_more_removed_than_what_was_there(worker: Here) -> None:
+    """Also where nothing had ever been claimed before."""
+    (worker.root / "data").mkdir(exist_ok=True)
+    assert not worker.store.exists()
+    argv = command("uninstall", worker.bin_dir, "--config", worker.config)
+    pipe = subprocess.PIPE
+    with worker.store.lock(0) as held:
+        assert held
+        uninstaller = subprocess.Popen(argv, env=worker.environ, stdout=pipe, stderr=pipe, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            uninstaller.wait(3)
+        worker.claim(State.HELD)
+    _, err = uninstaller.communicate(timeout=30)
+    assert "is still here" in err
+    assert uninstaller.returncode == 1
+    assert (worker.bin_dir / "floatip").exists()
+
+
 @pytest.mark.needs("root", "unshare", "nsenter")
 def test_a_full_disk_keeps_nobody_from_making_room(worker: Here, mounts: Mounts) -> None:
     """What is to be released is, though that cannot be recorded any more."""
