@@ -69,13 +69,16 @@ class Core:
     spool: Spool
 
     def catch_up(self, until: float, attachment: Attachment | None = None) -> None:
-        """Do what earlier calls have left, until then; first the DELs of ``attachment``. Raises CniError."""
+        """Do what earlier calls have left, until then; first the DELs of ``attachment``. Raises CniError.
+
+        The DELs of others take ``SPOOL_SECONDS`` at most.
+        """
         recovery.end_unanswered(self.world)
         self.spool.prepare()
         if attachment and not self.spool.work_off_for(attachment.container, attachment.ifname):
             record_before(attachment, self.world)  # a record that must not be written over stays so
             raise TryAgain(f"a DEL of {attachment} is in the spool and cannot be recorded yet")
-        self.spool.work_off(until)
+        self.spool.work_off(min(until, clock() + SPOOL_SECONDS))
 
 
 def add(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping[str, Any]:
@@ -86,7 +89,7 @@ def add(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping
         go_on = unless(stop)
         with locked(policy, environ, seconds, go_on) as here:
             go_on()
-            here.catch_up(min(clock() + SPOOL_SECONDS, began + seconds), asked.attachment)
+            here.catch_up(began + seconds, asked.attachment)
             world = replace(here.world, stop=stop, sleep=lambda seconds: pause(seconds, time.sleep, go_on))
             answer = operations.add(asked, world, waited=clock() - began)
             until = min(clock() + AFTER_ADD_SECONDS, began + seconds - LAST_CALL_SECONDS)
@@ -98,7 +101,7 @@ def check(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
     """Run one CHECK. Raises CniError."""
     began = clock()
     with locked(policy, environ, CHECK_SECONDS) as here:
-        here.catch_up(clock() + SPOOL_SECONDS)
+        here.catch_up(began + CHECK_SECONDS)
         operations.check(asked, here.world, waited=clock() - began)
 
 
@@ -106,7 +109,7 @@ def gc(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
     """Run one GC; what could not be released of its network is an error, too. Raises CniError."""
     until = clock() + GC_SECONDS
     with locked(policy, environ, 0.0) as here:
-        here.catch_up(clock() + SPOOL_SECONDS)
+        here.catch_up(until)
         errors: list[CniError] = []
         try:
             operations.gc(asked, here.world)

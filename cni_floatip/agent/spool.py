@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..edges.spool import SUFFIX, Owner, owner_of
+from ..edges.spool import SUFFIX, Owner, opened, owner_of
 from ..model.errors import CniError
 from ..operations.world import Log
 from ..protocol import wire
@@ -150,7 +150,7 @@ class Spool:
     def _take(self, name: str) -> None:
         path = self._root / name
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 body = file.read(wire.MOST_BODY + 1)
             if len(body) > wire.MOST_BODY:
                 raise wire.Malformed(f"more than {wire.MOST_BODY} bytes")

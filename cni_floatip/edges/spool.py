@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from ..model.claim import Claim
 from ..model.errors import IoFailure
@@ -22,10 +25,19 @@ Owner = tuple[str, str]
 """Container and interface, as the environment in a file names them."""
 
 
+def opened(path: Path) -> BinaryIO:
+    """Open a file of the spool to be read. Raises OSError, also for a FIFO: its reader would have to wait."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "this is no file")
+    return os.fdopen(fd, "rb")
+
+
 def owner_of(path: Path) -> Owner | None:
     """Return whose DEL a file holds; None for one that nobody understands, or that is not there any more."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             length = file.read(4)
             block = file.read(min(int.from_bytes(length, "big"), wire.MOST_BODY))
         env = wire.read_body(length + block).env

@@ -105,6 +105,20 @@ def test_what_is_half_written_for_an_hour_goes_at_the_next_start(desk: Desk) -> 
     assert sorted(path.name for path in desk.root.iterdir()) == ["1.del", "young.new"]
 
 
+def test_what_is_no_file_keeps_nobody_waiting(desk: Desk) -> None:
+    """A FIFO would: its reader waits for a writer, and with it every DEL and ADD."""
+    desk.leave("2")
+    os.mkfifo(desk.root / "1.del")
+    desk.spool.prepare()
+    work = threading.Thread(target=desk.spool.work_off, daemon=True)
+    work.start()
+    work.join(5)
+    assert not work.is_alive()
+    assert desk.done == ["c1"]
+    assert desk.spool.owners() == set()
+    assert "1.del: this is no file" in desk.said.text
+
+
 def test_what_is_not_on_disk_yet_stays_and_is_tried_again_later(desk: Desk) -> None:
     path = desk.leave("1")
     desk.on_disk = False
