@@ -46,9 +46,8 @@ def _unheard(path: str, e: Exception) -> IoFailure | TryAgain:
     match e:
         case FileNotFoundError():
             return TryAgain(
-                f"no node agent here: there is no socket {path}. On a cluster, run this in the agent's pod:"
-                " kubectl -n kube-system exec POD -- floatipctl status. On a cluster, run this in the"
-                " agent's pod: kubectl -n kube-system exec POD -- floatipctl status"
+                f"no node agent here: there is no socket {path} (on a cluster, run this in the agent's pod:"
+                " kubectl -n kube-system exec POD -- floatipctl status)"
             )
         case ConnectionRefusedError():
             return TryAgain(f"no node agent listens at {path}: it has ended, or is just starting")

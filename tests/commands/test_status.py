@@ -334,9 +334,12 @@ def error_of(path: str) -> str:
     return done.stderr.removeprefix("floatipctl: ").rstrip("\n")
 
 
+IN_POD = "(on a cluster, run this in the agent's pod: kubectl -n kube-system exec POD -- floatipctl status)"
+
+
 def test_status_says_that_no_agent_runs(tmp_path: Path) -> None:
     path = str(tmp_path / "none.sock")
-    assert error_of(path) == f"no node agent here: there is no socket {path}"
+    assert error_of(path) == f"no node agent here: there is no socket {path} {IN_POD}"
 
 
 def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path: Path) -> None:
@@ -349,7 +352,9 @@ def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path: Path) -> 
     done = run(FLOATIP_CONFIG=str(config))
     files = ", ".join(str(spool / f"{number}.del") for number in range(3))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith(f"there is no socket {path}; 4 DELs wait for the agent: {files} and 1 more\n")
+    assert done.stderr.endswith(
+        f"there is no socket {path} {IN_POD}; 4 DELs wait for the agent: {files} and 1 more\n"
+    )
 
 
 def test_an_agent_that_has_died(tmp_path: Path) -> None:

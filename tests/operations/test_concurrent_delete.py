@@ -231,7 +231,7 @@ class TestAFullDisk:
         holder.disk.full = True
         holder.delete()
         assert holder.holds() == []
-        assert "1 claims have ended in memory only" in str(holder.claims.write_again())
+        assert "1 ended claims are not on disk yet" in str(holder.claims.write_again())
         assert not holder.claims.written(holder.attachment)
         assert holder.on_disk().live
         holder.disk.full = False

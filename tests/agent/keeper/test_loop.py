@@ -384,7 +384,7 @@ class TestTables:
         cluster.ec2.untagged |= {"rtb-1", "rtb-2"}
         cluster.pass_time(LATE_SECONDS * 2)
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
-        assert sum("not in allowedRouteTables" in said for said in a.said) == 1
+        assert sum("no longer in allowedRouteTables" in said for said in a.said) == 1
 
     def test_a_configuration_of_another_release_stops_nothing(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]

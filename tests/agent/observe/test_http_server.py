@@ -101,7 +101,7 @@ def test_a_loop_that_stands_still_is_noticed() -> None:
     now[0] += 30
     assert beat() is None
     now[0] += 12
-    assert beat() == "the keeper has not come round for 42 s"
+    assert beat() == "the keeper has made no progress for 42 s"
     beat.beat()
     assert beat() is None
 
@@ -223,6 +223,6 @@ def test_the_loops_of_the_agent_that_must_come_round(tmp_path: Path, monkeypatch
     agent = main.Agent(policy, Log({}, Lines()), store)
     assert agent.health.deadly() == []
     now[0] += 301
-    assert agent.health.deadly() == ["the watch has not come round for 301 s"]
+    assert agent.health.deadly() == ["the watch has made no progress for 301 s"]
     now[0] += 1000
     assert [said.split(" has")[0] for said in agent.health.deadly()] == ["the keeper", "the watch"]

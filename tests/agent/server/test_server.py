@@ -120,7 +120,7 @@ def test_who_is_not_root_is_not_heard_even_when_the_file_lets_them(running: Runn
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert running.seen == []
-    until(lambda: "user 65534" in running.said.text)
+    until(lambda: "uid 65534" in running.said.text)
 
 
 def test_the_first_descriptor_is_the_call_s_and_all_are_closed(running: Running, tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_nothing_is_taken_from_an_agent_that_lives(running: Running) -> None:
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     path.write_text("precious")
-    with pytest.raises(IoFailure, match="no socket"):
+    with pytest.raises(IoFailure, match="not a socket"):
         Running(path)
     assert path.read_text() == "precious"
 

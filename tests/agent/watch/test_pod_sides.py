@@ -242,7 +242,7 @@ def test_without_events_the_keepers_look_finds_it(pod: Pod, watcher: Node) -> No
         pod.ip("route flush table 100")
         watch.look_at_pods()
         until(lambda: table(pod) == before)
-        assert len([line for line in watcher.place.logged if "found late: no socket" in line]) == 1
+        assert len([line for line in watcher.place.logged if "inside the pod late: no socket" in line]) == 1
 
 
 @pytest.mark.thorough(sample="test_one_that_flushes_for_ever_costs_little_and_delays_nobody")
