@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from types import FrameType
 
-from bench import rows_calls, rows_cell, rows_crowd
+from bench import rows_burst, rows_calls, rows_cgroup
 from bench.figure import Figure, say, table
 from bench.running import Failed
 from bench.scene import Scene, compile_package
@@ -48,7 +48,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    load = [round(each, 1) for each in os.getloadavg()]
+    load = [round(item, 1) for item in os.getloadavg()]
     if options.json:
         machine = {"cores": os.cpu_count(), "kernel": os.uname().release, "load": load}
         rows = [figure.document() for figure in figures]
@@ -61,17 +61,17 @@ def main() -> int:
 
 def measure(wanted: frozenset[int], rounds: int) -> Iterable[Figure]:
     """Measure the wanted rows, in scenes of their own so that none disturbs the other."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
     if wanted & ALONE:
         with Scene() as scene:
-            found += alone(scene, wanted, rounds)
+            figures += alone(scene, wanted, rounds)
     if wanted & CROWD:
         with Scene(unlimited=True) as scene:
-            found += crowd(scene, wanted, rounds)
+            figures += crowd(scene, wanted, rounds)
     if wanted & MOVES:
         with Scene(tables=1) as scene:
-            found.append(rows_crowd.moves(scene))
-    return [figure for figure in found if figure.row in wanted]
+            figures.append(rows_burst.moves(scene))
+    return [figure for figure in figures if figure.row in wanted]
 
 
 def alone(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]:
@@ -84,20 +84,20 @@ def alone(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]
         yield rows_calls.round_trips(scene, rounds)
     try:
         if 4 in wanted:
-            yield rows_cell.in_cell(scene, rounds)
+            yield rows_cgroup.in_cell(scene, rounds)
         if 5 in wanted:
-            yield rows_cell.crowded(scene)
+            yield rows_cgroup.crowded(scene)
     except Failed as e:
         say(f"4, 5: {e}")
 
 
 def crowd(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]:
     """Memory before anything, then with all pods, then with as many claims as there will be."""
-    idle = rows_crowd.idle_memory(scene) if 8 in wanted else {}
+    idle = rows_burst.idle_memory(scene) if 8 in wanted else {}
     if 10 in wanted:
-        yield rows_crowd.parallel(scene, rounds)
+        yield rows_burst.parallel(scene, rounds)
     if 8 in wanted:
-        yield rows_crowd.memory(scene, idle)
+        yield rows_burst.memory(scene, idle)
 
 
 def _told_to_end(_: int, __: FrameType | None) -> None:

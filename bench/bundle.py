@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import rows_cell, running
+from bench import rows_cgroup, running
 from bench.figure import Figure, say, table
 from bench.running import Command, Failed, Ran, interleaved, median_ms
 from bench.scene import BARE, Scene, compile_package
@@ -64,7 +64,7 @@ def measure(scene: Scene, bundle: Path, rounds: int) -> Iterator[Figure]:
     yield size(scene)
     yield start(scene, bundle, rounds)
     yield blocked(scene)
-    crowded = rows_cell.crowded(scene)
+    crowded = rows_cgroup.crowded(scene)
     yield Figure(
         FIRST_ROW + 3, f"{crowded.name} (bundle)", crowded.shown, crowded.aim, crowded.met, crowded.detail
     )
@@ -97,14 +97,14 @@ def start(scene: Scene, bundle: Path, rounds: int) -> Figure:
             "machine's interpreter": BARE,
             "VERSION": scene.version(),
         }
-        found = interleaved({kind: _runs(command, kind) for kind, command in kinds.items()}, rounds)
-    wall = {kind: round(median_ms(runs), 2) for kind, runs in found.items()}
-    cpu = {kind: round(median_ms(runs, "cpu"), 2) for kind, runs in found.items()}
+        rans = interleaved({kind: _runs(command, kind) for kind, command in kinds.items()}, rounds)
+    wall = {kind: round(median_ms(runs), 2) for kind, runs in rans.items()}
+    cpu = {kind: round(median_ms(runs, "cpu"), 2) for kind, runs in rans.items()}
     ratios = [wall["VERSION"] / wall[kind] for kind in ("bundle's interpreter", "machine's interpreter")]
     return Figure(
         FIRST_ROW + 1,
         "VERSION by the bundle / its bare interpreter, / the machine's",
-        " / ".join(f"{each:.2f}" for each in ratios),
+        " / ".join(f"{ratio:.2f}" for ratio in ratios),
         "<= 1.3 each",
         max(ratios) <= 1.3,
         {"wall ms": wall, "cpu ms": cpu, "rounds": rounds},
@@ -121,7 +121,7 @@ def blocked(scene: Scene) -> Figure:
         until = time.monotonic() + 20
         while scene.working() < BLOCKED and time.monotonic() < until:
             time.sleep(0.05)
-        private = statistics.median(_private(each.pid) for each in clients) / 1024
+        private = statistics.median(_private(client.pid) for client in clients) / 1024
     finally:
         scene.order(held=False)
     done = running.finish(clients)

@@ -64,14 +64,14 @@ class Cloud:
 
     def ask(self, text: str) -> tuple[str, str, int, str]:
         """Return action, outcome, status and document of one request."""
-        asked = dict(parse_qsl(text))
-        action = asked.get("Action", "")
+        request = dict(parse_qsl(text))
+        action = request.get("Action", "")
         try:
             if action in self.buckets and not self.buckets[action].take():
                 raise Refused(503, "RequestLimitExceeded", "Request limit exceeded.")
-            if asked.get("DryRun") == "true":
+            if request.get("DryRun") == "true":
                 raise Refused(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
-            inner = self._change(action, asked) if action in WRITES else self._describe(action, asked)
+            inner = self._change(action, request) if action in WRITES else self._describe(action, request)
         except Refused as no:
             status, code, message = no.args
             error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -84,8 +84,8 @@ class Cloud:
             self.tables[table].update(routes)
             self._rendered.pop(table, None)
 
-    def _change(self, action: str, asked: Mapping[str, str]) -> str:
-        table, cidr = asked["RouteTableId"], asked.get("DestinationCidrBlock", "")
+    def _change(self, action: str, request: Mapping[str, str]) -> str:
+        table, cidr = request["RouteTableId"], request.get("DestinationCidrBlock", "")
         routes = self.tables[table]
         if action == "CreateRoute" and cidr in routes:
             raise Refused(400, "RouteAlreadyExists", f"The route identified by {cidr} already exists.")
@@ -96,30 +96,30 @@ class Cloud:
             if routes.pop(cidr, None) is None:
                 raise Refused(400, "InvalidRoute.NotFound", f"no route with destination {cidr}")
         else:
-            routes[cidr] = asked["NetworkInterfaceId"]
+            routes[cidr] = request["NetworkInterfaceId"]
         self._rendered.pop(table, None)
         return "<return>true</return>"
 
-    def _describe(self, action: str, asked: Mapping[str, str]) -> str:
-        filters = {asked[key]: key.removesuffix("Name") for key in asked if key.endswith(".Name")}
+    def _describe(self, action: str, request: Mapping[str, str]) -> str:
+        filters = {request[key]: key.removesuffix("Name") for key in request if key.endswith(".Name")}
         match action:
             case "DescribeRouteTables":
                 wanted: list[str] = list(self.tables)
                 if named := filters.get("route-table-id"):
-                    wanted = [asked[key] for key in asked if key.startswith(f"{named}Value.")]
-                found = "".join(self._table(table) for table in wanted if table in self.tables)
-                return f"<routeTableSet>{found}</routeTableSet>"
+                    wanted = [request[key] for key in request if key.startswith(f"{named}Value.")]
+                result = "".join(self._table(table) for table in wanted if table in self.tables)
+                return f"<routeTableSet>{result}</routeTableSet>"
             case "DescribeNetworkInterfaces":
-                found = ""
+                result = ""
                 if named := filters.get("network-interface-id"):
-                    eni = asked[f"{named}Value.1"]
-                    found = (
+                    eni = request[f"{named}Value.1"]
+                    result = (
                         f"<item><networkInterfaceId>{eni}</networkInterfaceId>"
                         "<sourceDestCheck>false</sourceDestCheck>"
                         "<tagSet><item><key>node.k8s.amazonaws.com/no_manage</key><value>true</value></item>"
                         "</tagSet></item>"
                     )
-                return f"<networkInterfaceSet>{found}</networkInterfaceSet>"
+                return f"<networkInterfaceSet>{result}</networkInterfaceSet>"
             case "DescribeSubnets":
                 return "<subnetSet/>"
         raise Refused(400, "InvalidAction", action)
@@ -209,8 +209,8 @@ class Responder:
             while self._due and self._due[0][0] <= time.monotonic():
                 self._answer(heapq.heappop(self._due))
 
-    def _answer(self, each: tuple[float, int, Peer, int, str, str, str, float]) -> None:
-        _, _, peer, status, document, action, outcome, came = each
+    def _answer(self, item: tuple[float, int, Peer, int, str, str, str, float]) -> None:
+        _, _, peer, status, document, action, outcome, came = item
         self._cloud.log.append((action, outcome, came, time.monotonic()))
         peer.write(status, document)
 
@@ -220,20 +220,20 @@ class Responder:
         elif path == "/order":
             peer.write(200, json.dumps(self._obey(json.loads(body))), "application/json")
         elif method == "GET":
-            found = self._items.get(path.removeprefix("/latest/"))
-            peer.write(404 if found is None else 200, found or "", "text/plain")
+            result = self._items.get(path.removeprefix("/latest/"))
+            peer.write(404 if result is None else 200, result or "", "text/plain")
         else:
             came = time.monotonic()
             action, outcome, status, document = self._cloud.ask(body)
             self._number += 1
             due = came + self._cloud.latency
-            each = (due, self._number, peer, status, document, action, outcome, came)
+            item = (due, self._number, peer, status, document, action, outcome, came)
             if self._cloud.held:
-                self._waiting.append(each)
+                self._waiting.append(item)
             elif self._cloud.latency:
-                heapq.heappush(self._due, each)
+                heapq.heappush(self._due, item)
             else:
-                self._answer(each)
+                self._answer(item)
 
     def _obey(self, order: Mapping[str, Any]) -> Any:
         cloud = self._cloud
@@ -241,14 +241,14 @@ class Responder:
         cloud.latency = order.get("latency", cloud.latency)
         cloud.held = order.get("held", cloud.held)
         if not cloud.held:
-            for each in self._waiting:
-                heapq.heappush(self._due, each)
+            for item in self._waiting:
+                heapq.heappush(self._due, item)
             self._waiting.clear()
         if "buckets" in order:
             cloud.buckets = {action: Bucket(*rate) for action, rate in order["buckets"].items()}
         if order.get("log"):
-            said, cloud.log = cloud.log, []
-            return said
+            raw, cloud.log = cloud.log, []
+            return raw
         return {"held": len(self._waiting), "tables": cloud.tables if order.get("tables") else None}
 
 

@@ -24,15 +24,15 @@ def version(scene: Scene, rounds: int) -> Figure:
         "bare": lambda: running.run(BARE),
         "VERSION": lambda: running.run(scene.version()).good("VERSION"),
     }
-    found = interleaved(kinds, rounds)
-    ratio = median_ms(found["VERSION"]) / median_ms(found["bare"])
+    rans = interleaved(kinds, rounds)
+    ratio = median_ms(rans["VERSION"]) / median_ms(rans["bare"])
     return Figure(
         1,
         "client VERSION / bare interpreter",
         f"{ratio:.2f}",
         "<= 1.3",
         ratio <= 1.3,
-        {"wall ms": _walls(found), "cpu ms": _cpus(found), "rounds": rounds},
+        {"wall ms": _walls(rans), "cpu ms": _cpus(rans), "rounds": rounds},
     )
 
 
@@ -50,15 +50,15 @@ def add_and_delete(scene: Scene, rounds: int) -> tuple[Figure, Figure, Figure]:
         scene.order(log=True)
         last = scene.container()
         done = scene.add(pod, last)
-        said = scene.order(log=True)
-        writes.append(sum(action in ("CreateRoute", "ReplaceRoute", "DeleteRoute") for action, *_ in said))
+        raw = scene.order(log=True)
+        writes.append(sum(action in ("CreateRoute", "ReplaceRoute", "DeleteRoute") for action, *_ in raw))
         return done
 
     kinds = {"bare": lambda: running.run(BARE), "ADD": add, "DEL": lambda: scene.delete(pod, last)}
     before = scene.agent_cpu()
-    found = interleaved(kinds, rounds)
+    rans = interleaved(kinds, rounds)
     agent = (scene.agent_cpu() - before) / (rounds + 1)
-    walls, cpus = _walls(found), _cpus(found)
+    walls, cpus = _walls(rans), _cpus(rans)
     shared: dict[str, Any] = {
         "wall ms": walls,
         "clients' cpu ms": cpus,
@@ -105,10 +105,10 @@ def round_trips(scene: Scene, rounds: int) -> Figure:
             scene.order(log=True)
             container = scene.container()
             done = scene.add(pod, container)
-            said = [each for each in scene.order(log=True) if each[2] < done.ended]
+            raw = [item for item in scene.order(log=True) if item[2] < done.ended]
             scene.delete(pod, container)
-            actions = [action for action, *_ in said]
-            depths.append(in_sequence([(came, answered) for *_, came, answered in said]))
+            actions = [action for action, *_ in raw]
+            depths.append(in_sequence([(came, answered) for *_, came, answered in raw]))
             walls.append(done.wall)
     finally:
         scene.order(latency=0.0)
@@ -131,7 +131,7 @@ def round_trips(scene: Scene, rounds: int) -> Figure:
 def in_sequence(intervals: Sequence[tuple[float, float]]) -> int:
     """Return how many of the intervals follow one another, none overlapping the next, at most."""
     count, end = 0, float("-inf")
-    for came, answered in sorted(intervals, key=lambda each: each[1]):
+    for came, answered in sorted(intervals, key=lambda item: item[1]):
         if came >= end:
             count, end = count + 1, answered
     return count
@@ -141,9 +141,9 @@ def _breathe(scene: Scene) -> None:
     time.sleep(scene.tables / REFILL + 0.02)
 
 
-def _walls(found: dict[str, list[Ran]]) -> dict[str, float]:
-    return {kind: round(median_ms(runs), 2) for kind, runs in found.items()}
+def _walls(rans: dict[str, list[Ran]]) -> dict[str, float]:
+    return {kind: round(median_ms(runs), 2) for kind, runs in rans.items()}
 
 
-def _cpus(found: dict[str, list[Ran]]) -> dict[str, float]:
-    return {kind: round(median_ms(runs, "cpu"), 2) for kind, runs in found.items()}
+def _cpus(rans: dict[str, list[Ran]]) -> dict[str, float]:
+    return {kind: round(median_ms(runs, "cpu"), 2) for kind, runs in rans.items()}

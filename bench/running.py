@@ -93,12 +93,12 @@ def start(command: Command, enter: Callable[[], None] | None = None) -> Running:
         pid = os.posix_spawn(command.argv[0], command.argv, command.env, file_actions=files)
         return Running(pid, taken, began)
     finally:
-        for each in (given, give, take):
-            os.close(each)
+        for item in (given, give, take):
+            os.close(item)
 
 
 def _forked(command: Command, enter: Callable[[], None], given: int, take: int, taken: int) -> Running:
-    said, say = os.pipe()  # closed as the program begins
+    raw, say = os.pipe()  # closed as the program begins
     pid = os.fork()
     if not pid:
         try:
@@ -111,62 +111,62 @@ def _forked(command: Command, enter: Callable[[], None], given: int, take: int, 
         finally:
             os._exit(127)
     os.close(say)
-    return Running(pid, taken, time.monotonic(), ready=said)
+    return Running(pid, taken, time.monotonic(), ready=raw)
 
 
 def finish(running: Iterable[Running]) -> list[Ran]:
     """Wait for all; each one's time ends with it."""
     all_of_them = list(running)
     poll = select.epoll()
-    alive = {os.pidfd_open(each.pid): each for each in all_of_them}
+    alive = {os.pidfd_open(running.pid): running for running in all_of_them}
     for number in alive:
         poll.register(number, select.EPOLLIN)
-    found: dict[int, Ran] = {}
+    rans: dict[int, Ran] = {}
     try:
         while alive:
             for number, _ in poll.poll():
                 ended = time.monotonic()
-                each = alive.pop(number)
+                item = alive.pop(number)
                 os.close(number)
-                found[each.pid] = _reaped(each, ended)
+                rans[item.pid] = _reaped(item, ended)
     except BaseException:  # Ctrl-C: nobody is left behind
         _kill(alive.values())
         raise
     finally:
         poll.close()
-    return [found[each.pid] for each in all_of_them]
+    return [rans[running.pid] for running in all_of_them]
 
 
 def _kill(running: Iterable[Running]) -> None:
-    for each in running:
-        os.kill(each.pid, signal.SIGKILL)
-        os.waitpid(each.pid, 0)
+    for item in running:
+        os.kill(item.pid, signal.SIGKILL)
+        os.waitpid(item.pid, 0)
 
 
-def _reaped(each: Running, ended: float) -> Ran:
-    _, status, usage = os.wait4(each.pid, 0)
-    stdout = b"".join(iter(lambda: os.read(each.out, 1 << 16), b""))
-    os.close(each.out)
-    if each.ready >= 0:
-        if told := os.read(each.ready, AT_START.size):
-            each.began, each.spent = AT_START.unpack(told)
-        os.close(each.ready)
-    cpu = usage.ru_utime + usage.ru_stime - each.spent
-    return Ran(each.began, ended, cpu, os.waitstatus_to_exitcode(status), stdout)
+def _reaped(running: Running, ended: float) -> Ran:
+    _, status, usage = os.wait4(running.pid, 0)
+    stdout = b"".join(iter(lambda: os.read(running.out, 1 << 16), b""))
+    os.close(running.out)
+    if running.ready >= 0:
+        if message := os.read(running.ready, AT_START.size):
+            running.began, running.spent = AT_START.unpack(message)
+        os.close(running.ready)
+    cpu = usage.ru_utime + usage.ru_stime - running.spent
+    return Ran(running.began, ended, cpu, os.waitstatus_to_exitcode(status), stdout)
 
 
 def interleaved(kinds: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """Run every kind in turn, so that what else the machine does falls on all alike; first once for free."""
     for work in kinds.values():
         work()
-    found: dict[str, list[T]] = {kind: [] for kind in kinds}
+    results: dict[str, list[T]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind, work in kinds.items():
-            found[kind].append(work())
-    return found
+            results[kind].append(work())
+    return results
 
 
 def median_ms(runs: Iterable[Ran], of: str = "wall") -> float:
     """Return the median of wall or CPU time in milliseconds."""
-    values: list[float] = [getattr(each, of) for each in runs]
+    values: list[float] = [getattr(ran, of) for ran in runs]
     return 1000 * statistics.median(values)

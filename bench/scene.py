@@ -120,12 +120,12 @@ class Scene:
             "tags": TAG,
             "tables": self.table_ids,
             "items": _metadata(),
-            "doors": [each.fileno() for each in doors],
+            "doors": [door.fileno() for door in doors],
         }
         process = subprocess.Popen(
             [INTERPRETER, "-I", "-S", str(Path(__file__).with_name("responder.py"))],
             stdin=subprocess.PIPE,
-            pass_fds=[each.fileno() for each in doors],
+            pass_fds=[door.fileno() for door in doors],
             start_new_session=True,
             text=True,
         )
@@ -134,8 +134,8 @@ class Scene:
         process.stdin.write(json.dumps(served) + "\n")
         process.stdin.flush()
         self._ends.callback(process.stdin.close)
-        for each in doors:
-            each.close()
+        for item in doors:
+            item.close()
 
     def _configure(self) -> None:
         config = {
@@ -289,13 +289,13 @@ class Scene:
         """Return what the agent has in memory, in MiB: PSS, RSS, what is its own, and the highest RSS."""
         rollup = Path(f"/proc/{self.agent.pid}/smaps_rollup").read_text()
         status = Path(f"/proc/{self.agent.pid}/status").read_text()
-        found = {
+        results = {
             "pss": _kib(rollup, "Pss:"),
             "rss": _kib(rollup, "Rss:"),
             "private": _kib(rollup, "Private_Dirty:"),
             "peak_rss": _kib(status, "VmHWM:"),
         }
-        return {name: round(kib / 1024, 1) for name, kib in found.items()}
+        return {name: round(kib / 1024, 1) for name, kib in results.items()}
 
     def agent_cpu(self) -> float:
         """Return the CPU seconds that the agent has had."""
@@ -329,8 +329,8 @@ def undisturbed() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, found in before.items():
-            signal.signal(number, found)
+        for number, result in before.items():
+            signal.signal(number, result)
 
 
 def address(number: int) -> str:

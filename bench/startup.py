@@ -39,13 +39,13 @@ def main() -> int:
     package = str(Path(cni_floatip.__file__).parent)  # compiled files present, as they are in use
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
     with Lab(azs=1, nodes_per_az=1, fast_dad=True) as lab:
-        found = measure(lab, options.rounds)
+        results = measure(lab, options.rounds)
     ratios = {
-        name: {what: round(cost[what] / found["bare"][what], 2) for what in ("wall", "cpu")}
-        for name, cost in found.items()
+        name: {what: round(cost[what] / results["bare"][what], 2) for what in ("wall", "cpu")}
+        for name, cost in results.items()
     }
-    document = {"rounds": options.rounds, "seconds": found, "to_bare": ratios}
-    print(json.dumps(document, indent=2) if options.json else table(found, ratios))
+    document = {"rounds": options.rounds, "seconds": results, "to_bare": ratios}
+    print(json.dumps(document, indent=2) if options.json else table(results, ratios))
     return 0
 
 
@@ -112,10 +112,10 @@ def run(node: Node, argv: list[str], env: Mapping[str, str], stdin: str = "") ->
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def table(found: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Any]) -> str:
+def table(results: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Any]) -> str:
     """Return the figures for people."""
     lines = [f"{'':22}{'wall ms':>9}{'cpu ms':>9}{'x bare (wall)':>15}{'x bare (cpu)':>14}"]
-    for name, cost in found.items():
+    for name, cost in results.items():
         lines.append(
             f"{name:22}{cost['wall'] * 1000:9.1f}{cost['cpu'] * 1000:9.1f}"
             f"{ratios[name]['wall']:15.2f}{ratios[name]['cpu']:14.2f}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .commands import EPILOG, agent, claims, doctor, gc, install_client, status, sweep, uninstall, validate
-from .commands.words import Parser
+from .commands.arguments import Parser
 from .model.errors import CniError
 
 COMMANDS = (validate, claims, gc, install_client, agent, status, doctor, sweep, uninstall)

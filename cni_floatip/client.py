@@ -21,8 +21,8 @@ SOCKET = "/run/floatip/agent.sock"
 SPOOL = "/var/lib/cni/floatip/spool"
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 # In seconds: how long to wait for an agent to take the call, and the most that a call may last.
-PATIENCE = {"ADD": 20, "CHECK": 20, "DEL": 2, "GC": 2, "STATUS": 1}
-LONGEST = {"ADD": 200, "CHECK": 200, "DEL": 9, "GC": 200, "STATUS": 20}
+CONNECT_SECONDS = {"ADD": 20, "CHECK": 20, "DEL": 2, "GC": 2, "STATUS": 1}
+CALL_SECONDS = {"ADD": 200, "CHECK": 200, "DEL": 9, "GC": 200, "STATUS": 20}
 STDIN = {"DEL": 3}
 MARGIN = 2
 # End of what the installer writes.
@@ -45,7 +45,7 @@ class Away(Exception):
     """There will be no answer; says why."""
 
 
-class Lost(Away):
+class ConnectionLost(Away):
     """The agent is not there, or no longer: another one may be soon. ``taken``: it had begun to work."""
 
     def __init__(self, why: str, taken: bool) -> None:
@@ -126,11 +126,11 @@ def version_in(config: bytes) -> str:
         import json
 
         try:
-            found = json.loads(config.decode("utf-8-sig"))["cniVersion"]
+            result = json.loads(config.decode("utf-8-sig"))["cniVersion"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return SUPPORTED[-1]
-        if found in SUPPORTED:
-            return str(found)
+        if result in SUPPORTED:
+            return str(result)
     return SUPPORTED[-1]
 
 
@@ -152,9 +152,9 @@ def call(verb: str, began: float) -> tuple[int, bytes]:
     if verb == "DEL":
         spool(body, stdin, fault)
         return 0, b""
-    if verb not in PATIENCE:
+    if verb not in CONNECT_SECONDS:
         return 1, error(
-            4, f"unknown CNI_COMMAND: {verb[:40]!r}; known: {', '.join(PATIENCE)}, VERSION", stdin
+            4, f"unknown CNI_COMMAND: {verb[:40]!r}; known: {', '.join(CONNECT_SECONDS)}, VERSION", stdin
         )
     return 1, error(NOT_AVAILABLE if verb == "STATUS" else TRY_AGAIN, fault, stdin)
 
@@ -192,7 +192,7 @@ def open_netns() -> tuple[int, int]:
 
 def request_body(stdin: bytes, failed: int) -> bytes:
     """Return what is sent, and spooled: the CNI variables and standard input."""
-    env = [b"%s=%s" % each for each in posix.environ.items() if each[0].startswith(b"CNI_")]
+    env = [b"%s=%s" % item for item in posix.environ.items() if item[0].startswith(b"CNI_")]
     env.append(f"FIP_CLIENT={RELEASE}".encode())
     if failed:
         env.append(f"FIP_ERRNO={failed}".encode())
@@ -202,15 +202,15 @@ def request_body(stdin: bytes, failed: int) -> bytes:
 
 def ask(verb: str, body: bytes, netns: int, began: float) -> tuple[int, bytes]:
     """Return exit status and output as the agent says. Raises Away when it does not in time."""
-    last = began + LONGEST.get(verb, 20)
-    until = min(time.monotonic() + PATIENCE.get(verb, 2), last)
+    last = began + CALL_SECONDS.get(verb, 20)
+    until = min(time.monotonic() + CONNECT_SECONDS.get(verb, 2), last)
     pause, deaths = 0.05, 0
     while True:
         try:
             return exchange(body, netns, until, last)
-        except Lost as e:
+        except ConnectionLost as e:
             if e.taken:
-                until, deaths = min(time.monotonic() + PATIENCE.get(verb, 2), last), deaths + 1
+                until, deaths = min(time.monotonic() + CONNECT_SECONDS.get(verb, 2), last), deaths + 1
             if verb not in RETRIED or deaths >= MOST_DEATHS or time.monotonic() + pause > until:
                 raise
         time.sleep(pause)
@@ -246,7 +246,7 @@ def exchange(body: bytes, netns: int, until: float, last: float) -> tuple[int, b
     except TimeoutError as e:
         raise Away(f"{SOCKET}: no answer" + " by the deadline that it named" * taken) from e
     except OSError as e:
-        raise Lost(f"{SOCKET}: {e.strerror or e}", taken) from e
+        raise ConnectionLost(f"{SOCKET}: {e.strerror or e}", taken) from e
     finally:
         if agent:
             agent.close()
@@ -305,8 +305,8 @@ def check_greeting(greeting: bytes) -> None:
 def seconds(payload: bytes) -> float:
     """Return what a D frame says. Raises Away if that is no length of time."""
     try:
-        if 0 <= (found := float(payload)) < 1e6:
-            return found
+        if 0 <= (result := float(payload)) < 1e6:
+            return result
     except ValueError:
         pass
     raise Away(f"{SOCKET}: it names a deadline of {payload[:20]!r}")
@@ -318,11 +318,11 @@ def spool(body: bytes, stdin: bytes, fault: str) -> None:
     name = sha256(b"\0".join((container, ifname, stdin)))[:40] + ".del"
     try:
         make_directories()
-        found = posix.listdir(SPOOL)
+        results = posix.listdir(SPOOL)
         if len(body) > MOST_SPOOLED_BYTES:
             raise OSError(0, f"it has more than {MOST_SPOOLED_BYTES} bytes")
-        if len(found) >= MOST_SPOOLED and name not in found:
-            raise OSError(0, f"the spool already holds {len(found)}")
+        if len(results) >= MOST_SPOOLED and name not in results:
+            raise OSError(0, f"the spool already holds {len(results)}")
         write_whole(f"{SPOOL}/{name}", body)
     except OSError as e:
         tell(f"{fault}; and the client cannot leave this DEL in {SPOOL}: {e.strerror}")

@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 from . import operations
 from .agent import recovery
-from .agent.claim_cache import Memory
-from .agent.observe.recorder import NoCounts
+from .agent.claim_cache import ClaimCache
+from .agent.observe.recorder import NullRecorder
 from .agent.spool import Spool
 from .config.netconf import timeout_of
 from .config.nodeconf import NodeConf
@@ -41,7 +41,7 @@ from .operations import backlog
 from .operations.add import record_before
 from .operations.check import CHECK_SECONDS
 from .operations.gc import GC_SECONDS
-from .operations.world import Claims, Log, Vpc, World, in_a_thread
+from .operations.world import Claims, Log, Vpc, World, start_thread
 from .protocol import wire
 from .protocol.request import Request
 
@@ -75,66 +75,68 @@ class Core:
         """
         recovery.end_unanswered(self.world)
         self.spool.prepare()
-        if attachment and not self.spool.work_off_for(attachment.container, attachment.ifname):
+        if attachment and not self.spool.process_owner(attachment.container, attachment.ifname):
             record_before(attachment, self.world)  # a record that must not be written over stays so
             raise TryAgain(f"a DEL of {attachment} is in the spool and cannot be recorded yet")
-        self.spool.work_off(min(until, clock() + SPOOL_SECONDS))
+        self.spool.process_all(min(until, clock() + SPOOL_SECONDS))
 
 
-def add(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping[str, Any]:
+def add(request: Request, policy: NodeConf, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """Run one ADD; return the result document. Raises CniError."""
-    began, seconds = clock(), timeout_of(asked.config)
+    began, seconds = clock(), timeout_of(request.config)
     _store(policy).make()
-    with _announced(asked.attachment, policy.spool_dir) as stop:
+    with _announced(request.attachment, policy.spool_dir) as stop:
         go_on = unless(stop)
         with locked(policy, environ, seconds, go_on) as here:
             go_on()
-            here.catch_up(began + seconds, asked.attachment)
-            world = replace(here.world, stop=stop, sleep=lambda seconds: pause(seconds, time.sleep, go_on))
-            answer = operations.add(asked, world, waited=clock() - began)
+            here.catch_up(began + seconds, request.attachment)
+            world = replace(
+                here.world, cancelled=stop, sleep=lambda seconds: pause(seconds, time.sleep, go_on)
+            )
+            answer = operations.add(request, world, waited=clock() - began)
             until = min(clock() + AFTER_ADD_SECONDS, began + seconds - LAST_CALL_SECONDS)
-            backlog.work_off(here.world, until, besides=asked.attachment)
+            backlog.process_backlog(here.world, until, besides=request.attachment)
             return answer
 
 
-def check(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
+def check(request: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
     """Run one CHECK. Raises CniError."""
     began = clock()
     with locked(policy, environ, CHECK_SECONDS) as here:
         here.catch_up(began + CHECK_SECONDS)
-        operations.check(asked, here.world, waited=clock() - began)
+        operations.check(request, here.world, waited=clock() - began)
 
 
-def gc(asked: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
+def gc(request: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
     """Run one GC; what could not be released of its network is an error, too. Raises CniError."""
     until = clock() + GC_SECONDS
     with locked(policy, environ, 0.0) as here:
         here.catch_up(until)
         errors: list[CniError] = []
         try:
-            operations.gc(asked, here.world)
+            operations.gc(request, here.world)
         except CniError as e:
             errors.append(e)
-        left = backlog.work_off(here.world, until)
-        raise_any([*errors, *(e for whose, e in left.items() if whose.network == asked.attachment.network)])
+        left = backlog.process_backlog(here.world, until)
+        raise_any([*errors, *(e for whose, e in left.items() if whose.network == request.attachment.network)])
 
 
-def delete(asked: Request, policy: NodeConf, environ: Mapping[str, str], stdin: bytes) -> None:
+def delete(request: Request, policy: NodeConf, environ: Mapping[str, str], stdin: bytes) -> None:
     """Run one DEL, or leave it to the next call or agent. Raises no CniError."""
     if not _store(policy).exists():
         return  # nothing was ever claimed here
-    began, attachment = clock(), asked.attachment
-    is_left = _leave(asked, policy.spool_dir, environ, stdin)
+    began, attachment = clock(), request.attachment
+    is_left = _leave(request, policy.spool_dir, environ, stdin)
     try:
         with locked(policy, environ, began + DEL_SECONDS - clock()) as here:
             if not is_left:
-                operations.delete(asked, here.world)
+                operations.delete(request, here.world)
             with contextlib.suppress(CniError):  # it has been told
                 here.catch_up(began + DEL_SECONDS, attachment)
             if clock() >= began + RELEASE_SECONDS:
                 return
             backlog.work_off_one(here.world, attachment, began + RELEASE_SECONDS)
-            backlog.work_off(here.world, began + RELEASE_SECONDS, besides=attachment)
+            backlog.process_backlog(here.world, began + RELEASE_SECONDS, besides=attachment)
     except CniError as e:
         what = "left for the next call" if is_left else "lost, and floatipctl gc ends what it was to end"
         tell(f"DEL {attachment}: {what}: {e}")
@@ -142,13 +144,13 @@ def delete(asked: Request, policy: NodeConf, environ: Mapping[str, str], stdin: 
 
 def status(policy: NodeConf, environ: Mapping[str, str]) -> None:
     """Return when an ADD would have a chance. Waits for no call. Raises NotAvailable."""
-    found = []
+    results = []
     try:
         if _store(policy).is_locked_by_agent():
-            found.append("a node agent has the data directory: direct mode is not for this node")
+            results.append("a node agent has the data directory: direct mode is not for this node")
     except IoFailure as e:
-        found.append(e.msg)
-    operations.status(lambda seconds: _metadata(environ, clock() + seconds), environ, found)
+        results.append(e.msg)
+    operations.status(lambda seconds: _metadata(environ, clock() + seconds), environ, results)
 
 
 @contextlib.contextmanager
@@ -176,11 +178,11 @@ def locked(
         if not mine:
             wait()
             raise TryAgain(f"another call has {policy.data_dir}, and has not ended in {seconds:.0f} s")
-        core = assemble(policy, environ, Memory(store), on_delete=on_delete, log=log)
+        core = assemble(policy, environ, ClaimCache(store), on_delete=on_delete, log=log)
         try:
             yield core
         finally:
-            if why := core.world.claims.write_again():
+            if why := core.world.claims.flush():
                 core.world.log(why, "warning")
 
 
@@ -199,11 +201,11 @@ def assemble(
     world = _world(policy, environ, claims, on_delete, log or tell)
 
     def deliver(call: wire.Call) -> bool:
-        asked = operations.spooled(call.env, call.stdin)
-        operations.delete(asked, world)
-        return operations.is_ended(world, asked.attachment)
+        request = operations.spooled(call.env, call.stdin)
+        operations.delete(request, world)
+        return operations.is_ended(world, request.attachment)
 
-    return Core(world, Spool(policy.spool_dir, deliver, NoCounts(), world.log, _tell_mistake, clock))
+    return Core(world, Spool(policy.spool_dir, deliver, NullRecorder(), world.log, _tell_mistake, clock))
 
 
 def _world(
@@ -235,13 +237,13 @@ def _world(
         inode=host.inode,
         namespaces=host,
         clock=clock,
-        now=recovery.steady(time.time, clock),
+        now=recovery.monotonic_wall_clock(time.time, clock),
         sleep=time.sleep,
         jitter=random.random,
         log=log,
-        stop=lambda: None,
-        later=lambda: None,  # what is left is released before the call ends
-        spawn=in_a_thread,
+        cancelled=lambda: None,
+        wake_keeper=lambda: None,  # what is left is released before the call ends
+        run_in_thread=start_thread,
     )
 
 
@@ -279,12 +281,12 @@ def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], 
         note.unlink(missing_ok=True)
 
 
-def _leave(asked: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> bool:
+def _leave(request: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> bool:
     """End the ADDs of a DEL's attachment, and leave the DEL in the spool; return whether it is there.
 
     In this order, because another call may do the DEL once its file is there: its ADD would go on.
     """
-    attachment = asked.attachment
+    attachment = request.attachment
     path = Path(directory, spool.name_of(attachment.container, attachment.ifname, stdin))
     env = {name: value for name, value in environ.items() if name.startswith("CNI_")}
     body = wire.body_bytes(env, stdin)

@@ -20,7 +20,7 @@ from .config import nodeconf
 from .model.errors import CniError, IoFailure, NotAvailable
 from .model.versions import SUPPORTED
 from .protocol import request
-from .protocol.answer import encoded, error_document
+from .protocol.answer import encode, error_document
 from .protocol.request import Request
 
 ABOUT = (
@@ -68,9 +68,9 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
             return 0, {"cniVersion": _asked_version(), "supportedVersions": list(SUPPORTED)}
         request.check_environment(environ)
         stdin = _stdin()
-        asked = request.parse(environ, stdin)
-        version = asked.version
-        return 0, _run(asked, environ, stdin)
+        question = request.parse(environ, stdin)
+        version = question.version
+        return 0, _run(question, environ, stdin)
     except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
         return 1, error_document(e, version, _tell)
 
@@ -80,10 +80,10 @@ def _asked_version() -> str:
     try:
         if not select.select([0], [], [], 0)[0] or not (sent := os.read(0, 65536)):
             return SUPPORTED[-1]
-        found = json.loads(sent).get("cniVersion")
+        result = json.loads(sent).get("cniVersion")
     except (OSError, ValueError, AttributeError):
         return SUPPORTED[-1]
-    return found if found in SUPPORTED else SUPPORTED[-1]
+    return result if result in SUPPORTED else SUPPORTED[-1]
 
 
 def _stdin() -> bytes:
@@ -93,30 +93,30 @@ def _stdin() -> bytes:
         raise IoFailure(f"cannot read the network configuration from standard input: {e}") from e
 
 
-def _run(asked: Request, environ: Mapping[str, str], stdin: bytes) -> Mapping[str, Any] | None:
-    if asked.verb == "DEL":
-        _delete(asked, environ, stdin)
+def _run(question: Request, environ: Mapping[str, str], stdin: bytes) -> Mapping[str, Any] | None:
+    if question.verb == "DEL":
+        _delete(question, environ, stdin)
         return None
     try:
         policy = nodeconf.NodeConf.load(nodeconf.path(environ))
     except CniError as e:
-        raise NotAvailable(e.msg, e.details) if asked.verb == "STATUS" else e from e
-    match asked.verb:
+        raise NotAvailable(e.msg, e.details) if question.verb == "STATUS" else e from e
+    match question.verb:
         case "ADD":
-            return direct.add(asked, policy, environ)
+            return direct.add(question, policy, environ)
         case "CHECK":
-            direct.check(asked, policy, environ)
+            direct.check(question, policy, environ)
         case "GC":
-            direct.gc(asked, policy, environ)
+            direct.gc(question, policy, environ)
         case _:
             direct.status(policy, environ)
     return None
 
 
-def _delete(asked: Request, environ: Mapping[str, str], stdin: bytes) -> None:
+def _delete(question: Request, environ: Mapping[str, str], stdin: bytes) -> None:
     """DEL always completes: whatever goes wrong is for the operator to read, not for the runtime."""
     try:
-        direct.delete(asked, nodeconf.load_forgivingly(environ, direct.tell), environ, stdin)
+        direct.delete(question, nodeconf.load_forgivingly(environ, direct.tell), environ, stdin)
     except Exception as e:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
         _tell(e)
 
@@ -128,7 +128,7 @@ def _tell(e: Exception) -> None:
 
 def _answer(answers: int, document: Mapping[str, Any] | None) -> int:
     """Print ``document``; return 1 when nobody can read it."""
-    text = encoded(document)
+    text = encode(document)
     try:
         while text:
             text = text[os.write(answers, text) :]

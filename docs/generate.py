@@ -38,14 +38,14 @@ def document() -> str:
     for name in ("netconf", "nodeconf"):
         schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
         parts += [f"## {schema['title']}\n", f"{sentences(schema['description'])}\n"]
-        parts += [_example(each) for each in schema["examples"]]
-        ours = {key: each for key, each in schema["properties"].items() if "$comment" not in each}
-        others = {key: each for key, each in schema["properties"].items() if "$comment" in each}
+        parts += [_example(item) for item in schema["examples"]]
+        ours = {key: item for key, item in schema["properties"].items() if "$comment" not in item}
+        others = {key: item for key, item in schema["properties"].items() if "$comment" in item}
         required = schema.get("required", [])
-        for key, each in ours.items():
-            parts += _key(key, each, "###", required=key in required)
+        for key, entry in ours.items():
+            parts += _key(key, entry, "###", required=key in required)
         if others:
-            others |= {f"{key.strip('^').replace(chr(92), '')}...": each for key, each in _patterns(schema)}
+            others |= {f"{key.strip('^').replace(chr(92), '')}...": item for key, item in _patterns(schema)}
             parts.append(f"### {OF_OTHERS}\n")
             parts.append(_table(("key", "from", "meaning"), [_of_others(*item) for item in others.items()]))
     return "\n".join(parts)
@@ -85,25 +85,25 @@ def _key(path: str, schema: Mapping[str, Any], head: str, *, required: bool) -> 
     elif required:
         facts.append(("default", "none: the key is required"))
     if "examples" in schema:
-        facts.append(("examples", ", ".join(_code(each) for each in schema["examples"])))
+        facts.append(("examples", ", ".join(_code(item) for item in schema["examples"])))
     yield _table(("", ""), [(name, text) for name, text in facts])
     inner = schema.get("properties") or {}
-    for key, each in inner.items():
-        yield from _key(f"{path}.{key}", each, "####", required=key in schema.get("required", []))
+    for key, item in inner.items():
+        yield from _key(f"{path}.{key}", item, "####", required=key in schema.get("required", []))
     items = schema.get("items", {})
-    for key, each in items.get("properties", {}).items():
-        yield from _key(f"{path}[].{key}", each, "####", required=key in items.get("required", []))
+    for key, item in items.get("properties", {}).items():
+        yield from _key(f"{path}[].{key}", item, "####", required=key in items.get("required", []))
 
 
 def _type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
-        return "one of " + ", ".join(_code(each) for each in schema["enum"])
+        return "one of " + ", ".join(_code(item) for item in schema["enum"])
     kinds = schema.get("type", "any")
     kinds = [kinds] if isinstance(kinds, str) else kinds
     words = {"object": "object", "array": "list", "number": "number", "integer": "whole number"}
-    found = " or ".join(words.get(kind, kind) for kind in kinds)
+    result = " or ".join(words.get(kind, kind) for kind in kinds)
     of = schema.get("items", {}).get("title")
-    return f"{found} of: {of.lower()}" if of else found
+    return f"{result} of: {of.lower()}" if of else result
 
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -63,7 +63,7 @@ class Value:
 
 def values(text: str) -> Iterator[Value]:
     """Yield the values of ``values.yaml`` in its order: every key that a comment stands directly above."""
-    found = yaml.safe_load(text)
+    result = yaml.safe_load(text)
     where: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -74,7 +74,7 @@ def values(text: str) -> Iterator[Value]:
                 where.pop()
             where.append((len(match[1]), match[2]))
             if comment:
-                default = found
+                default = result
                 for _, key in where:
                     default = default[key]
                 yield Value(".".join(key for _, key in where), default, " ".join(comment))
@@ -126,8 +126,8 @@ def manifest(name: str) -> str:
 
 def release() -> str:
     """Return the package's version: the chart's, and the image's tag."""
-    (found,) = re.findall(r'(?m)^__version__ = "(.*)"$', (ROOT / "cni_floatip/__init__.py").read_text())
-    return str(found)
+    (result,) = re.findall(r'(?m)^__version__ = "(.*)"$', (ROOT / "cni_floatip/__init__.py").read_text())
+    return str(result)
 
 
 def outputs() -> Iterator[tuple[Path, str]]:

@@ -210,9 +210,9 @@ class Agent:
         """Yield its log lines that are JSON objects, oldest first."""
         for line in self.log.splitlines():
             with contextlib.suppress(ValueError):
-                found = json.loads(line)
-                if isinstance(found, dict):
-                    yield found
+                raw = json.loads(line)
+                if isinstance(raw, dict):
+                    yield raw
 
     def __str__(self) -> str:
         """What a failed test shows: the end of the log."""

@@ -39,9 +39,9 @@ class PluginError(LabError):
         self.msg = str(document.get("msg", ""))
         self.details = str(document.get("details", ""))
         self.stderr = stderr
-        said = f"{self.msg} ({self.details})" if self.details else self.msg
+        text = f"{self.msg} ({self.details})" if self.details else self.msg
         super().__init__(
-            f"{plugin} {verb}: code {self.code}: {said}" + (f"\n{stderr.strip()}" if stderr.strip() else "")
+            f"{plugin} {verb}: code {self.code}: {text}" + (f"\n{stderr.strip()}" if stderr.strip() else "")
         )
 
 
@@ -65,8 +65,8 @@ def plugin_path() -> list[Path]:
 
 def find_plugin(kind: str, places: Iterable[Path] = ()) -> Path | None:
     """Return the plugin's executable."""
-    found = shutil.which(kind, path=os.pathsep.join(map(str, places or plugin_path())))
-    return Path(found) if found else None
+    result = shutil.which(kind, path=os.pathsep.join(map(str, places or plugin_path())))
+    return Path(result) if result else None
 
 
 class Runtime:
@@ -85,8 +85,8 @@ class Runtime:
         """Run the chain; return the last plugin's result."""
         result: dict[str, Any] | None = None
         for entry in conflist["plugins"]:
-            said = self._run("ADD", conflist, entry, pod, ifname, result, **options)
-            result = said or result
+            raw = self._run("ADD", conflist, entry, pod, ifname, result, **options)
+            result = raw or result
         self._results[_key(pod, conflist, ifname)] = result or {}
         return result or {}
 

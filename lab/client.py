@@ -159,8 +159,10 @@ class Probe:
         text = end_packets(self._process)
         self._process = None
         if text.strip():
-            told = [Datagram(*each) for each in json.loads(text)]
-            self.report = Report(tuple(told), min([self._began, *(d.sent for d in told[:1])]), self._ended)
+            datagrams = [Datagram(*item) for item in json.loads(text)]
+            self.report = Report(
+                tuple(datagrams), min([self._began, *(d.sent for d in datagrams[:1])]), self._ended
+            )
 
     def look(self) -> dict[str, Any]:
         """Return the count so far: ``sent``, ``received``, ``last`` (when and from whom an answer came last),
@@ -177,8 +179,8 @@ class Probe:
             line = process.stdout.readline()
         if not line:
             raise LabError(f"the probe in {self._namespace} has ended")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        raw: dict[str, Any] = json.loads(line)
+        return raw
 
     def wait_answer(self, by: str | None = None, timeout: float = 10.0) -> str:
         """Wait for an answer (from this pod) that comes from now on; return who gave it."""

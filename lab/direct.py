@@ -30,4 +30,4 @@ def start(argv: Sequence[str | Path] = (SCRIPT,), *, entry: str = MAIN, **option
 
     ``entry`` is another function that wraps ``plugin.main``.
     """
-    return Forked(server(), entry, [str(each) for each in argv], **options)
+    return Forked(server(), entry, [str(item) for item in argv], **options)

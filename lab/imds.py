@@ -118,7 +118,7 @@ class Imds:
         wanted = path.removeprefix(ITEMS.rstrip("/")).strip("/")
         items = instance.items() | self._role(instance)
         for path, text in self._shown.items():
-            items = {each: what for each, what in items.items() if not f"{each}/".startswith(f"{path}/")}
+            items = {item: what for item, what in items.items() if not f"{item}/".startswith(f"{path}/")}
             items |= {} if text is None else {path: text}
         if wanted in items and not path.endswith("/"):
             return items[wanted]
@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     instance = functools.partial(fetch, args.ec2.rstrip("/"), args.instance)
     try:
-        found = instance()
+        view = instance()
         sock = open_socket(args.host, args.port)
     except OSError as e:  # urllib's errors are OSErrors
         print(f"cannot serve metadata of {args.instance} on {args.host} port {args.port}: {e}")
@@ -192,9 +192,9 @@ def run(args: argparse.Namespace) -> int:
     service = Imds(instance)
     host, port = service.listen(sock).address
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"# metadata of {found.instance_id} at {url}; Ctrl-C ends it")
+    print(f"# metadata of {view.instance_id} at {url}; Ctrl-C ends it")
     print(f"export AWS_EC2_METADATA_SERVICE_ENDPOINT={url}")
-    print(f"export AWS_REGION={found.region}", flush=True)
+    print(f"export AWS_REGION={view.region}", flush=True)
     wait_for_the_end()
     service.close()
     return 0
@@ -211,12 +211,12 @@ def fetch(url: str, instance_id: str) -> InstanceView:
         where = f"{url}/_lab/credentials/{instance_id}"
         return Credentials(**ask(urllib.request.Request(where, method="POST")))  # noqa: S310
 
-    found = ask(urllib.request.Request(f"{url}/_lab/instance/{instance_id}"))  # noqa: S310
-    listed: list[dict[str, Any]] = found.pop("interfaces")
+    result = ask(urllib.request.Request(f"{url}/_lab/instance/{instance_id}"))  # noqa: S310
+    listed: list[dict[str, Any]] = result.pop("interfaces")
     interfaces = tuple(
-        InterfaceView(**{name: _frozen(value) for name, value in each.items()}) for each in listed
+        InterfaceView(**{name: _frozen(value) for name, value in item.items()}) for item in listed
     )
-    return InstanceView(**{**found, "interfaces": interfaces, "credentials": credentials})
+    return InstanceView(**{**result, "interfaces": interfaces, "credentials": credentials})
 
 
 def _frozen(value: Any) -> Any:

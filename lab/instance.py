@@ -78,23 +78,23 @@ class InstanceView:
 
     def items(self) -> dict[str, str]:
         """Return every item below ``meta-data/`` but the credentials."""
-        found = {
+        results = {
             "ami-id": self.image_id,
             "instance-id": self.instance_id,
             "instance-type": self.instance_type,
             "placement/availability-zone": self.zone,
             "placement/region": self.region,
         }
-        found |= {"placement/availability-zone-id": self.zone_id} if self.zone_id else {}
+        results |= {"placement/availability-zone-id": self.zone_id} if self.zone_id else {}
         if self.interfaces:
             primary = self.interfaces[0]
-            found |= {"mac": primary.mac}
-            found |= {"local-ipv4": primary.ipv4[0]} if primary.ipv4 else {}
-            found |= {"ipv6": primary.ipv6[0]} if primary.ipv6 else {}
+            results |= {"mac": primary.mac}
+            results |= {"local-ipv4": primary.ipv4[0]} if primary.ipv4 else {}
+            results |= {"ipv6": primary.ipv6[0]} if primary.ipv6 else {}
         for interface in self.interfaces:
             place = f"network/interfaces/macs/{interface.mac}"
-            found |= {f"{place}/{name}": value for name, value in interface.items().items()}
-        return found
+            results |= {f"{place}/{name}": value for name, value in interface.items().items()}
+        return results
 
     def document(self) -> str:
         """Return the instance identity document."""
@@ -105,7 +105,7 @@ class InstanceView:
             "marketplaceProductCodes",
             "ramdiskId",
         )
-        found = {
+        results = {
             "accountId": self.account,
             "architecture": "x86_64",
             "availabilityZone": self.zone,
@@ -117,4 +117,4 @@ class InstanceView:
             "region": self.region,
             "version": "2017-09-30",
         }
-        return json.dumps({**found, **dict.fromkeys(nothing)}, indent=2, sort_keys=True)
+        return json.dumps({**results, **dict.fromkeys(nothing)}, indent=2, sort_keys=True)

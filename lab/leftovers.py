@@ -128,8 +128,8 @@ def _owner(prefix: str) -> Owner:
 
 
 def _read(noted: Path) -> Owner:
-    found = json.loads(noted.read_text())
-    return Owner(int(found["pid"]), str(found["started"]))
+    result = json.loads(noted.read_text())
+    return Owner(int(result["pid"]), str(result["started"]))
 
 
 def sweep() -> list[str]:

@@ -114,10 +114,10 @@ def probe(address: str, port: int, interval: float) -> None:
         if sock in ready:
             _drain(sock, count)
         if commands in ready:
-            asked = os.read(commands, 4096)
-            for _ in range(asked.count(b"\n")):
+            request = os.read(commands, 4096)
+            for _ in range(request.count(b"\n")):
                 print(json.dumps(count.look()), flush=True)
-            if not asked:
+            if not request:
                 stop = time.monotonic() + PATIENCE
     print(json.dumps(count.all()), flush=True)
 

@@ -17,7 +17,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from cni_floatip.model import values
-from cni_floatip.model.values import Address, Network, Target
+from cni_floatip.model.values import Address, Network, RouteTarget
 from lab import netns
 from lab.vpcview import EniView, VpcView
 
@@ -178,7 +178,7 @@ class Router:
         return wanted
 
     def _table(
-        self, view: VpcView, table: str, held: Mapping[Network, Target]
+        self, view: VpcView, table: str, held: Mapping[Network, RouteTarget]
     ) -> Iterator[tuple[Network, str]]:
         """Yield one table's routes; a later one for the same destination counts."""
         yield from ((everything, "blackhole") for everything in ANY.values())
@@ -189,7 +189,7 @@ class Router:
                 if view.is_local(table, address):
                     yield host_route(address), next_hop(port, address.version)
 
-    def _way(self, view: VpcView, net: Network, target: Target) -> str:
+    def _way(self, view: VpcView, net: Network, target: RouteTarget) -> str:
         """Return where to send what a VPC route matches. A checked ENI receives only what is its own."""
         if target.id.startswith("tgw-"):
             remote = next((port for port in self.ports if not port.eni), None)

@@ -95,8 +95,8 @@ class Uml:
         self._timer.start()
 
     def _boot(self, memory_mib: int) -> subprocess.Popen[str]:
-        heard, said = os.pipe()
-        with (self._share / "console").open("w") as console, os.fdopen(said, "w"):
+        heard, raw = os.pipe()
+        with (self._share / "console").open("w") as console, os.fdopen(raw, "w"):
             kernel = [
                 KERNEL,
                 f"mem={memory_mib}M",
@@ -104,7 +104,7 @@ class Uml:
                 "ro",
                 f"init={INIT}",
                 f"con0=null,fd:{console.fileno()}",  # the kernel's own messages
-                f"con1=null,fd:{said}",  # what the command prints
+                f"con1=null,fd:{raw}",  # what the command prints
                 "con=null",
                 "panic=-1",
                 "noreboot",
@@ -117,7 +117,7 @@ class Uml:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                pass_fds=(console.fileno(), said),
+                pass_fds=(console.fileno(), raw),
                 env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._share)}
                 | _memory(memory_mib),
                 start_new_session=True,  # Ctrl-C is for us

@@ -142,8 +142,8 @@ def _start(args: argparse.Namespace, log: Path) -> str:
         )
     os.close(writing)
     try:
-        with os.fdopen(reading) as told:
-            text = told.read()
+        with os.fdopen(reading) as message:
+            text = message.read()
     except BaseException:
         process.terminate()
         raise
@@ -207,8 +207,8 @@ def _down(_: argparse.Namespace) -> int:
     needs.require_root()
     state = _current()
     if state:
-        told = json.loads((state / "owner.json").read_text())
-        _stop(Owner(told["pid"], told["started"]))
+        sentence = json.loads((state / "owner.json").read_text())
+        _stop(Owner(sentence["pid"], sentence["started"]))
         print(f"{state.name} is down")
     for prefix in leftovers.sweep():
         print(f"cleared away what {prefix.rstrip('-')} had left")

@@ -124,10 +124,10 @@ class Vpc:
         return str(made)
 
     def _main_table(self) -> str:
-        found = self.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [self.id]}])[
+        result = self.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [self.id]}])[
             "RouteTables"
         ]
-        table = str(found[0]["RouteTableId"])
+        table = str(result[0]["RouteTableId"])
         self.ec2.create_tags(Resources=[table], Tags=_tags("route-table", "main", TAG)[0]["Tags"])
         return table
 
@@ -161,10 +161,10 @@ class Vpc:
         self.remote = self._vpc("remote", REMOTE_CIDR, REMOTE_CIDR6)
         far = self.ec2.create_subnet(VpcId=self.remote, CidrBlock=str(IPv4Network((REMOTE_CIDR[0], 24))))
         self._attach(self.remote, [far["Subnet"]["SubnetId"]])
-        found = self.ec2.describe_transit_gateway_route_tables(
+        result = self.ec2.describe_transit_gateway_route_tables(
             Filters=[{"Name": "transit-gateway-id", "Values": [self.tgw]}]
         )
-        self.tgw_table = found["TransitGatewayRouteTables"][0]["TransitGatewayRouteTableId"]
+        self.tgw_table = result["TransitGatewayRouteTables"][0]["TransitGatewayRouteTableId"]
         for network in (FLOATING, FLOATING6):
             self.ec2.create_transit_gateway_route(
                 DestinationCidrBlock=str(network),

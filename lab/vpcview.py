@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cni_floatip.model.values import Address, Network, Target
+from cni_floatip.model.values import Address, Network, RouteTarget
 from lab.ec2 import SimulatedEC2
 from lab.ec2.transit import longest_match, parse_address, parse_network, vpc_networks
 
@@ -25,7 +25,7 @@ class EniView:
 class VpcView:
     """One VPC at one moment. ``transit``: destination -> the subnet that a transit gateway enters through."""
 
-    tables: Mapping[str, Mapping[Network, Target]]
+    tables: Mapping[str, Mapping[Network, RouteTarget]]
     subnets: Mapping[str, str]
     main: str
     enis: Mapping[str, EniView]
@@ -60,15 +60,15 @@ def look(ec2: SimulatedEC2, vpc: str, transit_table: str) -> VpcView:
     )
 
 
-def _routes(document: Mapping[str, Any]) -> dict[Network, Target]:
-    found = {}
+def _routes(document: Mapping[str, Any]) -> dict[Network, RouteTarget]:
+    targets = {}
     for route in document["Routes"]:
         cidr = route["DestinationCidrBlock"] or route["DestinationIpv6CidrBlock"]
         if cidr:
             eni = route["NetworkInterfaceId"]
             target = eni or route["GatewayId"] or route["TransitGatewayId"] or "another"
-            found[parse_network(cidr)] = Target(target, bool(eni), route["State"] == "active")
-    return found
+            targets[parse_network(cidr)] = RouteTarget(target, bool(eni), route["State"] == "active")
+    return targets
 
 
 def _eni(document: Mapping[str, Any]) -> EniView:

@@ -87,14 +87,14 @@ def _reference_plugins(version: str) -> str | None:
     from lab.chain import find_plugin
 
     for name in ("macvlan", "ipvlan", "host-device", "static"):
-        found = find_plugin(name)
-        if found is None:
+        path = find_plugin(name)
+        if path is None:
             return f"no CNI plugin {name}: apt-get install containernetworking-plugins"
-        asked = subprocess.run(
-            [found], env={"CNI_COMMAND": "VERSION"}, input="{}", capture_output=True, text=True
+        request = subprocess.run(
+            [path], env={"CNI_COMMAND": "VERSION"}, input="{}", capture_output=True, text=True
         )
-        if version and version not in json.loads(asked.stdout)["supportedVersions"]:
-            return f"{found} does not speak CNI {version}: make builds one that does, where Go is"
+        if version and version not in json.loads(request.stdout)["supportedVersions"]:
+            return f"{path} does not speak CNI {version}: make builds one that does, where Go is"
     return None
 
 
@@ -160,7 +160,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if mark := item.get_closest_marker("thorough"):
             sample = _sample(item, mark)
-            narrowed = config.option.keyword or any("::" in each for each in config.args)
+            narrowed = config.option.keyword or any("::" in arg for arg in config.args)
             if sample.partition("::")[0] in files and sample not in quick and not narrowed:
                 raise pytest.UsageError(f"{item.nodeid}: its sample {sample} is no test of `make test`")
 

@@ -76,7 +76,7 @@ MUTANTS = (
     ),
     Mutant(
         "chained ipvlan",
-        "validate/neighbours",
+        "validate/other_plugins",
         "return path[-1] != 0",
         "return False",
         "validate refuses an ipvlan that has its master from the plugin before it",
@@ -109,8 +109,8 @@ MUTANTS = (
     Mutant(
         "crowd in a look",
         "operations/sync_addresses",
-        "if each.interface.ip not in too_many",
-        "if each not in beyond",
+        "if candidate.interface.ip not in too_many",
+        "if candidate not in beyond",
         "a pod with thousands of addresses holds the agent for seconds at each look",
         "tests/operations/test_sync_addresses.py",
     ),
@@ -125,16 +125,16 @@ MUTANTS = (
     Mutant(
         "detached",
         "rules/reconcile",
-        "if stake.claim.eni in present and given(stake.claim)]",
-        "if given(stake.claim)]",
+        "if claimant.claim.eni in present and given(claimant.claim)]",
+        "if given(claimant.claim)]",
         "the keeper writes through an ENI that is not here",
         f"{KEEPING} {CUT_OFF}",
     ),
     Mutant(
         "policy",
         "rules/reconcile",
-        "if stake.claim.eni in present and given(stake.claim)]",
-        "if stake.claim.eni in present]",
+        "if claimant.claim.eni in present and given(claimant.claim)]",
+        "if claimant.claim.eni in present]",
         "the keeper writes what policy gives no more",
         f"{KEEPING} {ORDER}",
     ),
@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "grace-of-another",
         "rules/reconcile",
-        "elif stake.claim.eni not in waiting:",
+        "elif claimant.claim.eni not in waiting:",
         "else:",
         "an older claim of the ENI releases the route within the grace of a newer one",
         KEEPING,
@@ -205,7 +205,7 @@ MUTANTS = (
     Mutant(
         "grace-of-another-release",
         "operations/release",
-        "if what is destinations.Release.LEAVE or _is_kept(world, claim, place):",
+        "if what is destinations.Release.LEAVE or _is_kept(world, claim, key):",
         "if what is destinations.Release.LEAVE:",
         "a failed ADD releases the route within the grace of another claim",
         ORDER,
@@ -213,7 +213,7 @@ MUTANTS = (
     Mutant(
         "grace-take-over",
         "rules/reconcile",
-        "if any(stake.route.after > now for stake in past):",
+        "if any(claimant.route.not_before > now for claimant in past):",
         "if False:",
         "a route is handed over within its grace",
         f"{KEEPING} {ORDER}",
@@ -253,7 +253,7 @@ MUTANTS = (
     Mutant(
         "superseded-at-once",
         "agent/observe/outages",
-        "return now - max(route.since, wrote) < STALE_SECONDS",
+        "return now - max(route.held_since, wrote) < STALE_SECONDS",
         "return False",
         "a stale read after an ordinary move counts as two owners",
         f"{ORDER} {OUTAGES}",
@@ -261,8 +261,8 @@ MUTANTS = (
     Mutant(
         "own-create-doubted",
         "agent/observe/outages",
-        "now - max(route.since, wrote) < STALE_SECONDS",
-        "now - route.since < STALE_SECONDS",
+        "now - max(route.held_since, wrote) < STALE_SECONDS",
+        "now - route.held_since < STALE_SECONDS",
         "a read that is older than the keeper's own create is an outage",
         OUTAGES,
     ),
@@ -277,8 +277,8 @@ MUTANTS = (
     Mutant(
         "stolen-is-served",
         "rules/reconcile",
-        "Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING, Outage.SUPERSEDED)",
-        "Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING)",
+        "Row(Action.NOTHING, Event.SEEN_ELSEWHERE, Action.NOTHING, Outage.SUPERSEDED)",
+        "Row(Action.NOTHING, Event.SEEN_ELSEWHERE, Action.NOTHING)",
         "a stolen route is reported to nobody",
         f"{OUTAGES} tests/agent/observe/test_alerts.py",
     ),
@@ -293,8 +293,8 @@ MUTANTS = (
     Mutant(
         "gone-is-wrong",
         "agent/observe/status",
-        'seen.error if seen and not gone else ""',
-        'seen.error if seen else ""',
+        'observation.error if observation and not gone else ""',
+        'observation.error if observation else ""',
         "a claim that has ended makes status fail for 20 minutes",
         "tests/commands/test_status.py",
     ),
@@ -309,7 +309,7 @@ MUTANTS = (
     Mutant(
         "spool-unsaid",
         "commands/gc",
-        "spool.told(after, spool.waiting(policy.spool_dir))",
+        "spool.reported(after, spool.waiting(policy.spool_dir))",
         "list[str]()",
         "gc says that there is nothing to do while a DEL waits",
         "tests/commands/test_gc.py",
@@ -341,25 +341,25 @@ MUTANTS = (
     Mutant(
         "judged-once",
         "agent/keeper/repair",
-        "if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:",
-        "if verdict.by is None and not (verdict := self._judge(self._stakes(place), Sighting(None, at, 0.0,"
-        " -1e9), place, table, reconcile)).by:",
+        "if decision.action is not step or decision.by is None or world.clock() - at > FRESH_SECONDS:",
+        "if decision.by is None and not (decision := self._decide(self._claimants(key), Observation(None,"
+        " at, 0.0, -1e9), key, table, reconcile)).by:",
         "no second judgement before the write: it hits the new owner",
         PROMISES,
     ),
     Mutant(
         "replaces",
         "agent/keeper/repair",
-        "                ec2.create(place, by.claim.eni, account)\n",
-        "                try:\n                    ec2.create(place, by.claim.eni, account)\n"
-        "                except Ec2Error:\n                    ec2.replace(place, by.claim.eni, account)\n",
+        "                ec2.create(key, by.claim.eni, account)\n",
+        "                try:\n                    ec2.create(key, by.claim.eni, account)\n"
+        "                except Ec2Error:\n                    ec2.replace(key, by.claim.eni, account)\n",
         "the keeper answers RouteAlreadyExists by Replace",
         PROMISES,
     ),
     Mutant(
         "unrecorded",
         "agent/keeper/repair",
-        "        if act is not Act.DELETE and not self._change(",
+        "        if action is not Action.DELETE and not self._change(",
         "        if False and not self._change(",
         "a Create whose answer never comes is nobody's",
         PROMISES,
@@ -383,7 +383,7 @@ MUTANTS = (
     Mutant(
         "grace-from-del",
         "operations/delete",
-        "return max(world.now(), claim.written) + world.policy.release_grace_seconds",
+        "return max(world.now(), claim.last_write_at) + world.policy.release_grace_seconds",
         "return world.now() + world.policy.release_grace_seconds",
         "grace does not wait for the end of the last write",
         PROMISES,
@@ -391,7 +391,7 @@ MUTANTS = (
     Mutant(
         "no-grace",
         "operations/delete",
-        "return max(world.now(), claim.written) + world.policy.release_grace_seconds",
+        "return max(world.now(), claim.last_write_at) + world.policy.release_grace_seconds",
         "return 0.0",
         "the route goes with the pod",
         KEEPER,
@@ -399,7 +399,7 @@ MUTANTS = (
     Mutant(
         "evidence-path",
         "operations/evidence",
-        "        if not _beside(claim, seen, world):\n",
+        "        if not _beside(claim, known, world):\n",
         "        if False:\n",
         "an absent path alone ends a claim",
         PROMISES,
@@ -431,7 +431,7 @@ MUTANTS = (
     Mutant(
         "client-gone",
         "operations/write_routes",
-        '        if why := world.stop():\n            raise TryAgain(f"stopped: {why}")\n        now =',
+        '        if why := world.cancelled():\n            raise TryAgain(f"stopped: {why}")\n        now =',
         "        now =",
         "an ADD succeeds for a client that has gone",
         PROMISES,
@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-flush",
-        "agent/watch/pod_sides",
+        "agent/watch/watched_pods",
         "        self._allowance.take(1, now)\n",
         "",
         "a pod that flushes for ever costs a look in 0.2 s",
@@ -486,7 +486,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-del",
-        "operations/pod_side",
+        "operations/pod_repair",
         "    if repaired and not (isinstance(now, Claim) and now.has_pod):",
         "    if False:",
         "what was put back while a DEL cleared the pod stays there",
@@ -494,7 +494,7 @@ MUTANTS = (
     ),
     Mutant(
         "pod-link",
-        "operations/pod_side",
+        "operations/pod_repair",
         "    if parent and parent.here and not parent.link.up:",
         "    if False:",
         "the link of an ENI that is down under live pods stays down",
@@ -503,15 +503,15 @@ MUTANTS = (
     Mutant(
         "pod-look",
         "agent/main",
-        "self.guard.look, self.watch.look_at_pods, rounds.beat",
-        "self.guard.look, rounds.beat",
+        "self.guard.check_all, self.watch.look_at_pods, rounds.beat",
+        "self.guard.check_all, rounds.beat",
         "what no event tells of stays lost in the pod",
         "tests/conformance/test_pods_kept.py",
     ),
     Mutant(
         "pod-bar",
         "edges/podnet/tables",
-        "    return 0 if rule.barred else max(bars, default=0)",
+        "    return 0 if rule.unreachable_to else max(bars, default=0)",
         "    return 0",
         "a rule that is put back opens the way to metadata for bound sockets",
         "tests/edges/podnet/test_kernel.py",
@@ -527,7 +527,7 @@ MUTANTS = (
     Mutant(
         "gone-erased",
         "operations/backlog",
-        "return world.now() < claim.written + LATE_SECONDS",
+        "return world.now() < claim.last_write_at + LATE_SECONDS",
         "return False",
         "a write that lands late is nobody's",
         KEEPER,
@@ -543,15 +543,15 @@ MUTANTS = (
     Mutant(
         "always-replace",
         "operations/write_routes",
-        "(vpc.replace if exists else vpc.create)(place, eni, account)",
-        "vpc.replace(place, eni, account)",
+        "(vpc.replace if exists else vpc.create)(key, eni, account)",
+        "vpc.replace(key, eni, account)",
         "an ADD cannot create",
         "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "old-decision",
         "operations/write_routes",
-        "        if world.clock() - seen.at > FRESH_SECONDS:",
+        "        if world.clock() - read.at > FRESH_SECONDS:",
         "        if False:",
         "an ADD writes by what it read long ago",
         "tests/operations/test_write_routes.py",
@@ -575,7 +575,8 @@ MUTANTS = (
     Mutant(
         "blackhole-beside-cut-off",
         "rules/reconcile",
-        "elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):",
+        "elif not any(observation.target and claimant.claim.eni == observation.target.id for claimant in"
+        " live):",
         "elif False:",
         "an ended claim leaves its blackhole beside a claim that is cut off",
         KEEPING,
@@ -583,7 +584,7 @@ MUTANTS = (
     Mutant(
         "others-ignored",
         "operations/release",
-        "            others = live_claims(world, besides=claim.attachment, place=place)",
+        "            others = live_claims(world, besides=claim.attachment, key=key)",
         "            others: list[Claim] = []",
         "a release takes the route of another claim of the node",
         KEEPER,
@@ -599,7 +600,7 @@ MUTANTS = (
     Mutant(
         "deleted-in-the-last-moment",
         "operations/add",
-        "    if not isinstance(now, Claim) or now.deleted:\n",
+        "    if not isinstance(now, Claim) or now.deleted_at:\n",
         "    if False:\n",
         "an ADD succeeds though a DEL came as it ended",
         DELETED,
@@ -607,7 +608,7 @@ MUTANTS = (
     Mutant(
         "brought-back",
         "agent/claim_cache",
-        "            claim = claim.over(known)",
+        "            claim = claim.merge_into(known)",
         "            pass",
         "an older copy brings a claim back that a DEL has ended",
         DELETED,
@@ -639,8 +640,8 @@ MUTANTS = (
     Mutant(
         "older-beside-newer",
         "agent/ec2/newest_add",
-        "if claim.created > own.created and claim.eni != own.eni:",
-        "if claim.created < own.created and claim.eni != own.eni:",
+        "if claim.created_at > own.created_at and claim.eni != own.eni:",
+        "if claim.created_at < own.created_at and claim.eni != own.eni:",
         "an older ADD writes beside a newer one, which gives way",
         "tests/agent/ec2/test_newest_add.py",
     ),
@@ -663,7 +664,7 @@ MUTANTS = (
     Mutant(
         "half-described",
         "edges/imds",
-        "        if (found.network_card, found.device_number) == (0, 0) and mac != self.primary_mac():",
+        "        if (result.network_card, result.device_number) == (0, 0) and mac != self.primary_mac():",
         "        if False:",
         "what metadata shows for moments after an attach is remembered for a minute",
         "tests/edges/test_imds.py",
@@ -671,7 +672,7 @@ MUTANTS = (
     Mutant(
         "subnet-outside-vpc",
         "edges/imds",
-        "        if outside := [net for net in found.subnet_cidrs if not _inside(net, found.vpc_cidrs)]:",
+        "        if outside := [net for net in result.subnet_cidrs if not _inside(net, result.vpc_cidrs)]:",
         "        if outside := []:",
         "a VPC address looks as if it lay outside the VPC while one family is missing",
         "tests/edges/test_imds.py",
@@ -706,7 +707,8 @@ MUTANTS = (
         "return frozenset(metadata.interface_id(mac) for mac in metadata.macs())",
         "return frozenset(metadata.eni(mac).id for mac in metadata.macs())",
         "beside an ENI that is not described yet the keeper sees none",
-        "tests/agent/test_metadata_in_lab.py::test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet",
+        "tests/agent/test_metadata_in_lab.py::test_the_keeper_sees_the_enis_beside_one_that_is_not_described_ye"
+        "t",
     ),
     Mutant(
         "throttling-for-good",
@@ -751,8 +753,8 @@ MUTANTS = (
     Mutant(
         "prepared-once",
         "agent/preparation",
-        "        while not self._prepared():",
-        "        if not self._prepared():",
+        "        while not self._prepare():",
+        "        if not self._prepare():",
         "an agent that began without metadata never says which node it is on",
         "tests/agent/test_preparation.py::test_what_did_not_answer_as_it_began_is_asked_again",
     ),
@@ -767,16 +769,16 @@ MUTANTS = (
     Mutant(
         "released-unread",
         "operations/release",
-        "                target = table.routes.get(place.destination)\n",
-        "                from ..model import Target\n\n"
-        "                target = Target(claim.eni, is_eni=True)\n",
+        "                target = table.routes.get(key.destination)\n",
+        "                from ..model.values import RouteTarget\n\n"
+        "                target = RouteTarget(claim.eni, is_eni=True)\n",
         "a release deletes the route of whoever has it by now",
         "tests/faults/test_two_claims.py",
     ),
     Mutant(
         "heir-unrecorded",
         "operations/release",
-        "                    record.hand_over(place, route.successor)\n",
+        "                    record.hand_over(key, route.successor)\n",
         "                    pass\n",
         "an agent that dies between delete and create leaves the heir without a route",
         "tests/faults/test_two_claims.py::test_handing_over_that_is_interrupted_is_finished",
@@ -792,7 +794,7 @@ MUTANTS = (
     Mutant(
         "deleted-meanwhile",
         "operations/write_routes",
-        "        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:\n",
+        "        if not isinstance(now, Claim) or not now.live or now.deleted_at > now.created_at:\n",
         "        if False:\n",
         "an ADD writes after the DEL of its attachment",
         "tests/faults/test_concurrent_calls.py",
@@ -856,15 +858,15 @@ MUTANTS = (
     Mutant(
         "times-ahead",
         "agent/recovery",
-        "        found = dated(claim, world.now(), world.policy.release_grace_seconds)\n",
-        "        found = claim\n",
+        "        result = clamp_times(claim, world.now(), world.policy.release_grace_seconds)\n",
+        "        result = claim\n",
         "a clock that was ahead keeps a claim for years",
         "tests/agent/test_recovery.py",
     ),
     Mutant(
         "spool-after-add",
         "agent/server/handler",
-        '        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):\n',
+        '        if question.verb == "ADD" and not self._services.spooled(question.attachment):\n',
         "        if False:\n",
         "a DEL that waited in the spool ends the claim of the ADD after it",
         "tests/agent/server/test_handler.py::test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool",
@@ -888,7 +890,7 @@ MUTANTS = (
     Mutant(
         "check-from-memory",
         "agent/main",
-        '            fresh=asked.verb == "CHECK",\n',
+        '            fresh=request.verb == "CHECK",\n',
         "            fresh=False,\n",
         "CHECK rests on what was remembered",
         "tests/agent/server/test_calls_in_lab.py::test_check_rests_on_nothing_that_is_remembered",
@@ -896,7 +898,7 @@ MUTANTS = (
     Mutant(
         "check-unsettled",
         "operations/check",
-        "        settled = world.now() - claim.written > SETTLE_SECONDS\n",
+        "        settled = world.now() - claim.last_write_at > SETTLE_SECONDS\n",
         "        settled = True\n",
         "CHECK fails right after an ADD, because EC2's reads are late",
         "tests/conformance/test_check.py::test_K07_right_after_add_and_the_reads_are_stale",
@@ -912,8 +914,8 @@ MUTANTS = (
     Mutant(
         "dead-thread",
         "agent/supervisor",
-        "        self.failed = True\n        self.ending.set()\n\n    def _told_to_end",
-        "        self.failed = True\n\n    def _told_to_end",
+        "        self.failed = True\n        self.ending.set()\n\n    def _on_signal",
+        "        self.failed = True\n\n    def _on_signal",
         "an agent goes on without one of its threads",
         "tests/agent/test_lifecycle.py::test_a_thread_that_ends_by_itself_ends_the_agent",
     ),
@@ -928,7 +930,7 @@ MUTANTS = (
     Mutant(
         "away-forgets",
         "agent/keeper/repair",
-        "            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}\n",
+        "            self._enis |= {claim.eni for claim in live if claim.created_at >= self._enis_at}\n",
         "            self._enis = frozenset()\n",
         "while metadata is away every claim is cut off",
         CUT_OFF,
@@ -936,7 +938,7 @@ MUTANTS = (
     Mutant(
         "away-hides-the-new",
         "agent/keeper/repair",
-        "            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}\n",
+        "            self._enis |= {claim.eni for claim in live if claim.created_at >= self._enis_at}\n",
         "            pass\n",
         "while metadata is away a new claim through another ENI is cut off",
         CUT_OFF,
@@ -952,7 +954,7 @@ MUTANTS = (
     Mutant(
         "first-together",
         "operations/write_routes",
-        "    others = [route for route in new if route is not first[route.place.table]]\n",
+        "    others = [route for route in new if route is not first[route.key.table]]\n",
         "    first, others = dict(enumerate(new)), []\n",
         "a table that is full is asked for every route at once",
         "tests/operations/test_write_routes.py",
@@ -960,7 +962,7 @@ MUTANTS = (
     Mutant(
         "refused-table-asked",
         "operations/write_routes",
-        "            if error := refused.get(route.place.table):",
+        "            if error := refused.get(route.key.table):",
         "            if error := None:",
         "a table that is full is asked for every route",
         "tests/operations/test_write_routes.py",
@@ -968,16 +970,17 @@ MUTANTS = (
     Mutant(
         "taken-away-written",
         "operations/write_routes",
-        "        if place and (reason := self.cancelled(place)):",
-        "        if place and (reason := None):",
+        "        if key and (reason := self.cancelled(key)):",
+        "        if key and (reason := None):",
         "an address that was taken away is claimed",
         "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "exists-unread",
         "operations/write_routes",
-        "                while (seen := _look(attempt, route)).target is None:\n",
-        "                while (seen := Seen(Target(eni, is_eni=True), world.clock())).target is None:\n",
+        "                while (read := _read_route(attempt, route)).target is None:\n",
+        "                while (read := RouteRead(RouteTarget(eni, is_eni=True), world.clock())).target is"
+        " None:\n",
         "an ADD that meets a gateway's route replaces it",
         "tests/operations/test_write_routes.py",
     ),
@@ -1089,16 +1092,16 @@ MUTANTS = (
     Mutant(
         "waiting-is-free",
         "direct",
-        "operations.add(asked, world, waited=clock() - began)",
-        "operations.add(asked, world)",
+        "operations.add(request, world, waited=clock() - began)",
+        "operations.add(request, world)",
         "an ADD that has waited for another call takes its whole time again",
         f"{ONE_AT_A_TIME}::test_what_it_has_waited_is_of_its_time",
     ),
     Mutant(
         "waited-uncounted",
         "operations/add",
-        "asked.conf.timeout_seconds - waited - kept_back / 2",
-        "asked.conf.timeout_seconds - kept_back / 2",
+        "request.conf.timeout_seconds - waited - kept_back / 2",
+        "request.conf.timeout_seconds - kept_back / 2",
         "an ADD that has waited for another call is not answered in its time",
         f"{ONE_AT_A_TIME}::test_what_it_has_waited_is_of_its_time",
     ),
@@ -1129,7 +1132,7 @@ MUTANTS = (
     Mutant(
         "left-dels-wait",
         "direct",
-        "        self.spool.work_off(min(until, clock() + SPOOL_SECONDS))\n",
+        "        self.spool.process_all(min(until, clock() + SPOOL_SECONDS))\n",
         "",
         "the DELs that others have left wait for an agent that never comes",
         f"{ONE_AT_A_TIME}::test_a_del_that_is_killed_after_it_was_left_is_done_by_the_next_call",
@@ -1137,7 +1140,7 @@ MUTANTS = (
     Mutant(
         "own-del-later",
         "direct",
-        "here.catch_up(began + seconds, asked.attachment)",
+        "here.catch_up(began + seconds, request.attachment)",
         "pass",
         "a DEL that was left ends the ADD that came after it",
         f"{ONE_AT_A_TIME}::test_a_del_that_was_left_does_not_end_the_add_that_comes_after_it",
@@ -1145,7 +1148,7 @@ MUTANTS = (
     Mutant(
         "running-add-unasked",
         "direct",
-        "world = replace(here.world, stop=stop, sleep",
+        "world = replace(\n                here.world, cancelled=stop, sleep",
         "world = replace(here.world, sleep",
         "an ADD goes on for a pod that was deleted meanwhile",
         "tests/faults/test_concurrent_calls.py::test_del_cancels_the_add_that_is_running",
@@ -1180,7 +1183,8 @@ MUTANTS = (
         "has_records=store.exists())",
         "has_records=False)",
         "uninstall takes the client from a pod whose ADD it has waited for",
-        "tests/installer/test_uninstall.py::test_what_that_call_claims_is_no_more_removed_than_what_was_there",
+        "tests/installer/test_uninstall.py::test_what_that_call_claims_is_no_more_removed_than_what_was_ther"
+        "e",
     ),
     Mutant(
         "spool-waits",
@@ -1225,15 +1229,16 @@ MUTANTS = (
     Mutant(
         "place-unasked",
         "operations/write_routes",
-        "with world.claims.lock(place_lock(place), attempt.deadline - world.clock(), go_on) as free:",
-        "with world.claims.lock(place_lock(place), attempt.deadline - world.clock()) as free:",
+        "with world.claims.lock(place_lock(key), attempt.deadline - world.clock(), go_on) as free:",
+        "with world.claims.lock(place_lock(key), attempt.deadline - world.clock()) as free:",
         "an ADD that waits for a place keeps its pod's address busy",
         WAITING,
     ),
     Mutant(
         "undo-waits",
         "operations/release",
-        "seconds, go_on = (0.0, always) if world.stop() else (deadline - world.clock(), unless(world.stop))",
+        "seconds, go_on = (\n            (0.0, always) if world.cancelled() else (deadline - world.clock(),"
+        " unless(world.cancelled))\n        )",
         "seconds, go_on = deadline - world.clock(), always",
         "an ADD that was stopped waits for a place to take back what it never wrote",
         WAITING,
@@ -1241,8 +1246,8 @@ MUTANTS = (
     Mutant(
         "restart-appears",
         "operations/sync_addresses",
-        "    return dealt is not None and dated != each.made",
-        "    return dated != each.made",
+        "    return dealt is not None and dated != address.made",
+        "    return dated != address.made",
         "a restart with no dates known takes working routes",
         "tests/operations/test_sync_addresses.py",
     ),
@@ -1273,7 +1278,7 @@ MUTANTS = (
     Mutant(
         "path-gone",
         "agent/watch/watcher",
-        "            if self._world.inode(each.netns) != each.inode:\n",
+        "            if self._world.inode(interface.netns) != interface.inode:\n",
         "            if False:\n",
         "the watch's socket keeps the address of a pod busy that has ended",
         "tests/agent/watch/test_watcher.py",
@@ -1297,8 +1302,8 @@ MUTANTS = (
     Mutant(
         "linkless",
         "edges/podnet/tables",
-        'found.kind != "unicast" and found.table == table',
-        'found.kind == "unreachable" and found.table == table',
+        'route.kind != "unicast" and route.table == table',
+        'route.kind == "unreachable" and route.table == table',
         "a pod keeps routes of ours whose interface is gone",
         "tests/edges/podnet/test_two_worlds.py",
     ),
@@ -1312,7 +1317,7 @@ MUTANTS = (
     ),
     Mutant(
         "chain-sbr",
-        "validate/neighbours",
+        "validate/other_plugins",
         '    "sbr": _sbr,\n',
         "",
         "a chain of which every ADD fails is called ok",
@@ -1320,8 +1325,8 @@ MUTANTS = (
     ),
     Mutant(
         "chain-types",
-        "validate/neighbours",
-        "        yield from go_json.mistyped(plugin, path)\n",
+        "validate/other_plugins",
+        "        yield from go_json.find_mistyped(plugin, path)\n",
         "",
         "a value that a plugin cannot read is called ok",
         "tests/validate/test_chain.py",
@@ -1393,7 +1398,7 @@ MUTANTS = (
     Mutant(
         "in-its-grace",
         "doctor/judge/addresses",
-        "if not ours or known.has(Place(table.id, net), target.id):",
+        "if not ours or known.has(RouteKey(table.id, net), target.id):",
         "if not ours:",
         "doctor warns of the routes of its own node's pods",
         ADDRESSES,
@@ -1401,8 +1406,8 @@ MUTANTS = (
     Mutant(
         "one-cause",
         "doctor/report",
-        "own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]",
-        "own = [(check, f) for check, f in _of(found, severity)]",
+        "own = [(check, f) for check, f in _of(results, severity) if at_fault.isdisjoint(f.because)]",
+        "own = [(check, f) for check, f in _of(results, severity)]",
         "fifteen warnings hide the error that explains them",
         "tests/doctor/test_command.py::test_one_cause_is_said_once",
     ),

@@ -4,8 +4,8 @@ An agent, or a call in direct mode, has the data directory alone, so what it rea
 is what is there. Locks are this process's own: nobody else writes.
 
 Two promises go beyond the disk's. What a DEL has ended stays ended, whatever older copy of it is put
-(``Claim.over``). And a full disk keeps nothing alive: a step towards the end that cannot be written counts in
-memory, and is written as soon as there is room.
+(``Claim.merge_into``). And a full disk keeps nothing alive: a step towards the end that cannot be written
+counts in memory, and is written as soon as there is room.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ..model import waiting
 from ..model.claim import Claim
 from ..model.claim_state import State
 from ..model.errors import IoFailure
-from ..model.values import Attachment, Place
+from ..model.values import Attachment, RouteKey
 
 Listener = Callable[[Attachment, Claim | None], None]
 _STRIPES = 64
 
 
-class Memory:
+class ClaimCache:
     """``Claims`` of ``world``, over a ``Store`` that this process has alone. For many threads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._claims: dict[Attachment, Claim] = {}
         self._sorted: list[Claim] | None = None
-        self._places: dict[Place, set[Attachment]] = {}
+        self._places: dict[RouteKey, set[Attachment]] = {}
         self._problems: Sequence[Problem] = ()
         self._troubled = False  # else the disk knows nothing that memory does not
         self._unwritten: set[Attachment] = set()
@@ -65,23 +65,23 @@ class Memory:
     def put(self, claim: Claim) -> None:
         """Write ``claim``, as ended if a DEL has ended it meanwhile; then it survives a power cut.
 
-        Raises IoFailure. But if it only ends what there was, it counts even so: see ``write_again``.
+        Raises IoFailure. But if it only ends what there was, it counts even so: see ``flush``.
         """
         with self._writing[hash(claim.attachment) % _STRIPES]:
             claim = self._put(claim)
-        self._tell(claim.attachment, claim)
+        self._notify(claim.attachment, claim)
 
-    def put_first(self, claim: Claim) -> bool:
+    def put_if_absent(self, claim: Claim) -> bool:
         """Write ``claim`` where there is no record of its attachment; false where there is one."""
         with self._writing[hash(claim.attachment) % _STRIPES]:
             if claim.attachment in self._claims:
                 return False
             claim = self._put(claim)
-        self._tell(claim.attachment, claim)
+        self._notify(claim.attachment, claim)
         return True
 
-    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
-        """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
+    def update(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
+        """Put what ``update`` makes of the claim of ``attachment`` and return that; None where there is none.
 
         Nothing else is put in between. Raises IoFailure.
         """
@@ -93,14 +93,14 @@ class Memory:
             if changed == known:
                 return known
             changed = self._put(changed)
-        self._tell(attachment, changed)
+        self._notify(attachment, changed)
         return changed
 
     def _put(self, claim: Claim) -> Claim:
         attachment = claim.attachment
         known = self._claims.get(attachment)
         if known is not None:
-            claim = claim.over(known)
+            claim = claim.merge_into(known)
         try:
             self._store.put(claim)
         except IoFailure:
@@ -113,11 +113,11 @@ class Memory:
             self._know(attachment, claim)
         return claim
 
-    def written(self, attachment: Attachment) -> bool:
+    def is_persisted(self, attachment: Attachment) -> bool:
         """Whether what is known of ``attachment`` is on disk."""
         return attachment not in self._unwritten
 
-    def write_again(self) -> str | None:
+    def flush(self) -> str | None:
         """Write what could not be written when it was put; return why it cannot be done, None for done."""
         for attachment in list(self._unwritten):
             with self._writing[hash(attachment) % _STRIPES]:
@@ -139,16 +139,16 @@ class Memory:
         """Return every claim, oldest first, and every file that was none when the disk was read."""
         with self._index:
             if self._sorted is None:
-                self._sorted = sorted(self._claims.values(), key=lambda claim: claim.created)
+                self._sorted = sorted(self._claims.values(), key=lambda claim: claim.created_at)
             return list(self._sorted), self._problems
 
-    def at(self, place: Place) -> list[Claim]:
-        """Return the claims that have ``place`` among their routes, in whatever state, oldest first."""
+    def for_route(self, key: RouteKey) -> list[Claim]:
+        """Return the claims that have ``key`` among their routes, in whatever state, oldest first."""
         with self._index:
-            found = [self._claims[attachment] for attachment in self._places.get(place, ())]
-        return sorted(found, key=lambda claim: claim.created)
+            claims = [self._claims[attachment] for attachment in self._places.get(key, ())]
+        return sorted(claims, key=lambda claim: claim.created_at)
 
-    def erase(self, attachment: Attachment) -> None:
+    def delete(self, attachment: Attachment) -> None:
         """Forget the claim of ``attachment``. Raises IoFailure."""
         with self._writing[hash(attachment) % _STRIPES]:
             self._store.erase(attachment)
@@ -156,9 +156,9 @@ class Memory:
             with self._index:
                 known = self._know(attachment, None)
         if known:
-            self._tell(attachment, None)
+            self._notify(attachment, None)
 
-    def sweep(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove what was left half written."""
         self._store.sweep()
 
@@ -166,20 +166,20 @@ class Memory:
         """Put ``claim`` (None: nothing) in the place of what was known of ``attachment``; return that."""
         before = self._claims.get(attachment)
         for route in before.routes if before else ():
-            there = self._places.get(route.place, set())
+            there = self._places.get(route.key, set())
             there.discard(attachment)
             if not there:
-                self._places.pop(route.place, None)
+                self._places.pop(route.key, None)
         if claim is None:
             self._claims.pop(attachment, None)
         else:
             self._claims[attachment] = claim  # never out of the way in between: ``get`` takes no lock
             for route in claim.routes:
-                self._places.setdefault(route.place, set()).add(attachment)
+                self._places.setdefault(route.key, set()).add(attachment)
         self._sorted = None
         return before
 
-    def _tell(self, attachment: Attachment, claim: Claim | None) -> None:
+    def _notify(self, attachment: Attachment, claim: Claim | None) -> None:
         for listener in self._listeners:
             listener(attachment, claim)
 
@@ -188,7 +188,7 @@ class Memory:
     @contextlib.contextmanager
     def lock(self, what: str, seconds: float, go_on: Callable[[], object] = waiting.always) -> Iterator[bool]:
         """Hold ``what``; false when it was not free in ``seconds``. Raises what ``go_on`` raises."""
-        held = self._take(what, seconds, go_on)
+        held = self._try_lock(what, seconds, go_on)
         try:
             yield held
         finally:
@@ -201,7 +201,7 @@ class Memory:
         """Whether some call holds ``what`` now."""
         return what in self._held
 
-    def _take(self, what: str, seconds: float, go_on: Callable[[], object]) -> bool:
+    def _try_lock(self, what: str, seconds: float, go_on: Callable[[], object]) -> bool:
         until = time.monotonic() + seconds
 
         def attempt() -> bool | waiting.Later:
@@ -216,16 +216,16 @@ class Memory:
             return False
 
 
-class AsOnDisk(Memory):
+class AsOnDisk(ClaimCache):
     """The claims of a directory that another process may have: read anew for each place, never written."""
 
-    def at(self, place: Place) -> list[Claim]:
-        """Return the claims that have ``place`` among their routes, as they are on disk now."""
+    def for_route(self, key: RouteKey) -> list[Claim]:
+        """Return the claims that have ``key`` among their routes, as they are on disk now."""
         self.read()
-        return super().at(place)
+        return super().for_route(key)
 
 
 def _only_ends(claim: Claim, known: Claim | None) -> bool:
     """Whether ``claim`` wants no route in a way in which ``known`` does not: nothing new rests on it."""
-    wanted: set[tuple[Place, State]] = {(r.place, r.state) for r in known.routes} if known else set()
-    return all((r.place, r.state) in wanted for r in claim.routes if r.state.live)
+    wanted: set[tuple[RouteKey, State]] = {(r.key, r.state) for r in known.routes} if known else set()
+    return all((r.key, r.state) in wanted for r in claim.routes if r.state.live)

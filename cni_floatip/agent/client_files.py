@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ..installer import NAME, DeadMount, Installed, Unsound, look, signature, try_out
+from ..installer import NAME, DeadMount, Installed, Unsound, read_installed, signature, smoke_test
 from ..model.errors import CniError
 from .observe.logs import Log
-from .observe.recorder import Counts
+from .observe.recorder import Recorder
 
 LOOK_SECONDS = 1.0
 THOROUGH_SECONDS = 600.0
@@ -43,13 +43,13 @@ class ClientFiles:
         self,
         bin_dir: Path,
         install: Install,
-        counts: Counts,
+        recorder: Recorder,
         log: Log,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bin_dir = bin_dir
         self._install = install
-        self._counts = counts
+        self._counts = recorder
         self._log = log
         self._clock = clock
         self._whole: Installed | None = None
@@ -64,7 +64,7 @@ class ClientFiles:
         """Return why the runtime cannot run the client, or None."""
         return self._problem
 
-    def deadly(self) -> str | None:
+    def fatal_problem(self) -> str | None:
         """Return the problem if only a start of the agent's container mends it, else None."""
         return self._problem if self._dead else None
 
@@ -95,38 +95,38 @@ class ClientFiles:
                 return
         elif not thorough and self._signature() == self._seen:
             return
-        found = self._read()
-        if isinstance(found, Installed) and self._whole is not None and not thorough:
-            self._judge(found, None)
+        result = self._read()
+        if isinstance(result, Installed) and self._whole is not None and not thorough:
+            self._judge(result, None)
             return
         error = self._try(only_unsound=True)  # also removes what nobody runs any more
         after = self._read()
-        if isinstance(found, Unsound) and isinstance(after, Installed):
+        if isinstance(result, Unsound) and isinstance(after, Installed):
             self._counts.client_repaired()
-            self._log(f"{found}: repaired, release {after.release}", "warning")
+            self._log(f"{result}: repaired, release {after.release}", "warning")
         self._judge(after, error)
 
-    def _judge(self, found: Installed | Unsound, error: CniError | None) -> None:
+    def _judge(self, result: Installed | Unsound, error: CniError | None) -> None:
         """Remember what was seen, and say what is wrong: once, until it is something else."""
         before = self._problem
-        if error and isinstance(found, Installed):
+        if error and isinstance(result, Installed):
             try:  # what could not be replaced may do all the same
-                try_out(found.path)
+                smoke_test(result.path)
             except CniError as e:
-                found = Unsound(str(e))
-        if isinstance(found, Unsound):
-            self._whole, self._problem = None, f"the client cannot be used: {error or found}"
+                result = Unsound(str(e))
+        if isinstance(result, Unsound):
+            self._whole, self._problem = None, f"the client cannot be used: {error or result}"
             self._dead = isinstance(error, DeadMount)
             self._again_at = self._clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if self._problem != before:
                 self._log(self._problem, "error")
             return
-        if self._whole and found.release != self._whole.release:
-            self._log(f"the client is of release {found.release} now")
+        if self._whole and result.release != self._whole.release:
+            self._log(f"the client is of release {result.release} now")
         if self._pause > FIRST_PAUSE:
             self._log("the client can be used again")
-        self._whole, self._problem, self._pause = found, None, FIRST_PAUSE
+        self._whole, self._problem, self._pause = result, None, FIRST_PAUSE
 
     def _try(self, *, only_unsound: bool) -> CniError | None:
         try:
@@ -142,11 +142,11 @@ class ClientFiles:
         path = self._bin_dir / NAME
         try:
             self._seen = signature(path)
-            found = look(self._bin_dir)
-            self._seen = (self._seen, signature(found.interpreter))
+            installed = read_installed(self._bin_dir)
+            self._seen = (self._seen, signature(installed.interpreter))
         except Unsound as e:
             return e
-        return found
+        return installed
 
     def _signature(self) -> object:
         assert self._whole is not None  # noqa: S101 (asked before)

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..edges import podnet
-from ..edges.podnet import forwarding, guard, hostuse
+from ..edges.podnet import forwarding, guard, host_use
 from ..model.claim import Claim
 from ..model.claim_state import State
 from ..model.errors import CniError
 from ..model.values import Attachment, Link
 from ..operations.world import World
-from .observe.recorder import Counts
+from .observe.recorder import Recorder
 
 COVERED_SECONDS = 30.0
 """For how long a link of the host that was found guarded is taken to be so when another pod comes to it."""
@@ -33,7 +33,7 @@ Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _GuardedLink:
     """Where an ENI's link is: on the host, or in the network namespace of a pod."""
 
     link: Link
@@ -43,11 +43,11 @@ class _Place:
 class Guard:
     """Guards every ENI that claims use, once it attends to them. For many threads."""
 
-    def __init__(self, world: World, counts: Counts) -> None:
+    def __init__(self, world: World, recorder: Recorder) -> None:
         self._world = world
-        self._counts = counts
+        self._counts = recorder
         self._claims: dict[Attachment, Claim] = {}
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, _GuardedLink] = {}
         self._problems: dict[str, str] = {}
         self._covered: dict[str, float] = {}
         self._unforwarded: dict[str, str] = {}
@@ -68,21 +68,21 @@ class Guard:
         with self._knowing:
             return dict(self._uses)
 
-    def attend(self, listen: Listen) -> None:
+    def subscribe(self, listen: Listen) -> None:
         """Learn of the claims that an earlier agent left, each ENI guarded once, then of each change."""
         self._attentive = False
-        listen(self.learn)
+        listen(self.on_claim_change)
         self._attentive = True
-        self.look()
+        self.check_all()
 
-    def learn(self, attachment: Attachment, claim: Claim | None) -> None:
+    def on_claim_change(self, attachment: Attachment, claim: Claim | None) -> None:
         """Take note of a claim (None: it is gone); guard its ENI if the claim is new. Raises nothing."""
         used = claim is not None and claim.mac != "" and claim.state is not State.GONE
         with self._knowing:
             known = self._claims.pop(attachment, None)
             if claim is not None and used:
                 self._claims[attachment] = claim
-            in_use = {each.mac for each in self._claims.values()}
+            in_use = {claim.mac for claim in self._claims.values()}
         if not self._attentive:
             return
         if claim is not None and used and (known is None or known.netns != claim.netns):
@@ -92,7 +92,7 @@ class Guard:
         if known is not None and known.mac not in in_use:
             self._let_forward(known.mac)
 
-    def look(self) -> None:
+    def check_all(self) -> None:
         """Look at the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
         with self._knowing:
             in_use = {claim.mac for claim in self._claims.values()}
@@ -125,7 +125,7 @@ class Guard:
                 self._covered[mac] = self._world.clock()
         return problem
 
-    def _find(self, mac: str) -> _Place | None:
+    def _find(self, mac: str) -> _GuardedLink | None:
         """Look where it was, then on the host, then in the pods that claim it."""
         known = self._places.get(mac)
         if known and not known.netns:  # asking for one link spares a list of every pod's
@@ -134,11 +134,11 @@ class Guard:
             except CniError:
                 link = None
             if link and link.mac == mac:
-                return _Place(link)
+                return _GuardedLink(link)
         link = podnet.link_by_mac(mac)
-        return _Place(link) if link else next(self._in_pods(mac), None)
+        return _GuardedLink(link) if link else next(self._in_pods(mac), None)
 
-    def _in_pods(self, mac: str) -> Iterator[_Place]:
+    def _in_pods(self, mac: str) -> Iterator[_GuardedLink]:
         for claim in self._of(mac):
             try:
                 if self._world.inode(claim.netns) != claim.netns_inode:
@@ -148,9 +148,9 @@ class Guard:
             except (CniError, OSError):
                 continue  # this pod has gone, or cannot be seen from here
             if link.mac == mac:
-                yield _Place(link, claim.netns)
+                yield _GuardedLink(link, claim.netns)
 
-    def _mend(self, mac: str, place: _Place) -> Iterator[str]:
+    def _mend(self, mac: str, place: _GuardedLink) -> Iterator[str]:
         """Guard the link and yield what is wrong. Changing what stood before is a repair."""
         before = self._places.get(mac)
         again = before is not None and (before.netns, before.link.index) == (place.netns, place.link.index)
@@ -162,11 +162,11 @@ class Guard:
             self._places[mac] = place
             if again and done.changed:
                 self._counts.repaired("guard")
-                told = (
+                sentence = (
                     f"restored the metadata guard of {place.link.name} ({mac}): another program had"
                     " removed it"
                 )
-                self._world.log(told, "warning", event="guard", mac=mac)
+                self._world.log(sentence, "warning", event="guard", mac=mac)
             if place.netns:
                 yield (
                     f"{place.link.name} is itself in a pod (host-device): no filter of the node keeps this"
@@ -208,7 +208,7 @@ class Guard:
     def _see_host(self, mac: str, link: Link) -> None:
         """Warn of a host that uses the ENI: no pod's fault, and the guard stays as it is."""
         try:
-            use = hostuse.used_by_host(link)
+            use = host_use.used_by_host(link)
         except CniError as error:
             self._world.log(str(error), "warning")
             return
@@ -217,8 +217,8 @@ class Guard:
             if use:
                 self._uses[mac] = use
         if use and use != before:
-            told = f"{use}; the metadata guard keeps the host from instance metadata there, too"
-            self._world.log(told, "warning", event="host uses ENI", mac=mac)
+            sentence = f"{use}; the metadata guard keeps the host from instance metadata there, too"
+            self._world.log(sentence, "warning", event="host uses ENI", mac=mac)
 
     def _nowhere(self, mac: str) -> str | None:
         """Say that there is no such link, if somebody who is alive has it."""
@@ -235,7 +235,7 @@ class Guard:
             if problem:
                 self._problems[mac] = problem
         if problem and problem != before:
-            told = f"the metadata guard of ENI {mac} is not complete: {problem}"
-            self._world.log(told, "warning", event="unguarded", mac=mac)
+            sentence = f"the metadata guard of ENI {mac} is not complete: {problem}"
+            self._world.log(sentence, "warning", event="unguarded", mac=mac)
         elif before and not problem:
             self._world.log(f"the metadata guard of ENI {mac} is complete again", event="guarded", mac=mac)

@@ -26,28 +26,28 @@ from ..model.values import Attachment
 from ..operations.world import World
 from ..protocol.request import Request
 from . import process
-from .claim_cache import Memory
+from .claim_cache import ClaimCache
 from .client_files import ClientFiles
 from .ec2 import shared
-from .ec2.newest_add import Wishes
+from .ec2.newest_add import NewestAdd
 from .ec2.ratelimit import Priority
 from .guard import Guard
 from .keeper.loop import Keeper
-from .metadata import Remembered
+from .metadata import MetadataCache
 from .observe import health, logs
 from .observe.http_server import Pages
 from .observe.metrics import Metrics
 from .preparation import Preparation
-from .recovery import end_abandoned, steady
+from .recovery import monotonic_wall_clock, recover
 from .report import Report
-from .server.handler import Calls, Ways
+from .server.handler import AgentServices, CallHandler
 from .server.server import Server
 from .spool import Spool
-from .supervisor import Life
-from .watch.history import Appearances
-from .watch.pod_sides import PodSides
-from .watch.watcher import Hooks, Watch
-from .worker_pool import Crew
+from .supervisor import Supervisor
+from .watch.history import AddressHistory
+from .watch.watched_pods import WatchedPods
+from .watch.watcher import Hooks, Watcher
+from .worker_pool import WorkerPool
 
 OWN_SECONDS = 10.0
 """How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
@@ -94,40 +94,40 @@ class Agent:
     def __init__(self, policy: NodeConf, log: logs.Log, store: Store) -> None:
         self.policy = policy
         self.log = log
-        self.life = Life(log)
+        self.supervisor = Supervisor(log)
         self.is_quiet = True
-        self._seldom = logs.Seldom(log)
+        self._seldom = logs.DedupLog(log)
         self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
-        self.claims = Memory(store)
-        self.aws = shared.Warm(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
-        self.metadata = Remembered(_connect, host.clock)
-        self.preparation = Preparation(self.aws, self.metadata, self._seldom)
+        self.claims = ClaimCache(store)
+        self.ec2 = shared.SharedEc2(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
+        self.metadata = MetadataCache(_connect, host.clock)
+        self.preparation = Preparation(self.ec2, self.metadata, self._seldom)
         self.report = Report(self)
         self.world = self._world()
         self.since = self.world.now()
         self.guard = Guard(self.world, self.metrics)
-        self.wishes = Wishes()
+        self.newest_add = NewestAdd()
         rounds = health.Heartbeat("the keeper", max(900, 20 * policy.reconcile_seconds))
-        self.pods = PodSides(self.world, self.metrics, self._seldom.failure)
-        known = Appearances(policy.data_dir, self.world.boot())
+        self.pods = WatchedPods(self.world, self.metrics, self._seldom.failure)
+        known = AddressHistory(policy.data_dir, self.world.boot())
         followed = health.Heartbeat("the watch", WATCH_SECONDS)
-        self.watch = Watch(
+        self.watch = Watcher(
             replace(self.world, log=log),
             self.metrics,
             known,
             self.pods,
-            Hooks(vpc=self._watched, beat=followed.beat, failed=self._seldom.failure),
+            Hooks(vpc=self._ec2_for_pod, beat=followed.beat, failed=self._seldom.failure),
         )
         self.keeper = Keeper(
             self.world,
             self.metrics,
             present=self._present,
-            urgent=self.aws.view,
-            chores=(self.guard.look, self.watch.look_at_pods, rounds.beat),
+            urgent=self.ec2.for_call,
+            chores=(self.guard.check_all, self.watch.look_at_pods, rounds.beat),
             failed=self._seldom.failure,
         )
-        ways = Ways(
+        ways = AgentServices(
             self._view,
             self.metadata,
             self.report.not_ready,
@@ -135,9 +135,9 @@ class Agent:
             self.report.status,
             self._work_off_spool,
         )
-        self.calls = Calls(self.world, ways, self.metrics, log)
+        self.calls = CallHandler(self.world, ways, self.metrics, log)
         self.spool = Spool(policy.spool_dir, self.calls.spooled, self.metrics, log, log.failure)
-        self.accepting = health.Once("the socket does not accept calls yet")
+        self.accepting = health.Milestone("the socket does not accept calls yet")
         self.health = health.Health(
             [rounds, followed],
             [
@@ -145,7 +145,7 @@ class Agent:
                 self.preparation.credentials,
                 self.keeper.ready_problem,
                 self.watch.problem,
-                self.life.problem,
+                self.supervisor.problem,
             ],
         )
 
@@ -154,31 +154,31 @@ class Agent:
         bundle = bundle or installer.default_bundle()
         install = functools.partial(installer.install_client, bin_dir, self.policy, bundle=bundle)
         self._client = ClientFiles(bin_dir, install, self.metrics, self.log)
-        self.health.alive.append(self._client.deadly)
+        self.health.alive.append(self._client.fatal_problem)
         self.health.ready.append(self._client.problem)
 
     def run(self) -> int:
         """Live from the first claim read to the last released; return the exit status."""
         began = time.monotonic()
-        self.life.obey_signals()
+        self.supervisor.install_signal_handlers()
         pages = Pages(health.pages(self.policy, self.health, self.metrics.page), log=self.log)
         self.metrics.before_page(self.report.show)
-        ended = end_abandoned(self.world)
+        ended = recover(self.world)
         self.attend()
         for record in self.claims.all()[1]:
             self.log(f"ignored an unreadable claim file: {record}", "warning")
         self.spool.prepare()
-        self.spool.work_off()
-        server = Server(self.policy.socket_path, self.calls, self.log, woken=self.aws.wake)
-        self.life.start("socket", server.run, last=True, again=False)
-        self.life.start("pages", pages.run, last=True, again=False)
-        self.life.start("spool", self.spool.run)
-        self.life.start("keeper", self.keeper.run)
-        self.life.start("watch", self.watch.run, again=False)
-        self.life.start("credentials", self.preparation.run)
+        self.spool.process_all()
+        server = Server(self.policy.socket_path, self.calls, self.log, woken=self.ec2.wake)
+        self.supervisor.start("socket", server.run, last=True, again=False)
+        self.supervisor.start("pages", pages.run, last=True, again=False)
+        self.supervisor.start("spool", self.spool.run)
+        self.supervisor.start("keeper", self.keeper.run)
+        self.supervisor.start("watch", self.watch.run, again=False)
+        self.supervisor.start("credentials", self.preparation.run)
         if self._client:
-            self.life.start("client", self._client.run)
-        self.accepting.happened()
+            self.supervisor.start("client", self._client.run)
+        self.accepting.reach()
         self.log(
             "ready",
             release=__version__,
@@ -187,17 +187,17 @@ class Agent:
             ended=ended,
             seconds=time.monotonic() - began,
         )
-        self.life.wait()
+        self.supervisor.wait()
         self._end(server)
-        return int(self.life.failed)
+        return int(self.supervisor.failed)
 
     def attend(self) -> None:
         """Let every part learn of the claims that there are, and from now on of each change."""
-        self.guard.attend(self.claims.listen)
-        self.claims.listen(self.wishes.learn)
-        self.claims.listen(self.keeper.changed)
+        self.guard.subscribe(self.claims.listen)
+        self.claims.listen(self.newest_add.on_claim)
+        self.claims.listen(self.keeper.on_claim_change)
         self.claims.listen(self._wake_waiting)
-        self.watch.attend(self.claims.listen)
+        self.watch.subscribe(self.claims.listen)
 
     def _end(self, server: Server) -> None:
         """Finish what is under way, then release what can be released. A hurry ends either."""
@@ -205,8 +205,12 @@ class Agent:
         self.log("ending: no new calls")
         server.close()
         self.keeper.wake()  # it ends, too, and need not sleep first
-        patience = 0.0 if self.life.failed else CALLS_SECONDS
-        while server.wait(0.1) and time.monotonic() < began + patience and not self.life.hurried.is_set():
+        patience = 0.0 if self.supervisor.failed else CALLS_SECONDS
+        while (
+            server.wait(0.1)
+            and time.monotonic() < began + patience
+            and not self.supervisor.force_exit.is_set()
+        ):
             pass
         working: list[str] = []
         if server.wait(0):
@@ -216,11 +220,11 @@ class Agent:
             self.log(f"{name} is still running: the next agent finishes it", "warning")
         drained = True
         left = began + DRAIN_SECONDS - time.monotonic()
-        if not self.life.failed and not self.life.hurried.is_set() and left > 0:
+        if not self.supervisor.failed and not self.supervisor.force_exit.is_set() and left > 0:
             self.log("releasing the routes of ended claims now, without waiting for their grace to end")
-            drained = self.life.in_time(lambda: self.keeper.drain(host.clock() + left), left, "drain")
-        self.life.over.set()
-        self.is_quiet = self.life.join(LAST_SECONDS) and drained and not working
+            drained = self.supervisor.in_time(lambda: self.keeper.drain(host.clock() + left), left, "drain")
+        self.supervisor.final_stop.set()
+        self.is_quiet = self.supervisor.join(LAST_SECONDS) and drained and not working
         self.log("ended", seconds=time.monotonic() - began)
 
     def _world(self) -> World:
@@ -231,18 +235,18 @@ class Agent:
             claims=self.claims,
             kernel=lambda: podnet,
             metadata=self.metadata,
-            vpc=lambda region: self.aws.view(region, shared.Caller(Priority.KEEPER)),
+            vpc=lambda region: self.ec2.for_call(region, shared.Caller(Priority.KEEPER)),
             boot=lambda: boot,
             inode=host.inode,
             namespaces=host,
             clock=host.clock,
-            now=steady(time.time, host.clock),
+            now=monotonic_wall_clock(time.time, host.clock),
             sleep=time.sleep,
             jitter=random.random,
             log=self._seldom,  # whoever looks again and again says the same again
-            stop=lambda: None,
-            later=self._wake_keeper,
-            spawn=Crew(),
+            cancelled=lambda: None,
+            wake_keeper=self._wake_keeper,
+            run_in_thread=WorkerPool(),
         )
 
     def _wake_keeper(self) -> None:
@@ -250,29 +254,31 @@ class Agent:
 
     def _wake_waiting(self, _: Attachment, claim: Claim | None) -> None:
         """Let an ADD that waits for its turn see that it was deleted."""
-        if claim and claim.deleted and not claim.state.live:
-            self.aws.wake()
+        if claim and claim.deleted_at and not claim.state.live:
+            self.ec2.wake()
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
-    def _view(self, region: str, asked: Request, stop: Callable[[], str | None], until: float) -> shared.View:
-        urgent = Priority.ADD if asked.verb in ("ADD", "CHECK") else Priority.KEEPER
+    def _view(
+        self, region: str, request: Request, stop: Callable[[], str | None], until: float
+    ) -> shared.CallEc2:
+        urgent = Priority.ADD if request.verb in ("ADD", "CHECK") else Priority.KEEPER
         caller = shared.Caller(
             urgent,
             stop,
-            who=asked.pod.uid or asked.pod.name or asked.attachment.container,
-            group=asked.pod.namespace,
-            fresh=asked.verb == "CHECK",
+            who=request.pod.uid or request.pod.name or request.attachment.container,
+            group=request.pod.namespace,
+            fresh=request.verb == "CHECK",
             until=until,
-            dropped=lambda place: self.wishes.dropped(asked.attachment, place),
+            superseded_by=lambda key: self.newest_add.superseded_by(request.attachment, key),
         )
-        return self.aws.view(region, caller)
+        return self.ec2.for_call(region, caller)
 
-    def _watched(self, region: str, who: str, stop: Callable[[], str | None]) -> shared.View:
-        return self.aws.view(region, shared.Caller(Priority.WATCH, stop, who=who))
+    def _ec2_for_pod(self, region: str, who: str, stop: Callable[[], str | None]) -> shared.CallEc2:
+        return self.ec2.for_call(region, shared.Caller(Priority.WATCH, stop, who=who))
 
     def _work_off_spool(self, attachment: Attachment) -> bool:
-        return self.spool.work_off_for(attachment.container, attachment.ifname)
+        return self.spool.process_owner(attachment.container, attachment.ifname)
 
     def _present(self) -> Collection[str]:
         """Return the ENIs that this node has. Raises CniError."""

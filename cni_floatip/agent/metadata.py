@@ -31,7 +31,7 @@ FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Generic[T]):
+class CachedRead(Generic[T]):
     """An answer, when its read began, and which read it was."""
 
     answer: T
@@ -49,7 +49,7 @@ class Question(Generic[T]):
     is_answer: Callable[[T], bool] = lambda _: True
 
 
-class Remembered:
+class MetadataCache:
     """Instance metadata for all calls: a thunk as ``World.metadata`` is one. For many threads.
 
     ``connect`` opens a conversation with the service that ends at a deadline of ``clock``.
@@ -58,16 +58,16 @@ class Remembered:
     def __init__(self, connect: Callable[[float], Metadata], clock: Callable[[], float]) -> None:
         self._connect = connect
         self.clock = clock
-        self._known: dict[Hashable, Read[Any]] = {}
+        self._known: dict[Hashable, CachedRead[Any]] = {}
         self._reads = 0
         self._asking = False
         self._asked = threading.Condition()
 
-    def __call__(self, deadline: float, go_on: Callable[[], object] = waiting.always) -> View:
+    def __call__(self, deadline: float, go_on: Callable[[], object] = waiting.always) -> CallMetadata:
         """Return what one call sees. Its methods raise TryAgain at ``deadline``, or what ``go_on`` raises."""
-        return View(self, deadline, go_on)
+        return CallMetadata(self, deadline, go_on)
 
-    def ask(self, question: Question[T], deadline: float, go_on: Callable[[], object]) -> Read[T]:
+    def ask(self, question: Question[T], deadline: float, go_on: Callable[[], object]) -> CachedRead[T]:
         """Return what is remembered, else read it now; at most one reads at a time.
 
         While the service does not answer, those who want something take turns: the patience of one is not
@@ -85,9 +85,9 @@ class Remembered:
 
     def _ask(
         self, question: Question[T], deadline: float, turn: float, go_on: Callable[[], object]
-    ) -> Read[T]:
+    ) -> CachedRead[T]:
         since, reads = self.clock() - question.seconds, self._reads
-        known: Read[T] | None = self._known.get(question.key)
+        known: CachedRead[T] | None = self._known.get(question.key)
         if known and known.at > since and question.is_answer(known.answer):
             return known
         self._take_turn(deadline, go_on)
@@ -99,11 +99,11 @@ class Remembered:
             number, at = self._reads, self.clock()
             service = self._connect(max(turn, min(deadline, at + LEAST_SECONDS)))
             try:
-                found = Read(question.read(service), at, number)
+                read = CachedRead(question.read(service), at, number)
             finally:
                 service.close()
-            self._known[question.key] = found
-            return found
+            self._known[question.key] = read
+            return read
         finally:
             with self._asked:
                 self._asking = False
@@ -130,10 +130,10 @@ class Remembered:
                 self._known.pop(key, None)
 
 
-class View:
+class CallMetadata:
     """Instance metadata for one call: ``world.Metadata``."""
 
-    def __init__(self, remembered: Remembered, deadline: float, go_on: Callable[[], object]) -> None:
+    def __init__(self, remembered: MetadataCache, deadline: float, go_on: Callable[[], object]) -> None:
         self._remembered = remembered
         self._deadline = deadline
         self._go_on = go_on
@@ -156,9 +156,9 @@ class View:
         if self._again:
             seconds = min(seconds, self._remembered.clock() - self._began)
         question = Question(key, seconds, read, is_answer)
-        found = self._remembered.ask(question, self._deadline, self._go_on)
-        self._rests_on_older = self._rests_on_older or found.at < self._began
-        return found.answer
+        cached_read = self._remembered.ask(question, self._deadline, self._go_on)
+        self._rests_on_older = self._rests_on_older or cached_read.at < self._began
+        return cached_read.answer
 
     def node(self) -> Node:
         """Return this instance."""
@@ -170,8 +170,8 @@ class View:
 
     def knows(self, mac: str) -> bool:
         """Return whether ``mac`` is that of an interface of this instance; asked again before it is not."""
-        found = self._ask("macs", ENI_SECONDS, self._read_macs, lambda macs: mac in macs)
-        return mac in found
+        results = self._ask("macs", ENI_SECONDS, self._read_macs, lambda macs: mac in macs)
+        return mac in results
 
     def primary_mac(self) -> str:
         """Return the MAC address of the primary network interface."""

@@ -7,10 +7,10 @@ import threading
 from ..edges import host
 from ..model.errors import CniError, Ec2Error
 from ..model.values import Node
-from .ec2.shared import Warm
-from .metadata import Remembered
-from .observe.health import Once
-from .observe.logs import Seldom
+from .ec2.shared import SharedEc2
+from .metadata import MetadataCache
+from .observe.health import Milestone
+from .observe.logs import DedupLog
 from .observe.redaction import redact
 
 CREDENTIALS_SECONDS = 5.0
@@ -20,9 +20,9 @@ WARM_SECONDS = 30.0
 class Preparation:
     """Prepares EC2, in a thread of its own. ``node``: this instance, None as long as metadata is away."""
 
-    def __init__(self, aws: Warm, metadata: Remembered, log: Seldom) -> None:
+    def __init__(self, aws: SharedEc2, metadata: MetadataCache, log: DedupLog) -> None:
         self.node: Node | None = None
-        self.credentials = Once("no AWS credentials yet")
+        self.credentials = Milestone("no AWS credentials yet")
         self._aws = aws
         self._metadata = metadata
         self._log = log
@@ -34,13 +34,13 @@ class Preparation:
             self.credentials.because(redact(problem))
             if stop.wait(CREDENTIALS_SECONDS):
                 return
-        self.credentials.happened()
-        while not self._prepared():
+        self.credentials.reach()
+        while not self._prepare():
             if stop.wait(CREDENTIALS_SECONDS):
                 return
         stop.wait()
 
-    def _prepared(self) -> bool:
+    def _prepare(self) -> bool:
         """See which node this is, and have EC2 ready: it is only sooner ready for the first ADD."""
         try:
             self.node = self._metadata(host.clock() + WARM_SECONDS).node()

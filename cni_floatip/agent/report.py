@@ -32,15 +32,15 @@ class Report:
     def broken(self) -> str | None:
         """Say which routes of pods that are here lead elsewhere, or nowhere, as looks have shown."""
         keeper = self._agent.keeper
-        seen = keeper.sightings()
-        found = [
-            f"{route.place} leads to {seen[route.place].target or 'nothing'}"
+        reports = keeper.route_reports()
+        results = [
+            f"{route.key} leads to {reports[route.key].target or 'nothing'}"
             for claim in self._agent.claims.all()[0]
             for route in claim.routes
-            if route.place in seen and keeper.outage(claim, route)
+            if route.key in reports and keeper.outage(claim, route)
         ]
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        return ", ".join(found[:SHOWN]) + more or None
+        more = f" and {len(results) - SHOWN} more" if len(results) > SHOWN else ""
+        return ", ".join(results[:SHOWN]) + more or None
 
     def show(self) -> None:
         """Bring the gauges up to date."""
@@ -69,8 +69,8 @@ class Report:
             spooled=agent.spool.length(),
             waiting=agent.spool.waiting(),
         )
-        looks = status.Looks(agent.keeper.sightings(), agent.keeper.outage, agent.pods.lost())
-        return status.document(facts, claims, records, looks, now=agent.world.now())
+        probe = status.KeeperLooks(agent.keeper.route_reports(), agent.keeper.outage, agent.pods.lost())
+        return status.document(facts, claims, records, probe, now=agent.world.now())
 
 
 def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:

@@ -22,7 +22,7 @@ from ..edges.spool import SUFFIX, Owner, opened, owner_of
 from ..model.errors import CniError
 from ..operations.world import Log
 from ..protocol import wire
-from .observe.recorder import Counts
+from .observe.recorder import Recorder
 
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 30.0
@@ -44,14 +44,14 @@ class Spool:
         self,
         directory: str,
         deliver: Callable[[wire.Call], bool],
-        counts: Counts,
+        recorder: Recorder,
         log: Log,
         failed: Callable[[str, Exception], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(directory)
         self._deliver = deliver
-        self._counts = counts
+        self._counts = recorder
         self._log = log
         self._failed = failed
         self._clock = clock
@@ -60,7 +60,7 @@ class Spool:
         self._under_way: set[str] = set()
         self._changed = threading.Condition()
 
-    def work_off(self, until: float = math.inf) -> int:
+    def process_all(self, until: float = math.inf) -> int:
         """Do every DEL that is there and due; return how many are left. Raises nothing for a single one.
 
         None is begun after ``until``.
@@ -78,7 +78,7 @@ class Spool:
         self._counts.spooled(len(left))
         return len(left)
 
-    def work_off_for(self, container: str, ifname: str) -> bool:
+    def process_owner(self, container: str, ifname: str) -> bool:
         """Do the DELs of one attachment, due or not; return whether none is left."""
         own = [name for name in self._names() if self._owner(name) == (container, ifname)]
         for name in own:
@@ -88,7 +88,7 @@ class Spool:
     def run(self, stop: threading.Event) -> None:
         """Look again and again until told to stop; the body of a thread."""
         while not stop.wait(LOOK_SECONDS):
-            self.work_off()
+            self.process_all()
 
     def prepare(self) -> None:
         """Make the directory, for root alone; remove what clients left that were killed while they wrote."""
@@ -111,11 +111,11 @@ class Spool:
 
     def waiting(self) -> dict[Owner, list[str]]:
         """Return the files by their owners, as far as anybody understands them."""
-        found: dict[Owner, list[str]] = {}
+        results: dict[Owner, list[str]] = {}
         for name in self._names():
             if owner := self._owner(name):
-                found.setdefault(owner, []).append(str(self._root / name))
-        return found
+                results.setdefault(owner, []).append(str(self._root / name))
+        return results
 
     def _names(self) -> list[str]:
         """Return the files that are whole, in an order that is always the same."""
@@ -127,10 +127,10 @@ class Spool:
     def _owner(self, name: str) -> Owner | None:
         """Return whose DEL a file holds; None for one that nobody understands. A name says no other later."""
         if name not in self._owners:
-            if (found := owner_of(self._root / name)) is None:
+            if (results := owner_of(self._root / name)) is None:
                 return None
             with self._changed:
-                self._owners[name] = found
+                self._owners[name] = results
         return self._owners.get(name)
 
     def _do(self, name: str, seconds: float) -> None:

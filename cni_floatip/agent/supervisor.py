@@ -21,25 +21,26 @@ FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
 Body = Callable[[threading.Event], object]
 
 
-class Life:
+class Supervisor:
     """From the first thread to the last. ``ending`` is set by SIGTERM, SIGINT or the death of a thread.
 
-    ``over`` is set when even what runs to the very end is to stop; ``hurried`` when somebody asked twice.
+    ``final_stop`` is set when even what runs to the very end is to stop; ``force_exit`` when somebody asked
+    twice.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.ending = threading.Event()
-        self.over = threading.Event()
-        self.hurried = threading.Event()
+        self.final_stop = threading.Event()
+        self.force_exit = threading.Event()
         self.failed = False
         self._threads: list[threading.Thread] = []
         self._problems: dict[str, str] = {}
 
-    def obey_signals(self) -> None:
+    def install_signal_handlers(self) -> None:
         """Take SIGTERM and SIGINT as the wish to end, a second one as the wish to do so now."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_to_end)
+            signal.signal(number, self._on_signal)
 
     def problem(self) -> str | None:
         """Return which threads failed and rest, None for none."""
@@ -50,8 +51,8 @@ class Life:
 
         ``again``: it may be called once more after it has failed.
         """
-        stop = self.over if last else self.ending
-        target = self._live_on if again else self._live
+        stop = self.final_stop if last else self.ending
+        target = self._run_again if again else self._run
         thread = threading.Thread(target=target, args=(name, body, stop), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -88,11 +89,11 @@ class Life:
         threading.Thread(target=run, name=name, daemon=True).start()
         pause = 0.05
         for _ in range(int(seconds / pause) + 1):
-            if done.wait(pause) or self.hurried.is_set():
+            if done.wait(pause) or self.force_exit.is_set():
                 break
         return done.is_set()
 
-    def _live_on(self, name: str, body: Body, stop: threading.Event) -> None:
+    def _run_again(self, name: str, body: Body, stop: threading.Event) -> None:
         def patient(stop: threading.Event) -> None:
             pause = FIRST_SECONDS
             while True:
@@ -111,9 +112,9 @@ class Life:
                 pause = min(2 * pause, LONGEST_SECONDS)
                 self._problems.pop(name, None)
 
-        self._live(name, patient, stop)
+        self._run(name, patient, stop)
 
-    def _live(self, name: str, body: Body, stop: threading.Event) -> None:
+    def _run(self, name: str, body: Body, stop: threading.Event) -> None:
         try:
             body(stop)
             if stop.is_set():
@@ -124,7 +125,7 @@ class Life:
         self.failed = True
         self.ending.set()
 
-    def _told_to_end(self, _: int, __: FrameType | None) -> None:
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
         if self.ending.is_set():
-            self.hurried.set()
+            self.force_exit.set()
         self.ending.set()

@@ -36,7 +36,7 @@ OF_SPOOL = (SUFFIX, NOTE, ".new")
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class Installation:
     """What there is of us on this node, and the world to finish it in."""
 
     policy: NodeConf
@@ -55,59 +55,59 @@ class Here:
         return Path(self.policy.spool_dir)
 
 
-def finish(here: Here) -> list[str]:
+def finish(here: Installation) -> list[str]:
     """Do what is under way; return what is left, a sentence each."""
     if not here.has_records:
         return []
     end_unanswered(here.world)
-    here.spool.work_off()
+    here.spool.process_all()
     return operations.collect(here.world)
 
 
-def under_way(here: Here) -> list[str]:
+def under_way(here: Installation) -> list[str]:
     """Say what ``finish`` would do, a sentence each."""
     claims, _ = here.world.claims.all()
     ended = _will_end(here, claims)
     deserted = [claim for claim in claims if claim.attachment in ended or claim.state is State.RELEASING]
     return [
-        *(f"would do the DEL that waits in {path}" for path in _spooled(here)),
+        *(f"would do the DEL that waits in {path}" for path in _spool_files(here)),
         *(f"would release the routes that {_who(claim)} left" for claim in deserted),
     ]
 
 
-def obstacles(here: Here, *, finished: bool = True) -> list[str]:
+def obstacles(here: Installation, *, finished: bool = True) -> list[str]:
     """Say what speaks against removing anything, a sentence each.
 
     Unless ``finished``, what ``finish`` would do counts as done.
     """
     claims, problems = here.world.claims.all()
-    found = [str(problem) for problem in problems if not problem.moved]  # what was moved comes next
-    found += [
+    results = [str(problem) for problem in problems if not problem.moved]  # what was moved comes next
+    results += [
         f"{path}: an unreadable record, behind which a pod may be running. If no pod on this node has a"
         " floating IP, remove the file"
         for path in _lost(here)
     ]
     if not here.has_records:
-        return found + [
+        return results + [
             f"{link.name} has a metadata guard, so pods may have addresses here, but {here.data} has no "
             "record of any: run this with the configuration that the agent had"
-            for link in _guarded()
+            for link in _list_guarded_links()
         ]
     ended = set() if finished else _will_end(here, claims)
     for claim in claims:
         if claim.has_pod and claim.attachment not in ended:
-            found.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
+            results.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
         elif finished and claim.state is State.RELEASING:
-            where = ", ".join(str(route.place) for route in claim.routes) or "routes unknown"
-            found.append(
+            where = ", ".join(str(route.key) for route in claim.routes) or "routes unknown"
+            results.append(
                 f"{_who(claim)} has ended, but its routes are not released yet ({where}): floatipctl gc"
             )
-    if finished and (spooled := len(_spooled(here))):
-        found.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be performed")
-    return found
+    if finished and (spooled := len(_spool_files(here))):
+        results.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be performed")
+    return results
 
 
-def _lost(here: Here) -> list[Path]:
+def _lost(here: Installation) -> list[Path]:
     """Return the records that were set aside and have no other in their place: a DEL that came left one."""
     return [
         path
@@ -116,7 +116,7 @@ def _lost(here: Here) -> list[Path]:
     ]
 
 
-def _will_end(here: Here, claims: Sequence[Claim]) -> set[Attachment]:
+def _will_end(here: Installation, claims: Sequence[Claim]) -> set[Attachment]:
     """Return what has not ended and is going to: its DEL waits, or its pod is shown to be gone."""
     evidence, deleted = operations.evidence_among(claims, here.world), here.spool.owners()
     return {
@@ -127,7 +127,7 @@ def _will_end(here: Here, claims: Sequence[Claim]) -> set[Attachment]:
     }
 
 
-def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
+def remove(here: Installation, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
     """Remove everything; yield what has gone and what had to stay, a line each. Raises CniError.
 
     ``guards``: also those before instance metadata, which a pod needs as long as it is there.
@@ -138,7 +138,8 @@ def remove(here: Here, *, dry_run: bool = False, guards: bool = True) -> Iterato
         yield from _remove_guards(did, dry_run=dry_run)
     else:
         yield from (
-            f"kept the metadata guard of {link.name}, because a pod may depend on it" for link in _guarded()
+            f"kept the metadata guard of {link.name}, because a pod may depend on it"
+            for link in _list_guarded_links()
         )
     door = Path(here.policy.socket_path)
     spooled = [path for path in _entries(here.spool_dir) if path.suffix in OF_SPOOL or path.name == "corrupt"]
@@ -155,7 +156,7 @@ def agent_is_here(policy: NodeConf) -> TryAgain:
     )
 
 
-def _spooled(here: Here) -> list[Path]:
+def _spool_files(here: Installation) -> list[Path]:
     return [path for path in _entries(here.spool_dir) if path.suffix == SUFFIX]
 
 
@@ -171,17 +172,17 @@ def _who(claim: Claim) -> str:
     return f"{name} ({claim.attachment.ifname} {addresses or 'no address'})"
 
 
-def _guarded() -> Iterator[Link]:
+def _list_guarded_links() -> Iterator[Link]:
     """Yield this host's interfaces that have a metadata guard."""
     for index, _ in socket.if_nameindex():
         with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
-            if guard.left(link := podnet.host_link(index)):
+            if guard.is_left(link := podnet.host_link(index)):
                 yield link
 
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
     """Take the metadata guards off this host's interfaces, their table, and the rules about forwarding."""
-    for link in _guarded():
+    for link in _list_guarded_links():
         try:
             if not dry_run:
                 guard.remove(link)

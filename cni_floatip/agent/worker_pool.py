@@ -14,8 +14,10 @@ MOST = 64
 IDLE_SECONDS = 60.0
 
 
-class Crew:
-    """``World.spawn`` of the agent: runs what it is given in a thread that is idle, or in a new one."""
+class WorkerPool:
+    """``World.run_in_thread`` of the agent: runs what it is given in a thread that is idle, or in a new
+    one.
+    """
 
     def __init__(self, most: int = MOST, idle: float = IDLE_SECONDS) -> None:
         self._most = most

@@ -60,11 +60,11 @@ def add_bin_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def plugin_directory(said: str) -> Path:
+def plugin_directory(text: str) -> Path:
     """Return the directory as the host names it: absolute, and no link followed. A type for argparse."""
-    if not said:
+    if not text:
         raise argparse.ArgumentTypeError("no directory is named")
-    return Path(os.path.abspath(said))  # noqa: PTH100 (Path.resolve follows links)
+    return Path(os.path.abspath(text))  # noqa: PTH100 (Path.resolve follows links)
 
 
 def tell(sentence: str) -> None:

@@ -39,6 +39,6 @@ def _claims(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(claims_table.document(claims, problems, files), indent=2) + "\n")
     else:
         sys.stdout.write(claims_table.table(claims) if claims else "no claims\n")
-        sys.stdout.write("".join(f"{printable(told)}\n" for told in spool.told(claims, files)))
+        sys.stdout.write("".join(f"{printable(claim)}\n" for claim in spool.reported(claims, files)))
         sys.stderr.write("".join(f"floatipctl: {problem}\n" for problem in problems))
     return 1 if problems else 0

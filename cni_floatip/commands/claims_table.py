@@ -52,30 +52,28 @@ def pending(claims: Sequence[Claim]) -> list[str]:
 def changes(before: Sequence[Claim], after: Sequence[Claim]) -> list[str]:
     """Say what became of claims that no pod wants; what is still left was told by whoever tried."""
     now = {claim.attachment: claim for claim in after}
-    told = []
+    sentences = []
     for claim in before:
-        found = now.get(claim.attachment)
-        if found is None:
-            told.append(f"{claim.attachment}: forgotten")
-        elif found.state is State.GONE and claim.state is not State.GONE:
+        result = now.get(claim.attachment)
+        if result is None:
+            sentences.append(f"{claim.attachment}: forgotten")
+        elif result.state is State.GONE and claim.state is not State.GONE:
             kept = f"kept for {LATE_SECONDS / 60:.0f} minutes in case a late write lands"
-            told.append(f"{claim.attachment}: released: {_places(found)}; {kept}")
-        elif is_left(found):
-            told.append(f"{claim.attachment}: left to release: {_places(found)}")
-    return told
+            sentences.append(f"{claim.attachment}: released: {_places(result)}; {kept}")
+        elif is_left(result):
+            sentences.append(f"{claim.attachment}: left to release: {_places(result)}")
+    return sentences
 
 
 def _places(claim: Claim) -> str:
-    if claim.unresolved is not None:
+    if claim.lost_record is not None:
         return "routes unknown (its record was lost)"
-    return (
-        ", ".join(f"{route.place.table} {route.place.destination}" for route in claim.routes) or "no routes"
-    )
+    return ", ".join(f"{route.key.table} {route.key.destination}" for route in claim.routes) or "no routes"
 
 
 def _row(claim: Claim) -> tuple[str, ...]:
-    destinations = dict.fromkeys(str(route.place.destination) for route in claim.routes)
-    tables = dict.fromkeys(route.place.table for route in claim.routes)
+    destinations = dict.fromkeys(str(route.key.destination) for route in claim.routes)
+    tables = dict.fromkeys(route.key.table for route in claim.routes)
     return (
         str(claim.attachment),
         str(claim.pod),
@@ -83,7 +81,7 @@ def _row(claim: Claim) -> tuple[str, ...]:
         ",".join(destinations) or "-",
         ",".join(tables) or "-",
         _state(claim),
-        _since(claim.created),
+        _since(claim.created_at),
     )
 
 

@@ -59,7 +59,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from ..doctor import report as view
     from ..doctor.checks import CHECKS
     from ..doctor.finding import Severity
-    from ..doctor.probe import Looks
+    from ..doctor.probe import Probe
     from ..doctor.runner import examine
 
     shown = sys.stderr.isatty()
@@ -69,8 +69,8 @@ def _doctor(options: argparse.Namespace) -> int:
             sys.stderr.write(f"\r{done} of {len(CHECKS)} checks done ")
             sys.stderr.flush()
 
-    looks = Looks(os.environ, config=options.config or "", bin_dir=options.bin_dir, only=options.interface)
-    report = examine(looks, CHECKS, progress=progress)
+    probe = Probe(os.environ, config=options.config or "", bin_dir=options.bin_dir, only=options.interface)
+    report = examine(probe, CHECKS, progress=progress)
     if shown:
         sys.stderr.write("\r\x1b[K")
     if options.json:

@@ -52,13 +52,13 @@ def _gc(options: argparse.Namespace) -> int:
             before, _ = core.world.claims.all()
             if not options.dry_run:
                 recovery.end_unanswered(core.world)
-            told = operations.collect(core.world, dry_run=options.dry_run)
+            sentences = operations.collect(core.world, dry_run=options.dry_run)
             after, _ = core.world.claims.all()
     except direct.AgentIsHere as e:
         raise TryAgain(f"a node agent uses {policy.data_dir} and does this itself") from e
-    waiting = spool.told(after, spool.waiting(policy.spool_dir))
+    waiting = spool.reported(after, spool.waiting(policy.spool_dir))
     lines = [
-        *told,
+        *sentences,
         *waiting,
         *(claims_table.pending(before) if options.dry_run else claims_table.changes(before, after)),
     ]

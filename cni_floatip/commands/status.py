@@ -59,8 +59,8 @@ def _status(options: argparse.Namespace) -> int:
         except TryAgain as e:  # no agent: its DELs wait, and nobody else says so
             files: list[str] = []
             with contextlib.suppress(IoFailure):
-                found = spool.waiting(policy.spool_dir) if policy else {}
-                files = [file for own in found.values() for file in own]
+                results = spool.waiting(policy.spool_dir) if policy else {}
+                files = [file for own in results.values() for file in own]
             raise TryAgain(f"{e}; {spool.sentence(files)}" if files else str(e)) from e
 
     return status_view.write_status(ask, options.watch, as_json=options.json)

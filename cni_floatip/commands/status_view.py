@@ -164,22 +164,22 @@ def _rows(claim: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         unknown = "routes unknown (its record was lost)" if claim.get("routesUnknown") else ""
         yield (*first, "-", "-", claim.get("state", "-"), "-", claim.get("created") or "-", unknown)
     for route in routes:
-        seen = route.get("seen") or {}
+        observed = route.get("seen") or {}
         yield (
             *first,
             route.get("table", "-"),
             route.get("destination", "-"),
             route.get("outage") or route.get("state", "-"),
-            _target(seen, claim.get("eni", "")),
-            seen.get("since") or "-",
+            _target(observed, claim.get("eni", "")),
+            observed.get("since") or "-",
             route.get("error", ""),
         )
 
 
-def _target(seen: Mapping[str, Any], eni: str) -> str:
-    if not seen:
+def _target(observed: Mapping[str, Any], eni: str) -> str:
+    if not observed:
         return "not seen yet"
-    target = seen.get("target")
+    target = observed.get("target")
     return f"{target} (here)" if target and target == eni else target or "nowhere"
 
 

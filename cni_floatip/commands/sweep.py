@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..model.values import Network
-    from ..operations.sweep import Outcome, Sees, Swept
+    from ..operations.sweep import Outcome, SweepResult, SweepVpc
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,16 +60,16 @@ def _sweep(options: argparse.Namespace) -> int:
     from ..operations.sweep import Outcome, sweep
 
     try:
-        ranges = [cidr.read(text) for text in options.range]
+        ranges = [cidr.parse(text) for text in options.range]
     except ValueError as e:
         options.parser.error(f"--range: {e}")
     policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     see_through(policy.data_dir)
     claims = AsOnDisk(Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic))
-    told: list[Swept] = []
+    results: list[SweepResult] = []
 
-    def tell(swept: Swept) -> None:
-        told.append(swept)
+    def tell(swept: SweepResult) -> None:
+        results.append(swept)
         if not options.json:
             sys.stdout.write(f"{swept}\n")
             sys.stdout.flush()
@@ -87,41 +87,41 @@ def _sweep(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted = True
     write = _write_json if options.json else _write_sum
-    write(ranges, told, interrupted=interrupted)
-    return 1 if interrupted or any(swept.outcome is Outcome.FAILED for swept in told) else 0
+    write(ranges, results, interrupted=interrupted)
+    return 1 if interrupted or any(swept.outcome is Outcome.FAILED for swept in results) else 0
 
 
-def _ec2(roles: Mapping[str, str]) -> Callable[[str], Sees]:
+def _ec2(roles: Mapping[str, str]) -> Callable[[str], SweepVpc]:
     from ..edges.ec2 import client
 
-    clients: dict[str, Sees] = {}
+    clients: dict[str, SweepVpc] = {}
 
-    def ec2(region: str) -> Sees:
+    def ec2(region: str) -> SweepVpc:
         where = os.environ.get("AWS_REGION") or region
         return clients.setdefault(where, client.Vpc(where, roles))
 
     return ec2
 
 
-def _counts(told: Sequence[Swept]) -> dict[Outcome, int]:
+def _counts(results: Sequence[SweepResult]) -> dict[Outcome, int]:
     from ..operations.sweep import Outcome
 
-    return {outcome: sum(swept.outcome is outcome for swept in told) for outcome in Outcome}
+    return {outcome: sum(swept.outcome is outcome for swept in results) for outcome in Outcome}
 
 
-def _write_sum(ranges: Sequence[Network], told: Sequence[Swept], *, interrupted: bool) -> None:
+def _write_sum(ranges: Sequence[Network], results: Sequence[SweepResult], *, interrupted: bool) -> None:
     if interrupted:
         sys.stdout.write("interrupted: run it again for what is left\n")
-    elif not told:
+    elif not results:
         sys.stdout.write(f"no blackhole inside {', '.join(map(str, ranges))}\n")
-    if told:
-        counts = (f"{number} {outcome.value}" for outcome, number in _counts(told).items() if number)
+    if results:
+        counts = (f"{number} {outcome.value}" for outcome, number in _counts(results).items() if number)
         sys.stdout.write(", ".join(counts) + "\n")
 
 
-def _write_json(ranges: Sequence[Network], told: Sequence[Swept], *, interrupted: bool) -> None:
+def _write_json(ranges: Sequence[Network], results: Sequence[SweepResult], *, interrupted: bool) -> None:
     document = {
-        "ranges": [str(each) for each in ranges],
+        "ranges": [str(network) for network in ranges],
         "interrupted": interrupted,
         "routes": [
             {
@@ -132,8 +132,8 @@ def _write_json(ranges: Sequence[Network], told: Sequence[Swept], *, interrupted
                 "outcome": swept.outcome.value,
                 "why": swept.why,
             }
-            for swept in told
+            for swept in results
         ],
-        "counts": {outcome.value: number for outcome, number in _counts(told).items()},
+        "counts": {outcome.value: number for outcome, number in _counts(results).items()},
     }
     sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import add_bin_dir, add_config, command, must_exist, see_through
 
 if TYPE_CHECKING:
-    from ..agent.uninstall import Here
+    from ..agent.uninstall import Installation
     from ..config.nodeconf import NodeConf
 
 WAIT_SECONDS = 10.0
@@ -66,10 +66,12 @@ def _uninstall(options: argparse.Namespace) -> int:
     if not options.force:
         must_exist(options.bin_dir)
     with _locked(policy, environ, options.bin_dir) as here:
-        told = [] if options.dry_run else uninstall.finish(here)
+        sentences = [] if options.dry_run else uninstall.finish(here)
         against = uninstall.obstacles(here, finished=not options.dry_run)
         if against:
-            sys.stderr.write("".join(f"floatipctl: {each}\n" for each in dict.fromkeys([*told, *against])))
+            sys.stderr.write(
+                "".join(f"floatipctl: {item}\n" for item in dict.fromkeys([*sentences, *against]))
+            )
         if against and not options.force:
             sys.stderr.write("floatipctl: removed nothing (--force removes it anyway)\n")
             return 1
@@ -80,24 +82,24 @@ def _uninstall(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iterator[Here]:
+def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iterator[Installation]:
     """Have the data directory alone, where there is one. Raises TryAgain."""
     from .. import direct
-    from ..agent.claim_cache import Memory
-    from ..agent.uninstall import Here, agent_is_here
+    from ..agent.claim_cache import ClaimCache
+    from ..agent.uninstall import Installation, agent_is_here
     from ..edges.store import Store
 
     store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     # What is left is told later; and it is an agent's work that is done here, a DEL's default is an agent's.
     how: Mapping[str, Any] = {"log": lambda *_, **__: None, "on_delete": "release"}
     if not Path(policy.data_dir).is_dir():
-        core = direct.assemble(policy, environ, Memory(store), **how)
-        yield Here(policy, core.world, core.spool, bin_dir, has_records=False)
+        core = direct.assemble(policy, environ, ClaimCache(store), **how)
+        yield Installation(policy, core.world, core.spool, bin_dir, has_records=False)
         return
     try:
         with direct.locked(policy, environ, WAIT_SECONDS, **how) as core:
             # Not before: a call that was waited for may have been the first to claim.
-            yield Here(policy, core.world, core.spool, bin_dir, has_records=store.exists())
+            yield Installation(policy, core.world, core.spool, bin_dir, has_records=store.exists())
     except direct.AgentIsHere as e:
         raise agent_is_here(policy) from e
 

@@ -72,12 +72,12 @@ def _validate(options: argparse.Namespace) -> int:
     from ..validate import report as validate
 
     try:
-        vpc_cidrs = [cidr.read(text) for text in options.vpc_cidr]
+        vpc_cidrs = [cidr.parse(text) for text in options.vpc_cidr]
     except ValueError as e:
         options.parser.error(f"--vpc-cidr: {e}")
     if options.namespace is not None and options.node_config is None:
         options.parser.error("--namespace: has an effect only with --node-config")
-    reports: list[validate.Report] = []
+    reports: list[validate.FileReport] = []
     policy = None
     for file, text in _texts([options.node_config] if options.node_config is not None else [], reports):
         report, policy = validate.node_conf(file, text)
@@ -90,7 +90,7 @@ def _validate(options: argparse.Namespace) -> int:
     return 1 if any(report.errors for report in reports) else 0
 
 
-def _texts(names: Sequence[str], reports: list[validate.Report]) -> Iterator[tuple[str, bytes]]:
+def _texts(names: Sequence[str], reports: list[validate.FileReport]) -> Iterator[tuple[str, bytes]]:
     """Yield each file with what is in it; one that cannot be read gets its report."""
     from ..validate import report as validate
 
@@ -99,20 +99,20 @@ def _texts(names: Sequence[str], reports: list[validate.Report]) -> Iterator[tup
         try:
             text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         except OSError as e:
-            reports.append(validate.Report(file))
+            reports.append(validate.FileReport(file))
             reports[-1].refuse("", f"cannot be read: {e.strerror}")
         else:
             yield file, text
 
 
-def _as_text(report: validate.Report) -> str:
+def _as_text(report: validate.FileReport) -> str:
     lines = [str(finding) for finding in report.findings]
     faulty = {finding.document for finding in report.findings}
     sound = [document for document in report.judged if document not in faulty]
     lines += [": ".join(part for part in (report.file, document, "ok") if part) for document in sound]
     for document, unknown in report.not_judged.items():
-        told = f"not judged: {', '.join(dict.fromkeys(unknown))}"
-        lines.append(": ".join(part for part in (report.file, document, told) if part))
+        sentence = f"not judged: {', '.join(dict.fromkeys(unknown))}"
+        lines.append(": ".join(part for part in (report.file, document, sentence) if part))
     if not report.judged:
         lines.append(f"{report.file}: nothing of floatip in it ({', '.join(report.ignored)})")
     if not report.judged and report.without_floatip:
@@ -120,7 +120,7 @@ def _as_text(report: validate.Report) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _as_json(reports: Sequence[validate.Report]) -> str:
+def _as_json(reports: Sequence[validate.FileReport]) -> str:
     document = {
         "files": [
             {

@@ -30,9 +30,9 @@ KERNEL_TABLES = (0, 253, 254, 255)
 
 def timeout_of(config: Mapping[str, Any]) -> float:
     """Return how long an ADD with this configuration may take, before anybody has judged it."""
-    said = config.get("timeoutSeconds")
-    sound = isinstance(said, int | float) and not isinstance(said, bool) and 5 <= said <= 110
-    return float(said) if sound else TIMEOUT_SECONDS  # type: ignore[arg-type]
+    raw = config.get("timeoutSeconds")
+    sound = isinstance(raw, int | float) and not isinstance(raw, bool) and 5 <= raw <= 110
+    return float(raw) if sound else TIMEOUT_SECONDS  # type: ignore[arg-type]
 
 
 REPLACES_DEFAULT = "would replace the pod's cluster default route; use sourceRouting"
@@ -71,9 +71,11 @@ class RouteTableSelector:
         )
 
 
-def tags_match(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Return whether ``found`` has every wanted tag; ``"*"`` alone is any value, else values are literal."""
-    return all(key in found and value in ("*", found[key]) for key, value in wanted.items())
+def tags_match(wanted: Mapping[str, str], results: Mapping[str, str]) -> bool:
+    """Return whether ``results`` has every wanted tag; ``"*"`` alone is any value, else values are
+    literal.
+    """
+    return all(key in results and value in ("*", results[key]) for key, value in wanted.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class NetConf:
 
     def document(self) -> dict[str, Any]:
         """Return the configuration with every default written out; parsing it gives the same again."""
-        said: dict[str, Any] = {
+        raw: dict[str, Any] = {
             "cniVersion": self.cni_version,
             "name": self.name,
             "routeTables": self.route_tables.document(),
@@ -136,16 +138,16 @@ class NetConf:
             "watchAddresses": [str(network) for network in self.watch_addresses],
             "timeoutSeconds": self.timeout_seconds,
         }
-        return said | ({"onDelete": self.on_delete} if self.on_delete else {})
+        return raw | ({"onDelete": self.on_delete} if self.on_delete else {})
 
 
 def conf_of(claim: Claim) -> NetConf:
     """Return the configuration that a claim was made with. Raises CniError for one of another release."""
-    return _parsed(claim.config or RecordedConfig({}))
+    return _parse(claim.config or RecordedConfig({}))
 
 
 @lru_cache(maxsize=1024)
-def _parsed(config: RecordedConfig) -> NetConf:
+def _parse(config: RecordedConfig) -> NetConf:
     return NetConf.parse(config.document)
 
 
@@ -178,17 +180,17 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
 OWN_KEYS = ("name", "routeTables", "destination", "podRoutes", "onDelete", "watchAddresses", "timeoutSeconds")
 
 
-def _pod_routes(said: Mapping[str, Any] | bool, wrong: list[Complaint]) -> PodRoutesConf | None:
-    if isinstance(said, bool):
-        if said:
+def _pod_routes(raw: Mapping[str, Any] | bool, wrong: list[Complaint]) -> PodRoutesConf | None:
+    if isinstance(raw, bool):
+        if raw:
             wrong.append(
                 Complaint(("podRoutes",), "true has no meaning; leave the key out, or write false for none")
             )
         return None
-    given = {key: value for key, value in said.items() if value is not None}
+    given = {key: value for key, value in raw.items() if value is not None}
     to = _networks(given["to"], ("podRoutes", "to"), wrong) if "to" in given else ANY_DESTINATION
     source_routing = given.get("sourceRouting", True)
-    if "to" in given or "to" not in said:  # else what was written is refused already
+    if "to" in given or "to" not in raw:  # else what was written is refused already
         wrong += _destinations_of_the_pod(to, source_routing)
     if not isinstance(source_routing, bool) and source_routing in KERNEL_TABLES:
         text = f"table {source_routing} is one of the kernel's own (0, 253, 254, 255); write another, or true"
@@ -226,14 +228,16 @@ def _unfit_destination(network: Network, source_routing: bool | int) -> str | No
     return None
 
 
-def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
-    if said == "auto":
+def _gateways(answer: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
+    if answer == "auto":
         return ()
     at: Path = ("podRoutes", "gateway")
     texts: list[tuple[Path, str | None]] = (
-        [(at, said)] if isinstance(said, str) else [((*at, index), text) for index, text in enumerate(said)]
+        [(at, answer)]
+        if isinstance(answer, str)
+        else [((*at, index), text) for index, text in enumerate(answer)]
     )
-    found: list[Address] = []
+    addresses: list[Address] = []
     for path, text in texts:
         if text is None:
             continue
@@ -244,14 +248,14 @@ def _gateways(said: str | list[str | None], wrong: list[Complaint]) -> tuple[Add
             complaint = f'"{short(text)}" is neither "auto" nor an IP address'
         else:
             complaint = _unfit_gateway(address)
-            if not complaint and any(other.version == address.version for other in found):
+            if not complaint and any(other.version == address.version for other in addresses):
                 complaint = (
                     f"{short(text)} is a second IPv{address.version} gateway; at most one for each family"
                 )
-            found.append(address)
+            addresses.append(address)
         if complaint:
             wrong.append(Complaint(path, complaint))
-    return tuple(sorted(found, key=lambda address: address.version))
+    return tuple(sorted(addresses, key=lambda address: address.version))
 
 
 def _unfit_gateway(address: Address) -> str | None:
@@ -261,16 +265,16 @@ def _unfit_gateway(address: Address) -> str | None:
     return f"{reason}: not a gateway" if reason else None
 
 
-def _networks(said: list[str | None], path: Path, wrong: list[Complaint]) -> tuple[Network | None, ...]:
+def _networks(raw: list[str | None], path: Path, wrong: list[Complaint]) -> tuple[Network | None, ...]:
     """Return one network (or None, with a complaint) for each item, in order."""
-    found: list[Network | None] = []
-    for index, text in enumerate(said):
+    networks: list[Network | None] = []
+    for index, text in enumerate(raw):
         try:
-            found.append(None if text is None else cidr.read(text))
+            networks.append(None if text is None else cidr.parse(text))
         except ValueError as e:
             wrong.append(Complaint((*path, index), str(e)))
-            found.append(None)
-    return tuple(found)
+            networks.append(None)
+    return tuple(networks)
 
 
 def _never(networks: tuple[Network | None, ...], path: Path) -> list[Complaint]:

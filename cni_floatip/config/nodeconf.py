@@ -177,14 +177,14 @@ def load_forgivingly(environ: Mapping[str, str], tell: Callable[[str], object]) 
     except CniError as e:
         tell(str(e))
     try:
-        found = strict_json.load_json(Path(file).read_bytes(), file)
+        raw = strict_json.load_json(Path(file).read_bytes(), file)
     except (OSError, CniError):
         return NodeConf()
-    found = found if isinstance(found, dict) else {}
+    raw = raw if isinstance(raw, dict) else {}
     policy = NodeConf()
-    if isinstance(data := found.get("dataDir"), str):
+    if isinstance(data := raw.get("dataDir"), str):
         policy = replace(policy, data_dir=data)
-    if isinstance(spool := found.get("spoolDir"), str):
+    if isinstance(spool := raw.get("spoolDir"), str):
         policy = replace(policy, spool_dir=spool)
     return policy
 
@@ -201,12 +201,12 @@ def examine(document: Mapping[str, Any]) -> tuple[NodeConf, list[Complaint]]:
     wrong, sound = schemas.examine("nodeconf", document)
     sound = sound if isinstance(sound, dict) else {}
     wrong += strict_json.control_characters(sound, ())
-    said = {name: sound[key] for key, name in FIELDS.items() if _was_said(sound, key)}
+    raw = {name: sound[key] for key, name in FIELDS.items() if _was_said(sound, key)}
     for name, parse in PARSED.items():
-        if name in said:
-            said[name] = parse(said[name], wrong)
-    wrong += _long_socket_path(said.get("socket_path", ""))
-    return NodeConf(**said), sorted(wrong, key=str)
+        if name in raw:
+            raw[name] = parse(raw[name], wrong)
+    wrong += _long_socket_path(raw.get("socket_path", ""))
+    return NodeConf(**raw), sorted(wrong, key=str)
 
 
 def camel(name: str) -> str:
@@ -223,60 +223,60 @@ def _was_said(sound: Mapping[str, Any], key: str) -> bool:
     return key in sound and (sound[key] is not None or key in MAY_BE_NULL)
 
 
-def _allowed_destinations(said: list[Any], wrong: list[Complaint]) -> tuple[AllowedDestination, ...]:
-    found = []
-    for index, entry in enumerate(said):
+def _allowed_destinations(raw: list[Any], wrong: list[Complaint]) -> tuple[AllowedDestination, ...]:
+    destinations = []
+    for index, entry in enumerate(raw):
         if not entry or entry.get("cidr") is None:
             continue
         path = ("allowedDestinations", index, "cidr")
         try:
-            range_ = cidr.read(entry["cidr"])
+            range_ = cidr.parse(entry["cidr"])
         except ValueError as e:
             wrong.append(Complaint(path, str(e)))
             continue
         if range_.prefixlen and any(cidr.within(range_, never) for _, never in cidr.NEVER):
             wrong.append(Complaint(path, f"{cidr.never(range_)}: never a destination"))
-        found.append(
+        destinations.append(
             AllowedDestination(range_, tuple(glob for glob in entry.get("namespaces") or () if glob))
         )
-    return tuple(found)
+    return tuple(destinations)
 
 
-def _allowed_route_tables(said: Mapping[str, Any], _: list[Complaint]) -> AllowedRouteTables:
-    return AllowedRouteTables(frozenset(said.get("ids") or ()), dict(said.get("tags") or {}))
+def _allowed_route_tables(raw: Mapping[str, Any], _: list[Complaint]) -> AllowedRouteTables:
+    return AllowedRouteTables(frozenset(raw.get("ids") or ()), dict(raw.get("tags") or {}))
 
 
-def _roles(said: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, str]:
-    for account, role in said.items():
+def _roles(raw: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, str]:
+    for account, role in raw.items():
         if role and role.split(":")[4] != account:
             text = f"{role} is a role of account {role.split(':')[4]}; the route tables' owner is {account}"
             wrong.append(Complaint(("roles", account), text))
-    return {account: role for account, role in said.items() if role}
+    return {account: role for account, role in raw.items() if role}
 
 
-def _limits(said: Mapping[str, Any], _: list[Complaint]) -> Limits:
-    return Limits(**_fields(Limits, said))
+def _limits(raw: Mapping[str, Any], _: list[Complaint]) -> Limits:
+    return Limits(**_fields(Limits, raw))
 
 
-def _watch_limits(said: Mapping[str, Any], _: list[Complaint]) -> WatchLimits:
-    return WatchLimits(**_fields(WatchLimits, said))
+def _watch_limits(raw: Mapping[str, Any], _: list[Complaint]) -> WatchLimits:
+    return WatchLimits(**_fields(WatchLimits, raw))
 
 
-def _fields(of: type[Limits | WatchLimits], said: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(of: type[Limits | WatchLimits], raw: Mapping[str, Any]) -> dict[str, Any]:
     names = {camel(name): name for name in of.__dataclass_fields__}
-    return {names[key]: value for key, value in said.items() if key in names and value is not None}
+    return {names[key]: value for key, value in raw.items() if key in names and value is not None}
 
 
-def _socket_address(key: str, said: str | None, wrong: list[Complaint]) -> SocketAddress | None:
-    if said is None:
+def _socket_address(key: str, answer: str | None, wrong: list[Complaint]) -> SocketAddress | None:
+    if answer is None:
         return None
-    match = re.fullmatch(r"(?:\[([^\]]+)\]|([0-9.]+)):([0-9]{1,5})", said, re.ASCII)
+    match = re.fullmatch(r"(?:\[([^\]]+)\]|([0-9.]+)):([0-9]{1,5})", answer, re.ASCII)
     try:
         if match is None or not 0 < int(match[3]) < 65536:
             raise ValueError
         return SocketAddress(str(ip_address(match[1] or match[2])), int(match[3]))
     except ValueError:
-        text = f"{strict_json.show(said)} is not IP:port, such as 127.0.0.1:9818 or [::]:9818"
+        text = f"{strict_json.show(answer)} is not IP:port, such as 127.0.0.1:9818 or [::]:9818"
         wrong.append(Complaint((key,), text))
         return None
 
@@ -284,12 +284,12 @@ def _socket_address(key: str, said: str | None, wrong: list[Complaint]) -> Socke
 PARSED: dict[str, Callable[[Any, list[Complaint]], Any]] = {
     "allowed_destinations": _allowed_destinations,
     "allowed_route_tables": _allowed_route_tables,
-    "allowed_interfaces": lambda said, _: dict(said.get("tags") or {}),
+    "allowed_interfaces": lambda raw, _: dict(raw.get("tags") or {}),
     "roles": _roles,
     "limits": _limits,
     "watch_limits": _watch_limits,
-    "metrics_address": lambda said, wrong: _socket_address("metricsAddress", said, wrong),
-    "health_address": lambda said, wrong: _socket_address("healthAddress", said, wrong),
+    "metrics_address": lambda raw, wrong: _socket_address("metricsAddress", raw, wrong),
+    "health_address": lambda raw, wrong: _socket_address("healthAddress", raw, wrong),
 }
 
 

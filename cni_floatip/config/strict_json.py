@@ -37,7 +37,7 @@ class Complaint:
     unknown: bool = False
 
     def __str__(self) -> str:
-        return f"{place(self.path)}: {self.text}"
+        return f"{path_text(self.path)}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Remark:
     warning: bool = False
 
 
-def place(path: Sequence[Step]) -> str:
+def path_text(path: Sequence[Step]) -> str:
     """Return the JSON path: ``$.podRoutes.to[0]``."""
     return "$" + "".join(_step(step) for step in path)
 
@@ -68,10 +68,10 @@ def show(value: Any) -> str:
 def refusal(complaints: Sequence[Complaint]) -> CniError:
     """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
     kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig
-    said = [str(complaint) for complaint in complaints[:MOST_COMPLAINTS]]
+    texts = [str(complaint) for complaint in complaints[:MOST_COMPLAINTS]]
     if len(complaints) > MOST_COMPLAINTS:
-        said.append("and more")
-    return kind(" | ".join(said))
+        texts.append("and more")
+    return kind(" | ".join(texts))
 
 
 def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
@@ -89,17 +89,17 @@ def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
     """
     rejects: list[object] = []
 
-    def reject(found: Any) -> Any:
-        rejects.append(found)
-        return found
+    def reject(raw: Any) -> Any:
+        rejects.append(raw)
+        return raw
 
     def pairs(items: list[tuple[str, Any]]) -> Any:
-        found = dict(items)
-        return found if len(found) == len(items) else reject(_Pairs(items))
+        raw = dict(items)
+        return raw if len(raw) == len(items) else reject(_Pairs(items))
 
     def number(literal: str) -> Any:
-        found = float(literal)
-        return found if math.isfinite(found) else reject(_NoNumber(literal))
+        raw = float(literal)
+        return raw if math.isfinite(raw) else reject(_NoNumber(literal))
 
     try:
         document = json.loads(
@@ -114,40 +114,40 @@ def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
         raise DecodeFailure(f"{what}: line {e.lineno} column {e.colno}: not JSON: {e.msg}") from e
     except RecursionError as e:
         if cut:
-            return load_json(_cut(text), what)
+            return load_json(_truncate(text), what)
         raise DecodeFailure(f"{what}: nested too deeply") from e
     except ValueError as e:  # a whole number of more than 4300 digits
         raise DecodeFailure(f"{what}: a number is too long") from e
     if _depth_exceeds(document, DEEPEST):
         if cut:
-            return load_json(_cut(text), what)
+            return load_json(_truncate(text), what)
         raise DecodeFailure(f"{what}: nested too deeply")
     if rejects:
-        faults = " | ".join(map(str, islice(_rejected(document, ()), MOST_COMPLAINTS)))
+        faults = " | ".join(map(str, islice(_rejections(document, ()), MOST_COMPLAINTS)))
         raise DecodeFailure(f"{what}: {faults}")
     return document
 
 
 def load_object(text: bytes, what: str = "document") -> dict[str, Any]:
     """Return the JSON object in ``text``; any other JSON is a DecodeFailure too."""
-    found = load_json(text, what)
-    if not isinstance(found, dict):
-        raise DecodeFailure(f"{what}: expected a JSON object, found {show(found)}")
-    return found
+    raw = load_json(text, what)
+    if not isinstance(raw, dict):
+        raise DecodeFailure(f"{what}: expected a JSON object, found {show(raw)}")
+    return raw
 
 
-def _cut(text: bytes) -> bytes:
+def _truncate(text: bytes) -> bytes:
     """Return JSON with null for each object or list that is nested too deeply."""
     kept, depth, end = [], 0, 0
-    for found in _STRUCTURE.finditer(text):
-        if found[0] in (b"[", b"{"):
+    for match in _STRUCTURE.finditer(text):
+        if match[0] in (b"[", b"{"):
             depth += 1
             if depth == DEEPEST + 1:
-                kept.append(text[end : found.start()])
-        elif found[0] in (b"]", b"}"):
+                kept.append(text[end : match.start()])
+        elif match[0] in (b"]", b"}"):
             if depth == DEEPEST + 1:
                 kept.append(b"null")
-                end = found.end()
+                end = match.end()
             depth -= 1
     return b"".join(kept) + (text[end:] if depth <= DEEPEST else b"")
 
@@ -162,21 +162,21 @@ class _NoNumber(str):
     __slots__ = ()
 
 
-def _rejected(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
+def _rejections(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint]:
     if isinstance(value, _NoNumber):
         yield Complaint(path, f"{short(value)} is not a JSON number")
-    seen: set[Step] = set()
+    known: set[Step] = set()
     for step, item in _children(value):
-        if step in seen:
+        if step in known:
             yield Complaint((*path, step), "the key is there more than once")
-        seen.add(step)
-        yield from _rejected(item, (*path, step))
+        known.add(step)
+        yield from _rejections(item, (*path, step))
 
 
 def _depth_exceeds(document: Any, most: int) -> bool:
     level = [document]
     for _ in range(most + 1):
-        level = [item for each in level for _, item in _children(each) if isinstance(item, dict | list)]
+        level = [item for entry in level for _, item in _children(entry) if isinstance(item, dict | list)]
         if not level:
             return False
     return True

@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         finally:
             self._depth -= 1
         if node is not None and not hasattr(node, "parts"):
-            parts = 1 + sum(getattr(each, "parts", 1) for each in _inside(node))
+            parts = 1 + sum(getattr(item, "parts", 1) for item in _inside(node))
             node.parts = parts  # type: ignore[attr-defined]
             self._composed += 1
             if max(parts, self._composed) > MOST_NODES:
@@ -57,15 +57,15 @@ class _Loader(yaml.SafeLoader):
                 )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
+        known = set()
         for key, _ in node.value:
             # Whether anything but a scalar can be a key is said below, with its place.
             name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
-            if name in seen:
+            if name in known:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {short(name)} is there more than once", problem_mark=key.start_mark
                 )
-            seen.add(name)
+            known.add(name)
         return super().construct_mapping(node, deep=deep)
 
 

@@ -25,7 +25,7 @@ class Kind:
     remedy: str
 
 
-def found(id_: str, subject: str, what: str, **names: object) -> Finding:
+def make_finding(id_: str, subject: str, what: str, **names: object) -> Finding:
     """Return the finding of kind ``id_``. Every name that its remedy uses must be given."""
     kind = KINDS[id_]
     return Finding(id_, kind.severity, subject, what, kind.why, kind.remedy.format(**names))

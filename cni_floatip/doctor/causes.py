@@ -32,5 +32,5 @@ def explained_by(error: Ec2Error) -> tuple[str, ...]:
 
 def whom(error: Ec2Error, otherwise: str) -> str:
     """Return the URL that gave no answer: behind a call to EC2 may stand one for credentials, to STS."""
-    asked = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
-    return str(asked).rstrip("/")
+    request = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
+    return str(request).rstrip("/")

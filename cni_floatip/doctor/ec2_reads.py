@@ -23,14 +23,14 @@ from ..model.errors import Ec2Error
 from ..model.values import Network
 from .facts import (
     AclEntry,
-    Answered,
-    Asked,
-    Attachment,
+    DryRun,
+    Ec2Interface,
+    EndpointAnswer,
     Identity,
-    Interface,
     NetworkAcl,
     Rules,
     SecurityGroup,
+    TgwAttachment,
 )
 
 MODELS = Path(service_model.__file__).parent / "doctor"
@@ -40,7 +40,7 @@ NOWHERE = "192.0.2.1/32"
 ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
 
 
-class Audit:
+class Ec2Reads:
     """EC2 in one region. Every method but ``asked`` raises Ec2Error."""
 
     def __init__(self, region: str, roles: Mapping[str, str]) -> None:
@@ -52,17 +52,17 @@ class Audit:
         answer = self.vpc.call("get_caller_identity", {}, service="sts")
         return Identity(answer["Arn"], answer["Account"], self.vpc.identity())
 
-    def answered(self) -> Answered:
+    def time_answer(self) -> EndpointAnswer:
         """Return how quickly EC2 answers a warm connection, and its clock; a refusal answers too."""
         times: list[tuple[float, float | None]] = []
         for _ in range(3):  # the first finds credentials and connects
-            began, asked = time.monotonic(), datetime.now(UTC)
+            began, request = time.monotonic(), datetime.now(UTC)
             date = self._date_of_an_answer()
             took = time.monotonic() - began
-            ahead = (date - asked).total_seconds() if date else None
+            ahead = (date - request).total_seconds() if date else None
             times.append((took, ahead))
-        took, ahead = min(times[1:], key=lambda each: each[0])
-        return Answered(self.endpoint(), took, ahead)
+        took, ahead = min(times[1:], key=lambda item: item[0])
+        return EndpointAnswer(self.endpoint(), took, ahead)
 
     def endpoint(self) -> str:
         """Return EC2's URL as the SDK resolves it; where it cannot, the name that it has as a rule."""
@@ -86,70 +86,74 @@ class Audit:
 
     # -- dry runs -----------------------------------------------------------------------------------------
 
-    def reads(self, account: str = "") -> Iterator[Asked]:
+    def reads(self, account: str = "") -> Iterator[DryRun]:
         """Ask whether the agent may read what it reads."""
         for operation in ("describe_route_tables", "describe_subnets", "describe_network_interfaces"):
-            yield self.asked(operation, {}, "*", account)
+            yield self.dry_run(operation, {}, "*", account)
 
-    def routes(self, table: str, arn: str, eni: str, account: str = "") -> Iterator[Asked]:
+    def routes(self, table: str, arn: str, eni: str, account: str = "") -> Iterator[DryRun]:
         """Ask whether the agent may write routes of this table."""
         for operation in ROUTE_ACTIONS:
             target = {} if operation == "delete_route" else {"NetworkInterfaceId": eni}
             cell = {"RouteTableId": table, "DestinationCidrBlock": NOWHERE}
-            yield self.asked(operation, cell | target, arn, account)
+            yield self.dry_run(operation, cell | target, arn, account)
 
-    def check_off(self, eni: str, arn: str) -> Asked:
+    def check_off(self, eni: str, arn: str) -> DryRun:
         """Ask whether the agent may turn the source/dest check of this ENI off."""
         wanted = {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}}
-        return self.asked("modify_network_interface_attribute", wanted, arn)
+        return self.dry_run("modify_network_interface_attribute", wanted, arn)
 
-    def asked(self, operation: str, parameters: Mapping[str, Any], resource: str, account: str = "") -> Asked:
+    def dry_run(
+        self, operation: str, parameters: Mapping[str, Any], resource: str, account: str = ""
+    ) -> DryRun:
         """Return what comes of one dry run. Raises nothing."""
         action = "".join(word.capitalize() for word in operation.split("_"))
         try:
             self.vpc.call(operation, {**parameters, "DryRun": True}, account)
         except Ec2Error as e:
             if e.code == "DryRunOperation":
-                return Asked(action, resource, allowed=True)
+                return DryRun(action, resource, allowed=True)
             denied = e.code in ("UnauthorizedOperation", "AccessDenied")
-            return Asked(action, resource, False if denied else None, str(e))
-        return Asked(action, resource, None, "a dry run was answered as if it had been carried out")
+            return DryRun(action, resource, False if denied else None, str(e))
+        return DryRun(action, resource, None, "a dry run was answered as if it had been carried out")
 
     # -- reads ----------------------------------------------------------------------------------------------
 
-    def interfaces(self, instance: str) -> tuple[Interface, ...]:
+    def interfaces(self, instance: str) -> tuple[Ec2Interface, ...]:
         """Return the instance's ENIs by card and device index (DescribeNetworkInterfaces)."""
         filters = {"attachment.instance-id": [instance]}
-        found = self.vpc.pages("describe_network_interfaces", "NetworkInterfaces", filters)
-        return tuple(sorted(map(_interface, found), key=lambda eni: (eni.card, eni.device)))
+        results = self.vpc.pages("describe_network_interfaces", "NetworkInterfaces", filters)
+        return tuple(sorted(map(_interface, results), key=lambda eni: (eni.card, eni.device)))
 
     def security_groups(self, ids: Sequence[str]) -> tuple[SecurityGroup, ...]:
         """Return these groups (DescribeSecurityGroups)."""
-        found = self.vpc.pages("describe_security_groups", "SecurityGroups", {"group-id": ids})
-        return tuple(map(_group, found))
+        results = self.vpc.pages("describe_security_groups", "SecurityGroups", {"group-id": ids})
+        return tuple(map(_group, results))
 
     def referring(self, ids: Sequence[str]) -> tuple[SecurityGroup, ...]:
         """Return the other groups whose inbound rules name one of these (DescribeSecurityGroups)."""
-        found = self.vpc.pages("describe_security_groups", "SecurityGroups", {"ip-permission.group-id": ids})
-        return tuple(map(_group, (each for each in found if each["GroupId"] not in ids)))
+        results = self.vpc.pages(
+            "describe_security_groups", "SecurityGroups", {"ip-permission.group-id": ids}
+        )
+        return tuple(map(_group, (item for item in results if item["GroupId"] not in ids)))
 
     def network_acls(self, subnets: Sequence[str]) -> tuple[NetworkAcl, ...]:
         """Return the network ACLs of these subnets (DescribeNetworkAcls)."""
-        found = self.vpc.pages("describe_network_acls", "NetworkAcls", {"association.subnet-id": subnets})
-        return tuple(map(_acl, found))
+        results = self.vpc.pages("describe_network_acls", "NetworkAcls", {"association.subnet-id": subnets})
+        return tuple(map(_acl, results))
 
-    def attachments(self, vpc: str, account: str = "") -> tuple[Attachment, ...]:
+    def attachments(self, vpc: str, account: str = "") -> tuple[TgwAttachment, ...]:
         """Return where transit gateways are attached to a VPC (DescribeTransitGatewayVpcAttachments)."""
         operation, key = "describe_transit_gateway_vpc_attachments", "TransitGatewayVpcAttachments"
-        found = self.vpc.pages(operation, key, {"vpc-id": [vpc]}, account)
+        results = self.vpc.pages(operation, key, {"vpc-id": [vpc]}, account)
         return tuple(
-            Attachment(
-                each["TransitGatewayAttachmentId"],
-                each.get("TransitGatewayId", ""),
-                tuple(each.get("SubnetIds", ())),
+            TgwAttachment(
+                item["TransitGatewayAttachmentId"],
+                item.get("TransitGatewayId", ""),
+                tuple(item.get("SubnetIds", ())),
             )
-            for each in found
-            if each.get("State", "available") not in ("deleting", "deleted", "failed", "rejected")
+            for item in results
+            if item.get("State", "available") not in ("deleting", "deleted", "failed", "rejected")
         )
 
 
@@ -159,37 +163,37 @@ def proxy_between(error: Ec2Error, url: str) -> str | None:
     return without_password(str(named)) if named else proxy_of(url)
 
 
-def _interface(found: Mapping[str, Any]) -> Interface:
-    attached = found.get("Attachment") or {}
-    return Interface(
-        id=found["NetworkInterfaceId"],
+def _interface(raw: Mapping[str, Any]) -> Ec2Interface:
+    attached = raw.get("Attachment") or {}
+    return Ec2Interface(
+        id=raw["NetworkInterfaceId"],
         device=attached.get("DeviceIndex", -1),
         card=attached.get("NetworkCardIndex", 0),
-        subnet=found["SubnetId"],
-        groups=tuple(group["GroupId"] for group in found.get("Groups", ())),
-        checked=bool(found.get("SourceDestCheck")),
-        description=found.get("Description") or "",
-        tags={tag["Key"]: tag["Value"] for tag in found.get("TagSet", ())},
-        type=found.get("InterfaceType") or "interface",
+        subnet=raw["SubnetId"],
+        groups=tuple(group["GroupId"] for group in raw.get("Groups", ())),
+        checked=bool(raw.get("SourceDestCheck")),
+        description=raw.get("Description") or "",
+        tags={tag["Key"]: tag["Value"] for tag in raw.get("TagSet", ())},
+        type=raw.get("InterfaceType") or "interface",
     )
 
 
-def _group(found: Mapping[str, Any]) -> SecurityGroup:
-    inbound, outbound = _rules(found.get("IpPermissions", ())), _rules(found.get("IpPermissionsEgress", ()))
-    return SecurityGroup(found["GroupId"], inbound, outbound)
+def _group(raw: Mapping[str, Any]) -> SecurityGroup:
+    inbound, outbound = _rules(raw.get("IpPermissions", ())), _rules(raw.get("IpPermissionsEgress", ()))
+    return SecurityGroup(raw["GroupId"], inbound, outbound)
 
 
 def _rules(permissions: Iterable[Mapping[str, Any]]) -> Rules:
     networks: set[Network] = set()
     lists: set[str] = set()
     for permission in permissions:
-        networks |= {ip_network(each["CidrIp"]) for each in permission.get("IpRanges", ())}
-        networks |= {ip_network(each["CidrIpv6"]) for each in permission.get("Ipv6Ranges", ())}
-        lists |= {each["PrefixListId"] for each in permission.get("PrefixListIds", ())}
+        networks |= {ip_network(item["CidrIp"]) for item in permission.get("IpRanges", ())}
+        networks |= {ip_network(item["CidrIpv6"]) for item in permission.get("Ipv6Ranges", ())}
+        lists |= {item["PrefixListId"] for item in permission.get("PrefixListIds", ())}
     return Rules(frozenset(networks), frozenset(lists))
 
 
-def _acl(found: Mapping[str, Any]) -> NetworkAcl:
+def _acl(raw: Mapping[str, Any]) -> NetworkAcl:
     entries = (
         AclEntry(
             number=entry["RuleNumber"],
@@ -198,11 +202,11 @@ def _acl(found: Mapping[str, Any]) -> NetworkAcl:
             network=ip_network(entry.get("CidrBlock") or entry["Ipv6CidrBlock"]),
             all_protocols=str(entry.get("Protocol", "-1")) == "-1",
         )
-        for entry in found.get("Entries", ())
+        for entry in raw.get("Entries", ())
         if entry.get("CidrBlock") or entry.get("Ipv6CidrBlock")
     )
     return NetworkAcl(
-        found["NetworkAclId"],
-        frozenset(each["SubnetId"] for each in found.get("Associations", ()) if "SubnetId" in each),
+        raw["NetworkAclId"],
+        frozenset(item["SubnetId"] for item in raw.get("Associations", ()) if "SubnetId" in item),
         tuple(sorted(entries, key=lambda entry: entry.number)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..model.values import Network, Place
+from ..model.values import Network, RouteKey
 
 NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
 """The tag by which VPC CNI leaves an ENI alone."""
@@ -26,7 +26,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class Ec2Interface:
     """An ENI of this instance as EC2 has it."""
 
     id: str
@@ -128,7 +128,7 @@ class NetworkAcl:
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class TgwAttachment:
     """Where a transit gateway is attached to the VPC: packets from it use these subnets' route tables."""
 
     id: str
@@ -137,7 +137,7 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class EndpointAnswer:
     """How an endpoint answers. ``ahead``: by how many seconds its clock is ahead of ours (None: no Date)."""
 
     endpoint: str
@@ -146,13 +146,13 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DryRun:
     """One dry run and what came of it. ``allowed``: None when that did not become clear."""
 
     action: str
     resource: str
     allowed: bool | None
-    said: str = ""
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class FloatingLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedPod:
     """A live claim as the agent tells it: who has what where.
 
     ``routes``: where its routes are to be, without those that an ADD is just writing.
@@ -189,12 +189,12 @@ class Claimed:
     netns: str
     eni: str
     addresses: tuple[str, ...]
-    routes: tuple[Place, ...] = ()
+    routes: tuple[RouteKey, ...] = ()
 
     @property
     def tables(self) -> frozenset[str]:
         """The route tables of its routes."""
-        return frozenset(place.table for place in self.routes)
+        return frozenset(key.table for key in self.routes)
 
     @property
     def restart(self) -> str:
@@ -204,16 +204,16 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownRoutes:
     """What the agent has in its records, live or not: a pod's, in its grace, or with a DEL that waits.
 
-    ``unresolved``: the ENIs of records of which the routes are not known ("": not even the ENI is).
+    ``lost_tables``: the ENIs of records of which the routes are not known ("": not even the ENI is).
     """
 
-    places: frozenset[Place] = frozenset()
-    unresolved: frozenset[str] = frozenset()
+    keys: frozenset[RouteKey] = frozenset()
+    lost_tables: frozenset[str] = frozenset()
     waiting: int = 0
 
-    def has(self, place: Place, eni: str) -> bool:
+    def has(self, key: RouteKey, eni: str) -> bool:
         """Whether a route that leads to ``eni`` is, or may be, that of a record."""
-        return place in self.places or not self.unresolved.isdisjoint({eni, ""})
+        return key in self.keys or not self.lost_tables.isdisjoint({eni, ""})

@@ -58,7 +58,7 @@ def not_read(subject: str, error: Ec2Error, action: str = "") -> Finding:
     return not_checked(subject, str(error), remedy, because=explained_by(error))
 
 
-def listed(names: Sequence[str], most: int = 10) -> str:
+def list_names(names: Sequence[str], most: int = 10) -> str:
     """Return names as a line has room for them: a VPC may have hundreds of tables."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

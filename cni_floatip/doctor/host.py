@@ -58,7 +58,7 @@ def metadata_answers(device: str, sources: Sequence[str] = ()) -> str:
     with contextlib.ExitStack() as opened:
         trying: dict[int, tuple[socket.socket, str]] = {}
         for address in METADATA:
-            own = [each for each in sources if ip_address(each).version == ip_address(address).version]
+            own = [source for source in sources if ip_address(source).version == ip_address(address).version]
             ways = [(device, ""), *((through, source) for source in own for through in ("", device))]
             for through, source in ways:
                 sock = _bound(address, through, source)
@@ -118,7 +118,7 @@ def _first(trying: dict[int, tuple[socket.socket, str]]) -> str:
 def why_no_guard() -> str | None:
     """Try the metadata guard on a link of a namespace apart; return why it cannot be, or None."""
     try:
-        namespace.tried_apart(lambda: guard.ensure(Link("lo", 1, "")))
+        namespace.run_apart(lambda: guard.ensure(Link("lo", 1, "")))
     except CniError as e:
         return str(e)
     return None
@@ -133,23 +133,23 @@ def metadata_answers_in(netns: str, device: str, sources: Sequence[str]) -> str:
         except IoFailure as e:
             return e
 
-    found = namespace.made_inside(netns, tried)
-    if isinstance(found, CniError):
-        raise found
-    return found
+    result = namespace.make_inside(netns, tried)
+    if isinstance(result, CniError):
+        raise result
+    return result
 
 
-def taken_by_pods(macs: Collection[str]) -> frozenset[str]:
+def macs_in_pods(macs: Collection[str]) -> frozenset[str]:
     """Return which of these MACs a link in some pod has: host-device gives a pod the whole ENI."""
 
     def held() -> set[str]:
         return {mac for mac in macs if link_by_mac(mac)}
 
-    found: set[str] = set()
+    results: set[str] = set()
     for pod in sorted(NAMESPACES.glob("*")) if macs else ():
         with contextlib.suppress(CniError):  # it has just ended, or is no namespace, or the host's own
-            found |= namespace.made_inside(str(pod), held)
-    return frozenset(found)
+            results |= namespace.make_inside(str(pod), held)
+    return frozenset(results)
 
 
 def advertised_defaults(netns: str, link: str) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def advertised_defaults(netns: str, link: str) -> tuple[str, ...]:
             return tuple(_advertised(Path("/proc/thread-self/net/ipv6_route").read_text(), link))
         return ()
 
-    return namespace.made_inside(netns, read)
+    return namespace.make_inside(netns, read)
 
 
 def _advertised(table: str, link: str) -> Iterator[str]:
@@ -187,6 +187,6 @@ def answer_to_version(client: Path, seconds: float = 5.0) -> str | None:
     except subprocess.TimeoutExpired:
         return f"has not answered VERSION within {seconds:g} s"
     if done.returncode or b'"supportedVersions"' not in done.stdout:
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        return f"VERSION gives exit status {done.returncode}: {said[:200]}"
+        text = (done.stdout + done.stderr).decode(errors="replace").strip()
+        return f"VERSION gives exit status {done.returncode}: {text[:200]}"
     return None

@@ -41,8 +41,8 @@ def daemonset(
     except (OSError, ValueError, http.client.HTTPException) as e:
         raise NotReadable(f"the Kubernetes API at {host}:{port}: {e or type(e).__name__}") from e
     if status != 200 or not isinstance(document, dict):
-        said = document.get("message", "") if isinstance(document, dict) else ""
-        raise NotReadable(f"the Kubernetes API refuses (status {status}): {said}")
+        raw = document.get("message", "") if isinstance(document, dict) else ""
+        raise NotReadable(f"the Kubernetes API refuses (status {status}): {raw}")
     return document
 
 

@@ -22,14 +22,14 @@ from ..edges.podnet import link_by_mac, link_names
 from ..model import cidr
 from ..model.claim_state import State
 from ..model.errors import CniError, Ec2Error, TryAgain
-from ..model.values import Eni, Network, Node, Place, RouteTable, Subnet
+from ..model.values import Eni, Network, Node, RouteKey, RouteTable, Subnet
 from ..operations.reads import owner_account
 from . import host, kubernetes
+from .cached_probe import ProbeResults, cached_probe
 from .causes import explained_by
-from .ec2_reads import Audit
-from .facts import Answered, Choice, Claimed, FloatingLink, Identity, Interface, Known, slot
+from .ec2_reads import Ec2Reads
+from .facts import Choice, ClaimedPod, Ec2Interface, EndpointAnswer, FloatingLink, Identity, KnownRoutes, slot
 from .link_names import is_primary, named_by_index
-from .once import Seen, once
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_describ
 """Which check has it as its own finding that one of these looks fails."""
 
 
-class Looks:
+class Probe:
     """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error.
 
     ``only``: names of the ENIs that are meant for floating IPs, where an administrator gave any.
@@ -62,11 +62,11 @@ class Looks:
         self.bin_dir = Path(bin_dir or environ.get("FLOATIP_BIN_DIR") or "/opt/cni/bin")
         self.only = tuple(dict.fromkeys(only))
         self.service_account = service_account
-        self.seen = Seen()
+        self.results = ProbeResults()
 
     def explained_by(self, error: Exception) -> tuple[str, ...]:
         """Return the check whose own finding says why a look raised this; none where no check does."""
-        raised = self.seen.raised(error)
+        raised = self.results.raised(error)
         for look, check in SAYS_WHY.items():
             if look in raised:
                 return (check,)
@@ -74,21 +74,21 @@ class Looks:
 
     # -- this node ----------------------------------------------------------------------------------------
 
-    @once
+    @cached_probe
     def policy(self) -> NodeConf:
         """The node configuration."""
         return NodeConf.load(self.policy_path)
 
-    @once
+    @cached_probe
     def status(self) -> Mapping[str, Any]:
         """What the agent tells of itself and its claims."""
         return agent_socket.status(self.policy.socket_path, AGENT_SECONDS)
 
-    @once
-    def claims(self) -> tuple[Claimed, ...]:
+    @cached_probe
+    def claims(self) -> tuple[ClaimedPod, ...]:
         """The live claims of this node."""
         return tuple(
-            Claimed(
+            ClaimedPod(
                 pod="/".join(filter(None, (claim["pod"]["namespace"], claim["pod"]["name"])))
                 or claim["containerId"][:12],
                 ifname=claim["ifname"],
@@ -101,17 +101,17 @@ class Looks:
             if claim["state"] in LIVE
         )
 
-    @once
-    def known(self) -> Known:
+    @cached_probe
+    def known(self) -> KnownRoutes:
         """What this node's agent has in its records."""
         claims = self.status["claims"]
-        return Known(
+        return KnownRoutes(
             frozenset(_place(route) for claim in claims for route in claim["routes"]),
             frozenset(claim["eni"] for claim in claims if claim["routesUnknown"]),
             self.status["agent"].get("spooled", 0),
         )
 
-    @once
+    @cached_probe
     def node(self) -> Node:
         """This instance, by its metadata."""
         metadata = self._metadata()
@@ -120,7 +120,7 @@ class Looks:
         finally:
             metadata.close()
 
-    @once
+    @cached_probe
     def enis(self) -> tuple[Eni, ...]:
         """Every ENI that metadata describes, the primary one first; there is one at least."""
         return self._described[0]
@@ -130,7 +130,7 @@ class Looks:
         """Why metadata does not describe the others: VPC CNI may be attaching one at this moment."""
         return self._described[1]
 
-    @once
+    @cached_probe
     def _described(self) -> tuple[tuple[Eni, ...], tuple[str, ...]]:
         metadata = self._metadata()
         described: list[Eni] = []
@@ -162,7 +162,7 @@ class Looks:
         """The CIDRs of that VPC."""
         return self.enis[0].vpc_cidrs
 
-    @once
+    @cached_probe
     def choices(self) -> tuple[Choice, ...]:
         """Every ENI that metadata describes, and what is known of its use."""
         never: dict[str, str] = {}
@@ -182,8 +182,8 @@ class Looks:
             for eni in self.enis
         )
 
-    @once
-    def lacking(self) -> tuple[Interface, ...]:
+    @cached_probe
+    def lacking(self) -> tuple[Ec2Interface, ...]:
         """The ENIs that floating IPs could use if they had the tags of ``allowedInterfaces``.
 
         Not with the default tag: which ENIs are without that is the matter of a check, whatever policy says.
@@ -215,13 +215,13 @@ class Looks:
         # A pod has taken it (host-device), or it is missing: its device index says which one was meant.
         return frozenset({eni.id, *(name for name in self.only if named_by_index(name, eni))})
 
-    @once
+    @cached_probe
     def floating(self) -> tuple[Eni, ...]:
         """The ENIs that are judged: those that floating IPs can use, as far as they were chosen."""
         judged = {choice.eni for choice in self.choices if choice.is_judged(self.only)}
         return tuple(eni for eni in self.enis if eni.id in judged)
 
-    @once
+    @cached_probe
     def links(self) -> tuple[FloatingLink, ...]:
         """The link of each of these, as the kernel has it now."""
         return tuple(map(self._link, self.floating))
@@ -246,7 +246,7 @@ class Looks:
         )
 
     @property
-    def claims_if_told(self) -> tuple[Claimed, ...]:
+    def claims_if_told(self) -> tuple[ClaimedPod, ...]:
         """The live claims, none while the agent does not tell (its own check says so)."""
         try:
             return self.claims
@@ -260,63 +260,63 @@ class Looks:
         """The region that this node is in."""
         return self.environ.get("AWS_REGION") or self.node.region
 
-    @once
-    def audit(self) -> Audit:
+    @cached_probe
+    def audit(self) -> Ec2Reads:
         """EC2 in this region. Much can be asked while the node configuration is still missing."""
         roles: Mapping[str, str] = {}
         with contextlib.suppress(CniError):
             roles = self.policy.roles
-        return Audit(self.region, roles)
+        return Ec2Reads(self.region, roles)
 
-    @once
-    def answered(self) -> Answered:
+    @cached_probe
+    def endpoint_answer(self) -> EndpointAnswer:
         """How EC2 answers."""
-        return self.audit.answered()
+        return self.audit.time_answer()
 
-    @once
+    @cached_probe
     def identity(self) -> Identity:
         """Who we are to AWS."""
         return self.audit.identity()
 
-    @once
-    def interfaces(self) -> tuple[Interface, ...]:
+    @cached_probe
+    def interfaces(self) -> tuple[Ec2Interface, ...]:
         """This instance's ENIs as EC2 has them."""
         return self.audit.interfaces(self.node.instance)
 
-    @once
+    @cached_probe
     def owner(self) -> str:
         """The account whose role reads the route tables ("": our own identity), as an ADD finds it."""
         return owner_account(self.audit.vpc, self.policy.roles, self.enis[-1].subnet)
 
-    @once
+    @cached_probe
     def tables(self) -> tuple[RouteTable, ...]:
         """Every route table of the VPC."""
         return self.audit.vpc.route_tables({"vpc-id": [self.vpc]}, self.owner)
 
-    @once
+    @cached_probe
     def attached_to(self) -> Mapping[str, str]:
         """To which instance the ENIs of others are attached that routes of live claims lead to."""
-        wanted = {place for claim in self.claims for place in claim.routes}
+        wanted = {key for claim in self.claims for key in claim.routes}
         targets = {
             target.id
             for table in self.tables
             for net, target in table.routes.items()
-            if target.is_eni and target.active and Place(table.id, net) in wanted
+            if target.is_eni and target.active and RouteKey(table.id, net) in wanted
         }
         others = sorted(targets - {eni.id for eni in self.enis})
         return self.audit.vpc.attachments(others, self.owner) if others else {}
 
-    @once
+    @cached_probe
     def allowed(self) -> tuple[RouteTable, ...]:
         """The tables that policy allows to write."""
         return tuple(table for table in self.tables if self.policy.allows_table(table))
 
-    @once
+    @cached_probe
     def subnets(self) -> tuple[Subnet, ...]:
         """Every subnet of the VPC."""
         return self.audit.vpc.subnets({"vpc-id": [self.vpc]}, self.owner)
 
-    @once
+    @cached_probe
     def occupants(self) -> Mapping[str, str]:
         """One network interface for each subnet that allowed ranges overlap and that has any."""
         near = [
@@ -324,11 +324,11 @@ class Looks:
             for subnet in self.subnets
             if any(overlap(net, range_) for net in subnet.cidrs for range_ in self.ranges)
         ]
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for first in range(0, len(near), 100):  # a filter takes 200 values
             for who in sorted({"", self.owner}):
-                found |= self.audit.vpc.interfaces_in(near[first : first + 100], who)
-        return found
+                results |= self.audit.vpc.interfaces_in(near[first : first + 100], who)
+        return results
 
     @property
     def ranges(self) -> tuple[Network, ...]:
@@ -336,8 +336,8 @@ class Looks:
         return tuple(dict.fromkeys(entry.cidr for entry in self.policy.allowed_destinations))
 
 
-def _place(route: Mapping[str, Any]) -> Place:
-    return Place(route["table"], ip_network(route["destination"]))
+def _place(route: Mapping[str, Any]) -> RouteKey:
+    return RouteKey(route["table"], ip_network(route["destination"]))
 
 
 def overlap(one: Network, other: Network) -> bool:

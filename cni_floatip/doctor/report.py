@@ -8,8 +8,8 @@ from typing import Any
 from .. import __version__
 from ..model.errors import printable
 from .checks import CHECKS, Check
-from .finding import Finding, Severity, listed
-from .runner import Report
+from .finding import Finding, Severity, list_names
+from .runner import DoctorReport
 
 VERSION = 1
 """The format of the JSON document. What is there keeps its meaning; keys may be added."""
@@ -23,18 +23,18 @@ _TITLES: Mapping[str, str] = {check.id: check.title for check in CHECKS}
 Found = tuple[Check, Finding]
 
 
-def text(report: Report, *, everything: bool = False) -> str:
+def text(report: DoctorReport, *, everything: bool = False) -> str:
     """Return the problems, one cause once: errors before warnings; then what waits for them, and a count.
 
     ``everything``: what could not be checked and what is fine, too.
     """
-    found = [(check, finding) for check, findings in report.found for finding in findings]
-    at_fault = _at_fault(found)
-    errors = _folded(_own(found, Severity.ERROR, at_fault))
-    warnings = _folded(_own(found, Severity.WARNING, at_fault))
-    unchecked, well = _of(found, Severity.UNCHECKED), _of(found, Severity.OK)
+    results = [(check, finding) for check, findings in report.results for finding in findings]
+    at_fault = _at_fault(results)
+    errors = _fold(_own(results, Severity.ERROR, at_fault))
+    warnings = _fold(_own(results, Severity.WARNING, at_fault))
+    unchecked, well = _of(results, Severity.UNCHECKED), _of(results, Severity.OK)
     lines = [line for check, finding in (*errors, *warnings) for line in (*_problem(check, finding), "")]
-    if waiting := list(_waiting(found, at_fault)):
+    if waiting := list(_waiting(results, at_fault)):
         lines += [*waiting, ""]
     if everything:
         shown = [line for check, finding in (*unchecked, *well) for line in _line(check, finding)]
@@ -43,48 +43,48 @@ def text(report: Report, *, everything: bool = False) -> str:
         (len(errors), "error" if len(errors) == 1 else "errors"),
         (len(warnings), "warning" if len(warnings) == 1 else "warnings"),
     ]
-    said = [f"{count} {word}" for count, word in counts if count] + [f"{len(well)} fine"]
+    texts = [f"{count} {word}" for count, word in counts if count] + [f"{len(well)} fine"]
     if unchecked:
-        said.append(f"{len(unchecked)} not checked")
-    end = ", ".join(said) + ("" if everything else " (--all)")
+        texts.append(f"{len(unchecked)} not checked")
+    end = ", ".join(texts) + ("" if everything else " (--all)")
     return "".join(f"{line}\n" for line in [*lines, end])
 
 
-def _of(found: Iterable[Found], severity: Severity) -> list[Found]:
-    return [(check, finding) for check, finding in found if finding.severity is severity]
+def _of(results: Iterable[Found], severity: Severity) -> list[Found]:
+    return [(check, finding) for check, finding in results if finding.severity is severity]
 
 
-def _at_fault(found: Sequence[Found]) -> frozenset[str]:
+def _at_fault(results: Sequence[Found]) -> frozenset[str]:
     """Return the checks that have an error of their own, which nothing else explains."""
     at_fault: set[str] = set()
     for cause in CAUSES:
-        errors = (f for check, f in found if check.id == cause and f.severity is Severity.ERROR)
+        errors = (f for check, f in results if check.id == cause and f.severity is Severity.ERROR)
         if any(at_fault.isdisjoint(finding.because) for finding in errors):
             at_fault.add(cause)
     return frozenset(at_fault)
 
 
-def _own(found: Sequence[Found], severity: Severity, at_fault: frozenset[str]) -> list[Found]:
+def _own(results: Sequence[Found], severity: Severity, at_fault: frozenset[str]) -> list[Found]:
     """Return the findings of a severity that no check at fault explains; causes come first."""
-    own = [(check, f) for check, f in _of(found, severity) if at_fault.isdisjoint(f.because)]
+    own = [(check, f) for check, f in _of(results, severity) if at_fault.isdisjoint(f.because)]
     order = {id_: number for number, id_ in enumerate(CAUSES)}
-    return sorted(own, key=lambda each: order.get(each[0].id, len(CAUSES)))
+    return sorted(own, key=lambda item: order.get(item[0].id, len(CAUSES)))
 
 
-def _folded(found: Sequence[Found]) -> list[Found]:
+def _fold(results: Sequence[Found]) -> list[Found]:
     """Return the findings, those in one that differ by their place alone."""
     alike: dict[tuple[str, ...], list[Found]] = {}
-    for check, finding in found:
+    for check, finding in results:
         place = finding.place or finding.subject or "\0"
-        said = (text.replace(place, "\0") for text in (finding.subject, finding.what, finding.remedy))
-        alike.setdefault((check.id, finding.id, *said), []).append((check, finding))
+        texts = (text.replace(place, "\0") for text in (finding.subject, finding.what, finding.remedy))
+        alike.setdefault((check.id, finding.id, *texts), []).append((check, finding))
     return [(same[0][0], _one_of(same)) for same in alike.values()]
 
 
 def _one_of(same: Sequence[Found]) -> Finding:
     """Return one finding for several that say the same of other places."""
     _, first = same[0]
-    places = listed(list(dict.fromkeys(finding.place or finding.subject for _, finding in same)))
+    places = list_names(list(dict.fromkeys(finding.place or finding.subject for _, finding in same)))
     place = first.place or first.subject
     if len(same) == 1 or not place:
         return first
@@ -95,41 +95,41 @@ def _one_of(same: Sequence[Found]) -> Finding:
     )
 
 
-def _waiting(found: Sequence[Found], at_fault: frozenset[str]) -> Iterator[str]:
+def _waiting(results: Sequence[Found], at_fault: frozenset[str]) -> Iterator[str]:
     """Say for each check at fault how many others could not look, and which findings come from the same."""
-    for cause in (each for each in CAUSES if each in at_fault):
-        explained = [(check, f) for check, f in found if cause in f.because]
+    for cause in (item for item in CAUSES if item in at_fault):
+        explained = [(check, f) for check, f in results if cause in f.because]
         checks = {check.id for check, f in explained if f.severity is Severity.UNCHECKED}
         others = [check.title for check, f in explained if f.severity in (Severity.ERROR, Severity.WARNING)]
-        said = []
+        texts = []
         if count := len(checks):
-            said.append(f"{count} {'checks wait' if count > 1 else 'check waits'} for")
+            texts.append(f"{count} {'checks wait' if count > 1 else 'check waits'} for")
         if count := len(others):
             what = "findings of {} come" if count > 1 else "finding of {} comes"
-            said.append(f"{count} {what.format(listed(list(dict.fromkeys(others))))} from")
-        if said:
-            yield f"{' and '.join(said)} {_TITLES[cause]} above"
+            texts.append(f"{count} {what.format(list_names(list(dict.fromkeys(others))))} from")
+        if texts:
+            yield f"{' and '.join(texts)} {_TITLES[cause]} above"
 
 
-def _said(check: Check, finding: Finding) -> str:
+def _sentence(check: Check, finding: Finding) -> str:
     """Return title and finding; a subject that is the title is not said again."""
-    said = finding.what if finding.subject == check.title else str(finding)
-    return f"{check.title}: {printable(said)}"
+    answer = finding.what if finding.subject == check.title else str(finding)
+    return f"{check.title}: {printable(answer)}"
 
 
 def _problem(check: Check, finding: Finding) -> Iterator[str]:
-    yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
+    yield f"{finding.severity:<{_WIDTH}}  {_sentence(check, finding)}"
     yield f"{'':<{_WIDTH}}  why: {finding.why} [{finding.id}]"
     yield f"{'':<{_WIDTH}}  mend: {printable(finding.remedy)}"
 
 
 def _line(check: Check, finding: Finding) -> Iterator[str]:
-    yield f"{finding.severity:<{_WIDTH}}  {_said(check, finding)}"
+    yield f"{finding.severity:<{_WIDTH}}  {_sentence(check, finding)}"
     if finding.remedy:
         yield f"{'':<{_WIDTH}}  mend: {printable(finding.remedy)}"
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: DoctorReport) -> dict[str, Any]:
     """Return the JSON document.
 
     ``{"version": 1, "release": "0.3.0", "errors": 0, "warnings": 1, "notChecked": 0, "findings": [...]}``;
@@ -155,7 +155,7 @@ def document(report: Report) -> dict[str, Any]:
                 "why": finding.why,
                 "remedy": finding.remedy,
             }
-            for check, findings in report.found
+            for check, findings in report.results
             for finding in findings
         ],
     }

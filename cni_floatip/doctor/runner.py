@@ -10,29 +10,29 @@ from dataclasses import dataclass
 from ..model.errors import CniError, Ec2Error
 from .checks import Check
 from .finding import Finding, Severity, not_checked
-from .probe import Looks
+from .probe import Probe
 
 SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """What every check found, in the order of the checks."""
 
-    found: Sequence[tuple[Check, Sequence[Finding]]]
+    results: Sequence[tuple[Check, Sequence[Finding]]]
 
     def count(self, severity: Severity) -> int:
         """Return how many findings are of this severity."""
-        return sum(finding.severity is severity for _, findings in self.found for finding in findings)
+        return sum(finding.severity is severity for _, findings in self.results for finding in findings)
 
 
 def examine(
-    looks: Looks,
+    probe: Probe,
     checks: Sequence[Check],
     *,
     seconds: float = SECONDS,
     progress: Callable[[int], object] = lambda _: None,
-) -> Report:
+) -> DoctorReport:
     """Run the checks and return what they found. ``progress`` hears how many are done.
 
     Threads of checks that are not done by then are left behind: they are daemons, and change nothing.
@@ -41,7 +41,7 @@ def examine(
     changed = threading.Condition()
 
     def run(check: Check) -> None:
-        findings = _findings(check, looks)
+        findings = _findings(check, probe)
         with changed:
             done[check.id] = findings
             changed.notify()
@@ -55,13 +55,13 @@ def examine(
             changed.wait(min(left, 0.5))
         # A name that nobody resolves is waited for by each that asks EC2; whatever else it was is said, too.
         late = [not_checked("", f"took longer than {seconds:g} s", because=("endpoint",))]
-        return Report([(check, done.get(check.id, late)) for check in checks])
+        return DoctorReport([(check, done.get(check.id, late)) for check in checks])
 
 
-def _findings(check: Check, looks: Looks) -> Sequence[Finding]:
+def _findings(check: Check, probe: Probe) -> Sequence[Finding]:
     try:
-        return list(check.look(looks))
+        return list(check.look(probe))
     except (CniError, Ec2Error) as e:
-        return [not_checked("", str(e), because=looks.explained_by(e))]
+        return [not_checked("", str(e), because=probe.explained_by(e))]
     except Exception as e:  # noqa: BLE001 (a mistake in one check is told, and hides no other)
         return [not_checked("", f"this check has a bug: {type(e).__name__}: {e}")]

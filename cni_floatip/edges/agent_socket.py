@@ -65,11 +65,11 @@ def _document(path: str, answers: wire.Answers) -> dict[str, Any]:
     if answers.refused:
         raise IoFailure(f"the node agent at {path} refuses: {answers.refused}")
     try:
-        found = json.loads(answers.stdout)
+        result = json.loads(answers.stdout)
         if answers.status:
-            raise IoFailure(f"the node agent at {path} reports: {found['msg']}")
-        if not isinstance(found["agent"], dict) or not isinstance(found["claims"], list):
+            raise IoFailure(f"the node agent at {path} reports: {result['msg']}")
+        if not isinstance(result["agent"], dict) or not isinstance(result["claims"], list):
             raise TypeError
     except (ValueError, KeyError, TypeError) as e:
         raise IoFailure(f"{path}: this is no status document: {answers.stdout[:60]!r}") from e
-    return dict(found)
+    return dict(result)

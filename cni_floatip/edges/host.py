@@ -49,10 +49,10 @@ def holds_namespace(directory: str) -> bool:
         with os.scandir(directory) as entries:
             for entry in itertools.islice(entries, ENTRIES):
                 try:
-                    found = entry.stat()
+                    status = entry.stat()
                 except OSError:  # a link that leads nowhere, a name that has vanished since
                     continue
-                if found.st_dev == own.st_dev and found.st_ino != own.st_ino:
+                if status.st_dev == own.st_dev and status.st_ino != own.st_ino:
                     return True
     except OSError:
         return False

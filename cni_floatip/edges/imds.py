@@ -71,22 +71,22 @@ class Metadata:
         """Return this instance, from its identity document."""
         text = self._need("dynamic/instance-identity/document")
         try:
-            found = json.loads(text)
-            said = {key: found[key] for key in ("instanceId", "accountId", "region")}
-            if wrong := [key for key, value in said.items() if not isinstance(value, str) or not value]:
+            result = json.loads(text)
+            raw = {key: result[key] for key in ("instanceId", "accountId", "region")}
+            if wrong := [key for key, value in raw.items() if not isinstance(value, str) or not value]:
                 raise ValueError(f"{', '.join(wrong)}: no text")
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             text = f"instance metadata: the identity document cannot be read: {short(repr(e))}"
             raise TryAgain(text) from e
-        return Node(instance=said["instanceId"], account=said["accountId"], region=said["region"])
+        return Node(instance=raw["instanceId"], account=raw["accountId"], region=raw["region"])
 
     def macs(self) -> tuple[str, ...]:
         """Return the MAC addresses of this instance's network interfaces, lower case."""
         listing = self._need(_MACS)
-        found = tuple(line.strip("/").lower() for line in listing.split())
-        if wrong := [mac for mac in found if not _MAC.fullmatch(mac)]:
+        results = tuple(line.strip("/").lower() for line in listing.split())
+        if wrong := [mac for mac in results if not _MAC.fullmatch(mac)]:
             raise _late(_MACS, wrong[0])
-        return found
+        return results
 
     def knows(self, mac: str) -> bool:
         """Return whether ``mac`` is that of one of this instance's network interfaces."""
@@ -94,10 +94,10 @@ class Metadata:
 
     def primary_mac(self) -> str:
         """Return the MAC address of the primary network interface."""
-        found = self._need("meta-data/mac").strip().lower()
-        if not _MAC.fullmatch(found):
-            raise _late("meta-data/mac", found)
-        return found
+        result = self._need("meta-data/mac").strip().lower()
+        if not _MAC.fullmatch(result):
+            raise _late("meta-data/mac", result)
+        return result
 
     def role(self) -> str:
         """Return the name of the instance profile's role, "" when there is none."""
@@ -118,7 +118,7 @@ class Metadata:
             return tuple(map(ip_network, lines))
 
         try:
-            found = Eni(
+            result = Eni(
                 id=self.interface_id(mac),
                 mac=mac,
                 device_number=_number(self._need(f"{base}/device-number")),
@@ -130,16 +130,16 @@ class Metadata:
             )
         except ValueError as e:
             raise TryAgain(f"instance metadata of {mac} cannot be read: {short(e)}") from e
-        if outside := [net for net in found.subnet_cidrs if not _inside(net, found.vpc_cidrs)]:
+        if outside := [net for net in result.subnet_cidrs if not _inside(net, result.vpc_cidrs)]:
             raise TryAgain(
                 f"instance metadata of {mac} is not complete yet: its subnet has {outside[0]}, and its VPC no"
                 " network around it"
             )
-        if (found.network_card, found.device_number) == (0, 0) and mac != self.primary_mac():
+        if (result.network_card, result.device_number) == (0, 0) and mac != self.primary_mac():
             raise TryAgain(
                 f"instance metadata of {mac} is not complete yet: device number 0, and another one is primary"
             )
-        return found
+        return result
 
     def interface_id(self, mac: str) -> str:
         """Return the id of the network interface with ``mac``, one of ``macs()``."""
@@ -150,16 +150,16 @@ class Metadata:
         return False
 
     def _id(self, path: str, kind: str) -> str:
-        found = self._need(path).strip()
-        if not re.fullmatch(rf"{kind}-[0-9A-Za-z-]{{1,64}}", found):
-            raise _late(path, found)
-        return found
+        result = self._need(path).strip()
+        if not re.fullmatch(rf"{kind}-[0-9A-Za-z-]{{1,64}}", result):
+            raise _late(path, result)
+        return result
 
     def _need(self, path: str) -> str:
-        found = self._get(path)
-        if not found:
+        result = self._get(path)
+        if not result:
             raise TryAgain(f"instance metadata has no {path}: is this an EC2 instance?")
-        return found
+        return result
 
     def _get(self, path: str) -> str | None:
         """Return the item at ``path``, None when there is none (404)."""
@@ -222,8 +222,8 @@ class Metadata:
                 sock.shutdown(socket.SHUT_RDWR)
 
 
-def _late(path: str, found: str) -> TryAgain:
-    return TryAgain(f"instance metadata shows {short(repr(found))} as {path}: not complete yet?")
+def _late(path: str, result: str) -> TryAgain:
+    return TryAgain(f"instance metadata shows {short(repr(result))} as {path}: not complete yet?")
 
 
 def _number(text: str) -> int:
@@ -233,4 +233,4 @@ def _number(text: str) -> int:
 
 
 def _inside(network: Network, cidrs: tuple[Network, ...]) -> bool:
-    return any(each.version == network.version and network.subnet_of(each) for each in cidrs)  # type: ignore[arg-type]
+    return any(cidr.version == network.version and network.subnet_of(cidr) for cidr in cidrs)  # type: ignore[arg-type]

@@ -54,31 +54,31 @@ def name_of(container: str, ifname: str, stdin: bytes) -> str:
 
 def dels_of(attachment: Attachment, directory: str) -> frozenset[tuple[str, int, int]]:
     """Return the files with a DEL of ``attachment``. One that is written anew is another one."""
-    found = set()
+    results = set()
     for path in Path(directory).glob(f"*{SUFFIX}"):
         try:
             status = path.stat()
         except OSError:  # done meanwhile
             continue
         if owner_of(path) == (attachment.container, attachment.ifname):
-            found.add((path.name, status.st_ino, status.st_mtime_ns))
-    return frozenset(found)
+            results.add((path.name, status.st_ino, status.st_mtime_ns))
+    return frozenset(results)
 
 
 def waiting(directory: str) -> Mapping[Owner, list[str]]:
     """Return the files in the spool, by owner. Raises IoFailure for one that only others may read."""
     root = Path(directory)
-    found: dict[Owner, list[str]] = {}
+    results: dict[Owner, list[str]] = {}
     try:
         paths = sorted(path for path in root.iterdir() if path.suffix == SUFFIX)
     except (FileNotFoundError, NotADirectoryError):  # nobody has left anything yet
-        return found
+        return results
     except OSError as e:
         raise IoFailure(f"cannot read {directory}: {e.strerror or e}") from e
     for path in paths:
         if owner := owner_of(path):
-            found.setdefault(owner, []).append(str(path))
-    return found
+            results.setdefault(owner, []).append(str(path))
+    return results
 
 
 def files_of(claim: Claim, files: Mapping[Owner, list[str]]) -> list[str]:
@@ -86,7 +86,7 @@ def files_of(claim: Claim, files: Mapping[Owner, list[str]]) -> list[str]:
     return files.get((claim.attachment.container, claim.attachment.ifname), [])
 
 
-def told(claims: Iterable[Claim], files: Mapping[Owner, list[str]]) -> list[str]:
+def reported(claims: Iterable[Claim], files: Mapping[Owner, list[str]]) -> list[str]:
     """Say which of ``claims`` are to end when the agent comes."""
     return [f"{claim.attachment}: {sentence(paths)}" for claim in claims if (paths := files_of(claim, files))]
 

@@ -91,10 +91,10 @@ class Store:
     def get(self, attachment: Attachment) -> Claim | Problem | None:
         """Return the claim of ``attachment``; a Problem when its record is, or was, unreadable."""
         path = self._path(attachment)
-        found = self._read(path)
-        if found is None and any((self._root / "corrupt").glob(f"{path.stem}.*")):
+        record = self._read(path)
+        if record is None and any((self._root / "corrupt").glob(f"{path.stem}.*")):
             return Problem(path, "unreadable when an earlier call looked", moved=True)
-        return found
+        return record
 
     def all(self) -> tuple[list[Claim], list[Problem]]:
         """Return every claim on disk, oldest first, and every file that is not one."""
@@ -105,12 +105,12 @@ class Store:
         except OSError as e:
             return [], [Problem(self._claims, e.strerror or str(e), moved=False)]
         for path in paths:
-            found = self._read(path)
-            if isinstance(found, Claim):
-                claims.append(found)
-            elif found is not None:
-                problems.append(found)
-        return sorted(claims, key=lambda claim: claim.created), problems
+            record = self._read(path)
+            if isinstance(record, Claim):
+                claims.append(record)
+            elif record is not None:
+                problems.append(record)
+        return sorted(claims, key=lambda claim: claim.created_at), problems
 
     def erase(self, attachment: Attachment) -> None:
         """Forget the claim of ``attachment``; nothing happens when there is none. Raises IoFailure."""
@@ -178,7 +178,7 @@ class Store:
         until = self._clock() + seconds
         request = _request(0, _AGENTS_LENGTH if as_agent else _CALLS_LENGTH)
         while True:
-            with self._opened() as fd:  # anew each time: an uninstaller may remove the file
+            with self._open_lock_file() as fd:  # anew each time: an uninstaller may remove the file
                 held = _try_lock(fd, request) and os.fstat(fd).st_nlink > 0
                 if held or self._clock() >= until:
                     yield held
@@ -195,12 +195,12 @@ class Store:
         return self._is_locked(_request(_CALLS_LENGTH, _AGENTS_LENGTH - _CALLS_LENGTH))
 
     def _is_locked(self, request: bytes) -> bool:
-        with self._opened() as fd:
+        with self._open_lock_file() as fd:
             kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))[0]
         return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _open_lock_file(self) -> Iterator[int]:
         try:
             _make(self._root)
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

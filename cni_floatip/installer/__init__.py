@@ -18,25 +18,25 @@ from ..edges.store import sync_directory
 from ..model.errors import CniError, IoFailure
 from . import files, interpreters
 from .files import NAME, DeadMount
-from .installed import Anothers, Installed, Unsound, look, signature
+from .installed import AnotherProgram, Installed, Unsound, read_installed, signature
 from .remove import remove_client
-from .rendering import first_line, recipe, render
-from .smoke_test import try_out
+from .render import first_line, recipe, render
+from .smoke_test import smoke_test
 
 __all__ = [
     "NAME",
-    "Anothers",
+    "AnotherProgram",
     "DeadMount",
     "Installed",
     "Unsound",
     "default_bundle",
     "default_interpreter",
     "install_client",
-    "look",
+    "read_installed",
     "remove_client",
     "render",
     "signature",
-    "try_out",
+    "smoke_test",
 ]
 
 
@@ -72,7 +72,7 @@ def install_client(
             stays = former and (only_unsound or _is_wanted(former, policy, interpreter, bundle))
             if not (stays and _works(path)):
                 _replace(bin_dir, former, policy, interpreter, bundle)
-            interpreters.remove_superseded(bin_dir, look(bin_dir).version)
+            interpreters.remove_superseded(bin_dir, read_installed(bin_dir).version)
     except OSError as e:
         raise files.failure(path, e) from e
     except Unsound as e:  # right after it worked: somebody else is at work here
@@ -83,21 +83,21 @@ def install_client(
 def _sound(bin_dir: Path) -> Installed | None:
     """Return the client that is there and can be used. Raises IoFailure for another's program."""
     try:
-        return look(bin_dir)
-    except Anothers as e:
+        return read_installed(bin_dir)
+    except AnotherProgram as e:
         raise IoFailure(f"cannot install: {e}: move it away, and install again") from e
     except Unsound:
         return None
 
 
-def _is_wanted(found: Installed, policy: NodeConf, interpreter: str, bundle: Path | None) -> bool:
-    wanted = interpreters.path_of(found.path.parent, bundle) if bundle else None
-    return found.recipe == recipe(policy, str(wanted or interpreter or default_interpreter()))
+def _is_wanted(installed: Installed, policy: NodeConf, interpreter: str, bundle: Path | None) -> bool:
+    wanted = interpreters.path_of(installed.path.parent, bundle) if bundle else None
+    return installed.recipe == recipe(policy, str(wanted or interpreter or default_interpreter()))
 
 
 def _works(client: Path) -> bool:
     try:
-        try_out(client)
+        smoke_test(client)
     except IoFailure:
         return False
     return True
@@ -112,7 +112,7 @@ def _replace(
         return
     place = interpreters.path_of(bin_dir, bundle)
     _refuse_unnameable(bin_dir, place)
-    with interpreters.placed(place, bundle):
+    with interpreters.staged(place, bundle):
         _put_client(bin_dir, former, policy, str(place))
 
 
@@ -120,7 +120,7 @@ def _put_client(bin_dir: Path, former: Installed | None, policy: NodeConf, inter
     path = bin_dir / NAME
     new = files.put(path, render(policy, interpreter))
     try:
-        try_out(new)
+        smoke_test(new)
         interpreters.superseded_now(bin_dir, former.version if former else "")
         _switch(new, path)
     finally:
@@ -141,7 +141,7 @@ def _switch(new: Path, path: Path) -> None:
     try:
         new.replace(path)
         sync_directory(path.parent)
-        try_out(path)
+        smoke_test(path)
     except (OSError, CniError):
         if former:
             former.replace(path)

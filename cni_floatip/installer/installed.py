@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import files
-from .rendering import is_anothers, read_label
+from .render import is_anothers, read_label
 
 RUNNABLE = 0o555
 Signature = tuple[tuple[int, ...] | None, ...]
@@ -18,7 +18,7 @@ class Unsound(Exception):
     """The client cannot be used; says why."""
 
 
-class Anothers(Unsound):
+class AnotherProgram(Unsound):
     """Somebody else's program has its name."""
 
 
@@ -38,7 +38,7 @@ class Installed:
         return self.interpreter.parent.name if self.interpreter.parent.parent == versions else ""
 
 
-def look(bin_dir: Path) -> Installed:
+def read_installed(bin_dir: Path) -> Installed:
     """Return the client in ``bin_dir``. Raises Unsound."""
     path = bin_dir / files.NAME
     try:
@@ -51,9 +51,9 @@ def look(bin_dir: Path) -> Installed:
     except OSError as e:
         raise Unsound(f"{path} cannot be read: {e.strerror}") from e
     if stat.S_ISDIR(mode):
-        raise Anothers(f"{path} is a directory")
+        raise AnotherProgram(f"{path} is a directory")
     if is_anothers(content):
-        raise Anothers(f"{path} is another's program")
+        raise AnotherProgram(f"{path} is another's program")
     if not stat.S_ISREG(mode):
         raise Unsound(f"{path} is not a regular file")
     label = read_label(content)
@@ -61,18 +61,18 @@ def look(bin_dir: Path) -> Installed:
         raise Unsound(f"{path} is truncated or changed")
     if mode & RUNNABLE != RUNNABLE:
         raise Unsound(f"{path} is not executable by everybody (mode {stat.S_IMODE(mode):o})")
-    found = Installed(path, label.release, label.recipe, Path(label.interpreter))
-    _see_interpreter(found)
-    return found
+    installed = Installed(path, label.release, label.recipe, Path(label.interpreter))
+    _see_interpreter(installed)
+    return installed
 
 
-def _see_interpreter(found: Installed) -> None:
-    path = found.interpreter
+def _see_interpreter(installed: Installed) -> None:
+    path = installed.interpreter
     try:
-        mode = path.lstat().st_mode if found.version else path.stat().st_mode
+        mode = path.lstat().st_mode if installed.version else path.stat().st_mode
         if not stat.S_ISREG(mode) or mode & RUNNABLE != RUNNABLE:
             raise Unsound(f"the interpreter {path} is not executable by everybody")
-        if found.version and not files.digest(path).startswith(found.version.rpartition("-")[2]):
+        if installed.version and not files.digest(path).startswith(installed.version.rpartition("-")[2]):
             raise Unsound(f"the interpreter {path} is truncated or changed")
     except OSError as e:
         raise Unsound(f"the interpreter {path} cannot be used: {e.strerror}") from e
@@ -85,7 +85,14 @@ def signature(*paths: Path) -> Signature:
 
 def _signature(path: Path) -> tuple[int, ...] | None:
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return None
-    return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

@@ -27,29 +27,29 @@ SUPERSEDED_SECONDS = 600.0
 
 
 @contextlib.contextmanager
-def placed(path: Path, bundle: Path) -> Iterator[None]:
+def staged(path: Path, bundle: Path) -> Iterator[None]:
     """Have the bundle's interpreter at ``path``, and keep it there unless what follows is refused.
 
     Who is interrupted has done what one has who is killed: the client in its place may need it already.
     Raises OSError, IoFailure.
     """
     directories = (path.parent.parent, path.parent)
-    made = [each for each in directories if not each.is_dir()]
+    made = [path for path in directories if not path.is_dir()]
     try:
-        for each in directories:
-            each.mkdir(exist_ok=True)
-            if stat.S_IMODE(each.stat().st_mode) != files.MODE:  # whatever the umask took away
-                each.chmod(files.MODE)
+        for directory in directories:
+            directory.mkdir(exist_ok=True)
+            if stat.S_IMODE(directory.stat().st_mode) != files.MODE:  # whatever the umask took away
+                directory.chmod(files.MODE)
         if not _is_whole(path, bundle):
             files.write(path, _read(bundle))
-        for each in (*reversed(directories), path.parent.parent.parent):
-            sync_directory(each)
+        for item in (*reversed(directories), path.parent.parent.parent):
+            sync_directory(item)
         yield
     except (OSError, CniError):
-        for each in reversed(made):
+        for item in reversed(made):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-                each.rmdir()
+                item.rmdir()
         raise
 
 
@@ -64,10 +64,10 @@ def _is_whole(path: Path, bundle: Path) -> bool:
 def path_of(bin_dir: Path, bundle: Path) -> Path:
     """Return where the bundle's interpreter is, or will be. Raises IoFailure."""
     try:
-        found = files.digest(bundle / PYTHON)
+        result = files.digest(bundle / PYTHON)
     except OSError as e:
         raise _no_bundle(bundle, e) from e
-    return bin_dir / files.VERSIONS / f"{__version__}-{found[:12]}" / PYTHON
+    return bin_dir / files.VERSIONS / f"{__version__}-{result[:12]}" / PYTHON
 
 
 def _read(bundle: Path) -> bytes:
@@ -102,7 +102,7 @@ def remove_superseded(bin_dir: Path, current: str) -> list[str]:
 def versions(bin_dir: Path) -> Iterator[Path]:
     """Yield the versioned directories."""
     with contextlib.suppress(OSError):
-        yield from (each for each in sorted((bin_dir / files.VERSIONS).iterdir()) if each.is_dir())
+        yield from (path for path in sorted((bin_dir / files.VERSIONS).iterdir()) if path.is_dir())
 
 
 def is_running(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..edges.store import sync_directory
 from . import files
-from .installed import Anothers, Unsound, look
+from .installed import AnotherProgram, Unsound, read_installed
 
 
 def remove_client(bin_dir: Path, *, dry_run: bool = False) -> list[str]:
@@ -45,8 +45,8 @@ def _ours(bin_dir: Path) -> Iterator[Path]:
 
 def _is_anothers(bin_dir: Path) -> bool:
     try:
-        look(bin_dir)
-    except Anothers:
+        read_installed(bin_dir)
+    except AnotherProgram:
         return True
     except Unsound:
         pass

@@ -19,17 +19,17 @@ BUSY_SECONDS = 5.0
 _PAUSE = 0.05
 
 
-def try_out(client: Path) -> None:
+def smoke_test(client: Path) -> None:
     """Run VERSION as a runtime would. Raises IoFailure when the answer is not the one."""
-    asked = json.dumps({"cniVersion": SUPPORTED[-1]}).encode()
-    done = run([str(client)], asked, {"CNI_COMMAND": "VERSION"})
+    request = json.dumps({"cniVersion": SUPPORTED[-1]}).encode()
+    done = run([str(client)], request, {"CNI_COMMAND": "VERSION"})
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         answer = None
     if done.returncode or answer != {"cniVersion": SUPPORTED[-1], "supportedVersions": list(SUPPORTED)}:
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        raise IoFailure(f"{client} does not work: VERSION gives exit status {done.returncode}: {said}")
+        text = (done.stdout + done.stderr).decode(errors="replace").strip()
+        raise IoFailure(f"{client} does not work: VERSION gives exit status {done.returncode}: {text}")
 
 
 def run(command: list[str], stdin: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:

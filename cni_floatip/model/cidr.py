@@ -27,21 +27,21 @@ NEVER: tuple[tuple[str, Network], ...] = (
 """What is never claimed, whatever policy says, because node or VPC needs it. 169.254.168.0/22: link-local."""
 
 
-def read(text: str) -> Network:
+def parse(text: str) -> Network:
     """Return the network that ``text`` names; a ValueError says what to write instead."""
     try:
-        found: Network = ip_network(text, strict=False)
+        network: Network = ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f'"{short(text)}" is not a CIDR') from None
     if "%" in text:
         raise ValueError(f"{short(text)} names an interface; write the network alone")
     if "/" not in text:
-        raise ValueError(f"{text} has no prefix length; write {found}")
+        raise ValueError(f"{text} has no prefix length; write {network}")
     if not CIDR.fullmatch(text):
-        raise ValueError(f"{short(text)} is not written as address/prefix length; write {found}")
-    if ip_address(text.split("/")[0]) != found.network_address:
-        raise ValueError(f"{text} has host bits set; write {found}")
-    return found
+        raise ValueError(f"{short(text)} is not written as address/prefix length; write {network}")
+    if ip_address(text.split("/")[0]) != network.network_address:
+        raise ValueError(f"{text} has host bits set; write {network}")
+    return network
 
 
 def within(inner: Network, outer: Network) -> bool:

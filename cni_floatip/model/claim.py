@@ -13,8 +13,8 @@ routes has a state (``claim_state``; ``make docs`` draws this):
 back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
 
 Whoever changes a claim holds its attachment, except a DEL: it cannot wait for whoever does (that may wait for
-AWS), so it marks the record as ``deleted``. From then on no writer brings it back to life, however old the
-copy is that it works on: only a claim that was ``created`` later, by another ADD, is new.
+AWS), so it marks the record as ``deleted_at``. From then on no writer brings it back to life, however old the
+copy is that it works on: only a claim that was ``created_at`` later, by another ADD, is new.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .claim_state import STARTS, ClaimedRoute, Event, State, of_claim
 from .errors import short
 from .record import Record
 from .recorded_config import RecordedConfig
-from .values import Attachment, Interface, Place, PodIdentity, PodRoute, PodRule
+from .values import Attachment, Interface, PodIdentity, PodRoute, PodRule, RouteKey
 
 VERSION = 1
 """The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
@@ -42,12 +42,12 @@ LATE_SECONDS = 20 * 60.0
 class Claim:
     """What one attachment claims. Times are seconds since the epoch.
 
-    ``written`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the network
-    configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses that
-    the pod gave itself and that are followed; ``awaits_address``: the pod has taken every address away, and
-    may put one back, so that the claim has not ended ("standby" in its file). ``deleted``: when it ended for
-    good (0: it has not), later than ``created``. ``unresolved`` holds the network configuration of a DEL
-    whose record was unreadable, until its tables can be looked up.
+    ``last_write_at`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the
+    network configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses
+    that the pod gave itself and that are followed; ``awaits_address``: the pod has taken every address away,
+    and may put one back, so that the claim has not ended ("standby" in its file). ``deleted_at``: when it
+    ended for good (0: it has not), later than ``created_at``. ``lost_record`` holds the network configuration
+    of a DEL whose record was unreadable, until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -65,15 +65,15 @@ class Claim:
     addresses: tuple[Interface, ...] = ()
     table: int | None = None
     source_dest_check: str = "ignore"
-    created: float = 0.0
-    written: float = 0.0
+    created_at: float = 0.0
+    last_write_at: float = 0.0
     vpc: str = ""
     mac: str = ""
     config: RecordedConfig | None = None
     watched: tuple[Interface, ...] = ()
     awaits_address: bool = False
-    deleted: float = 0.0
-    unresolved: RecordedConfig | None = None
+    deleted_at: float = 0.0
+    lost_record: RecordedConfig | None = None
 
     @property
     def live(self) -> bool:
@@ -93,23 +93,23 @@ class Claim:
     @property
     def state(self) -> State:
         """The claim's state in one word: that of its least settled route."""
-        if self.unresolved is not None:  # its routes are yet to be found
+        if self.lost_record is not None:  # its routes are yet to be found
             return STARTS[Event.RECORD_LOST]
         return of_claim(route.state for route in self.routes)
 
     @property
     def settled(self) -> bool:
         """Whether every route is where it belongs: nothing is left to do for this claim."""
-        if self.unresolved is not None or not self.routes:
+        if self.lost_record is not None or not self.routes:
             return False
         return all(route.state.settled for route in self.routes)
 
-    def wants(self, place: Place) -> bool:
-        """Whether this claim wants ``place`` to lead to its ENI."""
-        return any(route.place == place and route.state.live for route in self.routes)
+    def wants(self, key: RouteKey) -> bool:
+        """Whether this claim wants ``key`` to lead to its ENI."""
+        return any(route.key == key and route.state.live for route in self.routes)
 
-    def subject(self, place: Place | None = None) -> dict[str, Any]:
-        """Return whom and what a line of the log about the claim (or ``place`` of it) is about, as fields."""
+    def subject(self, key: RouteKey | None = None) -> dict[str, Any]:
+        """Return whom and what a line of the log about the claim (or ``key`` of it) is about, as fields."""
         about: dict[str, Any] = {
             "network": self.attachment.network,
             "container": self.attachment.container,
@@ -119,17 +119,17 @@ class Claim:
             "addresses": tuple(map(str, (*self.addresses, *self.watched))),
             "eni": self.eni,
         }
-        if place:
-            return about | {"destination": str(place.destination), "table": place.table}
-        return about | {"tables": tuple(dict.fromkeys(route.place.table for route in self.routes))}
+        if key:
+            return about | {"destination": str(key.destination), "table": key.table}
+        return about | {"tables": tuple(dict.fromkeys(route.key.table for route in self.routes))}
 
-    def hold(self, places: Collection[Place], now: float) -> Self:
-        """Return the claim with ``places`` held, as an ADD that ended at ``now`` leaves them."""
-        return replace(self._map_routes(lambda route: route.hold(now), places), written=now)
+    def hold(self, keys: Collection[RouteKey], now: float) -> Self:
+        """Return the claim with ``keys`` held, as an ADD that ended at ``now`` leaves them."""
+        return replace(self._map_routes(lambda route: route.hold(now), keys), last_write_at=now)
 
-    def give_up(self, places: Collection[Place] | None = None) -> Self:
-        """Return the claim after an ADD that failed: what it had begun (of ``places``) is released."""
-        return self._map_routes(ClaimedRoute.give_up, places)
+    def give_up(self, keys: Collection[RouteKey] | None = None) -> Self:
+        """Return the claim after an ADD that failed: what it had begun (of ``keys``) is released."""
+        return self._map_routes(ClaimedRoute.give_up, keys)
 
     def abandon(self) -> Self:
         """Return the claim after its ADD died: what that had begun is released, what else it has stays."""
@@ -139,58 +139,60 @@ class Claim:
         """Return the claim with every route to be released, also one that was ``gone``."""
         return self._map_routes(ClaimedRoute.drop)
 
-    def observe(self, place: Place, event: Event) -> Self:
-        """Return the claim after a look of the keeper at ``place``."""
-        return self._map_routes(lambda route: route.observe(event), (place,))
+    def observe(self, key: RouteKey, event: Event) -> Self:
+        """Return the claim after a look of the keeper at ``key``."""
+        return self._map_routes(lambda route: route.observe(event), (key,))
 
-    def finish(self, places: Collection[Place]) -> Self:
-        """Return the claim after ``places`` were released."""
-        return self._map_routes(ClaimedRoute.finish, places)
+    def finish(self, keys: Collection[RouteKey]) -> Self:
+        """Return the claim after ``keys`` were released."""
+        return self._map_routes(ClaimedRoute.finish, keys)
 
-    def hand_over(self, place: Place, successor: str) -> Self:
-        """Return the claim with ``successor`` recorded as the ENI that gets the route at ``place`` next."""
-        return self._map_routes(lambda route: route.hand_over(successor), (place,))
+    def hand_over(self, key: RouteKey, successor: str) -> Self:
+        """Return the claim with ``successor`` recorded as the ENI that gets the route at ``key`` next."""
+        return self._map_routes(lambda route: route.hand_over(successor), (key,))
 
     def end_grace(self) -> Self:
         """Return the claim with what has ended to be released at once."""
         return self._map_routes(ClaimedRoute.end_grace)
 
-    def ended(self, after: float, now: float = 0.0) -> Self:
-        """Return the claim with every live route ``releasing``, to be taken back ``after`` that time.
+    def release(self, after: float, now: float = 0.0) -> Self:
+        """Return the claim with every live route ``releasing``, to be taken back ``not_before`` that time.
 
         It has ended for good, and did so ``now``.
         """
-        deleted = max(self.deleted, math.nextafter(max(now, self.created), math.inf))
+        deleted = max(self.deleted_at, math.nextafter(max(now, self.created_at), math.inf))
         released = self._map_routes(lambda route: route.release(after))
-        return replace(released, awaits_address=False, deleted=deleted)
+        return replace(released, awaits_address=False, deleted_at=deleted)
 
     def outlive(self, before: Self) -> Self:
         """Return what became of ``before``, whose pod is there: with no live route it ``awaits_address``."""
         return replace(self, awaits_address=before.has_pod and not self.live)
 
-    def over(self, known: Self) -> Self:
+    def merge_into(self, known: Self) -> Self:
         """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
-        if self.created >= known.deleted:  # has not, or this is of an ADD that came after
+        if self.created_at >= known.deleted_at:  # has not, or this is of an ADD that came after
             return self
-        return replace(self, routes=tuple(self._ended_as(known)), awaits_address=False, deleted=known.deleted)
+        return replace(
+            self, routes=tuple(self._release_as(known)), awaits_address=False, deleted_at=known.deleted_at
+        )
 
-    def _ended_as(self, known: Self) -> Iterator[ClaimedRoute]:
-        there = {route.place: route for route in known.routes if not route.state.live}
-        after = max((route.after for route in there.values()), default=0.0)
+    def _release_as(self, known: Self) -> Iterator[ClaimedRoute]:
+        there = {route.key: route for route in known.routes if not route.state.live}
+        after = max((route.not_before for route in there.values()), default=0.0)
         for route in self.routes:
             if not route.state.live:
                 yield route
-            elif route.place in there:
-                yield there[route.place]
+            elif route.key in there:
+                yield there[route.key]
             elif self.on_delete == "release" or route.state is State.CLAIMING:  # else its DEL let it stay
                 yield route.release(after)
 
     def _map_routes(
-        self, change: Callable[[ClaimedRoute], ClaimedRoute], places: Collection[Place] | None = None
+        self, change: Callable[[ClaimedRoute], ClaimedRoute], keys: Collection[RouteKey] | None = None
     ) -> Self:
-        """Return the claim with ``change`` made to its routes at ``places`` (all by default)."""
-        chosen = None if places is None else frozenset(places)
-        routes = (change(r) if chosen is None or r.place in chosen else r for r in self.routes)
+        """Return the claim with ``change`` made to its routes at ``keys`` (all by default)."""
+        chosen = None if keys is None else frozenset(keys)
+        routes = (change(r) if chosen is None or r.key in chosen else r for r in self.routes)
         return replace(self, routes=tuple(routes))
 
     def document(self) -> dict[str, Any]:
@@ -213,15 +215,15 @@ class Claim:
             "addresses": [str(interface) for interface in self.addresses],
             "table": self.table,
             "sourceDestCheck": self.source_dest_check,
-            "created": self.created,
-            "written": self.written,
+            "created": self.created_at,
+            "written": self.last_write_at,
             "vpc": self.vpc,
             "mac": self.mac,
             "config": self.config.document if self.config else None,
             "watched": [str(interface) for interface in self.watched],
             "standby": self.awaits_address,
-            "deleted": self.deleted,
-            "unresolved": self.unresolved.document if self.unresolved else None,
+            "deleted": self.deleted_at,
+            "unresolved": self.lost_record.document if self.lost_record else None,
         }
 
     def _pod_document(self) -> dict[str, Any]:
@@ -244,7 +246,7 @@ class Claim:
                     "source": str(rule.source),
                     "table": rule.table,
                     "oif": rule.oif,
-                    "barred": None if rule.barred is None else str(rule.barred),
+                    "barred": None if rule.unreachable_to is None else str(rule.unreachable_to),
                 }
                 for rule in self.pod_rules
             ],
@@ -283,15 +285,15 @@ class Claim:
             addresses=tuple(map(ip_interface, record.texts("addresses"))),
             table=table,
             source_dest_check=record.text("sourceDestCheck"),
-            created=record.time("created"),
-            written=record.time("written"),
+            created_at=record.time("created"),
+            last_write_at=record.time("written"),
             vpc=record.text("vpc", ""),
             mac=record.text("mac", ""),
             config=_config(record, "config"),
             watched=tuple(map(ip_interface, record.texts("watched", ()))),
             awaits_address=record.truth("standby"),
-            deleted=record.time("deleted", 0.0),
-            unresolved=_config(record, "unresolved"),
+            deleted_at=record.time("deleted", 0.0),
+            lost_record=_config(record, "unresolved"),
         )
 
 

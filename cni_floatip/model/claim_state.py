@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Any, Self, assert_never
 
 from .record import Record
-from .values import Place
+from .values import RouteKey
 
 
 class State(StrEnum):
@@ -133,42 +133,43 @@ def of_claim(states: Iterable[State]) -> State:
 class ClaimedRoute:
     """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
 
-    Times are seconds since the epoch. ``since``: when the ADD that claimed it had written it. ``after``: a
-    ``releasing`` route is not taken back before then: while its pod moves, the next owner replaces it.
+    Times are seconds since the epoch. ``held_since``: when the ADD that claimed it had written it.
+    ``not_before``: a ``releasing`` route is not taken back before then: while its pod moves, the next owner
+    replaces it.
     """
 
-    place: Place
+    key: RouteKey
     state: State
     account: str = ""
     successor: str = ""
-    since: float = 0.0
-    after: float = 0.0
+    held_since: float = 0.0
+    not_before: float = 0.0
 
     @classmethod
-    def begin(cls, place: Place, account: str) -> Self:
-        """Claim ``place`` for an ADD, or for a watched address that appeared: not written yet."""
-        return cls(place, STARTS[Event.ADD_BEGINS], account)
+    def begin(cls, key: RouteKey, account: str) -> Self:
+        """Claim ``key`` for an ADD, or for a watched address that appeared: not written yet."""
+        return cls(key, STARTS[Event.ADD_BEGINS], account)
 
     @classmethod
-    def begin_superseded(cls, place: Place, account: str) -> Self:
-        """Claim ``place`` last in line: a watched address was there already, and another has the route."""
-        return cls(place, STARTS[Event.FOUND_TAKEN], account)
+    def begin_superseded(cls, key: RouteKey, account: str) -> Self:
+        """Claim ``key`` last in line: a watched address was there already, and another has the route."""
+        return cls(key, STARTS[Event.FOUND_TAKEN], account)
 
     @classmethod
-    def join(cls, place: Place, account: str) -> Self:
-        """Claim ``place`` in a table that the configuration selects by now: the keeper creates the route."""
-        return cls(place, STARTS[Event.TABLE_MATCHES], account)
+    def join(cls, key: RouteKey, account: str) -> Self:
+        """Claim ``key`` in a table that the configuration selects by now: the keeper creates the route."""
+        return cls(key, STARTS[Event.TABLE_MATCHES], account)
 
     @classmethod
-    def recover(cls, place: Place, account: str, after: float) -> Self:
+    def recover(cls, key: RouteKey, account: str, after: float) -> Self:
         """Return a route of a claim that has ended and whose record was lost."""
-        return cls(place, STARTS[Event.RECORD_LOST], account, after=after)
+        return cls(key, STARTS[Event.RECORD_LOST], account, not_before=after)
 
     @classmethod
     def parse(cls, record: Record) -> Self:
         """Read a route of a record. Raises KeyError or ValueError when it is not one."""
         return cls(
-            Place(record.text("table"), ip_network(record.text("destination"))),
+            RouteKey(record.text("table"), ip_network(record.text("destination"))),
             State(record.text("state")),
             record.text("account"),
             record.text("successor"),
@@ -179,18 +180,18 @@ class ClaimedRoute:
     def document(self) -> dict[str, Any]:
         """Return the route as it stands in a record."""
         return {
-            "table": self.place.table,
-            "destination": str(self.place.destination),
+            "table": self.key.table,
+            "destination": str(self.key.destination),
             "state": self.state.value,
             "account": self.account,
             "successor": self.successor,
-            "since": self.since,
-            "after": self.after,
+            "since": self.held_since,
+            "after": self.not_before,
         }
 
     def hold(self, now: float) -> Self:
         """Return the route after its ADD had written it ``now``."""
-        return self._on(Event.WRITTEN, since=now)
+        return self._on(Event.WRITTEN, held_since=now)
 
     def give_up(self) -> Self:
         """Return the route after the ADD that claimed it failed: it is released without a grace."""
@@ -205,8 +206,8 @@ class ClaimedRoute:
         return self._on(Event.NOT_CLAIMED_AGAIN)
 
     def release(self, after: float) -> Self:
-        """Return the route after its pod has ended, or wants it no more; kept until ``after``."""
-        return self._on(Event.ENDED, after=after)
+        """Return the route after its pod has ended, or wants it no more; kept until ``not_before``."""
+        return self._on(Event.ENDED, not_before=after)
 
     def hand_over(self, successor: str) -> Self:
         """Return the route as it is on record before it is deleted so that ``successor`` gets it.
@@ -228,7 +229,7 @@ class ClaimedRoute:
 
     def end_grace(self) -> Self:
         """Return the route as it may be released at once, if it has ended."""
-        return self if self.state.live else replace(self, after=0.0)
+        return self if self.state.live else replace(self, not_before=0.0)
 
     def _on(self, event: Event, **times: Any) -> Self:
         state = TRANSITIONS.get((self.state, event))

@@ -23,16 +23,16 @@ class CniError(Exception):
 
     def __init__(self, msg: str, details: str = "") -> None:
         super().__init__(msg)
-        self.msg = _bounded(msg)
-        self.details = _bounded(details)
+        self.msg = _truncate(msg)
+        self.details = _truncate(details)
 
     def __str__(self) -> str:
         return f"{self.msg} ({self.details})" if self.details else self.msg
 
     def document(self, version: str) -> dict[str, Any]:
         """Return the error as the specification prints it: ``{cniVersion, code, msg, details?}``."""
-        found: dict[str, Any] = {"cniVersion": version, "code": self.code, "msg": self.msg}
-        return found | {"details": self.details} if self.details else found
+        raw: dict[str, Any] = {"cniVersion": version, "code": self.code, "msg": self.msg}
+        return raw | {"details": self.details} if self.details else raw
 
 
 class IncompatibleVersion(CniError):
@@ -141,7 +141,7 @@ class Ec2Fault(Enum):
     REFUSED = "EC2 refuses the request"
 
     @property
-    def passes(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the same request may succeed a little later."""
         return self in (Ec2Fault.THROTTLED, Ec2Fault.UNANSWERED, Ec2Fault.NOT_SENT, Ec2Fault.BUSY)
 
@@ -156,9 +156,9 @@ class Ec2Error(Exception):
         self.code = code
         self.message = message
 
-    def answer(self, what: str) -> CniError:
+    def to_cni_error(self, what: str) -> CniError:
         """Return what the runtime is told when this ended the work on ``what``."""
-        return (TryAgain if self.fault.passes else AwsRefused)(f"{what}: {self}")
+        return (TryAgain if self.fault.is_transient else AwsRefused)(f"{what}: {self}")
 
 
 def short(value: object) -> str:
@@ -176,7 +176,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _bounded(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 

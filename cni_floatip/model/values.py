@@ -96,7 +96,7 @@ class NetworkInterface:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RouteTarget:
     """Where a VPC route points. ``active`` is false for a blackhole."""
 
     id: str
@@ -109,7 +109,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class RouteKey:
     """One cell that can hold a VPC route: (route table, destination)."""
 
     table: str
@@ -131,7 +131,7 @@ class RouteTable:
     id: str
     vpc: str
     account: str
-    routes: Mapping[Network, Target]
+    routes: Mapping[Network, RouteTarget]
     tags: Mapping[str, str] = field(default_factory=dict)
     subnets: frozenset[str] = frozenset()
     main: bool = False
@@ -177,24 +177,26 @@ class PodRoute:
 class PodRule:
     """``ip rule from SOURCE lookup TABLE`` inside the pod.
 
-    ``oif``: only for what is bound to that interface (SO_BINDTODEVICE). ``barred``: that has no way to this
-    network, in place of a look into the table; the table then only says whose rule it is.
+    ``oif``: only for what is bound to that interface (SO_BINDTODEVICE). ``unreachable_to``: that has no way
+    to this network, in place of a look into the table; the table then only says whose rule it is.
     """
 
     source: Network
     table: int
     oif: str = ""
-    barred: Network | None = None
+    unreachable_to: Network | None = None
 
     @property
     def selector(self) -> tuple[Network, str, Network | None]:
         """What the rule is for: two rules with the same one are in each other's way."""
-        return self.source, self.oif, self.barred
+        return self.source, self.oif, self.unreachable_to
 
     def __str__(self) -> str:
-        to = f" to {self.barred}" if self.barred else ""
+        to = f" to {self.unreachable_to}" if self.unreachable_to else ""
         oif = f" oif {self.oif}" if self.oif else ""
-        return f"from {self.source}{to}{oif} " + ("unreachable" if self.barred else f"lookup {self.table}")
+        return f"from {self.source}{to}{oif} " + (
+            "unreachable" if self.unreachable_to else f"lookup {self.table}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

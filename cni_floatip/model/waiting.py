@@ -32,11 +32,11 @@ def always() -> None:
     """Go on: nobody ends this wait but its deadline."""
 
 
-def unless(stop: Callable[[], str | None]) -> Callable[[], None]:
-    """Return what raises TryAgain once ``stop`` says why a call is over (None: it is not)."""
+def unless(cancelled: Callable[[], str | None]) -> Callable[[], None]:
+    """Return what raises TryAgain once ``cancelled`` says why a call is over (None: it is not)."""
 
     def go_on() -> None:
-        if why := stop():
+        if why := cancelled():
             raise TryAgain(f"stopped: {why}")
 
     return go_on
@@ -57,12 +57,12 @@ def wait_for(
     while True:
         go_on()  # outside of the lock: it is somebody else's code
         with condition:
-            found = attempt()
-            if not isinstance(found, Later):
-                return found
+            result = attempt()
+            if not isinstance(result, Later):
+                return result
             if (seconds := left()) <= 0:
                 raise TimeoutError
-            wait(condition, min(found.seconds, seconds, STEP_SECONDS))
+            wait(condition, min(result.seconds, seconds, STEP_SECONDS))
 
 
 def pause(seconds: float, sleep: Callable[[float], object], go_on: Callable[[], object]) -> None:

@@ -19,9 +19,9 @@ from ..model.errors import CniError, IoFailure, TryAgain, raise_any
 from ..model.values import Attachment
 from ..model.waiting import unless
 from ..protocol.request import Request
-from .locate import Site, View, bring_up, judge_site, locate, look
-from .plan import Asked, plan
-from .pod_side import clear_pod, configure_pod
+from .locate import EniSite, VpcView, bring_up, evaluate_site, locate, read_vpc
+from .plan import AddRequest, plan
+from .pod_repair import clear_pod, configure_pod
 from .release import attachment_lock, release
 from .world import PodNet, World
 from .write_routes import Attempt, Written, disable_source_check, write_routes
@@ -39,58 +39,58 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
     the claim on disk says.
     """
     # 1. Read the request.
-    asked = Asked.read(request, world)
-    deadline, until = _time_limits(asked, world, waited)
+    call = AddRequest.read(request, world)
+    deadline, until = _time_limits(call, world, waited)
 
     # 2. Open the pod and lock its attachment.
-    with _locked_pod(asked, world, deadline) as pod:
+    with _locked_pod(call, world, deadline) as pod:
         before = record_before(request.attachment, world)
 
-        def plan_at(site: Site) -> tuple[View, Claim]:
+        def plan_at(site: EniSite) -> tuple[VpcView, Claim]:
             # 3. Locate the ENI and read the VPC around it.
-            view = look(world, world.vpc(site.node.region), asked.conf, asked.prev, site, deadline)
+            view = read_vpc(world, world.vpc(site.node.region), call.conf, call.prev, site, deadline)
             # 4. Plan the claim, or refuse everything that is impossible.
-            return view, plan(asked, world, pod, site, view, before)
+            return view, plan(call, world, pod, site, view, before)
 
         with closing(world.metadata(deadline)) as metadata:
-            view, claim = judge_site(metadata, partial(locate, pod, metadata, asked.conf), plan_at)
-        answer = asked.prev.with_routes(request.version, claim.pod_routes)
+            view, claim = evaluate_site(metadata, partial(locate, pod, metadata, call.conf), plan_at)
+        answer = call.prev.with_routes(request.version, claim.pod_routes)
         bring_up(pod, world)
 
         # 5. Record the claim.
         _make_way(world, pod, claim, before)
         world.claims.put(claim)
-        attempt = Attempt(world, world.vpc(claim.region), asked.conf, claim, deadline)
+        attempt = Attempt(world, world.vpc(claim.region), call.conf, claim, deadline)
         try:
             # 6. Configure the pod, then write the VPC routes.
             raise_any(configure_pod(pod, claim, before).values())
-            results = world.together(partial(_point_vpc, attempt, view), *_waits(pod, attempt))
+            results = world.run_all(partial(_write_routes, attempt, view), *_waits(pod, attempt))
             # 7. Record that the claim is held, and answer.
-            held = _hold(attempt, results)
+            held = _mark_held(attempt, results)
         except BaseException:  # also when the process is told to end: nobody else knows what was half done
-            _undo(attempt, pod, until)
+            _roll_back(attempt, pod, until)
             raise
         if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
             _release_now(world, held)
-    world.later()
+    world.wake_keeper()
     return answer
 
 
-def _time_limits(asked: Asked, world: World, waited: float) -> tuple[float, float]:
+def _time_limits(request: AddRequest, world: World, waited: float) -> tuple[float, float]:
     """Return after which time no write begins, and after which nothing is undone any more."""
-    kept_back = min(UNDO_SECONDS, asked.conf.timeout_seconds / 2)
-    until = world.clock() + asked.conf.timeout_seconds - waited - kept_back / 2
+    kept_back = min(UNDO_SECONDS, request.conf.timeout_seconds / 2)
+    until = world.clock() + request.conf.timeout_seconds - waited - kept_back / 2
     return until - kept_back / 2, until
 
 
 @contextmanager
-def _locked_pod(asked: Asked, world: World, deadline: float) -> Iterator[PodNet]:
+def _locked_pod(call: AddRequest, world: World, deadline: float) -> Iterator[PodNet]:
     """Open the pod, with its attachment locked against other calls. Raises TryAgain where one is at work."""
-    request, kernel = asked.request, world.kernel()
+    request, kernel = call.request, world.kernel()
     lock, seconds = attachment_lock(request.attachment), deadline - world.clock()
     with (
         kernel.open_pod(request.netns, request.attachment.ifname, override=request.netns_override) as pod,
-        world.claims.lock(lock, seconds, unless(world.stop)) as mine,
+        world.claims.lock(lock, seconds, unless(world.cancelled)) as mine,
     ):
         if not mine:
             raise TryAgain(f"another call for {request.attachment} is still running")
@@ -99,11 +99,11 @@ def _locked_pod(asked: Asked, world: World, deadline: float) -> Iterator[PodNet]
 
 def record_before(attachment: Attachment, world: World) -> Claim | None:
     """Return what an earlier call recorded. Raises IoFailure for a record that must not be written over."""
-    found = world.claims.get(attachment)
-    if found is None or isinstance(found, Claim):
-        return found
-    if not found.moved:
-        raise IoFailure(f"cannot record the claim of {attachment}: {found}")
+    record = world.claims.get(attachment)
+    if record is None or isinstance(record, Claim):
+        return record
+    if not record.moved:
+        raise IoFailure(f"cannot record the claim of {attachment}: {record}")
     return None
 
 
@@ -114,16 +114,16 @@ def _make_way(world: World, pod: PodNet, claim: Claim, before: Claim | None) -> 
             clear_pod(pod, before)
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     if before and before.eni and before.eni != claim.eni:
-        _leave(world, before)
+        _leave_former(world, before)
 
 
-def _point_vpc(attempt: Attempt, view: View) -> Written:
+def _write_routes(attempt: Attempt, view: VpcView) -> Written:
     """Write every VPC route of the claim. Raises CniError with all that failed."""
     if view.checks_source:
         disable_source_check(attempt)
-    seen = view.seen(view.wants)
-    claiming = (route.place for route in attempt.claim.routes if route.state is State.CLAIMING)
-    written = write_routes(attempt, {place: seen[place] for place in claiming})
+    reads = view.route_reads(view.wants)
+    claiming = (route.key for route in attempt.claim.routes if route.state is State.CLAIMING)
+    written = write_routes(attempt, {key: reads[key] for key in claiming})
     raise_any(written.failed.values())
     return written
 
@@ -137,25 +137,25 @@ def _waits(pod: PodNet, attempt: Attempt) -> Iterator[Callable[[], None]]:
         yield partial(pod.wait_addresses, ips, until, world.sleep, world.clock)
 
 
-def _hold(attempt: Attempt, results: Sequence[Written | CniError | None]) -> Claim:
+def _mark_held(attempt: Attempt, results: Sequence[Written | CniError | None]) -> Claim:
     """Record success, unless a write has failed, or a DEL has come in the last moment."""
     raise_any(results)
     world, claim = attempt.world, attempt.claim
     replace(attempt, deadline=math.inf).go_on()
-    vanished = {place for result in results if isinstance(result, Written) for place in result.vanished}
-    claim = replace(claim, routes=tuple(r for r in claim.routes if r.place not in vanished))
-    wanted = [route.place for route in claim.routes if route.state is State.CLAIMING]
+    vanished = {key for result in results if isinstance(result, Written) for key in result.vanished}
+    claim = replace(claim, routes=tuple(r for r in claim.routes if r.key not in vanished))
+    wanted = [route.key for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
         raise TryAgain("every selected route table is gone since it was selected")
     held = claim.hold(wanted, world.now())
     world.claims.put(held)
     now = world.claims.get(claim.attachment)
-    if not isinstance(now, Claim) or now.deleted:
+    if not isinstance(now, Claim) or now.deleted_at:
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     return held
 
 
-def _leave(world: World, before: Claim) -> None:
+def _leave_former(world: World, before: Claim) -> None:
     """Release what this attachment has through another ENI, with no DEL between. Raises TryAgain.
 
     A record knows one ENI: while the old routes may be there, it is not written over.
@@ -176,10 +176,10 @@ def _release_now(world: World, claim: Claim) -> None:
         world.log(f"{claim.attachment}: left for the next call: {e}", "warning")
 
 
-def _undo(attempt: Attempt, pod: PodNet, until: float) -> None:
+def _roll_back(attempt: Attempt, pod: PodNet, until: float) -> None:
     """Take back what a failed ADD did. The record of it goes to disk first; DEL works off what is left."""
     world, claim = attempt.world, attempt.claim
-    ended = replace(claim.give_up(), written=world.now())
+    ended = replace(claim.give_up(), last_write_at=world.now())
     steps: Mapping[str, Callable[[], object]] = {
         "record the failed ADD": lambda: world.claims.put(ended),
         "clear the pod": lambda: clear_pod(pod, ended),

@@ -11,14 +11,16 @@ from ..config.netconf import NetConf
 from ..model.claim import LATE_SECONDS, Claim
 from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import CniError, Ec2Error, TryAgain
-from ..model.values import Attachment, Place
+from ..model.values import Attachment, RouteKey
 from ..protocol.result import PrevResult
-from .locate import look, site_of
+from .locate import read_vpc, site_of
 from .release import attachment_lock, release
 from .world import World
 
 
-def work_off(world: World, deadline: float, besides: Attachment | None = None) -> dict[Attachment, CniError]:
+def process_backlog(
+    world: World, deadline: float, besides: Attachment | None = None
+) -> dict[Attachment, CniError]:
     """Release what is to be released, and forget what can no longer matter.
 
     Returns what kept it from releasing a claim. Raises nothing for a single one.
@@ -28,7 +30,7 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
         world.log(str(problem), "warning")
     left: dict[Attachment, CniError] = {}
     todo = [claim for claim in claims if claim.attachment != besides and not claim.settled]
-    strays, unseen = _strays(world, [claim for claim in todo if claim.state is State.GONE], deadline)
+    strays, unseen = _find_strays(world, [claim for claim in todo if claim.state is State.GONE], deadline)
     for claim in todo:
         if world.clock() >= deadline:
             break
@@ -45,7 +47,7 @@ def work_off(world: World, deadline: float, besides: Attachment | None = None) -
 
 def may_land(world: World, claim: Claim) -> bool:
     """Whether a write of ``claim`` may still be applied by EC2."""
-    return world.now() < claim.written + LATE_SECONDS
+    return world.now() < claim.last_write_at + LATE_SECONDS
 
 
 def forget_ended(world: World, claim: Claim) -> None:
@@ -57,10 +59,10 @@ def forget_ended(world: World, claim: Claim) -> None:
         return
     with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
         if free and world.claims.get(claim.attachment) == claim:
-            world.claims.erase(claim.attachment)
+            world.claims.delete(claim.attachment)
 
 
-def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attachment], set[Attachment]]:
+def _find_strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attachment], set[Attachment]]:
     """Look at the routes of all ``gone`` claims together.
 
     Returns the claims whose routes are there all the same, and those that could not be looked at.
@@ -79,7 +81,7 @@ def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attac
         try:
             if world.clock() >= deadline:
                 raise TryAgain("no time is left to check released routes")
-            ids = sorted({route.place.table for _, route in here})
+            ids = sorted({route.key.table for _, route in here})
             tables = world.vpc(region).route_tables({"route-table-id": ids}, account)
         except (TryAgain, Ec2Error) as e:
             world.log(f"cannot check released routes now: {e}", "warning")
@@ -89,7 +91,7 @@ def _strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attac
         strays |= {
             claim.attachment
             for claim, route in here
-            if (route.place.table, route.place.destination, claim.eni) in present
+            if (route.key.table, route.key.destination, claim.eni) in present
         }
     return strays, unseen
 
@@ -100,7 +102,7 @@ def work_off_one(world: World, attachment: Attachment, deadline: float) -> None:
         now = world.claims.get(attachment)
         if not free or not isinstance(now, Claim):
             return  # its own call is at work
-        if now.unresolved is not None:
+        if now.lost_record is not None:
             resolved = resolve_or_give_up(world, now, deadline)
             if resolved is None:
                 return
@@ -115,9 +117,9 @@ def resolve_or_give_up(world: World, claim: Claim, deadline: float) -> Claim | N
     """
     if may_land(world, claim):
         return resolve(world, claim, deadline)
-    told = f"{claim.attachment}: its record was lost and its routes cannot be found"
-    world.log(told, "warning", event="given up", **claim.subject())
-    world.claims.erase(claim.attachment)
+    sentence = f"{claim.attachment}: its record was lost and its routes cannot be found"
+    world.log(sentence, "warning", event="given up", **claim.subject())
+    world.claims.delete(claim.attachment)
     return None
 
 
@@ -126,7 +128,7 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
 
     Raises CniError when metadata or EC2 cannot be asked; the claim then stays as it is.
     """
-    document = claim.unresolved.document if claim.unresolved else {}
+    document = claim.lost_record.document if claim.lost_record else {}
     conf = NetConf.parse(document)
     prev = PrevResult.parse(document, claim.attachment.ifname)
     metadata = world.metadata(deadline)
@@ -134,20 +136,20 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
         site = site_of(prev.mac(claim.attachment.ifname), metadata, conf)
     finally:
         metadata.close()
-    view = look(world, world.vpc(site.node.region), conf, prev, site, deadline)
+    view = read_vpc(world, world.vpc(site.node.region), conf, prev, site, deadline)
     grace = world.policy.release_grace_seconds
-    found = replace(
+    result = replace(
         claim,
         eni=site.eni.id,
         region=site.node.region,
         vpc=site.eni.vpc,
         mac=site.eni.mac,
-        unresolved=None,
+        lost_record=None,
         routes=tuple(
             ClaimedRoute.recover(
-                Place(table.id, want.destination),
+                RouteKey(table.id, want.destination),
                 view.account,
-                after=claim.written + grace if grace else 0.0,
+                after=claim.last_write_at + grace if grace else 0.0,
             )
             for table in view.tables
             for want in view.wants
@@ -155,5 +157,5 @@ def resolve(world: World, claim: Claim, deadline: float) -> Claim:
             and world.policy.allows_destination(want.destination, claim.pod.namespace)
         ),
     )
-    world.claims.put(found)
-    return found
+    world.claims.put(result)
+    return result

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.errors import CniError, Ec2Error, NotAsClaimed, short
-from ..model.values import Place, RouteTable
+from ..model.values import RouteKey, RouteTable
 from ..protocol.request import Request
 from ..protocol.result import PrevResult
-from .pod_side import differences
+from .pod_repair import differences
 from .world import Vpc, World
-from .write_routes import repeated
+from .write_routes import retry
 
 CHECK_SECONDS = 20.0
 SETTLE_SECONDS = 15.0
@@ -31,21 +31,21 @@ def check(request: Request, world: World, *, waited: float = 0.0) -> None:
         raise NotAsClaimed(
             f"no claim of {short(request.attachment)} is recorded on this node: was it added here?"
         )
-    found = [
+    results = [
         *_states(claim, prev),
         *_pod_differences(request, world, claim),
         *_vpc_differences(world, claim, world.clock() + CHECK_SECONDS - waited),
     ]
-    if found:
-        raise NotAsClaimed(" | ".join(found))
+    if results:
+        raise NotAsClaimed(" | ".join(results))
 
 
 def _states(claim: Claim, prev: PrevResult) -> Iterator[str]:
     for route in () if claim.live or claim.watches else claim.routes:  # a live one may have left a table
         if not route.state.live:
-            yield f"{route.place}: recorded as {route.state}"
+            yield f"{route.key}: recorded as {route.state}"
     for address in prev.addresses:
-        if address.ip not in {each.ip for each in claim.addresses}:
+        if address.ip not in {interface.ip for interface in claim.addresses}:
             yield f"{address.ip}: not among the claimed addresses"
 
 
@@ -54,7 +54,7 @@ def _pod_differences(request: Request, world: World, claim: Claim) -> Iterator[s
         with world.kernel().open_pod(
             request.netns, request.attachment.ifname, override=request.netns_override
         ) as pod:
-            yield from (f"pod: {each}" for each in differences(pod, claim))
+            yield from (f"pod: {difference}" for difference in differences(pod, claim))
     except NotAsClaimed:
         raise
     except CniError as e:
@@ -67,12 +67,12 @@ def _vpc_differences(world: World, claim: Claim, deadline: float) -> list[str]:
     pause = 0.5
     while True:
         try:
-            found = list(_look(world, vpc, claim, deadline))
+            results = list(_look(world, vpc, claim, deadline))
         except Ec2Error as e:
-            raise e.answer("cannot read the VPC") from e
-        settled = world.now() - claim.written > SETTLE_SECONDS
-        if not found or settled or world.clock() + pause > deadline:
-            return found
+            raise e.to_cni_error("cannot read the VPC") from e
+        settled = world.now() - claim.last_write_at > SETTLE_SECONDS
+        if not results or settled or world.clock() + pause > deadline:
+            return results
         world.sleep(pause)
         pause = min(pause * 2, 4.0)
 
@@ -81,26 +81,26 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
     tables: dict[str, RouteTable] = {}
     wanted = [route for route in claim.routes if route.state.live]
     for account in {route.account for route in wanted}:
-        ids = sorted({route.place.table for route in wanted if route.account == account})
+        ids = sorted({route.key.table for route in wanted if route.account == account})
         tables |= {table.id: table for table in _tables(world, vpc, ids, account, deadline)}
     for route in wanted:
-        yield from _difference(route.place, claim.eni, tables)
-    if claim.source_dest_check != "ignore" and repeated(
+        yield from _difference(route.key, claim.eni, tables)
+    if claim.source_dest_check != "ignore" and retry(
         world, deadline, lambda: vpc.network_interface(claim.eni).checks_source
     ):
         yield f"source/dest check of {claim.eni} is on: EC2 drops the traffic of the floating IP"
 
 
 def _tables(world: World, vpc: Vpc, ids: list[str], account: str, deadline: float) -> tuple[RouteTable, ...]:
-    return repeated(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
+    return retry(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
 
 
-def _difference(place: Place, eni: str, tables: Mapping[str, RouteTable]) -> Iterator[str]:
-    if place.table not in tables:
-        yield f"vpc: route table {place.table} does not exist"
+def _difference(key: RouteKey, eni: str, tables: Mapping[str, RouteTable]) -> Iterator[str]:
+    if key.table not in tables:
+        yield f"vpc: route table {key.table} does not exist"
         return
-    target = tables[place.table].routes.get(place.destination)
+    target = tables[key.table].routes.get(key.destination)
     if target is None:
-        yield f"vpc: route {place} -> {eni} is missing"
+        yield f"vpc: route {key} -> {eni} is missing"
     elif target.id != eni or not target.active:
-        yield f"vpc: route {place} leads to {target}, not to {eni}"
+        yield f"vpc: route {key} leads to {target}, not to {eni}"

@@ -15,10 +15,10 @@ from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, TryAgain
-from ..model.values import Address, Interface, Place
-from .evaluate import Wanted, evaluate, lasts, site_of_claim, with_errors
-from .locate import Site
-from .pod_side import configure_pod
+from ..model.values import Address, Interface, RouteKey
+from .evaluate import WantedAddress, evaluate, lasts, site_of_claim, with_errors
+from .locate import EniSite
+from .pod_repair import configure_pod
 from .record_outcome import AddressOutcomes, record_outcomes
 from .world import World
 from .write_routes import Attempt, Written, disable_source_check, write_routes
@@ -49,7 +49,7 @@ def claim_addresses(
         site = site_of_claim(world, claim, conf, deadline)
         vpc = world.vpc(site.node.region)
     except CniError as e:
-        return AddressOutcomes.of(dict.fromkeys((each.ip for each in addresses), e))
+        return AddressOutcomes.of(dict.fromkeys((interface.ip for interface in addresses), e))
     alone = replace(conf, extra_destinations=())  # an ADD has claimed those
     attempt = Attempt(world, vpc, alone, claim, deadline)
     judged = evaluate(attempt, site, addresses, appeared)
@@ -59,24 +59,26 @@ def claim_addresses(
     wanted, errors = judged.wanted, judged.errors
     if not wanted:
         return AddressOutcomes.of(errors)
-    now = world.claims.change(
-        claim.attachment, lambda now: now if now.deleted else _recorded(world, now, wanted)
+    now = world.claims.update(
+        claim.attachment, lambda now: now if now.deleted_at else _with_wanted(world, now, wanted)
     )
-    if now is None or now.deleted:
+    if now is None or now.deleted_at:
         deleted = TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-        return AddressOutcomes.of(with_errors(errors, ((each.interface.ip, deleted) for each in wanted)))
+        return AddressOutcomes.of(
+            with_errors(errors, ((address.interface.ip, deleted) for address in wanted))
+        )
     attempt = replace(attempt, claim=now)
     written = Written()
     try:
         errors = with_errors(errors, _configure_pod(world, now, wanted))
-        todo = [each for each in wanted if not each.passive and each.interface.ip not in errors]
-        written = _write(replace(attempt, cancelled=partial(_taken_away, todo, lost)), todo)
+        todo = [address for address in wanted if not address.passive and address.interface.ip not in errors]
+        written = _write_routes(replace(attempt, cancelled=partial(_taken_away, todo, lost)), todo)
     finally:  # whatever happened: nobody else knows what was half done
         outcomes = record_outcomes(world, claim, wanted, written, errors)
     return outcomes
 
 
-def _site_now(attempt: Attempt, site: Site) -> Site:
+def _site_now(attempt: Attempt, site: EniSite) -> EniSite:
     """Return the site as metadata shows it now: the refusal of an address may rest on what is remembered."""
     try:
         return site_of_claim(attempt.world, attempt.claim, attempt.conf, attempt.deadline, again=True)
@@ -84,46 +86,46 @@ def _site_now(attempt: Attempt, site: Site) -> Site:
         return site
 
 
-def _taken_away(todo: Sequence[Wanted], lost: Callable[[Address], bool], place: Place) -> str | None:
-    """Say why ``place`` is not wanted any more: no address that needs it is there."""
-    whose = [each.interface.ip for each in todo if place in each.places]
+def _taken_away(todo: Sequence[WantedAddress], lost: Callable[[Address], bool], key: RouteKey) -> str | None:
+    """Say why ``key`` is not wanted any more: no address that needs it is there."""
+    whose = [address.interface.ip for address in todo if key in address.reads]
     return f"{whose[0]} was taken away meanwhile" if all(map(lost, whose)) else None
 
 
-def _recorded(world: World, claim: Claim, wanted: Sequence[Wanted]) -> Claim:
+def _with_wanted(world: World, claim: Claim, wanted: Sequence[WantedAddress]) -> Claim:
     """Return the claim as it is to be on disk before anything is written.
 
     What it has already (another address of the same subnet) it keeps whatever becomes of this; a pod that
     had given up all its addresses may do so again.
     """
-    routes = {route.place: route for route in claim.routes}
-    for each in wanted:
-        for place in each.places:
-            if place in routes and routes[place].state.live:
+    routes = {route.key: route for route in claim.routes}
+    for wanted_address in wanted:
+        for key in wanted_address.reads:
+            if key in routes and routes[key].state.live:
                 continue
-            begin = ClaimedRoute.begin_superseded if each.passive else ClaimedRoute.begin
-            routes[place] = begin(place, each.view.account)
+            begin = ClaimedRoute.begin_superseded if wanted_address.passive else ClaimedRoute.begin
+            routes[key] = begin(key, wanted_address.view.account)
     given = {address.ip for address in claim.addresses}
-    ips = {each.interface.ip for each in wanted}
+    ips = {address.interface.ip for address in wanted}
     watched = [address for address in claim.watched if address.ip not in ips]
-    watched += [each.interface for each in wanted if each.interface.ip not in given]
+    watched += [address.interface for address in wanted if address.interface.ip not in given]
     return replace(
         claim,
         routes=tuple(routes.values()),
-        pod_routes=_all(claim.pod_routes, (each.given.routes for each in wanted)),
-        pod_rules=_all(claim.pod_rules, (each.given.rules for each in wanted)),
-        connected=_all(claim.connected, (each.given.connected for each in wanted)),
+        pod_routes=_all(claim.pod_routes, (address.pod_plan.routes for address in wanted)),
+        pod_rules=_all(claim.pod_rules, (address.pod_plan.rules for address in wanted)),
+        connected=_all(claim.connected, (address.pod_plan.connected for address in wanted)),
         watched=tuple(watched),
-        written=max(claim.written, world.now() + TAKE_SECONDS),
+        last_write_at=max(claim.last_write_at, world.now() + TAKE_SECONDS),
     )
 
 
 def _all(first: Iterable[T], more: Iterable[Iterable[T]]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys([*first, *(each for some in more for each in some)]))
+    return tuple(dict.fromkeys([*first, *(item for some in more for item in some)]))
 
 
 def _configure_pod(
-    world: World, claim: Claim, wanted: Sequence[Wanted]
+    world: World, claim: Claim, wanted: Sequence[WantedAddress]
 ) -> Iterable[tuple[Address, CniError]]:
     """Give the pod what its addresses need; return what each was refused.
 
@@ -133,17 +135,20 @@ def _configure_pod(
         with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
             refused = configure_pod(pod, claim)
     except CniError as e:
-        return [(each.interface.ip, e) for each in wanted]
+        return [(address.interface.ip, e) for address in wanted]
     return [
-        (each.interface.ip, refused[rule]) for each in wanted for rule in each.given.rules if rule in refused
+        (address.interface.ip, refused[rule])
+        for address in wanted
+        for rule in address.pod_plan.rules
+        if rule in refused
     ]
 
 
-def _write(attempt: Attempt, todo: Sequence[Wanted]) -> Written:
+def _write_routes(attempt: Attempt, todo: Sequence[WantedAddress]) -> Written:
     """Write the VPC routes as an ADD does; where the source/dest check stays on, every one has failed."""
-    if any(each.view.checks_source for each in todo):  # somebody has turned it on since the ADD
+    if any(address.view.checks_source for address in todo):  # somebody has turned it on since the ADD
         try:
             disable_source_check(attempt)
         except CniError as e:
-            return Written(failed={place: e for each in todo for place in each.places})
-    return write_routes(attempt, *(each.places for each in todo))
+            return Written(failed={key: e for address in todo for key in address.reads})
+    return write_routes(attempt, *(address.reads for address in todo))

@@ -4,7 +4,7 @@ An error from DEL would make the runtime skip the other plugins' clean-up (libcn
 what cannot be done now is recorded and done later. Needs neither ``prevResult`` nor namespace nor EC2.
 
 The attachment may be held by somebody who waits for AWS. Then the mark is all that is left: it ends the claim
-for good (``Claim.deleted``), whatever the holder puts later, and the pod is cleared without the lock.
+for good (``Claim.deleted_at``), whatever the holder puts later, and the pod is cleared without the lock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidEnvironment, IoFailure
 from ..model.recorded_config import RecordedConfig
-from ..model.values import Attachment, Place
+from ..model.values import Attachment, RouteKey
 from ..protocol.request import Request, ifname_faults, parse
 from .release import attachment_lock, live_claims
 from .world import World
@@ -50,9 +50,9 @@ def spooled(env: Mapping[str, str], stdin: bytes) -> Request:
 
 def is_ended(world: World, attachment: Attachment) -> bool:
     """Whether a DEL of ``attachment`` is done, and that on disk."""
-    found = world.claims.get(attachment)
-    done = found is None or (found.moved if not isinstance(found, Claim) else not found.live)
-    return done and world.claims.written(attachment)
+    record = world.claims.get(attachment)
+    done = record is None or (record.moved if not isinstance(record, Claim) else not record.live)
+    return done and world.claims.is_persisted(attachment)
 
 
 def _delete(request: Request, world: World) -> None:
@@ -64,11 +64,11 @@ def _delete(request: Request, world: World) -> None:
                 world.log(str(claim), "warning")
                 claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
-                end(world, claim, request.netns, override=request.netns_override)
+                end_claim(world, claim, request.netns, override=request.netns_override)
             elif claim is not None:  # who holds it has been told, and gives the pod nothing more
                 _clear_pod(world, claim, request.netns, override=request.netns_override)
     finally:
-        world.later()
+        world.wake_keeper()
 
 
 @contextmanager
@@ -95,52 +95,51 @@ def _cancel(request: Request, world: World, *, again: bool) -> None:
         return
     claim = world.claims.get(request.attachment)
     if claim is None:
-        world.claims.put_first(_blank(request, world).ended(0.0, world.now()))
-    elif isinstance(claim, Claim) and (again or not claim.deleted):
-        stays = _staying(world, claim)
-        _let_stay(world, claim, stays)
-        world.claims.change(request.attachment, lambda now: _ended(world, now, stays))
+        world.claims.put_if_absent(_empty_claim(request, world).release(0.0, world.now()))
+    elif isinstance(claim, Claim) and (again or not claim.deleted_at):
+        stays = _keys_to_keep(world, claim)
+        _drop_from_older_claims(world, claim, stays)
+        world.claims.update(request.attachment, lambda now: _with_routes_ended(world, now, stays))
 
 
-def end(world: World, claim: Claim, netns: str, *, override: bool = False) -> None:
+def end_claim(world: World, claim: Claim, netns: str, *, override: bool = False) -> None:
     """End ``claim``, and clear the pod. Its VPC routes are for whoever comes later. Raises CniError.
 
     A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
     """
-    stays = _staying(world, claim)
-    _let_stay(world, claim, stays)
-    claim = _ended(world, claim, stays)
-    if claim.routes or claim.unresolved is not None:
+    stays = _keys_to_keep(world, claim)
+    _drop_from_older_claims(world, claim, stays)
+    claim = _with_routes_ended(world, claim, stays)
+    if claim.routes or claim.lost_record is not None:
         try:
             world.claims.put(claim)
         except IoFailure as e:  # a full disk: what can be done now is done all the same
             world.log(str(e), "warning")
     _clear_pod(world, claim, netns, override=override)
-    if not claim.routes and claim.unresolved is None:
+    if not claim.routes and claim.lost_record is None:
         _erase(world, claim)
 
 
-def _ended(world: World, claim: Claim, stays: Collection[Place]) -> Claim:
-    routes = tuple(route for route in claim.routes if route.place not in stays or not route.state.live)
-    return replace(claim, routes=routes).ended(_release_time(world, claim), world.now())
+def _with_routes_ended(world: World, claim: Claim, stays: Collection[RouteKey]) -> Claim:
+    routes = tuple(route for route in claim.routes if route.key not in stays or not route.state.live)
+    return replace(claim, routes=routes).release(_release_time(world, claim), world.now())
 
 
-def _staying(world: World, claim: Claim) -> set[Place]:
+def _keys_to_keep(world: World, claim: Claim) -> set[RouteKey]:
     """Return where ``onDelete: keep`` leaves the route: where a pod had it, and no other of ours wants it."""
     if claim.on_delete != "keep":
         return set()
     heirs = live_claims(world, besides=claim.attachment)
     return {
-        route.place
+        route.key
         for route in claim.routes
-        if route.state.settled
-        and not any(heir.wants(route.place) and heir.eni != claim.eni for heir in heirs)
+        if route.state.settled and not any(heir.wants(route.key) and heir.eni != claim.eni for heir in heirs)
     }
 
 
 def _erase(world: World, claim: Claim) -> None:
     try:
-        world.claims.erase(claim.attachment)
+        world.claims.delete(claim.attachment)
     except IoFailure:  # then it says at least that nobody wants it any more
         world.claims.put(claim)
         raise
@@ -151,30 +150,30 @@ def _release_time(world: World, claim: Claim) -> float:
 
     There is a grace, from the later of DEL and the end of our last write.
     """
-    return max(world.now(), claim.written) + world.policy.release_grace_seconds
+    return max(world.now(), claim.last_write_at) + world.policy.release_grace_seconds
 
 
-def _let_stay(world: World, claim: Claim, places: Collection[Place]) -> None:
-    """Take ``places`` out of older records of this node: to them what is kept would be nobody's route."""
-    if not places:
+def _drop_from_older_claims(world: World, claim: Claim, keys: Collection[RouteKey]) -> None:
+    """Take ``keys`` out of older records of this node: to them what is kept would be nobody's route."""
+    if not keys:
         return
     for other in world.claims.all()[0]:
         if other.eni != claim.eni or other.attachment == claim.attachment:
             continue
-        if all(route.state.live or route.place not in places for route in other.routes):
+        if all(route.state.live or route.key not in keys for route in other.routes):
             continue  # not even locked: a DEL of it would take us for its ADD, and cancel that
         with world.claims.lock(attachment_lock(other.attachment), 0) as free:
             now = world.claims.get(other.attachment)
             if not free or not isinstance(now, Claim):
                 continue  # its own call is at work
-            routes = tuple(route for route in now.routes if route.state.live or route.place not in places)
+            routes = tuple(route for route in now.routes if route.state.live or route.key not in keys)
             if routes == now.routes:
                 continue
             try:
                 if routes:
                     world.claims.put(replace(now, routes=routes))
                 else:
-                    world.claims.erase(now.attachment)
+                    world.claims.delete(now.attachment)
             except IoFailure as e:  # the DEL itself is yet to be recorded
                 world.log(f"{now.attachment}: {e}", "warning")
 
@@ -189,7 +188,7 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
     try:
         try:
             with kernel.open_pod(netns, claim.attachment.ifname, override=override) as pod:
-                lost = claim.unresolved is not None  # then our mark says which tables are ours
+                lost = claim.lost_record is not None  # then our mark says which tables are ours
                 for table in {route.table for route in pod.routes()} if lost else {claim.table}:
                     pod.remove_all(table)
                 for address in claim.connected:
@@ -202,16 +201,16 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
 
 def _from_request(request: Request, world: World) -> Claim | None:
     """Make a claim to release in place of a record that cannot be read, from what DEL was told."""
-    said = request.config.get("onDelete")
-    on_delete: Literal["release", "keep"] = said if said in ("release", "keep") else world.on_delete
+    raw = request.config.get("onDelete")
+    on_delete: Literal["release", "keep"] = raw if raw in ("release", "keep") else world.on_delete
     if on_delete == "keep" or not request.config.get("prevResult"):
         return None
     return replace(
-        _blank(request, world), on_delete=on_delete, unresolved=RecordedConfig(dict(request.config))
+        _empty_claim(request, world), on_delete=on_delete, lost_record=RecordedConfig(dict(request.config))
     )
 
 
-def _blank(request: Request, world: World) -> Claim:
+def _empty_claim(request: Request, world: World) -> Claim:
     """Return a record that claims nothing."""
     return Claim(
         attachment=request.attachment,
@@ -223,6 +222,6 @@ def _blank(request: Request, world: World) -> Claim:
         pod=request.pod,
         on_delete=world.on_delete,
         routes=(),
-        created=world.now(),
-        written=world.now(),
+        created_at=world.now(),
+        last_write_at=world.now(),
     )

@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidConfig, PodNetworkFailure, TryAgain
-from ..model.values import MAIN_TABLE, Address, Interface, Place, host_route
+from ..model.values import MAIN_TABLE, Address, Interface, RouteKey, host_route
 from ..protocol.result import PrevResult
 from ..rules import destinations, pod_routes
 from ..rules.pod_routes import PodPlan
-from .locate import Site, View, look, site_of
+from .locate import EniSite, VpcView, read_vpc, site_of
 from .plan import refuse_source_check
 from .world import World
-from .write_routes import Attempt, Seen
+from .write_routes import Attempt, RouteRead
 
 Errors = Mapping[Address, CniError]
 """Why addresses cannot be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedAddress:
     """An address that nothing stands against, and where its routes lead now."""
 
     interface: Interface
-    places: Mapping[Place, Seen]
-    view: View
-    given: PodPlan
+    reads: Mapping[RouteKey, RouteRead]
+    view: VpcView
+    pod_plan: PodPlan
     passive: bool
 
 
@@ -36,7 +36,7 @@ class Wanted:
 class Evaluated:
     """The addresses that nothing stands against, and what stands against the others."""
 
-    wanted: tuple[Wanted, ...] = ()
+    wanted: tuple[WantedAddress, ...] = ()
     errors: Errors = field(default_factory=dict)
 
 
@@ -54,7 +54,9 @@ def with_errors(errors: Errors, more: Iterable[tuple[Address, CniError]]) -> Err
     return merged
 
 
-def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float, *, again: bool = False) -> Site:
+def site_of_claim(
+    world: World, claim: Claim, conf: NetConf, deadline: float, *, again: bool = False
+) -> EniSite:
     """Return where a claim that is there already is; ``again``: as metadata shows it now. Raises CniError."""
     if not claim.mac:
         raise InvalidConfig(
@@ -73,36 +75,43 @@ def site_of_claim(world: World, claim: Claim, conf: NetConf, deadline: float, *,
 
 
 def evaluate(
-    attempt: Attempt, site: Site, addresses: Sequence[Interface], appeared: Collection[Address]
+    attempt: Attempt, site: EniSite, addresses: Sequence[Interface], appeared: Collection[Address]
 ) -> Evaluated:
     """Judge ``addresses`` by one look, and each alone where any is refused."""
     world, policy, namespace = attempt.world, attempt.world.policy, attempt.claim.pod.namespace
     try:
         prev = PrevResult({}, tuple(addresses))
-        view = look(world, attempt.vpc, attempt.conf, prev, site, attempt.deadline)
+        view = read_vpc(world, attempt.vpc, attempt.conf, prev, site, attempt.deadline)
         destinations.refuse_destinations(view.wants, site.eni, policy, namespace, view.occupants)
         destinations.refuse_tables(view.tables, view.wants, policy)
         refuse_source_check(world, site, view)
-        return Evaluated(tuple(_wanted(attempt, site, view, each, each.ip in appeared) for each in addresses))
+        return Evaluated(
+            tuple(
+                _evaluate_one(attempt, site, view, interface, interface.ip in appeared)
+                for interface in addresses
+            )
+        )
     except CniError as e:
         if len(addresses) == 1 or isinstance(e, TryAgain):
-            return Evaluated(errors=dict.fromkeys((each.ip for each in addresses), e))
-    alone = [evaluate(attempt, site, [each], appeared) for each in addresses]
+            return Evaluated(errors=dict.fromkeys((interface.ip for interface in addresses), e))
+    alone = [evaluate(attempt, site, [interface], appeared) for interface in addresses]
     return Evaluated(
         tuple(wanted for one in alone for wanted in one.wanted),
         {ip: error for one in alone for ip, error in one.errors.items()},
     )
 
 
-def _wanted(attempt: Attempt, site: Site, view: View, each: Interface, appeared: bool) -> Wanted:
+def _evaluate_one(
+    attempt: Attempt, site: EniSite, view: VpcView, interface: Interface, appeared: bool
+) -> WantedAddress:
     claim = attempt.claim
-    wants = [want for want in view.wants if destinations.inside(host_route(each.ip), [want.destination])]
+    wants = [want for want in view.wants if destinations.inside(host_route(interface.ip), [want.destination])]
     table, ifname = claim.table or MAIN_TABLE, claim.attachment.ifname
-    given = pod_routes.pod_plan(attempt.conf, [each], wants, site.eni, table, ifname)
-    places = view.seen(wants)
+    given = pod_routes.pod_plan(attempt.conf, [interface], wants, site.eni, table, ifname)
+    keys = view.route_reads(wants)
     works = [
-        seen.target
-        for seen in places.values()
-        if seen.target and seen.target.active and seen.target.id != claim.eni
+        read.target
+        for read in keys.values()
+        if read.target and read.target.active and read.target.id != claim.eni
     ]
-    return Wanted(each, places, view, given, passive=bool(works) and not appeared)
+    return WantedAddress(interface, keys, view, given, passive=bool(works) and not appeared)

@@ -24,7 +24,7 @@ def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], s
 
     ``claims``: all of the node, whose namespaces are the witnesses.
     """
-    seen = frozenset(_directory(claim) for claim in claims if is_here(claim, world))
+    known = frozenset(_directory(claim) for claim in claims if is_here(claim, world))
 
     def evidence(claim: Claim) -> str | None:
         if not claim.has_pod:
@@ -33,7 +33,7 @@ def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], s
             return "the node was rebooted since"
         if is_here(claim, world) or world.namespaces.is_hidden(claim.netns):
             return None
-        if not _beside(claim, seen, world):
+        if not _beside(claim, known, world):
             return None
         return f"its namespace {claim.netns} is gone"
 
@@ -51,6 +51,6 @@ def _directory(claim: Claim) -> str:
     return str(Path(claim.netns).parent)
 
 
-def _beside(claim: Claim, seen: frozenset[str], world: World) -> bool:
+def _beside(claim: Claim, known: frozenset[str], world: World) -> bool:
     """Whether a live namespace is visible under the mount that the claim's is, or was, under."""
-    return _directory(claim) in seen or world.namespaces.holds_namespace(_directory(claim))
+    return _directory(claim) in known or world.namespaces.holds_namespace(_directory(claim))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidConfig, raise_any, short
 from ..protocol.request import Request
-from .backlog import work_off
-from .delete import end
+from .backlog import process_backlog
+from .delete import end_claim
 from .evidence import evidence_among
 from .release import attachment_lock
 from .world import World
@@ -26,8 +26,8 @@ def gc(request: Request, world: World) -> None:
     """
     present = [request.config[key] for key in KEYS if key in request.config]
     if not present:
-        told = "GC without a list of valid attachments: it shows nothing as stale, so GC does nothing"
-        world.log(told, "warning")
+        sentence = "GC without a list of valid attachments: it shows nothing as stale, so GC does nothing"
+        world.log(sentence, "warning")
         return
     valid = {attachment for entries in present for attachment in _attachments(entries)}
 
@@ -49,8 +49,8 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
             f"$[{KEYS[0]!r}]: expected a list of attachments, found {short(repr(entries))}: nothing is done"
         )
     for entry in entries:
-        found = [entry.get(key) for key in ("containerID", "ifname")] if isinstance(entry, dict) else []
-        match found:
+        results = [entry.get(key) for key in ("containerID", "ifname")] if isinstance(entry, dict) else []
+        match results:
             case [str(container), str(ifname)]:
                 yield container, ifname
             case _:
@@ -66,24 +66,24 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
     Returns one sentence for each thing done or left.
     """
     if not dry_run:
-        world.claims.sweep()
+        world.claims.remove_partial_files()
     claims, _ = world.claims.all()
     evidence = evidence_among(claims, world)
-    told: list[str] = []
+    sentences: list[str] = []
 
     def stale(claim: Claim) -> str | None:
         why = evidence(claim)
         if why:
-            told.append(f"{claim.attachment}: ended: {why}")
+            sentences.append(f"{claim.attachment}: ended: {why}")
         return None if dry_run else why
 
     errors = _end_all(world, stale)
-    told += [str(error) for error in errors]
+    sentences += [str(error) for error in errors]
     if dry_run:
-        return told
-    told += [str(problem) for problem in world.claims.all()[1]]
-    left = work_off(world, world.clock() + GC_SECONDS)
-    return told + [f"{attachment}: {error}" for attachment, error in left.items()]
+        return sentences
+    sentences += [str(problem) for problem in world.claims.all()[1]]
+    left = process_backlog(world, world.clock() + GC_SECONDS)
+    return sentences + [f"{attachment}: {error}" for attachment, error in left.items()]
 
 
 def _end_all(world: World, stale: Callable[[Claim], str | None]) -> list[CniError]:
@@ -100,7 +100,7 @@ def _end_all(world: World, stale: Callable[[Claim], str | None]) -> list[CniErro
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 now = world.claims.get(claim.attachment)
                 if free and isinstance(now, Claim) and stale(now):  # else its own call is at work
-                    end(world, now, now.netns)
+                    end_claim(world, now, now.netns)
         except CniError as e:
             errors.append(e)
     return errors

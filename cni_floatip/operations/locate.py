@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
 from ..model.errors import CniError, InvalidConfig, TryAgain, raise_any
-from ..model.values import Eni, Link, Network, NetworkInterface, Node, Place, RouteTable, Subnet
+from ..model.values import Eni, Link, Network, NetworkInterface, Node, RouteKey, RouteTable, Subnet
 from ..protocol.result import PrevResult
 from ..rules import destinations, parents
 from ..rules.parents import Backing, BehindIt
 from .reads import owner_account, read
 from .world import Metadata, PodNet, Vpc, World
-from .write_routes import Seen
+from .write_routes import RouteRead
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ CARRIER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class EniSite:
     """This node, and the ENI through which the pod's interface reaches the VPC.
 
     ``cluster``: the node's primary subnet, where routes of the pod's main table could do harm.
@@ -36,7 +36,7 @@ class Site:
     in_pod: bool = False
 
 
-def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> Site:
+def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> EniSite:
     """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
 
     Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata, and
@@ -66,23 +66,23 @@ def _refuse(subject: str, backing: Backing) -> None:
         raise InvalidConfig(why)
 
 
-def site_of(mac: str, metadata: Metadata, conf: NetConf) -> Site:
+def site_of(mac: str, metadata: Metadata, conf: NetConf) -> EniSite:
     """Return the site of this instance's ENI with ``mac``. Raises InvalidConfig for the primary one."""
     primary = metadata.primary_mac()
     eni = metadata.eni(mac)
     behind: BehindIt = "the primary ENI" if mac == primary else "an ENI"
     _refuse(f"{eni.id} ({mac})", Backing(eni=behind))
     in_main = conf.pod_routes is not None and conf.pod_routes.source_routing is False
-    return Site(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
+    return EniSite(metadata.node(), eni, metadata.eni(primary).subnet_cidrs if in_main else ())
 
 
-def judge_site(metadata: Metadata, find: Callable[[], Site], judge: Callable[[Site], T]) -> T:
+def evaluate_site(metadata: Metadata, find: Callable[[], EniSite], judge: Callable[[EniSite], T]) -> T:
     """Return what ``judge`` makes of the site that ``find`` finds in ``metadata``. Raises CniError.
 
     A refusal may rest on what metadata showed for a moment and the agent remembers: it is asked again first,
     and where it shows something else by now, that is judged.
     """
-    site: Site | None = None
+    site: EniSite | None = None
     try:
         site = find()
         return judge(site)
@@ -102,7 +102,7 @@ def bring_up(pod: PodNet, world: World) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class VpcView:
     """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``.
 
     ``checks_source``: EC2 drops packets of the ENI, and policy cares. ``interface``: None where policy has
@@ -110,23 +110,25 @@ class View:
     """
 
     tables: tuple[RouteTable, ...]
-    wants: tuple[destinations.Want, ...]
+    wants: tuple[destinations.WantedDestination, ...]
     occupants: Mapping[str, str]
     checks_source: bool
     interface: NetworkInterface | None
     account: str
     read_at: float
 
-    def seen(self, wants: Collection[destinations.Want]) -> dict[Place, Seen]:
+    def route_reads(self, wants: Collection[destinations.WantedDestination]) -> dict[RouteKey, RouteRead]:
         """Return where the routes to ``wants`` lead, in every table."""
         return {
-            Place(table.id, want.destination): Seen(table.routes.get(want.destination), self.read_at)
+            RouteKey(table.id, want.destination): RouteRead(table.routes.get(want.destination), self.read_at)
             for table in self.tables
             for want in wants
         }
 
 
-def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, deadline: float) -> View:
+def read_vpc(
+    world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: EniSite, deadline: float
+) -> VpcView:
     """Read tables, subnets and source/dest check side by side; return what this ADD rests on.
 
     Raises CniError: InvalidConfig or PolicyRefused for what they show to be impossible.
@@ -145,7 +147,7 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     if world.policy.source_dest_check != "ignore" or world.policy.allowed_interfaces:
         what = f"source/dest check and tags of {eni.id}"
         reads["interface"] = partial(read_now, what, partial(vpc.network_interface, eni.id))
-    answers: dict[str, Any] = dict(zip(reads, world.together(*reads.values()), strict=True))
+    answers: dict[str, Any] = dict(zip(reads, world.run_all(*reads.values()), strict=True))
     raise_any(answers.values())
     tables: tuple[RouteTable, ...] = answers["tables"]
     subnets: tuple[Subnet, ...] = answers.get("subnets", ())
@@ -159,4 +161,4 @@ def look(world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: Site, de
     checks_source = (
         interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"
     )
-    return View(chosen, wants, occupants, checks_source, interface, account, read_at)
+    return VpcView(chosen, wants, occupants, checks_source, interface, account, read_at)

@@ -11,12 +11,12 @@ from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, InvalidConfig, PolicyRefused, raise_any
 from ..model.recorded_config import RecordedConfig
-from ..model.values import MAIN_TABLE, Place
+from ..model.values import MAIN_TABLE, RouteKey
 from ..protocol.request import Request
 from ..protocol.result import PrevResult
 from ..rules import destinations
 from ..rules.pod_routes import pod_plan, refuse_cluster_routes
-from .locate import Site, View
+from .locate import EniSite, VpcView
 from .world import PodNet, World
 
 KEPT = ("cniVersion", "type", *OWN_KEYS)
@@ -24,7 +24,7 @@ KEPT = ("cniVersion", "type", *OWN_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AddRequest:
     """What an ADD was asked for, and which namespace the pod had then (a path can come to lead elsewhere)."""
 
     request: Request
@@ -33,22 +33,24 @@ class Asked:
     netns_inode: int
 
     @classmethod
-    def read(cls, request: Request, world: World) -> Asked:
+    def read(cls, request: Request, world: World) -> AddRequest:
         """Parse the request's configuration. Raises CniError."""
         conf = NetConf.parse(request.config)
         prev = PrevResult.parse(request.config, request.attachment.ifname)
         return cls(request, conf, prev, world.inode(request.netns))
 
 
-def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before: Claim | None) -> Claim:
+def plan(
+    call: AddRequest, world: World, pod: PodNet, site: EniSite, view: VpcView, before: Claim | None
+) -> Claim:
     """Return the claim to record; ``before`` is what an earlier call for the attachment recorded.
 
     Raises CniError with everything that stands against it. Writes nothing.
     """
-    request, conf, prev = asked.request, asked.conf, asked.prev
+    request, conf, prev = call.request, call.conf, call.prev
     namespace, occupants = request.pod.namespace, view.occupants
     judges: tuple[Callable[[], None], ...] = (
-        lambda: refuse_too_many(world, asked),
+        lambda: refuse_too_many(world, call),
         lambda: refuse_chosen_addresses(world, request),
         lambda: destinations.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: destinations.refuse_tables(view.tables, view.wants, world.policy),
@@ -65,22 +67,22 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
             errors.append(e)
     raise_any(errors)
     _refuse_missing_addresses(world, pod, prev)
-    table = _table(asked, world, pod, before)
+    table = _table(call, world, pod, before)
     given = pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
     routes = [
-        ClaimedRoute.begin(Place(found.id, want.destination), view.account)
-        for found in view.tables
+        ClaimedRoute.begin(RouteKey(table.id, want.destination), view.account)
+        for table in view.tables
         for want in view.wants
     ]
-    places = {route.place for route in routes}
+    keys = {route.key for route in routes}
     if before and before.eni == site.eni.id:
-        routes += [route.drop() for route in before.routes if route.place not in places]
+        routes += [route.drop() for route in before.routes if route.key not in keys]
     return Claim(
         attachment=request.attachment,
         eni=site.eni.id,
         region=site.node.region,
         netns=request.netns,
-        netns_inode=asked.netns_inode,
+        netns_inode=call.netns_inode,
         boot=world.boot(),
         pod=request.pod,
         on_delete=conf.on_delete or world.on_delete,
@@ -94,15 +96,15 @@ def plan(asked: Asked, world: World, pod: PodNet, site: Site, view: View, before
         mac=site.eni.mac,
         config=RecordedConfig({key: value for key, value in request.config.items() if key in KEPT}),
         source_dest_check=world.policy.source_dest_check,
-        created=max(world.now(), before.deleted if before else 0.0),  # so that it counts as new
-        written=world.now() + conf.timeout_seconds,
+        created_at=max(world.now(), before.deleted_at if before else 0.0),  # so that it counts as new
+        last_write_at=world.now() + conf.timeout_seconds,
     )
 
 
-def refuse_too_many(world: World, asked: Asked) -> None:
+def refuse_too_many(world: World, request: AddRequest) -> None:
     """Raise PolicyRefused where one interface asks for more than its share of the tables."""
     most = world.policy.limits.destinations
-    count = len(asked.prev.addresses) + len(asked.conf.extra_destinations)
+    count = len(request.prev.addresses) + len(request.conf.extra_destinations)
     if count > most:
         raise PolicyRefused(
             f"{count} destinations (floating addresses and listed CIDRs): the node configuration allows"
@@ -116,16 +118,16 @@ def refuse_chosen_addresses(world: World, request: Request) -> None:
         return
     args = request.config.get("args")
     of_pod = args.get("cni") if isinstance(args, dict) else None
-    said = {"args.cni.ips": of_pod, "runtimeConfig.ips": request.config.get("runtimeConfig")}
-    for key, found in said.items():
-        if isinstance(found, dict) and found.get("ips"):
+    raw = {"args.cni.ips": of_pod, "runtimeConfig.ips": request.config.get("runtimeConfig")}
+    for key, result in raw.items():
+        if isinstance(result, dict) and result.get("ips"):
             raise PolicyRefused(
-                f"$.{key}: {show(found['ips'])}: the pod chose its addresses, which the node configuration"
+                f"$.{key}: {show(result['ips'])}: the pod chose its addresses, which the node configuration"
                 ' forbids ("fixedAddresses": true): let the network set them'
             )
 
 
-def refuse_source_check(world: World, site: Site, view: View) -> None:
+def refuse_source_check(world: World, site: EniSite, view: VpcView) -> None:
     """Raise PolicyRefused where EC2 checks sources and we may not turn that off."""
     if view.checks_source and world.policy.source_dest_check == "require":
         raise PolicyRefused(
@@ -134,22 +136,22 @@ def refuse_source_check(world: World, site: Site, view: View) -> None:
         )
 
 
-def refuse_interface(world: World, site: Site, view: View) -> None:
+def refuse_interface(world: World, site: EniSite, view: VpcView) -> None:
     """Raise PolicyRefused for an ENI that is not ours to use: VPC CNI's, say."""
     if view.interface is None or world.policy.allows_interface(view.interface):
         return
-    wanted, found = world.policy.allowed_interfaces, view.interface.tags
-    missing = {k: "" if v == "*" else v for k, v in wanted.items() if not tags_match({k: v}, found)}
-    said = ", ".join(f"{k}={v or '*'}" for k, v in missing.items())
+    wanted, results = world.policy.allowed_interfaces, view.interface.tags
+    missing = {k: "" if v == "*" else v for k, v in wanted.items() if not tags_match({k: v}, results)}
+    text = ", ".join(f"{k}={v or '*'}" for k, v in missing.items())
     tags = " ".join(f"'Key={k},Value={v}'" for k, v in missing.items())
     raise PolicyRefused(
-        f"{site.eni} has no tag {said}, without which it may be VPC CNI's or somebody else's"
+        f"{site.eni} has no tag {text}, without which it may be VPC CNI's or somebody else's"
         f' ("allowedInterfaces" of the node configuration); if nothing else uses it, run: aws ec2 create-tags'
         f" --resources {site.eni.id} --tags {tags}"
     )
 
 
-def refuse_host_device(world: World, site: Site) -> None:
+def refuse_host_device(world: World, site: EniSite) -> None:
     """Raise PolicyRefused for an ENI that is itself in the pod, unless policy trusts such pods."""
     if site.in_pod and not world.policy.allow_host_device:
         raise PolicyRefused(
@@ -161,32 +163,32 @@ def refuse_host_device(world: World, site: Site) -> None:
 
 def _refuse_missing_addresses(world: World, pod: PodNet, prev: PrevResult) -> None:
     """Raise PodNetworkFailure for an address that the interface does not have: waiting would not help."""
-    present = {each.interface.ip for each in pod.addresses()}
-    missing = [each.ip for each in prev.addresses if each.ip not in present]
+    present = {address.interface.ip for address in pod.addresses()}
+    missing = [interface.ip for interface in prev.addresses if interface.ip not in present]
     if missing:
         pod.wait_addresses(missing, world.clock(), world.sleep, world.clock)  # it knows why
 
 
-def _table(asked: Asked, world: World, pod: PodNet, before: Claim | None) -> int:
+def _table(request: AddRequest, world: World, pod: PodNet, before: Claim | None) -> int:
     """The table for source routing: the one written, the one from the last ADD, or a free one."""
-    said = asked.conf.pod_routes
-    if said is None or said.source_routing is False:
+    conf = request.conf.pod_routes
+    if conf is None or conf.source_routing is False:
         return MAIN_TABLE
     had = before.table if before and before.table != MAIN_TABLE else None
-    if said.table is None:
+    if conf.table is None:
         return had or pod.free_table()
-    if said.table != had:
-        _refuse_used_table(asked, world, pod, said.table)
-    return said.table
+    if conf.table != had:
+        _refuse_used_table(request, world, pod, conf.table)
+    return conf.table
 
 
-def _refuse_used_table(asked: Asked, world: World, pod: PodNet, table: int) -> None:
+def _refuse_used_table(request: AddRequest, world: World, pod: PodNet, table: int) -> None:
     """Raise InvalidConfig when a table is somebody else's: other routes, or another interface of this pod."""
-    own = asked.request.attachment
+    own = request.request.attachment
     others = [
         claim.attachment.ifname
         for claim in world.claims.all()[0]
-        if (claim.netns_inode, claim.table) == (asked.netns_inode, table) and claim.attachment != own
+        if (claim.netns_inode, claim.table) == (request.netns_inode, table) and claim.attachment != own
     ]
     foreign = pod.foreign_routes(table)
     if others:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..model.errors import Ec2Error
 from .world import Vpc, World
-from .write_routes import repeated
+from .write_routes import retry
 
 T = TypeVar("T")
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 def read(world: World, deadline: float, what: str, call: Callable[[], T]) -> T:
     """Return what ``call`` reads. Raises CniError, which names ``what``, when it cannot be read in time."""
     try:
-        return repeated(world, deadline, call)
+        return retry(world, deadline, call)
     except Ec2Error as e:
-        raise e.answer(f"cannot read the {what}") from e
+        raise e.to_cni_error(f"cannot read the {what}") from e
 
 
 def owner_account(vpc: Vpc, roles: Mapping[str, str], subnet: str) -> str:

@@ -16,11 +16,11 @@ from ..config.nodeconf import NodeConf
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import Ec2Error, Ec2Fault, TryAgain, raise_any
-from ..model.values import Attachment, Place, RouteTable
+from ..model.values import Attachment, RouteKey, RouteTable
 from ..model.waiting import always, unless
 from ..rules import destinations
 from .world import Vpc, World
-from .write_routes import FRESH_SECONDS, Patience, place_lock, table_at
+from .write_routes import FRESH_SECONDS, Backoff, place_lock, table_at
 
 AT_ONCE = 8
 """How many routes are looked at and deleted side by side."""
@@ -32,14 +32,14 @@ def attachment_lock(attachment: Attachment) -> str:
 
 
 def live_claims(
-    world: World, besides: Attachment | None = None, *, place: Place | None = None
+    world: World, besides: Attachment | None = None, *, key: RouteKey | None = None
 ) -> list[Claim]:
-    """Return the claims of this node that want their routes (or ``place``), without that of ``besides``.
+    """Return the claims of this node that want their routes (or ``key``), without that of ``besides``.
 
     A ``claiming`` one counts only while its ADD lives (else nobody was told that it succeeded), none from
     before a reboot does.
     """
-    claims = world.claims.at(place) if place else world.claims.all()[0]
+    claims = world.claims.for_route(key) if key else world.claims.all()[0]
     return [
         claim
         for claim in claims
@@ -67,12 +67,12 @@ def release(
         claim = claim.abandon()
         world.claims.put(claim)
     now = world.now()
-    todo = [route for route in claim.routes if not route.state.live and route.after <= now]
+    todo = [route for route in claim.routes if not route.state.live and route.not_before <= now]
     record = _Record(world, claim)
-    here = _Here(world, present, deadline)
+    here = _EniPresence(world, present, deadline)
     ends = (partial(_release_route, world, vpc, record, route, deadline, here) for route in todo)
-    results = world.together(*ends, at_once=AT_ONCE)
-    record.finish([route.place for route, result in zip(todo, results, strict=True) if result is None])
+    results = world.run_all(*ends, at_once=AT_ONCE)
+    record.finish([route.key for route, result in zip(todo, results, strict=True) if result is None])
     raise_any(results)
     return record.claim
 
@@ -89,114 +89,116 @@ class _Record:
         self._world = world
         self._lock = threading.Lock()
 
-    def finish(self, places: Collection[Place]) -> None:
-        """Record that ``places`` are released."""
+    def finish(self, keys: Collection[RouteKey]) -> None:
+        """Record that ``keys`` are released."""
 
         def finished(claim: Claim) -> Claim:
-            finished = claim.finish(places)
-            return claim if finished == claim else replace(finished, written=self._world.now())
+            finished = claim.finish(keys)
+            return claim if finished == claim else replace(finished, last_write_at=self._world.now())
 
         self._change(finished)
 
-    def hand_over(self, place: Place, successor: str) -> None:
-        """Record which ENI gets the route at ``place`` next."""
-        self._change(lambda claim: claim.hand_over(place, successor))
+    def hand_over(self, key: RouteKey, successor: str) -> None:
+        """Record which ENI gets the route at ``key`` next."""
+        self._change(lambda claim: claim.hand_over(key, successor))
 
     def _change(self, change: Callable[[Claim], Claim]) -> None:
         def done(now: Claim) -> Claim:
-            return change(now) if now.created == self.claim.created else now
+            return change(now) if now.created_at == self.claim.created_at else now
 
         with self._lock:
-            now = self._world.claims.change(self.claim.attachment, done)
+            now = self._world.claims.update(self.claim.attachment, done)
             self.claim = now or done(self.claim)
 
 
 def _release_route(
-    world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float, here: _Here
+    world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float, here: _EniPresence
 ) -> None:
     """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
-    claim, place, patience = record.claim, route.place, Patience(world, deadline)
+    claim, key, patience = record.claim, route.key, Backoff(world, deadline)
 
     def in_time() -> None:
         if world.clock() >= deadline:
-            raise TryAgain(f"{place}: no time is left to release it")
+            raise TryAgain(f"{key}: no time is left to release it")
 
     queued = False
     while True:
         in_time()
         # A call that is over takes what is free, and waits for nothing: the keeper does the rest.
-        seconds, go_on = (0.0, always) if world.stop() else (deadline - world.clock(), unless(world.stop))
-        with world.claims.lock(place_lock(place), max(0.0, seconds), go_on) as free:
+        seconds, go_on = (
+            (0.0, always) if world.cancelled() else (deadline - world.clock(), unless(world.cancelled))
+        )
+        with world.claims.lock(place_lock(key), max(0.0, seconds), go_on) as free:
             if not free:
-                raise TryAgain(f"{place}: another call on this node is writing it")
-            others = live_claims(world, besides=claim.attachment, place=place)
+                raise TryAgain(f"{key}: another call on this node is writing it")
+            others = live_claims(world, besides=claim.attachment, key=key)
             try:
                 read_at = world.clock()
-                table = table_at(vpc, place, route.account)
-                target = table.routes.get(place.destination)
-                able = partial(_is_able, world.policy, table, place, here)
+                table = table_at(vpc, key, route.account)
+                target = table.routes.get(key.destination)
+                able = partial(_is_able, world.policy, table, key, here)
                 if target is None and route.successor:
-                    heir = destinations.heir(claim, place, others, able)
-                    _hand_over(world, vpc, place, route.account, heir)
+                    heir = destinations.heir(claim, key, others, able)
+                    _hand_over(world, vpc, key, route.account, heir)
                     return
-                what = destinations.release(target, claim, place, others, here, able)
-                if what is destinations.Release.LEAVE or _is_kept(world, claim, place):
+                what = destinations.decide_release(target, claim, key, others, here, able)
+                if what is destinations.Release.LEAVE or _is_kept(world, claim, key):
                     return
-                heir = destinations.heir(claim, place, others, able)
+                heir = destinations.heir(claim, key, others, able)
                 in_time()
-                _is_fresh(world, place, read_at)
+                _is_fresh(world, key, read_at)
                 if not queued:  # never waited for with the place locked: an ADD may want it
-                    vpc.turn("DeleteRoute", place, route.account, world.clock())
-                    _is_fresh(world, place, read_at)
+                    vpc.wait_turn("DeleteRoute", key, route.account, world.clock())
+                    _is_fresh(world, key, read_at)
                 if what is destinations.Release.HAND_OVER:
                     route = route.hand_over(heir.eni if heir else "")
                     # Before the delete: a crash must not leave the heir without.
-                    record.hand_over(place, route.successor)
-                vpc.delete(place, route.account)
-                told = f"{claim.attachment}: {place} led to {target}: released"
-                world.log(told, event="released", target=str(target), **claim.subject(place))
+                    record.hand_over(key, route.successor)
+                vpc.delete(key, route.account)
+                sentence = f"{claim.attachment}: {key} led to {target}: released"
+                world.log(sentence, event="released", target=str(target), **claim.subject(key))
                 if route.successor:
                     in_time()  # else the next call creates it: the successor is recorded
-                    _hand_over(world, vpc, place, route.account, heir)
+                    _hand_over(world, vpc, key, route.account, heir)
                 return
             except Ec2Error as e:
                 if e.fault in (Ec2Fault.NO_TABLE, Ec2Fault.NO_ROUTE):
                     return
                 error = e
-        if not error.fault.passes or not patience.again():
-            raise error.answer(f"cannot release {place}")
+        if not error.fault.is_transient or not patience.wait():
+            raise error.to_cni_error(f"cannot release {key}")
         queued = error.fault is Ec2Fault.THROTTLED
         if queued:
             _stand_in_line(vpc, route, deadline)
 
 
-def _is_fresh(world: World, place: Place, read_at: float) -> None:
+def _is_fresh(world: World, key: RouteKey, read_at: float) -> None:
     if world.clock() - read_at > FRESH_SECONDS:
-        raise TryAgain(f"{place}: the last read is too old to act on")
+        raise TryAgain(f"{key}: the last read is too old to act on")
 
 
 def _stand_in_line(vpc: Vpc, route: ClaimedRoute, deadline: float) -> None:
     try:
-        vpc.turn("DeleteRoute", route.place, route.account, deadline)
+        vpc.wait_turn("DeleteRoute", route.key, route.account, deadline)
     except Ec2Error as e:
-        raise e.answer(f"cannot release {route.place}") from e
+        raise e.to_cni_error(f"cannot release {route.key}") from e
 
 
-def _hand_over(world: World, vpc: Vpc, place: Place, account: str, heir: Claim | None) -> None:
+def _hand_over(world: World, vpc: Vpc, key: RouteKey, account: str, heir: Claim | None) -> None:
     """Create the route, now absent, for the other claim of this node that wants it through another ENI."""
     if heir is None:
         return
     try:
-        vpc.create(place, heir.eni, account)
+        vpc.create(key, heir.eni, account)
     except Ec2Error as e:
         if e.fault is not Ec2Fault.ROUTE_EXISTS:  # somebody was quicker: theirs
             raise
     else:
-        told = f"{heir.attachment}: {place} was left to it: created, leads to {heir.eni}"
-        world.log(told, event="created", target=heir.eni, **heir.subject(place))
+        sentence = f"{heir.attachment}: {key} was left to it: created, leads to {heir.eni}"
+        world.log(sentence, event="created", target=heir.eni, **heir.subject(key))
 
 
-class _Here:
+class _EniPresence:
     """Which claims' ENIs are on this node: as the caller knows, else as metadata says, asked once each."""
 
     def __init__(self, world: World, present: Collection[str] | None, deadline: float) -> None:
@@ -221,19 +223,19 @@ class _Here:
 
 
 def _is_able(
-    policy: NodeConf, table: RouteTable, place: Place, here: Callable[[Claim], bool], claim: Claim
+    policy: NodeConf, table: RouteTable, key: RouteKey, here: Callable[[Claim], bool], claim: Claim
 ) -> bool:
-    """Whether ``claim`` may be given the route at ``place``: policy gives it, and its ENI is here."""
-    given = policy.allows_table(table) and policy.allows_destination(place.destination, claim.pod.namespace)
+    """Whether ``claim`` may be given the route at ``key``: policy gives it, and its ENI is here."""
+    given = policy.allows_table(table) and policy.allows_destination(key.destination, claim.pod.namespace)
     return given and here(claim)
 
 
-def _is_kept(world: World, claim: Claim, place: Place) -> bool:
+def _is_kept(world: World, claim: Claim, key: RouteKey) -> bool:
     """Whether another claim that has ended keeps the route of ``claim``: its grace is not over."""
     now = world.now()
     return any(
-        route.place == place and not route.state.live and route.after > now
-        for other in world.claims.at(place)
+        route.key == key and not route.state.live and route.not_before > now
+        for other in world.claims.for_route(key)
         if other.eni == claim.eni and other.attachment != claim.attachment
         for route in other.routes
     )

@@ -26,15 +26,15 @@ def status(
 
     Raises NotAvailable (50) that names everything that is not, ``problems`` too.
     """
-    found = list(problems)
+    results = list(problems)
     metadata = connect(STATUS_SECONDS)
     try:
         metadata.macs()
         if not any(environ.get(name) for name in CREDENTIALS) and not metadata.role():
-            found.append("no AWS credentials: no instance profile, and none in the environment")
+            results.append("no AWS credentials: no instance profile, and none in the environment")
     except CniError as e:
-        found.append(e.msg)
+        results.append(e.msg)
     finally:
         metadata.close()
-    if found:
-        raise NotAvailable(" | ".join(found))
+    if results:
+        raise NotAvailable(" | ".join(results))

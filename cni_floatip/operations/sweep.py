@@ -20,10 +20,10 @@ from typing import Protocol
 from ..config.nodeconf import NodeConf, needs_exact_entry
 from ..model import cidr
 from ..model.errors import Ec2Error, Ec2Fault, PolicyRefused
-from ..model.values import Network, Place, RouteTable, Target
+from ..model.values import Network, RouteKey, RouteTable, RouteTarget
 from .reads import owner_account, read
 from .world import Vpc, World
-from .write_routes import FRESH_SECONDS, Patience, table_now
+from .write_routes import FRESH_SECONDS, Backoff, table_now
 
 READ_SECONDS = 60.0
 """How long looking for blackholes may take."""
@@ -33,7 +33,7 @@ PAUSE_SECONDS = 0.4
 """Between two deletes: half of what EC2 gives the whole account (5 a second) is left to others."""
 
 
-class Sees(Vpc, Protocol):
+class SweepVpc(Vpc, Protocol):
     """EC2 that also says where network interfaces are. Raises Ec2Error."""
 
     def attachments(self, enis: Sequence[str], account: str = "") -> dict[str, str]: ...
@@ -53,8 +53,8 @@ class Outcome(Enum):
 class Blackhole:
     """A route without a working target, as the sweep found it. ``account`` owns the table ("": we do)."""
 
-    place: Place
-    target: Target
+    place: RouteKey
+    target: RouteTarget
     region: str
     account: str
 
@@ -63,7 +63,7 @@ class Blackhole:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """One blackhole, and what was done about it."""
 
     blackhole: Blackhole
@@ -75,7 +75,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Around:
+class _OwnVpc:
     """One VPC in which this node has network interfaces."""
 
     vpc: str
@@ -86,34 +86,34 @@ class _Around:
 
 def sweep(
     world: World,
-    ec2: Callable[[str], Sees],
+    ec2: Callable[[str], SweepVpc],
     ranges: Sequence[Network],
     *,
     stopped: bool = False,
     dry_run: bool = False,
-    tell: Callable[[Swept], None] = lambda _: None,
-) -> list[Swept]:
+    tell: Callable[[SweepResult], None] = lambda _: None,
+) -> list[SweepResult]:
     """Remove what dead nodes left inside ``ranges`` in the VPCs of this node; ``tell`` of each at once.
 
     ``stopped``: also what leads to interfaces that are still attached. Raises CniError when nothing could
     be looked at; what fails for single routes is in what is returned.
     """
     refuse_ranges(ranges, world.policy)
-    done: list[Swept] = []
+    done: list[SweepResult] = []
 
-    def note(swept: Swept) -> None:
+    def note(swept: SweepResult) -> None:
         done.append(swept)
         tell(swept)
 
     around, own = _here(world, ec2)
-    todo: list[tuple[_Judge, Blackhole]] = []
-    for each in around:
-        judge = _Judge(world, ec2(each.region), each, ranges, own, stopped=stopped)
-        for blackhole, reason in judge.look():
+    todo: list[tuple[_Evaluation, Blackhole]] = []
+    for vpc in around:
+        judge = _Evaluation(world, ec2(vpc.region), vpc, ranges, own, stopped=stopped)
+        for blackhole, reason in judge.find_blackholes():
             if reason:
-                note(Swept(blackhole, Outcome.KEPT, reason))
+                note(SweepResult(blackhole, Outcome.KEPT, reason))
             elif dry_run:
-                note(Swept(blackhole, Outcome.TO_REMOVE))
+                note(SweepResult(blackhole, Outcome.TO_REMOVE))
             else:
                 todo.append((judge, blackhole))
     _remove_all(world, todo, note)
@@ -124,18 +124,18 @@ def refuse_ranges(ranges: Sequence[Network], policy: NodeConf) -> None:
     """Raise PolicyRefused for every range that can hold nothing floating, or that policy does not give."""
     given = ", ".join(str(entry.cidr) for entry in policy.allowed_destinations) or "nothing"
     complaints = []
-    for each in ranges:
-        if reason := cidr.never(each):
-            complaints.append(f"--range {each}: {reason}: never a destination")
-        elif not any(cidr.within(each, entry.cidr) for entry in policy.allowed_destinations):
+    for network in ranges:
+        if reason := cidr.never(network):
+            complaints.append(f"--range {network}: {reason}: never a destination")
+        elif not any(cidr.within(network, entry.cidr) for entry in policy.allowed_destinations):
             complaints.append(
-                f"--range {each} is not inside allowedDestinations of the node configuration ({given})"
+                f"--range {network} is not inside allowedDestinations of the node configuration ({given})"
             )
     if complaints:
         raise PolicyRefused(" | ".join(complaints))
 
 
-def _here(world: World, ec2: Callable[[str], Sees]) -> tuple[list[_Around], frozenset[str]]:
+def _here(world: World, ec2: Callable[[str], SweepVpc]) -> tuple[list[_OwnVpc], frozenset[str]]:
     """Return the VPCs that this node has interfaces in, with who owns their tables; and those interfaces."""
     deadline = world.clock() + READ_SECONDS
     metadata = world.metadata(deadline)
@@ -144,24 +144,24 @@ def _here(world: World, ec2: Callable[[str], Sees]) -> tuple[list[_Around], froz
         enis = [metadata.eni(mac) for mac in metadata.macs()]
     finally:
         metadata.close()
-    found = {}
+    vpcs = {}
     for eni in enis:
-        if eni.vpc in found:
+        if eni.vpc in vpcs:
             continue
         find_owner = partial(owner_account, ec2(region), world.policy.roles, eni.subnet)
         account = read(world, deadline, f"subnet of {eni.id}", find_owner)
-        found[eni.vpc] = _Around(eni.vpc, region, account, eni.vpc_cidrs)
-    return list(found.values()), frozenset(eni.id for eni in enis)
+        vpcs[eni.vpc] = _OwnVpc(eni.vpc, region, account, eni.vpc_cidrs)
+    return list(vpcs.values()), frozenset(eni.id for eni in enis)
 
 
-class _Judge:
+class _Evaluation:
     """Says why a blackhole of one VPC stays. Every look reads anew."""
 
     def __init__(
         self,
         world: World,
-        ec2: Sees,
-        around: _Around,
+        ec2: SweepVpc,
+        around: _OwnVpc,
         ranges: Sequence[Network],
         own: Collection[str],
         *,
@@ -171,7 +171,7 @@ class _Judge:
         self._world, self._around, self._ranges = world, around, ranges
         self._own, self._stopped = own, stopped
 
-    def look(self) -> Iterator[tuple[Blackhole, str | None]]:
+    def find_blackholes(self) -> Iterator[tuple[Blackhole, str | None]]:
         """Yield the blackholes inside the ranges, each with the reason why it stays (None: it does not)."""
         deadline = self._world.clock() + READ_SECONDS
         of_vpc = {"vpc-id": [self._around.vpc]}
@@ -181,20 +181,20 @@ class _Judge:
             f"route tables of {self._around.vpc}",
             lambda: self.ec2.route_tables(of_vpc, self._around.account),
         )
-        found = [(table, each) for table in tables for each in self._blackholes(table)]
-        enis = sorted({each.target.id for _, each in found if each.target.is_eni})
+        results = [(table, blackhole) for table in tables for blackhole in self._blackholes(table)]
+        enis = sorted({blackhole.target.id for _, blackhole in results if blackhole.target.is_eni})
         attached = read(
             self._world, deadline, "network interfaces", lambda: self._attachments(enis) if enis else {}
         )
-        for table, each in found:
-            yield each, self._of_table(table, each) or self._of_target(each, attached)
+        for table, blackhole in results:
+            yield blackhole, self._of_table(table, blackhole) or self._of_target(blackhole, attached)
 
-    def again(self, blackhole: Blackhole) -> tuple[Outcome, str] | None:
+    def recheck(self, blackhole: Blackhole) -> tuple[Outcome, str] | None:
         """Look at one blackhole anew: None if it is to go, else what became of it. Raises Ec2Error."""
-        place = blackhole.place
+        key = blackhole.place
         attached = self._attachments([blackhole.target.id])
-        table = table_now(self.ec2, place.table, blackhole.account)  # last: the route's state is what matters
-        target = table.routes.get(place.destination) if table else None
+        table = table_now(self.ec2, key.table, blackhole.account)  # last: the route's state is what matters
+        target = table.routes.get(key.destination) if table else None
         if table is None or target is None:
             return Outcome.GONE, ""
         if target != blackhole.target:
@@ -204,8 +204,10 @@ class _Judge:
 
     def _blackholes(self, table: RouteTable) -> Iterator[Blackhole]:
         for network, target in table.routes.items():
-            if not target.active and any(cidr.within(network, each) for each in self._ranges):
-                yield Blackhole(Place(table.id, network), target, self._around.region, self._around.account)
+            if not target.active and any(cidr.within(network, item) for item in self._ranges):
+                yield Blackhole(
+                    RouteKey(table.id, network), target, self._around.region, self._around.account
+                )
 
     def _of_table(self, table: RouteTable, blackhole: Blackhole) -> str | None:
         policy, network = self._world.policy, blackhole.place.destination
@@ -213,23 +215,27 @@ class _Judge:
             return "the table is not in allowedRouteTables of the node configuration"
         if table.is_gateway_table and table.id not in policy.allowed_route_tables.ids:
             return "a gateway's table, which allowedRouteTables does not name by its id"
-        entries = [each for each in policy.allowed_destinations if cidr.within(network, each.cidr)]
+        entries = [
+            destination
+            for destination in policy.allowed_destinations
+            if cidr.within(network, destination.cidr)
+        ]
         if needs_exact_entry(network, self._around.cidrs) and not any(e.exact(network) for e in entries):
             return "so wide that allowedDestinations must name exactly it"
         return None
 
     def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str | None:
-        target, place = blackhole.target, blackhole.place
+        target, key = blackhole.target, blackhole.place
         if not target.is_eni:
             return "it does not lead to a network interface"
         if target.propagated:
             return "it is propagated"
         if target.id in self._own:
             return "an interface of this node: its agent maintains this route"
-        for claim in self._world.claims.at(place):
-            if claim.wants(place) and claim.eni in self._own:
+        for claim in self._world.claims.for_route(key):
+            if claim.wants(key) and claim.eni in self._own:
                 return f"claimed here by {claim.attachment}: the agent mends it"
-            if claim.wants(place):
+            if claim.wants(key):
                 todo = f"delete the pod, or attach {claim.eni} again"
                 return f"claimed here by {claim.attachment}, which is cut off: {todo}"
         if attached.get(target.id) and not self._stopped:
@@ -238,15 +244,15 @@ class _Judge:
 
     def _attachments(self, enis: Sequence[str]) -> dict[str, str]:
         """Ask in our own name and in the owner's, who sees everybody's. What one sees attached is so."""
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for account in sorted({"", self._around.account}):
             for eni, to in self.ec2.attachments(enis, account).items():
-                found[eni] = found.get(eni) or to
-        return found
+                results[eni] = results.get(eni) or to
+        return results
 
 
 def _remove_all(
-    world: World, todo: Sequence[tuple[_Judge, Blackhole]], note: Callable[[Swept], None]
+    world: World, todo: Sequence[tuple[_Evaluation, Blackhole]], note: Callable[[SweepResult], None]
 ) -> None:
     """Remove one after another. A table that we may not write is not asked again, EC2 away ends it all."""
     refused: set[str] = set()
@@ -254,7 +260,7 @@ def _remove_all(
     for number, (judge, blackhole) in enumerate(todo):
         table = blackhole.place.table
         if away or table in refused:
-            note(Swept(blackhole, Outcome.FAILED, away or f"not tried: {table} could not be written"))
+            note(SweepResult(blackhole, Outcome.FAILED, away or f"not tried: {table} could not be written"))
             continue
         if number:
             world.sleep(PAUSE_SECONDS)
@@ -264,29 +270,29 @@ def _remove_all(
             outcome, why = Outcome.FAILED, str(e)
             if e.fault is Ec2Fault.DENIED:
                 refused.add(table)
-            elif e.fault.passes:
+            elif e.fault.is_transient:
                 away = "not tried: EC2 does not answer, or the account's request rate limit is exhausted"
-        note(Swept(blackhole, outcome, why))
+        note(SweepResult(blackhole, outcome, why))
 
 
-def _remove(world: World, judge: _Judge, blackhole: Blackhole) -> tuple[Outcome, str]:
+def _remove(world: World, judge: _Evaluation, blackhole: Blackhole) -> tuple[Outcome, str]:
     """Look, judge, delete; each attempt anew. Raises Ec2Error when it could not be done in time."""
-    patience = Patience(world, world.clock() + ROUTE_SECONDS)
-    asked = False
+    patience = Backoff(world, world.clock() + ROUTE_SECONDS)
+    request = False
     while True:
         try:
             began = world.clock()
-            verdict = judge.again(blackhole)
+            verdict = judge.recheck(blackhole)
             if verdict is not None:
-                return (Outcome.REMOVED, "") if asked and verdict[0] is Outcome.GONE else verdict
+                return (Outcome.REMOVED, "") if request and verdict[0] is Outcome.GONE else verdict
             if world.clock() - began > FRESH_SECONDS:
                 raise Ec2Error(Ec2Fault.UNANSWERED, "DescribeRouteTables", "", "too slow to act on")
-            judge.ec2.turn("DeleteRoute", blackhole.place, blackhole.account, world.clock())
-            asked = True
+            judge.ec2.wait_turn("DeleteRoute", blackhole.place, blackhole.account, world.clock())
+            request = True
             judge.ec2.delete(blackhole.place, blackhole.account)
             return Outcome.REMOVED, ""
         except Ec2Error as e:
             if e.fault in (Ec2Fault.NO_ROUTE, Ec2Fault.NO_TABLE):
                 return Outcome.GONE, ""
-            if not e.fault.passes or not patience.again():
+            if not e.fault.is_transient or not patience.wait():
                 raise

@@ -19,10 +19,10 @@ from ..model.values import (
     Network,
     NetworkInterface,
     Node,
-    Place,
     PodAddress,
     PodRoute,
     PodRule,
+    RouteKey,
     RouteTable,
     Subnet,
 )
@@ -51,11 +51,11 @@ class Metadata(Protocol):
 class Vpc(Protocol):
     """EC2; see ``edges.ec2.client``. Every method raises Ec2Error.
 
-    ``turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
+    ``wait_turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
     before the decision is judged, since a decision grows old while it waits.
     """
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None: ...
+    def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None: ...
     def route_tables(
         self, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> tuple[RouteTable, ...]: ...
@@ -63,9 +63,9 @@ class Vpc(Protocol):
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]: ...
     def network_interface(self, eni: str) -> NetworkInterface: ...
     def disable_source_dest_check(self, eni: str) -> None: ...
-    def create(self, place: Place, eni: str, account: str = "") -> None: ...
-    def replace(self, place: Place, eni: str, account: str = "") -> None: ...
-    def delete(self, place: Place, account: str = "") -> None: ...
+    def create(self, place: RouteKey, eni: str, account: str = "") -> None: ...
+    def replace(self, place: RouteKey, eni: str, account: str = "") -> None: ...
+    def delete(self, place: RouteKey, account: str = "") -> None: ...
 
 
 class Parent(Protocol):
@@ -145,22 +145,22 @@ class Problem(Protocol):
 class Claims(Protocol):
     """The node's claims; see ``agent.claim_cache``.
 
-    ``change`` puts what its callable makes of the record that is there, ``put_first`` puts only where there
-    is none (false: there is one), both with no other put in between. A claim may have ended in memory while
-    the disk was full: it is not ``written`` until ``write_again`` could (which returns why it could not, None
-    for all is written).
+    ``update`` puts what its callable makes of the record that is there, ``put_if_absent`` puts only where
+    there is none (false: there is one), both with no other put in between. A claim may have ended in memory
+    while the disk was full: it is not ``is_persisted`` until ``flush`` could (which returns why it could not,
+    None for all is written).
     """
 
     def put(self, claim: Claim) -> None: ...
-    def put_first(self, claim: Claim) -> bool: ...
-    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
-    def written(self, attachment: Attachment) -> bool: ...
-    def write_again(self) -> str | None: ...
+    def put_if_absent(self, claim: Claim) -> bool: ...
+    def update(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None: ...
+    def is_persisted(self, attachment: Attachment) -> bool: ...
+    def flush(self) -> str | None: ...
     def get(self, attachment: Attachment) -> Claim | Problem | None: ...
     def all(self) -> tuple[list[Claim], Sequence[Problem]]: ...
-    def at(self, place: Place) -> list[Claim]: ...
-    def erase(self, attachment: Attachment) -> None: ...
-    def sweep(self) -> None: ...
+    def for_route(self, place: RouteKey) -> list[Claim]: ...
+    def delete(self, attachment: Attachment) -> None: ...
+    def remove_partial_files(self) -> None: ...
     def lock(
         self, what: str, seconds: float, go_on: Callable[[], object] = ...
     ) -> AbstractContextManager[bool]: ...
@@ -182,10 +182,10 @@ class World:
     """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
 
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
-    Edges that cost an import are made when they are asked for. ``stop`` says why a call is to write no more
-    (None: it may). ``later`` wakes whoever releases what a call leaves: the keeper, in direct mode the call
-    itself, when its operation is over. ``spawn`` runs something in another thread; RuntimeError when there is
-    none.
+    Edges that cost an import are made when they are asked for. ``cancelled`` says why a call is to write no
+    more (None: it may). ``wake_keeper`` wakes whoever releases what a call leaves: the keeper, in direct mode
+    the call itself, when its operation is over. ``run_in_thread`` runs something in another thread;
+    RuntimeError when there is none.
     """
 
     policy: NodeConf
@@ -202,11 +202,11 @@ class World:
     sleep: Callable[[float], object]
     jitter: Callable[[], float]
     log: Log
-    stop: Callable[[], str | None]
-    later: Callable[[], None]
-    spawn: Callable[[Callable[[], None]], None]
+    cancelled: Callable[[], str | None]
+    wake_keeper: Callable[[], None]
+    run_in_thread: Callable[[Callable[[], None]], None]
 
-    def together(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:
+    def run_all(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:
         """Run ``thunks`` side by side until all have ended; return what they returned or raised, in order.
 
         This thread and ``at_once - 1`` more do it. This one waits for those that took part, not for those
@@ -247,7 +247,7 @@ class World:
 
         for _ in range(min(at_once, len(thunks)) - 1):
             try:
-                self.spawn(take_part)
+                self.run_in_thread(take_part)
             except RuntimeError:  # no further thread: those that there are do it
                 break
         run()
@@ -260,6 +260,6 @@ class World:
         return [results[number] for number in range(len(thunks))]
 
 
-def in_a_thread(work: Callable[[], None]) -> None:
+def start_thread(work: Callable[[], None]) -> None:
     """Run ``work`` in a thread of its own. Raises RuntimeError when none is to be had."""
     threading.Thread(target=work, daemon=True).start()

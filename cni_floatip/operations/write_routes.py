@@ -16,7 +16,7 @@ from ..config.netconf import NetConf
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
 from ..model.errors import CniError, Ec2Error, Ec2Fault, PodNetworkFailure, RouteConflict, TryAgain
-from ..model.values import Place, RouteTable, Target
+from ..model.values import RouteKey, RouteTable, RouteTarget
 from ..rules import destinations
 from .world import Vpc, World
 
@@ -31,9 +31,9 @@ FOR_THE_TABLE = (Ec2Fault.QUOTA, Ec2Fault.DENIED)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-def place_lock(place: Place) -> str:
+def place_lock(key: RouteKey) -> str:
     """Return what is locked while a route is looked at, decided on and written."""
-    return f"place {place}"
+    return f"place {key}"
 
 
 class Waits(Protocol):
@@ -48,14 +48,14 @@ class Waits(Protocol):
 
 
 @dataclass(slots=True)
-class Patience:
+class Backoff:
     """Pauses between attempts: full jitter, doubling, ended by ``deadline`` (a time of ``world.clock``)."""
 
     world: Waits
     deadline: float
     pause: float = _FIRST_PAUSE
 
-    def again(self) -> bool:
+    def wait(self) -> bool:
         """Pause, and say whether there is time for another attempt."""
         length = self.pause * self.world.jitter()
         self.pause = min(self.pause * 2, _LONGEST_PAUSE)
@@ -65,39 +65,39 @@ class Patience:
         return True
 
 
-def repeated(world: Waits, deadline: float, call: Callable[[], T]) -> T:
+def retry(world: Waits, deadline: float, call: Callable[[], T]) -> T:
     """Return what ``call`` (a read, or idempotent) returns; what may pass is repeated until ``deadline``.
 
     Raises Ec2Error.
     """
-    patience = Patience(world, deadline)
+    patience = Backoff(world, deadline)
     while True:
         try:
             return call()
         except Ec2Error as e:
-            if not e.fault.passes or not patience.again():
+            if not e.fault.is_transient or not patience.wait():
                 raise
 
 
-def table_at(vpc: Vpc, place: Place, account: str) -> RouteTable:
-    """Read the table of ``place``. Raises Ec2Error, NO_TABLE when there is none."""
-    table = table_now(vpc, place.table, account)
+def table_at(vpc: Vpc, key: RouteKey, account: str) -> RouteTable:
+    """Read the table of ``key``. Raises Ec2Error, NO_TABLE when there is none."""
+    table = table_now(vpc, key.table, account)
     if table is None:
-        raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"{place.table} does not exist")
+        raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"{key.table} does not exist")
     return table
 
 
 def table_now(vpc: Vpc, table: str, account: str) -> RouteTable | None:
     """Read one table by filter: asking by id would fail for all when one is gone."""
-    found = vpc.route_tables({"route-table-id": [table]}, account)
-    return found[0] if found else None
+    tables = vpc.route_tables({"route-table-id": [table]}, account)
+    return tables[0] if tables else None
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RouteRead:
     """What was read of a place, and when (``world.clock``)."""
 
-    target: Target | None
+    target: RouteTarget | None
     at: float
 
 
@@ -113,21 +113,21 @@ class Attempt:
     conf: NetConf
     claim: Claim
     deadline: float
-    cancelled: Callable[[Place], str | None] = lambda _: None
+    cancelled: Callable[[RouteKey], str | None] = lambda _: None
 
-    def go_on(self, place: Place | None = None) -> None:
+    def go_on(self, key: RouteKey | None = None) -> None:
         """Raise CniError once nothing more may be written: too late, the pod is gone, or a DEL has come."""
         world, claim = self.world, self.claim
         if world.clock() >= self.deadline:
             raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
         if world.inode(claim.netns) != claim.netns_inode:
             raise PodNetworkFailure(f"stopped: the pod's namespace {claim.netns} is gone")
-        if why := world.stop():
+        if why := world.cancelled():
             raise TryAgain(f"stopped: {why}")
         now = world.claims.get(claim.attachment)
-        if not isinstance(now, Claim) or not now.live or now.deleted > now.created:
+        if not isinstance(now, Claim) or not now.live or now.deleted_at > now.created_at:
             raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-        if place and (reason := self.cancelled(place)):
+        if key and (reason := self.cancelled(key)):
             raise TryAgain(f"stopped: {reason}")
 
 
@@ -135,9 +135,9 @@ class Attempt:
 class Written:
     """What became of routes. ``vanished``: their table, which no id names, is gone since it was selected."""
 
-    written: Collection[Place] = ()
-    vanished: Collection[Place] = ()
-    failed: Mapping[Place, CniError] = field(default_factory=dict)
+    written: Collection[RouteKey] = ()
+    vanished: Collection[RouteKey] = ()
+    failed: Mapping[RouteKey, CniError] = field(default_factory=dict)
 
 
 def disable_source_check(attempt: Attempt) -> None:
@@ -145,71 +145,73 @@ def disable_source_check(attempt: Attempt) -> None:
     eni = attempt.claim.eni
     try:
         attempt.go_on()
-        repeated(attempt.world, attempt.deadline, partial(attempt.vpc.disable_source_dest_check, eni))
+        retry(attempt.world, attempt.deadline, partial(attempt.vpc.disable_source_dest_check, eni))
     except Ec2Error as e:
-        raise e.answer(f"cannot turn the source/dest check of {eni} off") from e
+        raise e.to_cni_error(f"cannot turn the source/dest check of {eni} off") from e
 
 
-def write_routes(attempt: Attempt, *parts: Mapping[Place, Seen]) -> Written:
+def write_routes(attempt: Attempt, *parts: Mapping[RouteKey, RouteRead]) -> Written:
     """Write the claim's routes at the places of ``parts``, which were read before: creates, then replaces.
 
     Creates go first because they can fail for a quota. A part of which a write has failed gets no further
     one. A quota or a missing right is the table's, not the route's: the first create of each table goes
     alone, and after such a refusal EC2 is asked for nothing more there.
     """
-    seen = {place: sight for part in parts for place, sight in part.items()}
-    routes = [route for route in attempt.claim.routes if route.place in seen]
+    reads = {key: sight for part in parts for key, sight in part.items()}
+    routes = [route for route in attempt.claim.routes if route.key in reads]
     refused: dict[str, CniError] = {}
 
     def write(route: ClaimedRoute) -> bool:
         def go_on() -> None:
-            attempt.go_on(route.place)
-            if error := refused.get(route.place.table):
-                raise type(error)(f"stopped: EC2 refuses routes in {route.place.table}")
+            attempt.go_on(route.key)
+            if error := refused.get(route.key.table):
+                raise type(error)(f"stopped: EC2 refuses routes in {route.key.table}")
 
         try:
             go_on()
-            return _write_route(attempt, route, seen[route.place], go_on)
+            return _write_route(attempt, route, reads[route.key], go_on)
         except CniError as e:
             if isinstance(e.__cause__, Ec2Error) and e.__cause__.fault in FOR_THE_TABLE:
-                refused.setdefault(route.place.table, e)
+                refused.setdefault(route.key.table, e)
             raise
 
-    new = [route for route in routes if seen[route.place].target is None]
-    there = [route for route in routes if seen[route.place].target is not None]
-    first = {route.place.table: route for route in reversed(new)}
-    others = [route for route in new if route is not first[route.place.table]]
-    results: dict[Place, bool | CniError] = {}
+    new = [route for route in routes if reads[route.key].target is None]
+    there = [route for route in routes if reads[route.key].target is not None]
+    first = {route.key.table: route for route in reversed(new)}
+    others = [route for route in new if route is not first[route.key.table]]
+    results: dict[RouteKey, bool | CniError] = {}
     for wave in (first.values(), others, there):
-        failed = {place for place, result in results.items() if isinstance(result, CniError)}
+        failed = {key for key, result in results.items() if isinstance(result, CniError)}
         whole = [part for part in parts if failed.isdisjoint(part)]
-        todo = [route for route in wave if any(route.place in part for part in whole)]
-        done = attempt.world.together(*(partial(write, route) for route in todo))
-        results |= {route.place: result for route, result in zip(todo, done, strict=True)}
+        todo = [route for route in wave if any(route.key in part for part in whole)]
+        done = attempt.world.run_all(*(partial(write, route) for route in todo))
+        results |= {route.key: result for route, result in zip(todo, done, strict=True)}
     return Written(
-        written={place for place, result in results.items() if result is True},
-        vanished={place for place, result in results.items() if result is False},
-        failed={place: result for place, result in results.items() if isinstance(result, CniError)},
+        written={key for key, result in results.items() if result is True},
+        vanished={key for key, result in results.items() if result is False},
+        failed={key: result for key, result in results.items() if isinstance(result, CniError)},
     )
 
 
-def _write_route(attempt: Attempt, route: ClaimedRoute, seen: Seen, go_on: Callable[[], None]) -> bool:
+def _write_route(attempt: Attempt, route: ClaimedRoute, read: RouteRead, go_on: Callable[[], None]) -> bool:
     """Make one place lead to the claim's ENI; false: its table, which no id names, has vanished."""
-    world, place = attempt.world, route.place
-    with world.claims.lock(place_lock(place), attempt.deadline - world.clock(), go_on) as free:
+    world, key = attempt.world, route.key
+    with world.claims.lock(place_lock(key), attempt.deadline - world.clock(), go_on) as free:
         if not free:
-            raise TryAgain(f"{place}: another call on this node is writing it")
+            raise TryAgain(f"{key}: another call on this node is writing it")
         try:
-            write_until_done(attempt, route, seen, go_on)
+            write_until_done(attempt, route, read, go_on)
         except Ec2Error as e:
             if e.fault is Ec2Fault.NO_TABLE and not attempt.conf.route_tables.ids:
-                world.log(f"{place.table} is gone since it was selected: left out", "warning")
+                world.log(f"{key.table} is gone since it was selected: left out", "warning")
                 return False
-            raise e.answer(f"{place} -> {attempt.claim.eni}") from e
+            raise e.to_cni_error(f"{key} -> {attempt.claim.eni}") from e
     return True
 
 
-def write_until_done(attempt: Attempt, route: ClaimedRoute, seen: Seen, go_on: Callable[[], None]) -> None:
+def write_until_done(
+    attempt: Attempt, route: ClaimedRoute, read: RouteRead, go_on: Callable[[], None]
+) -> None:
     """Make the place lead to the claim's ENI: ADD's write, the only one that replaces a working route.
 
     Always writes, also where the read said ours: it may be stale, and only a write that succeeded is proof.
@@ -217,53 +219,51 @@ def write_until_done(attempt: Attempt, route: ClaimedRoute, seen: Seen, go_on: C
     is to stop. Raises Ec2Error, or RouteConflict for a route that is not ours to replace.
     """
     world, vpc, deadline, eni = attempt.world, attempt.vpc, attempt.deadline, attempt.claim.eni
-    place, account = route.place, route.account
-    patience = Patience(world, deadline)
+    key, account = route.key, route.account
+    patience = Backoff(world, deadline)
     began = world.clock()
-    exists = seen.target is not None
+    exists = read.target is not None
     switches = 0
     while True:
         try:
-            vpc.turn("ReplaceRoute" if exists else "CreateRoute", place, account, deadline)
+            vpc.wait_turn("ReplaceRoute" if exists else "CreateRoute", key, account, deadline)
         except Ec2Error as e:  # no turn until the deadline, or no credentials now
-            if not e.fault.passes or not patience.again():
+            if not e.fault.is_transient or not patience.wait():
                 raise
             go_on()
             continue
-        if world.clock() - seen.at > FRESH_SECONDS:
-            seen = _look(attempt, route)
-            if exists != (seen.target is not None):
+        if world.clock() - read.at > FRESH_SECONDS:
+            read = _read_route(attempt, route)
+            if exists != (read.target is not None):
                 exists = not exists
                 continue
-        if seen.target is not None and not destinations.replaceable(seen.target):
-            raise RouteConflict(destinations.conflict(place, seen.target))
+        if read.target is not None and not destinations.replaceable(read.target):
+            raise RouteConflict(destinations.conflict(key, read.target))
         go_on()
         try:
-            (vpc.replace if exists else vpc.create)(place, eni, account)
+            (vpc.replace if exists else vpc.create)(key, eni, account)
             return
         except Ec2Error as e:
             if e.fault is Ec2Fault.ROUTE_EXISTS:
                 # Whose is it? A read that still shows none is stale: look until it shows the route.
-                while (seen := _look(attempt, route)).target is None:
-                    if not patience.again():
+                while (read := _read_route(attempt, route)).target is None:
+                    if not patience.wait():
                         raise
                     go_on()
             elif e.fault is Ec2Fault.NO_ROUTE and exists:
-                seen = Seen(None, world.clock())
+                read = RouteRead(None, world.clock())
             else:
                 new = e.fault is Ec2Fault.NO_ENI and world.clock() - began < NEW_ENI_SECONDS
-                if not (e.fault.passes or new) or not patience.again():
+                if not (e.fault.is_transient or new) or not patience.wait():
                     raise
                 continue
-            exists = seen.target is not None
+            exists = read.target is not None
             switches += 1
-            if switches > 2 and not patience.again():  # somebody else creates and deletes it all the time
+            if switches > 2 and not patience.wait():  # somebody else creates and deletes it all the time
                 raise
 
 
-def _look(attempt: Attempt, route: ClaimedRoute) -> Seen:
+def _read_route(attempt: Attempt, route: ClaimedRoute) -> RouteRead:
     at = attempt.world.clock()
-    table = repeated(
-        attempt.world, attempt.deadline, lambda: table_at(attempt.vpc, route.place, route.account)
-    )
-    return Seen(table.routes.get(route.place.destination), at)
+    table = retry(attempt.world, attempt.deadline, lambda: table_at(attempt.vpc, route.key, route.account))
+    return RouteRead(table.routes.get(route.key.destination), at)

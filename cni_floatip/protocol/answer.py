@@ -19,7 +19,7 @@ def error_document(e: Exception, version: str, tell: Callable[[Exception], objec
     return CniError(f"unexpected {type(e).__name__}: {e}: this is a bug in floatip").document(version)
 
 
-def encoded(document: Mapping[str, Any] | None) -> bytes:
+def encode(document: Mapping[str, Any] | None) -> bytes:
     """Return ``document`` as it is printed; nothing is printed for None."""
     if document is None:
         return b""

@@ -61,19 +61,19 @@ def check_environment(environ: Mapping[str, str]) -> str:
     """Return the verb. Raises InvalidEnvironment that names every variable that is missing or malformed."""
     verb = environ.get("CNI_COMMAND", "")
     if verb not in VERBS:
-        raise InvalidEnvironment(f"unknown CNI_COMMAND: {_shown(verb)}; known: {', '.join(VERBS)}")
+        raise InvalidEnvironment(f"unknown CNI_COMMAND: {_quote(verb)}; known: {', '.join(VERBS)}")
     missing = [name for name in VERBS[verb].required if not environ.get(name)]
     if missing:
         raise InvalidEnvironment(f"required env variables [{','.join(missing)}] missing")
     faults = []
     if "CNI_CONTAINERID" in VERBS[verb].required and not _NAME.match(environ["CNI_CONTAINERID"]):
-        faults.append(f"CNI_CONTAINERID {_shown(environ['CNI_CONTAINERID'])} has invalid characters")
+        faults.append(f"CNI_CONTAINERID {_quote(environ['CNI_CONTAINERID'])} has invalid characters")
     if verb in ("ADD", "CHECK"):
         faults += ifname_faults(environ["CNI_IFNAME"])
         if verb == "ADD" and not faults and not environ["CNI_IFNAME"].isprintable():
-            faults.append(f"CNI_IFNAME {_shown(environ['CNI_IFNAME'])} has a control character")
+            faults.append(f"CNI_IFNAME {_quote(environ['CNI_IFNAME'])} has a control character")
         faults += [
-            f"{name} {_shown(environ[name])} is longer than {most} bytes"
+            f"{name} {_quote(environ[name])} is longer than {most} bytes"
             for name, most in LONGEST_VARIABLES.items()
             if len(os.fsencode(environ[name])) > most
         ]
@@ -88,13 +88,13 @@ def ifname_faults(name: str) -> list[str]:
     A DEL is not held to them: an error would keep the plugins before us from cleaning up.
     """
     if len(os.fsencode(name)) > 15:
-        return [f"CNI_IFNAME {_shown(name)} is longer than 15 bytes"]
+        return [f"CNI_IFNAME {_quote(name)} is longer than 15 bytes"]
     if any("\ud800" <= char <= "\udfff" for char in name):
-        return [f"CNI_IFNAME {_shown(name)} is not UTF-8"]  # it could not be recorded
+        return [f"CNI_IFNAME {_quote(name)} is not UTF-8"]  # it could not be recorded
     if name in (".", ".."):
-        return [f"CNI_IFNAME may not be {_shown(name)}"]
+        return [f"CNI_IFNAME may not be {_quote(name)}"]
     if any(char in "/:" or char.isspace() for char in name):
-        return [f"CNI_IFNAME {_shown(name)} has a slash, a colon or white space"]
+        return [f"CNI_IFNAME {_quote(name)} has a slash, a colon or white space"]
     return []
 
 
@@ -110,7 +110,7 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
     version = _version(verb, config)
     name = config.get("name")
     if not isinstance(name, str) or not _NAME.match(name):
-        fault = "is missing" if name is None else f"{_shown(name)} has invalid characters"
+        fault = "is missing" if name is None else f"{_quote(name)} has invalid characters"
         raise InvalidConfig(f"$.name: {fault}: a network needs a name of letters, digits, '_', '.' and '-'")
     if verb == "ADD" and len(name) > LONGEST_NAME:  # alone: what is there is checked and deleted as it is
         raise InvalidConfig(f"$.name: has {len(name)} characters; at most {LONGEST_NAME}")
@@ -135,7 +135,7 @@ def _refuse_large(config: Mapping[str, Any]) -> None:
         raise InvalidConfig(f"$: the floatip entry has {size} bytes beside prevResult; at most {LARGEST}")
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     return short(repr(value))
 
 
@@ -143,14 +143,14 @@ def _version(verb: str, config: Mapping[str, Any]) -> str:
     """Return ``cniVersion``; what is absent or empty is 0.1.0 (libcni ``version.ParseVersion``)."""
     version = config.get("cniVersion") or "0.1.0"
     if not isinstance(version, str):
-        raise DecodeFailure(f"$.cniVersion: expected a string, found {_shown(version)}")
+        raise DecodeFailure(f"$.cniVersion: expected a string, found {_quote(version)}")
     since = VERBS[verb].since
     if since != "0.1.0":
         if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-            raise DecodeFailure(f"$.cniVersion: {_shown(version)} is not a version number")
+            raise DecodeFailure(f"$.cniVersion: {_quote(version)} is not a version number")
         if not at_least(version, since):
             raise IncompatibleVersion(
-                f"config version {_shown(version)} has no {verb}: it needs {since} or newer"
+                f"config version {_quote(version)} has no {verb}: it needs {since} or newer"
             )
     if version not in SUPPORTED:
         raise IncompatibleVersion(
@@ -161,14 +161,14 @@ def _version(verb: str, config: Mapping[str, Any]) -> str:
 
 def _identity(args: str, *, strict: bool) -> PodIdentity:
     """Read ``CNI_ARGS`` (``K=V;K=V``). Keys that we do not know are ignored, as Kubernetes asks."""
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for pair in filter(None, args.split(";")):
         key, equals, value = pair.partition("=")
         if not equals and strict:
-            raise InvalidEnvironment(f"CNI_ARGS: {_shown(pair)} is not of the form KEY=VALUE")
-        found[key] = value
+            raise InvalidEnvironment(f"CNI_ARGS: {_quote(pair)} is not of the form KEY=VALUE")
+        results[key] = value
     return PodIdentity(
-        namespace=found.get("K8S_POD_NAMESPACE", ""),
-        name=found.get("K8S_POD_NAME", ""),
-        uid=found.get("K8S_POD_UID", ""),
+        namespace=results.get("K8S_POD_NAMESPACE", ""),
+        name=results.get("K8S_POD_NAME", ""),
+        uid=results.get("K8S_POD_UID", ""),
     )

@@ -59,11 +59,11 @@ class PrevResult:
             and route.gateway is not None
             and (route.table == MAIN_TABLE or at_least(version, "1.1.0"))
         ]
-        found = {"cniVersion": version} | dict(self.document) | {"cniVersion": version}
+        raw = {"cniVersion": version} | dict(self.document) | {"cniVersion": version}
         if named:
-            present = found.get("routes") or []
-            found["routes"] = [*present, *(route for route in named if route not in present)]
-        return found
+            present = raw.get("routes") or []
+            raw["routes"] = [*present, *(route for route in named if route not in present)]
+        return raw
 
 
 def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
@@ -94,10 +94,10 @@ def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
 
 
 def _route(route: PodRoute, version: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"dst": str(route.destination), "gw": str(route.gateway)}
+    raw: dict[str, Any] = {"dst": str(route.destination), "gw": str(route.gateway)}
     if at_least(version, "1.1.0"):
         if route.mtu:
-            found["mtu"] = route.mtu
+            raw["mtu"] = route.mtu
         if route.table != MAIN_TABLE:
-            found["table"] = route.table
-    return found
+            raw["table"] = route.table
+    return raw

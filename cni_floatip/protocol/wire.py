@@ -53,8 +53,8 @@ class Call:
     @property
     def netns_errno(self) -> int:
         """Why the client could not open CNI_NETNS; 0: it could, or had nothing to open."""
-        said = self.env.get("FIP_ERRNO", "")
-        return int(said) if said.isascii() and said.isdecimal() and len(said) < 6 else 0
+        text = self.env.get("FIP_ERRNO", "")
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
     @property
     def client(self) -> str:

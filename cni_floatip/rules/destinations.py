@@ -16,11 +16,21 @@ from ..config.nodeconf import NodeConf, needs_exact_entry
 from ..model import cidr
 from ..model.claim import Claim
 from ..model.errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any, short
-from ..model.values import Address, Eni, Interface, Network, Place, RouteTable, Subnet, Target, host_route
+from ..model.values import (
+    Address,
+    Eni,
+    Interface,
+    Network,
+    RouteKey,
+    RouteTable,
+    RouteTarget,
+    Subnet,
+    host_route,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class WantedDestination:
     """A destination to claim, and the text that asked for it. ``subnet``: the whole subnet that it is."""
 
     destination: Network
@@ -33,64 +43,68 @@ class Want:
 
 def inside(network: Network, cidrs: Iterable[Network]) -> bool:
     """Whether ``network`` lies inside one of ``cidrs``."""
-    return any(cidr.within(network, each) for each in cidrs)
+    return any(cidr.within(network, item) for item in cidrs)
 
 
 def needs_subnets(conf: NetConf, addresses: Iterable[Interface], eni: Eni) -> bool:
     """Whether the subnets of the VPC must be known to say what is claimed and where."""
     networks = [*(host_route(address.ip) for address in addresses), *conf.extra_destinations]
-    return bool(conf.route_tables.subnets) or any(inside(each, eni.vpc_cidrs) for each in networks)
+    return bool(conf.route_tables.subnets) or any(inside(network, eni.vpc_cidrs) for network in networks)
 
 
 def destinations(
     conf: NetConf, addresses: Sequence[Interface], eni: Eni, subnets: Sequence[Subnet]
-) -> tuple[Want, ...]:
+) -> tuple[WantedDestination, ...]:
     """Return what to claim for ``addresses``; raises InvalidConfig or PolicyRefused with every complaint."""
-    found: dict[Network, Want] = {}
+    results: dict[Network, WantedDestination] = {}
     refused: list[CniError] = []
     for address in addresses:
         try:
             want = _for_address(conf.destination, address.ip, eni, subnets)
-            found.setdefault(want.destination, want)
+            results.setdefault(want.destination, want)
         except CniError as e:
             refused.append(e)
     for network in conf.extra_destinations:
-        subnet = next((each for each in subnets if network in each.cidrs), None)
-        found.setdefault(network, Want(network, f"destination {network}", subnet))
+        subnet = next((subnet for subnet in subnets if network in subnet.cidrs), None)
+        results.setdefault(network, WantedDestination(network, f"destination {network}", subnet))
     raise_any(refused)
-    return tuple(found.values())
+    return tuple(results.values())
 
 
 def _for_address(
     how: Literal["auto", "address", "subnet"], address: Address, eni: Eni, subnets: Sequence[Subnet]
-) -> Want:
+) -> WantedDestination:
     """Pattern 1 is the host route of a non-VPC address, pattern 2 the whole subnet of a VPC address."""
     alone = host_route(address)
     in_vpc = inside(alone, eni.vpc_cidrs)
     if how == "address" and in_vpc:
         raise InvalidConfig(
-            f'$.destination: "address", but {address} is inside the VPC ({_shown(eni.vpc_cidrs)}), where EC2'
-            ' routes whole subnets only: use an address outside it, or "subnet"'
+            f'$.destination: "address", but {address} is inside the VPC ({_join_networks(eni.vpc_cidrs)}),'
+            ' where EC2 routes whole subnets only: use an address outside it, or "subnet"'
         )
     if how == "subnet" and not in_vpc:
         raise InvalidConfig(
-            f'$.destination: "subnet", but {address} is outside the VPC ({_shown(eni.vpc_cidrs)}): use an'
-            ' address of an empty subnet of the VPC, or "address"'
+            f'$.destination: "subnet", but {address} is outside the VPC ({_join_networks(eni.vpc_cidrs)}):'
+            ' use an address of an empty subnet of the VPC, or "address"'
         )
     if not in_vpc:
-        return Want(alone, f"address {address}")
+        return WantedDestination(alone, f"address {address}")
     for subnet in subnets:
-        for each in subnet.cidrs:
-            if cidr.within(alone, each):
-                return Want(each, f"address {address}", subnet)
+        for network in subnet.cidrs:
+            if cidr.within(alone, network):
+                return WantedDestination(network, f"address {address}", subnet)
     raise PolicyRefused(
-        f"{address} is inside the VPC ({_shown(eni.vpc_cidrs)}) but in none of its subnets: EC2 routes whole"
-        " subnets only; make a subnet for it that stays empty, or use an address outside the VPC"
+        f"{address} is inside the VPC ({_join_networks(eni.vpc_cidrs)}) but in none of its subnets: EC2"
+        " routes whole subnets only; make a subnet for it that stays empty, or use an address outside the VPC"
     )
 
 
 def refuse_destinations(
-    wants: Iterable[Want], eni: Eni, policy: NodeConf, namespace: str, occupants: Mapping[str, str]
+    wants: Iterable[WantedDestination],
+    eni: Eni,
+    policy: NodeConf,
+    namespace: str,
+    occupants: Mapping[str, str],
 ) -> None:
     """Raise PolicyRefused for every destination that policy does not give, or that no policy can give.
 
@@ -106,7 +120,7 @@ def refuse_destinations(
 
 
 def objection(
-    want: Want,
+    want: WantedDestination,
     vpc_cidrs: Sequence[Network],
     policy: NodeConf,
     namespace: str,
@@ -172,10 +186,10 @@ def select_tables(
         raise InvalidConfig(
             f"$.routeTables.subnets: {', '.join(sorted(missing))}: no such subnet in {eni.vpc}"
         )
-    found = matching(selector, tables, eni.vpc)
-    if not found:
+    results = matching(selector, tables, eni.vpc)
+    if not results:
         raise InvalidConfig(f"$.routeTables: {selector}: no route table of {eni.vpc} matches")
-    return found
+    return results
 
 
 def matching(selector: RouteTableSelector, tables: Sequence[RouteTable], vpc: str) -> tuple[RouteTable, ...]:
@@ -197,7 +211,7 @@ def _serving(ids: Sequence[str], tables: Sequence[RouteTable]) -> Iterator[Route
             yield table
 
 
-def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[Want], policy: NodeConf) -> None:
+def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[WantedDestination], policy: NodeConf) -> None:
     """Raise for every table that may not be written, or holds what is not ours to replace."""
     tables = list(tables)
     forbidden = [table.id for table in tables if not policy.allows_table(table)]
@@ -207,7 +221,7 @@ def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[Want], policy: N
             " tag of the table, or select fewer tables"
         )
     conflicts = [
-        conflict(Place(table.id, want.destination), target)
+        conflict(RouteKey(table.id, want.destination), target)
         for table in tables
         for want in wants
         if (target := table.routes.get(want.destination)) and not replaceable(target)
@@ -216,16 +230,16 @@ def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[Want], policy: N
         raise RouteConflict(" | ".join(conflicts))
 
 
-def replaceable(target: Target) -> bool:
+def replaceable(target: RouteTarget) -> bool:
     """Whether a route to ``target`` may be taken over by ADD: it leads to a network interface."""
     return target.is_eni and not target.propagated
 
 
-def conflict(place: Place, target: Target) -> str:
-    """Return what to say of a route at ``place`` that is not ours to replace."""
+def conflict(key: RouteKey, target: RouteTarget) -> str:
+    """Return what to say of a route at ``key`` that is not ours to replace."""
     how = "propagated, " if target.propagated else ""
     return (
-        f"{place}: a route is there that is not ours to replace ({how}to {target}): remove it, or use another"
+        f"{key}: a route is there that is not ours to replace ({how}to {target}): remove it, or use another"
         " destination"
     )
 
@@ -241,15 +255,15 @@ class Release(Enum):
     HAND_OVER = "delete it and create it for another claim of this node"
 
 
-def release(
-    target: Target | None,
+def decide_release(
+    target: RouteTarget | None,
     claim: Claim,
-    place: Place,
+    key: RouteKey,
     others: Iterable[Claim],
     here: Callable[[Claim], bool],
     able: Callable[[Claim], bool],
 ) -> Release:
-    """Return what to do with the route at ``place``, last read as ``target``, now that ``claim`` has ended.
+    """Return what to do with the route at ``key``, last read as ``target``, now that ``claim`` has ended.
 
     ``others`` are the other live claims of this node; ``able`` says which of them may be given the route,
     ``here`` whether a claim's ENI is still on this node. What leads elsewhere by now is somebody else's, and
@@ -259,21 +273,19 @@ def release(
         return Release.LEAVE
     if target.active and not here(claim):
         return Release.LEAVE
-    heirs = [other for other in others if other.wants(place)]
+    heirs = [other for other in others if other.wants(key)]
     if any(heir.eni == claim.eni for heir in heirs):
         return Release.LEAVE
     return Release.HAND_OVER if any(able(heir) for heir in heirs) else Release.DELETE
 
 
-def heir(claim: Claim, place: Place, others: Iterable[Claim], able: Callable[[Claim], bool]) -> Claim | None:
-    """Return the newest other claim that wants ``place`` and is ``able`` to have it: it gets the route."""
+def heir(claim: Claim, key: RouteKey, others: Iterable[Claim], able: Callable[[Claim], bool]) -> Claim | None:
+    """Return the newest other claim that wants ``key`` and is ``able`` to have it: it gets the route."""
     wanting = [
-        other
-        for other in others
-        if other.wants(place) and other.attachment != claim.attachment and able(other)
+        other for other in others if other.wants(key) and other.attachment != claim.attachment and able(other)
     ]
-    return max(wanting, key=lambda other: other.created, default=None)
+    return max(wanting, key=lambda other: other.created_at, default=None)
 
 
-def _shown(networks: Iterable[Network]) -> str:
+def _join_networks(networks: Iterable[Network]) -> str:
     return ", ".join(map(str, networks))

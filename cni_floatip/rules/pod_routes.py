@@ -20,7 +20,7 @@ from ..model.values import (
     PodRule,
     host_route,
 )
-from .destinations import Want, inside
+from .destinations import WantedDestination, inside
 
 EVERYTHING: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 """All there is, by IP version."""
@@ -43,7 +43,12 @@ class PodPlan:
 
 
 def pod_plan(
-    conf: NetConf, addresses: Sequence[Interface], wants: Sequence[Want], eni: Eni, table: int, ifname: str
+    conf: NetConf,
+    addresses: Sequence[Interface],
+    wants: Sequence[WantedDestination],
+    eni: Eni,
+    table: int,
+    ifname: str,
 ) -> PodPlan:
     """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing.
 
@@ -51,28 +56,38 @@ def pod_plan(
     behind the pod, so the pod's other tables know the way (``throw``): through ``ifname`` the VPC would send
     it back for ever. Not so for a CIDR around the pod's own address: it is a range that pods share.
     """
-    short = [each for each in addresses if each.network.prefixlen < each.network.max_prefixlen]
-    shared = [each for each in short if inside(each.network, (w.destination for w in wants if w.subnet))]
-    connected = tuple(each for each in short if each not in shared)
-    said = conf.pod_routes
-    if said is None:
+    short = [
+        interface for interface in addresses if interface.network.prefixlen < interface.network.max_prefixlen
+    ]
+    shared = [
+        interface
+        for interface in short
+        if inside(interface.network, (w.destination for w in wants if w.subnet))
+    ]
+    connected = tuple(interface for interface in short if interface not in shared)
+    routes_conf = conf.pod_routes
+    if routes_conf is None:
         return PodPlan(connected=connected)
     versions = sorted({address.version for address in addresses})
-    by_source = said.source_routing is not False
+    by_source = routes_conf.source_routing is not False
     number = table if by_source else MAIN_TABLE
     routes = [
-        PodRoute(network, _gateway(said, network.version, eni), number, said.mtu)
-        for network in said.to
+        PodRoute(network, _gateway(routes_conf, network.version, eni), number, routes_conf.mtu)
+        for network in routes_conf.to
         if network.version in versions
     ]
     rules: list[PodRule] = []
     if by_source:
         rules = [PodRule(host_route(address.ip), table) for address in addresses]
-        pools = [each for each in conf.extra_destinations if each.version in versions]
+        pools = [network for network in conf.extra_destinations if network.version in versions]
         rules += [PodRule(pool, table) for pool in pools]
-        rules += _rules_of_the_bound(versions, table, ifname)
+        rules += _rules_of_bound_sockets(versions, table, ifname)
         # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
-        routes += [PodRoute(each.network, None, table) for each in shared if each.network not in said.to]
+        routes += [
+            PodRoute(interface.network, None, table)
+            for interface in shared
+            if interface.network not in routes_conf.to
+        ]
         routes += [PodRoute(network, None, table) for network in ON_EVERY_LINK if network.version in versions]
         routes += [
             PodRoute(network, None, table, kind="unreachable")
@@ -88,7 +103,7 @@ def pod_plan(
     return PodPlan(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(rules)), connected, number)
 
 
-def _rules_of_the_bound(versions: Sequence[int], table: int, ifname: str) -> Iterator[PodRule]:
+def _rules_of_bound_sockets(versions: Sequence[int], table: int, ifname: str) -> Iterator[PodRule]:
     """Rules for what is bound to the interface: it may be routed before it has a source (VRRP, ``ping -I``).
 
     In IPv6 such a look passes an ``unreachable`` route by, as leading through another interface, and finds
@@ -99,12 +114,12 @@ def _rules_of_the_bound(versions: Sequence[int], table: int, ifname: str) -> Ite
         yield PodRule(EVERYTHING[version], table, ifname)
     for network in METADATA_NETWORKS:
         if network.version == 6 and network.version in versions:
-            yield PodRule(EVERYTHING[6], table, ifname, barred=network)
+            yield PodRule(EVERYTHING[6], table, ifname, unreachable_to=network)
 
 
-def _gateway(said: PodRoutesConf, version: int, eni: Eni) -> Address:
+def _gateway(conf: PodRoutesConf, version: int, eni: Eni) -> Address:
     """The VPC router: in IPv4 the first host of the ENI's subnet, in IPv6 the same everywhere."""
-    if written := said.gateway(version):
+    if written := conf.gateway(version):
         return written
     if version == 6:
         return VPC_ROUTER_V6
@@ -121,15 +136,15 @@ def refuse_cluster_routes(
 
     ``cluster`` returns the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
     """
-    said = conf.pod_routes
-    if said is None or said.source_routing is not False:
+    routes_conf = conf.pod_routes
+    if routes_conf is None or routes_conf.source_routing is not False:
         return
     own = {host_route(address.ip): f"the pod's address {address.ip}" for address in cluster()}
     own |= {network: f"the node's primary subnet {network}" for network in node_subnets}
     complaints = [
         f"$.podRoutes.to: {network} covers {what}: its cluster traffic would leave through the floating"
         " interface; use sourceRouting"
-        for network in said.to
+        for network in routes_conf.to
         for other, what in own.items()
         if cidr.within(other, network) or cidr.within(network, other)
     ]

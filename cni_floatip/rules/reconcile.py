@@ -40,7 +40,7 @@ from enum import Enum, StrEnum
 
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute, Event, State
-from ..model.values import Attachment, Place, Target
+from ..model.values import Attachment, RouteKey, RouteTarget
 
 LOOKS_AFTER_ADD = (1.0, 3.0, 7.0, 15.0, 30.0, 45.0)
 """When the keeper looks after an ADD, in seconds: the time in which another node's late delete may hit it."""
@@ -55,7 +55,7 @@ LONGEST_GAP = 1.1
 CUT_OFF = "cut off: the ENI is not attached to this node: delete the pod, or attach it again"
 
 
-class Sight(Enum):
+class RouteState(Enum):
     """What a route looks like to one claim of this node."""
 
     ABSENT = "there is no route"
@@ -81,7 +81,7 @@ class Outage(StrEnum):
     CHECKED = "source/dest check"
 
 
-class Act(Enum):
+class Action(Enum):
     """What is to be done about one place."""
 
     NOTHING = "nothing"
@@ -98,65 +98,71 @@ class Row:
     ``event``: what such a look is to the live claim. ``outage``: what its address suffers meanwhile.
     """
 
-    live: Act
+    live: Action
     event: Event | None
-    ended: Act
+    ended: Action
     outage: Outage | None = None
     report: str = ""
 
 
-TABLE: Mapping[Sight, Row] = {
-    Sight.ABSENT: Row(Act.CREATE, None, Act.NOTHING, Outage.ABSENT),
-    Sight.OURS: Row(Act.NOTHING, Event.SEEN_OURS, Act.RELEASE),
-    Sight.OURS_BLACKHOLE: Row(
-        Act.NOTHING, None, Act.RELEASE, Outage.BLACKHOLE, "leads to our ENI and is a blackhole"
+TABLE: Mapping[RouteState, Row] = {
+    RouteState.ABSENT: Row(Action.CREATE, None, Action.NOTHING, Outage.ABSENT),
+    RouteState.OURS: Row(Action.NOTHING, Event.SEEN_OURS, Action.RELEASE),
+    RouteState.OURS_BLACKHOLE: Row(
+        Action.NOTHING, None, Action.RELEASE, Outage.BLACKHOLE, "leads to our ENI and is a blackhole"
     ),
-    Sight.DEAD: Row(Act.DELETE, None, Act.NOTHING, Outage.BLACKHOLE),
-    Sight.OTHER: Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING, Outage.SUPERSEDED),
-    Sight.NOT_ENI: Row(
-        Act.NOTHING, None, Act.NOTHING, Outage.NOT_ENI, "a route that is not ours to replace is in its place"
+    RouteState.DEAD: Row(Action.DELETE, None, Action.NOTHING, Outage.BLACKHOLE),
+    RouteState.OTHER: Row(Action.NOTHING, Event.SEEN_ELSEWHERE, Action.NOTHING, Outage.SUPERSEDED),
+    RouteState.NOT_ENI: Row(
+        Action.NOTHING,
+        None,
+        Action.NOTHING,
+        Outage.NOT_ENI,
+        "a route that is not ours to replace is in its place",
     ),
-    Sight.CUT_OFF: Row(Act.NOTHING, None, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
-    Sight.FORMER: Row(Act.NOTHING, None, Act.RELEASE, Outage.CUT_OFF, CUT_OFF),
-    Sight.TAKEN: Row(Act.NOTHING, Event.SEEN_ELSEWHERE, Act.NOTHING, Outage.CUT_OFF, CUT_OFF),
-    Sight.NOT_GIVEN: Row(
-        Act.NOTHING, None, Act.NOTHING, None, "policy does not give it any more: not mended"
+    RouteState.CUT_OFF: Row(Action.NOTHING, None, Action.NOTHING, Outage.CUT_OFF, CUT_OFF),
+    RouteState.FORMER: Row(Action.NOTHING, None, Action.RELEASE, Outage.CUT_OFF, CUT_OFF),
+    RouteState.TAKEN: Row(Action.NOTHING, Event.SEEN_ELSEWHERE, Action.NOTHING, Outage.CUT_OFF, CUT_OFF),
+    RouteState.NOT_GIVEN: Row(
+        Action.NOTHING, None, Action.NOTHING, None, "policy does not give it any more: not mended"
     ),
 }
 """What ``ended`` has no act for is released. What policy gives no more suffers what is to be seen."""
 
 
-def sight(target: Target | None, eni: str, present: Collection[str]) -> Sight:
+def route_state(target: RouteTarget | None, eni: str, present: Collection[str]) -> RouteState:
     """Return what ``target`` is to a claim through ``eni``. ``present``: the ENIs that this node has now."""
     if target is not None and (not target.is_eni or target.propagated):
-        return Sight.NOT_ENI
+        return RouteState.NOT_ENI
     if eni not in present:
         if target is None:
-            return Sight.CUT_OFF
+            return RouteState.CUT_OFF
         if target.active:  # where it leads to ``eni``, another node has that now
-            return Sight.TAKEN
-        return Sight.FORMER if target.id == eni else Sight.CUT_OFF
+            return RouteState.TAKEN
+        return RouteState.FORMER if target.id == eni else RouteState.CUT_OFF
     if target is None:
-        return Sight.ABSENT
+        return RouteState.ABSENT
     if target.id == eni:
-        return Sight.OURS if target.active else Sight.OURS_BLACKHOLE
-    return Sight.OTHER if target.active else Sight.DEAD
+        return RouteState.OURS if target.active else RouteState.OURS_BLACKHOLE
+    return RouteState.OTHER if target.active else RouteState.DEAD
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """What is known of a place. ``broken``: since when it was seen broken, with no contrary look between.
 
     Times are those of the clock that ages decisions, in seconds.
     """
 
-    target: Target | None
+    target: RouteTarget | None
     at: float
     since: float
     broken: float | None = None
 
     @classmethod
-    def next(cls, before: Sighting | None, target: Target | None, at: float, gap: float) -> Sighting:
+    def next(
+        cls, before: Observation | None, target: RouteTarget | None, at: float, gap: float
+    ) -> Observation:
         """Return what is known after a look at ``at`` that showed ``target``.
 
         When nobody has looked for more than ``gap`` seconds, patience begins anew: a newer owner may have
@@ -173,7 +179,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class Claimant:
     """What one claim of this node has in a place."""
 
     claim: Claim
@@ -185,130 +191,137 @@ class Stake:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """What is to be done about a place, by whom, and what happened to the claims.
 
     ``outages``: whom the place as it is does not serve, and why; None where nothing is judged.
     ``due``: when there will be something to do if the place stays as it is (on the clock of sightings).
     """
 
-    act: Act = Act.NOTHING
-    by: Stake | None = None
+    action: Action = Action.NOTHING
+    by: Claimant | None = None
     events: Mapping[Attachment, Event] = field(default_factory=dict)
     reports: Mapping[Attachment, str] = field(default_factory=dict)
     outages: Mapping[Attachment, Outage] | None = None
     due: float | None = None
 
 
-def judge(
-    stakes: Sequence[Stake],
-    seen: Sighting,
+def decide(
+    claimants: Sequence[Claimant],
+    observation: Observation,
     present: Collection[str],
     now: float,
     reconcile: float,
     given: Callable[[Claim], bool],
-) -> Verdict:
+) -> Decision:
     """Return what the keeper's table (docs/protocol.md) says about one place.
 
     ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. ``given`` says whether
     policy still gives a claim this destination in this table. An ADD that is under way decides for itself,
     so nothing is done beside it.
     """
-    if any(stake.route.state is State.CLAIMING for stake in stakes):
-        return Verdict()
-    live = [stake for stake in stakes if stake.live]
-    ended = [stake for stake in stakes if not stake.live]
+    if any(claimant.route.state is State.CLAIMING for claimant in claimants):
+        return Decision()
+    live = [claimant for claimant in claimants if claimant.live]
+    ended = [claimant for claimant in claimants if not claimant.live]
     if not live:
-        return _for_ended(ended, seen, present, now)
-    able = [stake for stake in live if stake.claim.eni in present and given(stake.claim)]
+        return _decide_for_ended(ended, observation, present, now)
+    able = [claimant for claimant in live if claimant.claim.eni in present and given(claimant.claim)]
     events: dict[Attachment, Event] = {}
     reports: dict[Attachment, str] = {}
     outages: dict[Attachment, Outage] = {}
-    elsewhere = _our_other_eni(live, seen.target, present)
-    for stake in live:
-        what = sight(seen.target, stake.claim.eni, present)
+    elsewhere = _our_other_eni(live, observation.target, present)
+    for claimant in live:
+        what = route_state(observation.target, claimant.claim.eni, present)
         if outage := TABLE[what].outage:
-            outages[stake.claim.attachment] = outage
-        if TABLE[what].live is not Act.NOTHING and stake not in able:
-            what = Sight.NOT_GIVEN
+            outages[claimant.claim.attachment] = outage
+        if TABLE[what].live is not Action.NOTHING and claimant not in able:
+            what = RouteState.NOT_GIVEN
         row = TABLE[what]
         if row.event and not elsewhere:
-            events[stake.claim.attachment] = row.event
+            events[claimant.claim.attachment] = row.event
         if row.report:
-            reports[stake.claim.attachment] = row.report
-    act, by, due = Act.NOTHING, None, None
+            reports[claimant.claim.attachment] = row.report
+    action, by, due = Action.NOTHING, None, None
     if elsewhere:
-        act, by = _take_over(able, ended, elsewhere, now, reconcile)
+        action, by = _take_over(able, ended, elsewhere, now, reconcile)
     elif able:
-        by = _first(able, now, reconcile)
-        act = TABLE[sight(seen.target, by.claim.eni, present)].live
-        if act is not Act.NOTHING and seen.broken is not None:
-            due = seen.broken + patience(by.route, now, reconcile)
-            act, due = (act, None) if seen.at >= due else (Act.NOTHING, due)
-    elif not any(seen.target and stake.claim.eni == seen.target.id for stake in live):
-        past = _for_ended(ended, seen, present, now)  # nobody who could mend it wants what is there
+        by = _first_to_repair(able, now, reconcile)
+        action = TABLE[route_state(observation.target, by.claim.eni, present)].live
+        if action is not Action.NOTHING and observation.broken is not None:
+            due = observation.broken + patience_seconds(by.route, now, reconcile)
+            action, due = (action, None) if observation.at >= due else (Action.NOTHING, due)
+    elif not any(observation.target and claimant.claim.eni == observation.target.id for claimant in live):
+        past = _decide_for_ended(
+            ended, observation, present, now
+        )  # nobody who could mend it wants what is there
         return replace(past, events={**events, **past.events}, reports=reports, outages=outages)
     events |= {
-        stake.claim.attachment: Event.RELEASED
-        for stake in ended
-        if stake.route.after <= now and stake.claim.eni != elsewhere
+        claimant.claim.attachment: Event.RELEASED
+        for claimant in ended
+        if claimant.route.not_before <= now and claimant.claim.eni != elsewhere
     }
-    return Verdict(act, None if act is Act.NOTHING else by, events, reports, outages, due)
+    return Decision(action, None if action is Action.NOTHING else by, events, reports, outages, due)
 
 
-def _our_other_eni(live: Sequence[Stake], target: Target | None, present: Collection[str]) -> str:
+def _our_other_eni(live: Sequence[Claimant], target: RouteTarget | None, present: Collection[str]) -> str:
     """Return the ENI of this node that ``target`` leads to while no live claim wants that, or ""."""
     if target is None or not target.is_eni or target.propagated or target.id not in present:
         return ""
-    return "" if any(stake.claim.eni == target.id for stake in live) else target.id
+    return "" if any(claimant.claim.eni == target.id for claimant in live) else target.id
 
 
 def _take_over(
-    able: Sequence[Stake], ended: Sequence[Stake], eni: str, now: float, reconcile: float
-) -> tuple[Act, Stake | None]:
+    able: Sequence[Claimant], ended: Sequence[Claimant], eni: str, now: float, reconcile: float
+) -> tuple[Action, Claimant | None]:
     """Inside one node: who releases through ``eni`` hands over; what nobody claimed there is moved."""
-    past = [stake for stake in ended if stake.claim.eni == eni]
-    if any(stake.route.after > now for stake in past):
-        return Act.NOTHING, None
+    past = [claimant for claimant in ended if claimant.claim.eni == eni]
+    if any(claimant.route.not_before > now for claimant in past):
+        return Action.NOTHING, None
     if past:
-        return Act.RELEASE, past[0]
-    return (Act.MOVE, _first(able, now, reconcile)) if able else (Act.NOTHING, None)
+        return Action.RELEASE, past[0]
+    return (Action.MOVE, _first_to_repair(able, now, reconcile)) if able else (Action.NOTHING, None)
 
 
-def _first(live: Sequence[Stake], now: float, reconcile: float) -> Stake:
+def _first_to_repair(live: Sequence[Claimant], now: float, reconcile: float) -> Claimant:
     """Return who mends: the one that waits least, of several the newest."""
-    return min(live, key=lambda stake: (patience(stake.route, now, reconcile), -stake.route.since))
+    return min(
+        live,
+        key=lambda claimant: (patience_seconds(claimant.route, now, reconcile), -claimant.route.held_since),
+    )
 
 
-def _for_ended(ended: Sequence[Stake], seen: Sighting, present: Collection[str], now: float) -> Verdict:
+def _decide_for_ended(
+    ended: Sequence[Claimant], observation: Observation, present: Collection[str], now: float
+) -> Decision:
     events: dict[Attachment, Event] = {}
-    waiting = {stake.claim.eni for stake in ended if stake.route.after > now}
-    for stake in ended:
-        if stake.route.after > now:
+    waiting = {claimant.claim.eni for claimant in ended if claimant.route.not_before > now}
+    for claimant in ended:
+        if claimant.route.not_before > now:
             continue
-        if TABLE[sight(seen.target, stake.claim.eni, present)].ended is not Act.RELEASE:
-            events[stake.claim.attachment] = Event.RELEASED
-        elif stake.claim.eni not in waiting:
-            return Verdict(Act.RELEASE, stake, events)
-    return Verdict(events=events)
+        if TABLE[route_state(observation.target, claimant.claim.eni, present)].ended is not Action.RELEASE:
+            events[claimant.claim.attachment] = Event.RELEASED
+        elif claimant.claim.eni not in waiting:
+            return Decision(Action.RELEASE, claimant, events)
+    return Decision(events=events)
 
 
-def patience(route: ClaimedRoute, now: float, reconcile: float) -> float:
+def patience_seconds(route: ClaimedRoute, now: float, reconcile: float) -> float:
     """Return for how many seconds a place must have been seen broken before ``route`` is mended.
 
     A superseded claim waits until one that holds the route must have seen it broken and mended it.
     """
-    if 0 <= now - route.since < FRESH_SECONDS:
+    if 0 <= now - route.held_since < FRESH_SECONDS:
         return 0.0
     if route.state is not State.SUPERSEDED:
         return HELD_PATIENCE
     return max(2 * reconcile, HELD_PATIENCE + LONGEST_GAP * reconcile + STALE_SECONDS)
 
 
-def stakes_of(claims: Iterable[Claim]) -> dict[Place, list[Stake]]:
+def claimants_by_route(claims: Iterable[Claim]) -> dict[RouteKey, list[Claimant]]:
     """Return what ``claims`` have in each place, oldest claim first."""
-    found: dict[Place, list[Stake]] = {}
+    claimants: dict[RouteKey, list[Claimant]] = {}
     for claim in claims:
         for route in claim.routes:
-            found.setdefault(route.place, []).append(Stake(claim, route))
-    return found
+            claimants.setdefault(route.key, []).append(Claimant(claim, route))
+    return claimants

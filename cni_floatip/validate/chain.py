@@ -18,7 +18,7 @@ from ..config.strict_json import Complaint, Remark, Step, show
 from ..model import cidr
 from ..model.values import Address, Network
 from ..model.versions import SUPPORTED, at_least
-from . import ipam, neighbours
+from . import ipam, other_plugins
 
 ACCEPT_RA = re.compile(r"net[./]ipv6[./]conf[./].+[./]accept_ra")
 
@@ -28,7 +28,7 @@ def is_floatip(plugin: Any) -> bool:
     return isinstance(plugin, dict) and plugin.get("type") == "floatip"
 
 
-def of(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network] = ()) -> Iterator[Remark]:
+def remarks(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network] = ()) -> Iterator[Remark]:
     """Yield all remarks about a conflist; ``name`` is its name where it has none of its own."""
     plugins = document["plugins"]
     ours = [index for index, plugin in enumerate(plugins) if is_floatip(plugin)]
@@ -37,13 +37,13 @@ def of(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network] = ()
         yield Remark(("plugins", index), "floatip is there twice")
     at = ours[0]
     inherited = {"name": document.get("name", name), "cniVersion": document.get("cniVersion", "")}
-    said = plugins[at] | {key: value for key, value in inherited.items() if value != ""}
-    conf, complaints = netconf.examine(said)
+    raw = plugins[at] | {key: value for key, value in inherited.items() if value != ""}
+    conf, complaints = netconf.examine(raw)
     yield from (Remark(_place(complaint, at), complaint.text) for complaint in complaints)
     if at == 0:
         text = "floatip needs a plugin before it that makes the interface: ipvlan or host-device"
         yield Remark(("plugins", at), text)
-    yield from neighbours.of(plugins, at)
+    yield from other_plugins.remarks(plugins, at)
     if at > 0:
         yield from _addresses(plugins, at, conf, vpc_cidrs)
     yield from entry(plugins[at], ("plugins", at))
@@ -63,12 +63,12 @@ def entry(plugin: Mapping[str, Any], path: tuple[Step, ...] = ()) -> Iterator[Re
 
 def version(document: Mapping[str, Any]) -> Iterator[Remark]:
     """Yield what is to be said about ``cniVersion``."""
-    said = document.get("cniVersion") or "0.1.0"
-    if said not in SUPPORTED:
-        found = show(document["cniVersion"]) if "cniVersion" in document else "missing, which means 0.1.0"
-        yield Remark(("cniVersion",), f"{found}; floatip supports {', '.join(SUPPORTED)}")
-    elif not at_least(said, "0.4.0"):
-        text = f"with {said} a DEL gets no result of the ADD, and there is no CHECK; write 1.0.0"
+    raw = document.get("cniVersion") or "0.1.0"
+    if raw not in SUPPORTED:
+        result = show(document["cniVersion"]) if "cniVersion" in document else "missing, which means 0.1.0"
+        yield Remark(("cniVersion",), f"{result}; floatip supports {', '.join(SUPPORTED)}")
+    elif not at_least(raw, "0.4.0"):
+        text = f"with {raw} a DEL gets no result of the ADD, and there is no CHECK; write 1.0.0"
         yield Remark(("cniVersion",), text, warning=True)
 
 
@@ -80,8 +80,8 @@ def _place(complaint: Complaint, at: int) -> tuple[Step, ...]:
 def _addresses(
     plugins: Sequence[Any], at: int, conf: NetConf, vpc_cidrs: Sequence[Network]
 ) -> Iterator[Remark]:
-    made_by = neighbours.maker(plugins, at)
-    given = ipam.given(plugins[made_by], ("plugins", made_by))
+    made_by = other_plugins.maker(plugins, at)
+    given = ipam.given_ranges(plugins[made_by], ("plugins", made_by))
     pods_choose = ipam.brings_addresses(plugins[made_by])
     for one in given:
         if never := _never(one):
@@ -111,14 +111,14 @@ def _addresses(
 
 def networks(plugin: Mapping[str, Any], key: str) -> Iterator[tuple[int, Network]]:
     """Yield the networks that are listed under ``key`` of a floatip entry, each with its index."""
-    said = plugin.get(key)
-    for index, text in enumerate(said if isinstance(said, list) else ()):
+    raw = plugin.get(key)
+    for index, text in enumerate(raw if isinstance(raw, list) else ()):
         with suppress(ValueError):
             if isinstance(text, str):
-                yield index, cidr.read(text)
+                yield index, cidr.parse(text)
 
 
-def _never(one: ipam.Given) -> Remark | None:
+def _never(one: ipam.GivenRange) -> Remark | None:
     """Some addresses no policy can give."""
     first, last = int(one.first.ip), int(one.last)
     for what, network in cidr.NEVER:
@@ -139,7 +139,7 @@ def in_vpc(address: Address, conf: NetConf, vpc_cidrs: Sequence[Network]) -> boo
     return {"address": False, "subnet": True}.get(conf.destination)
 
 
-def _prefix(one: ipam.Given, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Iterator[Remark]:
+def _prefix(one: ipam.GivenRange, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Iterator[Remark]:
     length, longest = one.first.network.prefixlen, one.first.max_prefixlen
     inside = in_vpc(one.first.ip, conf, vpc_cidrs)
     if length == longest or inside:
@@ -153,7 +153,9 @@ def _prefix(one: ipam.Given, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Ite
     yield Remark(one.path, text, warning=True)
 
 
-def _destination(one: ipam.Given, at: int, conf: NetConf, vpc_cidrs: Sequence[Network]) -> Iterator[Remark]:
+def _destination(
+    one: ipam.GivenRange, at: int, conf: NetConf, vpc_cidrs: Sequence[Network]
+) -> Iterator[Remark]:
     inside, path = in_vpc(one.first.ip, conf, vpc_cidrs), ("plugins", at, "destination")
     if conf.destination == "address" and inside:
         text = f"{one.first.ip} is inside the VPC: whole subnets only; use auto"
@@ -162,7 +164,7 @@ def _destination(one: ipam.Given, at: int, conf: NetConf, vpc_cidrs: Sequence[Ne
         yield Remark(path, f"{one.first.ip} is in no subnet of the VPC; use auto")
 
 
-def _allocated(one: ipam.Given, kind: str) -> Iterator[Remark]:
+def _allocated(one: ipam.GivenRange, kind: str) -> Iterator[Remark]:
     if kind == "host-local" and one.count > 1:
         text = f"counts on each node by itself: of {one.count} addresses two nodes give away the same one"
         yield Remark(one.path, f"host-local {text}", warning=True)

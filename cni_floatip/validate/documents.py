@@ -75,23 +75,23 @@ def node_confs(document: Any) -> Iterator[tuple[str, Configured]]:
         for item in document["items"]:
             yield from node_confs(item)
     elif kind == "configmap":
-        yield from configured(document)
+        yield from configurations(document)
     elif isinstance(document, dict) and kind in ("node", None):  # of unknown keys only: its faults are told
         yield "", document
 
 
-def configured(document: Mapping[str, Any]) -> Iterator[tuple[str, Configured]]:
+def configurations(document: Mapping[str, Any]) -> Iterator[tuple[str, Configured]]:
     """A ConfigMap is ours when one of its values says what is allowed; the other keys many programs have."""
     label, data = label_of(document), document.get("data")
     for key, text in data.items() if isinstance(data, dict) else ():
         try:
-            found = load_json(str(text).encode(errors="surrogatepass"), f"data[{json.dumps(key)}]")
+            result = load_json(str(text).encode(errors="surrogatepass"), f"data[{json.dumps(key)}]")
         except DecodeFailure as e:
             if any(f'"{ours}"' in str(text) for ours in _POLICY):
                 yield label, e
             continue
-        if kind_of(found) == "node" and not _POLICY.isdisjoint(found):
-            yield f"{label} {key}", found
+        if kind_of(result) == "node" and not _POLICY.isdisjoint(result):
+            yield f"{label} {key}", result
 
 
 def networks(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -99,6 +99,6 @@ def networks(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     label, data = label_of(document), document.get("data")
     for key, text in data.items() if isinstance(data, dict) else ():
         with suppress(DecodeFailure):
-            found = load_json(str(text).encode(errors="surrogatepass"))
-            if kind_of(found) in ("conflist", "plugin"):
-                yield f"{label} {key}", found
+            result = load_json(str(text).encode(errors="surrogatepass"))
+            if kind_of(result) in ("conflist", "plugin"):
+                yield f"{label} {key}", result

@@ -90,24 +90,24 @@ IPAMS: Mapping[str, Mapping[str, Any]] = {
 
 def plugin(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a plugin with its keys spelled as its documentation has them."""
-    plain: dict[str, Any] = _spelled(document, EVERY_PLUGIN)
+    plain: dict[str, Any] = _spell(document, EVERY_PLUGIN)
     ipam = plain.get("ipam")
     kind = _text(ipam.get("type")) if isinstance(ipam, dict) else ""
     shape = {**EVERY_PLUGIN, **PLUGINS.get(_text(plain.get("type")), {})}
-    spelled: dict[str, Any] = _spelled(plain, {**shape, "ipam": {"type": TEXT, **IPAMS.get(kind, {})}})
+    spelled: dict[str, Any] = _spell(plain, {**shape, "ipam": {"type": TEXT, **IPAMS.get(kind, {})}})
     return spelled
 
 
-def mistyped(document: Mapping[str, Any], path: Path) -> Iterator[Remark]:
+def find_mistyped(document: Mapping[str, Any], path: Path) -> Iterator[Remark]:
     """Yield every value that ``document``, a plugin's configuration, may not have where it stands."""
     kind, ipam = _text(document.get("type")), document.get("ipam")
-    yield from _mistyped(document, {**EVERY_PLUGIN, **PLUGINS.get(kind, {})}, path, kind or "libcni")
+    yield from _find_mistyped(document, {**EVERY_PLUGIN, **PLUGINS.get(kind, {})}, path, kind or "libcni")
     if isinstance(ipam, dict):
         kind = _text(ipam.get("type"))
-        yield from _mistyped(ipam, IPAMS.get(kind, {}), (*path, "ipam"), kind)
+        yield from _find_mistyped(ipam, IPAMS.get(kind, {}), (*path, "ipam"), kind)
 
 
-def _mistyped(value: Any, shape: Shape, path: Path, reader: str) -> Iterator[Remark]:
+def _find_mistyped(value: Any, shape: Shape, path: Path, reader: str) -> Iterator[Remark]:
     if value is None:
         return  # as if it were not there
     if isinstance(shape, Leaf):
@@ -116,29 +116,29 @@ def _mistyped(value: Any, shape: Shape, path: Path, reader: str) -> Iterator[Rem
     elif isinstance(shape, list):
         if isinstance(value, list):
             for index, item in enumerate(value):
-                yield from _mistyped(item, shape[0], (*path, index), reader)
+                yield from _find_mistyped(item, shape[0], (*path, index), reader)
         else:
             yield Remark(path, f"{show(value)} is not a list; {reader} refuses it")
     elif isinstance(value, dict):
         for key, item in value.items():
             if inner := shape.get(key, shape.get("*")):
-                yield from _mistyped(item, inner, (*path, key), reader)
+                yield from _find_mistyped(item, inner, (*path, key), reader)
     else:
         yield Remark(path, f"{show(value)} is not an object; {reader} refuses it")
 
 
-def _spelled(value: Any, shape: Shape) -> Any:
+def _spell(value: Any, shape: Shape) -> Any:
     if isinstance(value, list) and isinstance(shape, list):
-        return [_spelled(item, shape[0]) for item in value]
+        return [_spell(item, shape[0]) for item in value]
     if not isinstance(value, dict) or not isinstance(shape, Mapping):
         return value
     known: dict[str, str] = {key.casefold(): key for key in shape}
-    found: dict[str, Any] = {}
+    raw: dict[str, Any] = {}
     for key, item in value.items():
         spelling = known.get(key.casefold())
         name = key if spelling is None or spelling in value else spelling
-        found[name] = _spelled(item, shape.get(name, TEXT))
-    return found
+        raw[name] = _spell(item, shape.get(name, TEXT))
+    return raw
 
 
 def _text(value: Any) -> str:

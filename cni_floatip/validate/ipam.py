@@ -20,7 +20,7 @@ Path = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenRange:
     """Addresses from one place of the configuration: the first with its prefix, and how many there are.
 
     ``left_out``: those of them that no pod gets. ``gateway``: for routes that name none.
@@ -39,16 +39,16 @@ class Given:
         return type(self.first.ip)(min(end, int(self.first.network.broadcast_address)))
 
 
-def given(plugin: Mapping[str, Any], path: Path) -> list[Given]:
+def given_ranges(plugin: Mapping[str, Any], path: Path) -> list[GivenRange]:
     """Return what the ``ipam`` of ``plugin`` gives; each path leads to where it is written."""
-    return [each for each in _read(plugin, path) if isinstance(each, Given)]
+    return [item for item in _read(plugin, path) if isinstance(item, GivenRange)]
 
 
 def remarks(plugin: Mapping[str, Any], path: Path) -> Iterator[Remark]:
     """Yield what of the ``ipam`` of ``plugin`` is refused at each ADD, and what surprises."""
-    found = list(_read(plugin, path))
-    addresses = [each for each in found if isinstance(each, Given)]
-    yield from (each for each in found if isinstance(each, Remark))
+    results = list(_read(plugin, path))
+    addresses = [item for item in results if isinstance(item, GivenRange)]
+    yield from (item for item in results if isinstance(item, Remark))
     ipam = plugin.get("ipam")
     if not isinstance(ipam, dict):
         return
@@ -67,14 +67,14 @@ def brings_addresses(plugin: Mapping[str, Any]) -> bool:
     return bool(isinstance(capabilities, dict) and capabilities.get("ips") is True)
 
 
-def families(plugin: Mapping[str, Any], found: Sequence[Given]) -> frozenset[int] | None:
+def families(plugin: Mapping[str, Any], ranges: Sequence[GivenRange]) -> frozenset[int] | None:
     """Return the families of the addresses; None when a pod may bring others."""
-    if not found or brings_addresses(plugin):
+    if not ranges or brings_addresses(plugin):
         return None
-    return frozenset(one.first.version for one in found)
+    return frozenset(one.first.version for one in ranges)
 
 
-def _read(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
+def _read(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark]:
     ipam = plugin.get("ipam")
     read = READERS.get(str(ipam.get("type"))) if isinstance(ipam, dict) else None
     if read:
@@ -84,9 +84,9 @@ def _read(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
 def _objects(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the objects in a list; of what is none the plugin complains (``go_json``)."""
     yield from (
-        (at, each)
-        for at, each in enumerate(value if isinstance(value, list) else ())
-        if isinstance(each, dict)
+        (at, item)
+        for at, item in enumerate(value if isinstance(value, list) else ())
+        if isinstance(item, dict)
     )
 
 
@@ -97,9 +97,9 @@ def _address(text: Any) -> Address | None:
 # -- static
 
 
-def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
+def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark]:
     addresses = plugin["ipam"].get("addresses")
-    seen: set[Interface | Address] = set()
+    known: set[Interface | Address] = set()
     for index, item in _objects(addresses):
         text, where = item.get("address"), (*path, "addresses", index, "address")
         if text is None:
@@ -111,10 +111,10 @@ def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
             continue
         one = ip_interface(text)
         same = one if one.version == 4 else one.ip  # in IPv6 whatever its prefix
-        if same in seen:
+        if same in known:
             yield Remark(where, f"{same} is there twice; the kernel refuses the second")
-        seen.add(same)
-        yield Given(where, one, gateway=_address(item.get("gateway")))
+        known.add(same)
+        yield GivenRange(where, one, gateway=_address(item.get("gateway")))
     args = plugin.get("args")
     cni = args.get("cni") if isinstance(args, dict) else None
     if not addresses and not brings_addresses(plugin) and not (isinstance(cni, dict) and cni.get("ips")):
@@ -125,7 +125,7 @@ def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
 # -- host-local
 
 
-def _host_local(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
+def _host_local(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark]:
     ipam, sets = plugin["ipam"], []
     if ipam.get("subnet"):
         sets.append([((*path, "subnet"), ipam)])
@@ -140,19 +140,19 @@ def _host_local(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remar
         yield Remark(path, "no subnet and no ranges; host-local refuses that")
     every: list[tuple[Path, int, int, int]] = []
     for items in sets:
-        read = [each for where, item in items for each in _local_range(item, where)]
+        read = [entry for where, item in items for entry in _local_range(item, where)]
         yield from read
-        found = [each for each in read if isinstance(each, Given)]
-        for one in found[1:]:
-            if one.first.version != found[0].first.version:
+        results = [item for item in read if isinstance(item, GivenRange)]
+        for one in results[1:]:
+            if one.first.version != results[0].first.version:
                 yield Remark(one.path, "another IP version than the range before it; host-local refuses that")
-        every += [(one.path, one.first.version, int(one.first.ip), int(one.last)) for one in found]
+        every += [(one.path, one.first.version, int(one.first.ip), int(one.last)) for one in results]
     for (_, version, _, last), (where, other, first, _) in pairwise(sorted(every, key=lambda one: one[1:])):
         if version == other and first <= last:
             yield Remark(where, "these addresses are in another range, too; host-local refuses that")
 
 
-def _local_range(item: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
+def _local_range(item: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark]:
     """One range: from the second address of the subnet on; its gateway (by default that one) is nobody's."""
     text, ends = item.get("subnet"), (item.get("rangeStart"), item.get("rangeEnd"))
     if text is None:
@@ -180,13 +180,13 @@ def _local_range(item: Mapping[str, Any], path: Path) -> Iterator[Given | Remark
         yield Remark(path, f"{why}: no address is left")
         return
     left_out = (host_route(gateway),) if gateway in subnet and int(low) <= int(gateway) <= int(high) else ()
-    yield Given(path, ip_interface(f"{low}/{subnet.prefixlen}"), count, left_out, gateway)
+    yield GivenRange(path, ip_interface(f"{low}/{subnet.prefixlen}"), count, left_out, gateway)
 
 
 # -- whereabouts
 
 
-def _whereabouts(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Remark]:
+def _whereabouts(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark]:
     ipam = plugin["ipam"]
     gateway = _address(ipam.get("gateway"))
     if ipam.get("range"):
@@ -195,7 +195,7 @@ def _whereabouts(plugin: Mapping[str, Any], path: Path) -> Iterator[Given | Rema
         yield from _pool(item, (*path, "ipRanges", index, "range"), gateway)
 
 
-def _pool(item: Mapping[str, Any], path: Path, gateway: Address | None) -> Iterator[Given | Remark]:
+def _pool(item: Mapping[str, Any], path: Path, gateway: Address | None) -> Iterator[GivenRange | Remark]:
     """``192.168.2.0/24``, or ``192.168.2.5-192.168.2.9/24`` with the first address before the dash."""
     text = item.get("range")
     if not isinstance(text, str):
@@ -204,7 +204,7 @@ def _pool(item: Mapping[str, Any], path: Path, gateway: Address | None) -> Itera
     net = rest if dash else first
     start = first if dash else item.get("range_start")
     end = rest.partition("/")[0] if dash else item.get("range_end")
-    if not is_cidr(net) or not all(each is None or is_address(each) for each in (start, end)):
+    if not is_cidr(net) or not all(item is None or is_address(item) for item in (start, end)):
         yield Remark(path, f"{show(text)} is not a range like 192.168.0.0/28; whereabouts refuses it")
         return
     network = ip_network(net, strict=False)
@@ -218,10 +218,10 @@ def _pool(item: Mapping[str, Any], path: Path, gateway: Address | None) -> Itera
         yield Remark(path, f"{low} to {high} is no range of {network}; whereabouts gives no address of it")
         return
     exclude = item.get("exclude")
-    listed = [each for each in exclude if is_cidr(each)] if isinstance(exclude, list) else []
-    left_out = tuple(ip_network(each, strict=False) for each in listed)
+    listed = [item for item in exclude if is_cidr(item)] if isinstance(exclude, list) else []
+    left_out = tuple(ip_network(item, strict=False) for item in listed)
     whole = ip_interface(f"{low}/{network.prefixlen}")
-    yield Given(path, whole, int(high) - int(low) + 1, left_out, gateway)
+    yield GivenRange(path, whole, int(high) - int(low) + 1, left_out, gateway)
 
 
 READERS = {"static": _static, "host-local": _host_local, "whereabouts": _whereabouts}
@@ -233,19 +233,26 @@ INSTEAD = "write podRoutes.to in the floatip entry instead"
 
 
 def _routes(
-    routes: Sequence[Any], plugin: Mapping[str, Any], found: Sequence[Given], path: Path
+    routes: Sequence[Any], plugin: Mapping[str, Any], ranges: Sequence[GivenRange], path: Path
 ) -> Iterator[Remark]:
     """Routes of ``ipam`` go to the pod's main table, each through a gateway that must be on the link.
 
     A VPC has no gateway for a floating address: the router of a subnet answers in that subnet alone. In IPv6
     the kernel passes host bits over, and an earlier route that has no gateway puts one on the link.
     """
-    known = bool(found) and not brings_addresses(plugin)
+    known = bool(ranges) and not brings_addresses(plugin)
     links: dict[tuple[int, int], set[int]] = {}
-    for each in found:
-        length, spare = each.first.network.prefixlen, each.first.max_prefixlen - each.first.network.prefixlen
-        links.setdefault((each.first.version, length), set()).add(int(each.first.ip) >> spare)
-    gateways = {each.gateway.version: each.gateway for each in reversed(found) if each.gateway}
+    for given_range in ranges:
+        length, spare = (
+            given_range.first.network.prefixlen,
+            given_range.first.max_prefixlen - given_range.first.network.prefixlen,
+        )
+        links.setdefault((given_range.first.version, length), set()).add(int(given_range.first.ip) >> spare)
+    gateways = {
+        given_range.gateway.version: given_range.gateway
+        for given_range in reversed(ranges)
+        if given_range.gateway
+    }
     scoped = any(isinstance(route, dict) and route.get("scope") for route in routes)  # a way to the gateway
     for index, route in _objects(routes):
         where = (*path, "ipam", "routes", index)

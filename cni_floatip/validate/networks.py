@@ -9,13 +9,13 @@ from typing import Any
 from ..config import netconf
 from ..config.strict_json import Remark, Step
 from ..model.values import Network
-from . import chain, ipam, neighbours
+from . import chain, ipam, other_plugins
 
 Path = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NetworkRange:
     """One thing that one network asks for, and where it is written.
 
     ``first`` and ``last`` bound it in ``space``: ``IPv4``, ``IPv6`` (destinations), ``table`` (in the pod).
@@ -29,21 +29,21 @@ class Asked:
     last: int
     shown: str
 
-    def seen_from(self, other: Asked) -> str:
+    def seen_from(self, other: NetworkRange) -> str:
         """Return where it stands, for a reader of ``other``."""
         parts = ["" if self.file == other.file else self.file, self.document]
         return ": ".join(part for part in parts if part) or "another network of this file"
 
 
-def asked(
+def network_ranges(
     file: str, label: str, document: Mapping[str, Any], path: Path, vpc_cidrs: Sequence[Network]
-) -> Iterator[Asked]:
+) -> Iterator[NetworkRange]:
     """Yield what a chain asks for: the addresses of its pods (in the VPC: their subnet), the pod's table."""
     plugins = document["plugins"]
     at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
     conf, _ = netconf.examine(plugins[at])
-    made_by = neighbours.maker(plugins, at)
-    for one in ipam.given(plugins[made_by], ("plugins", made_by)) if at > 0 else ():
+    made_by = other_plugins.maker(plugins, at)
+    for one in ipam.given_ranges(plugins[made_by], ("plugins", made_by)) if at > 0 else ():
         first, last, shown = int(one.first.ip), int(one.last), str(one.first.ip)
         network = one.first.network
         if chain.in_vpc(one.first.ip, conf, vpc_cidrs) and network.prefixlen < network.max_prefixlen:
@@ -51,20 +51,23 @@ def asked(
             shown = f"the subnet {network}"
         elif one.count > 1:
             shown = f"{one.first.ip} to {one.last}"
-        yield Asked(file, label, (*path, *one.path), f"IPv{one.first.version}", first, last, shown)
+        yield NetworkRange(file, label, (*path, *one.path), f"IPv{one.first.version}", first, last, shown)
     routes = conf.pod_routes
     table = routes.table if routes and routes.source_routing is not False else None
     if table is not None:
         where = (*path, "plugins", at, "podRoutes", "sourceRouting")
-        yield Asked(file, label, where, "table", table, table, f"table {table}")
+        yield NetworkRange(file, label, where, "table", table, table, f"table {table}")
 
 
-def compare(everything: Sequence[Asked]) -> Iterator[tuple[Asked, Remark]]:
+def compare(everything: Sequence[NetworkRange]) -> Iterator[tuple[NetworkRange, Remark]]:
     """Yield a warning for each thing that a network before it (in order of the files) asks for, too."""
-    order = {id(each): index for index, each in enumerate(everything)}
+    order = {id(network_range): index for index, network_range in enumerate(everything)}
     for space in ("IPv4", "IPv6", "table"):
-        reach: Asked | None = None  # of those that begin no later, the one that ends last
-        for one in sorted((each for each in everything if each.space == space), key=lambda one: one.first):
+        reach: NetworkRange | None = None  # of those that begin no later, the one that ends last
+        for one in sorted(
+            (network_range for network_range in everything if network_range.space == space),
+            key=lambda one: one.first,
+        ):
             if reach and one.first <= reach.last and (one.file, one.document) != (reach.file, reach.document):
                 later, earlier = (one, reach) if order[id(one)] > order[id(reach)] else (reach, one)
                 yield later, Remark(later.path, _text(later, earlier), warning=True)
@@ -72,7 +75,7 @@ def compare(everything: Sequence[Asked]) -> Iterator[tuple[Asked, Remark]]:
                 reach = one
 
 
-def _text(later: Asked, earlier: Asked) -> str:
+def _text(later: NetworkRange, earlier: NetworkRange) -> str:
     where = earlier.seen_from(later)
     if later.space == "table":
         return f"{later.shown} is also in {where}: a pod with both networks is refused"

@@ -21,8 +21,8 @@ from ..model import cidr
 from ..model.errors import PolicyRefused
 from ..model.values import Address, Interface, Network, RouteTable, Subnet, host_route
 from ..rules import destinations
-from ..rules.destinations import Want
-from . import chain, ipam, neighbours
+from ..rules.destinations import WantedDestination
+from . import chain, ipam, other_plugins
 
 Path = tuple[Step, ...]
 
@@ -33,7 +33,7 @@ NEVER = tuple(range_ for _, range_ in cidr.NEVER)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PolicyContext:
     """What networks are held against. ``namespace``: the pods'; None where nobody tells it."""
 
     conf: NodeConf
@@ -41,25 +41,25 @@ class Policy:
     vpc_cidrs: tuple[Network, ...] = ()
 
 
-def of_chain(document: Mapping[str, Any], policy: Policy) -> Iterator[Remark]:
+def of_chain(document: Mapping[str, Any], policy: PolicyContext) -> Iterator[Remark]:
     """Yield what ``policy`` has against a conflist."""
     plugins = document["plugins"]
     at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
     conf, _ = netconf.examine(plugins[at])
-    made_by = neighbours.maker(plugins, at)
+    made_by = other_plugins.maker(plugins, at)
     plugin, path = plugins[made_by], ("plugins", made_by)
     if at > 0 and plugin.get("type") == "host-device" and not policy.conf.allow_host_device:
         text = 'refused at ADD: the node configuration has no "allowHostDevice": true'
         yield Remark((*path, "type"), text)
-    for one in ipam.given(plugin, path) if at > 0 else ():
+    for one in ipam.given_ranges(plugin, path) if at > 0 else ():
         if one.count == 1 and cidr.never_address(one.first.ip):
             continue  # said without a policy
-        for remark in _given(one, conf, policy):
+        for remark in _judge_given(one, conf, policy):
             yield _of_the_pod_without(remark) if ipam.brings_addresses(plugin) else remark
     yield from of_entry(plugins[at], policy, ("plugins", at))
 
 
-def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iterator[Remark]:
+def of_entry(plugin: Mapping[str, Any], policy: PolicyContext, path: Path = ()) -> Iterator[Remark]:
     """Yield what ``policy`` has against one floatip entry, wherever it stands."""
     conf, _ = netconf.examine(plugin)  # its complaints are told by others
     listed, most = len(conf.extra_destinations), policy.conf.limits.destinations
@@ -70,10 +70,10 @@ def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iter
         )
         yield Remark((*path, "destination"), text)
     for index, network in chain.networks(plugin, "destination"):
-        if no := _against(_supposed(network, policy), policy):
+        if no := _refusal_of(_as_wanted(network, policy), policy):
             yield Remark((*path, "destination", index), no.text, warning=not no.certain)
     for index, network in chain.networks(plugin, "watchAddresses"):
-        yield from _watched((*path, "watchAddresses", index), network, conf, policy)
+        yield from _judge_watched((*path, "watchAddresses", index), network, conf, policy)
     yield from _tables((*path, "routeTables"), plugin, conf.route_tables, policy.conf)
 
 
@@ -81,51 +81,53 @@ def of_entry(plugin: Mapping[str, Any], policy: Policy, path: Path = ()) -> Iter
 
 
 @dataclass(frozen=True, slots=True)
-class _No:
+class _Refusal:
     """Something against a destination. ``certain``: whoever the pods are, as far as that is told."""
 
     text: str
     certain: bool = True
 
 
-def _against(want: Want, policy: Policy) -> _No | None:
+def _refusal_of(want: WantedDestination, policy: PolicyContext) -> _Refusal | None:
     """Return what stands against ``want``; where no namespace is told, of pods in some of them."""
     conf, vpc_cidrs = policy.conf, policy.vpc_cidrs
     if policy.namespace is not None:
         text = destinations.objection(want, vpc_cidrs, conf, policy.namespace, {})
-        return _No(text) if text else None
+        return _Refusal(text) if text else None
     given = conf.allowed_destinations
-    open_to_all = replace(conf, allowed_destinations=tuple(replace(each, namespaces=()) for each in given))
+    open_to_all = replace(
+        conf, allowed_destinations=tuple(replace(destination, namespaces=()) for destination in given)
+    )
     if text := destinations.objection(want, vpc_cidrs, open_to_all, "", {}, "any namespace"):
-        return _No(text)
+        return _Refusal(text)
     if destinations.objection(want, vpc_cidrs, conf, "", {}):
-        around = [each for each in given if cidr.within(want.destination, each.cidr)]
-        globs = sorted({glob for each in around for glob in each.namespaces})
+        around = [destination for destination in given if cidr.within(want.destination, destination.cidr)]
+        globs = sorted({glob for destination in around for glob in destination.namespaces})
         whose = f"is for pods of namespace {', '.join(globs)} alone"
         text = f"{want.destination} {whose}: say whose these are (--namespace)"
-        return _No(text, certain=False)
+        return _Refusal(text, certain=False)
     return None
 
 
-def _supposed(network: Network, policy: Policy) -> Want:
+def _as_wanted(network: Network, policy: PolicyContext) -> WantedDestination:
     """What is wanted of the VPC may be one of its subnets, and empty; nothing smaller than AWS makes them."""
     may_be_one = network.prefixlen <= SMALLEST_SUBNET[network.version]
     inside = destinations.inside(network, policy.vpc_cidrs)
-    return Want(network, "", Subnet("", "", "", (network,)) if inside and may_be_one else None)
+    return WantedDestination(network, "", Subnet("", "", "", (network,)) if inside and may_be_one else None)
 
 
-def _address(ip: Address, written: int, conf: NetConf, policy: Policy) -> _No | None:
+def _address(ip: Address, written: int, conf: NetConf, policy: PolicyContext) -> _Refusal | None:
     """Return what stands against claiming ``ip``: in the VPC, against the smallest subnet around it.
 
     The prefix length that was ``written`` is most likely that subnet's.
     """
     alone, smallest = host_route(ip), SMALLEST_SUBNET[ip.version]
     if not chain.in_vpc(ip, conf, policy.vpc_cidrs):
-        return _against(Want(alone, ""), policy)
-    no = _against(_supposed(alone.supernet(new_prefix=smallest), policy), policy)
+        return _refusal_of(WantedDestination(alone, ""), policy)
+    no = _refusal_of(_as_wanted(alone.supernet(new_prefix=smallest), policy), policy)
     if no is None:
         return None
-    wider = _against(_supposed(alone.supernet(new_prefix=min(written, smallest)), policy), policy) or no
+    wider = _refusal_of(_as_wanted(alone.supernet(new_prefix=min(written, smallest)), policy), policy) or no
     return replace(no, text=f"{ip} is the VPC's, so the whole subnet is claimed: {wider.text}")
 
 
@@ -138,7 +140,7 @@ class _Span:
 
     first: Address
     last: Address
-    no: _No | None
+    no: _Refusal | None
 
     @property
     def count(self) -> int:
@@ -150,26 +152,26 @@ class _Span:
 
 
 def _spans(
-    first: Interface, last: Address, left_out: Iterable[Network], conf: NetConf, policy: Policy
+    first: Interface, last: Address, left_out: Iterable[Network], conf: NetConf, policy: PolicyContext
 ) -> list[_Span]:
     """Judge all addresses from ``first`` to ``last`` but those left out, one of each stretch."""
     of, written = type(last), first.network.prefixlen
     entries = (entry.cidr for entry in policy.conf.allowed_destinations)
-    left_out = [each for each in left_out if each.version == first.version]
+    left_out = [network for network in left_out if network.version == first.version]
     edges = {int(last) + 1}
-    for each in (*entries, *NEVER, *policy.vpc_cidrs, *left_out):
-        if each.version == first.version:
-            edges |= {int(each.network_address), int(each.broadcast_address) + 1}
+    for network in (*entries, *NEVER, *policy.vpc_cidrs, *left_out):
+        if network.version == first.version:
+            edges |= {int(network.network_address), int(network.broadcast_address) + 1}
     inner = sorted(edge for edge in edges if int(first) < edge <= int(last) + 1)
-    found = []
+    spans = []
     for low, high in pairwise([int(first), *inner]):
         begin, end = of(low), of(high - 1)
-        if not any(begin in each for each in left_out):
-            found.append(_Span(begin, end, _address(begin, written, conf, policy)))
-    return found
+        if not any(begin in network for network in left_out):
+            spans.append(_Span(begin, end, _address(begin, written, conf, policy)))
+    return spans
 
 
-def _given(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+def _judge_given(one: ipam.GivenRange, conf: NetConf, policy: PolicyContext) -> Iterator[Remark]:
     """Judge what IPAM may give a pod."""
     last = min(int(one.first) + one.count - 1, int(one.first.network.broadcast_address))
     spans = _spans(one.first, type(one.first.ip)(last), one.left_out, conf, policy)
@@ -177,7 +179,7 @@ def _given(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
     refused = [(span.no, span.count) for span in spans if span.no]
     for_sure = [(no, count) for no, count in refused if no.certain]
     if not refused:
-        yield from _written_subnet(one, conf, policy)
+        yield from _judge_subnet(one, conf, policy)
         return
     no, count = (for_sure or refused)[0][0], sum(count for _, count in for_sure or refused)
     certain = len(for_sure) == len(spans)
@@ -186,12 +188,12 @@ def _given(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
     yield Remark(one.path, lead + no.text, warning=not certain)
 
 
-def _written_subnet(one: ipam.Given, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+def _judge_subnet(one: ipam.GivenRange, conf: NetConf, policy: PolicyContext) -> Iterator[Remark]:
     """A whole subnet is claimed in the VPC, and the prefix that was written is most likely that subnet's."""
     network = one.first.network
     shorter = network.prefixlen < SMALLEST_SUBNET[network.version]
     if shorter and chain.in_vpc(one.first.ip, conf, policy.vpc_cidrs):
-        no = _against(_supposed(network, policy), policy)
+        no = _refusal_of(_as_wanted(network, policy), policy)
         if no:
             yield Remark(one.path, f"if {network} is its subnet: {no.text}", warning=True)
 
@@ -200,7 +202,7 @@ def _of_the_pod_without(remark: Remark) -> Remark:
     return replace(remark, text=f"for a pod that names no address: {remark.text}", warning=True)
 
 
-def _watched(path: Path, network: Network, conf: NetConf, policy: Policy) -> Iterator[Remark]:
+def _judge_watched(path: Path, network: Network, conf: NetConf, policy: PolicyContext) -> Iterator[Remark]:
     """A wide net may be cast (policy narrows it), but not everybody may know that it does."""
     spans = _spans(ip_interface(host_route(network[0])), network[-1], NEVER, conf, policy)
     refused = [span.no for span in spans if span.no]
@@ -208,11 +210,13 @@ def _watched(path: Path, network: Network, conf: NetConf, policy: Policy) -> Ite
     if not refused:
         return
     if not followed:
-        no = (None if cidr.never(network) else _against(Want(network, ""), policy)) or refused[0]
+        no = (
+            None if cidr.never(network) else _refusal_of(WantedDestination(network, ""), policy)
+        ) or refused[0]
         yield Remark(path, f"nothing in it is followed: {no.text}")
     elif len(followed) < len(spans):
-        parts: list[Any] = [each for span in followed for each in span.networks()]
-        shown = [str(each) for each in collapse_addresses(parts)]
+        parts: list[Any] = [network for span in followed for network in span.networks()]
+        shown = [str(part) for part in collapse_addresses(parts)]
         shown[4:] = ["..."] if shown[4:] else []
         why = "allowedDestinations of the node configuration gives no more"
         yield Remark(path, f"followed only in {', '.join(shown)}: {why}", warning=True)

@@ -14,17 +14,17 @@ from typing import Any
 
 from ..config import netconf, nodeconf
 from ..config.nodeconf import NodeConf
-from ..config.strict_json import MOST_COMPLAINTS, Remark, Step, load_json, place
+from ..config.strict_json import MOST_COMPLAINTS, Remark, Step, load_json, path_text
 from ..model import cidr
 from ..model.errors import DecodeFailure
 from ..model.values import Network
-from . import chain, documents, go_json, neighbours, networks
+from . import chain, documents, go_json, networks, other_plugins
 from . import policy as policing
 from .documents import Configured, Kind, kind_of, label_of
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileFinding:
     """One thing to say about one place. ``path`` is empty where the text could not be read at all."""
 
     file: str
@@ -41,20 +41,20 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class FileReport:
     """What was found in one file: the documents judged, those passed over, and the findings.
 
     ``without_floatip``: networks among those passed over. ``not_judged``: by document, what of it nothing is
-    known of. ``asked``: what the networks ask for, to be held against other networks.
+    known of. ``ranges``: what the networks ask for, to be held against other networks.
     """
 
     file: str
     judged: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     without_floatip: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[FileFinding] = field(default_factory=list)
     not_judged: dict[str, list[str]] = field(default_factory=dict)
-    asked: list[networks.Asked] = field(default_factory=list)
+    ranges: list[networks.NetworkRange] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -68,20 +68,22 @@ class Report:
 
     def find(self, document: str, remarks: Iterable[Remark]) -> None:
         """Enter findings, the errors first; with more than one would read, the document is none of ours."""
-        found = {Finding(self.file, document, place(one.path), one.text, one.warning) for one in remarks}
-        ordered = sorted(found, key=lambda one: (one.warning, one.path, one.text))
+        findings = {
+            FileFinding(self.file, document, path_text(one.path), one.text, one.warning) for one in remarks
+        }
+        ordered = sorted(findings, key=lambda one: (one.warning, one.path, one.text))
         self.findings += ordered[:MOST_COMPLAINTS]
         if rest := ordered[MOST_COMPLAINTS:]:
-            self.findings.append(Finding(self.file, document, "", f"{len(rest)} more", rest[0].warning))
+            self.findings.append(FileFinding(self.file, document, "", f"{len(rest)} more", rest[0].warning))
 
     def refuse(self, document: str, text: str) -> None:
         """Enter that ``document`` cannot be read."""
         self.judged.append(document)
-        self.findings.append(Finding(self.file, document, "", text, warning=False))
+        self.findings.append(FileFinding(self.file, document, "", text, warning=False))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ValidateOptions:
     """What is told besides the files: the VPC's CIDRs, the policy of the nodes, the namespace of the pods."""
 
     vpc_cidrs: tuple[Network, ...] = ()
@@ -90,7 +92,7 @@ class Told:
 
     def chain(self, document: Mapping[str, Any], name: str) -> Iterator[Remark]:
         """Yield all there is to say about a conflist."""
-        yield from chain.of(document, name, self.vpc_cidrs)
+        yield from chain.remarks(document, name, self.vpc_cidrs)
         if self.policy:
             yield from policing.of_chain(document, self._policy(self.policy))
 
@@ -103,8 +105,8 @@ class Told:
         if self.policy:
             yield from policing.of_entry(document, self._policy(self.policy))
 
-    def _policy(self, conf: NodeConf) -> policing.Policy:
-        return policing.Policy(conf, self.namespace, self.vpc_cidrs)
+    def _policy(self, conf: NodeConf) -> policing.PolicyContext:
+        return policing.PolicyContext(conf, self.namespace, self.vpc_cidrs)
 
 
 def examine(
@@ -114,15 +116,15 @@ def examine(
     vpc_cidrs: Sequence[Network] = (),
     policy: NodeConf | None = None,
     namespace: str | None = None,
-) -> Report:
+) -> FileReport:
     """Judge ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own.
 
     Networks are held against ``policy``, as if their pods were in ``namespace``; None: each in its own.
     """
-    report, told = Report(file), Told(tuple(vpc_cidrs), policy, namespace)
+    report, options = FileReport(file), ValidateOptions(tuple(vpc_cidrs), policy, namespace)
     try:
         for document in documents.documents(text):
-            _judge(report, document, kind or kind_of(document), told)
+            _judge(report, document, kind or kind_of(document), options)
     except DecodeFailure as e:
         report.refuse("", e.msg)
     if not report.judged and not report.ignored:
@@ -130,39 +132,39 @@ def examine(
     return report
 
 
-def compare(reports: Sequence[Report]) -> None:
+def compare(reports: Sequence[FileReport]) -> None:
     """Enter what the networks of all ``reports`` have against each other."""
-    seen: dict[str, str] = {}
+    observed: dict[str, str] = {}
     for report in reports:
-        for label in (each for each in report.judged if each.startswith("NetworkAttachmentDefinition ")):
-            if label in seen:
-                where = "this file" if seen[label] == report.file else seen[label]
+        for label in (item for item in report.judged if item.startswith("NetworkAttachmentDefinition ")):
+            if label in observed:
+                where = "this file" if observed[label] == report.file else observed[label]
                 text = f"there is another one in {where}: a cluster keeps the one that is applied last"
                 report.find(label, [Remark((), text, warning=True)])
-            seen[label] = report.file
-    everything = [each for report in reports for each in report.asked]
-    by_place = {(report.file, each): report for report in reports for each in report.judged}
-    for asked, remark in networks.compare(everything):
-        by_place[asked.file, asked.document].find(asked.document, [remark])
+            observed[label] = report.file
+    everything = [network_range for report in reports for network_range in report.ranges]
+    by_place = {(report.file, item): report for report in reports for item in report.judged}
+    for request, remark in networks.compare(everything):
+        by_place[request.file, request.document].find(request.document, [remark])
 
 
-def node_conf(file: str, text: bytes) -> tuple[Report, NodeConf | None]:
+def node_conf(file: str, text: bytes) -> tuple[FileReport, NodeConf | None]:
     """Judge the one node configuration in ``text``, and return it where nothing is wrong with it."""
-    report = Report(file)
+    report = FileReport(file)
     try:
-        found = [each for document in documents.documents(text) for each in documents.node_confs(document)]
+        results = [item for document in documents.documents(text) for item in documents.node_confs(document)]
     except DecodeFailure as e:
         report.refuse("", e.msg)
         return report, None
-    if len(found) != 1:
-        report.refuse("", f"{_counted(found)} in it: name a file with one, plain or in a ConfigMap")
+    if len(results) != 1:
+        report.refuse("", f"{_count_text(results)} in it: name a file with one, plain or in a ConfigMap")
         return report, None
-    _judge_configurations(report, found)
-    sound = [document for _, document in found if not isinstance(document, DecodeFailure)]
+    _judge_configurations(report, results)
+    sound = [document for _, document in results if not isinstance(document, DecodeFailure)]
     return report, NodeConf.parse(sound[0]) if sound and not report.errors else None
 
 
-def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
+def _judge(report: FileReport, document: Any, kind: Any, options: ValidateOptions) -> None:
     if document is None:
         return  # nothing between two ---
     if not isinstance(document, dict) or kind is None:
@@ -175,22 +177,22 @@ def _judge(report: Report, document: Any, kind: Any, told: Told) -> None:
         if not document["items"]:
             report.ignored.append("an empty list")
         for item in document["items"]:
-            _judge(report, item, kind_of(item), told)
+            _judge(report, item, kind_of(item), options)
     elif kind == "nad":
-        _judge_nad(report, document, told)
+        _judge_nad(report, document, options)
     elif kind == "configmap":
-        _judge_configmap(report, document, told)
+        _judge_configmap(report, document, options)
     elif kind == "conflist":
-        _judge_network(report, "", document, "", told)
+        _judge_network(report, "", document, "", options)
     elif kind == "plugin":
-        _judge_plugin(report, document, told)
+        _judge_plugin(report, document, options)
     elif kind == "node":
         report.add("", _node(document))
     else:
         report.ignored.append(label_of(document))
 
 
-def _judge_nad(report: Report, document: Mapping[str, Any], told: Told) -> None:
+def _judge_nad(report: FileReport, document: Mapping[str, Any], options: ValidateOptions) -> None:
     label = label_of(document)
     spec, metadata = document.get("spec"), document.get("metadata")
     text = spec.get("config") if isinstance(spec, dict) else None
@@ -209,15 +211,15 @@ def _judge_nad(report: Report, document: Mapping[str, Any], told: Told) -> None:
         return
     metadata = metadata if isinstance(metadata, dict) else {}
     name = str(metadata.get("name", ""))  # Multus takes it for the network's
-    if told.namespace is None and metadata.get("namespace"):
-        told = replace(told, namespace=str(metadata["namespace"]))
+    if options.namespace is None and metadata.get("namespace"):
+        options = replace(options, namespace=str(metadata["namespace"]))
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict) and annotations.get("k8s.v1.cni.cncf.io/resourceName"):
         config = _with_device(config)
     if chain.is_floatip(config):
-        report.add(label, [ALONE, *told.plugin({"name": name} | config)])
+        report.add(label, [ALONE, *options.plugin({"name": name} | config)])
     else:
-        _judge_network(report, label, config, name, told)
+        _judge_network(report, label, config, name, options)
 
 
 def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,28 +228,31 @@ def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(plugins, list):
         return dict(config)
     device = {"deviceID": "of the pod"}
-    told = [
-        each | device if isinstance(each, dict) and not chain.is_floatip(each) else each for each in plugins
+    sentences = [
+        plugin | device if isinstance(plugin, dict) and not chain.is_floatip(plugin) else plugin
+        for plugin in plugins
     ]
-    return {**config, "plugins": told}
+    return {**config, "plugins": sentences}
 
 
-def _judge_network(report: Report, label: str, document: Mapping[str, Any], name: str, told: Told) -> None:
+def _judge_network(
+    report: FileReport, label: str, document: Mapping[str, Any], name: str, options: ValidateOptions
+) -> None:
     """Judge all chains in one configuration: its own, and those that Multus has in ``delegates``."""
     remarks: list[Remark] = []
     ours = False
-    for path, each in _chains(document, ()):
-        plugins = each["plugins"]
+    for path, item in _chains(document, ()):
+        plugins = item["plugins"]
         if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
             ours = True
             remarks.append(Remark((*path, "plugins"), "not a list of objects"))
         elif any(map(chain.is_floatip, plugins)):
             ours = True
-            remarks += _judge_chain(report, label, each, name, told, path)
-        elif any(map(neighbours.misspelt, plugins)):
+            remarks += _judge_chain(report, label, item, name, options, path)
+        elif any(map(other_plugins.misspelt, plugins)):
             ours = True
             for index, plugin in enumerate(plugins):
-                remarks += neighbours.name(plugin, (*path, "plugins", index))
+                remarks += other_plugins.name(plugin, (*path, "plugins", index))
     if ours:
         report.add(label, remarks)
         return
@@ -259,20 +264,25 @@ def _judge_network(report: Report, label: str, document: Mapping[str, Any], name
 
 
 def _judge_chain(
-    report: Report, label: str, document: Mapping[str, Any], name: str, told: Told, path: tuple[Step, ...]
+    report: FileReport,
+    label: str,
+    document: Mapping[str, Any],
+    name: str,
+    options: ValidateOptions,
+    path: tuple[Step, ...],
 ) -> Iterator[Remark]:
     """Yield the remarks about one chain; enter what is not judged of it, and what it asks for."""
-    read = [each if chain.is_floatip(each) else go_json.plugin(each) for each in document["plugins"]]
-    at = next(index for index, each in enumerate(read) if chain.is_floatip(each))
+    read = [item if chain.is_floatip(item) else go_json.plugin(item) for item in document["plugins"]]
+    at = next(index for index, item in enumerate(read) if chain.is_floatip(item))
     document = {**document, "plugins": read}
-    yield from (replace(one, path=(*path, *one.path)) for one in told.chain(document, name))
+    yield from (replace(one, path=(*path, *one.path)) for one in options.chain(document, name))
     if path[-2:] == ("delegates", 0):
         text = "the first delegate is the cluster's own network, where the pod would have no default route"
         yield Remark(path, f"{text}: floatip is for networks that pods have besides", warning=True)
-    if unknown := list(dict.fromkeys(neighbours.not_judged(document.get("cniVersion"), read, at))):
+    if unknown := list(dict.fromkeys(other_plugins.not_judged(document.get("cniVersion"), read, at))):
         more = [f"{len(unknown) - MOST_COMPLAINTS} more"] if len(unknown) > MOST_COMPLAINTS else []
         report.not_judged.setdefault(label, []).extend(unknown[:MOST_COMPLAINTS] + more)
-    report.asked += networks.asked(report.file, label, document, path, told.vpc_cidrs)
+    report.ranges += networks.network_ranges(report.file, label, document, path, options.vpc_cidrs)
 
 
 def _chains(document: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
@@ -291,47 +301,47 @@ def _chains(document: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step,
 
 def _delegates(plugin: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Mapping[str, Any]]]:
     delegates = plugin.get("delegates") if isinstance(plugin, dict) else None
-    for index, each in enumerate(delegates if isinstance(delegates, list) else ()):
-        yield from _chains(each, (*path, "delegates", index))
+    for index, item in enumerate(delegates if isinstance(delegates, list) else ()):
+        yield from _chains(item, (*path, "delegates", index))
 
 
-def _judge_plugin(report: Report, document: Mapping[str, Any], told: Told) -> None:
+def _judge_plugin(report: FileReport, document: Mapping[str, Any], options: ValidateOptions) -> None:
     if document.get("type", "floatip") != "floatip":
-        _judge_network(report, "", document, "", told)
+        _judge_network(report, "", document, "", options)
         return
-    report.add("", told.plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
+    report.add("", options.plugin({"name": "unnamed"} | dict(document)))  # a chain would have the name
 
 
 ALONE = Remark((), "floatip needs a plugin before it that makes the interface: write a chain with plugins")
 
 
-def _counted(found: Sequence[tuple[str, Configured]]) -> str:
-    if not found:
+def _count_text(results: Sequence[tuple[str, Configured]]) -> str:
+    if not results:
         return "no node configuration"
-    labels = ", ".join(label for label, _ in found if label)
-    return f"{len(found)} node configurations{f' ({labels})' if labels else ''}"
+    labels = ", ".join(label for label, _ in results if label)
+    return f"{len(results)} node configurations{f' ({labels})' if labels else ''}"
 
 
-def _judge_configmap(report: Report, document: Mapping[str, Any], told: Told) -> None:
+def _judge_configmap(report: FileReport, document: Mapping[str, Any], options: ValidateOptions) -> None:
     """Node configurations, and networks where Multus' configuration has some of floatip in it."""
-    found = list(documents.configured(document))
-    _judge_configurations(report, found)
+    results = list(documents.configurations(document))
+    _judge_configurations(report, results)
     with_networks = [
-        (label, each)
-        for label, each in documents.networks(document)
+        (label, item)
+        for label, item in documents.networks(document)
         if any(
             isinstance(one["plugins"], list) and any(map(chain.is_floatip, one["plugins"]))
-            for _, one in _chains(each, ())
+            for _, one in _chains(item, ())
         )
     ]
-    for label, each in with_networks:
-        _judge_network(report, label, each, "", told)
-    if not found and not with_networks:
+    for label, with_network in with_networks:
+        _judge_network(report, label, with_network, "", options)
+    if not results and not with_networks:
         report.ignored.append(label_of(document))
 
 
-def _judge_configurations(report: Report, found: Iterable[tuple[str, Configured]]) -> None:
-    for label, document in found:
+def _judge_configurations(report: FileReport, results: Iterable[tuple[str, Configured]]) -> None:
+    for label, document in results:
         if isinstance(document, DecodeFailure):
             report.refuse(label, document.msg)
         else:
@@ -352,10 +362,10 @@ def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
             text = f"{entry.cidr} allows every address of the family, also others' ones on-premises"
             yield Remark((*paths["allowed_destinations"], index, "cidr"), text, warning=True)
     if not complaints:
-        yield from _shadowed(conf, paths["allowed_destinations"])
+        yield from _find_shadowed(conf, paths["allowed_destinations"])
 
 
-def _shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:
+def _find_shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:
     """Warn of entries that keep nobody out, because a wider one lets every namespace in."""
     open_to_all = [entry for entry in conf.allowed_destinations if not entry.namespaces]
     for index, entry in enumerate(conf.allowed_destinations):

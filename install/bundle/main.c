@@ -75,7 +75,7 @@ static int nibble(char letter)
     return letter <= '9' ? letter - '0' : letter - 'a' + 10;
 }
 
-/* In an installed client (cni_floatip/installer/rendering.py): what the installer writes, the program's source, and
+/* In an installed client (cni_floatip/installer/render.py): what the installer writes, the program's source, and
  * the same compiled for one release of CPython. Of 60 KiB the parser is given the first tenth, if that release is ours.
  * Return the compiled program and end the text before the source, or NULL: then the whole is source like any other. */
 static PyObject *compiled_part(char *text)

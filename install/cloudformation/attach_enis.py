@@ -32,20 +32,20 @@ def handler(event, _context, ec2=None, autoscaling=None, sleep=time.sleep):
 
 def give(ec2, instance, sleep):
     """Have one ENI per floating subnet of the instance's zone. Each ends with the instance."""
-    found = running(ec2, instance, sleep)
-    subnets = json.loads(os.environ["SUBNETS"])[found["Placement"]["AvailabilityZone"]]
+    result = running(ec2, instance, sleep)
+    subnets = json.loads(os.environ["SUBNETS"])[result["Placement"]["AvailabilityZone"]]
     for index, subnet in enumerate(subnets, 1):
-        eni, attachment = at(found, index, subnet) or attach(ec2, instance, index, subnet, sleep)
+        eni, attachment = at(result, index, subnet) or attach(ec2, instance, index, subnet, sleep)
         ends = {"AttachmentId": attachment, "DeleteOnTermination": True}
         soon(sleep, ec2.modify_network_interface_attribute, NetworkInterfaceId=eni, Attachment=ends)
 
 
-def soon(sleep, call, **said):
+def soon(sleep, call, **raw):
     """Call; EC2 can need some seconds to know what it has just made."""
     left = 10
     while True:
         try:
-            return call(**said)
+            return call(**raw)
         except ClientError as e:
             left -= 1
             if not left or not e.response["Error"]["Code"].endswith(".NotFound"):
@@ -53,9 +53,9 @@ def soon(sleep, call, **said):
         sleep(3)
 
 
-def at(found, index, subnet):
+def at(result, index, subnet):
     """Return ENI and attachment at this index of card 0, if any. One of another subnet is an error."""
-    for eni in found["NetworkInterfaces"]:
+    for eni in result["NetworkInterfaces"]:
         to = eni["Attachment"]
         if (to.get("NetworkCardIndex", 0), to["DeviceIndex"]) == (0, index):
             if eni["SubnetId"] == subnet:
@@ -68,10 +68,10 @@ def running(ec2, instance, sleep):
     """Return the instance once it runs: before, nothing can be attached."""
     until = time.monotonic() + PATIENCE
     while True:
-        found = look(ec2, instance, sleep)
-        state = found["State"]["Name"]
+        result = look(ec2, instance, sleep)
+        state = result["State"]["Name"]
         if state == "running":
-            return found
+            return result
         if state in ("shutting-down", "terminated") or time.monotonic() > until:
             raise RuntimeError(f"{instance} is {state}")
         sleep(3)
@@ -106,10 +106,10 @@ def attach(ec2, instance, index, subnet, sleep):
         made = soon(sleep, ec2.attach_network_interface, NetworkCardIndex=0, **to)
         return eni, made["AttachmentId"]
     except Exception:
-        found = look(ec2, instance, sleep)
-        if eni not in [each["NetworkInterfaceId"] for each in found["NetworkInterfaces"]]:
+        result = look(ec2, instance, sleep)
+        if eni not in [item["NetworkInterfaceId"] for item in result["NetworkInterfaces"]]:
             soon(sleep, ec2.delete_network_interface, NetworkInterfaceId=eni)
-        there = at(found, index, subnet)  # a call beside this one was quicker
+        there = at(result, index, subnet)  # a call beside this one was quicker
         if not there:
             raise
         return there

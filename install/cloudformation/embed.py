@@ -26,8 +26,8 @@ def embedded(template: str) -> str:
     return BLOCK.sub(_block, template)
 
 
-def _block(found: re.Match[str]) -> str:
-    indent, key, name, old = found.groups()
+def _block(match: re.Match[str]) -> str:
+    indent, key, name, old = match.groups()
     text = program(name)
     if "${" in text:
         raise SystemExit(f"{name}: Fn::Sub would take ${{...}} for its own")

@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 def handler(event, _context, ec2=None):
     """Create or delete the reservation, and tell CloudFormation how it went."""
     known = event.get("PhysicalResourceId", "none")
-    told = {"Status": "SUCCESS", "PhysicalResourceId": known}
+    message = {"Status": "SUCCESS", "PhysicalResourceId": known}
     try:
-        told["PhysicalResourceId"] = act(ec2 or boto3.client("ec2"), event, known)
+        message["PhysicalResourceId"] = act(ec2 or boto3.client("ec2"), event, known)
     except Exception as e:  # noqa: BLE001 (without an answer CloudFormation waits for an hour)
-        told |= {"Status": "FAILED", "Reason": f"{type(e).__name__}: {e}"}
-    told |= {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
-    body, untyped = json.dumps(told).encode(), {"Content-Type": ""}  # the URL is signed for no type
+        message |= {"Status": "FAILED", "Reason": f"{type(e).__name__}: {e}"}
+    message |= {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
+    body, untyped = json.dumps(message).encode(), {"Content-Type": ""}  # the URL is signed for no type
     answer = urllib.request.Request(event["ResponseURL"], body, untyped, method="PUT")  # noqa: S310
     urllib.request.urlopen(answer, timeout=10)  # noqa: S310
 
@@ -47,5 +47,5 @@ def give_back(ec2, subnet, known):
     """Delete the reservation, if the subnet still has it."""
     there = ec2.get_subnet_cidr_reservations(SubnetId=subnet)
     both = there["SubnetIpv4CidrReservations"] + there["SubnetIpv6CidrReservations"]
-    if known in [each["SubnetCidrReservationId"] for each in both]:
+    if known in [item["SubnetCidrReservationId"] for item in both]:
         ec2.delete_subnet_cidr_reservation(SubnetCidrReservationId=known)

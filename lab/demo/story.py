@@ -266,17 +266,17 @@ class Play:
 
         def others() -> list[str]:
             return [
-                f"table {table}: {destination} -> {found}"
+                f"table {table}: {destination} -> {result}"
                 for table, routes in self.tables().items()
-                for destination, found in routes.items()
-                if found != wanted
+                for destination, result in routes.items()
+                if result != wanted
             ]
 
         def look() -> None:
             until = time.monotonic() + within
-            while found := others():
+            while results := others():
                 if time.monotonic() >= until:
-                    raise LabError(found[0])
+                    raise LabError(results[0])
                 time.sleep(0.05)
 
         self.observe(what + suffix, look)
@@ -287,16 +287,16 @@ class Play:
     def tables(self) -> dict[str, dict[str, str]]:
         """Return, for each route table and destination of ours, where EC2 really sends it."""
         names = {eni.id: f"{node} {eni.ifname}" for node in self.lab.nodes.values() for eni in node.enis}
-        found: dict[str, dict[str, str]] = {}
+        results: dict[str, dict[str, str]] = {}
         for name, table in self.lab.tables.items():
             truth = self.lab.ec2.truth(table)
-            found[name] = {}
+            results[name] = {}
             for destination in map(str, self.pattern.destinations):
                 route = truth.get(destination)
                 where = names.get(route.target, route.target) if route else "no route"
                 state = f" ({route.state})" if route and route.state != "active" else ""
-                found[name][destination] = where + state
-        return found
+                results[name][destination] = where + state
+        return results
 
     def show_tables(self, caption: str) -> None:
         self.outcome.tables[caption] = self.tables()
@@ -341,5 +341,7 @@ def spent(lab: Lab, node: Node) -> Spent:
 
 def _agent_seconds(node: Node) -> float | None:
     """Return how long the agent worked on the last ADD, by its own log."""
-    found = [line["seconds"] for line in node.agent.said() if line.get("verb") == "ADD" and "seconds" in line]
-    return float(found[-1]) if found else None
+    results = [
+        line["seconds"] for line in node.agent.said() if line.get("verb") == "ADD" and "seconds" in line
+    ]
+    return float(results[-1]) if results else None

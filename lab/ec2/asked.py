@@ -36,9 +36,9 @@ class Asked:
 
 def service(request: Request) -> str:
     """Return which service a request is for: the signature says so, else the API version."""
-    found = CREDENTIAL.search(request.headers.get("authorization", ""))
-    if found:
-        return "sts" if found[2] == "sts" else "ec2"
+    match = CREDENTIAL.search(request.headers.get("authorization", ""))
+    if match:
+        return "sts" if match[2] == "sts" else "ec2"
     return "sts" if b"Version=2011-06-15" in request.body else "ec2"
 
 
@@ -48,9 +48,9 @@ def understand(caller: str, request: Request, account_of: Callable[[str], str]) 
     if request.method != "POST" or "Action" not in form:
         raise Refusal("MissingAction", "The request must contain the parameter Action")
     which, action = service(request), form["Action"]
-    found = CREDENTIAL.search(request.headers.get("authorization", ""))
-    if found:
-        account = account_of(found[1])
+    match = CREDENTIAL.search(request.headers.get("authorization", ""))
+    if match:
+        account = account_of(match[1])
     elif which == "sts" and action == "AssumeRoleWithWebIdentity":
         account = _of_web_identity(form)
     else:

@@ -279,8 +279,8 @@ class Cloud:
         """Return the account that an access key speaks for: its name says so, or AssumeRole issued it."""
         if key.startswith(KEY_PREFIX):
             return key.removeprefix(KEY_PREFIX)
-        found = get_account_id_from(key)
-        return found if key.startswith("ASIA") else self.account
+        result = get_account_id_from(key)
+        return result if key.startswith("ASIA") else self.account
 
     def share(self, vpc: str, account: str) -> None:
         """Let ``account`` take part in a VPC (resource share of all its subnets)."""

@@ -66,8 +66,8 @@ class Control:
                 truth = self._ec2.truth(table)
                 return {cidr: dataclasses.asdict(route) for cidr, route in truth.items()}
             case "GET", ["instance", instance]:
-                found = dataclasses.replace(self._ec2.instance(instance), credentials=None)
-                return dataclasses.asdict(found)
+                view = dataclasses.replace(self._ec2.instance(instance), credentials=None)
+                return dataclasses.asdict(view)
             case "POST", ["credentials", instance]:
                 give = self._ec2.instance(instance).credentials
                 return dataclasses.asdict(give()) if give else None

@@ -70,18 +70,18 @@ RESOURCES = {
 def describe(action: str, view: View, account: str, params: Mapping[str, Any]) -> Document:
     """Return what ``account`` sees. A missing id is an error; as a filter value it finds nothing."""
     kind = RESOURCES[action]
-    found = visible(getattr(view, kind.view), account)
+    results = visible(getattr(view, kind.view), account)
     wanted = params.get(kind.ids) or []
     size = params.get("MaxResults")
     if wanted and size and not kind.pages_with_ids:  # DescribeNetworkInterfaces, MaxResults
         message = f"The parameter {kind.ids} cannot be used with the parameter maxResults"
         raise Refusal("InvalidParameterCombination", message)
     if wanted:
-        known = {str(document[kind.id]) for document in found}
-        missing = [each for each in wanted if each not in known]
+        known = {str(document[kind.id]) for document in results}
+        missing = [item for item in wanted if item not in known]
         if missing:
             raise Refusal(kind.unknown, f"The {kind.noun} ID '{missing[0]}' does not exist")
-        found = [document for document in found if document[kind.id] in wanted]
-    found = filters.select(found, params.get("Filters") or [], kind.filters, kind.tags)
-    shown, token = filters.page(found, kind.id, size, params.get("NextToken"), kind.largest)
+        results = [document for document in results if document[kind.id] in wanted]
+    results = filters.select(results, params.get("Filters") or [], kind.filters, kind.tags)
+    shown, token = filters.page(results, kind.id, size, params.get("NextToken"), kind.largest)
     return {kind.result: shown, "NextToken": token}

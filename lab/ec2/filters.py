@@ -103,9 +103,9 @@ def select(
     documents: Sequence[Document], filters: Sequence[Mapping[str, Any]], names: Mapping[str, str], tags: str
 ) -> list[Document]:
     """Return what passes every filter. ``names``: where each filter looks, ``tags``: where the tags are."""
-    if sum(len(each.get("Values", ())) for each in filters) > MAX_VALUES:
+    if sum(len(item.get("Values", ())) for item in filters) > MAX_VALUES:
         raise Refusal("FilterLimitExceeded", f"The maximum number of filter values is {MAX_VALUES}.")
-    tests = [_test(str(each.get("Name")), each.get("Values", ()), names, tags) for each in filters]
+    tests = [_test(str(item.get("Name")), item.get("Values", ()), names, tags) for item in filters]
     return [document for document in documents if all(test(document) for test in tests)]
 
 
@@ -118,10 +118,10 @@ def page(
         raise invalid_value(
             f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value {bound}."
         )
-    rest = sorted(documents, key=lambda each: str(each[key]))
+    rest = sorted(documents, key=lambda item: str(item[key]))
     if token:
         shown = _unpack(token)
-        rest = [each for each in rest if str(each[key]) > shown]
+        rest = [item for item in rest if str(item[key]) > shown]
     size = size or UNPAGED
     following = (
         base64.urlsafe_b64encode(str(rest[size - 1][key]).encode()).decode() if len(rest) > size else None
@@ -141,8 +141,8 @@ def _test(
 ) -> Callable[[Document], bool]:
     patterns = [pattern(value) for value in values]
 
-    def any_of(found: Iterator[str]) -> bool:
-        return any(each.fullmatch(text) for text in found for each in patterns)
+    def any_of(results: Iterator[str]) -> bool:
+        return any(item.fullmatch(text) for text in results for item in patterns)
 
     if name.startswith("tag:"):
         key = name.removeprefix("tag:")
@@ -159,8 +159,8 @@ def _test(
 def _texts(value: Any, path: Sequence[str]) -> Iterator[str]:
     """Yield what is found at ``path``, through every list on the way, as the text EC2 compares."""
     if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _texts(each, path)
+        for item in value:
+            yield from _texts(item, path)
     elif path:
         if isinstance(value, Mapping) and value.get(path[0]) is not None:
             yield from _texts(value[path[0]], path[1:])

@@ -166,8 +166,8 @@ def _judge(cloud: Cloud, table: Any, where: str, params: Parameters) -> None:
     if any(_inside(net, reserved) for reserved in RESERVED):
         raise invalid_value(f"Destination {where} is reserved for use by AWS services.")
     networks = vpc_networks(cloud.backend(table.ec2_backend.account_id), table.vpc_id)
-    inside = any(_inside(net, each) for each in networks)
-    if not inside and any(not each.startswith("subnet-") for each in table._associations.values()):
+    inside = any(_inside(net, network) for network in networks)
+    if not inside and any(not item.startswith("subnet-") for item in table._associations.values()):
         raise invalid_value("You cannot add routes to any CIDR blocks outside of the ranges in your VPC.")
     if not inside:
         return
@@ -217,11 +217,11 @@ def _route(cloud: Cloud, backend: Any, table: Any, where: str, params: Parameter
 
 def _prefix_list(backend: Any, prefix_list: str) -> Any:
     """Return a prefix list ("Error codes", Amazon EC2 API Reference, InvalidPrefixListID.NotFound)."""
-    found = backend.managed_prefix_lists.get(prefix_list)
-    if found is None:
+    result = backend.managed_prefix_lists.get(prefix_list)
+    if result is None:
         message = f"The prefix list ID '{prefix_list}' does not exist"
         raise Refusal("InvalidPrefixListID.NotFound", message)
-    return found
+    return result
 
 
 def _interface(cloud: Cloud, kind: str, target: str) -> tuple[Any, Any]:
@@ -259,10 +259,10 @@ def _inside(net: Network, outer: Network) -> bool:
 
 def _subnet_networks(table: Any) -> set[Network]:
     """Return the CIDR blocks of the subnets of a table's VPC, both families."""
-    found: set[Network] = set()
+    networks: set[Network] = set()
     for zone in table.ec2_backend.subnets.values():
         for subnet in zone.values():
             if subnet.vpc_id == table.vpc_id:
-                found |= {ip_network(subnet.cidr_block, strict=False)} if subnet.cidr_block else set()
-                found |= {ip_network(a["ipv6CidrBlock"]) for a in subnet.ipv6_cidr_block_association_set}
-    return found
+                networks |= {ip_network(subnet.cidr_block, strict=False)} if subnet.cidr_block else set()
+                networks |= {ip_network(a["ipv6CidrBlock"]) for a in subnet.ipv6_cidr_block_association_set}
+    return networks

@@ -93,8 +93,8 @@ class SimulatedEC2:
     def truth(self, table_id: str) -> dict[str, RouteView]:
         """Return what a route table really holds now, by destination."""
         with self._lock:
-            found = views.routes(self._cloud.table(table_id)[1])
-            return {cidr: views.route_view(route) for cidr, route in found.items()}
+            raw = views.routes(self._cloud.table(table_id)[1])
+            return {cidr: views.route_view(route) for cidr, route in raw.items()}
 
     def instance(self, instance_id: str, role: str = "node") -> InstanceView:
         """Return what instance metadata shows of an instance now."""
@@ -151,18 +151,18 @@ class SimulatedEC2:
             return self._control.handle(request)
         arrived = time.time()
         started = time.perf_counter()
-        asked = None
+        call = None
         service = "ec2"
         try:
             service = asking.service(request)
-            asked = asking.understand(caller, request, self._account_of)
-            answer = self._carry_out(asked)
+            call = asking.understand(caller, request, self._account_of)
+            answer = self._carry_out(call)
             outcome = "ok" if answer.status < 300 else _code(answer)
         except Refusal as e:
             answer, outcome = wire.error(service, e), e.code
         except Lost as e:
             answer, outcome = None, f"<{e}>"
-        action, params, account = (asked.action, asked.params, asked.account) if asked else ("?", {}, "")
+        action, params, account = (call.action, call.params, call.account) if call else ("?", {}, "")
         took = time.perf_counter() - started
         program = request.headers.get("user-agent", "")
         self.journal.add(Call(arrived, caller, action, params, outcome, took, account, program))
@@ -175,16 +175,16 @@ class SimulatedEC2:
         with self._lock:
             return self._cloud.account_of(key)
 
-    def _carry_out(self, asked: Asked) -> Answer:
+    def _carry_out(self, request: Asked) -> Answer:
         """Take a call through everything that may go wrong."""
-        faults, caller, action = self.faults, asked.caller, asked.action
+        faults, caller, action = self.faults, request.caller, request.action
         self._stop_if_cut(caller)
         slow = faults.take("latency", action, caller)
         if slow:
             faults.wait(slow.seconds)
         if abs(faults.switches.clock_ahead) >= SIGNATURE_SECONDS:
             raise Refusal("RequestExpired", "Request has expired.")
-        if asked.service == "ec2" and faults.throttles(caller, asked.account, action, asked.params):
+        if request.service == "ec2" and faults.throttles(caller, request.account, action, request.params):
             raise Refusal("RequestLimitExceeded", "Request limit exceeded.")
         refused = faults.take("error", action, caller)
         if refused and refused.refusal:
@@ -196,7 +196,7 @@ class SimulatedEC2:
             faults.wait(hangs.seconds)
             if not hangs.late:
                 raise Lost("hang")
-        answer = self._apply(asked, faults.age(caller))
+        answer = self._apply(request, faults.age(caller))
         if hangs or faults.take("lose_answer", action, caller):
             raise Lost("late" if hangs else "lost answer")
         self._stop_if_cut(caller)
@@ -207,37 +207,37 @@ class SimulatedEC2:
         if self.faults.cut_off(caller):
             raise Lost("cut off")
 
-    def _apply(self, asked: Asked, age: float = 0.0) -> Answer:
+    def _apply(self, request: Asked, age: float = 0.0) -> Answer:
         """Carry out a call and tell the subscribers if it changed anything."""
-        if asked.service == "ec2" and asked.action in describe.RESOURCES:
-            _dry_run(asked)
+        if request.service == "ec2" and request.action in describe.RESOURCES:
+            _dry_run(request)
             view = self._look(age)
             return wire.result(
-                asked.action, describe.describe(asked.action, view, asked.account, asked.params)
+                request.action, describe.describe(request.action, view, request.account, request.params)
             )
         with self._lock:
-            answer = self._change(asked)
-        if not asked.reads and answer.status < 300:
+            answer = self._change(request)
+        if not request.reads and answer.status < 300:
             self._applied()
         return answer
 
-    def _change(self, asked: Asked) -> Answer:
-        cloud, account, params = self._cloud, asked.account, asked.params
-        if asked.service == "ec2":
-            if asked.action in ("CreateRoute", "ReplaceRoute", "DeleteRoute"):
+    def _change(self, request: Asked) -> Answer:
+        cloud, account, params = self._cloud, request.account, request.params
+        if request.service == "ec2":
+            if request.action in ("CreateRoute", "ReplaceRoute", "DeleteRoute"):
                 routes.writable(cloud, account, params)  # permission first: it is what a dry run asks about
-                _dry_run(asked)
-                match asked.action:
+                _dry_run(request)
+                match request.action:
                     case "CreateRoute":
                         routes.create(cloud, account, params, self.faults.switches.route_quota)
                     case "ReplaceRoute":
                         routes.replace(cloud, account, params)
                     case _:
                         routes.delete(cloud, account, params)
-                return wire.result(asked.action, {"Return": True})
-            routes.guard(cloud, account, asked.action, params)
-            _dry_run(asked)
-        return cloud.call(asked.service, account, asked.request.headers, asked.request.body)
+                return wire.result(request.action, {"Return": True})
+            routes.guard(cloud, account, request.action, params)
+            _dry_run(request)
+        return cloud.call(request.service, account, request.request.headers, request.request.body)
 
     def _look(self, age: float = 0.0) -> View:
         with self._lock:
@@ -281,12 +281,12 @@ class SimulatedEC2:
         self.client("sts").get_caller_identity()
 
 
-def _dry_run(asked: Asked) -> None:
+def _dry_run(request: Asked) -> None:
     """Stop a dry run where it would act. moto's route calls ignore the flag and act."""
-    if asked.params.get("DryRun"):
+    if request.params.get("DryRun"):
         raise Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 
 
 def _code(answer: Answer) -> str:
-    found = re.search(rb"<Code>([^<]*)</Code>", answer.body)
-    return found[1].decode() if found else str(answer.status)
+    match = re.search(rb"<Code>([^<]*)</Code>", answer.body)
+    return match[1].decode() if match else str(answer.status)

@@ -65,15 +65,15 @@ def delete(backend: Any, transit_gateway_route_table_id: str, destination_cidr_b
 def routes(backend: Any, table: str) -> dict[str, Hop | None]:
     """Return where each prefix leads: static routes first, then the CIDRs of the attached VPCs."""
     attachments = backend.transit_gateway_attachments
-    found: dict[str, Hop | None] = {}
+    hops: dict[str, Hop | None] = {}
     for attachment in attachments.values():
         if attachment.resource_type == "vpc" and _propagates(backend, attachment, table):
             nets = vpc_networks(backend, attachment.vpc_id)
-            found |= {str(net): _hop(attachment) for net in nets}
+            hops |= {str(net): _hop(attachment) for net in nets}
     for cidr, route in _table(backend, table).routes.items():
         listed = route.get("transitGatewayAttachments") or [{}]
-        found[cidr] = _hop(attachments.get(listed[0].get("transitGatewayAttachmentId")))
-    return found
+        hops[cidr] = _hop(attachments.get(listed[0].get("transitGatewayAttachmentId")))
+    return hops
 
 
 def look_up(backend: Any, table: str, address: str) -> Hop | None:
@@ -81,18 +81,18 @@ def look_up(backend: Any, table: str, address: str) -> Hop | None:
     return longest_match(routes(backend, table), address)
 
 
-def longest_match(found: Mapping[str, Hop | None], address: str) -> Hop | None:
+def longest_match(hops: Mapping[str, Hop | None], address: str) -> Hop | None:
     """Return what the longest prefix with the address leads to."""
     where = parse_address(address)
-    matching = [cidr for cidr in found if where in parse_network(cidr)]
-    return found[max(matching, key=lambda cidr: parse_network(cidr).prefixlen)] if matching else None
+    matching = [cidr for cidr in hops if where in parse_network(cidr)]
+    return hops[max(matching, key=lambda cidr: parse_network(cidr).prefixlen)] if matching else None
 
 
 def vpc_networks(backend: Any, vpc: str) -> list[Any]:
     """Return the CIDR blocks of a VPC, both families."""
     owner = backend.get_vpc(vpc)
     both = owner.get_cidr_block_association_set() + owner.get_cidr_block_association_set(ipv6=True)
-    return [parse_network(each["cidr_block"], strict=False) for each in both]
+    return [parse_network(item["cidr_block"], strict=False) for item in both]
 
 
 def _hop(attachment: Any) -> Hop | None:
@@ -104,9 +104,9 @@ def _hop(attachment: Any) -> Hop | None:
 
 def _propagates(backend: Any, attachment: Any, table: str) -> bool:
     """Say whether an attachment's VPC shows up in a route table: by request, or as it is the default one."""
-    asked = (p.transitGatewayAttachmentId for p in _table(backend, table).route_table_propagation)
+    request = (p.transitGatewayAttachmentId for p in _table(backend, table).route_table_propagation)
     default = attachment.transit_gateway_route_table
-    return attachment.id in asked or (default is not None and default.id == table)
+    return attachment.id in request or (default is not None and default.id == table)
 
 
 def _table(backend: Any, table: str) -> Any:

@@ -40,15 +40,15 @@ def take(cloud: Cloud) -> View:
     """Write down what the cloud holds now."""
     backends = list(cloud.backends())
     return View(
-        tuple(each for b in backends for each in _route_tables(cloud, b)),
-        tuple(each for b in backends for each in _subnets(cloud, b)),
-        tuple(each for b in backends for each in _interfaces(b)),
+        tuple(item for b in backends for item in _route_tables(cloud, b)),
+        tuple(item for b in backends for item in _subnets(cloud, b)),
+        tuple(item for b in backends for item in _interfaces(b)),
     )
 
 
-def visible(seen: tuple[Seen, ...], account: str) -> list[Document]:
+def visible(observed: tuple[Seen, ...], account: str) -> list[Document]:
     """Return the documents that one account may see."""
-    return [document for viewers, document in seen if account in viewers]
+    return [document for viewers, document in observed if account in viewers]
 
 
 def routes(table: Any) -> dict[str, Any]:
@@ -111,15 +111,15 @@ def _route(route: Any) -> Document:
 
 def _associations(table: Any) -> list[Document]:
     state = {"State": "associated"}
-    found: list[Document] = []
+    results: list[Document] = []
     if table.main_association_id:
         main = {"Main": True, "RouteTableAssociationId": table.main_association_id}
-        found.append({**main, "RouteTableId": table.id, "AssociationState": state})
+        results.append({**main, "RouteTableId": table.id, "AssociationState": state})
     for association, what in table._associations.items():
         where = {"SubnetId" if what.startswith("subnet-") else "GatewayId": what}
         common = {"Main": False, "RouteTableAssociationId": association, "RouteTableId": table.id}
-        found.append({**common, **where, "AssociationState": state})
-    return found
+        results.append({**common, **where, "AssociationState": state})
+    return results
 
 
 def _route_tables(cloud: Cloud, backend: Any) -> Iterator[Seen]:
@@ -136,7 +136,7 @@ def _route_tables(cloud: Cloud, backend: Any) -> Iterator[Seen]:
         }
         # A participant sees the tables of the subnets that are shared with it, so no edge tables ("Share your
         # VPC subnets with other accounts", Amazon VPC User Guide).
-        subnet_table = any(each["Main"] or "SubnetId" in each for each in associations)
+        subnet_table = any(association["Main"] or "SubnetId" in association for association in associations)
         viewers = cloud.viewers(table.vpc_id, backend.account_id)
         yield viewers if subnet_table else frozenset({backend.account_id}), document
 
@@ -146,11 +146,11 @@ def _subnets(cloud: Cloud, backend: Any) -> Iterator[Seen]:
         for subnet in zone.values():
             v6 = [
                 {
-                    "AssociationId": each["associationId"],
-                    "Ipv6CidrBlock": each["ipv6CidrBlock"],
+                    "AssociationId": item["associationId"],
+                    "Ipv6CidrBlock": item["ipv6CidrBlock"],
                     "Ipv6CidrBlockState": {"State": "associated"},
                 }
-                for each in subnet.ipv6_cidr_block_association_set
+                for item in subnet.ipv6_cidr_block_association_set
             ]
             document = {
                 "AssignIpv6AddressOnCreation": bool(subnet.assign_ipv6_address_on_creation),

@@ -77,7 +77,7 @@ def _element(tag: str, shape: Any, value: Any) -> str:
         return f"<{tag}>{_members(shape, value)}</{tag}>"
     if shape.type_name == "list":
         item = shape.member.serialization.get("name", "item")
-        return f"<{tag}>{''.join(_element(item, shape.member, each) for each in value)}</{tag}>"
+        return f"<{tag}>{''.join(_element(item, shape.member, entry) for entry in value)}</{tag}>"
     return f"<{tag}>{_text(value)}</{tag}>"
 
 

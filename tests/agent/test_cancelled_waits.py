@@ -19,17 +19,17 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import operations
-from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.agent.ec2.ratelimit import Priority
-from cni_floatip.agent.ec2.request_queue import Action, Turns
-from cni_floatip.agent.ec2.singleflight import Flights
-from cni_floatip.agent.metadata import Remembered
+from cni_floatip.agent.ec2.request_queue import ApiAction, RequestQueue
+from cni_floatip.agent.ec2.singleflight import SingleFlight
+from cni_floatip.agent.metadata import MetadataCache
 from cni_floatip.edges.store import Store
 from cni_floatip.model import waiting
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model.values import Attachment, Place
+from cni_floatip.model.values import Attachment, RouteKey
 from cni_floatip.operations.release import attachment_lock
-from cni_floatip.operations.write_routes import place_lock, repeated
+from cni_floatip.operations.write_routes import place_lock, retry
 from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, NodeWithPods
 
@@ -66,7 +66,7 @@ def store(directory: Path) -> Store:
 
 def lock_of(what: str) -> Callable[[Path, ExitStack], Wait]:
     def place(directory: Path, ends: ExitStack) -> Wait:
-        claims = Memory(store(directory))
+        claims = ClaimCache(store(directory))
         assert ends.enter_context(claims.lock(what, 0))
 
         def wait(call: Call) -> None:
@@ -93,10 +93,10 @@ def directory_of_another(directory: Path, ends: ExitStack) -> Wait:
 
 def line(directory: Path, ends: ExitStack) -> Wait:
     """The line before EC2's request rate, which is used up."""
-    turns, action = Turns(time.monotonic), Action("", "r", "CreateRoute")
+    turns, action = RequestQueue(time.monotonic), ApiAction("", "r", "CreateRoute")
     for _ in range(1000):
         try:
-            turns.spend(action, turns.turn(action, Priority.ADD, 0.0))
+            turns.spend(action, turns.acquire(action, Priority.ADD, 0.0))
         except Ec2Error:
             break
     ends.callback(turns.wake)
@@ -107,7 +107,7 @@ def line(directory: Path, ends: ExitStack) -> Wait:
     def others() -> None:
         while not busy.is_set():
             try:
-                token = turns.turn(
+                token = turns.acquire(
                     action, Priority.ADD, time.monotonic() + 30, lambda: "over" * busy.is_set()
                 )
             except (CniError, Ec2Error):
@@ -116,45 +116,45 @@ def line(directory: Path, ends: ExitStack) -> Wait:
 
     for _ in range(8):
         threading.Thread(target=others, daemon=True).start()
-    return lambda call: turns.turn(action, Priority.KEEPER, call.deadline, call.stop)
+    return lambda call: turns.acquire(action, Priority.KEEPER, call.deadline, call.stop)
 
 
 def flight(directory: Path, ends: ExitStack) -> Wait:
     """A read that another call is to make, and does not come to."""
-    flights, over, first = Flights(), threading.Event(), threading.Event()
+    flights, over, first = SingleFlight(), threading.Event(), threading.Event()
 
     def turn() -> None:
         first.set()
         over.wait(60)
 
     def pilot() -> None:
-        flights.ask("tables", 0, lambda: None, turn, lambda _: ())
+        flights.do("tables", 0, lambda: None, turn, lambda _: ())
 
     thread = threading.Thread(target=pilot, daemon=True)
     thread.start()
     assert first.wait(20)
     ends.callback(thread.join, 20)
     ends.callback(over.set)
-    return lambda call: flights.ask("tables", 0, call.stop, lambda: None, lambda _: (), call.left)
+    return lambda call: flights.do("tables", 0, call.stop, lambda: None, lambda _: (), call.left)
 
 
 def metadata(directory: Path, ends: ExitStack) -> Wait:
     """Instance metadata that has answered nobody yet, and is asked by one at a time."""
-    over, asked = threading.Event(), threading.Event()
+    over, question = threading.Event(), threading.Event()
 
     class Silent:
         def macs(self) -> tuple[str, ...]:
-            asked.set()
+            question.set()
             over.wait(60)
             return ()
 
         def close(self) -> None:
             """Nothing is open."""
 
-    remembered = Remembered(lambda _: Silent(), time.monotonic)  # type: ignore[arg-type,return-value]
+    remembered = MetadataCache(lambda _: Silent(), time.monotonic)  # type: ignore[arg-type,return-value]
     thread = threading.Thread(target=lambda: remembered(time.monotonic() + 60).macs(), daemon=True)
     thread.start()
-    assert asked.wait(20)
+    assert question.wait(20)
     ends.callback(thread.join, 20)
     ends.callback(over.set)
     return lambda call: remembered(call.deadline, call.go_on).macs()
@@ -174,13 +174,13 @@ def again(directory: Path, ends: ExitStack) -> Wait:
 
     def wait(call: Call) -> object:
         world = Pauses(lambda seconds: waiting.pause(seconds, time.sleep, call.go_on))
-        return repeated(world, call.deadline, away)
+        return retry(world, call.deadline, away)
 
     return wait
 
 
 ATTACHMENT = attachment_lock(Attachment("net", "c1", "net1"))
-PLACE = place_lock(Place("rtb-1", ip_network("192.168.0.2/32")))
+PLACE = place_lock(RouteKey("rtb-1", ip_network("192.168.0.2/32")))
 
 PLACES: dict[str, Callable[[Path, ExitStack], Wait]] = {
     "the attachment": lock_of(ATTACHMENT),
@@ -250,17 +250,17 @@ def test_an_add_that_waits_for_anothers_write_ends_with_its_client(
     entered, over = threading.Event(), threading.Event()
     create = cluster.ec2.create
 
-    def slow(place: Place, eni: str, account: str = "") -> None:
+    def slow(key: RouteKey, eni: str, account: str = "") -> None:
         entered.set()
         over.wait(60)
-        create(place, eni, account)
+        create(key, eni, account)
 
     monkeypatch.setattr(cluster.ec2, "create", slow)
 
     def add(pod: Attachment, call: Call) -> tuple[threading.Thread, list[BaseException]]:
         env, config = a.calls[pod]
-        asked = request.parse({**env, "CNI_COMMAND": "ADD"}, config)
-        return begun(lambda call: operations.add(asked, replace(a.world, stop=call.stop)), call)
+        question = request.parse({**env, "CNI_COMMAND": "ADD"}, config)
+        return begun(lambda call: operations.add(question, replace(a.world, cancelled=call.stop)), call)
 
     writer, refused = add(first, Call(math.inf))
     assert entered.wait(20)

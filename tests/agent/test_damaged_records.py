@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.agent.observe import status
 from cni_floatip.commands import claims_table, status_view
 from cni_floatip.edges.store import Store
@@ -46,7 +46,7 @@ DOCUMENT: dict[str, Any] = {
         {"destination": "169.254.0.0/16", "gateway": None, "table": 100, "mtu": None, "kind": "unreachable"},
     ],
     "podThrows": ["100.64.8.0/22"],
-    "podRules": [{"source": "192.168.0.2/32", "table": 100, "oif": "", "barred": None}],
+    "podRules": [{"source": "192.168.0.2/32", "table": 100, "oif": "", "unreachable_to": None}],
     "connected": ["192.168.0.2/24"],
     "addresses": ["192.168.0.2/24", "fd00::2/128"],
     "table": 100,
@@ -99,11 +99,11 @@ def used(claim: Claim) -> None:
     assert claim.live or claim.state or claim.watches or claim.settled or claim.attachment
     claims_table.table([claim])
     claims_table.document([claim], [], {})
-    unseen = status.Looks({}, lambda *_: None)
-    found = status.document(status.Facts("1", 1, 0.0), [claim], [], unseen, now=1.0)
-    status_view.text(json.loads(json.dumps(found)))
-    assert sorted([claim, claim], key=lambda each: each.created)
-    assert {claim.attachment: {route.place for route in claim.routes}}
+    unseen = status.KeeperLooks({}, lambda *_: None)
+    raw = status.document(status.Facts("1", 1, 0.0), [claim], [], unseen, now=1.0)
+    status_view.text(json.loads(json.dumps(raw)))
+    assert sorted([claim, claim], key=lambda claim: claim.created_at)
+    assert {claim.attachment: {route.key for route in claim.routes}}
 
 
 def test_what_has_another_type_is_moved_aside(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_what_has_another_type_is_moved_aside(tmp_path: Path) -> None:
         if path[0] in ("config", "unresolved") and len(path) > 1:
             continue  # judged where it is used, as a network configuration
         file = put(tmp_path, changed(path, value))
-        claims, problems = Memory(Store(str(tmp_path), sleep=print, clock=float)).all()
+        claims, problems = ClaimCache(Store(str(tmp_path), sleep=print, clock=float)).all()
         if claims or len(problems) != 1 or not problems[0].moved or file.exists():
             accepted.append((path, value))
     assert accepted == []

@@ -19,15 +19,15 @@ import pytest
 
 from cni_floatip.agent import main
 from cni_floatip.agent import supervisor as life_module
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
-from cni_floatip.agent.recovery import ended_by_restart
-from cni_floatip.agent.supervisor import Life
+from cni_floatip.agent.recovery import end_by_restart
+from cni_floatip.agent.supervisor import Supervisor
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
-from cni_floatip.model.values import Place as Cell
+from cni_floatip.model.values import RouteKey as Cell
 from cni_floatip.protocol import wire
 from lab.node import Node
 from lab.world import Lab
@@ -45,19 +45,19 @@ NUMBERS = iter(range(10, 200))
 
 @pytest.fixture
 def bare(lab: Lab) -> Iterator[Node]:
-    found = lab.nodes["a1"]
-    yield found
+    node = lab.nodes["a1"]
+    yield node
     lab.ec2.faults.clear()
-    found.agent.kill()
-    found.agent.forked = True  # the first one was really started
+    node.agent.kill()
+    node.agent.forked = True  # the first one was really started
 
 
 @pytest.fixture
 def attached(lab: Lab, bare: Node) -> Iterator[Attachment]:
     scene = Scene(lab)
-    found = scene.attach(Place(lab, bare, "direct"), f"192.168.0.{next(NUMBERS)}/32")
-    yield found
-    bare.remove_pod(found.pod)
+    attachment = scene.attach(Place(lab, bare, "direct"), f"192.168.0.{next(NUMBERS)}/32")
+    yield attachment
+    bare.remove_pod(attachment.pod)
 
 
 def begin(node: Node, pod: Attachment, verb: str, **keys: Any) -> Dialogue:
@@ -88,11 +88,11 @@ def add(node: Node, pod: Attachment) -> None:
 
 
 def claims(node: Node) -> dict[str, Claim]:
-    found = {}
+    results = {}
     for path in (node.data_dir / "claims").glob("*.json"):
         claim = Claim.parse(json.loads(path.read_text()))
-        found[claim.attachment.container] = claim
-    return found
+        results[claim.attachment.container] = claim
+    return results
 
 
 def endings(node: Node) -> int:
@@ -212,7 +212,7 @@ def claim(*routes: ClaimedRoute, boot: str = "now") -> Claim:
         ),
         (
             claim(route(State.HELD), boot="before"),
-            claim(replace(route(State.RELEASING), after=60.0), boot="before"),
+            claim(replace(route(State.RELEASING), not_before=60.0), boot="before"),
         ),
         (claim(route(State.GONE), boot="before"), claim(route(State.GONE), boot="before")),
         (claim(route(State.RELEASING), boot="before"), claim(route(State.RELEASING), boot="before")),
@@ -228,9 +228,9 @@ def claim(*routes: ClaimedRoute, boot: str = "now") -> Claim:
     ],
 )
 def test_what_a_restart_makes_of_a_claim(before: Claim, after: Claim) -> None:
-    ended = ended_by_restart(before, "now", 60.0)
-    assert replace(ended, deleted=0.0) == after
-    assert bool(ended.deleted) == (before.live and before.boot == "before")
+    ended = end_by_restart(before, "now", 60.0)
+    assert replace(ended, deleted_at=0.0) == after
+    assert bool(ended.deleted_at) == (before.live and before.boot == "before")
 
 
 def test_an_add_that_died_with_the_agent_is_taken_back(bare: Node, attached: Attachment, lab: Lab) -> None:
@@ -382,13 +382,13 @@ def dies(_: threading.Event) -> None:
 
 @pytest.mark.parametrize("body", [dies, lambda stop: None], ids=["an exception", "a return"])
 def test_a_thread_that_ends_by_itself_ends_the_agent(body: Any) -> None:
-    said = Written()
-    life = Life(Log({}, Lines("info", "json", said)))
+    written = Written()
+    life = Supervisor(Log({}, LineWriter("info", "json", written)))
     life.start("socket", body, again=False)
     assert life.ending.wait(10)
     life.wait()
     assert life.failed
-    line = json.loads(said.text)
+    line = json.loads(written.text)
     assert line["level"] == "error"
     assert "thread socket " in line["msg"]
     assert ("traceback" in line) is (body is dies)
@@ -397,8 +397,8 @@ def test_a_thread_that_ends_by_itself_ends_the_agent(body: Any) -> None:
 def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent lives on, says what happened, and is not ready until the thread runs again."""
     monkeypatch.setattr(life_module, "FIRST_SECONDS", 0.05)
-    said = Written()
-    life = Life(Log({}, Lines("info", "json", said)))
+    written = Written()
+    life = Supervisor(Log({}, LineWriter("info", "json", written)))
     problems, began, runs = [], threading.Event(), iter(range(10))
 
     def body(stop: threading.Event) -> None:
@@ -412,7 +412,7 @@ def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) ->
     assert began.wait(10)
     assert not life.ending.is_set()
     assert problems == [None] * 4
-    lines = [json.loads(line) for line in said.text.splitlines()]
+    lines = [json.loads(line) for line in written.text.splitlines()]
     assert [line["msg"] for line in lines] == [
         f"thread keeper failed and restarts in {pause} s: OSError: out of luck" for pause in (0, 0, 0)
     ]
@@ -423,7 +423,7 @@ def test_a_thread_that_failed_is_begun_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_agent_is_not_ready_while_a_failed_thread_rests() -> None:
-    life = Life(Log({}, Lines("info", "json", Written())))
+    life = Supervisor(Log({}, LineWriter("info", "json", Written())))
     thread = life.start("keeper", dies)
     until(lambda: bool(life.problem()))
     assert life.problem() == "thread keeper has failed: OSError: out of luck"
@@ -432,7 +432,7 @@ def test_the_agent_is_not_ready_while_a_failed_thread_rests() -> None:
 
 
 def test_a_thread_that_ends_because_it_was_told_to_is_no_failure() -> None:
-    life = Life(Log({}, Lines("info", "json", Written())))
+    life = Supervisor(Log({}, LineWriter("info", "json", Written())))
     thread = life.start("keeper", lambda stop: stop.wait(10))
     life.ending.set()
     thread.join(10)

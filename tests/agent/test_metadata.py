@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.metadata import ENI_SECONDS, Remembered
+from cni_floatip.agent.metadata import ENI_SECONDS, MetadataCache
 from cni_floatip.edges.imds import Metadata
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import Eni, Node
@@ -85,9 +85,9 @@ class Clock:
 
 @pytest.fixture
 def service() -> Iterator[FakeMetadata]:
-    found = FakeMetadata()
-    yield found
-    assert found.open == 0
+    fake_metadata = FakeMetadata()
+    yield fake_metadata
+    assert fake_metadata.open == 0
 
 
 @pytest.fixture
@@ -96,17 +96,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def remembered(service: FakeMetadata, clock: Clock) -> Remembered:
-    return Remembered(service, clock)  # type: ignore[arg-type]
+def remembered(service: FakeMetadata, clock: Clock) -> MetadataCache:
+    return MetadataCache(service, clock)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def metadata(remembered: Remembered, clock: Clock) -> Any:
+def metadata(remembered: MetadataCache, clock: Clock) -> Any:
     return remembered(clock.at + 5)
 
 
 def test_what_cannot_change_is_asked_once(
-    service: FakeMetadata, remembered: Remembered, clock: Clock
+    service: FakeMetadata, remembered: MetadataCache, clock: Clock
 ) -> None:
     for _ in range(3):
         call = remembered(clock.at + 5)
@@ -150,7 +150,7 @@ def test_list_of_macs_is_as_of_now_and_what_is_unplugged_is_forgotten(
 
 
 def test_asking_again_believes_nothing_of_before_the_call(
-    service: FakeMetadata, remembered: Remembered, clock: Clock
+    service: FakeMetadata, remembered: MetadataCache, clock: Clock
 ) -> None:
     remembered(clock.at + 5).eni(ENI.mac)
     service.enis[ENI.mac] = replace(ENI, subnet_cidrs=())
@@ -195,25 +195,24 @@ def test_failure_is_not_remembered(service: FakeMetadata, metadata: Any) -> None
 
 
 def test_what_many_want_to_know_is_asked_once(
-    service: FakeMetadata, remembered: Remembered, clock: Clock
+    service: FakeMetadata, remembered: MetadataCache, clock: Clock
 ) -> None:
     service.free.clear()
-    found = []
+    enis = []
     threads = [
-        threading.Thread(target=lambda: found.append(remembered(clock.at + 5).eni(ENI.mac)))
-        for _ in range(20)
+        threading.Thread(target=lambda: enis.append(remembered(clock.at + 5).eni(ENI.mac))) for _ in range(20)
     ]
     for thread in threads:
         thread.start()
     service.free.set()
     for thread in threads:
         thread.join()
-    assert found == [ENI] * 20
+    assert enis == [ENI] * 20
     assert service.asked == [f"eni {ENI.mac}"]
 
 
 def test_waiting_for_others_ends_at_the_deadline(
-    service: FakeMetadata, remembered: Remembered, clock: Clock
+    service: FakeMetadata, remembered: MetadataCache, clock: Clock
 ) -> None:
     service.free.clear()
     other = threading.Thread(target=remembered(clock.at + 60).node)
@@ -230,7 +229,7 @@ def test_the_real_service(ec2: SimulatedEC2, world: Sample, clock: Clock) -> Non
     service = Imds(lambda: ec2.instance(world.instances["a"]))
     address = service.listen(open_socket("127.0.0.1", 0)).address
     endpoint = "http://{}:{}".format(*address)
-    remembered = Remembered(lambda deadline: Metadata(deadline, endpoint=endpoint, clock=clock), clock)
+    remembered = MetadataCache(lambda deadline: Metadata(deadline, endpoint=endpoint, clock=clock), clock)
     try:
         call = remembered(clock.at + 5)
         primary = call.primary_mac()

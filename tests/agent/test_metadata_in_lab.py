@@ -46,24 +46,24 @@ class Bench:
 
 @pytest.fixture
 def metadata_bench(lab: Lab) -> Iterator[Bench]:
-    found = Bench(lab)
-    found.node.start_agent()
-    yield found
-    found.heal()
-    found.call("DEL", netns="")
-    until(lambda: not found.scene.routes(ADDRESS))
-    found.node.agent.kill()
-    found.node.remove_pod(found.attachment.pod)
+    bench = Bench(lab)
+    bench.node.start_agent()
+    yield bench
+    bench.heal()
+    bench.call("DEL", netns="")
+    until(lambda: not bench.scene.routes(ADDRESS))
+    bench.node.agent.kill()
+    bench.node.remove_pod(bench.attachment.pod)
 
 
 def test_what_is_incomplete_is_not_remembered(metadata_bench: Bench) -> None:
     """Device number 0 is what metadata shows for moments of an ENI that is not the primary one."""
     for item, text in {"device-number": "0", "vpc-id": "", "vpc-ipv4-cidr-blocks": None}.items():
         metadata_bench.show(item, text)
-        code, said = metadata_bench.call("ADD")
-        assert code == 11, said
-        assert metadata_bench.eni.mac in said["msg"]
-        assert "primary ENI" not in said["msg"]
+        code, output = metadata_bench.call("ADD")
+        assert code == 11, output
+        assert metadata_bench.eni.mac in output["msg"]
+        assert "primary ENI" not in output["msg"]
         metadata_bench.heal()
     assert metadata_bench.call("ADD")[0] == 0
     assert metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
@@ -72,8 +72,8 @@ def test_what_is_incomplete_is_not_remembered(metadata_bench: Bench) -> None:
 def test_a_refusal_rests_on_nothing_that_is_remembered(metadata_bench: Bench) -> None:
     """Nobody can see that this is wrong, so it is remembered; and asked again before it refuses anything."""
     metadata_bench.show("vpc-ipv4-cidr-blocks", "10.10.0.0/16\n192.168.0.0/16")
-    code, said = metadata_bench.call("ADD")
-    assert (code, "in none of its subnets" in said["msg"]) == (102, True), said
+    code, output = metadata_bench.call("ADD")
+    assert (code, "in none of its subnets" in output["msg"]) == (102, True), output
     metadata_bench.heal()
     assert metadata_bench.call("ADD")[0] == 0
 
@@ -81,8 +81,8 @@ def test_a_refusal_rests_on_nothing_that_is_remembered(metadata_bench: Bench) ->
 def test_an_eni_of_a_second_network_card(metadata_bench: Bench) -> None:
     metadata_bench.show("network-card", "1")
     metadata_bench.show("device-number", "0")
-    code, said = metadata_bench.call("ADD")
-    assert code == 0, said
+    code, output = metadata_bench.call("ADD")
+    assert code == 0, output
     assert metadata_bench.scene.routes(ADDRESS) == {"a": "a1 eth1", "client": "a1 eth1"}
 
 
@@ -98,5 +98,5 @@ def test_the_keeper_sees_the_enis_beside_one_that_is_not_described_yet(metadata_
 def test_a_primary_eni_stays_one(metadata_bench: Bench) -> None:
     name, mac = metadata_bench.attachment.ifname, metadata_bench.node.primary.mac
     netns.ip(metadata_bench.attachment.pod.ns, [f"link set {name} address {mac}"])
-    code, said = metadata_bench.call("ADD")
-    assert (code, "is the primary ENI" in said["msg"]) == (7, True), said
+    code, output = metadata_bench.call("ADD")
+    assert (code, "is the primary ENI" in output["msg"]) == (7, True), output

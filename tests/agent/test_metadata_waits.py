@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent import metadata
-from cni_floatip.agent.metadata import Remembered
+from cni_floatip.agent.metadata import MetadataCache
 from cni_floatip.model.errors import TryAgain
 from tests.support.waiting import until
 
@@ -17,8 +17,8 @@ from tests.support.waiting import until
 class Service:
     """Answers who this is at once, and nothing about interfaces until its deadline."""
 
-    def __init__(self, deadline: float, asked: list[str]) -> None:
-        self._deadline, self._asked = deadline, asked
+    def __init__(self, deadline: float, request: list[str]) -> None:
+        self._deadline, self._asked = deadline, request
 
     def primary_mac(self) -> str:
         self._asked.append("primary")
@@ -42,13 +42,13 @@ def asked() -> list[str]:
 
 
 @pytest.fixture
-def remembered(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> Remembered:
+def remembered(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> MetadataCache:
     for name, seconds in {"TURN_SECONDS": 0.4, "LEAST_SECONDS": 0.1, "NEARLY": 0.1}.items():
         monkeypatch.setattr(metadata, name, seconds)
-    return Remembered(lambda deadline: Service(deadline, asked), time.monotonic)  # type: ignore[arg-type,return-value]
+    return MetadataCache(lambda deadline: Service(deadline, asked), time.monotonic)  # type: ignore[arg-type,return-value]
 
 
-def test_one_who_waits_keeps_no_other_waiting(remembered: Remembered, asked: list[str]) -> None:
+def test_one_who_waits_keeps_no_other_waiting(remembered: MetadataCache, asked: list[str]) -> None:
     errors: list[Any] = []
 
     def patient() -> None:
@@ -67,7 +67,7 @@ def test_one_who_waits_keeps_no_other_waiting(remembered: Remembered, asked: lis
     assert asked.count("role") > 3, "it has asked again, turn by turn, until its own deadline"
 
 
-def test_what_is_answered_is_no_reason_to_ask_on(remembered: Remembered) -> None:
+def test_what_is_answered_is_no_reason_to_ask_on(remembered: MetadataCache) -> None:
     began = time.monotonic()
     with pytest.raises(TryAgain, match="there are none yet"):
         remembered(time.monotonic() + 20).macs()

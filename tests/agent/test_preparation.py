@@ -29,9 +29,9 @@ SOON = {
 
 @pytest.fixture
 def bare_node(lab: Lab) -> Iterator[Node]:
-    found = lab.nodes["a1"]
-    yield found
-    found.agent.kill()
+    node = lab.nodes["a1"]
+    yield node
+    node.agent.kill()
     lab.imds["a1"].heal()
 
 
@@ -46,8 +46,8 @@ def test_what_did_not_answer_as_it_began_is_asked_again(lab: Lab, bare_node: Nod
     until(lambda: "EC2 does not answer yet" in bare_node.agent.log)
 
     def shown() -> str:
-        found = json.loads(bare_node.run([str(PROGRAM), "status", "--json"]).stdout)
-        return str((found["agent"]["node"] or {}).get("instance", ""))
+        result = json.loads(bare_node.run([str(PROGRAM), "status", "--json"]).stdout)
+        return str((result["agent"]["node"] or {}).get("instance", ""))
 
     assert shown() == ""
     lab.imds["a1"].heal()
@@ -70,8 +70,8 @@ def test_a_name_that_nobody_resolves_is_given_up_soon(lab: Lab, bare_node: Node,
         with contextlib.suppress(BlockingIOError):
             while True:
                 queries.append(silent.recv(512))
-    asked = Counter(query[:2] for query in queries)  # the id, which a repetition has, too (RFC 1035)
-    assert max(asked.values()) <= 2
+    request = Counter(query[:2] for query in queries)  # the id, which a repetition has, too (RFC 1035)
+    assert max(request.values()) <= 2
 
 
 def _silent_name_server() -> socket.socket:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.claim_cache import Memory
-from cni_floatip.agent.recovery import dated, end_abandoned, steady
+from cni_floatip.agent.claim_cache import ClaimCache
+from cni_floatip.agent.recovery import clamp_times, monotonic_wall_clock, recover
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure
@@ -19,7 +19,7 @@ from tests.support.simulated_cluster import SimulatedCluster, SimulatedNode
 GRACE = 60
 
 
-class FullDisk(Memory):
+class FullDisk(ClaimCache):
     """As if nothing were known to end in memory, either."""
 
     def put(self, claim: Claim) -> None:
@@ -34,21 +34,21 @@ class Node(SimulatedNode):
     def start(self) -> None:
         super().start()
         clock = self.cluster.clock
-        now = steady(lambda: self.cluster.now() + self.off, clock)
+        now = monotonic_wall_clock(lambda: self.cluster.now() + self.off, clock)
         self.world = replace(self.world, now=now)
-        end_abandoned(self.world)
-        self.keeper._world = self.keeper._mender._world = self.world
+        recover(self.world)
+        self.keeper._world = self.keeper._repairer._world = self.world
 
 
 def node(tmp_path: Path) -> Node:
-    found = SimulatedCluster(tmp_path, "a", node=Node).nodes["a"]
-    assert isinstance(found, Node)
-    return found
+    simulated_node = SimulatedCluster(tmp_path, "a", node=Node).nodes["a"]
+    assert isinstance(simulated_node, Node)
+    return simulated_node
 
 
 def test_the_agents_clock_goes_on_whatever_becomes_of_the_walls() -> None:
     wall, up = 5000.0, 100.0
-    now = steady(lambda: wall, lambda: up)
+    now = monotonic_wall_clock(lambda: wall, lambda: up)
     wall, up = 1000.0, 107.0
     assert now() == 5007.0
 
@@ -70,13 +70,13 @@ def test_times_to_come_are_those_of_a_clock_that_was_ahead(tmp_path: Path) -> No
     pod = a.add()
     claim = a.claims.get(pod)
     assert isinstance(claim, Claim)
-    now = claim.created - 3600
-    found = dated(claim.ended(now + 7200, now + 3600), now, GRACE)
-    assert [(r.since, r.after) for r in found.routes] == [(now, now + GRACE)]
-    assert (found.created, found.written) == (now, now)
-    assert found.created < found.deleted < now + 1
-    sound = claim.ended(claim.written + 2 * GRACE - 1, claim.written)
-    assert dated(sound, claim.written + 1, GRACE) == sound
+    now = claim.created_at - 3600
+    result = clamp_times(claim.release(now + 7200, now + 3600), now, GRACE)
+    assert [(r.held_since, r.not_before) for r in result.routes] == [(now, now + GRACE)]
+    assert (result.created_at, result.last_write_at) == (now, now)
+    assert result.created_at < result.deleted_at < now + 1
+    sound = claim.release(claim.last_write_at + 2 * GRACE - 1, claim.last_write_at)
+    assert clamp_times(sound, claim.last_write_at + 1, GRACE) == sound
 
 
 def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_an_agent_starts_with_a_full_disk(tmp_path: Path) -> None:
     pod = a.add()
     a.boot_id = "another"
     a.claims.put = FullDisk.put.__get__(a.claims)  # type: ignore[method-assign]
-    assert end_abandoned(a.world) == 1
+    assert recover(a.world) == 1
     assert "No space left" in a.said[-1]
     del a.claims.put
-    assert end_abandoned(a.world) == 1
+    assert recover(a.world) == 1
     claim = a.claims.get(pod)
     assert isinstance(claim, Claim)
     assert claim.state is State.RELEASING

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.agent.spool import MOST_ASIDE, Spool
 from cni_floatip.model.errors import DecodeFailure
 from cni_floatip.protocol import wire
@@ -30,7 +30,7 @@ class Written:
         self.text += text
 
 
-class Counted(NoCounts):
+class Counted(NullRecorder):
     def __init__(self) -> None:
         self.length = -1
 
@@ -52,7 +52,7 @@ class Desk:
         self.slow.set()
         self.said = Written()
         self.counts = Counted()
-        log = Log({}, Lines("debug", "text", self.said))
+        log = Log({}, LineWriter("debug", "text", self.said))
         self.spool = Spool(str(root), self.deliver, self.counts, log, log.failure, lambda: self.now)
 
     def deliver(self, call: wire.Call) -> bool:
@@ -77,7 +77,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_an_absent_directory_is_an_empty_spool(desk: Desk) -> None:
-    assert desk.spool.work_off() == 0
+    assert desk.spool.process_all() == 0
 
 
 def test_it_is_made_for_root_alone(desk: Desk) -> None:
@@ -89,7 +89,7 @@ def test_what_is_done_goes_and_what_is_half_written_stays(desk: Desk) -> None:
     for number in range(3):
         desk.leave(f"{number}", {**DEL, "CNI_CONTAINERID": f"c{number}"})
     (desk.root / "4.del.new").write_bytes(b"\0\0")
-    assert desk.spool.work_off() == 0
+    assert desk.spool.process_all() == 0
     assert desk.done == ["c0", "c1", "c2"]
     assert [path.name for path in desk.root.iterdir()] == ["4.del.new"]
     assert desk.counts.length == 0
@@ -110,7 +110,7 @@ def test_what_is_no_file_keeps_nobody_waiting(desk: Desk) -> None:
     desk.leave("2")
     os.mkfifo(desk.root / "1.del")
     desk.spool.prepare()
-    work = threading.Thread(target=desk.spool.work_off, daemon=True)
+    work = threading.Thread(target=desk.spool.process_all, daemon=True)
     work.start()
     work.join(5)
     assert not work.is_alive()
@@ -122,14 +122,14 @@ def test_what_is_no_file_keeps_nobody_waiting(desk: Desk) -> None:
 def test_what_is_not_on_disk_yet_stays_and_is_tried_again_later(desk: Desk) -> None:
     path = desk.leave("1")
     desk.on_disk = False
-    assert desk.spool.work_off() == 1
-    assert desk.spool.work_off() == 1
+    assert desk.spool.process_all() == 1
+    assert desk.spool.process_all() == 1
     assert desk.done == ["c1"], "not at once: the disk may be full for hours"
     assert path.exists()
     assert desk.counts.length == 1
     desk.on_disk = True
     desk.now += 60
-    assert desk.spool.work_off() == 0
+    assert desk.spool.process_all() == 0
     assert not path.exists()
 
 
@@ -142,9 +142,9 @@ def test_what_nobody_understands_is_set_aside_and_reported(desk: Desk, content: 
     path = desk.leave("1")
     path.write_bytes(content)
     desk.leave("2")
-    assert desk.spool.work_off() == 0
+    assert desk.spool.process_all() == 0
     assert desk.done == ["c1"], "the others are done all the same"
-    assert [each.read_bytes() for each in (desk.root / "corrupt").iterdir()] == [content]
+    assert [path.read_bytes() for path in (desk.root / "corrupt").iterdir()] == [content]
     assert f"{path}: not a DEL" in desk.said.text
 
 
@@ -154,21 +154,21 @@ def test_only_so_many_are_kept_aside(desk: Desk) -> None:
     for number in range(MOST_ASIDE):
         (aside / str(number)).touch()
     desk.leave("1").write_bytes(b"")
-    assert desk.spool.work_off() == 0
+    assert desk.spool.process_all() == 0
     assert len(list(aside.iterdir())) == MOST_ASIDE
 
 
 def test_a_directory_named_like_a_del_stops_nothing(desk: Desk) -> None:
     (desk.root / "1.del").mkdir(parents=True)
     desk.leave("2")
-    assert desk.spool.work_off() == 1
+    assert desk.spool.process_all() == 1
     assert desk.done == ["c1"]
 
 
 def test_two_who_look_at_once_do_each_once(desk: Desk) -> None:
     for number in range(30):
         desk.leave(f"{number:02}", {**DEL, "CNI_CONTAINERID": f"c{number:02}"})
-    threads = [threading.Thread(target=desk.spool.work_off) for _ in range(4)]
+    threads = [threading.Thread(target=desk.spool.process_all) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -184,7 +184,7 @@ def test_an_add_does_the_dels_of_its_own_attachment_alone(desk: Desk) -> None:
         desk.leave(f"{number}", {**DEL, "CNI_CONTAINERID": f"c{number}"})
     desk.leave("5", {**DEL, "CNI_IFNAME": "net2"})
     desk.leave("6").write_bytes(b"nonsense")
-    assert desk.spool.work_off_for(*OWN)
+    assert desk.spool.process_owner(*OWN)
     assert desk.done == ["c1"]
     assert desk.spool.length() == 6
 
@@ -193,11 +193,11 @@ def test_an_add_does_not_wait_for_the_dels_of_others(desk: Desk) -> None:
     desk.leave("0", {**DEL, "CNI_CONTAINERID": "c0"})
     desk.leave("1")
     desk.slow.clear()
-    worker = threading.Thread(target=desk.spool.work_off)
+    worker = threading.Thread(target=desk.spool.process_all)
     worker.start()
     until(lambda: desk.begun == ["c0"])
     desk.quick = {"c1"}
-    assert desk.spool.work_off_for(*OWN)
+    assert desk.spool.process_owner(*OWN)
     assert desk.done == ["c1"]
     desk.slow.set()
     worker.join(10)
@@ -207,11 +207,11 @@ def test_an_add_does_not_wait_for_the_dels_of_others(desk: Desk) -> None:
 def test_an_add_waits_for_its_own_del_that_is_being_done(desk: Desk) -> None:
     desk.leave("1")
     desk.slow.clear()
-    worker = threading.Thread(target=desk.spool.work_off)
+    worker = threading.Thread(target=desk.spool.process_all)
     worker.start()
     until(lambda: desk.begun == ["c1"])
     threading.Timer(0.3, desk.slow.set).start()
-    assert desk.spool.work_off_for(*OWN)
+    assert desk.spool.process_owner(*OWN)
     assert desk.begun == desk.done == ["c1"]
     worker.join(10)
 
@@ -219,7 +219,7 @@ def test_an_add_waits_for_its_own_del_that_is_being_done(desk: Desk) -> None:
 def test_an_add_learns_that_a_del_of_its_own_is_left(desk: Desk) -> None:
     desk.leave("1")
     desk.on_disk = False
-    desk.spool.work_off()
-    assert not desk.spool.work_off_for(*OWN)
+    desk.spool.process_all()
+    assert not desk.spool.process_owner(*OWN)
     desk.on_disk = True
-    assert desk.spool.work_off_for(*OWN), "though its time has not come"
+    assert desk.spool.process_owner(*OWN), "though its time has not come"

@@ -204,7 +204,7 @@ def _checked_again(lab: Lab, node: Node) -> None:
     ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": True})
 
     def is_off() -> bool:
-        found = ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
-        return not found[0]["SourceDestCheck"]
+        result = ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
+        return not result[0]["SourceDestCheck"]
 
     until(is_off, report_of(node))

@@ -36,25 +36,25 @@ class Cloud:
 
     def needs(self, call: Call, *, pod_identity: bool = True) -> Iterator[Request]:
         """Yield every permission that the call needs."""
-        said = str(call)
+        text = str(call)
         if call.action in ROUTES:
             table = self.tables[call.params["RouteTableId"]]
             arn = self._arn(table["OwnerId"], "route-table", table["RouteTableId"])
-            yield Request(f"ec2:{call.action}", arn, _tags(table["Tags"]), said=said)
+            yield Request(f"ec2:{call.action}", arn, _tags(table["Tags"]), said=text)
         elif call.action == "ModifyNetworkInterfaceAttribute":
             eni = self.enis[call.params["NetworkInterfaceId"]]
             arn = self._arn(eni["OwnerId"], "network-interface", eni["NetworkInterfaceId"])
             context = _tags(eni["TagSet"]) | _attribute(call.params)
-            yield Request(f"ec2:{call.action}", arn, context, said=said)
+            yield Request(f"ec2:{call.action}", arn, context, said=text)
         elif call.action == "AssumeRole":
             role, context = call.params["RoleArn"], {"sts:RoleSessionName": call.params["RoleSessionName"]}
-            yield Request("sts:AssumeRole", role, context, said=said)
+            yield Request("sts:AssumeRole", role, context, said=text)
             if pod_identity:  # its session tags are transitive: carrying them on is a permission of its own
-                yield Request("sts:TagSession", role, context, said=said)
+                yield Request("sts:TagSession", role, context, said=text)
         elif call.action.startswith("Describe"):
-            yield Request(f"ec2:{call.action}", "*", said=said)
+            yield Request(f"ec2:{call.action}", "*", said=text)
         elif call.action != "GetCallerIdentity":  # which needs no permission
-            raise AssertionError(f"what does {said} need?")
+            raise AssertionError(f"what does {text} need?")
 
     def _arn(self, account: str, kind: str, name: str) -> str:
         return f"arn:aws:ec2:{self.region}:{account}:{kind}/{name}"

@@ -22,23 +22,23 @@ def matches(pattern: Mapping[str, Any], event: Any) -> bool:
 
 def _part(name: str, wanted: Any, event: Any) -> bool:
     if name == "$or":
-        return any(matches(each, event) for each in wanted)
-    found = event.get(name, ABSENT) if isinstance(event, Mapping) else ABSENT
+        return any(matches(item, event) for item in wanted)
+    result = event.get(name, ABSENT) if isinstance(event, Mapping) else ABSENT
     if isinstance(wanted, Mapping):
-        return matches(wanted, found)
-    return any(_value(each, found) for each in wanted)
+        return matches(wanted, result)
+    return any(_value(item, result) for item in wanted)
 
 
-def _value(wanted: Any, found: Any) -> bool:
+def _value(wanted: Any, result: Any) -> bool:
     if isinstance(wanted, str):
-        return bool(found == wanted)
+        return bool(result == wanted)
     ((operator, operand),) = wanted.items()
     if operator == "exists":
-        return (found is not ABSENT) is operand
+        return (result is not ABSENT) is operand
     assert operator == "anything-but", f"not modelled: {operator}"
     if isinstance(operand, str):
-        return found is not ABSENT and found != operand
-    return isinstance(found, str) and not any(_is(each, found) for each in _several(operand))
+        return result is not ABSENT and result != operand
+    return isinstance(result, str) and not any(_is(item, result) for item in _several(operand))
 
 
 def _several(operand: Any) -> Sequence[tuple[str, str]]:
@@ -46,9 +46,9 @@ def _several(operand: Any) -> Sequence[tuple[str, str]]:
     return [(operator, text) for text in ([texts] if isinstance(texts, str) else texts)]
 
 
-def _is(wanted: tuple[str, str], found: str) -> bool:
+def _is(wanted: tuple[str, str], result: str) -> bool:
     operator, text = wanted
-    return {"prefix": found.startswith, "suffix": found.endswith}[operator](text)
+    return {"prefix": result.startswith, "suffix": result.endswith}[operator](text)
 
 
 def event(call: Call, region: str, **changed: Any) -> dict[str, Any]:

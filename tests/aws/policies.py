@@ -26,7 +26,7 @@ KEYS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition"}
 
 @dataclass(frozen=True)
 class Request:
-    """One permission that one API call needs. ``said``: the call, for whoever reads a failure."""
+    """One permission that one API call needs. ``output``: the call, for whoever reads a failure."""
 
     action: str
     resource: str
@@ -52,7 +52,7 @@ class Statement:
     def matches(self, request: Request) -> bool:
         return (
             any(like(action.lower(), request.action.lower()) for action in self.actions)
-            and (not self.resources or any(like(each, request.resource) for each in self.resources))
+            and (not self.resources or any(like(resource, request.resource) for resource in self.resources))
             and (not self.principals or request.principal in self.principals)
             and all(
                 key in request.context
@@ -65,7 +65,7 @@ class Statement:
 def _filled(values: tuple[str, ...], context: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values with their variables replaced, without those that the request has no value for."""
     known = [value for value in values if all(name in context for name in VARIABLE.findall(value))]
-    return tuple(VARIABLE.sub(lambda found: context[found[1]], value) for value in known)
+    return tuple(VARIABLE.sub(lambda match: context[match[1]], value) for value in known)
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class Policy:
     statements: tuple[Statement, ...]
 
     def allows(self, request: Request) -> bool:
-        matching = [each for each in self.statements if each.matches(request)]
-        return bool(matching) and all(each.allows for each in matching)
+        matching = [statement for statement in self.statements if statement.matches(request)]
+        return bool(matching) and all(statement.allows for statement in matching)
 
     def __or__(self, other: Policy) -> Policy:
         """Return what both together give, as two policies of one role do."""
         return Policy(self.statements + other.statements)
 
     def without(self, statement: Statement) -> Policy:
-        return Policy(tuple(each for each in self.statements if each != statement))
+        return Policy(tuple(item for item in self.statements if item != statement))
 
     def smaller(self) -> Iterator[tuple[str, Policy]]:
         """Yield what is left without one statement, one action, one resource, each with what was taken."""
@@ -95,7 +95,7 @@ class Policy:
             )
             for name, values in lists:
                 for value in values if len(values) > 1 else ():
-                    left = tuple(each for each in values if each != value)
+                    left = tuple(item for item in values if item != value)
                     fields: dict[str, Any] = {name: left}
                     changed = replace(statement, **fields)
                     yield (
@@ -127,27 +127,27 @@ def read(name: str, **values: str) -> Policy:
 
 def parse(document: Mapping[str, Any]) -> Policy:
     assert document["Version"] == "2012-10-17"
-    return Policy(tuple(_statement(each) for each in document["Statement"]))
+    return Policy(tuple(_statement(item) for item in document["Statement"]))
 
 
-def _statement(said: Mapping[str, Any]) -> Statement:
-    assert set(said) <= KEYS, f"not modelled: {set(said) - KEYS}"
-    elsewhere = {key: value for key, value in said.items() if key != "Condition"}
+def _statement(output: Mapping[str, Any]) -> Statement:
+    assert set(output) <= KEYS, f"not modelled: {set(output) - KEYS}"
+    elsewhere = {key: value for key, value in output.items() if key != "Condition"}
     assert "${" not in json.dumps(elsewhere), "not modelled: policy variables but in conditions"
-    assert "${" not in VARIABLE.sub("", json.dumps(said)), "not modelled: this policy variable"
-    assert "Resource" in said or "Principal" in said  # a policy of a resource has both
+    assert "${" not in VARIABLE.sub("", json.dumps(output)), "not modelled: this policy variable"
+    assert "Resource" in output or "Principal" in output  # a policy of a resource has both
     conditions = [
         (operator, key, _several(values))
-        for operator, keys in said.get("Condition", {}).items()
+        for operator, keys in output.get("Condition", {}).items()
         for key, values in keys.items()
     ]
     assert {operator for operator, _, _ in conditions} <= set(OPERATORS)
     return Statement(
-        sid=said["Sid"],
-        allows={"Allow": True, "Deny": False}[said["Effect"]],
-        actions=_several(said["Action"]),
-        resources=_several(said.get("Resource", ())),
-        principals=tuple(p for kind in said.get("Principal", {}).values() for p in _several(kind)),
+        sid=output["Sid"],
+        allows={"Allow": True, "Deny": False}[output["Effect"]],
+        actions=_several(output["Action"]),
+        resources=_several(output.get("Resource", ())),
+        principals=tuple(p for kind in output.get("Principal", {}).values() for p in _several(kind)),
         conditions=tuple(conditions),
     )
 
@@ -167,7 +167,7 @@ def _wildcards(pattern: str) -> re.Pattern[str]:
 
 
 OPERATORS: Mapping[str, Callable[[tuple[str, ...], str], bool]] = {
-    "StringEquals": lambda values, found: found in values,
-    "StringLike": lambda values, found: any(like(value, found) for value in values),
-    "ArnEquals": lambda values, found: any(like(value, found) for value in values),
+    "StringEquals": lambda values, result: result in values,
+    "StringLike": lambda values, result: any(like(value, result) for value in values),
+    "ArnEquals": lambda values, result: any(like(value, result) for value in values),
 }

@@ -72,7 +72,7 @@ class Stack:
         self.document = _decoded(template)
         declared = self.document["Parameters"]
         assert set(parameters) <= set(declared)
-        defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}
+        defaults = {name: str(item["Default"]) for name, item in declared.items() if "Default" in item}
         self.parameters = {**defaults, **{k: v for k, v in GIVEN.items() if k in declared}, **parameters}
         assert set(self.parameters) == set(declared), "a parameter is not given"
 
@@ -85,8 +85,8 @@ class Stack:
         }
 
     def outputs(self) -> dict[str, str]:
-        found = self.document["Outputs"]
-        return {name: self.value(each["Value"]) for name, each in found.items() if self._is_made(each)}
+        result = self.document["Outputs"]
+        return {name: self.value(item["Value"]) for name, item in result.items() if self._is_made(item)}
 
     def user_data(self) -> str:
         (template,) = self.of("AWS::EC2::LaunchTemplate").values()
@@ -102,12 +102,12 @@ class Stack:
     def refusals(self) -> list[str]:
         """Return why CloudFormation refuses the parameters, before it makes anything."""
         asserted = [
-            each
+            item
             for rule in self.document["Rules"].values()
             if self.value(rule.get("RuleCondition", True))
-            for each in rule["Assertions"]
+            for item in rule["Assertions"]
         ]
-        return [each["AssertDescription"] for each in asserted if not self.value(each["Assert"])]
+        return [item["AssertDescription"] for item in asserted if not self.value(item["Assert"])]
 
     def holds(self, condition: str) -> bool:
         return bool(self.value(self.document["Conditions"][condition]))
@@ -115,20 +115,20 @@ class Stack:
     def _is_made(self, thing: Any) -> bool:
         return "Condition" not in thing or self.holds(thing["Condition"])
 
-    def value(self, said: Any) -> Any:
+    def value(self, output: Any) -> Any:
         """Return what something in the template comes to."""
-        if isinstance(said, list):
-            return [v for v in (self.value(each) for each in said) if v is not NOTHING]
-        if not isinstance(said, dict):
-            return said
-        if len(said) == 1:
-            (name, argument), *_ = said.items()
+        if isinstance(output, list):
+            return [v for v in (self.value(item) for item in output) if v is not NOTHING]
+        if not isinstance(output, dict):
+            return output
+        if len(output) == 1:
+            (name, argument), *_ = output.items()
             if name.startswith("Fn::") or name in ("Ref", "Condition"):
                 function = getattr(self, f"_{name.removeprefix('Fn::').lower()}")
                 if isinstance(argument, str) or name != "Condition":
                     return function(argument)
-        resolved = {key: self.value(each) for key, each in said.items()}
-        return {key: each for key, each in resolved.items() if each is not NOTHING}
+        resolved = {key: self.value(item) for key, item in output.items()}
+        return {key: item for key, item in resolved.items() if item is not NOTHING}
 
     def _ref(self, name: str) -> Any:
         if name == "AWS::NoValue":
@@ -151,42 +151,42 @@ class Stack:
     def _condition(self, name: str) -> bool:
         return self.holds(name)
 
-    def _if(self, said: list[Any]) -> Any:
-        return self.value(said[1] if self.holds(said[0]) else said[2])
+    def _if(self, output: list[Any]) -> Any:
+        return self.value(output[1] if self.holds(output[0]) else output[2])
 
-    def _equals(self, said: list[Any]) -> bool:
-        left, right = (str(self.value(each)) for each in said)
+    def _equals(self, output: list[Any]) -> bool:
+        left, right = (str(self.value(item)) for item in output)
         return left == right
 
-    def _not(self, said: list[Any]) -> bool:
-        return not self.value(said[0])
+    def _not(self, output: list[Any]) -> bool:
+        return not self.value(output[0])
 
-    def _and(self, said: list[Any]) -> bool:
-        return all(self.value(each) for each in said)
+    def _and(self, output: list[Any]) -> bool:
+        return all(self.value(item) for item in output)
 
-    def _or(self, said: list[Any]) -> bool:
-        return any(self.value(each) for each in said)
+    def _or(self, output: list[Any]) -> bool:
+        return any(self.value(item) for item in output)
 
-    def _join(self, said: list[Any]) -> str:
-        return str(said[0]).join(self.value(said[1]))
+    def _join(self, output: list[Any]) -> str:
+        return str(output[0]).join(self.value(output[1]))
 
-    def _select(self, said: list[Any]) -> str:
-        return str(self.value(said[1])[int(said[0])])
+    def _select(self, output: list[Any]) -> str:
+        return str(self.value(output[1])[int(output[0])])
 
-    def _sub(self, said: Any) -> str:
-        text, given = (said, {}) if isinstance(said, str) else said
-        values = {name: self.value(each) for name, each in given.items()}
+    def _sub(self, answer: Any) -> str:
+        text, given = (answer, {}) if isinstance(answer, str) else answer
+        values = {name: self.value(item) for name, item in given.items()}
 
-        def put(found: re.Match[str]) -> str:
-            name = found[1]
+        def put(match: re.Match[str]) -> str:
+            name = match[1]
             if name in values:
                 return str(values[name])
             return str(self._getatt(name) if "." in name else self._ref(name))
 
         return re.sub(r"\$\{([A-Za-z0-9.:]+)\}", put, text)
 
-    def _base64(self, said: Any) -> str:
-        return base64.b64encode(self.value(said).encode()).decode()
+    def _base64(self, output: Any) -> str:
+        return base64.b64encode(self.value(output).encode()).decode()
 
 
 def plain(document: Any) -> Any:

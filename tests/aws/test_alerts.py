@@ -64,10 +64,10 @@ def test_another_destination_is_whoever_it_says_it_is(
 @pytest.mark.parametrize("program", ["aws-cli/2.31.0", "console.amazonaws.com", "", "x cni-floatip/0.3.0"])
 @pytest.mark.parametrize("outcome", ["ok", "UnauthorizedOperation"])
 def test_another_program_is(pattern: dict[str, Any], program: str, outcome: str) -> None:
-    said = told(program=program, outcome=outcome, DestinationCidrBlock="192.168.0.7/32")
-    assert matches(pattern, said)
-    del said["detail"]["userAgent"]
-    assert matches(pattern, said)
+    output = told(program=program, outcome=outcome, DestinationCidrBlock="192.168.0.7/32")
+    assert matches(pattern, output)
+    del output["detail"]["userAgent"]
+    assert matches(pattern, output)
 
 
 def test_a_dry_run_is_not(pattern: dict[str, Any]) -> None:

@@ -33,8 +33,8 @@ class AutoScaling:
     def __init__(self) -> None:
         self.completed: list[dict[str, str]] = []
 
-    def complete_lifecycle_action(self, **said: str) -> None:
-        self.completed.append(said)
+    def complete_lifecycle_action(self, **output: str) -> None:
+        self.completed.append(output)
 
 
 class Place:
@@ -87,8 +87,8 @@ class Place:
 
     def enis(self, instance: str) -> dict[int, dict[str, Any]]:
         filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
-        found = self.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
-        return {eni["Attachment"]["DeviceIndex"]: eni for eni in found}
+        result = self.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+        return {eni["Attachment"]["DeviceIndex"]: eni for eni in result}
 
     def count(self) -> int:
         return len(self.aws.describe_network_interfaces()["NetworkInterfaces"])
@@ -146,9 +146,9 @@ def test_they_end_with_the_instance(function: Place) -> None:
     function.call(instance)
     changed = function.ec2.journal.of("ModifyNetworkInterfaceAttribute")
     kept = [call.params["Attachment"] for call in changed if "Attachment" in call.params]
-    assert [each["DeleteOnTermination"] for each in kept] == [True, True]
-    asked = {f"{each['AttachmentId']}" for each in kept}
-    assert asked == {eni["Attachment"]["AttachmentId"] for n, eni in function.enis(instance).items() if n}
+    assert [item["DeleteOnTermination"] for item in kept] == [True, True]
+    request = {f"{item['AttachmentId']}" for item in kept}
+    assert request == {eni["Attachment"]["AttachmentId"] for n, eni in function.enis(instance).items() if n}
 
 
 def test_they_end_with_it_also_if_the_first_call_died_before_it_said_so(function: Place) -> None:
@@ -228,12 +228,12 @@ def test_device_numbers_count_per_network_card(function: Place) -> None:
     )
     assert function.call(instance) == "CONTINUE"
     filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
-    found = function.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
-    at = {(eni["Attachment"]["NetworkCardIndex"], eni["Attachment"]["DeviceIndex"]): eni for eni in found}
+    result = function.aws.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+    at = {(eni["Attachment"]["NetworkCardIndex"], eni["Attachment"]["DeviceIndex"]): eni for eni in result}
     assert sorted(at) == [(0, 0), (0, 1), (0, 2), (1, 1)]
     assert [at[0, index]["SubnetId"] for index in (1, 2)] == function.subnets["a"][1:]
-    asked = [call.params for call in function.ec2.journal.of("AttachNetworkInterface")]
-    assert [int(params["NetworkCardIndex"]) for params in asked] == [0, 0], "said, not left to a default"
+    request = [call.params for call in function.ec2.journal.of("AttachNetworkInterface")]
+    assert [int(params["NetworkCardIndex"]) for params in request] == [0, 0], "said, not left to a default"
     before = function.count()
     assert (function.call(instance), function.count()) == ("CONTINUE", before)
 
@@ -242,11 +242,11 @@ def test_vpc_cni_is_quicker_while_we_attach(function: Place) -> None:
     instance = function.launch()
     attach = function.client.attach_network_interface
 
-    def cni_first(**said: Any) -> Any:
+    def cni_first(**output: Any) -> Any:
         other = function.aws.create_network_interface(SubnetId=function.subnets["a"][0])["NetworkInterface"]
         attach(NetworkInterfaceId=other["NetworkInterfaceId"], InstanceId=instance, DeviceIndex=1)
         function.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", "taken", times=1)
-        return attach(**said)
+        return attach(**output)
 
     function.client.attach_network_interface = cni_first
     with pytest.raises(RuntimeError, match="device 1 is eni-"):
@@ -260,9 +260,9 @@ def test_an_answer_that_is_lost(function: Place) -> None:
     instance = function.launch()
     attach = function.client.attach_network_interface
 
-    def unheard(**said: Any) -> Any:
+    def unheard(**output: Any) -> Any:
         function.client.attach_network_interface = attach
-        attach(**said)
+        attach(**output)
         raise ReadTimeoutError(endpoint_url="https://ec2")
 
     function.client.attach_network_interface = unheard
@@ -276,12 +276,12 @@ def test_two_calls_at_once(function: Place) -> None:
     instance = function.launch()
     attach = function.client.attach_network_interface
 
-    def other_first(**said: Any) -> Any:
+    def other_first(**output: Any) -> Any:
         function.client.attach_network_interface = attach
         function.module.give(function.client, instance, function.slept.append)
         taken = "already has an interface attached at this device index"
         function.ec2.faults.error("AttachNetworkInterface", "InvalidParameterValue", taken, times=2)
-        return attach(**said)
+        return attach(**output)
 
     function.client.attach_network_interface = other_first
     assert function.call(instance) == "CONTINUE"
@@ -331,36 +331,36 @@ def test_an_instance_that_is_gone(function: Place) -> None:
 GROUPS = tuple(f"floatip-nodes-{zone}" for zone in "abc")
 
 
-def _needs(place: Place, call: Call) -> Iterator[Request]:
+def _needs(key: Place, call: Call) -> Iterator[Request]:
     """Yield what a call needs ("Actions, resources, and condition keys for Amazon EC2")."""
-    arn = f"arn:aws:ec2:{place.ec2.region}:{place.ec2.account}"
-    action, params, said = f"ec2:{call.action}", call.params, str(call)
+    arn = f"arn:aws:ec2:{key.ec2.region}:{key.ec2.account}"
+    action, params, text = f"ec2:{call.action}", call.params, str(call)
     if call.action == "CreateNetworkInterface":
         (given,) = params["TagSpecification"] if "TagSpecification" in params else params["TagSpecifications"]
-        asked = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in given["Tags"]}
-        yield Request(action, f"{arn}:network-interface/*", asked, said=said)
-        yield Request(action, f"{arn}:subnet/{params['SubnetId']}", said=said)
+        request = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in given["Tags"]}
+        yield Request(action, f"{arn}:network-interface/*", request, said=text)
+        yield Request(action, f"{arn}:subnet/{params['SubnetId']}", said=text)
         for group in params["Groups"]:
-            yield Request(action, f"{arn}:security-group/{group}", said=said)
+            yield Request(action, f"{arn}:security-group/{group}", said=text)
         made = {"ec2:CreateAction": call.action}
-        yield Request("ec2:CreateTags", f"{arn}:network-interface/*", made, said=said)
+        yield Request("ec2:CreateTags", f"{arn}:network-interface/*", made, said=text)
     elif call.action == "DescribeInstances":
-        yield Request(action, "*", said=said)
+        yield Request(action, "*", said=text)
     else:
         eni = {"aws:ResourceTag/floatip": "core"}
-        yield Request(action, f"{arn}:network-interface/{params['NetworkInterfaceId']}", eni, said=said)
+        yield Request(action, f"{arn}:network-interface/{params['NetworkInterfaceId']}", eni, said=text)
         if call.action == "AttachNetworkInterface" or "Attachment" in params:
             for group in GROUPS:  # Auto Scaling's own tag, which nobody else can set
                 node = {"aws:ResourceTag/aws:autoscaling:groupName": group}
-                yield Request(action, f"{arn}:instance/i-1", node, said=said)
+                yield Request(action, f"{arn}:instance/i-1", node, said=text)
 
 
-def _policy(place: Place) -> policies.Policy:
+def _policy(key: Place) -> policies.Policy:
     (policy,) = Stack(**THIRD_ZONE).of("AWS::IAM::Policy").values()
-    text = json.dumps(plain(policy["PolicyDocument"])).replace("[EniSecurityGroup]", place.group)
+    text = json.dumps(plain(policy["PolicyDocument"])).replace("[EniSecurityGroup]", key.group)
     for zone in ZONES:
         for n in (1, 2):
-            text = text.replace(f"[EniSubnet{zone.upper()}{n}]", place.subnets[zone][n])
+            text = text.replace(f"[EniSubnet{zone.upper()}{n}]", key.subnets[zone][n])
     return policies.parse(json.loads(text))
 
 

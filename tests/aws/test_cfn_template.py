@@ -139,7 +139,7 @@ IPV6 = {"VpcIpv6Cidr": "2001:db8::/56", "FloatingIpv6Cidr": "fd00:192:168::/64"}
         ({**IPV6, "ClientIpv6Cidr": "2001:db8::/56"}, "let in anyway; leave ClientIpv6Cidr empty"),
         ({**IPV6, "ClientIpv6Cidr": "fd00:192:168::/64"}, "let in anyway; leave ClientIpv6Cidr empty"),
     ],
-    ids=lambda each: " ".join(each) if isinstance(each, dict) else "",
+    ids=lambda item: " ".join(item) if isinstance(item, dict) else "",
 )
 def test_what_is_refused(parameters: dict[str, Any], said: str) -> None:
     """Of equal ranges EC2 makes one permission: it refuses the second, and one that is taken back is both."""
@@ -213,13 +213,13 @@ def test_dummy_subnet_is_reserved_whole(ipv6: str) -> None:
     stack = Stack(DUMMY, Zone="eu-central-1a", Cidr="10.10.254.0/28", Ipv6Cidr=ipv6)
     (subnet,) = stack.of("AWS::EC2::Subnet").values()
     reserved = stack.of("Custom::SubnetCidrReservation").values()
-    assert {each["SubnetId"] for each in reserved} == {"[Subnet]"}
+    assert {item["SubnetId"] for item in reserved} == {"[Subnet]"}
     ranges = {subnet["CidrBlock"], subnet.get("Ipv6CidrBlock", "")} - {""}
-    assert {each["Cidr"] for each in reserved} == ranges == {"10.10.254.0/28", ipv6} - {""}
-    said = yaml.safe_load(stack.outputs()["AllowedDestinations"])
-    policy = NodeConf.parse({"allowedDestinations": said})
-    assert {str(each.cidr) for each in policy.allowed_destinations} == ranges
-    assert {each.namespaces for each in policy.allowed_destinations} == {("core-*",)}
+    assert {item["Cidr"] for item in reserved} == ranges == {"10.10.254.0/28", ipv6} - {""}
+    output = yaml.safe_load(stack.outputs()["AllowedDestinations"])
+    policy = NodeConf.parse({"allowedDestinations": output})
+    assert {str(destination.cidr) for destination in policy.allowed_destinations} == ranges
+    assert {destination.namespaces for destination in policy.allowed_destinations} == {("core-*",)}
 
 
 def test_floating_ranges_are_let_in_as_ranges(stack: Stack) -> None:
@@ -238,13 +238,13 @@ def _let_in(stack: Stack) -> list[str]:
 
 def test_template_creates_the_endpoints(full: Stack) -> None:
     made = full.of("AWS::EC2::VPCEndpoint")
-    assert {each["ServiceName"].rpartition(".")[2] for each in made.values()} == {"ec2", "sts"}
+    assert {item["ServiceName"].rpartition(".")[2] for item in made.values()} == {"ec2", "sts"}
     (rule,) = full.of("AWS::EC2::SecurityGroup")["EndpointSecurityGroup"]["SecurityGroupIngress"]
     assert (rule["CidrIp"], rule["FromPort"], rule["ToPort"]) == (GIVEN["VpcCidr"], 443, 443)
-    for each in made.values():
-        assert each["SecurityGroupIds"] == ["[EndpointSecurityGroup]"]
-        assert each["PrivateDnsEnabled"] is True
-        assert each["SubnetIds"] == ["subnet-a", "subnet-b", "subnet-0c"]
+    for item in made.values():
+        assert item["SecurityGroupIds"] == ["[EndpointSecurityGroup]"]
+        assert item["PrivateDnsEnabled"] is True
+        assert item["SubnetIds"] == ["subnet-a", "subnet-b", "subnet-0c"]
     assert Stack().of("AWS::EC2::VPCEndpoint") == {}
 
 
@@ -263,11 +263,11 @@ def test_names_of_the_partition(
     monkeypatch.setitem(PSEUDO, "AWS::Partition", partition)
     monkeypatch.setitem(PSEUDO, "AWS::URLSuffix", suffix)
     stack = Stack(**EVERYTHING)
-    services = {each["ServiceName"] for each in stack.of("AWS::EC2::VPCEndpoint").values()}
+    services = {item["ServiceName"] for item in stack.of("AWS::EC2::VPCEndpoint").values()}
     assert services == {f"{endpoint}.eu-central-1.{name}" for name in ("ec2", "sts")}
     roles = stack.of("AWS::IAM::Role")
-    (said,) = roles["NodeRole"]["AssumeRolePolicyDocument"]["Statement"]
-    assert said["Principal"] == {"Service": f"ec2.{suffix}"}
+    (output,) = roles["NodeRole"]["AssumeRolePolicyDocument"]["Statement"]
+    assert output["Principal"] == {"Service": f"ec2.{suffix}"}
     rights = json.dumps(plain([roles, stack.of("AWS::IAM::Policy")]))
     assert set(re.findall(r"arn:([a-z-]+):", rights)) == {partition}
 
@@ -295,7 +295,7 @@ def test_the_root_volume_is_encrypted_and_ends_with_the_node(stack: Stack) -> No
 def test_the_primary_interface_stays_the_clusters(stack: Stack) -> None:
     """Tags of a launch template go to every interface: none is given, and no interface is described."""
     data = _launch(stack)
-    assert {each["ResourceType"] for each in data["TagSpecifications"]} == {"instance", "volume"}
+    assert {item["ResourceType"] for item in data["TagSpecifications"]} == {"instance", "volume"}
     assert "NetworkInterfaces" not in data
     assert data["SecurityGroupIds"] == ["sg-1"]
 
@@ -312,7 +312,7 @@ def test_image_of_the_clusters_version() -> None:
 def test_a_group_per_zone_waits_for_its_interfaces(stack: Stack) -> None:
     groups = stack.of("AWS::AutoScaling::AutoScalingGroup")
     wanted = {stack.parameters[f"NodeSubnet{z}"] for z in "ABC"} - {""}
-    assert {each["VPCZoneIdentifier"][0] for each in groups.values()} == wanted
+    assert {item["VPCZoneIdentifier"][0] for item in groups.values()} == wanted
     (rule,) = stack.of("AWS::Events::Rule").values()
     for name, group in groups.items():
         (hook,) = group["LifecycleHookSpecificationList"]
@@ -336,9 +336,9 @@ def test_a_group_per_zone_waits_for_its_interfaces(stack: Stack) -> None:
     )
     # Waiting ends before the function does, which must have the time to say ABANDON, and before the hook.
     (function,) = stack.of("AWS::Lambda::Function").values()
-    found = re.search(r"^PATIENCE = (\d+)", function["Code"]["ZipFile"], re.MULTILINE)
-    assert found
-    patience = int(found[1])
+    match = re.search(r"^PATIENCE = (\d+)", function["Code"]["ZipFile"], re.MULTILINE)
+    assert match
+    patience = int(match[1])
     assert patience + 30 <= function["Timeout"] < hook["HeartbeatTimeout"]
 
 
@@ -354,9 +354,9 @@ def test_a_launch_calls_the_function(stack: Stack) -> None:
 
 def test_the_function_knows_the_subnets_of_every_zone(stack: Stack) -> None:
     (function,) = stack.of("AWS::Lambda::Function").values()
-    said = json.loads(function["Environment"]["Variables"]["SUBNETS"])
+    output = json.loads(function["Environment"]["Variables"]["SUBNETS"])
     zones = {stack.parameters[f"Zone{z}"]: z for z in "ABC" if stack.parameters[f"Zone{z}"]}
-    assert said == {zone: [f"[EniSubnet{z}1]", f"[EniSubnet{z}2]"] for zone, z in zones.items()}
+    assert output == {zone: [f"[EniSubnet{z}1]", f"[EniSubnet{z}2]"] for zone, z in zones.items()}
     given = {name: value for name, value in function["Environment"]["Variables"].items() if name != "SUBNETS"}
     assert given == {
         "TAG": stack.parameters["TagValue"],
@@ -370,7 +370,7 @@ def test_the_function_knows_the_subnets_of_every_zone(stack: Stack) -> None:
 def test_no_runtime_that_ends_soon() -> None:
     """The linter knows what has ended. This one is not the next to go."""
     dummy = Stack(DUMMY, Zone="eu-central-1a", Cidr="10.10.254.0/28")
-    (function,), (other,) = (each.of("AWS::Lambda::Function").values() for each in (Stack(), dummy))
+    (function,), (other,) = (item.of("AWS::Lambda::Function").values() for item in (Stack(), dummy))
     assert function["Runtime"] == other["Runtime"]
     version = tuple(map(int, function["Runtime"].removeprefix("python").split(".")))
     assert version >= (3, 13)
@@ -392,7 +392,7 @@ def test_user_data_for_nodeadm(stack: Stack) -> None:
     assert config["spec"]["kubelet"]["flags"] == ["--node-labels=floatip=true,floatip-group=core"]
     scaled = "k8s.io/cluster-autoscaler/node-template/label/"
     for group in stack.of("AWS::AutoScaling::AutoScalingGroup").values():
-        tags = {each["Key"].removeprefix(scaled): each["Value"] for each in group["Tags"]}
+        tags = {item["Key"].removeprefix(scaled): item["Value"] for item in group["Tags"]}
         assert tags == {"floatip": "true", "floatip-group": "core"}
 
 
@@ -418,9 +418,9 @@ def test_user_data_writes_the_programs(stack: Stack) -> None:
     text = stack.user_data_parts()["text/cloud-config"]
     assert text.lstrip().startswith("#cloud-config\n")
     config = yaml.safe_load(text)
-    written = {each["path"]: each for each in config["write_files"]}
+    written = {item["path"]: item for item in config["write_files"]}
     for path in NODE.iterdir():
-        (where,) = [each for each in written if each.endswith(f"/{path.name}")]
+        (where,) = [item for item in written if item.endswith(f"/{path.name}")]
         lines = path.read_text().splitlines(keepends=True)
         program = [line for line in lines if not line.lstrip().startswith("#") or line.startswith("#!")]
         assert written[where]["content"] == "".join(program)
@@ -473,10 +473,10 @@ def test_systemd_units_are_valid(tmp_path: Path) -> None:
 
 def test_the_agents_policy_is_the_one_of_install_iam(full: Stack) -> None:
     role = full.of("AWS::IAM::Role")["AgentRole"]
-    said = {
+    output = {
         policy["PolicyName"]: policies.parse(plain(policy["PolicyDocument"])) for policy in role["Policies"]
     }
-    assert said == {
+    assert output == {
         "floatip": policies.read(
             "agent-by-tag", REGION="eu-central-1", ACCOUNT="111122223333", TAG_VALUE="core"
         ),
@@ -529,10 +529,10 @@ def test_nodes_have_no_route_rights(full: Stack) -> None:
 def test_outputs_are_values_for_the_chart(stack: Stack) -> None:
     values = yaml.safe_load(stack.outputs()["ChartValues"])
     policy = NodeConf.parse(values["config"])
-    ranges = {str(each.cidr) for each in policy.allowed_destinations}
+    ranges = {str(destination.cidr) for destination in policy.allowed_destinations}
     wanted = ("FloatingCidr", "FloatingIpv6Cidr")
     assert ranges == {str(ip_network(stack.parameters[name])) for name in wanted if stack.parameters[name]}
-    namespaces = {each.namespaces for each in policy.allowed_destinations}
+    namespaces = {destination.namespaces for destination in policy.allowed_destinations}
     assert namespaces == {tuple(stack.parameters["Namespaces"].split(","))}
     assert values["config"]["allowedRouteTables"] == {"tags": {"floatip": "core"}}
     assert values["nodeSelector"] == {"floatip": "true"}
@@ -546,19 +546,19 @@ def test_outputs_are_values_for_the_chart(stack: Stack) -> None:
 def test_the_documented_deployment_gives_what_must_be_given() -> None:
     """Every parameter that it names exists, and none without a default is missing."""
     readme = (SHIPPED / "README.md").read_text()
-    found = re.search(r"```sh\ncluster=core\n(.*?)```", readme, re.DOTALL)
-    assert found
-    block = found[1]
+    match = re.search(r"```sh\ncluster=core\n(.*?)```", readme, re.DOTALL)
+    assert match
+    block = match[1]
     given = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", block)) - {"Key", "Value"}
     declared = Stack().document["Parameters"]
     assert given <= set(declared)
-    assert {name for name, each in declared.items() if "Default" not in each} <= given
+    assert {name for name, item in declared.items() if "Default" not in item} <= given
     for template in (DUMMY, ALERTS):
-        (said,) = re.findall(rf"--template-file {template.name} ((?:.*\\\n)*.*)", readme)
-        given = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", said))
+        (output,) = re.findall(rf"--template-file {template.name} ((?:.*\\\n)*.*)", readme)
+        given = set(re.findall(r"\b([A-Z][A-Za-z0-9]+)=", output))
         parameters = yaml.safe_load(re.sub(r"![A-Z]\w*", "", template.read_text()))["Parameters"]
         assert (
-            {name for name, each in parameters.items() if "Default" not in each} <= given <= set(parameters)
+            {name for name, item in parameters.items() if "Default" not in item} <= given <= set(parameters)
         )
     for name in set(re.findall(r"`([A-Z][a-z]+[A-Z][A-Za-z0-9]+)(?:=[a-z]+)?`", readme)):
         known = {**declared, **Stack(**EVERYTHING).document["Outputs"], "AllowedDestinations": 1}

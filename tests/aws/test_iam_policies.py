@@ -146,11 +146,11 @@ def test_the_owner_lets_the_agents_role_in(played: Played) -> None:
     trust = played.fill("owner-role-trust", GUEST)
     agent, other = (f"arn:aws:iam::{GUEST}:role/{name}" for name in ("floatip-agent", "somebody"))
     needed = [n for n in played.needs("b1", GUEST) if n.action.startswith("sts:")]
-    asked = [Request(n.action, n.resource, n.context, agent) for n in needed]
-    assert asked
-    assert all(trust.allows(each) for each in asked)
+    requests = [Request(n.action, n.resource, n.context, agent) for n in needed]
+    assert requests
+    assert all(trust.allows(request) for request in requests)
     assert not any(trust.allows(Request(n.action, n.resource, n.context, other)) for n in needed)
-    assert [what for what, less in trust.smaller() if all(less.allows(each) for each in asked)] == []
+    assert [what for what, less in trust.smaller() if all(less.allows(request) for request in requests)] == []
 
 
 def test_a_node_calls_nothing_in_a_name_that_is_not_judged(played: Played) -> None:
@@ -208,10 +208,10 @@ def test_a_session_gives_nothing_that_the_role_has_not(played: Played) -> None:
 def test_a_session_policy_is_small_enough() -> None:
     """STS takes 2048 characters of it; EKS passes it on as it is given. Ten tables are possible."""
     arn = "arn:aws:ec2:ap-southeast-2:111122223333:route-table/rtb-0a1b2c3d4e5f60718"
-    said = json.loads((SHIPPED / "session-of-a-group.json").read_text())
-    (writes,) = [each for each in said["Statement"] if each["Sid"] == "WriteRoutesInTheseTables"]
+    output = json.loads((SHIPPED / "session-of-a-group.json").read_text())
+    (writes,) = [item for item in output["Statement"] if item["Sid"] == "WriteRoutesInTheseTables"]
     writes["Resource"] = [arn] * 10
-    assert len(json.dumps(said, separators=(",", ":"))) <= 2048
+    assert len(json.dumps(output, separators=(",", ":"))) <= 2048
 
 
 @pytest.mark.parametrize("way", [{}, {"aws:SourceVpc": "vpc-0"}, {"aws:SourceIp": "198.51.100.7"}], ids=str)
@@ -257,9 +257,9 @@ def test_other_attributes_and_other_interfaces(played: Played, name: str) -> Non
         {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": True}},
     ):
         call = Call(0, "a1", "ModifyNetworkInterfaceAttribute", params, "ok")
-        (asked,) = played.cloud.needs(call)
-        assert asked.context["aws:ResourceTag/floatip"] == TAG
-        assert not policy.allows(asked), params
+        (request,) = played.cloud.needs(call)
+        assert request.context["aws:ResourceTag/floatip"] == TAG
+        assert not policy.allows(request), params
     off = {"ec2:Attribute/SourceDestCheck": "false"}
     assert policy.allows(Request(modify, need.resource, tag | off))
     assert not policy.allows(Request(modify, need.resource, off))
@@ -271,8 +271,8 @@ def test_the_primary_interface_is_not_the_agents(played: Played) -> None:
     policy = played.fill("agent-by-tag", played.owner)
     primary = played.lab.nodes["a1"].primary.id
     params = {"NetworkInterfaceId": primary, "SourceDestCheck": {"Value": False}}
-    (asked,) = played.cloud.needs(Call(0, "a1", "ModifyNetworkInterfaceAttribute", params, "ok"))
-    assert not policy.allows(asked)
+    (request,) = played.cloud.needs(Call(0, "a1", "ModifyNetworkInterfaceAttribute", params, "ok"))
+    assert not policy.allows(request)
 
 
 def test_a_participant_writes_no_route_in_its_own_name(played: Played) -> None:
@@ -310,14 +310,14 @@ def test_nothing_that_agents_do_is_reported(played: Played) -> None:
     pattern = _alerts(played)
     calls = [c for c in played.calls + played.swept + played.diagnosed if c.action in patterns.ROUTES]
     ours = [patterns.event(call, played.cloud.region) for call in calls]
-    assert {each["detail"]["eventName"] for each in ours} == set(patterns.ROUTES)
-    assert {len(each["detail"]["requestParameters"]) for each in ours} >= {2, 3}
-    assert [each["detail"] for each in ours if patterns.matches(pattern, each)] == []
-    carried_out = [each for each in ours if "errorCode" not in each["detail"]]
-    for each in carried_out:  # the same by another program
-        each["detail"]["userAgent"] = "aws-cli/2.31.0"
+    assert {our["detail"]["eventName"] for our in ours} == set(patterns.ROUTES)
+    assert {len(our["detail"]["requestParameters"]) for our in ours} >= {2, 3}
+    assert [our["detail"] for our in ours if patterns.matches(pattern, our)] == []
+    carried_out = [our for our in ours if "errorCode" not in our["detail"]]
+    for item in carried_out:  # the same by another program
+        item["detail"]["userAgent"] = "aws-cli/2.31.0"
     assert carried_out
-    assert all(patterns.matches(pattern, each) for each in carried_out)
+    assert all(patterns.matches(pattern, item) for item in carried_out)
 
 
 # -- who gets the role ---------------------------------------------------------------------------------------
@@ -336,12 +336,12 @@ FILLED = {
 
 
 def _pod_identity(action: str, **changed: str) -> Request:
-    said = {"namespace": "kube-system", "account": "cni-floatip", "cluster": CLUSTER, **changed}
+    output = {"namespace": "kube-system", "account": "cni-floatip", "cluster": CLUSTER, **changed}
     context = {
         "aws:SourceAccount": "111122223333",
-        "aws:SourceArn": said["cluster"],
-        "aws:RequestTag/kubernetes-namespace": said["namespace"],
-        "aws:RequestTag/kubernetes-service-account": said["account"],
+        "aws:SourceArn": output["cluster"],
+        "aws:RequestTag/kubernetes-namespace": output["namespace"],
+        "aws:RequestTag/kubernetes-service-account": output["account"],
     }
     return Request(action, "", context, PODS)
 
@@ -358,25 +358,27 @@ def test_pod_identity_lets_the_service_account_in_alone() -> None:
     assert not trust.allows(_pod_identity("sts:AssumeRole", account="default"))
     assert not trust.allows(_pod_identity("sts:AssumeRole", namespace="default"))
     assert not trust.allows(_pod_identity("sts:AssumeRole", cluster=f"{CLUSTER}-2"))
-    asked = _pod_identity("sts:AssumeRole")
-    for key in asked.context:
-        assert not trust.allows(replace(asked, context={**asked.context, key: "another"})), key
+    request = _pod_identity("sts:AssumeRole")
+    for key in request.context:
+        assert not trust.allows(replace(request, context={**request.context, key: "another"})), key
 
 
 def test_pod_identity_without_tags_lets_the_clusters_associations_in_alone() -> None:
     """A session policy goes with no tags. Which service accounts have the role, associations say."""
     tagged, trust = (read(name, **FILLED) for name in ("trust-pod-identity", UNTAGGED))
     for action in ("sts:AssumeRole", "sts:TagSession"):
-        said = _pod_identity(action)
-        asked = replace(
-            said, context={key: said.context[key] for key in ("aws:SourceAccount", "aws:SourceArn")}
+        output = _pod_identity(action)
+        request = replace(
+            output, context={key: output.context[key] for key in ("aws:SourceAccount", "aws:SourceArn")}
         )
-        assert not tagged.allows(asked)
-        assert trust.allows(asked)
-        for key in asked.context:
-            assert not trust.allows(replace(asked, context={**asked.context, key: f"{asked.context[key]}2"}))
-            assert not trust.allows(replace(asked, context=_without(asked, key)))
-        assert not trust.allows(replace(asked, principal="ec2.amazonaws.com"))
+        assert not tagged.allows(request)
+        assert trust.allows(request)
+        for key in request.context:
+            assert not trust.allows(
+                replace(request, context={**request.context, key: f"{request.context[key]}2"})
+            )
+            assert not trust.allows(replace(request, context=_without(request, key)))
+        assert not trust.allows(replace(request, principal="ec2.amazonaws.com"))
 
 
 UNTAGGED = "trust-pod-identity-without-tags"
@@ -393,8 +395,12 @@ def test_doctor_has_what_it_calls_beyond_the_agent() -> None:
     """Its operations, by the names that it calls them by."""
     sources = "".join(path.read_text() for path in Path(doctor.__file__).parent.rglob("*.py"))
     called = {f"ec2:{_camel(name)}" for name in re.findall(r'"(describe_[a-z_]+)"', sources)}
-    agents = {action for each in read("owner-role", **FILLED_FOR_OWNER).statements for action in each.actions}
-    extra = {action for each in read("doctor").statements for action in each.actions}
+    agents = {
+        action
+        for statement in read("owner-role", **FILLED_FOR_OWNER).statements
+        for action in statement.actions
+    }
+    extra = {action for statement in read("doctor").statements for action in statement.actions}
     assert extra == called - agents
 
 

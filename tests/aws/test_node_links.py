@@ -43,9 +43,9 @@ class Worker:
 
     def links(self) -> dict[str, dict[str, Any]]:
         """Return the links by MAC address; the loopback's is nobody's."""
-        asked = ["ip", "-n", self.node.ns, "-json", "-details", "addr"]
-        found = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
-        return {link["address"]: link for link in found if link["ifname"] != "lo" and "address" in link}
+        request = ["ip", "-n", self.node.ns, "-json", "-details", "addr"]
+        result = json.loads(subprocess.run(request, capture_output=True, text=True, check=True).stdout)
+        return {link["address"]: link for link in result if link["ifname"] != "lo" and "address" in link}
 
     def named(self) -> dict[str, str]:
         return {eni.ifname: self.links()[eni.mac]["ifname"] for eni in self.node.enis}
@@ -198,12 +198,12 @@ def test_without_metadata_no_link_is_renamed(lab: Lab, worker: Worker) -> None:
 def test_list_of_interfaces_that_does_not_come(worker: Worker, answer: str, misses: int) -> None:
     """It is asked for as often as the configuration says; then systemd tries again later."""
     worker.programs.mkdir()
-    asked, curl = worker.programs / "asked", worker.programs / "curl"
-    miss = f"echo once more >> {asked}; test $(wc -l < {asked}) -gt {misses} || {answer}"
+    path, curl = worker.programs / "asked", worker.programs / "curl"
+    miss = f"echo once more >> {path}; test $(wc -l < {path}) -gt {misses} || {answer}"
     curl.write_text(f'#!/bin/sh\ncase "$*" in */macs/) {miss} ;; esac\nexec /usr/bin/curl "$@"\n')
     curl.chmod(0o755)
     done = worker.run()
-    assert len(asked.read_text().splitlines()) == 3
+    assert len(path.read_text().splitlines()) == 3
     if misses == 2:
         assert (done.returncode, worker.named()["ens7"]) == (0, "floatip2")
     else:
@@ -223,29 +223,29 @@ def test_interfaces_of_vpc_cni_are_left_alone(lab: Lab, worker: Worker) -> None:
 def test_networkd_is_told_to_leave_them(worker: Worker) -> None:
     """By MAC address, in a file that comes before nodeadm's (70-eks-ens7.network)."""
     assert worker.run().returncode == 0
-    found = {path.name: path.read_text() for path in worker.networkd.iterdir()}
-    assert sorted(found) == ["05-floatip1.network", "05-floatip2.network"]
-    for name, eni in zip(sorted(found), worker.node.enis[1:], strict=True):
-        assert found[name] == f"[Match]\nPermanentMACAddress={eni.mac}\n\n[Link]\nUnmanaged=yes\n"
+    results = {path.name: path.read_text() for path in worker.networkd.iterdir()}
+    assert sorted(results) == ["05-floatip1.network", "05-floatip2.network"]
+    for name, eni in zip(sorted(results), worker.node.enis[1:], strict=True):
+        assert results[name] == f"[Match]\nPermanentMACAddress={eni.mac}\n\n[Link]\nUnmanaged=yes\n"
 
 
 def test_systemd_is_told(worker: Worker) -> None:
     """networkd once for each file; and nodeadm's units, which know the links by the names that they had."""
-    netif, said = worker.networkd.with_name("netif"), worker.networkd.with_name("said")
+    netif, path = worker.networkd.with_name("netif"), worker.networkd.with_name("said")
     worker.config.write_text(worker.config.read_text() + f"netif={netif}\n")
     for directory in (netif, worker.programs):
         directory.mkdir()
     for name in ("networkctl", "systemctl"):
         program = worker.programs / name
         program.write_text(
-            f'#!/bin/sh\necho "{name} $*" >> {said}\nexit 5\n'
+            f'#!/bin/sh\necho "{name} $*" >> {path}\nexit 5\n'
         )  # as for a unit that is not there
         program.chmod(0o755)
     for _ in range(2):
         done = worker.run()
         assert done.returncode == 0, done.stderr
         stopped = [f"systemctl stop udev-net-manager@{name}.service" for name in ("eth1", "ens7")]
-        assert sorted(said.read_text().splitlines()) == sorted(["networkctl reload"] * 2 + stopped)
+        assert sorted(path.read_text().splitlines()) == sorted(["networkctl reload"] * 2 + stopped)
 
 
 def test_what_networkd_has_given_is_taken_off(worker: Worker) -> None:
@@ -274,8 +274,10 @@ def test_what_networkd_has_given_is_taken_off(worker: Worker) -> None:
 
 
 def _routes(worker: Worker, family: str) -> list[str]:
-    asked = ["ip", "-n", worker.node.ns, family, "route", "show", "table", "all"]
-    return [f"{line} " for line in subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()]
+    request = ["ip", "-n", worker.node.ns, family, "route", "show", "table", "all"]
+    return [
+        f"{line} " for line in subprocess.run(request, capture_output=True, text=True).stdout.splitlines()
+    ]
 
 
 @pytest.mark.needs("macvlan-plugin", "static-plugin")

@@ -28,9 +28,9 @@ class Reservations:
         self.refuses: dict[str, str] = {}  # error codes, by action
         self._made = 0
 
-    def create_subnet_cidr_reservation(self, *, SubnetId: str, Cidr: str, **said: str) -> Any:  # noqa: N803
+    def create_subnet_cidr_reservation(self, *, SubnetId: str, Cidr: str, **output: str) -> Any:  # noqa: N803
         self._call("CreateSubnetCidrReservation")
-        assert said["ReservationType"] == "explicit"
+        assert output["ReservationType"] == "explicit"
         if Cidr in self.held.values():
             raise ValueError(f"{Cidr} is reserved")
         self._made += 1
@@ -58,14 +58,14 @@ class CloudFormation:
     """The address that a custom resource answers to, and what it was told there."""
 
     def __init__(self) -> None:
-        told = self.told = []  # type: list[dict[str, str]]
+        sentences = self.told = []  # type: list[dict[str, str]]
 
         class Answered(BaseHTTPRequestHandler):
             def do_PUT(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 typed = self.headers["Content-Type"] != ""  # what S3 then answers: the signature is for none
                 if not typed:
-                    told.append(json.loads(body))
+                    sentences.append(json.loads(body))
                 self.send_response(403 if typed else 200)
                 self.end_headers()
 
@@ -117,8 +117,12 @@ def call(cloudformation: CloudFormation) -> Any:
 @pytest.mark.parametrize("cidr", ["10.10.254.0/28", "2001:db8:0:fe::/64"])
 def test_made_and_given_back(call: Any, cidr: str) -> None:
     ec2 = Reservations()
-    told = call(ec2, "Create", cidr)
-    assert (told["Status"], told["PhysicalResourceId"], told["StackId"]) == ("SUCCESS", "scr-1", "s")
+    sentence = call(ec2, "Create", cidr)
+    assert (sentence["Status"], sentence["PhysicalResourceId"], sentence["StackId"]) == (
+        "SUCCESS",
+        "scr-1",
+        "s",
+    )
     assert ec2.held == {"scr-1": cidr}
     for _ in range(2):  # also when somebody else was quicker
         assert call(ec2, "Delete", cidr, "scr-1")["Status"] == "SUCCESS"
@@ -136,9 +140,9 @@ def test_update_is_a_new_one(call: Any) -> None:
 def test_failure_is_told_and_can_be_rolled_back(call: Any) -> None:
     ec2 = Reservations()
     ec2.held["scr-0"] = "10.10.254.0/28"
-    told = call(ec2, "Create", "10.10.254.0/28")
-    assert (told["Status"], told["PhysicalResourceId"]) == ("FAILED", "none")
-    assert "is reserved" in told["Reason"]
+    sentence = call(ec2, "Create", "10.10.254.0/28")
+    assert (sentence["Status"], sentence["PhysicalResourceId"]) == ("FAILED", "none")
+    assert "is reserved" in sentence["Reason"]
     assert call(ec2, "Delete", "10.10.254.0/28", "none")["Status"] == "SUCCESS"
     assert ec2.held == {"scr-0": "10.10.254.0/28"}
 
@@ -151,15 +155,15 @@ def test_failure_is_told_and_can_be_rolled_back(call: Any) -> None:
         ("GetSubnetCidrReservations", "UnauthorizedOperation", "FAILED"),
         ("DeleteSubnetCidrReservation", "UnauthorizedOperation", "FAILED"),
     ],
-    ids=lambda each: each.rpartition(".")[2],
+    ids=lambda item: item.rpartition(".")[2],
 )
 def test_what_is_gone_is_given_back(call: Any, action: str, code: str, status: str) -> None:
     """Somebody has deleted the subnet by hand, before the call or in the middle of it."""
     ec2 = Reservations()
     call(ec2, "Create", "10.10.254.0/28")
     ec2.refuses[action] = code
-    told = call(ec2, "Delete", "10.10.254.0/28", "scr-1")
-    assert (told["Status"], told["PhysicalResourceId"]) == (status, "scr-1")
+    sentence = call(ec2, "Delete", "10.10.254.0/28", "scr-1")
+    assert (sentence["Status"], sentence["PhysicalResourceId"]) == (status, "scr-1")
 
 
 def test_nothing_is_reserved_in_a_subnet_that_is_gone(call: Any) -> None:
@@ -173,8 +177,8 @@ def test_the_functions_policy_allows_its_calls(call: Any) -> None:
     call(ec2, "Create", "10.10.254.0/28")
     call(ec2, "Delete", "10.10.254.0/28", "scr-1")
     stack = Stack(DUMMY, Zone="eu-central-1a", Cidr="10.10.254.0/28")
-    (said,) = stack.of("AWS::IAM::Policy").values()
-    policy = policies.parse(plain(said["PolicyDocument"]))
+    (output,) = stack.of("AWS::IAM::Policy").values()
+    policy = policies.parse(plain(output["PolicyDocument"]))
     arns = {"CreateSubnetCidrReservation": SUBNET}
     needed = [Request(f"ec2:{action}", arns.get(action, "*")) for action in ec2.called]
     needed += [Request(f"logs:{name}", "[ReserveLog.Arn]") for name in ("CreateLogStream", "PutLogEvents")]

@@ -40,9 +40,9 @@ class Gateway:
         with self._lock:
             self._closed = True
             under_way = list(self._open)
-        for each in (self._sock, *under_way):
+        for item in (self._sock, *under_way):
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                item.shutdown(socket.SHUT_RDWR)
         self._sock.close()
         self._thread.join()
 

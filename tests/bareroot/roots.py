@@ -202,8 +202,8 @@ def root(release: str) -> Iterator[Root]:
         )
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said == "ready\n", said + process.stdout.read()
+            text = process.stdout.readline()
+            assert text == "ready\n", text + process.stdout.read()
             (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             made = Root(release, int(first))
             cloned = made.run(f"git clone --quiet /srv/checkout.git {HOME}", 60)
@@ -217,7 +217,9 @@ def _tarball(release: str) -> Path:
     """Return the release's minimal root, made once a week."""
     sources = package_mirrors.debian_sources(release)
     options = ["--variant=apt", "--mode=root", f"--include={','.join(readme_needs())}"]
-    key = hashlib.sha256(repr((options, [Path(each).read_text() for each in sources])).encode()).hexdigest()
+    key = hashlib.sha256(
+        repr((options, [Path(source).read_text() for source in sources])).encode()
+    ).hexdigest()
     tarball = STORE / f"{release}-{key[:12]}.tar"
     with (STORE / f"{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

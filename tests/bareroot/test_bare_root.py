@@ -40,8 +40,8 @@ def root(request: pytest.FixtureRequest) -> Iterator[roots.Root]:
 def measured(name: str, ran: roots.Ran, gateway: Gateway, packages: int, more: str) -> None:
     """Write down what a command took, for who wants to know."""
     fetched = ", ".join(f"{host} {count / 1e6:.1f} MB" for host, count in sorted(gateway.fetched.items()))
-    said = "\n".join(f"{at:6.1f} s  {line}" for at, line in ran.lines if line.startswith("bootstrap:"))
-    text = f"{ran.seconds:.0f} s; {more}; {packages} Debian packages; {fetched}\n{said}\n"
+    answer = "\n".join(f"{at:6.1f} s  {line}" for at, line in ran.lines if line.startswith("bootstrap:"))
+    text = f"{ran.seconds:.0f} s; {more}; {packages} Debian packages; {fetched}\n{answer}\n"
     (roots.STORE / f"{name}.txt").write_text(text)
 
 

@@ -92,8 +92,8 @@ class Checkout:
     def versions(self) -> dict[str, str]:
         """Return what .venv holds: distribution -> version."""
         site = next((self.path / ".venv/lib").glob("python*/site-packages"))
-        found = (re.fullmatch(r"(.+)-([^-]+)\.dist-info", each.name) for each in site.iterdir())
-        return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+        results = (re.fullmatch(r"(.+)-([^-]+)\.dist-info", path.name) for path in site.iterdir())
+        return {match[1].lower().replace("_", "-"): match[2] for match in results if match}
 
     def runs(self) -> bool:
         """Tell whether the installed command works."""
@@ -119,8 +119,8 @@ def first(
     """A fresh clone in which the demo was prepared, and how that went; the index has newer releases."""
     place = tmp_path_factory.mktemp("clone")
     checkout = Checkout(place / "checkout", Index())
-    for each in COPIED:
-        source, target = ROOT / each, checkout.path / each
+    for item in COPIED:
+        source, target = ROOT / item, checkout.path / item
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -156,11 +156,11 @@ def checkout(first: tuple[Checkout, subprocess.CompletedProcess[str]]) -> Iterat
     kept = prepared.path.with_name("kept")
     if not kept.exists():
         _copy(prepared.path, kept)
-    files, asked = dict(prepared.index.files), list(prepared.index.asked)
+    files, request = dict(prepared.index.files), list(prepared.index.asked)
     prepared.index.asked.clear()
     yield prepared
     prepared.end()
-    prepared.index.files, prepared.index.asked = files, asked
+    prepared.index.files, prepared.index.asked = files, request
     prepared.index.gone.clear()
     shutil.rmtree(prepared.path)
     _copy(kept, prepared.path)
@@ -169,6 +169,6 @@ def checkout(first: tuple[Checkout, subprocess.CompletedProcess[str]]) -> Iterat
 def _copy(source: Path, target: Path) -> None:
     """Copy a checkout; its .venv, where files are replaced and never written into, by hard links."""
     target.mkdir()
-    others = [each for each in source.iterdir() if each.name != ".venv"]
+    others = [path for path in source.iterdir() if path.name != ".venv"]
     subprocess.run(["cp", "-a", *others, target], check=True)
     subprocess.run(["cp", "-al", source / ".venv", target], check=True)

@@ -26,21 +26,21 @@ def wheel(name: str, version: str, requires: Sequence[str] = (), extras: Sequenc
 
 def installed_wheel(name: str) -> bytes:
     """Make a wheel of a pure distribution of this environment."""
-    found = importlib.metadata.distribution(name)
+    result = importlib.metadata.distribution(name)
     files = {
         str(file): file.read_binary()
-        for file in found.files or ()
+        for file in result.files or ()
         if not str(file).startswith("..")
         and "__pycache__" not in str(file)
         and file.name not in ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json")
     }
-    return _zipped(name, found.version, files)
+    return _zipped(name, result.version, files)
 
 
 def _zipped(module: str, version: str, files: Mapping[str, bytes | str | Sequence[str]]) -> bytes:
     info = f"{module}-{version}.dist-info"
     about = ["Wheel-Version: 1.0", "Generator: tests", "Root-Is-Purelib: true", "Tag: py3-none-any"]
-    record = [f"{each},," for each in (*files, f"{info}/WHEEL", f"{info}/RECORD")]
+    record = [f"{item},," for item in (*files, f"{info}/WHEEL", f"{info}/RECORD")]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path, content in {**files, f"{info}/WHEEL": about, f"{info}/RECORD": record}.items():
@@ -81,9 +81,9 @@ class Index:
         kind, _, name = path.strip("/").partition("/")
         if kind == "files" and name in self.files and name not in self.gone:
             return 200, self.files[name]
-        named = sorted(each for each in self.files if each.split("-")[0] == name.replace("-", "_"))
+        named = sorted(file for file in self.files if file.split("-")[0] == name.replace("-", "_"))
         if kind == "simple" and named:
-            return 200, "".join(f'<a href="/files/{each}">{each}</a><br>' for each in named).encode()
+            return 200, "".join(f'<a href="/files/{item}">{item}</a><br>' for item in named).encode()
         return 404, b"no such thing"
 
 

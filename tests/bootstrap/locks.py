@@ -71,42 +71,42 @@ def read(text: str) -> list[Pin]:
     for line in re.sub(r"\\\n", " ", text).splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        said, *hashes = line.split(" --hash=")
-        requirement = Requirement(said)
+        answer, *hashes = line.split(" --hash=")
+        requirement = Requirement(answer)
         (exactly,) = requirement.specifier
         assert exactly.operator == "==", line
-        pins.append(Pin(requirement, Version(exactly.version), frozenset(each.strip() for each in hashes)))
+        pins.append(Pin(requirement, Version(exactly.version), frozenset(hashe.strip() for hashe in hashes)))
     return pins
 
 
 def installed(name: str) -> Described | None:
     """Return what the distribution in this environment says of itself."""
     try:
-        found = importlib.metadata.distribution(name)
+        result = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return Described(found.version, found.requires or (), found.metadata["Requires-Python"] or "")
+    return Described(result.version, result.requires or (), result.metadata["Requires-Python"] or "")
 
 
 def complaints(
     pins: Sequence[Pin], wanted: Sequence[str], described: Callable[[str], Described | None]
 ) -> list[str]:
     """Say what of ``wanted`` and of the pins' own requirements no pin meets, for every Python."""
-    found: dict[str, None] = {}
+    results: dict[str, None] = {}
     for python in PYTHONS:
         pinned = {pin.name: pin for pin in pins if pin.applies(python)}
-        needed = [("setup.cfg", Requirement(each), {""}) for each in wanted]
+        needed = [("setup.cfg", Requirement(item), {""}) for item in wanted]
         for pin in pinned.values():
             itself = described(pin.name)
             if itself is None:
-                found[f"{pin}: not installed here, so nothing tells what it requires"] = None
+                results[f"{pin}: not installed here, so nothing tells what it requires"] = None
                 continue
             if Version(itself.version) != pin.version:
-                found[f"{pin}: installed is {itself.version}: make setup"] = None
+                results[f"{pin}: installed is {itself.version}: make setup"] = None
             if not SpecifierSet(itself.requires_python).contains(f"{python}.0"):
-                found[f"{pin}: not for Python {python}"] = None
+                results[f"{pin}: not for Python {python}"] = None
             needed += [
-                (str(pin), Requirement(each), pin.requirement.extras | {""}) for each in itself.requires
+                (str(pin), Requirement(require), pin.requirement.extras | {""}) for require in itself.requires
             ]
         for by, requirement, extras in needed:
             if requirement.marker and not any(
@@ -115,12 +115,12 @@ def complaints(
                 continue
             met = pinned.get(canonicalize_name(requirement.name))
             if met is None:
-                found[f"{by}: {requirement} is not pinned for Python {python}"] = None
+                results[f"{by}: {requirement} is not pinned for Python {python}"] = None
             elif not requirement.specifier.contains(met.version, prereleases=True):
-                found[f"{by}: {requirement} is not met by {met}"] = None
+                results[f"{by}: {requirement} is not met by {met}"] = None
             elif lacking := requirement.extras - met.requirement.extras:
-                found[f"{by}: {requirement} is pinned without [{','.join(sorted(lacking))}]"] = None
-    return list(found)
+                results[f"{by}: {requirement} is pinned without [{','.join(sorted(lacking))}]"] = None
+    return list(results)
 
 
 def declared(*extras: str) -> list[str]:
@@ -129,4 +129,4 @@ def declared(*extras: str) -> list[str]:
     parser.read(ROOT / "setup.cfg")
     lines = [parser["options"]["install_requires"]]
     lines += [parser["options.extras_require"][extra] for extra in extras]
-    return [line for each in lines for line in each.splitlines() if line and not line.startswith("#")]
+    return [line for item in lines for line in item.splitlines() if line and not line.startswith("#")]

@@ -74,7 +74,7 @@ class Machine:
 
     def __init__(self, checkout: Checkout, archive: Archive, root: Path) -> None:
         self.checkout, self.archive, self.root = checkout, archive, root
-        for each in (
+        for item in (
             "etc/apt/apt.conf.d",
             "etc/apt/preferences.d",
             "var/lib/dpkg/updates",
@@ -82,9 +82,9 @@ class Machine:
             "var/lib/dpkg/info",
             "var/cache/apt/archives/partial",
         ):
-            (root / each).mkdir(parents=True)
-        for each in ("lists/partial", "lists/auxfiles"):
-            (root / "var/lib/apt" / each).mkdir(parents=True)
+            (root / item).mkdir(parents=True)
+        for item in ("lists/partial", "lists/auxfiles"):
+            (root / "var/lib/apt" / item).mkdir(parents=True)
         (root / "var/lib/dpkg/status").touch()
         (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] http://127.0.0.1:{archive.port} ./\n")
         self.configuration = root.with_name("apt.conf")
@@ -150,11 +150,11 @@ def test_what_the_archive_does_not_have_is_not_asked_for_at_every_start(machine:
 @pytest.mark.thorough(sample="test_what_the_archive_does_not_have_is_not_asked_for_at_every_start")
 def test_without_a_network_it_is_asked_for_again(machine: Machine) -> None:
     machine.archive.offer("1.0")
-    status, said = machine.start("unshare", "--net")
+    status, texts = machine.start("unshare", "--net")
     assert status == 1
-    assert said[0] == FETCHES
-    assert said[2].startswith("apt-get update failed: Failed to fetch http://127.0.0.1")
-    assert said[3:] == ["no floatip-made: the package lists at hand do not have it", LACKS]
+    assert texts[0] == FETCHES
+    assert texts[2].startswith("apt-get update failed: Failed to fetch http://127.0.0.1")
+    assert texts[3:] == ["no floatip-made: the package lists at hand do not have it", LACKS]
     assert machine.start() == (0, [FETCHES, "apt-get update", "apt-get install floatip-made"])
 
 
@@ -165,9 +165,9 @@ def test_a_download_breaks(machine: Machine) -> None:
     machine.archive.files["/floatip-made_1.0.deb"] = (
         machine.archive.files["/floatip-made_1.0.deb"][:-1] + b"!"
     )
-    status, said = machine.start()
+    status, texts = machine.start()
     assert status == 1
-    assert said[3].startswith("apt-get install failed: Failed to fetch http://127.0.0.1")
-    assert said[4:] == [LACKS]
+    assert texts[3].startswith("apt-get install failed: Failed to fetch http://127.0.0.1")
+    assert texts[4:] == [LACKS]
     machine.archive.offer("1.1")
     assert machine.start()[0] == 0

@@ -74,8 +74,8 @@ def _no_go(place: Path) -> str:
 
 
 def test_without_go_nothing_is_built(tmp_path: Path) -> None:
-    said = _build(tmp_path, Index(), PATH=_no_go(tmp_path / "bin"))
-    assert said == ["no Go here, so no cnitool: tests that need them cannot run"]
+    texts = _build(tmp_path, Index(), PATH=_no_go(tmp_path / "bin"))
+    assert texts == ["no Go here, so no cnitool: tests that need them cannot run"]
 
 
 def test_what_is_built_is_not_built_again(tmp_path: Path) -> None:

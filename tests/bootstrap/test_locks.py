@@ -34,9 +34,9 @@ def test_every_pin_has_hashes(lock: str) -> None:
 def test_a_larger_lock_holds_the_smaller_one(small: str, large: str) -> None:
     more = {pin.name: pin for pin in LOCKS[large]}
     for pin in LOCKS[small]:
-        found = more[pin.name]
-        assert (found.version, found.hashes) == (pin.version, pin.hashes)
-        assert found.requirement.extras >= pin.requirement.extras
+        result = more[pin.name]
+        assert (result.version, result.hashes) == (pin.version, pin.hashes)
+        assert result.requirement.extras >= pin.requirement.extras
 
 
 DISTRIBUTIONS: Mapping[str, Described] = {
@@ -65,10 +65,10 @@ OPEN = {
 
 @pytest.mark.parametrize(("lock", "said"), OPEN.values(), ids=OPEN)
 def test_what_is_open_is_seen(lock: str, said: list[str]) -> None:
-    found = complaints(read(lock.replace(" ", "\n")), [], DISTRIBUTIONS.get)
-    assert len(found) == len(said), found
-    for each, words in zip(found, said, strict=True):
-        assert words in each
+    results = complaints(read(lock.replace(" ", "\n")), [], DISTRIBUTIONS.get)
+    assert len(results) == len(said), results
+    for item, words in zip(results, said, strict=True):
+        assert words in item
 
 
 def test_what_setup_cfg_asks_for_is_part_of_it() -> None:

@@ -40,10 +40,10 @@ def test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for(
     assert {name: installed[name] for name in locked} == locked
     assert set(installed) - set(locked) <= {"cni-floatip", "pip", "setuptools"}
     assert checkout.runs()
-    asked = {f"/simple/{name}/" for name in locked} | {
+    request = {f"/simple/{name}/" for name in locked} | {
         f"/files/{name.replace('-', '_')}-{version}-py3-none-any.whl" for name, version in locked.items()
     }
-    assert Counter(checkout.index.asked) == Counter(asked)
+    assert Counter(checkout.index.asked) == Counter(request)
 
 
 def test_a_second_start_needs_no_network_and_says_nothing(checkout: Checkout) -> None:
@@ -96,12 +96,12 @@ THOROUGH = pytest.mark.thorough(sample="test_a_locked_file_is_gone_and_ci_stops[
     "how", sampled("test_a_locked_file_is_gone_and_ci_stops", ["404", "another file", "not named"], ["404"])
 )
 def test_a_locked_file_is_gone_and_ci_stops(checkout: Checkout, how: str) -> None:
-    said = _withdraw(checkout, how)
+    text = _withdraw(checkout, how)
     before = checkout.stamp.read_text()
     went = checkout.bootstrap("demo", CI="true")
     assert went.returncode == 1
     assert went.stderr == (
-        f"bootstrap: cannot fetch the locked Python packages: {said}; "
+        f"bootstrap: cannot fetch the locked Python packages: {text}; "
         "CI=true installs nothing else: pin anew with make lock\n"
     )
     assert checkout.stamp.read_text() == before
@@ -227,8 +227,8 @@ def test_a_disk_is_full(checkout: Checkout, size: str, failed: str) -> None:
     )
     before, _, after = went.stdout.partition("enough\n")
     assert went.returncode == 0, went.stdout
-    said = before.splitlines()[-1]
-    assert re.match(f"bootstrap: cannot {failed}: no space left on the disk", said), said
+    text = before.splitlines()[-1]
+    assert re.match(f"bootstrap: cannot {failed}: no space left on the disk", text), text
     assert "Traceback" not in before
     assert "error" not in after.lower()
 

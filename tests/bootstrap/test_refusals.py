@@ -74,15 +74,15 @@ def test_only_root_installs_packages(checkout: Checkout) -> None:
     for place in checkout.path.parents:
         if place.owner() == "root" and not place.stat().st_mode & 0o005:
             place.chmod(0o755)
-    said = _make_demo(checkout, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    assert said == ["the lab makes network namespaces: run this as root"]
+    texts = _make_demo(checkout, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert texts == ["the lab makes network namespaces: run this as root"]
 
 
 def test_another_distribution_is_told_which_packages(checkout: Checkout) -> None:
     """It is said before anything is fetched."""
     pin_anew(checkout)
-    (said,) = _make_demo(checkout, *_without("apt-get nft"))
-    assert said == (
+    (text,) = _make_demo(checkout, *_without("apt-get nft"))
+    assert text == (
         "bootstrap: the demo needs what these Debian packages hold, "
         "which only root can install, with apt-get: nftables"
     )

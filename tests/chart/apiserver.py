@@ -82,11 +82,11 @@ class ApiServer:
         for version, kinds in KINDS.items():
             if path == _root(version):
                 verbs = ["get", "list", "create", "update", "patch", "delete"]
-                found = [
+                results = [
                     {"name": name, "singularName": "", "namespaced": True, "kind": kind, "verbs": verbs}
                     for name, kind in kinds.items()
                 ]
-                return {"kind": "APIResourceList", "groupVersion": version, "resources": found}
+                return {"kind": "APIResourceList", "groupVersion": version, "resources": results}
         return None
 
 
@@ -114,14 +114,14 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
     def number() -> int:
         nonlocal at
-        found, bits = 0, 0
+        result, bits = 0, 0
         while True:
             byte = message[at]
             at += 1
-            found |= (byte & 127) << bits
+            result |= (byte & 127) << bits
             bits += 7
             if byte < 128:
-                return found
+                return result
 
     while at < len(message):
         tag = number()
@@ -157,13 +157,13 @@ def _handler(cluster: ApiServer) -> type[http.server.BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            found = cluster.discovered(url.path)
-            if found is None:
+            results = cluster.discovered(url.path)
+            if results is None:
                 with cluster.lock:
-                    found = cluster.objects.get(url.path)
-                    if found is None and _is_collection(url.path):
-                        found = _listed(cluster.objects, url.path, parse_qs(url.query))
-            self._answer(found)
+                    results = cluster.objects.get(url.path)
+                    if results is None and _is_collection(url.path):
+                        results = _listed(cluster.objects, url.path, parse_qs(url.query))
+            self._answer(results)
 
         def do_POST(self) -> None:
             path, made = urlsplit(self.path).path, self._body()
@@ -192,15 +192,15 @@ def _handler(cluster: ApiServer) -> type[http.server.BaseHTTPRequestHandler]:
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             if sent.startswith(PROTOBUF):
                 return _secret(sent)
-            found: dict[str, Any] = json.loads(sent)
-            return found
+            results: dict[str, Any] = json.loads(sent)
+            return results
 
-        def _answer(self, found: dict[str, Any] | None, status: int = 200) -> None:
-            if found is None or status == 409:
-                status, reason = (409, "AlreadyExists") if found else (404, "NotFound")
-                found = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason}
-                found |= {"code": status, "message": f"{self.path}: {reason}"}
-            text = json.dumps(found).encode()
+        def _answer(self, results: dict[str, Any] | None, status: int = 200) -> None:
+            if results is None or status == 409:
+                status, reason = (409, "AlreadyExists") if results else (404, "NotFound")
+                results = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason}
+                results |= {"code": status, "message": f"{self.path}: {reason}"}
+            text = json.dumps(results).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
@@ -218,11 +218,11 @@ def _is_collection(path: str) -> bool:
 
 
 def _listed(objects: dict[str, dict[str, Any]], path: str, query: dict[str, list[str]]) -> dict[str, Any]:
-    wanted = dict(pair.split("=") for each in query.get("labelSelector", []) for pair in each.split(","))
+    wanted = dict(pair.split("=") for item in query.get("labelSelector", []) for pair in item.split(","))
     kind, version = next((k[path.split("/")[-1]], v) for v, k in KINDS.items() if path.split("/")[-1] in k)
     items = [
-        each
-        for at, each in objects.items()
-        if at.rpartition("/")[0] == path and wanted.items() <= each["metadata"].get("labels", {}).items()
+        item
+        for at, item in objects.items()
+        if at.rpartition("/")[0] == path and wanted.items() <= item["metadata"].get("labels", {}).items()
     ]
     return {"kind": f"{kind}List", "apiVersion": version, "metadata": {}, "items": items}

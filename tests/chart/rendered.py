@@ -39,29 +39,29 @@ class Objects:
     all: list[dict[str, Any]]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        return [found for found in self.all if found["kind"] == kind]
+        return [raw for raw in self.all if raw["kind"] == kind]
 
     def one(self, kind: str) -> dict[str, Any]:
-        (found,) = self.of(kind)
-        return found
+        (raw,) = self.of(kind)
+        return raw
 
     @property
     def pod(self) -> dict[str, Any]:
         """The pod that the daemon set runs: its specification."""
-        found: dict[str, Any] = self.one("DaemonSet")["spec"]["template"]["spec"]
-        return found
+        raw: dict[str, Any] = self.one("DaemonSet")["spec"]["template"]["spec"]
+        return raw
 
     def container(self, name: str) -> dict[str, Any]:
-        (found,) = [c for c in self.pod["initContainers"] + self.pod["containers"] if c["name"] == name]
-        return dict(found)
+        (result,) = [c for c in self.pod["initContainers"] + self.pod["containers"] if c["name"] == name]
+        return dict(result)
 
 
 def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
     """Run helm and return what it prints, or raise ``Refused``. Values go to standard input: ``-f -``."""
-    found = program("helm")
-    assert found, "no helm"
+    result = program("helm")
+    assert result, "no helm"
     done = subprocess.run(
-        [found, *arguments], input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60
+        [result, *arguments], input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60
     )
     if done.returncode:
         raise Refused(done.stdout + done.stderr)
@@ -71,7 +71,7 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
 def render(values: dict[str, Any], kubernetes: str = "1.35.0", *, namespace: str = "kube-system") -> Objects:
     """Render the chart with these values as release ``cni-floatip``."""
     text = _rendered(json.dumps(values), kubernetes, namespace)
-    return Objects([found for found in yaml.safe_load_all(text) if found])
+    return Objects([result for result in yaml.safe_load_all(text) if result])
 
 
 @cache
@@ -82,7 +82,7 @@ def _rendered(values: str, kubernetes: str, namespace: str) -> str:
 
 def manifest(name: str) -> Objects:
     """Read a rendered manifest."""
-    return Objects([found for found in yaml.safe_load_all((MANIFESTS / name).read_text()) if found])
+    return Objects([result for result in yaml.safe_load_all((MANIFESTS / name).read_text()) if result])
 
 
 def having(path: str, value: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -31,10 +31,10 @@ def world() -> Iterator[Lab]:
 
 @pytest.fixture
 def chart_node(world: Lab) -> Iterator[Any]:
-    (found,) = world.nodes.values()
-    yield found
-    for pod in list(found.pods):
-        found.remove_pod(pod)
+    (node,) = world.nodes.values()
+    yield node
+    for pod in list(node.pods):
+        node.remove_pod(pod)
 
 
 def confined(capabilities: Any) -> list[str]:

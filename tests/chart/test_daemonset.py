@@ -62,12 +62,12 @@ def test_it_is_of_the_node(least: Objects) -> None:
 
 def test_what_it_sees_of_the_host(least: Objects) -> None:
     host = {volume["name"]: volume["hostPath"] for volume in least.pod["volumes"] if "hostPath" in volume}
-    seen = {
+    observed = {
         mount["mountPath"]: (host[mount["name"]]["path"], mount.get("mountPropagation"))
         for mount in least.container("agent")["volumeMounts"]
         if mount["name"] in host
     }
-    assert seen == {
+    assert observed == {
         "/opt/cni/bin": ("/opt/cni/bin", None),
         "/run/netns": ("/run/netns", "HostToContainer"),
         "/run/floatip": ("/run/floatip", None),
@@ -92,9 +92,9 @@ def test_all_of_the_host_has_the_same_path_inside() -> None:
 
 def test_probes_go_to_loopback(least: Objects) -> None:
     container = least.container("agent")
-    asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    request = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     loopback = {"host": "127.0.0.1", "port": 9819}
-    assert asked == {
+    assert request == {
         "startup": {**loopback, "path": "/healthz"},
         "liveness": {**loopback, "path": "/healthz"},
         "readiness": {**loopback, "path": "/readyz"},

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cni_floatip.config.nodeconf import NodeConf
-from cni_floatip.model.cidr import read
+from cni_floatip.model.cidr import parse
 from cni_floatip.validate import report as validate
 from tests.aws.template import Stack
 from tests.chart.rendered import ROOT, helm, render
@@ -66,13 +66,13 @@ def test_every_example_of_values_renders() -> None:
 @pytest.mark.needs("helm")
 def test_the_first_address_is_sound_and_its_policy_allows_it() -> None:
     (text,) = [text for text in blocks("yaml") if "NetworkAttachmentDefinition" in text]
-    report = validate.examine("first.yaml", text.encode(), None, [read("10.10.0.0/16")])
+    report = validate.examine("first.yaml", text.encode(), None, [parse("10.10.0.0/16")])
     assert [str(finding) for finding in report.findings] == []
     network, deployment = yaml.safe_load_all(text)
     objects = render(examples()[0])
     policy = NodeConf.parse(json.loads(objects.one("ConfigMap")["data"]["config.json"]))
     ipvlan, floatip = json.loads(network["spec"]["config"])["plugins"]
-    (address,) = [read(each["address"]) for each in ipvlan["ipam"]["addresses"]]
+    (address,) = [parse(item["address"]) for item in ipvlan["ipam"]["addresses"]]
     assert policy.allows_destination(address, network["metadata"]["namespace"])
     assert floatip["routeTables"]["tags"] == policy.allowed_route_tables.tags
     assert (
@@ -85,15 +85,15 @@ def test_a_node_configuration_is_judged_before_the_upgrade(tmp_path: Path) -> No
     """With any helm: the release that it was built for does not count."""
     (line,) = re.findall(r"(?m)^(helm template .*) \| floatipctl validate -$", README)
     values = tmp_path / "values.yaml"
-    said = []
+    output = []
     for cidr in ("2001:db8::/64", "2001:db8::5/64"):
         first = merged(examples()[0], {"config": {"allowedDestinations": [{"cidr": cidr}]}})
         values.write_text(yaml.safe_dump(first))
         command = line.replace("install/helm", f"{ROOT}/install/helm").replace("values.yaml", str(values))
         report = validate.examine("", helm(*command.split()[1:]).encode())
-        said.append([str(finding) for finding in report.findings])
-    assert said[0] == []
-    assert "2001:db8::5/64 has host bits set" in said[1][0]
+        output.append([str(finding) for finding in report.findings])
+    assert output[0] == []
+    assert "2001:db8::5/64 has host bits set" in output[1][0]
 
 
 def test_the_nodes_of_the_template_are_those_of_the_first_address(stack: Any) -> None:

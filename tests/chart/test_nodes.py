@@ -125,9 +125,9 @@ def test_a_release_of_another_namespace_does_not_count(api_server: ApiServer) ->
 
 def test_helm_says_on_which_nodes(api_server: ApiServer) -> None:
     assert "kubectl get nodes -l floatip=true\n" in upgrade()
-    said = upgrade({"role": "floating", "zone": "a"})
-    assert "with the labels role=floating, zone=a. Are these" in said
-    assert "kubectl get nodes -l role=floating,zone=a\n" in said
+    output = upgrade({"role": "floating", "zone": "a"})
+    assert "with the labels role=floating, zone=a. Are these" in output
+    assert "kubectl get nodes -l role=floating,zone=a\n" in output
 
 
 def test_what_is_missing_beside_it_is_still_said(api_server: ApiServer) -> None:

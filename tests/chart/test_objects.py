@@ -102,25 +102,25 @@ def test_irsa_is_said_on_the_service_account_of_the_pod() -> None:
 
 
 def test_the_schemas_at_hand_reach_from_the_oldest_supported_on() -> None:
-    said = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
-    assert said == f">={SUPPORTED[0]}.0-0"
+    output = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert output == f">={SUPPORTED[0]}.0-0"
     assert len(SUPPORTED) >= 8
 
 
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_valid_for_every_supported_kubernetes(name: Any) -> None:
-    for found in render(COMBINATIONS[name]).all:
-        if found["kind"] == "PodMonitor":
+    for raw in render(COMBINATIONS[name]).all:
+        if raw["kind"] == "PodMonitor":
             continue
         for version in SUPPORTED:
-            assert _validated(json.dumps(found), version) == version
+            assert _validated(json.dumps(raw), version) == version
 
 
 @pytest.mark.parametrize("name", ["cni-floatip.yaml", "uninstall.yaml"])
 def test_the_manifests_are_valid_too(name: str) -> None:
-    for found in manifest(name).all:
-        assert _validated(json.dumps(found), SUPPORTED[-1])
+    for raw in manifest(name).all:
+        assert _validated(json.dumps(raw), SUPPORTED[-1])
 
 
 @cache

@@ -89,10 +89,10 @@ REFUSED = {
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", REFUSED)
 def test_wrong_values_are_refused(name: Any) -> None:
-    path, value, said = REFUSED[name]
+    path, value, text = REFUSED[name]
     with pytest.raises(Refused) as e:
         render(having(path, value))
-    assert said in str(e.value)
+    assert text in str(e.value)
 
 
 RANGES = [
@@ -109,7 +109,7 @@ RANGES = [
 def test_a_range_renders_if_the_agent_takes_it(text: Any) -> None:
     values = having("config.allowedDestinations", [{"cidr": "192.168.0.0/24"}, {"cidr": text}])
     try:
-        cidr.read(text)
+        cidr.parse(text)
     except ValueError:
         with pytest.raises(Refused, match=re.escape(f"config.allowedDestinations[1].cidr: {text}")):
             render(values)
@@ -147,13 +147,13 @@ def notes(values: Any, tmp_path: Path) -> Any:
 
 
 def test_helm_says_what_was_allowed_and_what_is_next(tmp_path: Path) -> None:
-    said = notes(LEAST, tmp_path)
-    assert "192.168.0.0/24 for core-*" in said
-    assert "exec $pod -- floatipctl doctor" in said
-    assert "kubectl get nodes -l floatip=true\n" in said
-    said = notes(having("uninstall.enabled", True), tmp_path)
-    assert "helm uninstall cni-floatip" in said
-    assert "doctor" not in said
+    output = notes(LEAST, tmp_path)
+    assert "192.168.0.0/24 for core-*" in output
+    assert "exec $pod -- floatipctl doctor" in output
+    assert "kubectl get nodes -l floatip=true\n" in output
+    output = notes(having("uninstall.enabled", True), tmp_path)
+    assert "helm uninstall cni-floatip" in output
+    assert "doctor" not in output
 
 
 OTHERWISE = {

@@ -26,8 +26,8 @@ BUNDLE = Path(os.environ["FLOATIP_BUNDLE"]) if "FLOATIP_BUNDLE" in os.environ el
 """A node bundle whose interpreter is to run the client (tests/image); else ours does."""
 
 SHORT = {
-    "PATIENCE": {"ADD": 1, "CHECK": 1, "DEL": 0.4, "GC": 0.4, "STATUS": 0.3},
-    "LONGEST": {"ADD": 20, "CHECK": 20, "DEL": 2, "GC": 20, "STATUS": 3},
+    "CONNECT_SECONDS": {"ADD": 1, "CHECK": 1, "DEL": 0.4, "GC": 0.4, "STATUS": 0.3},
+    "CALL_SECONDS": {"ADD": 20, "CHECK": 20, "DEL": 2, "GC": 20, "STATUS": 3},
     "STDIN": {"DEL": 0.3, "ADD": 0.5},
     "MARGIN": 0.2,
 }
@@ -83,8 +83,8 @@ class Node:
         """Change the constants at the top of the installed file."""
         text = self.client.read_text()
         for name, value in constants.items():
-            text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", text, count=1)
-            assert found, name
+            text, result = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", text, count=1)
+            assert result, name
         self.client.write_text(text)
 
     def environment(self, verb: str, **more: str) -> dict[str, str]:
@@ -135,5 +135,5 @@ def agent(node: Node) -> Iterator[Callable[..., ScriptedAgent]]:
         return running[-1]
 
     yield start
-    for each in running:
-        each.close()
+    for scripted_agent in running:
+        scripted_agent.close()

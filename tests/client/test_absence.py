@@ -87,7 +87,7 @@ def test_another_protocol_is_said_to_be_that(
 def test_an_agent_that_comes_back_is_asked_again(
     node: Node, agent: Callable[..., ScriptedAgent], verb: str
 ) -> None:
-    node.set(PATIENCE={verb: 10})
+    node.set(CONNECT_SECONDS={verb: 10})
     late = threading.Timer(1, lambda: agent(dies(), dies(GREETING), dies(GREETING + D), replies(RESULT)))
     late.start()
     answer = node.call(verb)
@@ -98,7 +98,7 @@ def test_an_agent_that_comes_back_is_asked_again(
 def test_patience_begins_anew_when_an_agent_dies_that_had_taken_the_call(
     node: Node, agent: Callable[..., ScriptedAgent]
 ) -> None:
-    node.set(PATIENCE={"ADD": 3})
+    node.set(CONNECT_SECONDS={"ADD": 3})
 
     def works_and_dies(heard: Any, connection: Any) -> None:
         connection.sendall(GREETING + wire.deadline_frame(30))
@@ -149,7 +149,7 @@ def test_an_agent_with_a_full_queue_is_waited_for(node: Node) -> None:
     listener.listen(0)
     first = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     first.connect(str(node.socket))
-    node.set(PATIENCE={"DEL": 1})
+    node.set(CONNECT_SECONDS={"DEL": 1})
     with listener, first:
         answer = node.call("DEL")
     judge(node, "DEL", answer)

@@ -91,16 +91,16 @@ def test_the_namespace_arrives_as_a_descriptor(
     """Any file stands for a namespace: its inode shows that it is the one."""
     place = tmp_path / "netns"
     place.touch()
-    seen = []
+    known = []
 
     def look(heard: Any, connection: Any) -> None:
-        seen.append([os.fstat(fd).st_ino for fd in heard.descriptors])
-        seen.append([os.get_inheritable(fd) for fd in heard.descriptors])
+        known.append([os.fstat(fd).st_ino for fd in heard.descriptors])
+        known.append([os.get_inheritable(fd) for fd in heard.descriptors])
         replies()(heard, connection)
 
     running = agent(look)
     node.call("ADD", env=node.environment("ADD", CNI_NETNS=str(place)))
-    assert seen[0] == [place.stat().st_ino]
+    assert known[0] == [place.stat().st_ino]
     assert running.heard[0].call.netns_errno == 0
 
 

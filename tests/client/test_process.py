@@ -26,8 +26,8 @@ RESULT = b'{"cniVersion": "1.0.0"}\n'
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    for each in descriptors:
-        os.close(each)
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 @pytest.mark.one_in(4)
@@ -53,7 +53,7 @@ def close_all(descriptors: Iterable[int]) -> None:
 @pytest.mark.parametrize("verb", ["VERSION", "ADD"])
 def test_the_version_that_is_answered_in(node: Node, verb: str, stdin: bytes, version: Any) -> None:
     """ADD: in the error that says that there is no agent."""
-    node.set(PATIENCE={"ADD": 0})
+    node.set(CONNECT_SECONDS={"ADD": 0})
     answer = node.call(verb, stdin)
     assert answer.document["cniVersion"] == version
     if verb == "VERSION":
@@ -202,9 +202,9 @@ def test_a_mistake_is_an_error_document_and_never_fails_a_del(node: Node, verb: 
 
 def test_it_imports_only_what_the_interpreter_has() -> None:
     tree = ast.parse(Path(client.__file__).read_text())
-    imported = {alias.name for each in ast.walk(tree) if isinstance(each, ast.Import) for alias in each.names}
+    imported = {alias.name for item in ast.walk(tree) if isinstance(item, ast.Import) for alias in item.names}
     assert imported == {"posix", "sys", "time", "select", "_socket", "json"}  # and by name, what has SHA-256
-    assert not [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
+    assert not [item for item in ast.walk(tree) if isinstance(item, ast.ImportFrom)]
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_a_call_loads_next_to_nothing(
         [sys.executable, "-I", "-S", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True
     ).stdout.split()
     text = node.client.read_text()
-    told = "import sys, posix\nend = posix._exit\ndef tell(status):\n"
-    told += "    posix.write(2, ' '.join(sys.modules).encode())\n    end(status)\nposix._exit = tell\n"
+    sentence = "import sys, posix\nend = posix._exit\ndef tell(status):\n"
+    sentence += "    posix.write(2, ' '.join(sys.modules).encode())\n    end(status)\nposix._exit = tell\n"
     first, rest = text.split("\n", 1)
-    node.client.write_text(f"{first}\n{told}{rest}")
+    node.client.write_text(f"{first}\n{sentence}{rest}")
     loaded = set(node.call(verb, b'{"cniVersion": "1.0.0"}').stderr.split())
     assert loaded - set(bare) <= more | {"_frozen_importlib_external"}
 

@@ -157,21 +157,21 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
-def claim(container: str, state: State, **said: Any) -> Claim:
-    destinations = said.pop("destinations", ("192.168.0.2/32",))
+def claim(container: str, state: State, **output: Any) -> Claim:
+    destinations = output.pop("destinations", ("192.168.0.2/32",))
     return a_claim(
         *(a_route(state, table, network) for network in destinations for table in ("rtb-a", "rtb-b")),
         attachment=Attachment("vip", container, "net1"),
-        **{"pod": PodIdentity("core", "web-1", "u"), "created": 1.0, **said},
+        **{"pod": PodIdentity("core", "web-1", "u"), "created_at": 1.0, **output},
     )
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> str:
     store = Store(str(tmp_path / "state"), sleep=lambda _: None, clock=lambda: 0.0)
-    store.put(claim("c2", State.RELEASING, pod=PodIdentity(), created=86_400.0))
+    store.put(claim("c2", State.RELEASING, pod=PodIdentity(), created_at=86_400.0))
     held = claim("c1", State.HELD, destinations=("192.168.0.2/32", "2001:db8::2/128"))
-    store.put(held.observe(held.routes[0].place, Event.SEEN_ELSEWHERE))
+    store.put(held.observe(held.routes[0].key, Event.SEEN_ELSEWHERE))
     return str(tmp_path / "state")
 
 
@@ -196,12 +196,12 @@ def test_claims_as_a_table(data_dir: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_claims_as_json(data_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["claims", "--json", "--data-dir", data_dir]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(one["containerId"], one["state"]) for one in found["claims"]] == [
+    result = json.loads(capsys.readouterr().out)
+    assert [(one["containerId"], one["state"]) for one in result["claims"]] == [
         ("c1", "superseded"),
         ("c2", "releasing"),
     ]
-    assert found["problems"] == []
+    assert result["problems"] == []
 
 
 def test_claims_of_a_node_without_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,11 +241,11 @@ def test_a_del_that_waits_for_the_agent_is_said(data_dir: str, tmp_path: Path) -
         (spool / f"{name}.del").write_bytes(wire.body_bytes(env, b"{}"))
     (spool / "4.del").write_bytes(b"cut short")
     (spool / "5.del.new").write_bytes(b"not whole yet")
-    told = f"vip/c1/net1: 2 DELs wait for the agent: {spool}/1.del, {spool}/2.del"
+    sentence = f"vip/c1/net1: 2 DELs wait for the agent: {spool}/1.del, {spool}/2.del"
     shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
-    assert (shown.returncode, shown.stdout.splitlines()[3:], shown.stderr) == (0, [told], "")
-    found = json.loads(floatipctl("claims", "--json", FLOATIP_CONFIG=str(config)).stdout)
-    assert [one["spooled"] for one in found["claims"]] == [[f"{spool}/1.del", f"{spool}/2.del"], []]
+    assert (shown.returncode, shown.stdout.splitlines()[3:], shown.stderr) == (0, [sentence], "")
+    result = json.loads(floatipctl("claims", "--json", FLOATIP_CONFIG=str(config)).stdout)
+    assert [one["spooled"] for one in result["claims"]] == [[f"{spool}/1.del", f"{spool}/2.del"], []]
 
 
 def test_gc_needs_a_sound_policy(data_dir: str, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Here:
             "AWS_SECRET_ACCESS_KEY": "secret",
         }
 
-    def claim(self, container: str, state: State, zone: str = "a", **said: Any) -> Claim:
+    def claim(self, container: str, state: State, zone: str = "a", **output: Any) -> Claim:
         """Put a claim of 192.168.0.2/32 in table a on disk."""
         fields = {
             "attachment": Attachment("vip", container, "net1"),
@@ -51,9 +51,9 @@ class Here:
             "netns": HERE,
             "netns_inode": os.stat(HERE).st_ino,  # noqa: PTH116 (as the product looks)
             "boot": BOOT,
-            "written": time.time(),
+            "last_write_at": time.time(),
         }
-        claim = a_claim(a_route(state, self.vpc.tables["a"]), **{**fields, **said})
+        claim = a_claim(a_route(state, self.vpc.tables["a"]), **{**fields, **output})
         self.store.put(claim)
         return claim
 
@@ -66,8 +66,8 @@ class Here:
         )
 
     def target(self) -> str | None:
-        found = self.ec2.truth(self.vpc.tables["a"]).get("192.168.0.2/32")
-        return found.target if found else None
+        result = self.ec2.truth(self.vpc.tables["a"]).get("192.168.0.2/32")
+        return result.target if result else None
 
     def states(self) -> dict[str, str]:
         return {claim.attachment.container: claim.state.value for claim in self.store.all()[0]}
@@ -101,9 +101,9 @@ def test_a_del_that_waits_for_the_agent_is_said(here: Here) -> None:
     here.spool.mkdir()
     env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c2", "CNI_IFNAME": "net1"}
     (here.spool / "1.del").write_bytes(wire.body_bytes(env, b"{}"))
-    told = f"vip/c2/net1: 1 DEL waits for the agent: {here.spool}/1.del\n"
-    assert here.gc("--dry-run") == (0, told)
-    assert here.gc() == (0, told), "the agent does it: here it stays"
+    sentence = f"vip/c2/net1: 1 DEL waits for the agent: {here.spool}/1.del\n"
+    assert here.gc("--dry-run") == (0, sentence)
+    assert here.gc() == (0, sentence), "the agent does it: here it stays"
     assert here.states() == {"c1": "held", "c2": "held"}
 
 

@@ -25,7 +25,7 @@ import pytest
 
 import cni_floatip
 from cni_floatip.agent.observe import status
-from cni_floatip.agent.watch.pod_sides import Lost
+from cni_floatip.agent.watch.watched_pods import Lost
 from cni_floatip.commands import status_view
 from cni_floatip.edges import agent_socket
 from cni_floatip.edges.store import Problem
@@ -33,7 +33,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.recorded_config import RecordedConfig
-from cni_floatip.model.values import Attachment, Node, Place, PodIdentity, Target
+from cni_floatip.model.values import Attachment, Node, PodIdentity, RouteKey, RouteTarget
 from cni_floatip.protocol import wire
 from cni_floatip.rules.reconcile import Outage
 from tests.support.claims import a_claim
@@ -50,20 +50,20 @@ class Seen:
     error: str = ""
 
 
-def place(table: str) -> Place:
-    return Place(table, VIP)
+def place(table: str) -> RouteKey:
+    return RouteKey(table, VIP)
 
 
-def claim(*routes: ClaimedRoute, **said: Any) -> Claim:
+def claim(*routes: ClaimedRoute, **output: Any) -> Claim:
     fields = {
         "attachment": Attachment("red", "c" * 64, "net1"),
         "eni": "eni-here",
         "pod": PodIdentity("core", "upf-0", "u"),
         "addresses": (ip_interface("192.168.0.2/24"),),
         "watched": (ip_interface("192.168.0.9/32"),),
-        "created": NOON - 600,
+        "created_at": NOON - 600,
     }
-    return a_claim(*routes, **{**fields, **said})
+    return a_claim(*routes, **{**fields, **output})
 
 
 OUTAGES = {"rtb-b": Outage.SUPERSEDED, "rtb-c": Outage.ABSENT, "rtb-d": Outage.BLACKHOLE}
@@ -73,30 +73,30 @@ def served(*_: object) -> None:
     """Nothing says that a route serves nobody."""
 
 
-UNSEEN = status.Looks({}, served)
+UNSEEN = status.KeeperLooks({}, served)
 AT = {"now": NOON}
 
 
 def document(
-    problems: tuple[str, ...] = (), error: str = "", *, outages: bool = True, **said: Any
+    problems: tuple[str, ...] = (), error: str = "", *, outages: bool = True, **output: Any
 ) -> dict[str, Any]:
     """Return the status of a node with one pod: routes here, elsewhere, nowhere, broken, and not seen yet."""
     tables = {"rtb-a": "held", "rtb-b": "superseded", "rtb-c": "held", "rtb-d": "held", "rtb-e": "claiming"}
     held = claim(*(ClaimedRoute(place(table), State(state), "1" * 12) for table, state in tables.items()))
     return status.document(
         status.Facts(
-            "1.2.3", 42, NOON - 3600, Node("i-1", "1" * 12, "eu-west-1"), "node-a", problems, **said
+            "1.2.3", 42, NOON - 3600, Node("i-1", "1" * 12, "eu-west-1"), "node-a", problems, **output
         ),
         [held, claim(attachment=Attachment("red", "d" * 64, "net1"), pod=PodIdentity())],
         [],
-        status.Looks(
+        status.KeeperLooks(
             {
-                place("rtb-a"): Seen(Target("eni-here", is_eni=True)),
-                place("rtb-b"): Seen(Target("eni-there", is_eni=True), since=NOON - 3600),
+                place("rtb-a"): Seen(RouteTarget("eni-here", is_eni=True)),
+                place("rtb-b"): Seen(RouteTarget("eni-there", is_eni=True), since=NOON - 3600),
                 place("rtb-c"): Seen(None, error=error),
-                place("rtb-d"): Seen(Target("eni-old", is_eni=True, active=False)),
+                place("rtb-d"): Seen(RouteTarget("eni-old", is_eni=True, active=False)),
             },
-            lambda claim, route: OUTAGES.get(route.place.table) if outages else None,
+            lambda claim, route: OUTAGES.get(route.key.table) if outages else None,
         ),
         now=NOON,
     )
@@ -124,52 +124,52 @@ def test_a_line_for_each_route() -> None:
 
 
 def test_what_wants_a_person_comes_first_and_counts() -> None:
-    found = document(("no AWS credentials yet",), outages=False, spooled=2)
-    found["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
-    assert status_view.text(found).splitlines()[:5] == [
+    raw = document(("no AWS credentials yet",), outages=False, spooled=2)
+    raw["records"] = [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
+    assert status_view.text(raw).splitlines()[:5] == [
         "agent 1.2.3 on node-a i-1 eu-west-1, pid 42, since 2023-11-14T21:13:20Z: not ready",
         "  no AWS credentials yet",
         "  2 DELs in the spool",
         "  /x/1.json: unreadable",
         "",
     ]
-    assert status_view.wrong(found)
+    assert status_view.wrong(raw)
     assert status_view.wrong(document(error="rtb-c: RouteLimitExceeded", outages=False))
     assert "RouteLimitExceeded\n" in status_view.text(document(error="rtb-c: RouteLimitExceeded"))
 
 
 def test_a_warning_wants_a_person_and_leaves_the_agent_ready() -> None:
     facts = status.Facts("1", 1, NOON, warnings=["ENI 02:00:00:00:00:01: no metadata guard"])
-    found = status.document(facts, [], [], UNSEEN, **AT)
-    shown = status_view.text(found)
+    raw = status.document(facts, [], [], UNSEEN, **AT)
+    shown = status_view.text(raw)
     assert ": ready\n  ENI 02:00:00:00:00:01: no metadata guard\n" in shown
-    assert status_view.wrong(found)
-    assert found["agent"]["ready"]
+    assert status_view.wrong(raw)
+    assert raw["agent"]["ready"]
 
 
 def test_a_pod_that_is_not_as_add_left_it_is_named_and_counts() -> None:
     lost = Lost(("route 0.0.0.0/0 via 10.10.1.1 table 100 is missing", "no\x1bcarrier"), NOON - 60)
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON)
-    found = status.document(facts, [held], [], status.Looks({}, served, {held.attachment: lost}), **AT)
-    assert found["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
+    raw = status.document(facts, [held], [], status.KeeperLooks({}, served, {held.attachment: lost}), **AT)
+    assert raw["claims"][0]["podLost"] == {"what": list(lost.what), "since": "2023-11-14T22:12:20Z"}
     line = "  core/upf-0 net1: since 2023-11-14T22:12:20Z: route 0.0.0.0/0 via 10.10.1.1 table 100 is missing"
-    assert status_view.text(found).splitlines()[1:3] == [f"{line}; no\\x1bcarrier", ""]
-    assert status_view.wrong(found)
+    assert status_view.text(raw).splitlines()[1:3] == [f"{line}; no\\x1bcarrier", ""]
+    assert status_view.wrong(raw)
     assert document()["claims"][0]["podLost"] is None
 
 
 def test_a_node_without_claims() -> None:
-    found = status.document(status.Facts("1", 1, NOON), [], [], UNSEEN, **AT)
-    assert status_view.text(found).endswith(": ready\n\nno claims\n")
+    raw = status.document(status.Facts("1", 1, NOON), [], [], UNSEEN, **AT)
+    assert status_view.text(raw).endswith(": ready\n\nno claims\n")
 
 
 def test_the_document_is_json_and_says_all() -> None:
-    found = json.loads(json.dumps(document()))
-    assert found["version"] == 1
-    assert found["time"] == "2023-11-14T22:13:20Z"
-    assert found["agent"]["node"] == {"instance": "i-1", "account": "1" * 12, "region": "eu-west-1"}
-    assert found["claims"][0]["routes"][1] == {
+    result = json.loads(json.dumps(document()))
+    assert result["version"] == 1
+    assert result["time"] == "2023-11-14T22:13:20Z"
+    assert result["agent"]["node"] == {"instance": "i-1", "account": "1" * 12, "region": "eu-west-1"}
+    assert result["claims"][0]["routes"][1] == {
         "table": "rtb-b",
         "destination": "192.168.0.2/32",
         "account": "1" * 12,
@@ -183,42 +183,44 @@ def test_the_document_is_json_and_says_all() -> None:
 
 
 def test_bad_records_and_lost_ones_are_shown() -> None:
-    lost = claim(unresolved=RecordedConfig({"type": "floatip"}))
+    lost = claim(lost_record=RecordedConfig({"type": "floatip"}))
     bad = Problem(Path("/x/1.json"), "unreadable", moved=True)
-    found = status.document(status.Facts("1", 1, NOON), [lost], [bad], UNSEEN, **AT)
-    assert found["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
-    assert "routes unknown (its record was lost)\n" in status_view.text(found)
+    raw = status.document(status.Facts("1", 1, NOON), [lost], [bad], UNSEEN, **AT)
+    assert raw["records"] == [{"path": "/x/1.json", "reason": "unreadable", "moved": True}]
+    assert "routes unknown (its record was lost)\n" in status_view.text(raw)
 
 
 def test_a_document_of_another_release_is_shown_as_far_as_it_goes() -> None:
-    found = {"version": 9, "agent": {}, "claims": [{"routes": [{}]}, {}], "more": 1}
-    assert status_view.text(found).startswith("agent -, pid -, since -: ready\n")
+    results = {"version": 9, "agent": {}, "claims": [{"routes": [{}]}, {}], "more": 1}
+    assert status_view.text(results).startswith("agent -, pid -, since -: ready\n")
 
 
 def test_names_do_not_steer_the_terminal() -> None:
     named = claim(pod=PodIdentity("core", "\x1b]0;x\x07\n", ""))
-    found = status.document(status.Facts("1", 1, NOON), [named], [], UNSEEN, **AT)
-    assert r"core/\x1b]0;x\x07\n" in status_view.text(found)
+    raw = status.document(status.Facts("1", 1, NOON), [named], [], UNSEEN, **AT)
+    assert r"core/\x1b]0;x\x07\n" in status_view.text(raw)
 
 
 def test_what_ended_is_no_trouble_whatever_ec2_says_of_its_place() -> None:
     """Status shows an error of a place beside the claim that still wants it, if there is one."""
     gone = claim(ClaimedRoute(place("rtb-a"), State.GONE))
-    seen = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
-    found = status.document(status.Facts("1", 1, NOON), [gone], [], status.Looks(seen, served), **AT)
-    assert not status_view.wrong(found)
-    assert "RequestLimitExceeded" not in status_view.text(found)
+    seens = {place("rtb-a"): Seen(None, error="rtb-a: RequestLimitExceeded")}
+    raw = status.document(status.Facts("1", 1, NOON), [gone], [], status.KeeperLooks(seens, served), **AT)
+    assert not status_view.wrong(raw)
+    assert "RequestLimitExceeded" not in status_view.text(raw)
     releasing = claim(ClaimedRoute(place("rtb-a"), State.RELEASING))
-    found = status.document(status.Facts("1", 1, NOON), [releasing], [], status.Looks(seen, served), **AT)
-    assert status_view.wrong(found)
+    raw = status.document(
+        status.Facts("1", 1, NOON), [releasing], [], status.KeeperLooks(seens, served), **AT
+    )
+    assert status_view.wrong(raw)
 
 
 def test_a_del_that_waits_is_said_with_its_file() -> None:
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
-    found = status.document(facts, [held], [], UNSEEN, **AT)
-    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in status_view.text(found)
-    assert found["claims"][0]["spooled"] == ["/spool/1.del"]
+    raw = status.document(facts, [held], [], UNSEEN, **AT)
+    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in status_view.text(raw)
+    assert raw["claims"][0]["spooled"] == ["/spool/1.del"]
 
 
 def test_claims_are_counted_by_state() -> None:
@@ -471,20 +473,20 @@ def test_watching_on_a_terminal_redraws_and_ends_with_ctrl_c(fake_agent: FakeAge
         stderr=theirs,
     )
     os.close(theirs)
-    found = b""
+    result = b""
     until = time.monotonic() + 20
-    while found.count(b"\x1b[H\x1b[J") < 3 and time.monotonic() < until:
-        found += os.read(ours, 65536)
+    while result.count(b"\x1b[H\x1b[J") < 3 and time.monotonic() < until:
+        result += os.read(ours, 65536)
     watched.send_signal(signal.SIGINT)
     with contextlib.suppress(OSError):  # EIO: the other end is closed
         while data := os.read(ours, 65536):
-            found += data
+            result += data
     os.close(ours)
     assert watched.wait(20) == 0
-    screen = found.decode().replace("\r\n", "\n").split("\x1b[H\x1b[J")[1]
+    screen = result.decode().replace("\r\n", "\n").split("\x1b[H\x1b[J")[1]
     lines = screen.splitlines()
     assert len(lines) == 5
     assert max(map(len, lines)) <= 60
     assert re.match("agent 1.2.3 on node-a", lines[0])
     assert lines[-1] == "(6 more lines)"
-    assert "Traceback" not in found.decode()
+    assert "Traceback" not in result.decode()

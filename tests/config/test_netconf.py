@@ -27,8 +27,8 @@ def complaints(document: Any) -> list[str]:
     return refused.value.msg.split(" | ")
 
 
-def routes(**said: Any) -> dict[str, Any]:
-    return LEAST | {"podRoutes": said}
+def routes(**output: Any) -> dict[str, Any]:
+    return LEAST | {"podRoutes": output}
 
 
 REFUSED = [
@@ -413,8 +413,8 @@ def test_a_family_without_a_gateway_stays_auto() -> None:
 
 
 def test_table_one_is_not_true() -> None:
-    chosen = [NetConf.parse(routes(sourceRouting=said)).pod_routes for said in (1, True)]
-    assert [found.table for found in chosen if found] == [1, None]
+    chosen = [NetConf.parse(routes(sourceRouting=output)).pod_routes for output in (1, True)]
+    assert [conf.table for conf in chosen if conf] == [1, None]
 
 
 def test_no_pod_routes() -> None:
@@ -423,8 +423,8 @@ def test_no_pod_routes() -> None:
 
 def test_a_selector_prints_as_a_person_would_write_it() -> None:
     assert [
-        str(RouteTableSelector.of(said))
-        for said in (
+        str(RouteTableSelector.of(output))
+        for output in (
             {"ids": ["rtb-1", "rtb-2"]},
             {"tags": {"a": "b", "c": "*"}},
             {"subnets": ["subnet-1"]},
@@ -462,7 +462,7 @@ def test_what_was_parsed_and_written_out_parses_to_the_same(data: st.DataObject)
 def test_any_network_is_read_back_and_host_bits_never_pass(address: Any, prefix: int) -> None:
     prefix = min(prefix, address.max_prefixlen)
     network = ip_network((address, prefix), strict=False)
-    assert cidr.read(str(network)) == network
+    assert cidr.parse(str(network)) == network
     if network.network_address != address:
         with pytest.raises(ValueError, match=f"write {network}"):
-            cidr.read(f"{address}/{prefix}")
+            cidr.parse(f"{address}/{prefix}")

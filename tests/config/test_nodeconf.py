@@ -195,8 +195,8 @@ POLICY = NodeConf.parse(
     ],
 )
 def test_which_entry_allows(network: str, namespace: str, entry: str | None) -> None:
-    found = POLICY.entry_for(ip_network(network), namespace)
-    assert (str(found.cidr) if found else None) == entry
+    destination = POLICY.entry_for(ip_network(network), namespace)
+    assert (str(destination.cidr) if destination else None) == entry
     assert POLICY.allows_destination(ip_network(network), namespace) is (entry is not None)
 
 
@@ -253,8 +253,8 @@ def test_of_a_policy_with_faults_a_del_believes_where_the_directories_are(
 ) -> None:
     file = tmp_path / "config.json"
     file.write_text(text)
-    told: list[str] = []
-    found = load_forgivingly({"FLOATIP_CONFIG": str(file)}, told.append)
-    assert (found.data_dir, found.spool_dir) == directories
-    assert found == replace(NodeConf(), data_dir=found.data_dir, spool_dir=found.spool_dir)
-    assert str(file) in told[0]
+    sentences: list[str] = []
+    conf = load_forgivingly({"FLOATIP_CONFIG": str(file)}, sentences.append)
+    assert (conf.data_dir, conf.spool_dir) == directories
+    assert conf == replace(NodeConf(), data_dir=conf.data_dir, spool_dir=conf.spool_dir)
+    assert str(file) in sentences[0]

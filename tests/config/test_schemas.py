@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cni_floatip.config import netconf, nodeconf, schemas
-from cni_floatip.config.schemas.complain import complaints
+from cni_floatip.config.schemas.complaints import complaints
 from tests.config.json_strategies import like
 
 NAMES = ["netconf", "nodeconf"]
@@ -83,22 +83,22 @@ def test_keys_of_the_node_configuration_are_the_fields() -> None:
 
 def test_what_the_network_schema_calls_default_is_the_default() -> None:
     least = {"name": "vip", "routeTables": {"all": True}}
-    said = {key: inner["default"] for key, inner in NET["properties"].items() if "default" in inner}
-    assert set(said) == {"destination", "podRoutes", "watchAddresses", "timeoutSeconds"}
+    output = {key: inner["default"] for key, inner in NET["properties"].items() if "default" in inner}
+    assert set(output) == {"destination", "podRoutes", "watchAddresses", "timeoutSeconds"}
     routes = {
         key: inner.get("default") for key, inner in NET["properties"]["podRoutes"]["properties"].items()
     }
-    assert routes == said["podRoutes"] | {"mtu": None}
-    assert netconf.NetConf.parse(least | said) == netconf.NetConf.parse(least)
+    assert routes == output["podRoutes"] | {"mtu": None}
+    assert netconf.NetConf.parse(least | output) == netconf.NetConf.parse(least)
     assert netconf.NetConf.parse(least | {"podRoutes": {}}) == netconf.NetConf.parse(least)
 
 
 def test_what_the_node_schema_calls_default_is_the_default() -> None:
-    said = {key: inner["default"] for key, inner in NODE["properties"].items()}
-    assert nodeconf.NodeConf.parse(said) == nodeconf.NodeConf.parse({}) == nodeconf.NodeConf()
+    output = {key: inner["default"] for key, inner in NODE["properties"].items()}
+    assert nodeconf.NodeConf.parse(output) == nodeconf.NodeConf.parse({}) == nodeconf.NodeConf()
     for name in ("limits", "watchLimits"):
         inside = NODE["properties"][name]["properties"]
-        assert {key: inner["default"] for key, inner in inside.items()} == said[name]
+        assert {key: inner["default"] for key, inner in inside.items()} == output[name]
 
 
 def test_the_documents_drawn_are_of_both_kinds() -> None:
@@ -116,9 +116,9 @@ def test_the_documents_drawn_are_of_both_kinds() -> None:
 @given(st.data(), st.sampled_from(NAMES))
 def test_a_refused_shape_has_a_complaint_and_an_accepted_one_has_none(data: st.DataObject, name: Any) -> None:
     document = data.draw(like(schemas.load(name), odd=5))
-    found, sound = schemas.examine(name, document)
-    assert bool(found) != Draft202012Validator(schemas.load(name)).is_valid(document)
-    assert found or sound is document
+    results, sound = schemas.examine(name, document)
+    assert bool(results) != Draft202012Validator(schemas.load(name)).is_valid(document)
+    assert results or sound is document
 
 
 @given(st.data())
@@ -129,8 +129,8 @@ def test_any_document_is_judged_without_an_exception(data: st.DataObject) -> Non
 
 def test_a_complaint_inside_what_is_refused_as_a_whole_is_kept() -> None:
     document = {"name": "vip", "routeTables": {"ids": ["x"], "all": True}}
-    found, sound = schemas.examine("netconf", document)
-    assert [complaint.path for complaint in found] == [("routeTables", "ids", 0), ("routeTables",)]
+    results, sound = schemas.examine("netconf", document)
+    assert [complaint.path for complaint in results] == [("routeTables", "ids", 0), ("routeTables",)]
     assert sound == {"name": "vip", "routeTables": None}
     assert document["routeTables"] == {"ids": ["x"], "all": True}
 

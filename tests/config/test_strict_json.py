@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.config.strict_json import DEEPEST, load_json, load_object, place
+from cni_floatip.config.strict_json import DEEPEST, load_json, load_object, path_text
 from cni_floatip.model.errors import DecodeFailure
 
 REFUSED = [
@@ -76,9 +76,9 @@ def test_c13_a_megabyte_is_read() -> None:
 
 
 def test_a_path_quotes_what_is_not_a_word() -> None:
-    assert place(("podRoutes", "to", 0)) == "$.podRoutes.to[0]"
-    assert place(("cni.dev/x", "1a", "")) == '$["cni.dev/x"]["1a"][""]'
-    assert place(()) == "$"
+    assert path_text(("podRoutes", "to", 0)) == "$.podRoutes.to[0]"
+    assert path_text(("cni.dev/x", "1a", "")) == '$["cni.dev/x"]["1a"][""]'
+    assert path_text(()) == "$"
 
 
 JSON = st.recursive(
@@ -106,10 +106,10 @@ def deep(levels: int, inmost: str = "1") -> str:
 @pytest.mark.parametrize("levels", [DEEPEST - 1, DEEPEST, DEEPEST + 1, 900, 100_000])
 def test_what_is_nested_too_deeply_can_be_cut_out(levels: int) -> None:
     text = '{"]]": "\\"[[{", "a": {"b": ' + deep(levels) + ', "c": [2]}, "\\\\": {}}'
-    found = load_json(text.encode(), "conf", cut=True)
-    assert found | {"a": 0} == {"]]": '"[[{', "a": 0, "\\": {}}
-    assert found["a"]["c"] == [2]
-    assert list(found["a"]) == ["b", "c"]
+    result = load_json(text.encode(), "conf", cut=True)
+    assert result | {"a": 0} == {"]]": '"[[{', "a": 0, "\\": {}}
+    assert result["a"]["c"] == [2]
+    assert list(result["a"]) == ["b", "c"]
 
 
 NO_JSON = {

@@ -124,7 +124,7 @@ class Sandbox:
         return {
             "cniVersion": version,
             "interfaces": [{"name": self.ifname, "mac": self.node.eni(self.eth).mac, "sandbox": self.netns}],
-            "ips": [address(each, version, interface=0) for each in self.addresses],
+            "ips": [address(item, version, interface=0) for item in self.addresses],
             "dns": {},
             **more,
         }
@@ -134,21 +134,21 @@ class Sandbox:
 
     def network(self) -> list[str]:
         """Return what we put into the pod, one line each."""
-        asked = f"route show table all proto {PROTO}", "rule show"
-        found = [
-            _line(family, each)
-            for family, (routes, rules) in self._both(*asked)
-            for each in [*routes, *(rule for rule in rules if str(rule.get("protocol")) == PROTO)]
+        request = f"route show table all proto {PROTO}", "rule show"
+        results = [
+            _line(family, item)
+            for family, (routes, rules) in self._both(*request)
+            for item in [*routes, *(rule for rule in rules if str(rule.get("protocol")) == PROTO)]
         ]
-        return sorted(found)
+        return sorted(results)
 
     def main_routes(self) -> list[str]:
         """Return the destinations that the main table sends through the interface."""
-        found = [route for _, (routes,) in self._both("route show") for route in routes]
+        results = [route for _, (routes,) in self._both("route show") for route in routes]
         return sorted(
-            each["dst"]
-            for each in found
-            if each.get("dev") == self.ifname and not each["dst"].startswith(("fe80", "ff"))
+            item["dst"]
+            for item in results
+            if item.get("dev") == self.ifname and not item["dst"].startswith(("fe80", "ff"))
         )
 
     def _both(self, *lines: str) -> Iterator[tuple[str, list[list[Config]]]]:
@@ -170,20 +170,20 @@ def _documents(text: str) -> Iterator[list[Config]]:
         text = text[end:].lstrip()
 
 
-def _line(family: str, found: Config) -> str:
-    if "src" in found:
-        to = f" to {found['dst']}/{found['dstlen']}" if "dst" in found else ""
-        oif = f" oif {found['oif']}" if "oif" in found else ""
-        barred = found.get("action") in ("unreachable", "7")
-        said = "unreachable" if barred else f"lookup {found['table']}"
-        return f"from {found['src']}{to}{oif} {said}" + (" (IPv6)" if oif and family == "-6" else "")
+def _line(family: str, raw: Config) -> str:
+    if "src" in raw:
+        to = f" to {raw['dst']}/{raw['dstlen']}" if "dst" in raw else ""
+        oif = f" oif {raw['oif']}" if "oif" in raw else ""
+        barred = raw.get("action") in ("unreachable", "7")
+        text = "unreachable" if barred else f"lookup {raw['table']}"
+        return f"from {raw['src']}{to}{oif} {text}" + (" (IPv6)" if oif and family == "-6" else "")
     anywhere = {"-4": "0.0.0.0/0", "-6": "::/0"}[family]
-    destination = anywhere if found["dst"] == "default" else found["dst"]
-    if found.get("type") in ("unreachable", "7"):
-        return f"unreachable {destination} table {found['table']}"
-    mtu = "".join(f" mtu {metric['mtu']}" for metric in found.get("metrics", []) if "mtu" in metric)
-    via = f" via {found['gateway']}" if "gateway" in found else ""
-    return f"{destination}{via} dev {found['dev']} table {found.get('table', '254')}{mtu}"
+    destination = anywhere if raw["dst"] == "default" else raw["dst"]
+    if raw.get("type") in ("unreachable", "7"):
+        return f"unreachable {destination} table {raw['table']}"
+    mtu = "".join(f" mtu {metric['mtu']}" for metric in raw.get("metrics", []) if "mtu" in metric)
+    via = f" via {raw['gateway']}" if "gateway" in raw else ""
+    return f"{destination}{via} dev {raw['dev']} table {raw.get('table', '254')}{mtu}"
 
 
 def address(text: str, version: str = NEWEST, **more: Any) -> Config:
@@ -211,7 +211,7 @@ class Bench:
     ) -> dict[str, str]:
         """Return what libcni sets (all six, empty where a verb has no use for one); None takes one away."""
         node = node or (sandbox.node if sandbox else self.lab.nodes["a1"])
-        found: dict[str, str | None] = {
+        results: dict[str, str | None] = {
             "PATH": PATH,
             "HOME": str(node.state),
             "LANG": "C.UTF-8",
@@ -224,7 +224,7 @@ class Bench:
             "CNI_PATH": "/opt/cni/bin",
             **changes,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in results.items() if value is not None}
 
     def start(
         self, environ: Mapping[str, str], *, node: Node | None = None, **options: Any
@@ -272,8 +272,8 @@ class Bench:
         verb = environ.get("CNI_COMMAND", "")
         if settle and (verb in ("DEL", "GC") or (verb == "ADD" and process.returncode)):
             self.settle(node)
-        said = stderr.decode(errors="replace")
-        return Answer(verb, process.returncode, stdout, said, took, isinstance(process, Forked))
+        text = stderr.decode(errors="replace")
+        return Answer(verb, process.returncode, stdout, text, took, isinstance(process, Forked))
 
     def settle(self, node: Node | None = None) -> None:
         """Let what a call leaves to the agent be done; in direct mode a call does it before it answers."""
@@ -304,13 +304,13 @@ class Bench:
         environ = self.environment(verb, sandbox, node, **changes)
         return self.run(environ, json.dumps(config).encode(), node=node)
 
-    def status(self, asked: list[str] | None = None, **changes: str | None) -> Answer:
+    def status(self, request: list[str] | None = None, **changes: str | None) -> Answer:
         """Ask for STATUS as kubelet does, who asks again: on a busy machine metadata, which is this process,
-        misses now and then the 150 ms that it has. ``asked`` is cleared before each time.
+        misses now and then the 150 ms that it has. ``request`` is cleared before each time.
         """
         for _ in range(5):
-            if asked:
-                asked.clear()
+            if request:
+                request.clear()
             answer = self.call("STATUS", self.config(), **changes)
             if "does not answer" not in answer.said:
                 break
@@ -318,14 +318,14 @@ class Bench:
 
     def config(self, version: str = NEWEST, **keys: Any) -> Config:
         """Return our entry of a chain as the runtime hands it over. ``...`` leaves a key out."""
-        said = {
+        output = {
             "cniVersion": version,
             "name": NETWORK,
             "type": "floatip",
             "routeTables": {"tags": dict(TAG)},
             **keys,
         }
-        return {key: value for key, value in said.items() if value is not ...}
+        return {key: value for key, value in output.items() if value is not ...}
 
     def add(self, sandbox: Sandbox, version: str = NEWEST, **keys: Any) -> Answer:
         """ADD after the plugin that made the interface."""
@@ -364,7 +364,7 @@ class Bench:
             "veth": f"link add {host} type veth peer name net1 address {mac} netns {pod.ns}",
         }
         _plug(node, [how[kind], *([f"link set {host} up"] if kind == "veth" else [])])
-        made.ip(*(f"addr add {each} dev net1" for each in addresses), "link set net1 up")
+        made.ip(*(f"addr add {item} dev net1" for item in addresses), "link set net1 up")
         return made
 
     def remove(self, sandboxes: Sequence[Sandbox]) -> None:
@@ -380,11 +380,11 @@ class Bench:
 
     def vpc(self, destination: str, *, state: bool = False) -> dict[str, str]:
         """Return where each of the lab's tables really sends a destination now; no entry is no route."""
-        found = {}
+        results = {}
         for name, table in self.lab.tables.items():
             if route := self.lab.ec2.truth(table).get(destination):
-                found[name] = str(route) if state else route.target
-        return found
+                results[name] = str(route) if state else route.target
+        return results
 
     def everywhere(self, target: str) -> dict[str, str]:
         """What ``vpc`` says when every table sends to ``target``."""
@@ -416,8 +416,8 @@ class Bench:
 
     def claims(self, on: str = "a1") -> list[Config]:
         """Return the claims on a node's disk, oldest first."""
-        found = [json.loads(path.read_text()) for path in self.claim_files(on)]
-        return sorted(found, key=lambda claim: claim["created"])
+        results = [json.loads(path.read_text()) for path in self.claim_files(on)]
+        return sorted(results, key=lambda claim: claim["created"])
 
     def claim_files(self, on: str = "a1") -> list[Path]:
         return sorted((self.lab.nodes[on].data_dir / "claims").glob("*.json"))
@@ -485,14 +485,14 @@ def _plug(node: Node, lines: list[str]) -> None:
 
 def arguments(pod: Pod, **more: str) -> str:
     """Return ``CNI_ARGS`` as Multus and containerd write them."""
-    said = {
+    output = {
         "IgnoreUnknown": "1",
         "K8S_POD_NAMESPACE": pod.namespace,
         "K8S_POD_NAME": pod.name,
         "K8S_POD_INFRA_CONTAINER_ID": pod.container_id,
         **more,
     }
-    return ";".join(f"{key}={value}" for key, value in said.items())
+    return ";".join(f"{key}={value}" for key, value in output.items())
 
 
 def _cell(destination: str) -> dict[str, str]:

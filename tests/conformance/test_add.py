@@ -64,20 +64,20 @@ def test_A01_A13_routes_are_appended_and_the_rest_stays(bench: Bench, version: s
     """Those of the source table only where the version can name a table (1.1.0)."""
     pod = bench.sandbox(VIP)
     prev = rich(pod, version)
-    found = bench.add(pod, version, prevResult=prev).ok()
+    raw = bench.add(pod, version, prevResult=prev).ok()
     ours = [{"dst": "0.0.0.0/0", "gw": "10.10.1.1", "table": 100}] if version == "1.1.0" else []
-    assert found.pop("routes") == prev.pop("routes") + ours
-    assert found == prev
+    assert raw.pop("routes") == prev.pop("routes") + ours
+    assert raw == prev
 
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("version", ["0.3.1", "1.0.0", "1.1.0"])
 def test_A13_routes_of_the_main_table_are_in_every_result(bench: Bench, version: str) -> None:
     pod = bench.sandbox(VIP)
-    said = {"to": ["10.99.0.0/16"], "sourceRouting": False, "mtu": 8500}
-    found = bench.add(pod, version, podRoutes=said).ok()
+    output = {"to": ["10.99.0.0/16"], "sourceRouting": False, "mtu": 8500}
+    raw = bench.add(pod, version, podRoutes=output).ok()
     mtu = {"mtu": 8500} if version == "1.1.0" else {}  # which no older version can say
-    assert found["routes"] == [{"dst": "10.99.0.0/16", "gw": "10.10.1.1", **mtu}]
+    assert raw["routes"] == [{"dst": "10.99.0.0/16", "gw": "10.10.1.1", **mtu}]
     assert pod.network() == ["10.99.0.0/16 via 10.10.1.1 dev net1 table 254 mtu 8500"]
     assert bench.delete(pod).ok() == {}
     assert pod.network() == []
@@ -86,8 +86,8 @@ def test_A13_routes_of_the_main_table_are_in_every_result(bench: Bench, version:
 @pytest.mark.parametrize("prev", [..., None, {}, [], "x"], ids=repr)
 def test_A03_without_a_previous_result(bench: Bench, prev: object) -> None:
     pod = bench.sandbox(VIP)
-    said = bench.add(pod, prevResult=prev).refused(7, "$.prevResult")
-    assert "must be called as a chained plugin" in said or prev in ([], "x")
+    text = bench.add(pod, prevResult=prev).refused(7, "$.prevResult")
+    assert "must be called as a chained plugin" in text or prev in ([], "x")
 
 
 # -- whose addresses ----------------------------------------------------------------------------------------
@@ -111,9 +111,9 @@ def test_A04_addresses_of_the_interface_and_of_no_other(bench: Bench) -> None:
         *(address(other, interface=index) for other, index in zip(others, (0, 2, 3), strict=True)),
     ]
     bench.add(pod, prevResult=pod.prev(interfaces=interfaces, ips=ips)).ok()
-    claimed = {each for each in (*ours, *others) if bench.vpc(each)}
+    claimed = {item for item in (*ours, *others) if bench.vpc(item)}
     assert claimed == set(ours)
-    rules = [f"from {ip_interface(each).ip} lookup 100" for each in ours]
+    rules = [f"from {ip_interface(our).ip} lookup 100" for our in ours]
     assert [line for line in pod.network() if line.startswith("from 192")] == rules
 
 
@@ -159,8 +159,8 @@ def test_A05_each_family_alone_and_both(bench: Bench, addresses: list[str], netw
     pod = bench.sandbox(*addresses)
     bench.add(pod).ok()
     assert pod.network() == sorted(network)
-    for each in addresses:
-        assert bench.vpc(each) == bench.everywhere(pod.eni)
+    for item in addresses:
+        assert bench.vpc(item) == bench.everywhere(pod.eni)
     assert len(bench.written("CreateRoute")) == len(addresses) * len(bench.lab.tables)
 
 
@@ -246,7 +246,7 @@ def test_A09_a_route_to_another_eni_is_replaced(bench: Bench) -> None:
     bench.lab.ec2.journal.clear()
     bench.add(pod).ok()
     assert bench.vpc(VIP) == bench.everywhere(pod.eni)
-    writes = [each for each in bench.written() if "Route" in each]
+    writes = [item for item in bench.written() if "Route" in item]
     # Creates first: they can fail for a quota, and then nothing that works has been touched.
     assert writes == ["CreateRoute ok"] * 3 + ["ReplaceRoute ok"] * 2
 
@@ -254,8 +254,8 @@ def test_A09_a_route_to_another_eni_is_replaced(bench: Bench) -> None:
 def test_A10_what_was_half_done_is_taken_back(bench: Bench) -> None:
     pod = bench.sandbox(VIP)
     bench.lab.ec2.faults.error("CreateRoute", "RouteLimitExceeded", "50 is the limit", times=1)
-    said = bench.add(pod).refused(100, "192.168.0.7/32", "RouteLimitExceeded", "50 is the limit")
-    assert sum(table in said for table in bench.lab.tables.values()) == 1
+    text = bench.add(pod).refused(100, "192.168.0.7/32", "RouteLimitExceeded", "50 is the limit")
+    assert sum(table in text for table in bench.lab.tables.values()) == 1
     assert len(bench.written("CreateRoute", outcome="ok")) == 4
     assert (bench.vpc(VIP), pod.network()) == ({}, [])
     assert bench.states() == [{"gone"}]
@@ -286,8 +286,8 @@ def test_A10_the_pod_refuses_and_the_vpc_is_taken_back(bench: Bench) -> None:
     """Another next hop is there already: it is shown, and stays."""
     pod = bench.sandbox(VIP)
     pod.ip("route add 10.99.0.0/16 via 169.254.1.1 dev eth0")
-    said = {"to": ["10.99.0.0/16"], "sourceRouting": False}
-    bench.add(pod, podRoutes=said).refused(103, "10.99.0.0/16", "169.254.1.1", "eth0")
+    output = {"to": ["10.99.0.0/16"], "sourceRouting": False}
+    bench.add(pod, podRoutes=output).refused(103, "10.99.0.0/16", "169.254.1.1", "eth0")
     assert (bench.vpc(VIP), pod.network()) == ({}, [])
     assert "via 169.254.1.1" in pod.node.run(["ip", "-n", pod.pod.ns, "route", "show", "10.99.0.0/16"]).stdout
 
@@ -364,7 +364,7 @@ def test_A14_throttled_for_a_moment(bench: Bench) -> None:
 
 def together(calls: list[Any]) -> list[Any]:
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [each.result() for each in [pool.submit(call) for call in calls]]
+        return [item.result() for item in [pool.submit(call) for call in calls]]
 
 
 def test_A15_many_containers_in_parallel(bench: Bench) -> None:

@@ -94,11 +94,11 @@ CHANGES = {
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_K04_the_pod_has_changed(bench: Bench, aged_pod: Sandbox, change: str) -> None:
-    lines, said = CHANGES[change]
+    lines, texts = CHANGES[change]
     for line in lines:
         family, _, rest = line.partition(" ") if line.startswith("-") else ("", "", line)
         aged_pod.node.run(["ip", "-n", aged_pod.pod.ns, *([family] if family else []), *rest.split()])
-    bench.check(aged_pod).refused(104, *said)
+    bench.check(aged_pod).refused(104, *texts)
     nothing_written(bench)
 
 
@@ -145,9 +145,9 @@ def blackhole(bench: Bench, pod: Sandbox) -> list[str]:
 def test_K05_the_vpc_has_changed(
     bench: Bench, aged_pod: Sandbox, change: Callable[[Bench, Sandbox], list[str]]
 ) -> None:
-    said = change(bench, aged_pod)
+    texts = change(bench, aged_pod)
     before = bench.vpc(VIP, state=True)
-    bench.check(aged_pod).refused(104, *said)
+    bench.check(aged_pod).refused(104, *texts)
     assert bench.vpc(VIP, state=True) == before
     nothing_written(bench)
 
@@ -164,14 +164,14 @@ def test_K04_K05_every_difference_and_not_the_first(bench: Bench, aged_pod: Sand
     bench.unpoint(VIP, "client")
     bench.unpoint(VIP6, "tgw")
     aged_pod.ip("rule del from 192.168.0.10 lookup 100", "route del unreachable 169.254.0.0/16 table 100")
-    said = bench.check(aged_pod).refused(104)
+    text = bench.check(aged_pod).refused(104)
     for word in (
         f"{bench.lab.tables['client']} {VIP}",
         f"{bench.lab.tables['tgw']} {VIP6}",
         "from 192.168.0.10/32",
         "169.254.0.0/16",
     ):
-        assert word in said
+        assert word in text
 
 
 def test_K06_what_others_added_is_theirs(bench: Bench, aged_pod: Sandbox) -> None:

@@ -211,8 +211,8 @@ def test_C14_a_byte_order_mark_and_names_of_the_world(bench: Bench) -> None:
     config = bench.config(prevResult=pod.prev(dns=dns))
     raw = json.dumps({**config, "prevResult": pod.prev(dns={"domain": "bücher.example"})}, ensure_ascii=False)
     environ = bench.environment("ADD", pod, LANG="C", LC_ALL="C")
-    found = bench.run(environ, b"\xef\xbb\xbf" + raw.encode()).ok()
-    assert found["dns"] == {"domain": "bücher.example"}
+    document = bench.run(environ, b"\xef\xbb\xbf" + raw.encode()).ok()
+    assert document["dns"] == {"domain": "bücher.example"}
 
     answer = bench.run(environ, json.dumps(config).encode())
     assert json.loads(answer.stdout.decode("utf-8", "surrogatepass"))["dns"] == dns

@@ -46,8 +46,8 @@ def test_E01_an_empty_one_is_missing_too(bench: Bench, name: str) -> None:
 
 @pytest.mark.parametrize("verb", REQUIRED)
 def test_E02_every_missing_variable_is_named(bench: Bench, verb: str) -> None:
-    said = run(bench, verb, **dict.fromkeys(GIVEN, None)).refused(4)
-    assert {name for name in GIVEN if name in said} == REQUIRED[verb]
+    output = run(bench, verb, **dict.fromkeys(GIVEN, None)).refused(4)
+    assert {name for name in GIVEN if name in output} == REQUIRED[verb]
 
 
 @pytest.mark.parametrize("args", [None, ""], ids=["unset", "empty"])
@@ -106,9 +106,9 @@ def test_E05_fifteen_bytes_are_enough(bench: Bench) -> None:
 
 
 def test_every_malformed_variable_is_named(bench: Bench) -> None:
-    said = run(bench, "ADD", CNI_CONTAINERID="a/b", CNI_IFNAME="net:1").refused(4)
-    assert "CNI_CONTAINERID" in said
-    assert "CNI_IFNAME" in said
+    output = run(bench, "ADD", CNI_CONTAINERID="a/b", CNI_IFNAME="net:1").refused(4)
+    assert "CNI_CONTAINERID" in output
+    assert "CNI_IFNAME" in output
 
 
 @pytest.mark.parametrize("verb", ["GC", "STATUS", "VERSION"])
@@ -187,10 +187,10 @@ class Host:
             self.node.run(["ip", family, "route", "flush", "table", "all", "proto", PROTO])
 
     def ours(self) -> list[str]:
-        found = json.loads(self.node.run(["ip", "-N", "-j", "-d", "rule", "show"]).stdout)
+        result = json.loads(self.node.run(["ip", "-N", "-j", "-d", "rule", "show"]).stdout)
         return [
             f"from {r['src']} lookup {r['table']}" + (f" oif {r['oif']}" if "oif" in r else "")
-            for r in found
+            for r in result
             if r.get("protocol") == PROTO and "iif" not in r  # by that the agent bars forwarding
         ]
 

@@ -40,8 +40,8 @@ def status(bench: Bench) -> tuple[int, dict[str, Any], str]:
 def lost(bench: Bench, pod: Sandbox) -> list[str]:
     """Return what ``status`` says the pod lacks."""
     claims = status(bench)[1]["claims"]
-    found = next(claim["podLost"] for claim in claims if claim["containerId"] == pod.container)
-    return found["what"] if found else []
+    result = next(claim["podLost"] for claim in claims if claim["containerId"] == pod.container)
+    return result["what"] if result else []
 
 
 def repairs(bench: Bench, what: str) -> float:
@@ -81,13 +81,13 @@ def test_what_a_pod_loses_is_put_back(caring: Bench) -> None:
         flush_rules(flushed)
         robbed.ip("route del default table 100", "route del unreachable 169.254.0.0/16 table 100")
 
-    def said(pod: Sandbox) -> bool:
+    def output(pod: Sandbox) -> bool:
         lines = (line for line in node.agent.log.splitlines() if "put back into the pod" in line)
         return any(f"default/{pod.pod.name}" in line for line in lines)
 
     lose()
     until(whole)
-    until(lambda: all(map(said, pods)))
+    until(lambda: all(map(output, pods)))
     until(lambda: repairs(bench, "pod-route") >= len(pods))
     shown = robbed.node.run(["ip", "-n", robbed.pod.ns, "route", "show", "table", "100"]).stdout
     assert "10.60.0.0/16" in shown
@@ -119,7 +119,7 @@ def test_what_cannot_be_put_back_is_said_and_tried_again_at_each_look(caring: Be
     bench = caring
     assert bench.agents is not None
     bench.agents.hastened = HASTENED | {
-        "cni_floatip.agent.watch.pod_sides.SETTLE_SECONDS": 3600
+        "cni_floatip.agent.watch.watched_pods.SETTLE_SECONDS": 3600
     }  # no event's look
     bench.policy(reconcileSeconds=1)
     node = bench.lab.nodes["a1"]
@@ -128,7 +128,7 @@ def test_what_cannot_be_put_back_is_said_and_tried_again_at_each_look(caring: Be
     before = pod.network()
     theirs = "default via 10.10.1.9 dev net1 onlink table 100"
     pod.ip(f"route replace {theirs}")
-    until(lambda: any("another route is there" in each for each in lost(bench, pod)))
+    until(lambda: any("another route is there" in item for item in lost(bench, pod)))
     assert pod.network() == [line for line in before if not line.startswith("0.0.0.0/0 via")]
     assert "via 10.10.1.9" in node.run(["ip", "-n", pod.pod.ns, "route", "show", "table", "100"]).stdout
     pod.ip(f"route del {theirs}")  # no event of ours says so

@@ -23,15 +23,15 @@ VIP = "192.168.0.2/32"
 
 
 def test_P01_version_with_only_the_command(bench: Bench) -> None:
-    found = bench.run({"CNI_COMMAND": "VERSION"}).ok()
-    assert found == {"cniVersion": NEWEST, "supportedVersions": list(VERSIONS)}
+    raw = bench.run({"CNI_COMMAND": "VERSION"}).ok()
+    assert raw == {"cniVersion": NEWEST, "supportedVersions": list(VERSIONS)}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_P02_version_with_a_bare_configuration(bench: Bench, version: str) -> None:
     stdin = json.dumps({"cniVersion": version}).encode()
-    found = bench.run({"CNI_COMMAND": "VERSION"}, stdin).ok()
-    assert found == {"cniVersion": version, "supportedVersions": list(VERSIONS)}
+    raw = bench.run({"CNI_COMMAND": "VERSION"}, stdin).ok()
+    assert raw == {"cniVersion": version, "supportedVersions": list(VERSIONS)}
 
 
 @pytest.mark.parametrize("stdin", [b"{", b"[]", b"null", b'{"cniVersion": "9.9.9"}', b"\xff", b"{" * 100_000])
@@ -52,8 +52,10 @@ def test_P03_version_does_not_wait_for_an_open_stdin(bench: Bench) -> None:
 
 def test_P04_version_with_dummy_variables_as_libcni_sends_them(bench: Bench) -> None:
     dummies = dict.fromkeys(("CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), "dummy")
-    found = bench.run({"CNI_COMMAND": "VERSION", **dummies, "CNI_CONTAINERID": ""}, b'{"cniVersion":"1.0.0"}')
-    assert found.ok()["cniVersion"] == "1.0.0"
+    answer = bench.run(
+        {"CNI_COMMAND": "VERSION", **dummies, "CNI_CONTAINERID": ""}, b'{"cniVersion":"1.0.0"}'
+    )
+    assert answer.ok()["cniVersion"] == "1.0.0"
 
 
 # -- no command, unknown command ----------------------------------------------------------------------------
@@ -363,9 +365,9 @@ def test_P16_file_modes_whatever_the_umask(bench: Bench, tmp_path: Path, umask: 
     pod = bench.sandbox(VIP)
     config = json.dumps(bench.config(prevResult=pod.prev())).encode()
     bench.run(bench.environment("ADD", pod), config, umask=umask).ok()
-    found = {path: path.stat().st_mode & 0o777 for path in [data, *data.rglob("*")]}
-    assert len(found) >= 4  # the directory, claims/, one claim, the lock
-    assert found == {path: 0o700 if path.is_dir() else 0o600 for path in found}
+    results = {path: path.stat().st_mode & 0o777 for path in [data, *data.rglob("*")]}
+    assert len(results) >= 4  # the directory, claims/, one claim, the lock
+    assert results == {path: 0o700 if path.is_dir() else 0o600 for path in results}
 
 
 def test_P17_in_a_chroot_as_thick_multus_runs_it(bench: Bench, tmp_path: Path) -> None:

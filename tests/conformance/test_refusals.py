@@ -34,22 +34,22 @@ class Row:
     policy: dict[str, Any] | None = None
 
 
-def destination(cidr: str, code: int, *said: str, policy: list[dict[str, Any]] | None = None) -> Row:
+def destination(cidr: str, code: int, *output: str, policy: list[dict[str, Any]] | None = None) -> Row:
     allowed = policy or [{"cidr": "192.168.0.0/24"}, *ALLOW_ALL]
     return Row(
-        f"to {cidr}", code, said, keys={"destination": [cidr]}, policy={"allowedDestinations": allowed}
+        f"to {cidr}", code, output, keys={"destination": [cidr]}, policy={"allowedDestinations": allowed}
     )
 
 
 def floating(reason: str, *ips: str) -> Row:
     """Every one of ``ips`` is refused for ``reason``, in one answer."""
     hosts = tuple(str(ip_network(ip)) for ip in ips)
-    said = tuple(f"address {ip}: " for ip in ips)
-    return Row(f"at {ips[0]} ...", 102, (reason, *said), hosts, policy={"allowedDestinations": ALLOW_ALL})
+    output = tuple(f"address {ip}: " for ip in ips)
+    return Row(f"at {ips[0]} ...", 102, (reason, *output), hosts, policy={"allowedDestinations": ALLOW_ALL})
 
 
-def inside(address: str, *said: str) -> Row:
-    return Row(f"at {address}", 102, said, (address,), policy={"allowedDestinations": ALLOW_ALL})
+def inside(address: str, *output: str) -> Row:
+    return Row(f"at {address}", 102, output, (address,), policy={"allowedDestinations": ALLOW_ALL})
 
 
 NEVER = "never a destination"
@@ -161,7 +161,7 @@ def nothing_happened(bench: Bench, pod: Sandbox, before: dict[str, dict[str, str
 
 def tables(bench: Bench) -> dict[str, dict[str, str]]:
     truth = {name: bench.lab.ec2.truth(table) for name, table in bench.lab.tables.items()}
-    return {name: {cidr: str(route) for cidr, route in found.items()} for name, found in truth.items()}
+    return {name: {cidr: str(route) for cidr, route in views.items()} for name, views in truth.items()}
 
 
 def ids(bench: Bench, pod: Sandbox) -> dict[str, str]:
@@ -178,11 +178,11 @@ def test_refused_before_any_write(bench: Bench, row: Row) -> None:
     pod, before = bench.sandbox(), tables(bench)
     if row.policy is not None:
         bench.policy(**row.policy)
-    prev = pod.prev(ips=[address(each, interface=0) for each in row.addresses])
-    said = bench.add(pod, prevResult=prev, **row.keys).refused(row.code)
+    prev = pod.prev(ips=[address(item, interface=0) for item in row.addresses])
+    text = bench.add(pod, prevResult=prev, **row.keys).refused(row.code)
     known = ids(bench, pod)
-    missing = [word for word in row.said if known.get(word, word) not in said]
-    assert missing == [], said
+    missing = [word for word in row.said if known.get(word, word) not in text]
+    assert missing == [], text
     nothing_happened(bench, pod, before)
 
 
@@ -191,8 +191,8 @@ def test_everything_that_is_refused_is_said_at_once(bench: Bench) -> None:
     bench.policy(allowedRouteTables={}, sourceDestCheck="require")
     source_check(bench.lab, pod.eni, on=True)
     prev = pod.prev(ips=[address("192.168.1.8/32"), address("10.10.1.8/32")])
-    said = bench.add(pod, prevResult=prev).refused(102, "192.168.1.8", "10.10.1.0/24", "allowedRouteTables")
-    assert "source/dest check" in said
+    text = bench.add(pod, prevResult=prev).refused(102, "192.168.1.8", "10.10.1.0/24", "allowedRouteTables")
+    assert "source/dest check" in text
     nothing_happened(bench, pod, before)
 
 
@@ -228,11 +228,11 @@ def test_a_route_to_something_else_is_never_replaced(
     bench: Bench, target: Callable[[Bench], dict[str, str]]
 ) -> None:
     """In one table of five, and then none of them is written."""
-    said = target(bench)
-    bench.point(VIP, ["client"], **said)
+    output = target(bench)
+    bench.point(VIP, ["client"], **output)
     pod, before = bench.sandbox(VIP), tables(bench)
     bench.lab.ec2.journal.clear()
-    table, (gateway,) = bench.lab.tables["client"], said.values()
+    table, (gateway,) = bench.lab.tables["client"], output.values()
     bench.add(pod).refused(101, table, VIP, gateway, "not ours to replace", "remove it")
     nothing_happened(bench, pod, before)
 
@@ -361,8 +361,8 @@ def test_a_parent_without_carrier(bench: Bench) -> None:
 def test_a_source_table_that_is_in_use(bench: Bench) -> None:
     pod, before = bench.sandbox(VIP), tables(bench)
     pod.ip("route add 10.0.0.0/8 via 169.254.1.1 dev eth0 table 150")
-    said = {"sourceRouting": 150}
-    bench.add(pod, podRoutes=said).refused(
+    output = {"sourceRouting": 150}
+    bench.add(pod, podRoutes=output).refused(
         7, "$.podRoutes.sourceRouting", "150", "10.0.0.0/8", "another number"
     )
     nothing_happened(bench, pod, before)

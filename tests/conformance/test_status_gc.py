@@ -96,9 +96,9 @@ def test_S03_everything_that_is_missing_is_named(
     (tmp_path / "file").touch()
     bench.policy(dataDir=str(tmp_path / "file"))
     node_metadata.missing = "iam/"
-    said = bench.status(**node_metadata.environ).refused(50)
-    assert "credentials" in said
-    assert str(tmp_path / "file") in said
+    text = bench.status(**node_metadata.environ).refused(50)
+    assert "credentials" in text
+    assert str(tmp_path / "file") in text
 
 
 def test_S04_status_is_cheap(bench: Bench, node_metadata: Metadata) -> None:
@@ -202,9 +202,9 @@ def test_G06_it_goes_on_after_an_error_and_reports_them_all(bench: Bench, pods: 
     bench.add(last, onDelete="release").ok()
     tables = len(bench.lab.tables)
     bench.lab.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=2 * tables)
-    said = bench.call("GC", bench.config(**{KEYS[0]: []})).refused(100)
+    text = bench.call("GC", bench.config(**{KEYS[0]: []})).refused(100)
     for pod in pods:
-        assert said.count(f" {pod.addresses[0]}") == tables
+        assert text.count(f" {pod.addresses[0]}") == tables
     assert routed(bench, [*pods, last]) == [True, True, False]
     assert bench.states() == [{"releasing"}, {"releasing"}, {"gone"}]
     assert [pod.network() for pod in pods] == [[], []]

@@ -30,9 +30,9 @@ HASTENED = {
 """What differs from the product: when the keeper looks, which ``tests/agent/keeper`` is about."""
 
 PODS_LEFT_ALONE = {
-    "cni_floatip.agent.watch.pod_sides.FIRST_SECONDS": 3600,
-    "cni_floatip.agent.watch.pod_sides.SETTLE_SECONDS": 3600,
-    "cni_floatip.agent.watch.pod_sides.APART_SECONDS": 3600,
+    "cni_floatip.agent.watch.watched_pods.FIRST_SECONDS": 3600,
+    "cni_floatip.agent.watch.watched_pods.SETTLE_SECONDS": 3600,
+    "cni_floatip.agent.watch.watched_pods.APART_SECONDS": 3600,
 }
 """When the agent looks into pods, so that CHECK finds what a test has changed there."""
 
@@ -137,8 +137,8 @@ class Agents:
         def has_settled() -> bool:
             if not (node.agent.is_running and _releasing(node)):
                 return True
-            told = self.told(node)
-            return any(why in told for why in NOT_NOW)
+            sentence = self.told(node)
+            return any(why in sentence for why in NOT_NOW)
 
         until(has_settled)
 

@@ -86,11 +86,11 @@ def room(module: str) -> str:
 @cache
 def modules(root: Path = ROOT) -> Mapping[str, Path]:
     """Return every module below ``root``, a package by its folder's name."""
-    found = {}
+    paths = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 @cache
@@ -129,18 +129,18 @@ def ours(names: frozenset[str], root: Path = ROOT) -> set[str]:
 
 def breaches(root: Path = ROOT) -> list[str]:
     """Return what breaks the rule, a sentence each."""
-    found = []
+    results = []
     for module, path in modules(root).items():
         own = room(module)
         if module == "edges":  # the folder itself, which holds nothing
             continue
         if own not in ALLOWED:
-            found.append(f"{module} is in no room that tests/core/shape.py knows")
+            results.append(f"{module} is in no room that tests/core/shape.py knows")
             continue
         used = ours(imports(path, root), root) - {"agent", "edges"}  # folders on the way, which hold nothing
         wrong = set(map(room, used)) - {own, *ALLOWED[own]}
-        found += [f"{module} imports {other}" for other in sorted(wrong)]
-    return found
+        results += [f"{module} imports {other}" for other in sorted(wrong)]
+    return results
 
 
 def table() -> str:

@@ -38,5 +38,5 @@ def test_pages_and_sections_that_comments_name_exist() -> None:
 
 
 def test_comments_refer_to_nothing_that_is_not_here() -> None:
-    found = {f"{name}: {match[0]}" for name, text in sources() for match in OUR_OWN.finditer(text)}
-    assert not found
+    results = {f"{name}: {match[0]}" for name, text in sources() for match in OUR_OWN.finditer(text)}
+    assert not results

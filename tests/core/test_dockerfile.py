@@ -34,13 +34,13 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert copied
     for source in copied:
         assert (ROOT / source).exists(), source
-        assert any(source == each or source.startswith(f"{each}/") for each in wanted), source
+        assert any(source == item or source.startswith(f"{item}/") for item in wanted), source
 
 
 def test_python_packages_are_the_locked_ones_by_hash() -> None:
     commands = DOCKERFILE.replace("\\\n", " ")
     installs = re.findall(r"\bpip\b[^&\n]* install ([^&\n]*)", commands)
-    (options,) = (set(each.split()) for each in installs)
+    (options,) = (set(install.split()) for install in installs)
     only_locked = {"--no-deps", "--only-binary", ":all:", "--require-hashes"}
     assert options == {"--no-compile", "-r", "/src/install/requirements.txt", *only_locked}
     assert re.search(r" install [^&\n]*&& /pip/bin/pip --python /opt/floatip/bin/python check\b", commands)

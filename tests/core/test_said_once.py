@@ -39,7 +39,7 @@ ONCE = {
     "evidence_among": {"operations.evidence.evidence_among"},
     "_?is_here": {"operations.evidence.is_here"},
     "_?alone": set(),
-    "_?unpacked|_?attributes": {"edges.podnet.attributes.unpacked"},
+    "_?unpack|_?attributes": {"edges.podnet.attributes.unpack"},
     "write_whole": {"edges.store.write_whole", "client.write_whole"},
     "_?sync(_directory)?": {"edges.store.sync_directory"},
 }
@@ -68,7 +68,7 @@ def test_a_read_is_repeated_and_named_in_one_place() -> None:
         for inner in ast.walk(node)
         if isinstance(inner, ast.JoinedStr) and ast.unparse(inner).startswith("f'cannot read the {")
     }
-    assert named == calls("repeated") & named == {"operations.reads.read"}
+    assert named == calls("retry") & named == {"operations.reads.read"}
 
 
 def test_one_rule_says_who_owns_the_route_tables() -> None:

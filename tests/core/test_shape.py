@@ -104,7 +104,7 @@ def test_what_is_told_is_an_event_or_a_warning() -> None:
         where
         for where, node in sentences
         if not {"event", "level"} & {keyword.arg for keyword in node.keywords}
-        if not any(isinstance(each, ast.Constant) and each.value in LEVELS for each in node.args)
+        if not any(isinstance(arg, ast.Constant) and arg.value in LEVELS for arg in node.args)
     ]
     assert nameless == []
 
@@ -123,7 +123,7 @@ def test_every_operation_that_the_edge_calls_is_in_the_model() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "_" in node.value
         if node.value.split("_")[0] in ("describe", "create", "replace", "delete", "modify")
     }
-    named = {"".join(word.capitalize() for word in each.split("_")) for each in called}
+    named = {"".join(word.capitalize() for word in item.split("_")) for item in called}
     assert named == set(generate.OPERATIONS["ec2"])
 
 
@@ -135,7 +135,7 @@ def test_every_operation_that_the_doctor_calls_is_in_its_own_model() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch("(describe|create|replace|delete|modify)(_[a-z]+)+", node.value)
     }
-    named = {"".join(word.capitalize() for word in each.split("_")) for each in called}
+    named = {"".join(word.capitalize() for word in item.split("_")) for item in called}
     assert named == set(generate.DOCTOR)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.server.handler import Calls
+from cni_floatip.agent.server.handler import CallHandler
 from cni_floatip.operations.add import add
 from tests.agent.server import test_call_deadlines as deadlines
 from tests.core.shape import ROOT, modules, parsed
@@ -44,8 +44,8 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
 def parameters(function: ast.FunctionDef, *, of_class: bool) -> list[str]:
     """Return the names of what a function takes, without ``self``."""
     given = function.args
-    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
-    names += [each.arg for each in (given.vararg, given.kwarg) if each]
+    names = [item.arg for item in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    names += [item.arg for item in (given.vararg, given.kwarg) if item]
     return [name for name in names if not (of_class and name in ("self", "cls"))]
 
 
@@ -91,9 +91,9 @@ def test_add_is_the_story_that_architecture_tells() -> None:
     assert len(source.splitlines()) <= STORY
     page = (ROOT.parent / "ARCHITECTURE.md").read_text()
     section = page.partition("## One ADD, followed through")[2].partition("\n## ")[0]
-    told = re.findall(r"^(\d)\. \*\*(.+?)\*\*", section, re.MULTILINE)
-    assert [number for number, _ in told] == [*"1234567"]
-    assert re.findall(r"^ *# (\d)\. (.+)$", source, re.MULTILINE) == told
+    sentences = re.findall(r"^(\d)\. \*\*(.+?)\*\*", section, re.MULTILINE)
+    assert [number for number, _ in sentences] == [*"1234567"]
+    assert re.findall(r"^ *# (\d)\. (.+)$", source, re.MULTILINE) == sentences
 
 
 class Counted:
@@ -116,7 +116,7 @@ class Counted:
 def frames(frame: FrameType | None) -> int:
     """Return how many frames there are from the handler's to this one."""
     count = 1
-    while frame and frame.f_code is not Calls.answer.__code__:
+    while frame and frame.f_code is not CallHandler.answer.__code__:
         frame, count = frame.f_back, count + 1
     assert frame, "not in a thread of the handler"
     return count
@@ -128,13 +128,13 @@ def no_thread(_: Callable[[], None]) -> None:
 
 def test_few_frames_lie_between_the_handler_and_ec2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     depths: dict[str, int] = {}
-    monkeypatch.setattr(deadlines, "in_a_thread", no_thread)  # else a write begins in a stack of its own
+    monkeypatch.setattr(deadlines, "start_thread", no_thread)  # else a write begins in a stack of its own
     node = deadlines.Node(tmp_path)
     node.cluster.ec2.checks[node.node.enis[0]] = True
     monkeypatch.setattr(node.cluster, "ec2", Counted(node.cluster.ec2, depths))
     answers = [node.add(1, 5)[1], node.add(1, 5)[1]]  # the second finds the route, and replaces it
     assert not any("code" in answer for answer in answers), answers
-    writes = {"turn", "create", "replace", "disable_source_dest_check"}
+    writes = {"wait_turn", "create", "replace", "disable_source_dest_check"}
     assert {"route_tables", "network_interface", *writes} <= depths.keys()
     assert {name: depth for name, depth in depths.items() if depth > FRAMES} == {}
 

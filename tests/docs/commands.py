@@ -92,7 +92,7 @@ def complaints(line: str) -> list[str]:
     except ValueError as e:
         return [f"{line}: cannot be split: {e}"]
     own = [f"{line}: {fault}" for words in commands for fault in _judge(words)]
-    return [*own, *(fault for each in inner for fault in complaints(each))]
+    return [*own, *(fault for item in inner for fault in complaints(item))]
 
 
 def _judge(words: list[str]) -> Iterator[str]:
@@ -116,24 +116,24 @@ def floatipctl() -> dict[str, set[str]]:
     """Return the options of each command of ours."""
     from cni_floatip import cli
 
-    found = {}
+    results = {}
     for action in cli.parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, parser in action.choices.items():
-                found[name] = {option for each in parser._actions for option in each.option_strings}
-    return found
+                results[name] = {option for action in parser._actions for option in action.option_strings}
+    return results
 
 
 def _floatipctl(arguments: list[str]) -> Iterator[str]:
     from cni_floatip import cli
 
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
             cli.parser().parse_args(arguments)
         except SystemExit as e:
             if e.code:
-                yield said.getvalue().strip().splitlines()[-1]
+                yield output.getvalue().strip().splitlines()[-1]
 
 
 def _first(arguments: list[str], with_value: set[str]) -> str:
@@ -165,24 +165,24 @@ def _helm(arguments: list[str]) -> Iterator[str]:
     for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
         name, _, same = option.partition("=")
         if name in ("--set", "--set-string", "--set-json", "--set-file", "--set-literal"):
-            said = same if "=" in option else value
+            text = same if "=" in option else value
             assignments = (
-                [said] if name != "--set" and name != "--set-string" else re.split(r"(?<!\\),", said)
+                [text] if name != "--set" and name != "--set-string" else re.split(r"(?<!\\),", text)
             )
             for assignment in assignments:
                 yield from _value(assignment.partition("=")[0])
 
 
 def _value(key: str) -> Iterator[str]:
-    found: Any = yaml.safe_load(CHART.read_text())
+    raw: Any = yaml.safe_load(CHART.read_text())
     for part in re.split(r"(?<!\\)\.", key):
         name = re.sub(r"\[\d+\]", "", part).replace("\\.", ".")
-        if not found or isinstance(found, list):
+        if not raw or isinstance(raw, list):
             return  # what is empty by default takes what it is given: values.schema.json judges that
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(raw, dict) or name not in raw:
             yield f"the chart has no value {key}"
             return
-        found = found[name]
+        raw = raw[name]
 
 
 def _aws(arguments: list[str]) -> Iterator[str]:
@@ -219,12 +219,12 @@ def _operations(service: str) -> dict[str, set[str]] | None:
         model = Session().get_service_model(service)
     except UnknownServiceError:
         return None
-    found = {}
+    results = {}
     for name in model.operation_names:
         shape = model.operation_model(name).input_shape
         members = {xform_name(member, "-") for member in shape.members} if shape else set()
-        found[xform_name(name, "-")] = members
-    return found
+        results[xform_name(name, "-")] = members
+    return results
 
 
 @cache

@@ -52,14 +52,14 @@ class Page:
     @property
     def anchors(self) -> set[str]:
         """What ``#...`` may name in it, as GitHub makes it of headings."""
-        found: set[str] = set()
+        results: set[str] = set()
         for _, line in self.prose:
             if match := re.match(r"#{1,6} +(.*?) *#*$", line):
                 anchor, number = slug(match[1]), 0
-                while (name := f"{anchor}-{number}" if number else anchor) in found:
+                while (name := f"{anchor}-{number}" if number else anchor) in results:
                     number += 1
-                found.add(name)
-        return found
+                results.add(name)
+        return results
 
     @property
     def links(self) -> list[tuple[int, str]]:

@@ -44,17 +44,17 @@ def test_every_shell_block_says_where_it_belongs(page: Page) -> None:
 def test_commands_named_in_a_sentence_are_there(page: Page) -> None:
     known = commands.floatipctl()
     for number, line in page.prose:
-        for said in re.findall(r"`floatipctl ([a-z][^`]*)`", line):
-            command, *rest = said.split()
+        for output in re.findall(r"`floatipctl ([a-z][^`]*)`", line):
+            command, *rest = output.split()
             assert command in known, f"{page}:{number}: floatipctl has no {command}"
             options = {word.partition("=")[0] for word in rest if word.startswith("--")}
-            assert options <= known[command], f"{page}:{number}: floatipctl {said}"
+            assert options <= known[command], f"{page}:{number}: floatipctl {output}"
 
 
 @pytest.mark.parametrize("block", shell_blocks(), ids=str)
 def test_what_is_typed_is_understood(block: Block) -> None:
-    found = [fault for line in block.commands for fault in commands.complaints(line)]
-    assert not found, f"{block}: " + "\n".join(found)
+    results = [fault for line in block.commands for fault in commands.complaints(line)]
+    assert not results, f"{block}: " + "\n".join(results)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_what_is_typed_is_understood(block: Block) -> None:
     ],
 )
 def test_wrong_commands_are_reported(line: str, fault: str) -> None:
-    (found,) = commands.complaints(line)
-    assert fault in found
+    (result,) = commands.complaints(line)
+    assert fault in result
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_block_runs_here_or_in_the_walk_through() -> None:
 
 def in_order(kind: str) -> list[tuple[str, list[Block]]]:
     """The blocks of one kind, page by page."""
-    found: dict[str, list[Block]] = {}
+    blocks: dict[str, list[Block]] = {}
     for block in shell_blocks(kind):
-        found.setdefault(block.page, []).append(block)
-    return list(found.items())
+        blocks.setdefault(block.page, []).append(block)
+    return list(blocks.items())
 
 
 def runs_elsewhere(block: Block) -> bool:
@@ -176,10 +176,10 @@ def test_commands_for_a_node_run_in_the_lab(
 def test_the_documented_sweep_removed_what_the_lost_node_left(lab_and_node: tuple[Lab, Any]) -> None:
     """After that block of troubleshooting.md: nothing of the terminated node, all of the pod's."""
     lab, here = lab_and_node
-    (block,) = (each for each in shell_blocks("lab") if "floatipctl sweep" in each.text)
+    (block,) = (block for block in shell_blocks("lab") if "floatipctl sweep" in block.text)
     done = typed(here, block.text)
     assert done.returncode == 0, done.stdout + done.stderr
     for table in lab.tables.values():
-        found = lab.ec2.truth(table)
-        assert "192.168.0.9/32" not in found
-        assert found["192.168.0.2/32"].state == "active"
+        views = lab.ec2.truth(table)
+        assert "192.168.0.9/32" not in views
+        assert views["192.168.0.2/32"].state == "active"

@@ -53,13 +53,13 @@ def _kubernetes(document: dict[str, Any]) -> list[str]:
     group = document["apiVersion"].partition("/")[0]
     if "." in group and not group.endswith(".k8s.io"):
         return []  # somebody's own resource: no schema of Kubernetes'
-    found = []
+    results = []
     for version in KUBERNETES:
         try:
             kubernetes_validate.validate(document, version, strict=True)
         except kubernetes_validate.ValidationError as e:
-            found.append(f"Kubernetes {version}: {e}")
-    return found
+            results.append(f"Kubernetes {version}: {e}")
+    return results
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
@@ -83,9 +83,9 @@ def test_wrong_examples_are_reported() -> None:
 
 
 def test_examples_of_both_documents_are_there() -> None:
-    found = [json.loads(block.text) for block in blocks("json")]
-    assert any("plugins" in each for each in found)
-    assert [NodeConf.parse(each) for each in found if "allowedDestinations" in each]
+    results = [json.loads(block.text) for block in blocks("json")]
+    assert any("plugins" in item for item in results)
+    assert [NodeConf.parse(item) for item in results if "allowedDestinations" in item]
 
 
 # -- networks
@@ -94,34 +94,34 @@ def test_examples_of_both_documents_are_there() -> None:
 def networks(page: Page) -> list[str]:
     """Return each network that a page shows to be copied, as text."""
     texts = [block.text for block in page.blocks if block.info == "yaml"]
-    documents = [each for text in texts for each in yaml.safe_load_all(text)]
+    documents = [item for text in texts for item in yaml.safe_load_all(text)]
     documents += [json.loads(block.text) for block in page.blocks if block.info == "json"]
-    found = [each for each in documents if isinstance(each, dict)]
-    return [json.dumps(each) for each in found if _is_network(each) or "plugins" in each]
+    results = [document for document in documents if isinstance(document, dict)]
+    return [json.dumps(item) for item in results if _is_network(item) or "plugins" in item]
 
 
 @pytest.mark.parametrize("page", [page for page in told() if networks(page)], ids=str)
 def test_validate_has_nothing_to_say_about_a_network(page: Page) -> None:
     """No warning either, and nothing that the page's own policy, where it has one, would refuse."""
     shown = [json.loads(block.text) for block in page.blocks if block.info == "json"]
-    policy = next((NodeConf.parse(each) for each in shown if "allowedDestinations" in each), None)
+    policy = next((NodeConf.parse(item) for item in shown if "allowedDestinations" in item), None)
     for text in networks(page):
-        found = validate.examine(str(page), text.encode(), policy=policy, namespace="core-a")
-        assert [str(finding) for finding in found.findings] == []
+        report = validate.examine(str(page), text.encode(), policy=policy, namespace="core-a")
+        assert [str(finding) for finding in report.findings] == []
 
 
 def test_replicas_name_addresses_that_static_takes() -> None:
-    (block,) = [each for each in blocks("yaml") if '"ips": [' in each.text]
+    (block,) = [block for block in blocks("yaml") if '"ips": [' in block.text]
     network, *replicas = yaml.safe_load_all(block.text)
-    templates = [each["spec"]["template"] for each in replicas]
-    texts = [each["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] for each in templates]
-    asked = [each for text in texts for each in json.loads(text)]
-    assert [each["spec"]["replicas"] for each in replicas] == [1, 1]
-    assert {each["name"] for each in asked} == {network["metadata"]["name"]}
-    addresses = [address for each in asked for address in each["ips"]]
+    templates = [replica["spec"]["template"] for replica in replicas]
+    texts = [template["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] for template in templates]
+    request = [item for text in texts for item in json.loads(text)]
+    assert [replica["spec"]["replicas"] for replica in replicas] == [1, 1]
+    assert {item["name"] for item in request} == {network["metadata"]["name"]}
+    addresses = [address for item in request for address in item["ips"]]
     assert len(set(addresses)) == 2
     chain = json.loads(network["spec"]["config"])
-    chain["plugins"][0]["ipam"]["addresses"] = [{"address": each} for each in addresses]
+    chain["plugins"][0]["ipam"]["addresses"] = [{"address": address} for address in addresses]
     assert validate.examine("f", json.dumps(chain).encode()).findings == []
 
 
@@ -133,9 +133,9 @@ def test_what_a_pod_gets_for_a_pool_is_what_the_page_says() -> None:
     subnets, vpc = (ip_network("10.10.1.0/24"),), (ip_network("10.10.0.0/16"),)
     eni = Eni("eni-1", "", 1, "vpc-1", "subnet-1", subnets, vpc)
     made = pod_plan(conf, [ip_interface("192.168.0.2/32")], (), eni, 100, "net1")
-    given = {str(each).replace("lookup 100", "lookup T") for each in made.rules}
-    given |= {str(each).removesuffix(" table 100") for each in made.routes}
+    given = {str(rule).replace("lookup 100", "lookup T") for rule in made.rules}
+    given |= {str(route).removesuffix(" table 100") for route in made.routes}
     rows = [line.split("|")[1] for _, line in page.prose if line.startswith("| `")]
-    named = {each for row in rows for each in re.findall(r"`((?:from|throw) [^`]+)`", row)}
+    named = {item for row in rows for item in re.findall(r"`((?:from|throw) [^`]+)`", row)}
     assert len(named) == 2
     assert named <= given

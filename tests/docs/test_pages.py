@@ -77,15 +77,15 @@ HOLE = "\0"
 @cache
 def literals() -> tuple[str, ...]:
     """Every string in the product's code, with a hole for each value that is put into it."""
-    found = set()
+    results = set()
     for path in PRODUCT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
                 parts = (str(p.value) if isinstance(p, ast.Constant) else HOLE for p in node.values)
-                found.add("".join(parts))
+                results.add("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-    return tuple(found)
+                results.add(node.value)
+    return tuple(results)
 
 
 def said(quote: str) -> bool:
@@ -132,9 +132,9 @@ def test_reasons_of_the_sweep_are_the_codes_own_words() -> None:
     code = list(_reasons_of_the_sweep())
     assert len(code) > 7
     for reason in documented:
-        assert any(_says(reason, each) for each in code), f"no such reason: {reason}"
-    for each in code:
-        assert any(_says(reason, each) for reason in documented), f"not documented: {each}"
+        assert any(_says(reason, item) for item in code), f"no such reason: {reason}"
+    for item in code:
+        assert any(_says(reason, item) for reason in documented), f"not documented: {item}"
 
 
 def _says(documented: str, reason: str) -> bool:
@@ -146,10 +146,10 @@ def _reasons_of_the_sweep() -> Iterator[str]:
     """Every sentence with which the sweep keeps a route, with a hole for each value."""
     judges = {"_of_table", "_of_target", "again"}
     module = ast.parse((PRODUCT / "operations" / "sweep.py").read_text())
-    for judge in (each for each in ast.walk(module) if isinstance(each, ast.FunctionDef)):
+    for judge in (item for item in ast.walk(module) if isinstance(item, ast.FunctionDef)):
         for given in ast.walk(judge) if judge.name in judges else ():
             if isinstance(given, ast.Return) and given.value is not None:
-                yield from (each for each in _sentences(given.value) if each)
+                yield from (item for item in _sentences(given.value) if item)
 
 
 def _sentences(node: ast.AST) -> Iterator[str]:
@@ -158,8 +158,8 @@ def _sentences(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Constant):
         yield node.value if isinstance(node.value, str) else ""
     else:
-        for each in ast.iter_child_nodes(node):
-            yield from _sentences(each)
+        for item in ast.iter_child_nodes(node):
+            yield from _sentences(item)
 
 
 def test_metrics_have_the_names_that_they_are_given() -> None:

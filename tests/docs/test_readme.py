@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 def walk_through() -> list[str]:
     """Return the commands of the section about cnitool, without their comments."""
-    found = re.search(r"## Drive it by hand.*?\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert found
-    section = found[0]
+    match = re.search(r"## Drive it by hand.*?\n## ", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert match
+    section = match[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
 

@@ -13,7 +13,7 @@ import pytest
 
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.finding import Finding, Severity
-from cni_floatip.doctor.probe import Looks
+from cni_floatip.doctor.probe import Probe
 from cni_floatip.doctor.runner import examine
 from cni_floatip.edges import agent_socket
 from lab import netns
@@ -106,8 +106,8 @@ class Scene:
         netns.ip(self.node.ns, lines)
 
     def interface(self, eni: str) -> dict[str, Any]:
-        found = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
-        return dict(found[0])
+        result = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
+        return dict(result[0])
 
     @contextlib.contextmanager
     def policy(self, **changes: Any) -> Iterator[None]:
@@ -139,8 +139,8 @@ class Scene:
     def sysctl(self, **values: object) -> None:
         netns.sysctl(self.node.ns, {key.replace("__", "/"): str(value) for key, value in values.items()})
 
-    def looks(self) -> Looks:
-        return Looks(
+    def looks(self) -> Probe:
+        return Probe(
             dict(os.environ),
             bin_dir=str(self.bin_dir),
             only=self.only,
@@ -151,7 +151,7 @@ class Scene:
         """Run these checks (none named: all) on the node, and return what each found."""
         chosen = [check for check in CHECKS if not checks or check.id in checks]
         report = netns.inside(self.node.ns, examine, self.looks(), chosen)
-        return {check.id: found for check, found in report.found}
+        return {check.id: findings for check, findings in report.results}
 
     def complaints(self, check: str) -> list[Finding]:
         return [finding for finding in self.findings(check)[check] if finding.severity is not Severity.OK]

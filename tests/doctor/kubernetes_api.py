@@ -119,8 +119,8 @@ class KubernetesApi:
         if not self.allowed or "/" in name:
             text = f'daemonsets.apps "{name}" is forbidden: User "x" cannot get resource "daemonsets"'
             return 403, {"kind": "Status", "message": text}
-        found = self.daemonsets.get(name)
-        return (200, found) if found else (404, {"kind": "Status", "message": f'"{name}" not found'})
+        results = self.daemonsets.get(name)
+        return (200, results) if results else (404, {"kind": "Status", "message": f'"{name}" not found'})
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         cluster = self

@@ -17,12 +17,12 @@ import pytest
 
 from cni_floatip import cli
 from cni_floatip.doctor import report
-from cni_floatip.doctor.catalog import KINDS, found
+from cni_floatip.doctor.catalog import KINDS, make_finding
 from cni_floatip.doctor.checks import CHECKS
-from cni_floatip.doctor.facts import Asked
+from cni_floatip.doctor.facts import DryRun
 from cni_floatip.doctor.finding import Finding, fine, not_checked
 from cni_floatip.doctor.judge import node
-from cni_floatip.doctor.runner import Report
+from cni_floatip.doctor.runner import DoctorReport
 from tests.doctor.healthy_node import Scene
 
 PROGRAM = str(Path(sys.executable).with_name("floatipctl"))
@@ -34,7 +34,7 @@ AS_IN_THE_POD = (
 """What the chart gives: no /etc of the host, nothing to write to, two capabilities, and hostNetwork."""
 BY_ID = {check.id: check for check in CHECKS}
 
-REPORT = Report(
+REPORT = DoctorReport(
     [
         (BY_ID["client"], [fine("/opt/cni/bin/floatip", "answers VERSION, release 0.3.0")]),
         (
@@ -48,8 +48,8 @@ REPORT = Report(
         (
             BY_ID["links"],
             [
-                found("mtu-small", "ens6 (eni-0a1)", "MTU 1500", link="ens6", eni="eni-0a1", device=1),
-                found(
+                make_finding("mtu-small", "ens6 (eni-0a1)", "MTU 1500", link="ens6", eni="eni-0a1", device=1),
+                make_finding(
                     "no-carrier",
                     "ens7 (eni-0a2)",
                     "is up and has no carrier",
@@ -89,31 +89,33 @@ def test_report_for_a_person() -> None:
 
 
 def reported(**findings: Sequence[Finding]) -> str:
-    return report.text(Report([(BY_ID[check.replace("_", "-")], each) for check, each in findings.items()]))
+    return report.text(
+        DoctorReport([(BY_ID[check.replace("_", "-")], findings) for check, findings in findings.items()])
+    )
 
 
 def route(table: str, **more: str) -> Finding:
     names = {"table": table, "option": "--destination-cidr-block", "destination": "192.168.0.9/32"}
-    return found("route-conflict", table, "192.168.0.9/32 -> tgw-1", **names)
+    return make_finding("route-conflict", table, "192.168.0.9/32 -> tgw-1", **names)
 
 
 def test_one_finding_for_many_tables_is_one_line() -> None:
-    said = reported(conflicts=[route("rtb-a"), route("rtb-b"), route("rtb-c")]).splitlines()
-    assert said[0] == "error        routes in the way: rtb-a, rtb-b, rtb-c: 192.168.0.9/32 -> tgw-1"
-    assert said[2].endswith("out of allowedDestinations; likewise for each")
-    assert "--route-table-id rtb-a " in said[2]
-    assert said[-1] == "1 error, 0 fine (--all)"
+    texts = reported(conflicts=[route("rtb-a"), route("rtb-b"), route("rtb-c")]).splitlines()
+    assert texts[0] == "error        routes in the way: rtb-a, rtb-b, rtb-c: 192.168.0.9/32 -> tgw-1"
+    assert texts[2].endswith("out of allowedDestinations; likewise for each")
+    assert "--route-table-id rtb-a " in texts[2]
+    assert texts[-1] == "1 error, 0 fine (--all)"
 
 
 def test_one_action_that_is_denied_on_many_tables_is_one_line() -> None:
-    asked = [Asked("CreateRoute", f"arn:rtb-{n}", False, f"not allowed on arn:rtb-{n}") for n in range(3)]
-    asked.append(Asked("DeleteRoute", "arn:rtb-0", False, "not allowed on arn:rtb-0"))
-    said = reported(permissions=list(node.permissions(asked, "arn:role"))).splitlines()
-    assert said[0].endswith(
+    runs = [DryRun("CreateRoute", f"arn:rtb-{n}", False, f"not allowed on arn:rtb-{n}") for n in range(3)]
+    runs.append(DryRun("DeleteRoute", "arn:rtb-0", False, "not allowed on arn:rtb-0"))
+    texts = reported(permissions=list(node.permissions(runs, "arn:role"))).splitlines()
+    assert texts[0].endswith(
         "CreateRoute: denied on arn:rtb-0, arn:rtb-1, arn:rtb-2: not allowed on"
         " arn:rtb-0, arn:rtb-1, arn:rtb-2"
     )
-    assert said[-1] == "2 errors, 0 fine (--all)"
+    assert texts[-1] == "2 errors, 0 fine (--all)"
 
 
 def test_what_differs_is_not_put_into_one_line() -> None:
@@ -121,7 +123,9 @@ def test_what_differs_is_not_put_into_one_line() -> None:
     assert reported(conflicts=[route("rtb-a"), other]).splitlines()[-1] == "2 errors, 0 fine (--all)"
 
 
-AWAY = found("endpoint-unreachable", "https://ec2", "DescribeRouteTables: no way", endpoint="https://ec2")
+AWAY = make_finding(
+    "endpoint-unreachable", "https://ec2", "DescribeRouteTables: no way", endpoint="https://ec2"
+)
 
 
 def looked(number: int, state: str = "held") -> dict[str, str]:
@@ -135,9 +139,9 @@ def test_one_cause_is_said_once() -> None:
     waits = not_checked("", "DescribeRouteTables: no way", because=("endpoint",))
     findings = {"agent": agent, "clock": [waits], "endpoint": [AWAY], "tables": [waits], "quota": [waits]}
     assert len(agent) == 15
-    said = reported(**findings).splitlines()
-    assert said[0].startswith("error        EC2 endpoint: https://ec2: DescribeRouteTables: no way")
-    assert said[3:] == [
+    texts = reported(**findings).splitlines()
+    assert texts[0].startswith("error        EC2 endpoint: https://ec2: DescribeRouteTables: no way")
+    assert texts[3:] == [
         "",
         "3 checks wait for and 15 findings of agent come from EC2 endpoint above",
         "",
@@ -149,10 +153,12 @@ def test_one_cause_is_said_once() -> None:
 
 
 def test_a_cause_comes_first_and_what_it_explains_not_at_all() -> None:
-    silent = replace(found("agent-not-ready", "agent", "no AWS credentials found"), because=("identity",))
-    lost = found("no-credentials", "credentials", "none")
-    said = reported(agent=[silent], conflicts=[route("rtb-a")], identity=[lost])
-    assert [line.split()[1] for line in said.splitlines() if line.startswith("error")] == [
+    silent = replace(
+        make_finding("agent-not-ready", "agent", "no AWS credentials found"), because=("identity",)
+    )
+    lost = make_finding("no-credentials", "credentials", "none")
+    text = reported(agent=[silent], conflicts=[route("rtb-a")], identity=[lost])
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("error")] == [
         "credentials:",
         "routes",
     ]
@@ -217,7 +223,7 @@ class TestOnANode:
         assert re.fullmatch(waiting, lines[-3]), done.stdout
         document = json.loads(everything.stdout)
         assert (document["errors"], document["warnings"]) == (1, count)
-        assert {each["check"] for each in document["findings"]} == set(BY_ID)
+        assert {item["check"] for item in document["findings"]} == set(BY_ID)
 
     def test_what_is_not_configured_is_said_once(self, scene: Scene) -> None:
         done = self.doctor(scene, "--config", "/nowhere/config.json")
@@ -237,20 +243,20 @@ class TestOnANode:
         assert (done.returncode, done.stderr) == (1, "")
         document: dict[str, Any] = json.loads(done.stdout)
         assert document["errors"] == 1
-        (wrong,) = [each for each in document["findings"] if each["severity"] == "error"]
+        (wrong,) = [item for item in document["findings"] if item["severity"] == "error"]
         assert (wrong["check"], wrong["id"], wrong["subject"]) == ("links", "link-missing", scene.ens7.id)
-        assert {each["check"] for each in document["findings"]} == set(BY_ID)
-        assert {each["id"] for each in document["findings"]} <= {"ok", "not-checked", *KINDS}
+        assert {item["check"] for item in document["findings"]} == set(BY_ID)
+        assert {item["id"] for item in document["findings"]} <= {"ok", "not-checked", *KINDS}
 
     def test_only_the_enis_that_are_named(self, scene: Scene) -> None:
-        def said(*names: str) -> tuple[int, list[tuple[str, str]]]:
+        def output(*names: str) -> tuple[int, list[tuple[str, str]]]:
             done = self.doctor(scene, "--json", *(word for name in names for word in ("--interface", name)))
-            enis = [each for each in json.loads(done.stdout)["findings"] if each["check"] == "enis"]
-            return done.returncode, [(each["id"], each["subject"]) for each in enis]
+            enis = [item for item in json.loads(done.stdout)["findings"] if item["check"] == "enis"]
+            return done.returncode, [(item["id"], item["subject"]) for item in enis]
 
-        assert said("eth1") == (0, [("ok", ""), ("not-checked", scene.ens7.id)])
-        assert said("eth1", "floatip2") == (0, [("ok", "")])
-        assert said("eth1", "floatip3") == (
+        assert output("eth1") == (0, [("ok", ""), ("not-checked", scene.ens7.id)])
+        assert output("eth1", "floatip2") == (0, [("ok", "")])
+        assert output("eth1", "floatip3") == (
             1,
             [("interface-unknown", "floatip3"), ("not-checked", scene.ens7.id)],
         )
@@ -261,7 +267,7 @@ class TestOnANode:
             json.dumps({**json.loads(scene.config.read_text()), "allowedRouteTables": {"ids": ["rtb-0"]}})
         )
         done = self.doctor(scene, "--json", "--config", str(path))
-        found_ids = {each["id"] for each in json.loads(done.stdout)["findings"]}
+        found_ids = {item["id"] for item in json.loads(done.stdout)["findings"]}
         assert {"no-tables", "table-missing"} <= found_ids
 
 
@@ -294,10 +300,10 @@ def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
     command = [PROGRAM, "doctor", "--config", str(tmp_path / "none"), "--bin-dir", str(tmp_path)]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False)
     os.close(theirs)
-    said = os.read(ours, 65536).decode()
+    text = os.read(ours, 65536).decode()
     os.close(ours)
-    assert re.search(rf"\r\d+ of {len(CHECKS)} checks done", said)
-    assert said.endswith("\r\x1b[K")
+    assert re.search(rf"\r\d+ of {len(CHECKS)} checks done", text)
+    assert text.endswith("\r\x1b[K")
     assert done.returncode == 1
     assert b"Traceback" not in done.stdout
     assert b"policy-missing" in done.stdout

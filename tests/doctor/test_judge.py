@@ -18,34 +18,34 @@ from cni_floatip.doctor import judge
 from cni_floatip.doctor.catalog import KINDS, Kind
 from cni_floatip.doctor.causes import is_out_of_reach, whom
 from cni_floatip.doctor.checks import CHECKS
-from cni_floatip.doctor.ec2_reads import Audit
+from cni_floatip.doctor.ec2_reads import Ec2Reads
 from cni_floatip.doctor.facts import (
     AclEntry,
-    Answered,
-    Asked,
-    Attachment,
     Choice,
-    Claimed,
+    ClaimedPod,
+    DryRun,
+    Ec2Interface,
+    EndpointAnswer,
     FloatingLink,
     Identity,
-    Interface,
     NetworkAcl,
     Rules,
     SecurityGroup,
+    TgwAttachment,
     slot,
 )
-from cni_floatip.doctor.finding import Finding, listed, not_read
+from cni_floatip.doctor.finding import Finding, list_names, not_read
 from cni_floatip.doctor.judge import cluster, firewall, interfaces, node, ranges, tables
 from cni_floatip.doctor.link_names import is_primary, named_by_index
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
-from cni_floatip.model.values import Eni, Place, RouteTable, Subnet, Target
+from cni_floatip.model.values import Eni, RouteKey, RouteTable, RouteTarget, Subnet
 from docs import generate_doctor
 from tests.core.shape import CORE, imports, ours, room
 from tests.docs.commands import _value as chart_value
 from tests.docs.commands import complaints
 
 NET, NET6, DUMMY, VPC = map(ip_network, ("192.168.0.0/24", "fd00:192::/64", "10.0.254.0/28", "10.0.0.0/16"))
-ENI = Interface(
+ENI = Ec2Interface(
     "eni-1", 1, "subnet-1", ("sg-1",), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "true"}
 )
 METADATA = Eni("eni-1", "02:00", 1, "vpc-1", "subnet-1", (), ())
@@ -53,18 +53,18 @@ TAKEN = {"node.k8s.amazonaws.com/instance_id": "i-1", "eks:eni:owner": "amazon-v
 LINK = FloatingLink("eni-1", "02:00", "1", "eth1", 3, up=True, carrier=True, mtu=9001, by_index=True)
 
 
-def ids(found: Any) -> list[str]:
-    return [finding.id for finding in found]
+def ids(result: Any) -> list[str]:
+    return [finding.id for finding in result]
 
 
-def table(routes: dict[str, Target] | None = None, **more: Any) -> RouteTable:
+def table(routes: dict[str, RouteTarget] | None = None, **more: Any) -> RouteTable:
     cells = {ip_network(cidr): target for cidr, target in (routes or {}).items()}
     return RouteTable(more.pop("id", "rtb-1"), "vpc-1", "1", cells, **more)
 
 
-ENI_ROUTE, TGW = Target("eni-9", is_eni=True), Target("tgw-1", is_eni=False)
-LOCAL, DEAD = Target("local", is_eni=False), Target("eni-9", is_eni=True, active=False)
-PROPAGATED = Target("vgw-1", is_eni=False, propagated=True)
+ENI_ROUTE, TGW = RouteTarget("eni-9", is_eni=True), RouteTarget("tgw-1", is_eni=False)
+LOCAL, DEAD = RouteTarget("local", is_eni=False), RouteTarget("eni-9", is_eni=True, active=False)
+PROPAGATED = RouteTarget("vgw-1", is_eni=False, propagated=True)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_routes_in_the_way(routes: dict[str, Any], wanted: list[Any]) -> None:
 )
 def test_what_may_be_claimed_is_a_subnet_or_an_address(destination: str, stands: Any, option: str) -> None:
     wide = [ip_network("172.16.0.0/12"), ip_network("fd00:7::/32")]
-    found = list(tables.conflicts([table({destination: stands})], wide))
-    assert len(found) == bool(option)
-    assert all(f"{option};" in finding.remedy for finding in found)
+    findings = list(tables.conflicts([table({destination: stands})], wide))
+    assert len(findings) == bool(option)
+    assert all(f"{option};" in finding.remedy for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_what_may_be_claimed_is_a_subnet_or_an_address(destination: str, stands:
 )
 def test_quota_is_near_whichever_it_may_be(used: int, wanted: list[Any]) -> None:
     routes = {f"10.{n >> 8}.{n & 255}.0/24": TGW for n in range(used)} | {"172.16.0.0/12": PROPAGATED}
-    found = list(tables.quota([table(routes)], [NET]))
-    assert [finding.what.split("limit is ")[1].split()[0] for finding in found] == wanted
+    findings = list(tables.quota([table(routes)], [NET]))
+    assert [finding.what.split("limit is ")[1].split()[0] for finding in findings] == wanted
 
 
 @pytest.mark.parametrize(
@@ -128,33 +128,33 @@ def test_quota_is_near_whichever_it_may_be(used: int, wanted: list[Any]) -> None
 )
 def test_tables_of_policy(policy: AllowedRouteTables, wanted: list[Any]) -> None:
     there = [table(tags={"floatip": "a"})]
-    chosen = [each for each in there if policy.allows(each)]
+    chosen = [route_table for route_table in there if policy.allows(route_table)]
     assert ids(tables.allowed(there, policy, chosen, "vpc-1")) == wanted
 
 
 def test_attachment_subnet_without_a_table_of_its_own_uses_the_main_one() -> None:
-    attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-8", "subnet-9"))]
+    attached = [TgwAttachment("tgw-attach-1", "tgw-1", ("subnet-8", "subnet-9"))]
     there = [table(id="rtb-main", main=True), table(subnets=frozenset({"subnet-1"}))]
-    found = list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-1"}))))
-    assert [finding.subject for finding in found] == ["rtb-main"], "once, not for each subnet"
+    findings = list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-1"}))))
+    assert [finding.subject for finding in findings] == ["rtb-main"], "once, not for each subnet"
     assert not list(tables.transit(attached, there, AllowedRouteTables(ids=frozenset({"rtb-main"}))))
 
 
 def test_attachment_table_in_which_a_claim_has_no_route() -> None:
     there = [table(id="rtb-a"), table(id="rtb-tgw", subnets=frozenset({"subnet-1"}))]
-    attached = [Attachment("tgw-attach-1", "tgw-1", ("subnet-1",))]
+    attached = [TgwAttachment("tgw-attach-1", "tgw-1", ("subnet-1",))]
     policy = AllowedRouteTables(ids=frozenset({"rtb-a", "rtb-tgw"}))
 
-    def found(*chosen: str) -> list[Finding]:
-        routes = tuple(Place(table, ip_network("192.168.0.7/32")) for table in chosen)
-        claims = [Claimed("default/db", "net1", "/run/netns/x", "eni-1", (), routes)]
+    def result(*chosen: str) -> list[Finding]:
+        routes = tuple(RouteKey(table, ip_network("192.168.0.7/32")) for table in chosen)
+        claims = [ClaimedPod("default/db", "net1", "/run/netns/x", "eni-1", (), routes)]
         return list(tables.transit(attached, there, policy, claims))
 
-    (missing,) = found("rtb-a")
+    (missing,) = result("rtb-a")
     assert (missing.id, missing.subject) == ("transit-unselected", "rtb-tgw")
     assert "default/db" in missing.what
-    assert not found("rtb-a", "rtb-tgw")
-    assert not found(), "a claim whose tables are not known"
+    assert not result("rtb-a", "rtb-tgw")
+    assert not result(), "a claim whose tables are not known"
 
 
 @pytest.mark.parametrize(
@@ -172,19 +172,19 @@ def test_attachment_table_in_which_a_claim_has_no_route() -> None:
 def test_zone_in_which_a_transit_gateway_is_not_attached(here: str, attached: list[str], wanted: str) -> None:
     zones = {"subnet-node": here} | {f"subnet-{number}": zone for number, zone in enumerate(attached)}
     there = [Subnet(id_, "vpc-1", "1", (), zone) for id_, zone in zones.items() if zone]
-    to = Attachment("tgw-attach-1", "tgw-1", tuple(id_ for id_ in zones if id_ != "subnet-node"))
-    found = list(tables.zones([to], there, "subnet-node"))
-    assert ids(found) == ([wanted] if wanted else [])
+    to = TgwAttachment("tgw-attach-1", "tgw-1", tuple(id_ for id_ in zones if id_ != "subnet-node"))
+    findings = list(tables.zones([to], there, "subnet-node"))
+    assert ids(findings) == ([wanted] if wanted else [])
     if wanted == "transit-zone":
-        assert "in euc1-az1, euc1-az2, and this node is in euc1-az3" in found[0].what
+        assert "in euc1-az1, euc1-az2, and this node is in euc1-az3" in findings[0].what
 
 
 def test_each_transit_gateway_is_attached_somewhere_of_its_own() -> None:
     there = [Subnet(f"subnet-{n}", "vpc-1", "1", (), f"euc1-az{n}") for n in (1, 2)]
-    to = [Attachment(f"tgw-attach-{n}", f"tgw-{n}", (f"subnet-{n}",)) for n in (1, 2)]
-    (found,) = tables.zones(to, there, "subnet-1")
-    assert found.subject == "tgw-attach-2"
-    assert "--transit-gateway-attachment-id tgw-attach-2 --add-subnet-ids" in found.remedy
+    to = [TgwAttachment(f"tgw-attach-{n}", f"tgw-{n}", (f"subnet-{n}",)) for n in (1, 2)]
+    (finding,) = tables.zones(to, there, "subnet-1")
+    assert finding.subject == "tgw-attach-2"
+    assert "--transit-gateway-attachment-id tgw-attach-2 --add-subnet-ids" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -230,12 +230,12 @@ def rules(*cidrs: str, lists: tuple[str, ...] = ()) -> Rules:
     ],
 )
 def test_findings_about_security_groups(inbound: Rules, outbound: Rules, wanted: list[Any]) -> None:
-    found = list(firewall.security_groups([ENI], [SecurityGroup("sg-1", inbound, outbound)], [NET]))
-    assert ids(found) == wanted
+    findings = list(firewall.security_groups([ENI], [SecurityGroup("sg-1", inbound, outbound)], [NET]))
+    assert ids(findings) == wanted
 
 
 def test_any_of_an_enis_groups_suffices() -> None:
-    eni = Interface("eni-1", 1, "subnet-1", ("sg-1", "sg-2"), checked=False)
+    eni = Ec2Interface("eni-1", 1, "subnet-1", ("sg-1", "sg-2"), checked=False)
     groups = [
         SecurityGroup("sg-1", rules(), rules("0.0.0.0/0")),
         SecurityGroup("sg-2", rules("0.0.0.0/0"), rules()),
@@ -249,9 +249,9 @@ def test_every_enis_groups_are_judged_and_only_what_is_missing_is_to_be_added() 
         SecurityGroup("sg-1", rules("0.0.0.0/0", "::/0"), rules("0.0.0.0/0", "::/0")),
         SecurityGroup("sg-2", rules("0.0.0.0/0"), rules("0.0.0.0/0", "::/0")),
     ]
-    (found,) = firewall.security_groups([ENI, other], groups, [NET, NET6])
-    assert (found.id, found.subject) == ("security-group-inbound", "sg-2")
-    assert """'[{"IpProtocol":"-1","Ipv6Ranges":[{"CidrIpv6":"fd00:192::/64"}]}]'""" in found.remedy
+    (finding,) = firewall.security_groups([ENI, other], groups, [NET, NET6])
+    assert (finding.id, finding.subject) == ("security-group-inbound", "sg-2")
+    assert """'[{"IpProtocol":"-1","Ipv6Ranges":[{"CidrIpv6":"fd00:192::/64"}]}]'""" in finding.remedy
 
 
 def entry(
@@ -265,9 +265,9 @@ OUT = [entry(100, "allow", outbound=True)]
 
 def test_groups_that_admit_ours_by_reference() -> None:
     peers = [SecurityGroup("sg-8", rules(), rules()), SecurityGroup("sg-9", rules("192.168.0.0/16"), rules())]
-    (found,) = firewall.references(peers, [NET])
-    assert (found.id, found.subject) == ("security-group-reference", "sg-8")
-    assert '"CidrIp":"192.168.0.0/24"' in found.remedy
+    (finding,) = firewall.references(peers, [NET])
+    assert (finding.id, finding.subject) == ("security-group-reference", "sg-8")
+    assert '"CidrIp":"192.168.0.0/24"' in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -306,9 +306,9 @@ def test_groups_that_admit_ours_by_reference() -> None:
 )
 def test_findings_about_network_acls(inbound: list[Any], wanted: str) -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (*inbound, *OUT))
-    found = list(firewall.network_acls([ENI], [acl], [NET]))
-    assert len(found) == bool(wanted)
-    assert all(wanted in finding.what and "inbound" in finding.what for finding in found)
+    findings = list(firewall.network_acls([ENI], [acl], [NET]))
+    assert len(findings) == bool(wanted)
+    assert all(wanted in finding.what and "inbound" in finding.what for finding in findings)
 
 
 def test_the_last_rule_of_ipv6_has_a_number_of_its_own() -> None:
@@ -321,16 +321,16 @@ def test_the_last_rule_of_ipv6_has_a_number_of_its_own() -> None:
 def test_option_and_range_of_the_command_belong_together() -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), ())
     for first, *others in ([NET6, NET], [NET, NET6]):
-        for found in firewall.network_acls([ENI], [acl], [first, *others]):
+        for finding in firewall.network_acls([ENI], [acl], [first, *others]):
             option = "--cidr-block" if first.version == 4 else "--ipv6-cidr-block"
-            assert f"allow {option} {first}," in found.remedy
+            assert f"allow {option} {first}," in finding.remedy
 
 
 def test_network_acl_is_judged_both_ways() -> None:
     acl = NetworkAcl("acl-1", frozenset({"subnet-1"}), (entry(100, "allow"),))
-    (found,) = firewall.network_acls([ENI], [acl], [NET])
-    assert "outbound" in found.what
-    assert "--egress" in found.remedy
+    (finding,) = firewall.network_acls([ENI], [acl], [NET])
+    assert "outbound" in finding.what
+    assert "--egress" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -358,8 +358,8 @@ def test_findings_about_ranges(range_: str, occupied: list[Any], wanted: list[An
 
 def test_a_subnet_of_ipv6_alone_is_made_as_such() -> None:
     block = ip_network("2001:db8:77::/56")
-    (found,) = ranges.ranges([ip_network("2001:db8:77:5::/64")], [VPC, block], [], {}, "vpc-1")
-    assert "--vpc-id vpc-1 --ipv6-native --ipv6-cidr-block 2001:db8:77:5::/64;" in found.remedy
+    (finding,) = ranges.ranges([ip_network("2001:db8:77:5::/64")], [VPC, block], [], {}, "vpc-1")
+    assert "--vpc-id vpc-1 --ipv6-native --ipv6-cidr-block 2001:db8:77:5::/64;" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_findings_about_links(changes: dict[str, Any], wanted: list[Any]) -> Non
     link = replace(LINK, **changes)
     assert ids(interfaces.links([link])) == wanted
     if wanted and wanted[0] in ("link-down", "no-carrier"):
-        claims = [Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())]
+        claims = [ClaimedPod("default/db", "net1", "/run/netns/x", "eni-1", ())]
         (used,) = interfaces.links([link], frozenset(), claims)
         assert used.id == {"link-down": "link-down-in-use"}.get(wanted[0], wanted[0])
         assert (used.severity, "default/db" in used.what) == ("error", True)
@@ -397,7 +397,7 @@ def test_findings_about_links(changes: dict[str, Any], wanted: list[Any]) -> Non
     ],
 )
 def test_findings_about_source_dest_check(checked: bool, policy: str, used: bool, wanted: list[Any]) -> None:
-    eni = Interface("eni-1", 1, "subnet-1", (), checked=checked)
+    eni = Ec2Interface("eni-1", 1, "subnet-1", (), checked=checked)
     in_use = frozenset({"eni-1"} if used else ())
     assert ids(interfaces.source_dest_check([eni], policy, in_use)) == wanted
 
@@ -423,8 +423,8 @@ def test_forwarding_matters_where_floating_ips_are() -> None:
     assert not list(interfaces.forwarding([used], values, {"eth1": {4, 6}}))
     assert not list(interfaces.forwarding([used], {**values, (4, "eth1"): "0"}, {"eth1": {6}}))
     for stopped, wanted in (({}, ["IPv4", "IPv6"]), ({"eth1": {4}}, ["IPv6"])):
-        found = list(interfaces.forwarding([used], values, stopped))
-        assert [finding.what.split()[3].rstrip(",") for finding in found] == wanted
+        findings = list(interfaces.forwarding([used], values, stopped))
+        assert [finding.what.split()[3].rstrip(",") for finding in findings] == wanted
 
 
 def daemonset(*containers: dict[str, Any], **status: int) -> dict[str, Any]:
@@ -453,18 +453,18 @@ def test_findings_about_snat(env: dict[str, Any], wanted: list[Any]) -> None:
 
 def test_one_command_excludes_every_range_from_snat() -> None:
     env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": "172.16.0.0/16"}]
-    (found,) = cluster.snat(
+    (finding,) = cluster.snat(
         daemonset({"name": "aws-node", "env": env}), [NET, NET6, ip_network("198.18.0.0/24")]
     )
-    assert "=172.16.0.0/16,192.168.0.0/24,198.18.0.0/24 " in found.remedy
+    assert "=172.16.0.0/16,192.168.0.0/24,198.18.0.0/24 " in finding.remedy
 
 
 @pytest.mark.parametrize("said", ["10.0.0.0/8, 172.16.0.0/12", " 10.0.0.0/8 ,x y,,172.16.0.0/12, "])
 def test_what_is_excluded_already_is_one_word_of_the_command(said: str) -> None:
     """VPC CNI takes spaces around a range, and passes over what is none; a shell would split there."""
     env = [{"name": "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "value": said}]
-    (found,) = cluster.snat(daemonset({"name": "aws-node", "env": env}), [NET])
-    assert "CIDRS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/24 (" in found.remedy
+    (finding,) = cluster.snat(daemonset({"name": "aws-node", "env": env}), [NET])
+    assert "CIDRS=10.0.0.0/8,172.16.0.0/12,192.168.0.0/24 (" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -564,15 +564,15 @@ def test_what_the_agent_tells(document: dict[str, Any], wanted: list[Any]) -> No
     [(0.0, []), (-59.0, []), (61.0, ["clock-skew"]), (-301.0, ["clock-skew"]), (None, ["not-checked"])],
 )
 def test_findings_about_the_clock(ahead: float | None, wanted: list[Any]) -> None:
-    found = list(node.clock(Answered("https://ec2", 0.1, ahead)))
-    assert ids(found) == wanted
+    findings = list(node.clock(EndpointAnswer("https://ec2", 0.1, ahead)))
+    assert ids(findings) == wanted
     if ahead and wanted:
-        assert found[0].what == f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} EC2's"
+        assert findings[0].what == f"{abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} EC2's"
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [(0.1, []), (0.6, ["endpoint-slow"])])
 def test_findings_about_latency(seconds: float, wanted: list[Any]) -> None:
-    assert ids(node.endpoint(Answered("https://ec2", seconds, 0), "eu-central-1")) == wanted
+    assert ids(node.endpoint(EndpointAnswer("https://ec2", seconds, 0), "eu-central-1")) == wanted
 
 
 @pytest.mark.parametrize(
@@ -583,15 +583,15 @@ def test_findings_about_identity(how: str, wanted: list[Any]) -> None:
 
 
 def test_findings_from_dry_runs() -> None:
-    asked = [
-        Asked("CreateRoute", "arn:rtb-1", allowed=True),
-        Asked(
+    runs = [
+        DryRun("CreateRoute", "arn:rtb-1", allowed=True),
+        DryRun(
             "CreateRoute", "arn:rtb-2", False, "not authorized. Encoded authorization failure message: 2x8"
         ),
-        Asked("DeleteRoute", "arn:rtb-1", allowed=None, said="throttled"),
-        Asked("DeleteRoute", "arn:rtb-2", allowed=None, said="throttled"),
+        DryRun("DeleteRoute", "arn:rtb-1", allowed=None, answer="throttled"),
+        DryRun("DeleteRoute", "arn:rtb-2", allowed=None, answer="throttled"),
     ]
-    denied, unclear = node.permissions(asked, "arn:role")
+    denied, unclear = node.permissions(runs, "arn:role")
     assert '"Resource": "arn:rtb-2"' in denied.remedy
     assert denied.what.endswith("not authorized."), "a page of base64 tells nobody anything"
     assert "ec2:CreateRoute" in denied.remedy
@@ -600,9 +600,9 @@ def test_findings_from_dry_runs() -> None:
 
 
 def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
-    audit = Audit("eu-central-1", {})
+    audit = Ec2Reads("eu-central-1", {})
     monkeypatch.setattr(audit.vpc, "call", lambda *_, **__: {})
-    assert audit.asked("create_route", {}, "rtb").allowed is None
+    assert audit.dry_run("create_route", {}, "rtb").allowed is None
 
 
 @pytest.mark.parametrize(
@@ -610,13 +610,13 @@ def test_a_dry_run_that_is_carried_out_is_no_permission(monkeypatch: pytest.Monk
     [("DryRunOperation", True), ("UnauthorizedOperation", False), ("RequestLimitExceeded", None), ("", None)],
 )
 def test_what_a_dry_run_says(monkeypatch: pytest.MonkeyPatch, code: str, allowed: bool | None) -> None:
-    audit = Audit("eu-central-1", {})
+    audit = Ec2Reads("eu-central-1", {})
 
     def refuse(*_: object, **__: object) -> None:
         raise Ec2Error(Ec2Fault.REFUSED, "CreateRoute", code, "")
 
     monkeypatch.setattr(audit.vpc, "call", refuse)
-    assert audit.asked("create_route", {}, "rtb").allowed is allowed
+    assert audit.dry_run("create_route", {}, "rtb").allowed is allowed
 
 
 @pytest.mark.parametrize(
@@ -651,8 +651,8 @@ def test_an_endpoint_that_gives_no_answer_is_named_also_if_it_is_stss() -> None:
 
 
 def test_policy_that_allows_nothing() -> None:
-    found = list(node.policy("/etc/floatip/config.json", NodeConf()))
-    assert [finding.subject for finding in found] == ["allowedDestinations", "allowedRouteTables"]
+    findings = list(node.policy("/etc/floatip/config.json", NodeConf()))
+    assert [finding.subject for finding in findings] == ["allowedDestinations", "allowedRouteTables"]
     for chosen in (AllowedRouteTables(ids=frozenset({"rtb-1"})), AllowedRouteTables(tags={"floatip": "*"})):
         (only,) = node.policy("x", NodeConf(allowed_route_tables=chosen))
         assert only.subject == "allowedDestinations"
@@ -676,10 +676,10 @@ def test_client_by_its_text(text: str, wanted: list[Any]) -> None:
     ("eni", "cni"),
     [
         (ENI, False),
-        (Interface("e", 1, "s", (), True, "aws-K8S-i-0123"), True),
-        (Interface("e", 1, "s", (), True, "aws-k8s-trunk-eni"), True),
-        (Interface("e", 1, "s", (), True, tags={"eks:eni:owner": "eks-vpc-resource-controller"}), True),
-        (Interface("e", 1, "s", (), True, tags=TAKEN), False),
+        (Ec2Interface("e", 1, "s", (), True, "aws-K8S-i-0123"), True),
+        (Ec2Interface("e", 1, "s", (), True, "aws-k8s-trunk-eni"), True),
+        (Ec2Interface("e", 1, "s", (), True, tags={"eks:eni:owner": "eks-vpc-resource-controller"}), True),
+        (Ec2Interface("e", 1, "s", (), True, tags=TAKEN), False),
     ],
 )
 def test_whose_an_eni_is(eni: Any, cni: bool) -> None:
@@ -724,16 +724,16 @@ def test_which_enis_are_judged(
     only: tuple[Any, ...], judged: list[str], out: list[Any], wrong: list[Any]
 ) -> None:
     choices = [OURS, OTHER, BUSY, THEIRS]
-    assert [each.eni for each in choices if each.is_judged(only)] == judged
-    assert [each.subject for each in interfaces.left_out(choices, only)] == out
-    assert [each.subject for each in interfaces.unknown(choices, only)] == wrong
+    assert [choice.eni for choice in choices if choice.is_judged(only)] == judged
+    assert [finding.subject for finding in interfaces.left_out(choices, only)] == out
+    assert [finding.subject for finding in interfaces.unknown(choices, only)] == wrong
 
 
 def test_enis_without_the_tag() -> None:
     assert ids(interfaces.enis([], "i-1")) == ["no-floating-eni"]
     assert ids(interfaces.enis([], "i-1", others=1)) == [], "there is one, and it was not asked for"
     assert ids(interfaces.enis([ENI], "i-1")) == []
-    bare = Interface(
+    bare = Ec2Interface(
         "eni-2", 2, "subnet-1", (), checked=False, tags={"node.k8s.amazonaws.com/no_manage": "false"}
     )
     assert ids(interfaces.enis([ENI, bare], "i-1")) == ["eni-managed"]
@@ -752,9 +752,9 @@ def test_enis_without_the_tags_of_policy(
     tags: dict[str, Any], used: bool, only: bool, wanted: list[Any]
 ) -> None:
     lacking, in_use = [replace(ENI, tags=tags)], frozenset({"eni-1"} if used else ())
-    found = list(interfaces.not_allowed(lacking, in_use, {"team": "core", "floatip": "*"}, only=only))
-    assert ids(found) == wanted
-    for finding in found:
+    findings = list(interfaces.not_allowed(lacking, in_use, {"team": "core", "floatip": "*"}, only=only))
+    assert ids(findings) == wanted
+    for finding in findings:
         assert finding.what.endswith("floatip" if tags else "team, floatip")
         assert "--resources eni-1 --tags Key=team,Value=core Key=floatip,Value=...;" in finding.remedy
 
@@ -767,7 +767,7 @@ def test_an_eni_that_vpc_cni_took_once_is_free_again_with_the_tag() -> None:
 
 
 def test_findings_about_router_advertisements() -> None:
-    claim = Claimed("default/db", "net1", "/run/netns/x", "eni-1", ())
+    claim = ClaimedPod("default/db", "net1", "/run/netns/x", "eni-1", ())
     assert not list(interfaces.router_advertisements(claim, []))
     assert ids(interfaces.router_advertisements(claim, ["fe80::1"])) == ["ra-default-route"]
 
@@ -794,13 +794,13 @@ def test_every_kind_says_what_to_do(kind: Kind) -> None:
 
 def commands_of_ours(text: str) -> list[list[str]]:
     """The floatipctl commands in a remedy, each up to where its sentence goes on."""
-    found = []
+    results = []
     for part in text.split("floatipctl ")[1:]:
         command = part
         for end in (";", " (", ")", ", or", " --dry-run;"):
             command = command.split(end)[0]
-        found.append(["192.168.0.0/24" if word == "RANGE" else word for word in command.split()])
-    return found
+        results.append(["192.168.0.0/24" if word == "RANGE" else word for word in command.split()])
+    return results
 
 
 def test_documents_are_the_catalogs() -> None:
@@ -812,17 +812,17 @@ def test_documents_are_the_catalogs() -> None:
 def test_judgement_looks_at_nothing() -> None:
     allowed = {*CORE, "doctor"}
     for path in Path(judge.__file__).parent.glob("*.py"):
-        found = imports(path)
-        assert set(map(room, ours(found))) <= allowed, path
-        beside = {name for name in ours(found) if name.startswith("doctor.")}
+        result = imports(path)
+        assert set(map(room, ours(result))) <= allowed, path
+        beside = {name for name in ours(result) if name.startswith("doctor.")}
         may = ("catalog", "facts", "finding", "judge", "judge.node", "judge.tables")
         assert beside <= {f"doctor.{name}" for name in may}, path
-        assert not {"os", "socket", "subprocess", "pathlib", "time"} & {name.split(".")[0] for name in found}
+        assert not {"os", "socket", "subprocess", "pathlib", "time"} & {name.split(".")[0] for name in result}
 
 
 def test_long_lists_are_cut() -> None:
-    assert listed(["a", "b"], 2) == "a, b"
-    assert listed([str(number) for number in range(300)]).endswith("8, 9 and 290 more")
+    assert list_names(["a", "b"], 2) == "a, b"
+    assert list_names([str(number) for number in range(300)]).endswith("8, 9 and 290 more")
 
 
 @pytest.mark.parametrize(("fault", "helps"), [(Ec2Fault.DENIED, True), (Ec2Fault.UNANSWERED, False)])

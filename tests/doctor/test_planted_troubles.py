@@ -24,7 +24,7 @@ from cni_floatip.doctor import host, probe
 from cni_floatip.doctor.catalog import KINDS
 from cni_floatip.doctor.checks import aws as checks_aws
 from cni_floatip.doctor.checks import node as checks_node
-from cni_floatip.doctor.ec2_reads import Audit
+from cni_floatip.doctor.ec2_reads import Ec2Reads
 from cni_floatip.doctor.finding import Severity
 from cni_floatip.doctor.judge import node as judge_node
 from cni_floatip.edges import agent_socket
@@ -219,13 +219,15 @@ PROXY = "http://somebody:secret@127.0.0.1:9"
 """Nobody listens there."""
 
 
-def only_endpoint_says(scene: Scene, *said: str) -> None:
+def only_endpoint_says(scene: Scene, *output: str) -> None:
     """The proxy is the one reason: nothing calls itself a mistake, and no password is shown."""
     (finding,) = scene.complaints("endpoint")
-    assert all(each in finding.what for each in said), finding
-    found = [finding for findings in scene.findings().values() for finding in findings]
-    assert not [each for each in found if "mistake" in each.what or "secret" in str(each)]
-    assert [each.id for each in found if each.severity is Severity.ERROR] == ["endpoint-unreachable"]
+    assert all(item in finding.what for item in output), finding
+    results = [finding for findings in scene.findings().values() for finding in findings]
+    assert not [finding for finding in results if "mistake" in finding.what or "secret" in str(finding)]
+    assert [finding.id for finding in results if finding.severity is Severity.ERROR] == [
+        "endpoint-unreachable"
+    ]
 
 
 @trouble("endpoint-unreachable", "http://")
@@ -250,7 +252,7 @@ def a_name_that_nobody_resolves(scene: Scene) -> Iterator[str]:
     """The resolver does not answer, and asking it has no bound."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks_aws, "ANSWER_SECONDS", 0.1)
-        patch.setattr(Audit, "answered", lambda _: time.sleep(1))
+        patch.setattr(Ec2Reads, "time_answer", lambda _: time.sleep(1))
         yield os.environ["AWS_ENDPOINT_URL_EC2"]
 
 
@@ -391,9 +393,11 @@ def eni_of_another_node(scene: Scene) -> Iterator[tuple[str, str]]:
 def route_that_another_node_took(scene: Scene) -> Iterator[str]:
     tables = [scene.lab.tables["a"], scene.lab.tables["tgw"]]
     with eni_of_another_node(scene) as (instance, eni), leading(scene, eni, *tables):
-        (said,) = [each for each in scene.complaints("addresses") if each.id == "address-superseded"]
-        assert said.what.startswith(f"{OWN[0]}/32 leads to {eni} (attached to {instance}) in ")
-        assert all(table in said.what for table in tables), "one finding for both"
+        (output,) = [
+            finding for finding in scene.complaints("addresses") if finding.id == "address-superseded"
+        ]
+        assert output.what.startswith(f"{OWN[0]}/32 leads to {eni} (attached to {instance}) in ")
+        assert all(table in output.what for table in tables), "one finding for both"
         yield "kubectl -n default delete pod db"
 
 
@@ -412,12 +416,14 @@ def route_to_another_eni_of_this_node(scene: Scene) -> Iterator[str]:
 @trouble("address-cut-off", "default/db net1")
 def eni_that_was_detached(scene: Scene) -> Iterator[str]:
     """EC2 and metadata have it no more; the pod runs."""
-    found = scene.interface(scene.eth1.id)["Attachment"]
-    scene.ec2.detach_network_interface(AttachmentId=found["AttachmentId"], Force=True)
+    findings = scene.interface(scene.eth1.id)["Attachment"]
+    scene.ec2.detach_network_interface(AttachmentId=findings["AttachmentId"], Force=True)
     try:
-        found = scene.findings("addresses", "conflicts")
-        assert [each.id for each in found["addresses"]] == ["address-cut-off"]
-        assert [each.severity for each in found["conflicts"]] == [Severity.OK], "no blackhole for a sweep"
+        findings = scene.findings("addresses", "conflicts")
+        assert [finding.id for finding in findings["addresses"]] == ["address-cut-off"]
+        assert [finding.severity for finding in findings["conflicts"]] == [Severity.OK], (
+            "no blackhole for a sweep"
+        )
         yield f"attach {scene.eth1.id} again, or run: kubectl -n default delete pod db"
     finally:
         scene.ec2.attach_network_interface(
@@ -504,7 +510,9 @@ def tagged(scene: Scene, *enis: str) -> Iterator[None]:
 @trouble("eni-not-allowed")
 def eni_of_a_pod_that_lost_its_tag(scene: Scene) -> Iterator[str]:
     with tagged(scene, scene.ens7.id):
-        assert [each.subject for each in scene.complaints("enis")] == [scene.eth1.id], "the other has it"
+        assert [finding.subject for finding in scene.complaints("enis")] == [scene.eth1.id], (
+            "the other has it"
+        )
         assert not scene.complaints("links"), "it is in use: it is judged"
         yield scene.eth1.id
 
@@ -557,11 +565,11 @@ def link_down(scene: Scene) -> Iterator[str]:
 @contextlib.contextmanager
 def agent_that_sleeps(scene: Scene) -> Iterator[None]:
     """It mends nothing meanwhile, and the doctor hears what it said before."""
-    said = scene.status()
+    output = scene.status()
     scene.node.agent.freeze()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(agent_socket, "status", lambda *_: said)
+            patch.setattr(agent_socket, "status", lambda *_: output)
             yield
     finally:
         scene.node.agent.thaw()
@@ -572,8 +580,10 @@ def link_of_a_pod_down(scene: Scene) -> Iterator[str]:
     with agent_that_sleeps(scene):
         scene.ip("link set eth1 down")
         try:
-            (said,) = [each.what for each in scene.complaints("links") if each.id == "link-down-in-use"]
-            assert said == "is down: default/db cannot be reached"
+            (text,) = [
+                finding.what for finding in scene.complaints("links") if finding.id == "link-down-in-use"
+            ]
+            assert text == "is down: default/db cannot be reached"
             yield "ip link set eth1 up"
         finally:
             scene.ip("link set eth1 up")
@@ -644,10 +654,10 @@ def group_that_lets_nothing_out(scene: Scene) -> Iterator[str]:
 
 @trouble("network-acl-denies")
 def acl_that_denies_the_range(scene: Scene) -> Iterator[str]:
-    found = scene.ec2.describe_network_acls(
+    result = scene.ec2.describe_network_acls(
         Filters=[{"Name": "association.subnet-id", "Values": [scene.eth1.subnet.id]}]
     )
-    acl = found["NetworkAcls"][0]["NetworkAclId"]
+    acl = result["NetworkAcls"][0]["NetworkAclId"]
     rule = {"NetworkAclId": acl, "RuleNumber": 50, "Egress": False}
     scene.ec2.create_network_acl_entry(**rule, Protocol="-1", RuleAction="deny", CidrBlock="192.168.0.0/16")
     yield f"--network-acl-id {acl} --ingress"
@@ -787,23 +797,25 @@ def nothing_is_left(scene: Scene) -> Iterator[None]:
 
 
 @pytest.mark.one_in(5)
-@pytest.mark.parametrize("planted", TROUBLES, ids=[each.name for each in TROUBLES])
+@pytest.mark.parametrize("planted", TROUBLES, ids=[item.name for item in TROUBLES])
 def test_trouble_is_found(scene: Scene, planted: Trouble) -> None:
     kind = KINDS[planted.finding]
     with planted.plant(scene) as named:
-        found = scene.complaints(kind.check)
+        findings = scene.complaints(kind.check)
     mine = [
-        finding for finding in found if finding.id == planted.finding and planted.subject in finding.subject
+        finding
+        for finding in findings
+        if finding.id == planted.finding and planted.subject in finding.subject
     ]
-    assert mine, found
+    assert mine, findings
     assert any((named or "") in finding.remedy for finding in mine), mine
     assert all(finding.severity is kind.severity and finding.why and finding.what for finding in mine)
 
 
 def test_nothing_is_wrong_where_nothing_is(scene: Scene) -> None:
     """After every trouble above was planted and taken away again."""
-    found = scene.findings()
-    assert not [(check, f) for check, fs in found.items() for f in fs if f.severity is not Severity.OK]
+    findings = scene.findings()
+    assert not [(check, f) for check, fs in findings.items() for f in fs if f.severity is not Severity.OK]
 
 
 def test_every_finding_is_planted() -> None:
@@ -811,7 +823,7 @@ def test_every_finding_is_planted() -> None:
         *("agent-not-ready", "agent-warns"),  # what an agent in trouble says: test_judge
         "guard-impossible",  # below: a process with fewer rights
     }
-    assert {each.finding for each in TROUBLES} | elsewhere == KINDS.keys()
+    assert {item.finding for item in TROUBLES} | elsewhere == KINDS.keys()
 
 
 @pytest.mark.needs("setpriv")
@@ -821,9 +833,9 @@ def test_every_finding_is_planted() -> None:
 def test_whether_a_guard_can_be_is_tried_before_the_first_pod(rights: tuple[str, ...], wanted: str) -> None:
     before_any_pod = """if True:
         from cni_floatip.doctor.checks.node import metadata_guard
-        from cni_floatip.doctor.probe import Looks
+        from cni_floatip.doctor.probe import Probe
 
-        class NoPods(Looks):
+        class NoPods(Probe):
             claims = links = ()
 
         print(*(finding.id for finding in metadata_guard(NoPods({}))))
@@ -916,11 +928,11 @@ def test_agent_whose_proxy_keeps_it_from_credentials_says_so(scene: Scene) -> No
     try:
         scene.node.agent.wait()
         until(lambda: "ProxyConnectionError" in str(scene.status()["agent"]["problems"]))
-        said = str(scene.status()["agent"]["problems"])
+        text = str(scene.status()["agent"]["problems"])
     finally:
         scene.restart_agent()
-    assert "127.0.0.1:9" in said
-    assert "secret" not in said
+    assert "127.0.0.1:9" in text
+    assert "secret" not in text
 
 
 def test_a_link_that_a_pod_has_taken_is_not_missing(scene: Scene) -> None:
@@ -936,9 +948,9 @@ def test_a_link_that_a_pod_has_taken_is_not_missing(scene: Scene) -> None:
 
 def test_permissions_are_tried_while_sts_is_away(scene: Scene) -> None:
     with scene.environment(AWS_ENDPOINT_URL_STS="http://127.0.0.1:9"):
-        found = scene.findings("identity", "permissions")
-    assert [each.severity for each in found["identity"]] == [Severity.UNCHECKED]
-    assert [each.severity for each in found["permissions"]] == [Severity.OK]
+        findings = scene.findings("identity", "permissions")
+    assert [finding.severity for finding in findings["identity"]] == [Severity.UNCHECKED]
+    assert [finding.severity for finding in findings["permissions"]] == [Severity.OK]
 
 
 ABOUT_ENIS = ("permissions", "enis", "links", "source-dest-check", "security-groups", "rp-filter")
@@ -971,8 +983,8 @@ def test_eni_for_something_else(scene: Scene) -> None:
     with for_storage(scene):
         judged = scene.findings(*ABOUT_ENIS)
         with scene.asked_for("eth1"):
-            found = scene.findings(*ABOUT_ENIS)
-    assert [each.id for check in ABOUT_ENIS for each in judged[check]] == [
+            results = scene.findings(*ABOUT_ENIS)
+    assert [finding.id for check in ABOUT_ENIS for finding in judged[check]] == [
         "ok",
         "eni-managed",
         *("mtu-small", "link-name"),
@@ -980,10 +992,10 @@ def test_eni_for_something_else(scene: Scene) -> None:
         "security-group-inbound",
         "rp-filter-strict",
     ]
-    ours, other = found.pop("enis")
+    ours, other = results.pop("enis")
     assert (ours.severity, scene.eth1.id in ours.what) == (Severity.OK, True)
     assert (other.severity, other.subject) == (Severity.UNCHECKED, scene.ens7.id)
-    assert [each.severity for findings in found.values() for each in findings] == [Severity.OK] * 5
+    assert [finding.severity for findings in results.values() for finding in findings] == [Severity.OK] * 5
 
 
 @contextlib.contextmanager
@@ -1000,10 +1012,10 @@ def efa_only(scene: Scene) -> Iterator[None]:
     """Metadata describes such an ENI like any other, and the kernel has no link for it."""
     answered = Vpc.pages
 
-    def pages(vpc: Vpc, *asked: Any) -> Iterator[dict[str, Any]]:
-        for each in answered(vpc, *asked):
-            kind = {"InterfaceType": "efa-only"} if each.get("NetworkInterfaceId") == scene.ens7.id else {}
-            yield {**each, **kind}
+    def pages(vpc: Vpc, *request: Any) -> Iterator[dict[str, Any]]:
+        for item in answered(vpc, *request):
+            kind = {"InterfaceType": "efa-only"} if item.get("NetworkInterfaceId") == scene.ens7.id else {}
+            yield {**item, **kind}
 
     with pytest.MonkeyPatch.context() as patch, no_link_with_the_macs_address(scene):
         patch.setattr(Vpc, "pages", pages)
@@ -1019,11 +1031,16 @@ def test_what_floating_ips_can_never_use_is_named_and_not_judged(
     scene: Scene, never: Callable[[Scene], AbstractContextManager[None]], why: str
 ) -> None:
     with for_storage(scene), never(scene):
-        found = scene.findings(*ABOUT_ENIS)
+        results = scene.findings(*ABOUT_ENIS)
         with scene.asked_for(scene.ens7.id):
             complaints = scene.complaints("enis")
-    assert not [each for findings in found.values() for each in findings if each.severity is not Severity.OK]
-    assert f"{scene.ens7.id}: {why}" in found["enis"][0].what
+    assert not [
+        finding
+        for findings in results.values()
+        for finding in findings
+        if finding.severity is not Severity.OK
+    ]
+    assert f"{scene.ens7.id}: {why}" in results["enis"][0].what
     (named,) = complaints
     assert (named.id, named.what) == ("interface-unknown", f"is {scene.ens7.id}: {why}")
 
@@ -1032,19 +1049,24 @@ def test_what_floating_ips_can_never_use_is_named_and_not_judged(
 def test_named_eni_is_judged(scene: Scene, by: str) -> None:
     name = {"link": "ens7", "second name": "floatip2", "id": scene.ens7.id}[by]
     with mtu_1500(scene), scene.asked_for(name):
-        found = scene.findings("enis", "links")
-    assert [each.id for each in found["links"]] == ["mtu-small"]
-    assert [each.id for each in found["enis"]] == ["ok"], "eth1 has live claims: it is not left out"
+        findings = scene.findings("enis", "links")
+    assert [finding.id for finding in findings["links"]] == ["mtu-small"]
+    assert [finding.id for finding in findings["enis"]] == ["ok"], "eth1 has live claims: it is not left out"
 
 
 def test_eni_that_policy_does_not_allow_is_named_and_not_judged(scene: Scene) -> None:
     """An administrator who tags those for pods says what the others are not."""
     with for_storage(scene), tagged(scene, scene.eth1.id), scene.policy(sourceDestCheck="require"):
-        found = scene.findings(*ABOUT_ENIS)
+        results = scene.findings(*ABOUT_ENIS)
         with scene.asked_for("ens7"):
             (named,) = scene.complaints("enis")
-    assert not [each for findings in found.values() for each in findings if each.severity is not Severity.OK]
-    assert f"{scene.ens7.id}: without the tags of allowedInterfaces (team=core)" in found["enis"][0].what
+    assert not [
+        finding
+        for findings in results.values()
+        for finding in findings
+        if finding.severity is not Severity.OK
+    ]
+    assert f"{scene.ens7.id}: without the tags of allowedInterfaces (team=core)" in results["enis"][0].what
     assert named.id == "interface-unknown"
 
 
@@ -1054,13 +1076,13 @@ def on_the_second_card(scene: Scene) -> Iterator[None]:
     answered, items = Vpc.pages, f"network/interfaces/macs/{scene.ens7.mac}"
     metadata = scene.lab.imds["a1"]
 
-    def pages(vpc: Vpc, *asked: Any) -> Iterator[dict[str, Any]]:
-        for each in answered(vpc, *asked):
-            if each.get("NetworkInterfaceId") == scene.ens7.id:
+    def pages(vpc: Vpc, *request: Any) -> Iterator[dict[str, Any]]:
+        for item in answered(vpc, *request):
+            if item.get("NetworkInterfaceId") == scene.ens7.id:
                 place = {"DeviceIndex": 0, "NetworkCardIndex": 1}
-                yield {**each, "Attachment": {**each["Attachment"], **place}}
+                yield {**item, "Attachment": {**item["Attachment"], **place}}
             else:
-                yield dict(each)
+                yield dict(item)
 
     metadata.show(f"{items}/device-number", "0")
     metadata.show(f"{items}/network-card", "1")
@@ -1075,30 +1097,30 @@ def on_the_second_card(scene: Scene) -> Iterator[None]:
 def test_eni_of_the_second_network_card_is_judged_like_any_other(scene: Scene) -> None:
     """Device indexes count per card: its 0 is not the primary one."""
     with on_the_second_card(scene):
-        found = scene.findings("enis", "links")
+        findings = scene.findings("enis", "links")
         scene.ip("link property add dev ens7 altname floatip1-0")
         try:
             with mtu_1500(scene), scene.asked_for("floatip1-0"):
                 named = scene.findings("enis", "links")
         finally:
             scene.ip("link property del dev ens7 altname floatip1-0")
-    assert [each.id for each in (*found["enis"], *found["links"])] == ["ok", "link-name"]
-    assert f"{scene.ens7.id} (device 1-0)" in found["enis"][0].what
-    assert "altname floatip1-0" in found["links"][0].remedy
-    assert [each.id for each in (*named["enis"], *named["links"])] == ["ok", "mtu-small"]
+    assert [finding.id for finding in (*findings["enis"], *findings["links"])] == ["ok", "link-name"]
+    assert f"{scene.ens7.id} (device 1-0)" in findings["enis"][0].what
+    assert "altname floatip1-0" in findings["links"][0].remedy
+    assert [finding.id for finding in (*named["enis"], *named["links"])] == ["ok", "mtu-small"]
 
 
 def test_named_by_its_device_index_while_its_link_is_away(scene: Scene) -> None:
     with no_link_with_the_macs_address(scene), scene.asked_for("floatip2"):
-        found = scene.findings("enis", "links")
-    assert [each.id for each in (*found["enis"], *found["links"])] == ["ok", "link-missing"]
+        findings = scene.findings("enis", "links")
+    assert [finding.id for finding in (*findings["enis"], *findings["links"])] == ["ok", "link-missing"]
 
 
 def test_eni_with_claims_is_judged_whatever_is_named(scene: Scene) -> None:
     with scene.asked_for("ens7"), somebody_turned_the_check_on_again(scene), no_guard(scene):
-        found = scene.findings("source-dest-check", "metadata-guard")
-    assert [each.subject for each in found["source-dest-check"]] == [scene.eth1.id]
-    assert "guard-missing" in [each.id for each in found["metadata-guard"]]
+        findings = scene.findings("source-dest-check", "metadata-guard")
+    assert [finding.subject for finding in findings["source-dest-check"]] == [scene.eth1.id]
+    assert "guard-missing" in [finding.id for finding in findings["metadata-guard"]]
 
 
 def test_right_to_turn_the_check_off_is_tried_where_it_is_wanted(scene: Scene) -> None:
@@ -1121,22 +1143,24 @@ def test_enis_that_may_not_be_seen_are_judged(scene: Scene) -> None:
     with mtu_1500(scene):
         every = scene.findings("links")
         with scene.asked_for("eth1"):
-            found = scene.findings("enis", "links")
-    assert [each.id for each in (*every["links"], *found["links"])] == ["mtu-small", "ok"]
-    assert [each.subject for each in found["enis"]] == ["", scene.ens7.id]
-    assert {each.severity for each in found["enis"]} == {Severity.UNCHECKED}
+            findings = scene.findings("enis", "links")
+    assert [finding.id for finding in (*every["links"], *findings["links"])] == ["mtu-small", "ok"]
+    assert [finding.subject for finding in findings["enis"]] == ["", scene.ens7.id]
+    assert {finding.severity for finding in findings["enis"]} == {Severity.UNCHECKED}
 
 
 def test_what_was_not_looked_at_is_not_fine(scene: Scene) -> None:
     """No ENI for floating IPs: nothing can be said of links, checks, groups and ACLs."""
     with every_eni_is_vpc_cnis(scene):
-        found = scene.findings("links", "source-dest-check", "security-groups", "network-acls")
-    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 4
+        results = scene.findings("links", "source-dest-check", "security-groups", "network-acls")
+    assert [finding.severity for findings in results.values() for finding in findings] == [
+        Severity.UNCHECKED
+    ] * 4
 
 
 def test_what_ec2_keeps_to_itself_is_not_fine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Network ACLs of a shared VPC are their owner's: a participant's answer is empty."""
-    monkeypatch.setattr(Audit, "network_acls", lambda *_: ())
+    monkeypatch.setattr(Ec2Reads, "network_acls", lambda *_: ())
     (finding,) = scene.findings("network-acls")["network-acls"]
     assert finding.severity is Severity.UNCHECKED
     assert scene.eth1.subnet.id in finding.what
@@ -1152,12 +1176,12 @@ def test_an_eni_that_metadata_does_not_describe_yet(scene: Scene, monkeypatch: p
         return described(metadata, mac)
 
     monkeypatch.setattr(Metadata, "eni", eni)
-    found = scene.findings("metadata", "enis", "links")
-    (said,) = found["metadata"]
-    assert (said.severity, scene.ens7.mac in said.what) == (Severity.UNCHECKED, True)
-    assert [each.severity for each in (*found["enis"], *found["links"])] == [Severity.OK] * 2
+    findings = scene.findings("metadata", "enis", "links")
+    (output,) = findings["metadata"]
+    assert (output.severity, scene.ens7.mac in output.what) == (Severity.UNCHECKED, True)
+    assert [finding.severity for finding in (*findings["enis"], *findings["links"])] == [Severity.OK] * 2
     monkeypatch.setattr(Metadata, "eni", lambda _, mac: eni(_, scene.ens7.mac))
-    assert [each.id for each in scene.findings("metadata")["metadata"]] == ["metadata-unreachable"]
+    assert [finding.id for finding in scene.findings("metadata")["metadata"]] == ["metadata-unreachable"]
 
 
 def test_one_link_that_cannot_be_tried_hides_no_pod(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1165,8 +1189,8 @@ def test_one_link_that_cannot_be_tried_hides_no_pod(scene: Scene, monkeypatch: p
         raise PodNetworkFailure("link 3 of the host: it is gone")
 
     monkeypatch.setattr(checks_node, "host_link", refused)
-    found = scene.findings("metadata-guard")["metadata-guard"]
-    assert [each.severity for each in found] == [Severity.UNCHECKED, Severity.OK]
+    findings = scene.findings("metadata-guard")["metadata-guard"]
+    assert [finding.severity for finding in findings] == [Severity.UNCHECKED, Severity.OK]
 
 
 def test_names_that_amazon_ec2_net_utils_gives(scene: Scene) -> None:
@@ -1174,15 +1198,17 @@ def test_names_that_amazon_ec2_net_utils_gives(scene: Scene) -> None:
         scene.ip("link property add dev ens7 altname device-number-2.0")
         assert not scene.complaints("links")
         scene.ip("link property del dev ens7 altname device-number-2.0")
-        assert [each.id for each in scene.complaints("links")] == ["link-name"]
+        assert [finding.id for finding in scene.complaints("links")] == ["link-name"]
 
 
 def test_settings_that_cannot_be_read_are_not_fine(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(host, "_SYSCTL", tmp_path)
-    found = scene.findings("rp-filter", "forwarding")
-    assert [each.severity for findings in found.values() for each in findings] == [Severity.UNCHECKED] * 2
+    results = scene.findings("rp-filter", "forwarding")
+    assert [finding.severity for findings in results.values() for finding in findings] == [
+        Severity.UNCHECKED
+    ] * 2
 
 
 def test_doctor_changes_nothing(scene: Scene) -> None:
@@ -1202,8 +1228,8 @@ def test_doctor_changes_nothing(scene: Scene) -> None:
 def test_what_may_not_be_read_is_said_with_what_allows_it(scene: Scene) -> None:
     for action in ("DescribeSecurityGroups", "DescribeNetworkAcls", "DescribeTransitGatewayVpcAttachments"):
         scene.lab.ec2.faults.error(action, "UnauthorizedOperation", times=None)
-    found = scene.findings("security-groups", "network-acls", "transit")
-    for (finding,) in found.values():
+    findings = scene.findings("security-groups", "network-acls", "transit")
+    for (finding,) in findings.values():
         assert finding.severity is Severity.UNCHECKED
         assert "allow ec2:Describe" in finding.remedy
 
@@ -1222,9 +1248,9 @@ def test_table_of_the_enis_own_subnet(scene: Scene) -> None:
     own = scene.lab.tables["a"]
     (every,) = scene.findings("tables")["tables"]
     with scene.policy(allowedRouteTables={"ids": [scene.lab.tables["tgw"], scene.lab.tables["client"]]}):
-        (found,) = scene.findings("tables")["tables"]
-    assert {every.severity, found.severity} == {Severity.OK}
-    assert f"not {own} of the ENIs' own subnets" in found.what
+        (finding,) = scene.findings("tables")["tables"]
+    assert {every.severity, finding.severity} == {Severity.OK}
+    assert f"not {own} of the ENIs' own subnets" in finding.what
     assert "own subnets" not in every.what
 
 
@@ -1236,10 +1262,10 @@ def test_no_more_is_said_of_network_acls_than_was_judged(scene: Scene) -> None:
     ssh = {"Protocol": "6", "PortRange": {"From": 22, "To": 22}}
     scene.ec2.replace_network_acl_entry(**rule, **ssh, CidrBlock="0.0.0.0/0")
     try:
-        (found,) = scene.findings("network-acls")["network-acls"]
+        (finding,) = scene.findings("network-acls")["network-acls"]
     finally:
         scene.ec2.replace_network_acl_entry(**rule, Protocol="-1", CidrBlock="0.0.0.0/0")
-    assert (found.severity, found.what) == (
+    assert (finding.severity, finding.what) == (
         Severity.OK,
         f"no rule of {acl} denies a range, in or out (ports are not judged)",
     )
@@ -1255,8 +1281,8 @@ def test_an_authority_without_key_ids_is_enough(scene: Scene, monkeypatch: pytes
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", strict)
-    found = scene.findings("snat", "multus")
-    assert [each.severity for findings in found.values() for each in findings] == [Severity.OK] * 2
+    results = scene.findings("snat", "multus")
+    assert [finding.severity for findings in results.values() for finding in findings] == [Severity.OK] * 2
 
 
 @pytest.mark.parametrize("how", ["forbidden", "no token", "another authority", "nobody there"])
@@ -1275,9 +1301,9 @@ def test_cluster_that_does_not_tell(scene: Scene, how: str, tmp_path: Path) -> N
         env = {"KUBERNETES_SERVICE_PORT": "9"}
     try:
         with scene.environment(**env):
-            found = scene.findings("snat", "multus")
+            findings = scene.findings("snat", "multus")
     finally:
         scene.cluster.account = account
-    for (finding,) in found.values():
+    for (finding,) in findings.values():
         assert finding.severity is Severity.UNCHECKED
         assert finding.remedy.startswith("run: kubectl -n kube-system get daemonset")

@@ -16,10 +16,10 @@ from botocore import exceptions as sdk
 from cni_floatip.config.nodeconf import MINIMAL, NodeConf
 from cni_floatip.doctor import host
 from cni_floatip.doctor import report as view
+from cni_floatip.doctor.cached_probe import cached_probe
 from cni_floatip.doctor.checks import CHECKS, Check
 from cni_floatip.doctor.finding import Finding, Severity, fine
-from cni_floatip.doctor.once import once
-from cni_floatip.doctor.probe import Looks
+from cni_floatip.doctor.probe import Probe
 from cni_floatip.doctor.runner import examine
 from cni_floatip.edges.ec2.sessions import Sdk
 from cni_floatip.model.errors import TryAgain
@@ -37,10 +37,10 @@ def test_one_that_hangs_is_told_of_in_time() -> None:
         check("fine", lambda _: [fine("", "well")]),
     ]
     began = time.monotonic()
-    report = examine(Looks({}), checks, seconds=0.3)
+    report = examine(Probe({}), checks, seconds=0.3)
     over.set()
     assert time.monotonic() - began < 5
-    assert [finding.what for _, found in report.found for finding in found] == [
+    assert [finding.what for _, findings in report.results for finding in findings] == [
         "took longer than 0.3 s",
         "well",
     ]
@@ -51,10 +51,10 @@ def test_one_that_hangs_does_not_keep_the_program() -> None:
     hanging = """if True:
         import time
         from cni_floatip.doctor.checks import Check
-        from cni_floatip.doctor.probe import Looks
+        from cni_floatip.doctor.probe import Probe
         from cni_floatip.doctor.runner import examine
 
-        examine(Looks({}), [Check("a", "b", "c", lambda _: time.sleep(60))], seconds=0.1)
+        examine(Probe({}), [Check("a", "b", "c", lambda _: time.sleep(60))], seconds=0.1)
     """
     subprocess.run([sys.executable, "-c", hanging], timeout=30, check=True)
 
@@ -81,44 +81,44 @@ def test_client_is_really_run(tmp_path: Path, script: str, wanted: str) -> None:
 def test_they_run_at_the_same_time() -> None:
     together = threading.Barrier(5)
 
-    def met(_: Looks) -> list[Any]:
+    def met(_: Probe) -> list[Any]:
         together.wait(10)
         return [fine("", "met")]
 
-    report = examine(Looks({}), [check(str(number), met) for number in range(5)])
+    report = examine(Probe({}), [check(str(number), met) for number in range(5)])
     assert report.count(Severity.OK) == 5
 
 
 @pytest.mark.parametrize("error", [TryAgain("metadata is away"), ZeroDivisionError("x"), KeyError("agent")])
 def test_what_a_check_raises_is_a_finding(error: Any) -> None:
-    def fails(_: Looks) -> None:
+    def fails(_: Probe) -> None:
         raise error
 
-    report = examine(Looks({}), [check("fails", fails), check("fine", lambda _: [fine("", "well")])])
-    (_, (told,)), (_, (well,)) = report.found
-    assert (told.severity, well.severity) == (Severity.UNCHECKED, Severity.OK)
-    assert "metadata is away" in told.what or type(error).__name__ in told.what
+    report = examine(Probe({}), [check("fails", fails), check("fine", lambda _: [fine("", "well")])])
+    (_, (finding,)), (_, (well,)) = report.results
+    assert (finding.severity, well.severity) == (Severity.UNCHECKED, Severity.OK)
+    assert "metadata is away" in finding.what or type(error).__name__ in finding.what
 
 
 def test_progress_is_told() -> None:
     heard: list[int] = []
 
-    def slowly(_: Looks) -> list[Finding]:
+    def slowly(_: Probe) -> list[Finding]:
         time.sleep(0.2)
         return [fine("", "")]
 
     slow = check("slow", slowly)
-    examine(Looks({}), [slow, check("quick", lambda _: [fine("", "")])], progress=heard.append)
+    examine(Probe({}), [slow, check("quick", lambda _: [fine("", "")])], progress=heard.append)
     assert heard[0] in (0, 1)
     assert heard == sorted(heard)
 
 
-class Counting(Looks):
+class Counting(Probe):
     def __init__(self) -> None:
         super().__init__({})
         self.looked = 0
 
-    @once
+    @cached_probe
     def thing(self) -> int:
         """Count the looks."""
         self.looked += 1
@@ -145,16 +145,16 @@ def test_where_nothing_is_there_is_a_finding_for_every_check_and_no_traceback(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr("cni_floatip.doctor.probe.METADATA_SECONDS", 0.2)
     env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
-    looks = Looks(env, config=str(tmp_path / "none"), bin_dir=str(tmp_path), service_account=tmp_path)
-    report = examine(looks, CHECKS)
-    assert all(found for _, found in report.found)
-    said = [finding for _, found in report.found for finding in found]
-    assert not [finding for finding in said if "mistake" in finding.what]
-    assert {"policy-missing", "client-missing", "metadata-unreachable"} <= {finding.id for finding in said}
+    probe = Probe(env, config=str(tmp_path / "none"), bin_dir=str(tmp_path), service_account=tmp_path)
+    report = examine(probe, CHECKS)
+    assert all(findings for _, findings in report.results)
+    output = [finding for _, findings in report.results for finding in findings]
+    assert not [finding for finding in output if "mistake" in finding.what]
+    assert {"policy-missing", "client-missing", "metadata-unreachable"} <= {finding.id for finding in output}
     assert view.text(report)
 
 
-class OnANode(Looks):
+class OnANode(Probe):
     """A node on which everything is to be seen but AWS."""
 
     policy = NodeConf.parse(json.loads(MINIMAL))
@@ -179,7 +179,7 @@ class OnANode(Looks):
         (sdk.PartialCredentialsError(provider="x", cred_var="y"), "no-credentials"),
         (FileNotFoundError("/token"), "no-credentials"),
     ],
-    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+    ids=lambda error: type(error).__name__ if isinstance(error, Exception) else "",
 )
 def test_what_the_sdk_raises_is_judged(error: Any, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it is raised, also where only credentials are looked for: no check calls it its mistake."""
@@ -190,9 +190,9 @@ def test_what_the_sdk_raises_is_judged(error: Any, wanted: str, monkeypatch: pyt
     for name in ("client", "ready", "endpoint"):
         monkeypatch.setattr(Sdk, name, raises)
     env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
-    found = [each for _, findings in examine(OnANode(env), CHECKS).found for each in findings]
-    assert not [each for each in found if "mistake" in each.what]
-    ids = [each.id for each in found if each.id in ("endpoint-unreachable", "no-credentials")]
+    results = [finding for _, findings in examine(OnANode(env), CHECKS).results for finding in findings]
+    assert not [finding for finding in results if "mistake" in finding.what]
+    ids = [finding.id for finding in results if finding.id in ("endpoint-unreachable", "no-credentials")]
     assert ids == [wanted]
 
 
@@ -216,14 +216,14 @@ def test_what_the_agent_tells_of_claims() -> None:
     claims[-1] |= {"routesUnknown": True, "eni": "eni-2"}
     looks = OnANode({})
     looks.status = {"agent": {"spooled": 2}, "claims": claims}
-    assert [each.pod for each in looks.claims] == ["default/db", "cnitool-0f0f"]
-    assert [len(each.routes) for each in looks.claims] == [1, 0]
-    assert (set(looks.known.unresolved), looks.known.waiting) == ({"eni-2"}, 2)
+    assert [pod.pod for pod in looks.claims] == ["default/db", "cnitool-0f0f"]
+    assert [len(pod.routes) for pod in looks.claims] == [1, 0]
+    assert (set(looks.known.lost_tables), looks.known.waiting) == ({"eni-2"}, 2)
     assert looks.known.has(looks.claims[0].routes[0], "eni-1"), "also of those that have ended"
 
 
 def test_names_from_pods_do_not_reach_the_terminal() -> None:
-    report = examine(Looks({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
+    report = examine(Probe({}), [check("a", lambda _: [fine("\x1b[2Jpod", "x\ny")])])
     shown = view.text(report, everything=True)
     assert "\x1b" not in shown
     assert r"\x1b[2Jpod: x\ny" in shown

@@ -10,7 +10,7 @@ import pytest
 
 from cni_floatip.doctor.checks import CHECKS
 from cni_floatip.doctor.finding import Finding, Severity
-from cni_floatip.doctor.probe import Looks
+from cni_floatip.doctor.probe import Probe
 from cni_floatip.doctor.runner import examine
 from lab import netns
 from lab.world import Lab
@@ -30,16 +30,16 @@ def doctor(lab: Lab, monkeypatch: pytest.MonkeyPatch, **policy: Any) -> dict[str
     for key, value in node.env.items():
         monkeypatch.setenv(key, value)
     checks = [check for check in CHECKS if check.id in ASKED]
-    report = netns.inside(node.ns, examine, Looks(dict(os.environ)), checks)
-    return {check.id: found for check, found in report.found}
+    report = netns.inside(node.ns, examine, Probe(dict(os.environ)), checks)
+    return {check.id: findings for check, findings in report.results}
 
 
 def test_with_the_owners_role_nothing_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = lab.ec2.account
     role = f"arn:aws:iam::{owner}:role/floatip"
-    found = doctor(lab, monkeypatch, roles={owner: role})
-    assert not [f for each in found.values() for f in each if f.severity is not Severity.OK]
-    own, of_tables = sorted(found["permissions"], key=lambda each: each.subject == role)
+    results = doctor(lab, monkeypatch, roles={owner: role})
+    assert not [f for findings in results.values() for f in findings if f.severity is not Severity.OK]
+    own, of_tables = sorted(results["permissions"], key=lambda finding: finding.subject == role)
     assert f"::{GUEST}:" in own.subject
     assert "ModifyNetworkInterfaceAttribute" in own.what
     assert "Route," not in own.what.replace("DescribeRouteTables", "")
@@ -47,7 +47,7 @@ def test_with_the_owners_role_nothing_is_wrong(lab: Lab, monkeypatch: pytest.Mon
 
 
 def test_without_it_the_tables_may_not_be_written(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor(lab, monkeypatch)
-    denied = {each.subject for each in found["permissions"] if each.id == "action-denied"}
+    findings = doctor(lab, monkeypatch)
+    denied = {finding.subject for finding in findings["permissions"] if finding.id == "action-denied"}
     assert denied == {"ec2:CreateRoute", "ec2:ReplaceRoute", "ec2:DeleteRoute"}
-    assert all(f":{lab.ec2.account}:route-table/" in each.remedy for each in found["permissions"])
+    assert all(f":{lab.ec2.account}:route-table/" in finding.remedy for finding in findings["permissions"])

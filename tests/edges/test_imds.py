@@ -29,9 +29,9 @@ class Clock:
 
 @pytest.fixture
 def service(ec2: SimulatedEC2, world: Sample) -> Iterator[Imds]:
-    found = Imds(lambda: ec2.instance(world.instances["a"]))
-    yield found
-    found.close()
+    imds = Imds(lambda: ec2.instance(world.instances["a"]))
+    yield imds
+    imds.close()
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def endpoint(service: Imds) -> str:
 @pytest.fixture
 def metadata(endpoint: str) -> Iterator[Metadata]:
     clock = Clock()
-    found = Metadata(10, endpoint=endpoint, clock=clock, sleep=clock.sleep)
-    yield found
-    found.close()
+    result = Metadata(10, endpoint=endpoint, clock=clock, sleep=clock.sleep)
+    yield result
+    result.close()
 
 
 def test_this_instance_and_its_interfaces(ec2: SimulatedEC2, world: Sample, metadata: Metadata) -> None:
@@ -106,10 +106,10 @@ def spoilt(service: Imds) -> Iterator[Any]:
     listener = Listener(open_socket("127.0.0.1", 0), handle)
     clock = Clock()
     url = "http://{}:{}".format(*listener.address)
-    found: Any = Metadata(10, endpoint=url, clock=clock, sleep=clock.sleep)
-    found.answers, found.slept = answers, clock
-    yield found
-    found.close()
+    result: Any = Metadata(10, endpoint=url, clock=clock, sleep=clock.sleep)
+    result.answers, result.slept = answers, clock
+    yield result
+    result.close()
     listener.close()
 
 
@@ -160,8 +160,8 @@ def test_what_is_no_mac_address(spoilt: Any, path: str, ask: Any, text: bytes) -
 
 
 def second(spoilt: Any) -> str:
-    (found,) = set(spoilt.macs()) - {spoilt.primary_mac()}
-    return str(found)
+    (result,) = set(spoilt.macs()) - {spoilt.primary_mac()}
+    return str(result)
 
 
 def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt: Any) -> None:
@@ -178,8 +178,8 @@ def test_device_number_0_of_one_that_is_not_primary_is_too_early(spoilt: Any) ->
 def test_device_numbers_count_per_network_card(spoilt: Any) -> None:
     mac = second(spoilt)
     spoilt.answers |= {f"{mac}/device-number": Answer(200, b"0"), f"{mac}/network-card": Answer(200, b"1")}
-    found = spoilt.eni(mac)
-    assert (found.network_card, found.device_number) == (1, 0)
+    result = spoilt.eni(mac)
+    assert (result.network_card, result.device_number) == (1, 0)
 
 
 @pytest.mark.parametrize("item", ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"])

@@ -25,7 +25,7 @@ from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
-from cni_floatip.model.values import Attachment, Place, PodIdentity, PodRoute, PodRule
+from cni_floatip.model.values import Attachment, PodIdentity, PodRoute, PodRule, RouteKey
 
 CLAIM = Claim(
     attachment=Attachment("net", "c1", "net1"),
@@ -36,7 +36,9 @@ CLAIM = Claim(
     boot="b",
     pod=PodIdentity("core", "pod", "uid"),
     on_delete="release",
-    routes=(ClaimedRoute(Place("rtb-a", ip_network("192.168.0.2/32")), State.HELD, "111122223333", "eni-2"),),
+    routes=(
+        ClaimedRoute(RouteKey("rtb-a", ip_network("192.168.0.2/32")), State.HELD, "111122223333", "eni-2"),
+    ),
     pod_routes=(
         PodRoute(ip_network("0.0.0.0/0"), ip_address("10.10.1.1"), 100, 8500),
         PodRoute(ip_network("fd00:ec2::/32"), None, 100, kind="unreachable"),
@@ -45,20 +47,20 @@ CLAIM = Claim(
     pod_rules=(
         PodRule(ip_network("192.168.0.2/32"), 100),
         PodRule(ip_network("::/0"), 100, "net1"),
-        PodRule(ip_network("::/0"), 100, "net1", barred=ip_network("fd00:ec2::/32")),
+        PodRule(ip_network("::/0"), 100, "net1", unreachable_to=ip_network("fd00:ec2::/32")),
     ),
     connected=(ip_interface("192.168.0.2/29"),),
     addresses=(ip_interface("192.168.0.2/29"),),
     table=100,
     source_dest_check="disable",
-    created=1.5,
-    written=2.5,
+    created_at=1.5,
+    last_write_at=2.5,
     vpc="vpc-1",
     mac="02:00:00:00:00:01",
     config=RecordedConfig({"name": "net"}),
     watched=(ip_interface("192.168.0.3/32"),),
     awaits_address=True,
-    deleted=1790000100.5,
+    deleted_at=1790000100.5,
 )
 
 
@@ -84,7 +86,7 @@ def test_every_field_is_in_the_file() -> None:
     written = Claim.parse(json.loads(json.dumps(CLAIM.document())))
     assert written == CLAIM
     for name in Claim.__dataclass_fields__:
-        if name not in ("routes", "unresolved"):
+        if name not in ("routes", "lost_record"):
             assert getattr(written, name), f"{name}: give CLAIM a value that is not the default"
 
 
@@ -108,10 +110,10 @@ def test_what_is_in_no_table_is_not_read() -> None:
 
 
 def test_unresolved_configuration_survives(store: Store) -> None:
-    asked = replace(CLAIM, routes=(), unresolved=RecordedConfig({"name": "net", "prevResult": {}}))
-    store.put(asked)
-    assert store.get(CLAIM.attachment) == asked
-    assert asked.state is State.RELEASING
+    claim = replace(CLAIM, routes=(), lost_record=RecordedConfig({"name": "net", "prevResult": {}}))
+    store.put(claim)
+    assert store.get(CLAIM.attachment) == claim
+    assert claim.state is State.RELEASING
 
 
 def test_modes_do_not_depend_on_the_umask(store: Store) -> None:
@@ -146,9 +148,9 @@ def test_unreadable_file_is_set_aside_and_reported(store: Store, content: Any) -
     store.put(CLAIM)
     (path,) = files(store)
     path.write_bytes(content)
-    found = store.get(CLAIM.attachment)
-    assert isinstance(found, Problem)
-    assert found.moved
+    record = store.get(CLAIM.attachment)
+    assert isinstance(record, Problem)
+    assert record.moved
     assert isinstance(store.get(CLAIM.attachment), Problem)  # whoever asks later is told, too
     (moved,) = files(store, "corrupt")
     assert moved.read_bytes() == content
@@ -157,7 +159,8 @@ def test_unreadable_file_is_set_aside_and_reported(store: Store, content: Any) -
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_file_hides_no_other(store: Store, content: Any) -> None:
     others = [
-        replace(CLAIM, attachment=Attachment("net", name, "net1"), created=n) for n, name in enumerate("ab")
+        replace(CLAIM, attachment=Attachment("net", name, "net1"), created_at=n)
+        for n, name in enumerate("ab")
     ]
     for claim in (CLAIM, *others):
         store.put(claim)

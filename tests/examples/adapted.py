@@ -35,7 +35,7 @@ def ids(lab: Lab) -> dict[str, str]:
 
 def chain(written: Document, lab: Lab) -> Document:
     """Return an example's chain with the lab's names, and macvlan passthru where there is no ipvlan."""
-    return {**_with_ids(written, lab), "plugins": [_entry(each, lab) for each in written["plugins"]]}
+    return {**_with_ids(written, lab), "plugins": [_entry(item, lab) for item in written["plugins"]]}
 
 
 def _entry(written: Document, lab: Lab) -> Document:
@@ -77,7 +77,7 @@ def tagged(lab: Lab, tags: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
     """Give the lab's route tables (by name) these tags and no others; afterwards their own again."""
     ec2 = lab.ec2.client()
     tables = list(lab.tables.values())
-    keys = {key for each in tags.values() for key in each} | set(TAG)
+    keys = {key for item in tags.values() for key in item} | set(TAG)
     ec2.delete_tags(Resources=tables, Tags=[{"Key": key} for key in TAG])
     try:
         for name, given in tags.items():

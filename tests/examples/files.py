@@ -33,7 +33,7 @@ def policy(name: str) -> Document:
 
 def objects(name: str, kind: str) -> list[Document]:
     """Return the Kubernetes objects of one kind in a manifest."""
-    return [found for found in yaml.safe_load_all(text(name)) if found["kind"] == kind]
+    return [result for result in yaml.safe_load_all(text(name)) if result["kind"] == kind]
 
 
 def chains(name: str) -> dict[str, Document]:
@@ -42,21 +42,23 @@ def chains(name: str) -> dict[str, Document]:
         chain = json.loads(text(name))
         return {chain["name"]: chain}
     definitions = objects(name, "NetworkAttachmentDefinition")
-    return {found["metadata"]["name"]: json.loads(found["spec"]["config"]) for found in definitions}
+    return {
+        definition["metadata"]["name"]: json.loads(definition["spec"]["config"]) for definition in definitions
+    }
 
 
 def workload(name: str) -> Document:
     """Return a manifest's one Deployment."""
-    (found,) = objects(name, "Deployment")
-    return dict(found["spec"])
+    (raw,) = objects(name, "Deployment")
+    return dict(raw["spec"])
 
 
 def asked(name: str) -> list[tuple[str, str]]:
     """Return the networks that the file's workload asks Multus for, each with the interface in the pod."""
     annotation = workload(name)["template"]["metadata"]["annotations"][ANNOTATION]
     words = [part.strip() for part in annotation.split(",")]
-    found = [re.fullmatch(r"([a-z0-9-]+)@([a-z0-9]+)", word) for word in words]
-    return [(match[1], match[2]) for match in found if match]
+    results = [re.fullmatch(r"([a-z0-9-]+)@([a-z0-9]+)", word) for word in words]
+    return [(match[1], match[2]) for match in results if match]
 
 
 def attachments(name: str) -> list[tuple[Document, str]]:
@@ -74,4 +76,4 @@ def plugin(chain: Document, kind: str) -> Document:
 
 def addresses(chain: Document) -> list[str]:
     """Return the addresses that the chain gives, with their prefixes."""
-    return [each["address"] for each in chain["plugins"][0]["ipam"]["addresses"]]
+    return [item["address"] for item in chain["plugins"][0]["ipam"]["addresses"]]

@@ -30,10 +30,10 @@ def test_validate_has_nothing_to_say(told: list[str]) -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    said = {Path(report["file"]).name: report for report in json.loads(done.stdout)["files"]}
-    assert sorted(said) == files.FILES
-    assert [report["findings"] for report in said.values()] == [[]] * len(files.FILES)
-    for name, report in said.items():
+    output = {Path(report["file"]).name: report for report in json.loads(done.stdout)["files"]}
+    assert sorted(output) == files.FILES
+    assert [report["findings"] for report in output.values()] == [[]] * len(files.FILES)
+    for name, report in output.items():
         assert len(report["documents"]) == (1 if name in files.POLICIES else len(files.chains(name)))
         assert report["ignored"] == ([] if name not in files.MANIFESTS else [f"Deployment {_name(name)}"])
 
@@ -58,14 +58,14 @@ def test_a_manifest_begins_with_what_it_is_for(name: str) -> None:
 
 
 def test_the_readme_names_every_file_and_no_other() -> None:
-    said = files.text(files.README)
-    named = set(re.findall(r"`([a-z0-9-]+\.(?:yaml|json|conflist))`", said)) - {"config.json"}
+    text = files.text(files.README)
+    named = set(re.findall(r"`([a-z0-9-]+\.(?:yaml|json|conflist))`", text)) - {"config.json"}
     assert named == set(files.FILES)
     for name in files.NETWORKS:
         if name not in files.MANIFESTS:
-            assert f"## `{name}`" in said
+            assert f"## `{name}`" in text
     for name in files.POLICIES:
-        assert f"* `{name}`: " in said
+        assert f"* `{name}`: " in text
 
 
 @pytest.mark.parametrize("name", files.NETWORKS)
@@ -117,10 +117,10 @@ def test_a_deployment_moves_in_seconds_and_never_runs_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", files.MANIFESTS)
 def test_a_deployment_asks_for_the_networks_of_its_file(name: str) -> None:
-    asked = files.asked(name)
-    assert [network for network, _ in asked] == list(files.chains(name))
+    request = files.asked(name)
+    assert [network for network, _ in request] == list(files.chains(name))
     # Multus takes the interface's name after the @; without it the names would depend on the order.
-    assert [ifname for _, ifname in asked] == [f"net{number}" for number in range(1, len(asked) + 1)]
+    assert [ifname for _, ifname in request] == [f"net{number}" for number in range(1, len(request) + 1)]
     assert len(files.text(name).split("\n---\n")) == len(files.chains(name)) + 1
 
 

@@ -85,7 +85,7 @@ def test_an_example_works_in_the_lab(scenario: Scenario, lab: Lab, at: Node) -> 
     }
     assert {destination: where(lab, destination) for destination in expected} == expected
     for chain, _ in files.attachments(scenario.file):
-        for address in (str(ip_interface(each).ip) for each in files.addresses(chain)):
+        for address in (str(ip_interface(item).ip) for item in files.addresses(chain)):
             heard = {name for name, client in lab.clients.items() if client.ask(address, timeout=0.5)}
             assert heard == set(scenario.heard_by), address
             reached = {name for name in lab.clients if _reaches(pod, address, lab, name)}
@@ -129,8 +129,8 @@ def test_static_routes_lead_to_the_named_networks_alone(lab: Lab) -> None:
     with node_of(scenario, lab) as at:
         pod = start(scenario, lab, at)
 
-        said = adapted.routes(at, pod.ns, "-4", "table", "main")
-        ways = {route["dst"]: (route["dev"], route.get("metrics", [{}])[0].get("mtu")) for route in said}
+        output = adapted.routes(at, pod.ns, "-4", "table", "main")
+        ways = {route["dst"]: (route["dev"], route.get("metrics", [{}])[0].get("mtu")) for route in output}
         assert ways["default"] == ("eth0", None)
         assert ways["10.10.9.0/24"] == ways["10.99.0.0/16"] == ("net1", 8500)
         assert [entry for entry in adapted.ours(at, pod.ns) if entry.startswith("rule")] == []
@@ -166,15 +166,15 @@ def test_shared_vpc_role_for_routes_own_identity_for_interfaces(lab: Lab) -> Non
     with node_of(scenario, lab) as at:
         start(scenario, lab, at)
 
-        asked = {(call.action, call.account) for call in lab.ec2.journal.of(caller=at.name)}
+        request = {(call.action, call.account) for call in lab.ec2.journal.of(caller=at.name)}
         roles = [call.params["RoleArn"] for call in lab.ec2.journal.of(action="AssumeRole")]
         assert roles == [files.policy(scenario.policy)["roles"][lab.ec2.account]]
         by_owner = {"DescribeRouteTables", "CreateRoute"}
-        assert {action for action, account in asked if account == lab.ec2.account} == by_owner
+        assert {action for action, account in request if account == lab.ec2.account} == by_owner
         assert {
             ("DescribeNetworkInterfaces", adapted.PARTICIPANT),
             ("AssumeRole", adapted.PARTICIPANT),
-        } <= asked
+        } <= request
 
 
 def test_shared_vpc_without_the_role_gets_nothing(lab: Lab) -> None:

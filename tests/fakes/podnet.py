@@ -79,25 +79,25 @@ class FakePod:
 
     def __post_init__(self) -> None:
         for link in self.links:
-            for each in map(ip_interface, link.addresses):
-                self._connect(link, each)
+            for interface in map(ip_interface, link.addresses):
+                self._connect(link, interface)
 
     def unplug(self, ifname: str) -> None:
         """Take an interface away: its routes go with it, rules and routes through no link stay."""
-        self.links = [each for each in self.links if each.name != ifname]
+        self.links = [link for link in self.links if link.name != ifname]
         self.ours = {route: dev for route, dev in self.ours.items() if dev != ifname}
-        self.others = [each for each in self.others if each.ifname != ifname]
+        self.others = [route for route in self.others if route.ifname != ifname]
 
     def fail(self, verb: str, message: str = "not permitted") -> None:
         """Let ``add``, ``remove``, ``addresses``, ... fail until ``trouble`` is cleared."""
         self.trouble[verb] = message
 
-    def _connect(self, link: FakeLink, each: Interface) -> None:
-        if each.network.prefixlen < each.network.max_prefixlen:
-            self.others.append(OtherRoute(each.network, _MAIN, None, link.name, _KERNEL))
+    def _connect(self, link: FakeLink, interface: Interface) -> None:
+        if interface.network.prefixlen < interface.network.max_prefixlen:
+            self.others.append(OtherRoute(interface.network, _MAIN, None, link.name, _KERNEL))
 
     def _clear(self, table: int | None, ifname: str) -> None:
-        self.our_rules = [each for each in self.our_rules if each.table != table]
+        self.our_rules = [rule for rule in self.our_rules if rule.table != table]
         self.ours = {
             route: dev
             for route, dev in self.ours.items()
@@ -107,7 +107,7 @@ class FakePod:
     def lines(self) -> list[str]:
         """Return the routes and rules of everybody as sorted lines, ours with the mark."""
         routes = [_line(route, dev) for route, dev in self.ours.items()]
-        routes += [_line(each, each.ifname) for each in self.others]
+        routes += [_line(route, route.ifname) for route in self.others]
         rules = [f"{rule} proto {ROUTE_PROTO}" for rule in self.our_rules]
         return sorted(routes + rules + [f"{rule} proto {proto}" for rule, proto in self.other_rules])
 
@@ -130,7 +130,7 @@ class FakePods:
 
     def __init__(self, pods: dict[str, FakePod] | None = None, host: Iterable[Link] = ()) -> None:
         self.pods = pods or {}
-        self.host = {each.index: each for each in host}
+        self.host = {link.index: link for link in host}
         self.dead: set[str] = set()  # names of host links that never get a carrier
 
     def __str__(self) -> str:
@@ -139,9 +139,9 @@ class FakePods:
     @contextmanager
     def open_pod(self, netns: str, ifname: str, *, override: bool = False) -> Iterator[FakePodNet]:
         pod = self._pod(netns, override=override)
-        for each in pod.links:
-            if each.name == ifname:
-                yield FakePodNet(pod, each)
+        for link in pod.links:
+            if link.name == ifname:
+                yield FakePodNet(pod, link)
                 return
         raise NoInterface(f"{ifname} does not exist in the pod ({netns})")
 
@@ -160,8 +160,8 @@ class FakePods:
             return
         _fail(pod, "clear")
         pod._clear(table, "")
-        pod.our_rules = [each for each in pod.our_rules if each not in set(rules)]
-        gone = {each for each in routes if each.kind != "unicast"}
+        pod.our_rules = [rule for rule in pod.our_rules if rule not in set(rules)]
+        gone = {route for route in routes if route.kind != "unicast"}
         pod.ours = {route: dev for route, dev in pod.ours.items() if route not in gone}
 
     def host_link(self, index: int) -> Link:
@@ -170,7 +170,7 @@ class FakePods:
         return self.host[index]
 
     def link_by_mac(self, mac: str) -> Link | None:
-        return next((each for _, each in sorted(self.host.items()) if each.mac == mac.lower()), None)
+        return next((link for _, link in sorted(self.host.items()) if link.mac == mac.lower()), None)
 
     def set_up(
         self,
@@ -210,13 +210,13 @@ class FakePodNet:
         here = self._link
         return tuple(
             PodAddress(
-                ip_interface(each),
-                each in here.tentative,
-                each in here.duplicate,
-                each in here.temporary,
-                here.made.get(each, 0.0),
+                ip_interface(address),
+                address in here.tentative,
+                address in here.duplicate,
+                address in here.temporary,
+                here.made.get(address, 0.0),
             )
-            for each in here.addresses
+            for address in here.addresses
         )
 
     def wait_addresses(
@@ -226,15 +226,15 @@ class FakePodNet:
         sleep: Callable[[float], object],
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        wanted = {each.ip if isinstance(each, Interface) else each for each in addresses}
+        wanted = {address.ip if isinstance(address, Interface) else address for address in addresses}
         while True:
-            found = {each.interface.ip: each for each in self.addresses()}
+            results = {address.interface.ip: address for address in self.addresses()}
             for address in sorted(wanted, key=str):
-                if address not in found:
+                if address not in results:
                     raise PodNetworkFailure(f"{address} is not on {self.link.name}")
-                if found[address].duplicate:
+                if results[address].duplicate:
                     raise PodNetworkFailure(f"{address} on {self.link.name} is a duplicate")
-            tentative = sorted(str(each) for each in wanted if found[each].tentative)
+            tentative = sorted(str(address) for address in wanted if results[address].tentative)
             if not tentative:
                 return
             if clock() >= deadline or sleep(0.02):
@@ -243,8 +243,8 @@ class FakePodNet:
                 )
 
     def other_addresses(self) -> tuple[Interface, ...]:
-        others = [each for link in self._pod.links if link is not self._link for each in link.addresses]
-        return tuple(each for each in map(ip_interface, others) if not each.ip.is_link_local)
+        others = [address for link in self._pod.links if link is not self._link for address in link.addresses]
+        return tuple(interface for interface in map(ip_interface, others) if not interface.ip.is_link_local)
 
     def routes(self) -> frozenset[PodRoute]:
         _fail(self._pod, "routes")
@@ -257,7 +257,7 @@ class FakePodNet:
         return frozenset(self._pod.our_rules)
 
     def foreign_routes(self, table: int | None = None) -> tuple[OtherRoute, ...]:
-        return tuple(each for each in self._pod.others if table in (None, each.table))
+        return tuple(route for route in self._pod.others if table in (None, route.table))
 
     def free_table(self, start: int = 100) -> int:
         routes: list[PodRoute | OtherRoute | PodRule] = [
@@ -265,7 +265,7 @@ class FakePodNet:
             *self._pod.others,
             *self._pod.our_rules,
         ]
-        used = {each.table for each in routes}
+        used = {route.table for route in routes}
         used |= {rule.table for rule, _ in self._pod.other_rules} | {0, 253, 254, 255}
         return next(table for table in count(start) if table not in used)
 
@@ -279,9 +279,11 @@ class FakePodNet:
             return
         place = (wanted.destination, wanted.table)
         way = [
-            _line(each, at) for each, at in self._pod.ours.items() if (each.destination, each.table) == place
+            _line(route, at)
+            for route, at in self._pod.ours.items()
+            if (route.destination, route.table) == place
         ]
-        way += [str(each) for each in self._pod.others if (each.destination, each.table) == place]
+        way += [str(route) for route in self._pod.others if (route.destination, route.table) == place]
         if way:
             shown = "; ".join(way)
             raise PodNetworkFailure(
@@ -304,7 +306,7 @@ class FakePodNet:
     def remove(self, unwanted: PodRoute | PodRule) -> None:
         _fail(self._pod, "remove")
         if isinstance(unwanted, PodRule):
-            self._pod.our_rules = [each for each in self._pod.our_rules if each != unwanted]
+            self._pod.our_rules = [rule for rule in self._pod.our_rules if rule != unwanted]
             return
         dev = "" if unwanted.kind != "unicast" else self.link.name
         bare = replace(unwanted, mtu=None)
@@ -317,19 +319,19 @@ class FakePodNet:
         self._pod._clear(table, self.link.name)
 
     def connected(self) -> frozenset[Network]:
-        return frozenset(each.destination for each in self._pod.others if self._is_connected(each))
+        return frozenset(route.destination for route in self._pod.others if self._is_connected(route))
 
     def remove_connected(self, network: Network) -> None:
         _fail(self._pod, "remove_connected")
         self._pod.others = [
-            each
-            for each in self._pod.others
-            if not (self._is_connected(each) and each.destination == network)
+            route
+            for route in self._pod.others
+            if not (self._is_connected(route) and route.destination == network)
         ]
 
     def restore_connected(self, interface: Interface) -> None:
         _fail(self._pod, "restore_connected")
-        present = {ip_interface(each).ip for each in self._link.addresses}
+        present = {ip_interface(address).ip for address in self._link.addresses}
         if interface.ip in present and interface.network not in self.connected():
             self._pod._connect(self._link, interface)
 

@@ -11,16 +11,16 @@ from typing import Any
 
 from cni_floatip.config.nodeconf import NO_MANAGE
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
-from cni_floatip.model.values import Network, NetworkInterface, Place, RouteTable, Subnet, Target
+from cni_floatip.model.values import Network, NetworkInterface, RouteKey, RouteTable, RouteTarget, Subnet
 
 
 @dataclass
 class FakeVpc:
     """``script`` holds what becomes of the next mutating calls: None (works), a fault, or ("lost", fault)."""
 
-    tables: dict[str, dict[Network, Target]]
+    tables: dict[str, dict[Network, RouteTarget]]
     script: list[Ec2Fault | tuple[str, Ec2Fault] | None] = field(default_factory=list)
-    stale: list[dict[str, dict[Network, Target]]] = field(default_factory=list)
+    stale: list[dict[str, dict[Network, RouteTarget]]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
@@ -40,36 +40,36 @@ class FakeVpc:
     def disable_source_dest_check(self, eni: str) -> None:
         self.calls.append(f"disable {eni}")
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
+    def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None:
         pass
 
-    def create(self, place: Place, eni: str, account: str = "") -> None:
+    def create(self, key: RouteKey, eni: str, account: str = "") -> None:
         def apply() -> None:
-            if place.destination in self._table(place):
-                raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(place))
-            self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+            if key.destination in self._table(key):
+                raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(key))
+            self.tables[key.table][key.destination] = RouteTarget(eni, is_eni=True)
 
-        self._call(f"create {place} -> {eni}", apply)
+        self._call(f"create {key} -> {eni}", apply)
 
-    def replace(self, place: Place, eni: str, account: str = "") -> None:
+    def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
         def apply() -> None:
-            if place.destination not in self._table(place):
-                raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(place))
-            self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+            if key.destination not in self._table(key):
+                raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(key))
+            self.tables[key.table][key.destination] = RouteTarget(eni, is_eni=True)
 
-        self._call(f"replace {place} -> {eni}", apply)
+        self._call(f"replace {key} -> {eni}", apply)
 
-    def delete(self, place: Place, account: str = "") -> None:
+    def delete(self, key: RouteKey, account: str = "") -> None:
         def apply() -> None:
-            if self._table(place).pop(place.destination, None) is None:
-                raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(place))
+            if self._table(key).pop(key.destination, None) is None:
+                raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(key))
 
-        self._call(f"delete {place}", apply)
+        self._call(f"delete {key}", apply)
 
-    def _table(self, place: Place) -> dict[Network, Target]:
-        if place.table not in self.tables:
-            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", place.table)
-        return self.tables[place.table]
+    def _table(self, key: RouteKey) -> dict[Network, RouteTarget]:
+        if key.table not in self.tables:
+            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", key.table)
+        return self.tables[key.table]
 
     def _call(self, what: str, apply: Any) -> None:
         self.calls.append(what)

@@ -13,12 +13,12 @@ from tests.support.two_nodes import ADDRESS, ANOTHER, Attachment, Place, Scene
 @pytest.fixture
 def place(scene: Scene, request: pytest.FixtureRequest) -> Place:
     """The module's claims directory on a1, which is empty, while the addresses lead nowhere."""
-    place = scene.place("a1", request.module.__name__.rpartition(".")[2])
+    key = scene.place("a1", request.module.__name__.rpartition(".")[2])
     for address in (ADDRESS, ANOTHER):
         scene.clear(address)
-    place.forget()
+    key.forget()
     scene.lab.ec2.journal.clear()
-    return place
+    return key
 
 
 @pytest.fixture

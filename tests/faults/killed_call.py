@@ -57,7 +57,7 @@ def watch(owner: Any, name: str, kind: str, tell: Callable[[str, str, int], None
 def watch_everything(tell: Callable[[str, str, int], None]) -> None:
     for name in DISK:
         watch(os, name, f"disk.{name}", tell)
-    for name in [name for name, found in vars(client.Vpc).items() if callable(found) and name[0] != "_"]:
+    for name in [name for name, result in vars(client.Vpc).items() if callable(result) and name[0] != "_"]:
         watch(client.Vpc, name, f"ec2.{name}", tell)
     for name in POD:
         watch(rtnetlink.Rtnetlink, name, f"pod.{name}", tell)

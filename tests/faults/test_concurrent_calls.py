@@ -14,9 +14,9 @@ pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 
 @pytest.fixture
 def patient_attachment(scene: Scene, place: Place) -> Attachment:
-    found = scene.attach(place, ADDRESS, timeout=20)
-    scene.source_check(found.eni)
-    return found
+    attachment = scene.attach(place, ADDRESS, timeout=20)
+    scene.source_check(attachment.eni)
+    return attachment
 
 
 SLOW = {
@@ -92,13 +92,13 @@ def test_eight_pods_at_once(scene: Scene, place: Place) -> None:
     pods = [scene.attach(place, a, eth, timeout=40) for a in addresses for eth in ("eth1", "ens7")]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda pod: pod.add(), pods))
-        assert [str(each) for each in answers if each.code] == []
+        assert [str(answer) for answer in answers if answer.code] == []
         assert len([claim for claim in place.claims() if claim.live]) == 8
         for address in addresses:
             assert set(scene.routes(address)) == set(TABLES)
             assert set(scene.routes(address).values()) <= {"a1 eth1", "a1 ens7"}
         answers = list(pool.map(lambda pod: pod.delete(), pods))
-        assert [str(each) for each in answers if each.code] == []
+        assert [str(answer) for answer in answers if answer.code] == []
     place.collect()
     assert place.alive() == []
     for address in addresses:

@@ -31,11 +31,11 @@ SLOW: dict[str, tuple[str, Callable[[Faults, str], None]]] = {
 
 def prepared(scene: Scene, node: str, first: int) -> Attachment:
     """Return an attachment on a node that is to claim 12 addresses, which in two tables makes 24 routes."""
-    place, owner = scene.place(node, "bounds"), scene.lab.ec2.account
+    key, owner = scene.place(node, "bounds"), scene.lab.ec2.account
     if node in GUESTS:
-        place.policy(roles={owner: f"arn:aws:iam::{owner}:role/floatip"})
+        key.policy(roles={owner: f"arn:aws:iam::{owner}:role/floatip"})
     own, *more = (f"192.168.0.{first + n}/32" for n in range(12))
-    return scene.attach(place, own, timeout=60, keys={"destination": more})
+    return scene.attach(key, own, timeout=60, keys={"destination": more})
 
 
 @pytest.mark.thorough(
@@ -58,7 +58,7 @@ def test_del_of_24_routes_is_answered_in_time_and_the_rest_is_recorded(scene: Sc
         claim = attachment.claim()
         assert claim, why
         assert len(claim.routes) == 24, why
-        left = {str(r.place) for r in claim.routes if r.state == "releasing"}
+        left = {str(r.key) for r in claim.routes if r.state == "releasing"}
         assert left, f"{why}: nothing was slow"
         assert not claim.live, why
         assert left >= there(scene, attachment), why

@@ -42,20 +42,20 @@ def test_del_without_ec2(
 def test_del_that_finds_much_to_do_and_no_ec2(scene: Scene, place: Place, attachment: Attachment) -> None:
     """Ten seconds in all, however much earlier calls have left."""
     others = [scene.attach(place, f"192.168.0.{n}/32") for n in range(10, 13)]
-    for each in (attachment, *others):
-        assert each.add().code == 0
-    for each in others:  # as earlier calls without EC2 leave them
-        claim = each.claim()
+    for item in (attachment, *others):
+        assert item.add().code == 0
+    for other in others:  # as earlier calls without EC2 leave them
+        claim = other.claim()
         assert claim
-        place.store.put(claim.ended(0.0))
+        place.store.put(claim.release(0.0))
     scene.lab.ec2.faults.cut("a1", silent=True)
     answer = attachment.delete()
     assert answer.code == 0
     assert answer.seconds < 10
     scene.lab.ec2.faults.clear()
     assert place.collect() == []
-    for each in (attachment, *others):
-        assert scene.routes(each.address) == {}
+    for item in (attachment, *others):
+        assert scene.routes(item.address) == {}
     assert place.alive() == []
 
 

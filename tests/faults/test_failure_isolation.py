@@ -15,12 +15,12 @@ pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute", "ModifyNetworkInterfaceAttribute")
 
 
-def two(scene: Scene, place: Place, **routing: object) -> tuple[Attachment, Attachment]:
+def two(scene: Scene, key: Place, **routing: object) -> tuple[Attachment, Attachment]:
     """Return net1 and net2 of one pod, through two ENIs."""
     keys = {"podRoutes": {"to": ["10.0.0.0/8"], **routing}}
-    net1 = scene.attach(place, ADDRESS, keys=keys)
+    net1 = scene.attach(key, ADDRESS, keys=keys)
     more: dict[str, Any] = {"container": net1.container, "ifname": "net2", "keys": keys}
-    return net1, scene.plug(Attachment(place, net1.pod, "ens7", ANOTHER, **more))
+    return net1, scene.plug(Attachment(key, net1.pod, "ens7", ANOTHER, **more))
 
 
 def test_two_interfaces_with_the_same_fixed_table(scene: Scene, place: Place) -> None:

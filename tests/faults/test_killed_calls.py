@@ -87,11 +87,11 @@ class Stage:
 @pytest.fixture(scope="module")
 def stages(scene: Scene) -> list[Stage]:
     scene.point(BYSTANDER, "b1 ens7")
-    found = []
+    results = []
     for node, address, other in (("a1", "192.168.0.2/28", "b1 ens7"), ("b1", "192.168.0.18/28", "a1 ens7")):
-        place = scene.place(node, "dying")
-        found.append(Stage(scene, place, scene.attach(place, address), other))
-    return found
+        key = scene.place(node, "dying")
+        results.append(Stage(scene, key, scene.attach(key, address), other))
+    return results
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def test_an_add_that_is_killed_anywhere_is_cleaned_up(
     stages: list[Stage], part: tuple[int, int] | None
 ) -> None:
     stages[0].reset()
-    found = moments(stages[0], "ADD")
+    results = moments(stages[0], "ADD")
     assert {"ec2.create", "ec2.replace", "disk.fsync", "disk.replace", "pod.create"} <= {
-        m.kind for m in found
+        m.kind for m in results
     }
 
     def play(stage: Stage, moment: Moment) -> None:
@@ -160,15 +160,15 @@ def test_an_add_that_is_killed_anywhere_is_cleaned_up(
             assert attachment.delete().code == 0
         stage.assert_clean(foreign)
 
-    everywhere(stages, part_of(found, part), play)
+    everywhere(stages, part_of(results, part), play)
 
 
 @in_parts("test_a_del_that_is_killed_anywhere_is_finished", rest=4)
 def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage], part: tuple[int, int] | None) -> None:
     stages[0].reset()
     assert stages[0].attachment.add().code == 0
-    found = moments(stages[0], "DEL")
-    assert {"ec2.delete", "disk.fsync", "disk.replace", "pod.delete"} <= {m.kind for m in found}
+    results = moments(stages[0], "DEL")
+    assert {"ec2.delete", "disk.fsync", "disk.replace", "pod.delete"} <= {m.kind for m in results}
 
     def play(stage: Stage, moment: Moment) -> None:
         attachment = stage.reset()
@@ -184,14 +184,14 @@ def test_a_del_that_is_killed_anywhere_is_finished(stages: list[Stage], part: tu
         assert attachment.delete(prev=moment.when == "before").code == 0  # the runtime tries again
         stage.assert_clean(foreign)
 
-    everywhere(stages, part_of(found, part), play)
+    everywhere(stages, part_of(results, part), play)
 
 
 @pytest.mark.thorough(sample="test_an_add_that_is_killed_anywhere_is_cleaned_up[sample]")
 def test_an_add_whose_calls_are_lost_writes_again(stages: list[Stage]) -> None:
     stages[0].reset()
-    found = losses(stages[0], "ADD")
-    assert {"CreateRoute", "ReplaceRoute", "DescribeRouteTables"} <= {loss.action for loss in found}
+    results = losses(stages[0], "ADD")
+    assert {"CreateRoute", "ReplaceRoute", "DescribeRouteTables"} <= {loss.action for loss in results}
 
     def play(stage: Stage, loss: Loss) -> None:
         attachment = stage.reset()
@@ -203,15 +203,15 @@ def test_an_add_whose_calls_are_lost_writes_again(stages: list[Stage]) -> None:
         assert attachment.delete().code == 0
         stage.assert_clean({})
 
-    everywhere(stages, found, play)
+    everywhere(stages, results, play)
 
 
 @pytest.mark.thorough(sample="test_a_del_that_is_killed_anywhere_is_finished[sample]")
 def test_a_del_whose_calls_are_lost_deletes_again(stages: list[Stage]) -> None:
     stages[0].reset()
     assert stages[0].attachment.add().code == 0
-    found = losses(stages[0], "DEL")
-    assert {"DeleteRoute", "DescribeRouteTables"} <= {loss.action for loss in found}
+    results = losses(stages[0], "DEL")
+    assert {"DeleteRoute", "DescribeRouteTables"} <= {loss.action for loss in results}
 
     def play(stage: Stage, loss: Loss) -> None:
         attachment = stage.reset()
@@ -220,11 +220,11 @@ def test_a_del_whose_calls_are_lost_deletes_again(stages: list[Stage]) -> None:
         assert attachment.delete(prev=loss.how == "lose_answer").code == 0
         stage.assert_clean({})
 
-    everywhere(stages, found, play)
+    everywhere(stages, results, play)
 
 
 def test_the_parts_are_the_whole() -> None:
-    found = [Moment(when, kind, n) for n in (1, 2, 3) for kind in "ab" for when in ("before", "after")]
-    sample, *rest = (part_of(found, part) for part in (None, (0, 2), (1, 2)))
+    results = [Moment(when, kind, n) for n in (1, 2, 3) for kind in "ab" for when in ("before", "after")]
+    sample, *rest = (part_of(results, part) for part in (None, (0, 2), (1, 2)))
     assert [str(moment) for moment in sample] == ["after a 1", "after b 1"]
-    assert sorted(map(str, found)) == sorted(str(moment) for part in (sample, *rest) for moment in part)
+    assert sorted(map(str, results)) == sorted(str(moment) for part in (sample, *rest) for moment in part)

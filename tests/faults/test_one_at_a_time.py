@@ -19,7 +19,7 @@ from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.store import write_whole
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.operations.add import _time_limits
-from cni_floatip.operations.plan import Asked
+from cni_floatip.operations.plan import AddRequest
 from cni_floatip.operations.world import World
 from cni_floatip.protocol import request, wire
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Calling, Place, Scene, ours_in
@@ -39,9 +39,9 @@ def neighbour(scene: Scene, place: Place) -> Attachment:
     return scene.attach(place, ANOTHER, timeout=60)
 
 
-def announced(place: Place) -> list[Path]:
+def announced(key: Place) -> list[Path]:
     """Return the notes of ADDs that wait or run."""
-    return sorted(place.spool.glob("*.add"))
+    return sorted(key.spool.glob("*.add"))
 
 
 def held_at(scene: Scene, attachment: Attachment, action: str) -> Calling:
@@ -104,15 +104,15 @@ def test_what_it_has_waited_is_of_its_time(
 ) -> None:
     limits: list[float] = []
 
-    def add(asked: request.Request, world: World, *, waited: float) -> dict[str, Any]:
+    def add(question: request.Request, world: World, *, waited: float) -> dict[str, Any]:
         still = replace(world, clock=lambda: 0.0)
-        limits.extend(_time_limits(Asked.read(asked, world), still, waited))
+        limits.extend(_time_limits(AddRequest.read(question, world), still, waited))
         return {}
 
     monkeypatch.setattr(operations, "add", add)
-    asked, policy = parsed(neighbour, "ADD")
+    question, policy = parsed(neighbour, "ADD")
     with place.store.lock(0):
-        adding = threading.Thread(target=direct.add, args=(asked, policy, os.environ), daemon=True)
+        adding = threading.Thread(target=direct.add, args=(question, policy, os.environ), daemon=True)
         adding.start()
         throughout(adding.is_alive, 1)
     adding.join(60)
@@ -129,11 +129,11 @@ def test_the_dels_of_others_take_no_more_than_its_time(
     def work_off(_: Spool, until: float) -> None:
         limits.append(until)
 
-    monkeypatch.setattr(Spool, "work_off", work_off)
+    monkeypatch.setattr(Spool, "process_all", work_off)
     monkeypatch.setattr(direct, "SPOOL_SECONDS", 1000.0)
     monkeypatch.setattr(operations, "add", lambda *_, **__: {})
-    asked, policy = parsed(neighbour, "ADD")
-    direct.add(asked, policy, os.environ)
+    question, policy = parsed(neighbour, "ADD")
+    direct.add(question, policy, os.environ)
     assert limits[0] - time.monotonic() < neighbour.timeout
 
 
@@ -170,9 +170,9 @@ def test_check_waits_too_and_does_not_wait_for_ever(
         checking = Calling(one, "CHECK")
         throughout(checking.is_alive, 0.5)
         monkeypatch.setattr(direct, "CHECK_SECONDS", 0.3)
-        asked, policy = parsed(one, "CHECK")
+        question, policy = parsed(one, "CHECK")
         with pytest.raises(TryAgain, match=str(place.data)):
-            direct.check(asked, policy, os.environ)
+            direct.check(question, policy, os.environ)
     assert checking.answer().code == 0
 
 
@@ -185,8 +185,8 @@ def parsed(one: Attachment, verb: str) -> tuple[request.Request, NodeConf]:
         "CNI_IFNAME": one.ifname,
         "CNI_PATH": "/nowhere",
     }
-    asked = request.parse(env, json.dumps(one.config()).encode())
-    return asked, NodeConf.load(str(one.place.config))
+    question = request.parse(env, json.dumps(one.config()).encode())
+    return question, NodeConf.load(str(one.place.config))
 
 
 def test_gc_waits_for_nobody_because_its_list_grows_old(place: Place, one: Attachment) -> None:
@@ -230,7 +230,7 @@ def test_a_del_that_does_not_get_the_directory_succeeds_and_the_next_call_does_i
     until(lambda: scene.lab.ec2.faults.held)
     claim = one.claim()
     assert claim
-    assert claim.deleted, "it comes before the work of the call"
+    assert claim.deleted_at, "it comes before the work of the call"
     assert place.spooled() == []
     scene.lab.ec2.faults.clear()
     assert adding.answer().code == 0
@@ -365,10 +365,10 @@ def test_what_leaving_it_takes_is_of_a_dels_time(
 
     monkeypatch.setattr(direct, "clock", lambda: time.monotonic() + late)
     monkeypatch.setattr(direct, "write_whole", slow)
-    asked, policy = parsed(one, "DEL")
+    question, policy = parsed(one, "DEL")
     with place.store.lock(0):
         began = time.monotonic()
-        direct.delete(asked, policy, os.environ, json.dumps(one.config()).encode())
+        direct.delete(question, policy, os.environ, json.dumps(one.config()).encode())
         took = time.monotonic() - began + late
     assert direct.DEL_SECONDS <= took < 10
     place.forget()
@@ -400,7 +400,7 @@ def test_beside_an_agent_a_call_is_refused_at_once_and_a_del_is_left_to_it(
         node.start_agent()
         claim = one.claim()
         assert claim
-        assert claim.deleted, "the agent does what was left before it answers"
+        assert claim.deleted_at, "the agent does what was left before it answers"
         assert place.spooled() == []
         answer = neighbour.add()
         assert answer.code == 11
@@ -419,7 +419,7 @@ def test_records_of_a_clock_that_went_ahead(scene: Scene, place: Place, one: Att
     claim = one.claim()
     assert claim
     ahead = time.time() + 86400
-    place.store.put(replace(claim, created=ahead, written=ahead))
+    place.store.put(replace(claim, created_at=ahead, last_write_at=ahead))
     assert one.add().code == 0
     assert one.delete().code == 0
     assert (scene.routes(ADDRESS), place.alive()) == ({}, [])

@@ -18,12 +18,12 @@ THREE = ("a", "client", "b")
 @pytest.fixture
 def blocked(scene: Scene) -> Attachment:
     """An attachment on a1 while another node has a working route in table "b"."""
-    place = scene.place("a1", "refused")
+    key = scene.place("a1", "refused")
     scene.clear(ADDRESS, THREE)
-    place.forget()
+    key.forget()
     scene.point(ADDRESS, "b1 eth1", ["b"])
     scene.lab.ec2.journal.clear()
-    return scene.attach(place, ADDRESS, tables=THREE, timeout=6)
+    return scene.attach(key, ADDRESS, tables=THREE, timeout=6)
 
 
 def assert_as_before(scene: Scene, attachment: Attachment) -> None:

@@ -27,14 +27,14 @@ STARTS: dict[str, Starter] = {"script": subprocess.Popen, "fork": direct.start}
 
 
 def call(
-    place: Place, start: Starter, verb: str, attachment: Attachment, *arguments: Path, **changes: Any
+    key: Place, start: Starter, verb: str, attachment: Attachment, *arguments: Path, **changes: Any
 ) -> dict[str, Any]:
     """Make a call; return all that can be seen of it."""
-    journal = place.lab.ec2.journal
+    journal = key.lab.ec2.journal
     journal.clear()
     config = {**attachment.config(), "cniVersion": "1.1.0", **changes}
     environ = {
-        "FLOATIP_CONFIG": str(place.config),
+        "FLOATIP_CONFIG": str(key.config),
         "CNI_COMMAND": verb,
         "CNI_CONTAINERID": attachment.container,
         "CNI_NETNS": attachment.pod.netns,
@@ -42,15 +42,15 @@ def call(
         "CNI_PATH": "/nowhere",
     }
     argv = [str(direct.SCRIPT), *map(str, arguments)]
-    done = place.node.run(argv, input=json.dumps(config), env=environ, start=start)
+    done = key.node.run(argv, input=json.dumps(config), env=environ, start=start)
     return {
         "status": done.returncode,
         "answer": json.loads(done.stdout) if done.stdout else None,
         "stderr": sorted(done.stderr.splitlines()),  # tables are worked on side by side
-        "asked of EC2": sorted(map(str, journal.of(caller=place.node.name))),
+        "asked of EC2": sorted(map(str, journal.of(caller=key.node.name))),
         "in the pod": ours_in(attachment.pod),
         "connected": connected_in(attachment.pod),
-        "claims": place.alive(),
+        "claims": key.alive(),
     }
 
 
@@ -64,7 +64,7 @@ def call(
 )
 def test_each_verb_is_the_same_by_script_and_fork(scene: Scene, place: Place, verb: str) -> None:
     attachment = scene.attach(place, VIP, container="both")
-    found = {}
+    results = {}
     for how, start in STARTS.items():
         call(place, direct.start, "DEL", attachment)  # start over: in the pod, on the disk, in the VPC
         place.forget()
@@ -72,10 +72,10 @@ def test_each_verb_is_the_same_by_script_and_fork(scene: Scene, place: Place, ve
         scene.source_check(attachment.eni)
         if verb not in ("ADD", "STATUS"):
             assert call(place, direct.start, "ADD", attachment)["status"] == 0
-        found[how] = call(place, start, verb, attachment, **{"cni.dev/valid-attachments": []})
-    assert found["fork"] == found["script"]
-    assert found["fork"]["status"] == 0
-    assert bool(found["fork"]["asked of EC2"]) == (verb != "STATUS")
+        results[how] = call(place, start, verb, attachment, **{"cni.dev/valid-attachments": []})
+    assert results["fork"] == results["script"]
+    assert results["fork"]["status"] == 0
+    assert bool(results["fork"]["asked of EC2"]) == (verb != "STATUS")
 
 
 @pytest.mark.one_in(3)
@@ -96,32 +96,32 @@ def test_a_refusal_is_the_same_by_script_and_fork(
     scene: Scene, place: Place, verb: str, changes: dict[str, Any]
 ) -> None:
     attachment = scene.attach(place, VIP, container="both")
-    found = {how: call(place, start, verb, attachment, **changes) for how, start in STARTS.items()}
-    assert found["fork"] == found["script"]
+    results = {how: call(place, start, verb, attachment, **changes) for how, start in STARTS.items()}
+    assert results["fork"] == results["script"]
 
 
 @pytest.mark.parametrize("sent", ["", '{"cniVersion": "0.4.0"}', "no JSON"])
 def test_version_is_the_same_by_script_and_fork(sent: str) -> None:
     """VERSION takes the input that is there and waits for none: a pipe that is full before it starts."""
-    found = {}
+    results = {}
     for how, start in STARTS.items():
         reader, writer = os.pipe()
         os.write(writer, sent.encode())
         os.close(writer)
         environ = {"CNI_COMMAND": "VERSION"}
         process = start([str(direct.SCRIPT)], stdin=reader, stdout=-1, stderr=-1, env=environ, text=True)
-        found[how] = (*process.communicate(), process.returncode)
+        results[how] = (*process.communicate(), process.returncode)
         os.close(reader)
-    assert found["fork"] == found["script"]
-    assert json.loads(found["script"][0])["cniVersion"] == ("0.4.0" if "0.4.0" in sent else "1.1.0")
+    assert results["fork"] == results["script"]
+    assert json.loads(results["script"][0])["cniVersion"] == ("0.4.0" if "0.4.0" in sent else "1.1.0")
 
 
 def test_without_a_command() -> None:
-    found = {}
+    results = {}
     for how, start in STARTS.items():
         process = start([str(direct.SCRIPT)], stdin=-3, stdout=-1, stderr=-1, env={}, text=True)
-        found[how] = (*process.communicate(), process.returncode)
-    assert found["fork"] == found["script"]
+        results[how] = (*process.communicate(), process.returncode)
+    assert results["fork"] == results["script"]
 
 
 @pytest.mark.parametrize("verb", ["ADD", "CHECK", "DEL"])

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.lab(nodes_per_az=1, guests={"b1": GUEST}, packets=False
 @pytest.fixture
 def guest_place(scene: Scene) -> Place:
     """The guest's node, which may do anything in the whole VPC as far as its own policy goes."""
-    place, owner = scene.place("b1", "guest"), scene.lab.ec2.account
-    place.policy(
+    key, owner = scene.place("b1", "guest"), scene.lab.ec2.account
+    key.policy(
         roles={owner: f"arn:aws:iam::{owner}:role/floatip"},
         allowedDestinations=[{"cidr": "10.10.0.0/16"}, {"cidr": ADDRESS}],
     )
-    place.forget()
-    return place
+    key.forget()
+    return key
 
 
 def test_guest_claims_nothing_where_an_interface_of_the_owner_lives(scene: Scene, guest_place: Place) -> None:

@@ -104,13 +104,13 @@ def test_two_claims_of_one_node_in_any_order(claim_stages: list[Stage], nth: int
             assert answer.code == 0, str(answer)
             (live.append if verb == "ADD" else live.remove)(both[number])
             if live:
-                assert stage.routes() in [stage.to(each.eth) for each in live], step
+                assert stage.routes() in [stage.to(attachment.eth) for attachment in live], step
         last = both[case.order[-1][-1]]
         assert stage.routes() == ({} if last.on_delete == "release" else stage.to(last.eth))
         assert stage.place.alive() == []
-        for each in both.values():
-            assert ours_in(each.pod) == []
-            stage.place.node.remove_pod(each.pod)
+        for attachment in both.values():
+            assert ours_in(attachment.pod) == []
+            stage.place.node.remove_pod(attachment.pod)
 
     everywhere(claim_stages, cases[::nth], play)
 
@@ -140,8 +140,8 @@ def test_handing_over_that_is_interrupted_is_finished(claim_stages: list[Stage],
         stage.place.collect()
         assert stage.routes() == stage.to("ens7")
         assert stage.place.alive() == [f"{heir.container} held"]
-        for each in (heir, first):
-            stage.place.node.remove_pod(each.pod)
+        for attachment in (heir, first):
+            stage.place.node.remove_pod(attachment.pod)
 
     cases = [("lose_answer", action, 2) for action in actions]
     cases += [("lose_request", action, 1) for action in actions]

@@ -21,8 +21,8 @@ def added(attachment: Attachment) -> Path:
     return file
 
 
-def aside(place: Place) -> list[bytes]:
-    return [path.read_bytes() for path in (place.data / "corrupt").glob("*")]
+def aside(key: Place) -> list[bytes]:
+    return [path.read_bytes() for path in (key.data / "corrupt").glob("*")]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0\0", b'{"version": 1, "network"', b'{"version": 1}'])

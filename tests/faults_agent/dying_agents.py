@@ -64,8 +64,8 @@ class Served(Place):
         text, compiled = re.subn(r"(sys\.hexversion ==) \w+", r"\1 0", self.plugin.read_text(), count=1)
         assert compiled, "it would run on as it was compiled"
         for name, line in lines.items():
-            text, found = re.subn(rf"(?m)^{name}(, OLDEST| = OLDEST)? = .*$", line, text, count=1)
-            assert found, name
+            text, result = re.subn(rf"(?m)^{name}(, OLDEST| = OLDEST)? = .*$", line, text, count=1)
+            assert result, name
         self.plugin.write_text(text)
 
 
@@ -220,20 +220,20 @@ class Stage:
     def picture(self, answer: int = 0) -> Picture:
         """Return how things are, in words that are the same on every node."""
 
-        def said(text: str) -> str:
+        def output(text: str) -> str:
             for here, anywhere in self._names:
                 text = text.replace(here, anywhere)
             return text
 
         claims = sorted(
-            (said(str(route.place.destination)), self._tables[route.place.table], route.state.value)
+            (output(str(route.key.destination)), self._tables[route.key.table], route.state.value)
             for claim in self.place.claims()
             for route in claim.routes
         )
         return Picture(
-            {table: said(owner) for table, owner in self.routes().items()},
+            {table: output(owner) for table, owner in self.routes().items()},
             self.scene.routes(BYSTANDER),
-            sorted(said(line) for line in ours_in(self.attachment.pod)),
+            sorted(output(line) for line in ours_in(self.attachment.pod)),
             bool(connected_in(self.attachment.pod)),
             claims,
             len(self.place.spooled()),
@@ -259,12 +259,12 @@ class Stage:
         """Return the picture once it is ``so``; the last one if it never is. The dead are replaced."""
         end = time.monotonic() + seconds
         while True:
-            good = so(seen := self.picture())
+            good = so(picture := self.picture())
             # With the last event of all an agent may die when everything is done.
             if not self.lives.alive or (good and not self.lives.deaths and self.lives.dies(0.2)):
                 self.revive()
             elif good or time.monotonic() > end:
-                return seen
+                return picture
             time.sleep(0.1)
 
     def revive(self) -> None:
@@ -291,17 +291,17 @@ class Stage:
         return self.attachment.claim()
 
 
-def representatives(found: Sequence[Moment]) -> list[Moment]:
+def representatives(moments: Sequence[Moment]) -> list[Moment]:
     """Of what the keeper does look after look: the first and the last of each kind."""
     last: dict[str, int] = {}
-    for moment in found:
+    for moment in moments:
         last[moment.kind] = moment.number
-    return [moment for moment in found if moment.number in (1, last[moment.kind])]
+    return [moment for moment in moments if moment.number in (1, last[moment.kind])]
 
 
-def telling(found: Sequence[Moment]) -> list[Moment]:
+def telling(moments: Sequence[Moment]) -> list[Moment]:
     """Leave out what is told by another: after one event is before the next, so "before" is for EC2 only."""
-    return [moment for moment in found if moment.when == "after" or moment.kind.startswith("ec2.")]
+    return [moment for moment in moments if moment.when == "after" or moment.kind.startswith("ec2.")]
 
 
 def recording(stage: Stage) -> Path:
@@ -318,8 +318,8 @@ def lives_of(
 ) -> Iterator[list[Lives]]:
     """Have agents on each node for the length of a ``with`` block."""
     with contextlib.ExitStack() as stack:
-        found = []
+        lives = []
         for place in places:
-            found.append(Lives(place, constants))
-            stack.callback(found[-1].close)
-        yield found
+            lives.append(Lives(place, constants))
+            stack.callback(lives[-1].close)
+        yield lives

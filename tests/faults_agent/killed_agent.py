@@ -94,7 +94,7 @@ def watch_everything(doom: Doom) -> None:
         watch(client.Vpc, name, doom, lambda *_, name=name: f"ec2.{name}")
     for name in killed_call.POD:  # routes and rules of the pod, and the guard of its ENI
         watch(rtnetlink.Rtnetlink, name, doom, lambda _, subject, *__, name=name: f"{subject}.{name}")
-    watch(handler.Calls, "answer", doom, lambda *_: "call.answer")
+    watch(handler.CallHandler, "answer", doom, lambda *_: "call.answer")
 
 
 WRITES = ("disable_source_dest_check", "create", "replace", "delete")
@@ -103,26 +103,26 @@ WRITES = ("disable_source_dest_check", "create", "replace", "delete")
 def main() -> int:
     doom, constants = map(json.loads, sys.argv[1:])
     change(constants)
-    told = Doom()
-    told.take(doom or ())
+    message = Doom()
+    message.take(doom or ())
     named, remove = Path(os.environ["FLOATIP_DOOM"]), os.unlink
 
     def obey(*_: object) -> None:
-        told.take(json.loads(named.read_text()))
+        message.take(json.loads(named.read_text()))
         remove(named)
 
     signal.signal(signal.SIGUSR1, obey)
-    watch_everything(told)
+    watch_everything(message)
     return cli.main(["agent"])
 
 
 def change(constants: Mapping[str, Any]) -> None:
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
-        found = importlib.import_module(module)
+        result = importlib.import_module(module)
         if constant == "GREETING":  # what the agent says of itself: defaults of a function
-            found.hello.__defaults__ = tuple(value)
-            vars(found).update(zip(("VERSION", "OLDEST"), value, strict=True))
+            result.hello.__defaults__ = tuple(value)
+            vars(result).update(zip(("VERSION", "OLDEST"), value, strict=True))
         else:
-            assert hasattr(found, constant), name
-            setattr(found, constant, value)
+            assert hasattr(result, constant), name
+            setattr(result, constant, value)

@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.needs("root", "ip", "tc"), LAB]
 HELD = {"a": "me", "client": "me"}
 
 
-def released(seen: Picture) -> bool:
+def released(picture: Picture) -> bool:
     """Whether nothing is left to do, nor to see, of a pod that had an ADD."""
-    states = {state for _, _, state in seen.claims}
-    return not (states - {"gone"} or seen.spooled or seen.pod) and seen.connected
+    states = {state for _, _, state in picture.claims}
+    return not (states - {"gone"} or picture.spooled or picture.pod) and picture.connected
 
 
 def after_first(moment: Moment) -> bool:
@@ -33,13 +33,13 @@ def after_first(moment: Moment) -> bool:
 
 def after_first_write(moment: Moment) -> bool:
     """Likewise of what others get to see: EC2, the disk, the answer."""
-    seen = moment.kind.startswith("ec2.") or moment.kind in ("disk.replace", "disk.unlink", "call.answer")
-    return after_first(moment) and seen
+    observed = moment.kind.startswith("ec2.") or moment.kind in ("disk.replace", "disk.unlink", "call.answer")
+    return after_first(moment) and observed
 
 
-def assert_few(missed: list[Moment], found: list[Moment]) -> None:
-    assert len(missed) <= max(2, 0.1 * len(found)), (
-        f"{len(missed)} of {len(found)}: {[str(each) for each in missed]}"
+def assert_few(missed: list[Moment], moments: list[Moment]) -> None:
+    assert len(missed) <= max(2, 0.1 * len(moments)), (
+        f"{len(missed)} of {len(moments)}: {[str(moment) for moment in missed]}"
     )
 
 
@@ -52,13 +52,13 @@ def added(stages: list[Stage]) -> tuple[list[Moment], Picture]:
     stage.lives.arm(["record", str(file)])
     assert stage.attachment.add().code == 0
     stage.lives.kill()
-    found, held = telling(read_moments(file)), stage.picture()
-    kinds = {moment.kind for moment in found}
+    moments, held = telling(read_moments(file)), stage.picture()
+    kinds = {moment.kind for moment in moments}
     assert {"ec2.create", "ec2.replace", "ec2.route_tables", "ec2.disable_source_dest_check"} <= kinds
     assert {"disk.fsync", "disk.replace", "route.create", "rule.create", "filter.create"} <= kinds
     assert held.routes == HELD
     assert [state for _, _, state in held.claims] == ["held", "held"]
-    return found, held
+    return moments, held
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def impatient(stages: list[Stage]) -> Iterator[None]:
 def test_an_add_whose_agent_is_killed_is_done_by_the_next(
     stages: list[Stage], added: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
-    found, held = added
+    moments, held = added
     missed = []
 
     def play(stage: Stage, moment: Moment) -> None:
@@ -83,12 +83,12 @@ def test_an_add_whose_agent_is_killed_is_done_by_the_next(
         stage.lives.arm(moment.doom)
         answer, died = stage.through("ADD")
         assert answer.code == 0, f"{answer}\n{stage.lives}"
-        assert (seen := stage.picture()) == held, f"{seen}\n{stage.lives}"
+        assert (picture := stage.picture()) == held, f"{picture}\n{stage.lives}"
         if not died:
             missed.append(moment)
 
-    everywhere(stages, part_of(found, part, after_first), play)
-    assert_few(missed, part_of(found, part, after_first))
+    everywhere(stages, part_of(moments, part, after_first), play)
+    assert_few(missed, part_of(moments, part, after_first))
 
 
 @in_parts(
@@ -104,7 +104,7 @@ def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
 
     Meanwhile another node takes one of the tables.
     """
-    found = [each for each in added[0] if each.when == "after" and each.kind != "call.answer"]
+    moments = [moment for moment in added[0] if moment.when == "after" and moment.kind != "call.answer"]
     missed = []
 
     def play(stage: Stage, moment: Moment) -> None:
@@ -119,12 +119,12 @@ def test_an_add_whose_agent_and_client_are_killed_leaves_nothing(
         foreign = stage.foreign()
         stage.lives.start()
         assert attachment.delete().code == 0
-        seen = stage.settled(lambda seen: released(seen) and stage.routes() == foreign)
-        assert released(seen), f"{seen}\n{stage.lives}"
-        assert stage.routes() == foreign, f"{seen}\n{stage.lives}"
+        picture = stage.settled(lambda picture: released(picture) and stage.routes() == foreign)
+        assert released(picture), f"{picture}\n{stage.lives}"
+        assert stage.routes() == foreign, f"{picture}\n{stage.lives}"
 
-    everywhere(stages, part_of(found, part, after_first_write), play)
-    assert_few(missed, part_of(found, part, after_first_write))
+    everywhere(stages, part_of(moments, part, after_first_write), play)
+    assert_few(missed, part_of(moments, part, after_first_write))
 
 
 # -- DEL ----------------------------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ def deleted(stages: list[Stage]) -> tuple[list[Moment], Picture]:
     assert stage.attachment.delete().code == 0
     gone = stage.settled(released)
     stage.lives.kill()
-    found = telling(representatives(read_moments(file)))
-    kinds = {moment.kind for moment in found}
+    moments = telling(representatives(read_moments(file)))
+    kinds = {moment.kind for moment in moments}
     assert {"ec2.delete", "ec2.route_tables", "disk.fsync", "disk.replace", "route.delete"} <= kinds
     assert gone.routes == {}
     assert released(gone)
-    return found, gone
+    return moments, gone
 
 
 @in_parts("test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished", rest=1)
@@ -154,7 +154,7 @@ def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
     stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     """Its client leaves it in the spool, and the runtime never hears of it."""
-    found, gone = deleted
+    moments, gone = deleted
     missed = []
 
     def play(stage: Stage, moment: Moment) -> None:
@@ -163,13 +163,13 @@ def test_a_del_whose_agent_is_killed_in_it_or_in_the_release_is_finished(
         stage.lives.arm(moment.doom)
         answer, _ = stage.through("DEL")
         assert (answer.code, answer.document) == (0, {}), f"{answer}\n{stage.lives}"
-        seen = stage.settled(lambda seen: seen == gone)
-        assert seen == gone, f"{seen}\n{stage.lives}"
+        picture = stage.settled(lambda picture: picture == gone)
+        assert picture == gone, f"{picture}\n{stage.lives}"
         if not stage.lives.deaths:
             missed.append(moment)
 
-    everywhere(stages, part_of(found, part, after_first_write), play)
-    assert_few(missed, part_of(found, part, after_first_write))
+    everywhere(stages, part_of(moments, part, after_first_write), play)
+    assert_few(missed, part_of(moments, part, after_first_write))
 
 
 @in_parts(
@@ -181,7 +181,7 @@ def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
     stages: list[Stage], deleted: tuple[list[Moment], Picture], part: tuple[int, int] | None
 ) -> None:
     """One table is taken over before the DEL, the other while nobody looks after ours."""
-    found = [
+    moments = [
         moment for moment in deleted[0] if moment.when == "after" and not moment.kind.startswith("route.")
     ]
 
@@ -194,11 +194,11 @@ def test_another_nodes_route_survives_a_del_whose_agent_is_killed(
         assert answer.code == 0
         until(lambda: not stage.lives.alive or released(stage.picture()))
         stage.scene.point(stage.destination, stage.other, ["client"])
-        seen = stage.settled(released)
-        assert released(seen), f"{seen}\n{stage.lives}"
+        picture = stage.settled(released)
+        assert released(picture), f"{picture}\n{stage.lives}"
         assert stage.routes() == {"a": stage.other, "client": stage.other}
 
-    everywhere(stages, part_of(found, part, after_first_write), play)
+    everywhere(stages, part_of(moments, part, after_first_write), play)
 
 
 # -- the start of an agent ----------------------------------------------------------------------------------
@@ -232,19 +232,19 @@ def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(
     assert released(gone)
     assert gone.routes in ({}, {"client": "the other"})
     stages[0].lives.kill()
-    found = telling(representatives(read_moments(file)))
-    assert {"disk.unlink", "disk.fsync", "ec2.delete"} <= {moment.kind for moment in found}
+    moments = telling(representatives(read_moments(file)))
+    assert {"disk.unlink", "disk.fsync", "ec2.delete"} <= {moment.kind for moment in moments}
     missed = []
 
     def play(stage: Stage, moment: Moment) -> None:
         leave_behind(stage)
         foreign = stage.foreign()
         stage.lives.start(moment.doom, wait=False)
-        seen = stage.settled(lambda seen: released(seen) and stage.routes() == foreign)
-        assert released(seen), f"{seen}\n{stage.lives}"
-        assert stage.routes() == foreign, f"{seen}\n{stage.lives}"
+        picture = stage.settled(lambda picture: released(picture) and stage.routes() == foreign)
+        assert released(picture), f"{picture}\n{stage.lives}"
+        assert stage.routes() == foreign, f"{picture}\n{stage.lives}"
         if not stage.lives.deaths:
             missed.append(moment)
 
-    everywhere(stages, part_of(found, part, after_first_write), play)
-    assert_few(missed, part_of(found, part, after_first_write))
+    everywhere(stages, part_of(moments, part, after_first_write), play)
+    assert_few(missed, part_of(moments, part, after_first_write))

@@ -88,9 +88,9 @@ def begin(stage: Stage, trouble: Trouble) -> None:
 
 
 def over(stage: Stage, trouble: Trouble) -> Callable[[Picture], bool]:
-    def so(seen: Picture) -> bool:
-        held = {table for _, table, state in seen.claims if state == "held"}
-        mended = seen.routes == dict.fromkeys(trouble.ends, "me") and held == set(trouble.ends)
+    def so(picture: Picture) -> bool:
+        held = {table for _, table, state in picture.claims if state == "held"}
+        mended = picture.routes == dict.fromkeys(trouble.ends, "me") and held == set(trouble.ends)
         return mended and not stage.scene.checks_source(stage.attachment.eni)
 
     return so
@@ -119,21 +119,21 @@ def test_the_agent_is_killed_while_it_mends(
     mended = first.settled(over(first, trouble))
     assert over(first, trouble)(mended), f"{mended}\n{first.lives}"
     first.lives.kill()
-    found = [each for each in telling(read_moments(file)) if each.number == 1]
-    assert trouble.kinds <= {moment.kind for moment in found}, sorted({str(m) for m in found})
-    found = part_of(found, part, lambda moment: moment.when == "after" and moment.kind in trouble.kinds)
+    moments = [moment for moment in telling(read_moments(file)) if moment.number == 1]
+    assert trouble.kinds <= {moment.kind for moment in moments}, sorted({str(m) for m in moments})
+    moments = part_of(moments, part, lambda moment: moment.when == "after" and moment.kind in trouble.kinds)
     missed: list[Moment] = []
 
     def play(stage: Stage, moment: Moment) -> None:
         begin(stage, trouble)
         stage.lives.arm(moment.doom)
         trouble.befalls(stage)
-        seen = stage.settled(over(stage, trouble))
-        assert over(stage, trouble)(seen), f"{seen}\n{stage.lives}"
-        assert seen.pod == mended.pod
-        assert seen.bystander == mended.bystander
+        picture = stage.settled(over(stage, trouble))
+        assert over(stage, trouble)(picture), f"{picture}\n{stage.lives}"
+        assert picture.pod == mended.pod
+        assert picture.bystander == mended.bystander
         if not stage.lives.deaths:
             missed.append(moment)
 
-    everywhere(stages, found, play)
-    assert len(missed) <= max(1, 0.2 * len(found)), [str(each) for each in missed]
+    everywhere(stages, moments, play)
+    assert len(missed) <= max(1, 0.2 * len(moments)), [str(moment) for moment in missed]

@@ -32,12 +32,12 @@ def agent_of(place: Served, version: int, oldest: int) -> Iterator[Lives]:
 @pytest.fixture
 def stage(stages: list[Stage]) -> Iterator[Stage]:
     """A stage whose agent has just ended, with nothing left of it."""
-    found = stages[0]
-    found.reset()
-    found.lives.kill()
-    yield found
-    found.lives.kill()
-    found.place.node.install_client()
+    result = stages[0]
+    result.reset()
+    result.lives.kill()
+    yield result
+    result.lives.kill()
+    result.place.node.install_client()
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def attachment(stage: Stage) -> Attachment:
     return stage.attachment
 
 
-def judge(answers: dict[str, Answer], *, said: str = "") -> None:
+def judge(answers: dict[str, Answer], *, text: str = "") -> None:
     """There is no agent that could be used: hold the answers of every verb to what runtimes expect."""
     codes = {verb: answer.code for verb, answer in answers.items()}
     assert codes == {"ADD": 11, "CHECK": 11, "DEL": 0, "STATUS": 50, "GC": 11}, answers
     assert answers["DEL"].document == {}
     for verb, answer in answers.items():
-        assert said in (answer.stderr if verb == "DEL" else answer.msg), f"{verb}: {answer}"
+        assert text in (answer.stderr if verb == "DEL" else answer.msg), f"{verb}: {answer}"
 
 
 def ask_all(attachment: Attachment) -> dict[str, Answer]:
@@ -96,7 +96,7 @@ def test_further_apart_they_say_so_and_a_del_waits(
         assert attachment.add().code == 0
     stage.place.speak(*client)
     with agent_of(stage.place, *agent):
-        judge(ask_all(attachment), said=said)
+        judge(ask_all(attachment), text=said)
         # The agent reads a spooled DEL, whoever has written it: what is in it has not changed.
         until(lambda: stage.routes() == {} and stage.place.spooled() == [])
         assert ours_in(attachment.pod) == []
@@ -106,8 +106,8 @@ PATIENCE = {"ADD": 3, "CHECK": 3, "DEL": 1, "GC": 1, "STATUS": 1}
 
 
 def test_without_an_agent_an_add_fails_and_a_del_succeeds(stage: Stage, attachment: Attachment) -> None:
-    stage.place.set(PATIENCE=PATIENCE)
-    judge(ask_all(attachment), said=str(stage.place.node.agent.socket))
+    stage.place.set(CONNECT_SECONDS=PATIENCE)
+    judge(ask_all(attachment), text=str(stage.place.node.agent.socket))
     assert len(stage.place.spooled()) == 1
 
 
@@ -115,7 +115,7 @@ def test_an_agent_that_hangs_and_is_killed(stage: Stage, attachment: Attachment)
     """The pod's DEL finds nobody; the next agent does it."""
     stage.lives.start()
     assert attachment.add().code == 0
-    stage.place.set(PATIENCE=PATIENCE)
+    stage.place.set(CONNECT_SECONDS=PATIENCE)
     stage.lives.signal(signal.SIGSTOP)
     judge(ask_all(attachment))
     assert stage.routes() == {"a": stage.me, "client": stage.me}
@@ -131,7 +131,7 @@ def test_an_agent_that_hung_does_nothing_for_clients_that_have_gone(
 ) -> None:
     """What they asked lies in its socket when it wakes; only the DEL counts, which came last."""
     stage.lives.start()
-    stage.place.set(PATIENCE=PATIENCE)
+    stage.place.set(CONNECT_SECONDS=PATIENCE)
     stage.lives.signal(signal.SIGSTOP)
     assert attachment.add().code == 11
     assert attachment.delete().code == 0

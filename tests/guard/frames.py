@@ -78,10 +78,10 @@ class Wire:
         elif sender == "reth1":  # to be forwarded by the host; the last one goes straight to where that leads
             sender = at.removeprefix("r")
         self._socket(places.get(sender, self.node), sender).sendto(last, (sender, SENTINEL))
-        seen = False
+        observed = False
         while (heard := ear.recv(4096)) != last:
-            seen = seen or heard.endswith(frame[-len(PAYLOAD) :])
-        return seen
+            observed = observed or heard.endswith(frame[-len(PAYLOAD) :])
+        return observed
 
     def _socket(self, place: str, link: str) -> socket.socket:
         """Return the packet socket of this link: closing one takes the kernel a while."""

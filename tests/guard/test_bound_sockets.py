@@ -147,9 +147,9 @@ def test_what_is_not_bound_goes_its_way_as_before(lab: Lab, bound_pod: Pod) -> N
 
 
 def test_neighbours_by_link_local_address_stay_on_the_link(bound_pod: Pod) -> None:
-    found = where(bound_pod, "fe80::77", "oif", "net1")
-    assert "dev net1" in found
-    assert "via" not in found
+    result = where(bound_pod, "fe80::77", "oif", "net1")
+    assert "dev net1" in result
+    assert "via" not in result
 
 
 def test_metadata_is_unreachable_for_what_is_bound(bound_pod: Pod) -> None:

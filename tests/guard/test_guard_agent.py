@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.guard import Guard
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet import forwarding, guard
 from cni_floatip.model.claim import Claim
@@ -22,7 +22,7 @@ from tests.support.claims import a_claim, a_route
 pytestmark = pytest.mark.needs("root", "ip", "tc", "nft")
 
 
-class Repairs(NoCounts):
+class Repairs(NullRecorder):
     """Remembers what was repaired."""
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class Agent:
         self.said.append(sentence)
 
     def learn(self, claim: Any) -> None:
-        self.wire.on_node(self._guard.learn, claim.attachment, claim)
+        self.wire.on_node(self._guard.on_claim_change, claim.attachment, claim)
 
     def forget(self, claim: Any) -> None:
-        self.wire.on_node(self._guard.learn, claim.attachment, None)
+        self.wire.on_node(self._guard.on_claim_change, claim.attachment, None)
 
     def look(self) -> None:
-        self.wire.on_node(self._guard.look)
+        self.wire.on_node(self._guard.check_all)
 
     @property
     def uses(self) -> dict[str, Any]:
@@ -107,12 +107,12 @@ def test_what_an_earlier_agent_left_is_guarded_once_for_each_eni(
     claims = [claim(f"c{number}", mac=(ENI_MAC, other)[number % 2]) for number in range(1000)]
 
     def listen(learn: Any) -> None:
-        for each in claims:
-            learn(each.attachment, each)
+        for item in claims:
+            learn(item.attachment, item)
 
     world: Any = SimpleNamespace(inode=host.inode, log=agent.log, clock=lambda: 0.0)
     agent._guard = Counting(world, agent.counts)
-    wire.on_node(agent._guard.attend, listen)
+    wire.on_node(agent._guard.subscribe, listen)
     assert agent._guard.covers == 2
     assert present(wire)
     assert list(agent.problems) == [other] * missing
@@ -249,9 +249,9 @@ def test_a_host_that_uses_the_eni_is_warned_of_and_the_eni_is_guarded(
     netns.ip(wire.node, [f"route add default via {gateway} dev eth1 metric 512"])
     agent.look()
     agent.look()
-    said = f"the host uses eth1: {address}, default via {gateway} metric 512"
-    assert agent.uses == {ENI_MAC: said}
-    assert agent.said == [f"{said}; the metadata guard keeps the host from instance metadata there, too"]
+    text = f"the host uses eth1: {address}, default via {gateway} metric 512"
+    assert agent.uses == {ENI_MAC: text}
+    assert agent.said == [f"{text}; the metadata guard keeps the host from instance metadata there, too"]
     assert (present(wire), agent.problems) == (True, {})
     netns.ip(wire.node, ["route del default dev eth1" if version == 4 else f"addr del {address} dev eth1"])
     agent.look()
@@ -319,13 +319,13 @@ def test_what_an_agent_left_that_was_killed_is_taken_over_or_goes(agent: Agent, 
     stop_forwarding(wire)
     plug_in(wire)
     netns.ip(wire.node, ["rule add iif eth7 pref 110 type blackhole protocol 241"])
-    wire.on_node(agent._guard.attend, lambda learn: learn(claim().attachment, claim()))
+    wire.on_node(agent._guard.subscribe, lambda learn: learn(claim().attachment, claim()))
     assert stopped(wire) == {"eth1": {4, 6}}
 
 
 def test_without_any_claim_there_are_no_rules(agent: Agent, wire: Wire) -> None:
     stop_forwarding(wire)
-    wire.on_node(agent._guard.attend, lambda learn: None)
+    wire.on_node(agent._guard.subscribe, lambda learn: None)
     assert stopped(wire) == {}
 
 

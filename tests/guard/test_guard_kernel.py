@@ -63,13 +63,13 @@ CONTENT = {
     "a type of its own": ethernet(0x88B6, PAYLOAD)[12:],
 }
 FROM_ITSELF = {
-    **{f"{name} from its own MAC": arriving(each, source=ENI_MAC) for name, each in CONTENT.items()},
+    **{f"{name} from its own MAC": arriving(item, source=ENI_MAC) for name, item in CONTENT.items()},
     "IPv6 from a group address": arriving(CONTENT["IPv6"], source="33:33:00:00:00:01"),
     "IPv4 from broadcast": arriving(CONTENT["IPv4"], source="ff:ff:ff:ff:ff:ff"),
     "from the smallest group": arriving(CONTENT["IPv4"], source="01:00:00:00:00:00"),
 }
 FROM_OTHERS = {
-    **{f"{name} from the router": arriving(each) for name, each in CONTENT.items()},
+    **{f"{name} from the router": arriving(item) for name, item in CONTENT.items()},
     "a MAC that ends otherwise": arriving(CONTENT["IPv4"], source="02:00:00:00:0e:00"),
     "a MAC that begins otherwise": arriving(CONTENT["IPv4"], source="02:00:00:01:0e:01"),
 }
@@ -219,7 +219,7 @@ def test_one_with_another_program_is_replaced(wire: Wire, hook: Any) -> None:
     wire.tc("filter", "del", "dev", "eth1", hook)
     wire.tc("filter", "add", "dev", "eth1", hook, "prio", "1", "handle", ours, *ACCEPTS)
     assert not wire.on_node(guard.present, wire.eni())
-    assert wire.on_node(guard.left, wire.eni())
+    assert wire.on_node(guard.is_left, wire.eni())
     assert ensured(wire, by_clsact).changed
     assert filters(wire, hook) == [(1, clsact.HANDLES[1])]
     assert wire.on_node(guard.present, wire.eni())
@@ -237,7 +237,7 @@ def test_one_direction_alone_is_not_a_guard(wire: Wire, way: Any, hook: Any) -> 
         chain = {"egress": "link", "ingress": "in"}[hook]
         nft(wire, f"delete chain netdev floatip {chain}-{wire.eni().index}")
     assert not wire.on_node(guard.present, wire.eni())
-    assert wire.on_node(guard.left, wire.eni())
+    assert wire.on_node(guard.is_left, wire.eni())
     assert passes(wire, hook)
     ensured(wire, way)
     assert wire.on_node(guard.present, wire.eni())
@@ -246,7 +246,7 @@ def test_one_direction_alone_is_not_a_guard(wire: Wire, way: Any, hook: Any) -> 
     wire.tc("filter", "del", "dev", "eth1", hook) if way is not nftables.ensure else None
     ensured(wire, way)
     wire.on_node(guard.remove, wire.eni())
-    assert not wire.on_node(guard.left, wire.eni())
+    assert not wire.on_node(guard.is_left, wire.eni())
 
 
 def test_two_of_ours_become_one(wire: Wire) -> None:
@@ -471,10 +471,10 @@ def rules(wire: Wire) -> list[Any]:
     """Return the rules of both families as ``ip`` shows them."""
     shown = wire.on_node(
         lambda: [
-            subprocess.run(["ip", each, "rule"], capture_output=True, text=True) for each in ("-4", "-6")
+            subprocess.run(["ip", item, "rule"], capture_output=True, text=True) for item in ("-4", "-6")
         ]
     )
-    return [line.strip().replace("\t", " ") for each in shown for line in each.stdout.splitlines()]
+    return [line.strip().replace("\t", " ") for item in shown for line in item.stdout.splitlines()]
 
 
 def stop_forwarding(wire: Wire) -> Any:

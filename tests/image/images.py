@@ -45,7 +45,7 @@ KEPT = 6
 
 # What the slim images of Debian leave out (https://github.com/debuerreotype/debuerreotype).
 LEFT_OUT = ("doc", "groff", "info", "linda", "lintian", "locale", "man")
-SLIM = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in LEFT_OUT]
+SLIM = [f"--dpkgopt=path-exclude=/usr/share/{item}/*" for item in LEFT_OUT]
 SLIM += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--include=usr-is-merged"]
 SLIM += ["--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr"]
 
@@ -77,7 +77,7 @@ class Image:
         return int(self.base["size"])
 
     def environment(self) -> dict[str, str]:
-        return dict(each.split("=", 1) for each in self.config["config"]["Env"])
+        return dict(item.split("=", 1) for item in self.config["config"]["Env"])
 
     def command(self, args: list[str] | None) -> list[str]:
         """Return what a container runs that is given ``args``."""
@@ -106,21 +106,21 @@ def build() -> Image:
             _buildah(
                 *("build", "--isolation", "chroot", "--pull-never", "--layers", "--tag", NAME, *secrets),
                 *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}"),
-                *(word for name, said in BUILT_FROM.items() for word in ("--build-arg", f"{name}={said}")),
+                *(word for name, text in BUILT_FROM.items() for word in ("--build-arg", f"{name}={text}")),
                 str(ROOT),
             )
         _forget_old_builds()
-        found = json.loads(_buildah("inspect", "--type", "image", NAME))
+        result = json.loads(_buildah("inspect", "--type", "image", NAME))
         size = json.loads(_buildah("images", "--json", base))[0]["size"]
         return Image(
-            found["FromImageID"], _unpacked(found["FromImageID"]), found["OCIv1"], {"size": _bytes(size)}
+            result["FromImageID"], _unpacked(result["FromImageID"]), result["OCIv1"], {"size": _bytes(size)}
         )
 
 
 def _forget_old_builds() -> None:
-    former = [each for each in json.loads(_buildah("images", "--json")) if not each["names"]]
-    for each in sorted(former, key=lambda each: int(each["created"]))[:-KEPT]:
-        _buildah("rmi", each["id"])
+    former = [item for item in json.loads(_buildah("images", "--json")) if not item["names"]]
+    for item in sorted(former, key=lambda item: int(item["created"]))[:-KEPT]:
+        _buildah("rmi", item["id"])
 
 
 @contextlib.contextmanager
@@ -222,8 +222,8 @@ def _bytes(shown: str) -> int:
 
 
 def _size(directory: Path) -> int:
-    found = {}
+    results = {}
     for path in directory.rglob("*"):
         status = path.lstat()
-        found[status.st_ino] = status.st_size if not path.is_dir() or path.is_symlink() else 0
-    return sum(found.values())
+        results[status.st_ino] = status.st_size if not path.is_dir() or path.is_symlink() else 0
+    return sum(results.values())

@@ -58,14 +58,14 @@ UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 def daemon_set() -> dict[str, Any]:
     """Return the DaemonSet that an administrator applies."""
-    found = yaml.safe_load_all(MANIFEST.read_text())
-    return next(each for each in found if each and each["kind"] == "DaemonSet")
+    results = yaml.safe_load_all(MANIFEST.read_text())
+    return next(item for item in results if item and item["kind"] == "DaemonSet")
 
 
 def node_policy() -> dict[str, Any]:
     """Return the node configuration in the manifest's ConfigMap."""
-    found = yaml.safe_load_all(MANIFEST.read_text())
-    document = next(each for each in found if each and each["kind"] == "ConfigMap")
+    results = yaml.safe_load_all(MANIFEST.read_text())
+    document = next(item for item in results if item and item["kind"] == "ConfigMap")
     policy: dict[str, Any] = json.loads(document["data"]["config.json"])
     return policy
 
@@ -164,29 +164,29 @@ class Container:
     def specification(self) -> dict[str, Any]:
         """Return what runc reads: https://github.com/opencontainers/runtime-spec."""
         pod = daemon_set()["spec"]["template"]["spec"]
-        told = next(
-            each for each in (*pod["initContainers"], *pod["containers"]) if each["name"] == self.name
+        sentence = next(
+            item for item in (*pod["initContainers"], *pod["containers"]) if item["name"] == self.name
         )
-        rights = told["securityContext"]
+        rights = sentence["securityContext"]
         assert pod["hostNetwork"]
         assert not rights.get("privileged")
         assert rights["capabilities"]["drop"] == ["ALL"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        capabilities = [f"CAP_{each}" for each in rights["capabilities"].get("add", [])]
-        plain = {each["name"]: each["value"] for each in told.get("env", []) if "value" in each}
+        capabilities = [f"CAP_{item}" for item in rights["capabilities"].get("add", [])]
+        plain = {item["name"]: item["value"] for item in sentence.get("env", []) if "value" in item}
         env = {**self._image.environment(), **plain, "NODE_NAME": "node", **self._env}
         return {
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": rights["runAsUser"], "gid": rights["runAsGroup"]},
-                "args": self._image.command(told.get("args")),
+                "args": self._image.command(sentence.get("args")),
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": "/",
                 "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
                 "noNewPrivileges": not rights["allowPrivilegeEscalation"],
             },
             "root": {"path": str(self._image.rootfs), "readonly": rights["readOnlyRootFilesystem"]},
-            "mounts": [*_standard(), *self._volumes(pod, told)],
+            "mounts": [*_standard(), *self._volumes(pod, sentence)],
             "linux": {
                 "namespaces": [
                     {"type": "pid"},
@@ -196,19 +196,19 @@ class Container:
                 ],
                 "resources": {
                     "devices": [{"allow": False, "access": "rwm"}],
-                    "memory": {"limit": _bytes(told["resources"]["limits"]["memory"])},
+                    "memory": {"limit": _bytes(sentence["resources"]["limits"]["memory"])},
                 },
                 "cgroupsPath": f"/{self.id}",
                 "seccomp": _seccomp(capabilities),
                 "rootfsPropagation": "rslave",  # as containerd does for a volume with HostToContainer
-                "maskedPaths": [*(f"/proc/{each}" for each in MASKED), "/sys/firmware"],
-                "readonlyPaths": [f"/proc/{each}" for each in READ_ONLY],
+                "maskedPaths": [*(f"/proc/{item}" for item in MASKED), "/sys/firmware"],
+                "readonlyPaths": [f"/proc/{item}" for item in READ_ONLY],
             },
         }
 
-    def _volumes(self, pod: Document, told: Document) -> list[dict[str, Any]]:
-        volumes = {each["name"]: each for each in pod["volumes"]}
-        return [self._mount(volumes[each["name"]], each) for each in told["volumeMounts"]]
+    def _volumes(self, pod: Document, message: Document) -> list[dict[str, Any]]:
+        volumes = {item["name"]: item for item in pod["volumes"]}
+        return [self._mount(volumes[item["name"]], item) for item in message["volumeMounts"]]
 
     def _mount(self, volume: Document, mount: Document) -> dict[str, Any]:
         path = (
@@ -255,9 +255,9 @@ def _seccomp(capabilities: list[str]) -> dict[str, Any]:
         "defaultErrnoRet": profile["defaultErrnoRet"],
         "architectures": [
             name
-            for each in profile["archMap"]
-            if each["architecture"] == f"SCMP_ARCH_{os.uname().machine.upper()}"
-            for name in (each["architecture"], *each["subArchitectures"])
+            for item in profile["archMap"]
+            if item["architecture"] == f"SCMP_ARCH_{os.uname().machine.upper()}"
+            for name in (item["architecture"], *item["subArchitectures"])
         ],
         "syscalls": rules,
     }

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from bench import rows_cell
-from bench.cell import cell
+from bench import rows_cgroup
+from bench.cgroup import cell
 from bench.scene import Scene
 from cni_floatip.model.versions import SUPPORTED
 from tests.image.images import NEEDS, ROOT, Image
@@ -66,8 +66,8 @@ class Root:
     def versions(self, **options: Any) -> list[str]:
         done = self.call("VERSION", **options)
         assert done.returncode == 0, done.stderr
-        found: list[str] = json.loads(done.stdout)["supportedVersions"]
-        return found
+        results: list[str] = json.loads(done.stdout)["supportedVersions"]
+        return results
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
@@ -76,13 +76,13 @@ class Root:
 @pytest.fixture
 def root(image: Image, tmp_path: Path) -> Root:
     """Nothing but what the installer leaves, and the directory that holds every CNI plugin's state."""
-    found = Root(tmp_path / "root")
-    (found.path / "opt/cni/bin").mkdir(parents=True)
-    (found.path / "var/lib/cni").mkdir(parents=True)
+    result = Root(tmp_path / "root")
+    (result.path / "opt/cni/bin").mkdir(parents=True)
+    (result.path / "var/lib/cni").mkdir(parents=True)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command = [
-        *private.mounts({BIN: found.path / "opt/cni/bin"}, scratch),
+        *private.mounts({BIN: result.path / "opt/cni/bin"}, scratch),
         *(FLOATIPCTL, "install-client", "--bin-dir", BIN, "--bundle", str(image.bundle)),
     ]
     policy = tmp_path / "config.json"
@@ -90,7 +90,7 @@ def root(image: Image, tmp_path: Path) -> Root:
     env = {"FLOATIP_CONFIG": str(policy), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return found
+    return result
 
 
 def test_the_root_is_empty_and_the_client_answers(root: Root) -> None:
@@ -98,7 +98,7 @@ def test_the_root_is_empty_and_the_client_answers(root: Root) -> None:
     assert re.fullmatch(r"opt/cni/bin/\.floatip/\S+-[0-9a-f]{12}/python", client)
     assert interpreter == "opt/cni/bin/floatip"
     assert root.versions() == list(SUPPORTED)
-    assert sum((root.path / each).stat().st_size for each in root.files()) <= 12e6
+    assert sum((root.path / item).stat().st_size for item in root.files()) <= 12e6
 
 
 def test_what_a_runtime_may_send_is_understood(root: Root) -> None:
@@ -202,8 +202,8 @@ def test_beside_busybox_and_musl(root: Root) -> None:
     shutil.copy(loader.resolve().parent / "bin/mksh", root.path / "bin/sh")
     shutil.copy(loader.resolve(), root.path / "lib" / loader.name)
     chroot = ["/usr/sbin/chroot", str(root.path)]
-    said = subprocess.run([*chroot, f"/lib/{loader.name}"], capture_output=True, text=True, check=False)
-    assert "musl libc" in said.stderr, "the root is musl's"
+    output = subprocess.run([*chroot, f"/lib/{loader.name}"], capture_output=True, text=True, check=False)
+    assert "musl libc" in output.stderr, "the root is musl's"
     env = {"LD_LIBRARY_PATH": "/lib", "LD_PRELOAD": f"/lib/{loader.name}"}
     for shell in (["/bin/sh"], ["/bin/busybox", "sh"]):
         through = (*shell, "-c", '"$0"; exit $?')
@@ -231,7 +231,7 @@ def crowd(image: Image) -> Iterator[Scene]:
 
 def test_twenty_wait_at_once_in_a_cgroup_of_50_mib(crowd: Scene) -> None:
     """Thick Multus' limit, with 20 MiB of its own, while EC2 does not answer."""
-    figure = rows_cell.crowded(crowd)
+    figure = rows_cgroup.crowded(crowd)
     assert figure.met, figure.document()
 
 

@@ -32,29 +32,29 @@ def test_it_runs_the_agent_unless_told_otherwise(image: Image) -> None:
 
 
 def test_image_labels(image: Image) -> None:
-    said = {
+    output = {
         name.removeprefix("org.opencontainers.image."): value
         for name, value in image.labels.items()
         if name.startswith("org.opencontainers.image.")
     }
-    assert {name: said[name] for name in ("title", "licenses", "version")} == {
+    assert {name: output[name] for name in ("title", "licenses", "version")} == {
         "title": "cni-floatip",
         "licenses": "Apache-2.0",
         "version": __version__,
     }
-    assert {name.upper(): said[name] for name in ("source", "revision", "created")} == BUILT_FROM
-    assert said["description"]
+    assert {name.upper(): output[name] for name in ("source", "revision", "created")} == BUILT_FROM
+    assert output["description"]
 
 
 def test_nothing_of_the_build_is_left(image: Image) -> None:
-    found = {path.name for place in PROGRAMS for path in (image.rootfs / place).glob("*")}
+    results = {path.name for place in PROGRAMS for path in (image.rootfs / place).glob("*")}
     left = {
         name
-        for name in found
+        for name in results
         if name in BUILD_TOOLS or re.fullmatch(r".*-(gcc|ld|as)(-\d+)?|pip[\d.]+|gcc-\d+", name)
     }
     assert left == set()
-    assert "floatipctl" in found, "or this looks in the wrong places"
+    assert "floatipctl" in results, "or this looks in the wrong places"
     programs = {path.name for path in (image.rootfs / "opt/floatip/bin").iterdir() if not path.is_symlink()}
     assert programs == {"floatipctl"}
     assert not [*image.rootfs.rglob("libpython*.a"), *image.rootfs.rglob("Python.h")]
@@ -64,8 +64,8 @@ def test_nothing_of_the_build_is_left(image: Image) -> None:
 
 def test_nothing_of_the_machine_that_built_it_is_left(image: Image) -> None:
     for path in ("etc/pip.conf", "run/pip.conf", "run/apt.conf", "run/ca-certificates.crt", "root/.cache"):
-        found = image.rootfs / path
-        assert not found.exists() or not found.stat().st_size, path
+        result = image.rootfs / path
+        assert not result.exists() or not result.stat().st_size, path
     ours = [
         path for path in (image.rootfs / "opt/floatip").rglob("*") if path.suffix in (".py", ".cfg", ".json")
     ]
@@ -82,8 +82,8 @@ def test_licences_and_sources_are_named(image: Image) -> None:
     assert (doc / "cni-floatip/LICENSE").read_text().strip().startswith("Apache License")
     sources = (doc / "cni-floatip/SOURCES").read_text().splitlines()
     assert [re.sub(r"[\d.-]* \d\S+$", "", line) for line in sources] == ["python", "glibc", "gcc"], sources
-    for each in image.rootfs.glob(f"{LIBRARIES}/python3*/site-packages/*.dist-info"):
-        assert [*each.rglob("*LICEN*"), *each.rglob("COPYING*")], each.name
+    for path in image.rootfs.glob(f"{LIBRARIES}/python3*/site-packages/*.dist-info"):
+        assert [*path.rglob("*LICEN*"), *path.rglob("COPYING*")], path.name
 
 
 def test_packages_are_the_locked_ones_that_are_imported(image: Image) -> None:
@@ -94,8 +94,8 @@ def test_packages_are_the_locked_ones_that_are_imported(image: Image) -> None:
     }
     present = {
         (name.lower().replace("-", "_"), version)
-        for each in packages(image)
-        for name, version in re.findall(r"^(.+)-([^-]+)\.dist-info$", each)
+        for item in packages(image)
+        for name, version in re.findall(r"^(.+)-([^-]+)\.dist-info$", item)
     }
     assert present <= locked
     unused = {name for name, _ in locked - present}
@@ -161,6 +161,8 @@ def test_the_bundle_is_of_this_machine_s_kind_and_needs_no_loader(image: Image) 
     header = (image.bundle / "python").read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[18:20], "little") == {"x86_64": 62, "aarch64": 183}[os.uname().machine]
-    said = subprocess.run(["ldd", str(image.bundle / "python")], capture_output=True, text=True, check=False)
-    assert "not a dynamic executable" in said.stderr + said.stdout
+    output = subprocess.run(
+        ["ldd", str(image.bundle / "python")], capture_output=True, text=True, check=False
+    )
+    assert "not a dynamic executable" in output.stderr + output.stdout
     assert [path.name for path in image.bundle.iterdir()] == ["python"]

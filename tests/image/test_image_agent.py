@@ -34,14 +34,14 @@ def pods(lab: Lab, image: Image, tmp_path_factory: pytest.TempPathFactory) -> It
     scratch = tmp_path_factory.mktemp
     made = {name: PodOnNode(image, lab, node, scratch(name)) for name, node in lab.nodes.items()}
     try:
-        for each in made.values():
-            each.start()
-        for each in made.values():
-            until_ready(each)
+        for on_node in made.values():
+            on_node.start()
+        for on_node in made.values():
+            until_ready(on_node)
         yield made
     finally:
-        for each in made.values():
-            each.close()
+        for on_node in made.values():
+            on_node.close()
 
 
 @pytest.fixture(autouse=True)
@@ -76,12 +76,12 @@ def status(pod: PodOnNode) -> dict[str, str]:
 
 def test_the_agent_has_what_the_manifest_gives_and_no_more(pod_on_a1: PodOnNode) -> None:
     net_admin, sys_admin = 1 << 12, 1 << 21  # linux/capability.h
-    found = status(pod_on_a1)
-    rights = [int(found[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")]
+    results = status(pod_on_a1)
+    rights = [int(results[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")]
     assert rights == [net_admin | sys_admin] * 3 + [0, 0]
-    assert found["NoNewPrivs"] == "1"
-    told = daemon_set()["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"]
-    assert sorted(told["add"]) == ["NET_ADMIN", "SYS_ADMIN"]
+    assert results["NoNewPrivs"] == "1"
+    sentence = daemon_set()["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"]
+    assert sorted(sentence["add"]) == ["NET_ADMIN", "SYS_ADMIN"]
 
 
 def test_nothing_can_be_written_in_the_image(pod_on_a1: PodOnNode) -> None:
@@ -102,7 +102,7 @@ def test_a_pod_is_reached_and_let_go(lab: Lab, pod_on_a1: PodOnNode) -> None:
     conflist = lab.conflist([DESTINATION, f"{VIP6}/128"])
     pod = attach(pod_on_a1.node, lab, "web", (DESTINATION, f"{VIP6}/128"))
     assert targets(lab, DESTINATION) == only(pod_on_a1.node)
-    assert [lab.clients[each].ask(VIP) for each in ("vpc", "tgw")] == ["web", "web"]
+    assert [lab.clients[item].ask(VIP) for item in ("vpc", "tgw")] == ["web", "web"]
     assert lab.clients["vpc"].ask(VIP6) == "web"
     assert pod_on_a1.claims() == ["held"]
     assert netns.inside(pod_on_a1.node.ns, forwarding.stopped, "eth1") == {4, 6}

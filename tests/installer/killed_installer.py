@@ -26,7 +26,7 @@ cni_floatip.__version__ = RELEASE
 
 from cni_floatip import cli  # noqa: E402 (of that release)
 from cni_floatip.commands import install_client  # noqa: E402, F401
-from cni_floatip.installer import files, rendering  # noqa: E402
+from cni_floatip.installer import files, render  # noqa: E402
 
 CHANGES = (
     "os.mkdir",
@@ -54,7 +54,7 @@ def is_written(path: object, _: object, flags: object) -> bool:
     return "__pycache__" not in str(path) and str(path) != os.devnull
 
 
-def live(fate: str, doomed: int, told: int) -> int:
+def live(fate: str, doomed: int, message: int) -> int:
     """Be an installer."""
     count = 0
     vars(os)["fsync"] = audited_fsync
@@ -64,7 +64,7 @@ def live(fate: str, doomed: int, told: int) -> int:
         if event in CHANGES or (event == "open" and is_written(*args)):
             count += 1
             if count == doomed or fate == "seen":
-                os.write(told, f"{event} {' '.join(map(str, args[:2]))}\n".encode())
+                os.write(message, f"{event} {' '.join(map(str, args[:2]))}\n".encode())
                 if fate == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
             if fate != "seen" and (count == doomed or (fate == "broken" and count > doomed > 0)):
@@ -77,7 +77,7 @@ def live(fate: str, doomed: int, told: int) -> int:
 
 
 def main() -> None:
-    assert vars(rendering)["__version__"] == RELEASE
+    assert vars(render)["__version__"] == RELEASE
     assert Path(BIN_DIR).is_dir()
     assert files
     for line in sys.stdin:

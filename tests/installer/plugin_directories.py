@@ -44,7 +44,7 @@ def command(verb: str, bin_dir: Path, *options: object, release: str = __version
     return [sys.executable, "-c", AS, release, verb, "--bin-dir", str(bin_dir), *map(str, options)]
 
 
-def config(directory: Path, **said: object) -> Path:
+def config(directory: Path, **output: object) -> Path:
     """Write a node configuration whose directories are below ``directory``."""
     path = directory / "config.json"
     own = {
@@ -52,7 +52,7 @@ def config(directory: Path, **said: object) -> Path:
         "spoolDir": str(directory / "data" / "spool"),
         "socketPath": str(directory / "run" / "agent.sock"),
     }
-    path.write_text(json.dumps({**own, **said}))
+    path.write_text(json.dumps({**own, **output}))
     return path
 
 
@@ -62,15 +62,15 @@ def release(bin_dir: Path) -> str:
     done = subprocess.run([client], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["supportedVersions"] == list(SUPPORTED)
-    return installer.look(bin_dir).release
+    return installer.read_installed(bin_dir).release
 
 
 def tree(directory: Path) -> dict[str, tuple[int, int]]:
     """Return every path below ``directory`` with its mode and size."""
-    found = sorted(directory.rglob("*"))
+    paths = sorted(directory.rglob("*"))
     return {
         str(path.relative_to(directory)): (path.lstat().st_mode, 0 if path.is_dir() else path.lstat().st_size)
-        for path in found
+        for path in paths
     }
 
 

@@ -21,13 +21,13 @@ POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
 
 
 def version(bin_dir: Path) -> Path:
-    return installer.look(bin_dir).interpreter.parent
+    return installer.read_installed(bin_dir).interpreter.parent
 
 
 def install(bin_dir: Path, bundle: Path, number: str = __version__) -> None:
     """Install as a release would, in a process of its own."""
-    said = config(bin_dir.parent)
-    argv = command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)
+    path = config(bin_dir.parent)
+    argv = command("install-client", bin_dir, "--bundle", bundle, "--config", path, release=number)
     done = subprocess.run(argv, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{bin_dir}/floatip\n"), done.stderr
 
@@ -62,8 +62,8 @@ def test_anybody_may_run_it_and_only_root_write_it(
 
 
 def stamps(directory: Path) -> dict[Path, tuple[int, int]]:
-    found = [directory, *directory.rglob("*")]
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    paths = [directory, *directory.rglob("*")]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 @pytest.mark.parametrize("bundled", [True, False])
@@ -93,7 +93,7 @@ def test_what_was_damaged_is_made_whole(
     path = bin_dir / "floatip" if cut == "floatip" else version(bin_dir) / "python"
     hurt(path, damage)
     with pytest.raises(installer.Unsound):
-        installer.look(bin_dir)
+        installer.read_installed(bin_dir)
     installer.install_client(bin_dir, POLICY, bundle=bundles[0], only_unsound=True)
     assert tree(bin_dir) == whole
     assert release(bin_dir) == __version__
@@ -208,8 +208,8 @@ def test_anothers_program_of_that_name_is_left_alone(
     before = tree(bin_dir)
     argv = ["--bin-dir", str(bin_dir), "--config", str(config(bin_dir.parent))]
     assert cli.main(["install-client", *argv, "--bundle", str(bundles[0])]) == 1
-    assert f"cannot install: {path} is " in (said := capsys.readouterr().err)
-    assert said.endswith("move it away, and install again\n")
+    assert f"cannot install: {path} is " in (text := capsys.readouterr().err)
+    assert text.endswith("move it away, and install again\n")
     assert cli.main(["uninstall", *argv]) == 0
     assert tree(bin_dir) == before
 
@@ -313,11 +313,11 @@ def test_the_directory_may_be_said_relative(
     bin_dir: Path, bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(bin_dir.parent)
-    said = config(bin_dir.parent)
-    argv = ["install-client", "--bin-dir", "bin", "--bundle", str(bundles[0]), "--config", str(said)]
+    path = config(bin_dir.parent)
+    argv = ["install-client", "--bin-dir", "bin", "--bundle", str(bundles[0]), "--config", str(path)]
     assert cli.main(argv) == 0
-    assert installer.look(bin_dir).interpreter.name == interpreters.PYTHON
-    assert installer.look(bin_dir).interpreter.is_absolute()
+    assert installer.read_installed(bin_dir).interpreter.name == interpreters.PYTHON
+    assert installer.read_installed(bin_dir).interpreter.is_absolute()
 
 
 def test_no_directory_is_not_the_one_at_hand(
@@ -356,7 +356,7 @@ def test_a_link_to_the_interpreter_is_not_the_interpreter(bin_dir: Path, bundles
     path.unlink()
     path.symlink_to(bundles[0] / "python")
     with pytest.raises(installer.Unsound, match="the interpreter"):
-        installer.look(bin_dir)
+        installer.read_installed(bin_dir)
     assert installer.install_client(bin_dir, POLICY, bundle=bundles[0]) == client
     assert not path.is_symlink()
     assert release(bin_dir) == __version__
@@ -367,7 +367,7 @@ def test_what_a_strange_umask_and_a_kill_left_is_opened(bin_dir: Path, bundles: 
     for directory in directories:
         directory.mkdir(mode=0o700)
     installer.install_client(bin_dir, POLICY, bundle=bundles[0])
-    assert {stat.S_IMODE(each.stat().st_mode) for each in directories} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o755}
 
 
 def test_every_refusal_is_a_sentence(bin_dir: Path) -> None:

@@ -67,15 +67,15 @@ class Node:
 
     def release(self) -> str:
         try:
-            return installer.look(self.bin_dir).release
+            return installer.read_installed(self.bin_dir).release
         except installer.Unsound as e:
             return str(e)
 
     def records(self) -> dict[str, bytes]:
         """Return the claim files that the newer release wrote."""
         paths = (self.place.data / "claims").glob("*.json")
-        found = {path.name: path.read_bytes() for path in paths}
-        return {name: record for name, record in found.items() if b'"version": 2' in record}
+        results = {path.name: path.read_bytes() for path in paths}
+        return {name: record for name, record in results.items() if b'"version": 2' in record}
 
     def repairs(self) -> float:
         return self.node.agent.metrics()["floatip_client_repairs_total"]
@@ -125,21 +125,21 @@ class Runtime:
     def _make(self, call: Callable[[], Answer], pod: Attachment) -> None:
         began, tried = time.monotonic(), 0
         while True:
-            said = ""
+            text = ""
             try:
                 answer = call()
                 if answer.code:
-                    said = str(answer)
+                    text = str(answer)
             except OSError as e:
-                said = str(e)
+                text = str(e)
             tried += 1
-            if not said:
+            if not text:
                 self.calls += 1
                 if tried > 1:
                     self.again.append(time.monotonic() - began)
                 return
             if not self.forgiving or time.monotonic() > began + AGAIN_SECONDS:
-                self.wrong.append(f"{call.__name__} {pod.container}: {said}")
+                self.wrong.append(f"{call.__name__} {pod.container}: {text}")
                 return
             time.sleep(0.25)
 
@@ -183,12 +183,12 @@ def test_not_one_call_fails(upgraded_node: Node, per_second: int) -> None:
     assert runtime.wrong == []
     print(f"{runtime.calls} calls in {seconds:.1f} s, made again {sorted(runtime.again)}")  # noqa: T201
     assert upgraded_node.repairs() == 3
-    said = [
+    output = [
         line["msg"]
         for line in upgraded_node.node.agent.said()
         if ": repaired, release" in line.get("msg", "")
     ]
-    assert len(said) == 3
+    assert len(output) == 3
 
 
 def remove_client(bin_dir: Path) -> None:
@@ -196,7 +196,7 @@ def remove_client(bin_dir: Path) -> None:
 
 
 def remove_interpreter(bin_dir: Path) -> None:
-    installer.look(bin_dir).interpreter.unlink()
+    installer.read_installed(bin_dir).interpreter.unlink()
 
 
 def cut_client(bin_dir: Path) -> None:
@@ -217,8 +217,8 @@ def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(upgrade
     upgraded_node.node.agent.kill()
     upgraded_node.install(__version__)
     upgraded_node.start_agent(__version__)
-    said = [line["msg"] for line in upgraded_node.node.agent.said() if line.get("level") == "warning"]
-    assert any("written by a newer release (version 2)" in sentence for sentence in said)
+    output = [line["msg"] for line in upgraded_node.node.agent.said() if line.get("level") == "warning"]
+    assert any("written by a newer release (version 2)" in sentence for sentence in output)
     shown = upgraded_node.node.run([str(PROGRAM), "status"])
     assert "written by a newer release (version 2)" in shown.stdout
     assert pod.delete().code == 0

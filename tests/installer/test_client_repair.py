@@ -12,7 +12,7 @@ import pytest
 
 from cni_floatip import __version__, installer
 from cni_floatip.agent.client_files import LONGEST_PAUSE, THOROUGH_SECONDS, ClientFiles
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.installer import files
 from tests.installer.plugin_directories import NEWER, command, config, release, tree
@@ -20,7 +20,7 @@ from tests.installer.plugin_directories import NEWER, command, config, release, 
 POLICY = NodeConf(socket_path="/run/x/agent.sock", spool_dir="/var/lib/x/spool")
 
 
-class Agent(NoCounts):
+class Agent(NullRecorder):
     """The files of a client, a clock that a test turns, and what was counted and logged."""
 
     def __init__(self, bin_dir: Path, bundle: Path) -> None:
@@ -48,11 +48,11 @@ class Agent(NoCounts):
 
 @pytest.fixture
 def repairer(bin_dir: Path, bundles: tuple[Path, Path]) -> Agent:
-    found = Agent(bin_dir, bundles[0])
-    assert "not been checked" in str(found.files.problem())
-    found.files.begin()
-    assert found.files.problem() is None
-    return found
+    agent = Agent(bin_dir, bundles[0])
+    assert "not been checked" in str(agent.files.problem())
+    agent.files.begin()
+    assert agent.files.problem() is None
+    return agent
 
 
 def newer_release(bin_dir: Path, bundle: Path) -> None:
@@ -79,7 +79,7 @@ def test_at_its_start_an_agent_has_its_own_client_there(bin_dir: Path, bundles: 
 @pytest.mark.parametrize("damage", ["removed", "emptied", "changed", "everything"])
 def test_damage_is_repaired_counted_and_said(repairer: Agent, bin_dir: Path, what: str, damage: str) -> None:
     whole = tree(bin_dir)
-    interpreter = installer.look(bin_dir).interpreter
+    interpreter = installer.read_installed(bin_dir).interpreter
     path = bin_dir / "floatip" if what == "client" else interpreter
     if damage == "changed":
         path.write_bytes(path.read_bytes()[:-200] + b"\n" * 200)
@@ -95,8 +95,8 @@ def test_damage_is_repaired_counted_and_said(repairer: Agent, bin_dir: Path, wha
     assert release(bin_dir) == __version__
     assert tree(bin_dir) == whole
     assert repairer.repairs == 1
-    (said,) = [each for each in repairer.said if ": repaired, release" in each]
-    assert said.startswith(f"warning: {'the interpreter ' * (what == 'interpreter')}{path}") or (
+    (text,) = [item for item in repairer.said if ": repaired, release" in item]
+    assert text.startswith(f"warning: {'the interpreter ' * (what == 'interpreter')}{path}") or (
         damage == "everything"
     )
 
@@ -148,14 +148,14 @@ def test_a_repair_that_fails_is_shown_and_tried_again_ever_less_often(repairer: 
     path = bin_dir / "floatip"
     path.unlink()
     path.mkdir()
-    said, before = len(repairer.said), repairer.installs
+    output, before = len(repairer.said), repairer.installs
     for _ in range(600):
         repairer.pass_time(1)
         assert f"the client cannot be used: cannot install: {path} is a directory" in str(
             repairer.files.problem()
         )
     assert 6 <= repairer.installs - before <= 20
-    assert repairer.said[said:] == [f"error: {repairer.files.problem()}"]
+    assert repairer.said[output:] == [f"error: {repairer.files.problem()}"]
     path.rmdir()
     repairer.pass_time(LONGEST_PAUSE)
     assert repairer.files.problem() is None
@@ -179,9 +179,9 @@ def test_a_client_that_cannot_be_replaced_and_works_can_be_used(
     newer_release(bin_dir, bundles[1])
     agent = Agent(bin_dir, hopeless)
     agent.files.begin()
-    (said,) = agent.said
-    assert said.startswith(f"warning: the client of release {NEWER} stays: ")
-    assert "exit status 7" in said
+    (text,) = agent.said
+    assert text.startswith(f"warning: the client of release {NEWER} stays: ")
+    assert "exit status 7" in text
     assert agent.files.problem() is None
     assert release(bin_dir) == NEWER
 
@@ -196,7 +196,7 @@ def test_a_client_that_cannot_be_replaced_and_does_not_work_cannot_be_used(
     interpreter.unlink()
     interpreter.write_text("#!/bin/sh\nexit 9\n")
     interpreter.chmod(0o755)
-    assert installer.look(bin_dir)
+    assert installer.read_installed(bin_dir)
     agent = Agent(bin_dir, hopeless)
     agent.files.begin()
     assert str(agent.files.problem()).startswith("the client cannot be used: ")

@@ -81,10 +81,10 @@ def test_an_agent_wants_to_be_started_again_for_it_and_for_nothing_else(
 
     made_again(host)
     until(lambda: agent.liveness()[0] == 503, node.agent)
-    status, said = agent.liveness()
-    assert REASON in said
-    assert said.endswith(f"{REMEDY}\n")
-    assert agent.readiness() == (status, said), "once, although it is one of both"
+    status, text = agent.liveness()
+    assert REASON in text
+    assert text.endswith(f"{REMEDY}\n")
+    assert agent.readiness() == (status, text), "once, although it is one of both"
     assert [line["level"] for line in agent.said() if REASON in line["msg"]] == ["error"]
     assert list(host.iterdir()) == []
 

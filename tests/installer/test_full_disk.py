@@ -24,8 +24,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def install(
     mounts: Mounts, bin_dir: Path, *options: object, number: str = __version__
 ) -> subprocess.CompletedProcess[str]:
-    said = config(bin_dir.parent)
-    return mounts.run(command("install-client", bin_dir, "--config", said, *options, release=number))
+    path = config(bin_dir.parent)
+    return mounts.run(command("install-client", bin_dir, "--config", path, *options, release=number))
 
 
 def works(mounts: Mounts, bin_dir: Path) -> bool:
@@ -43,26 +43,26 @@ def test_a_full_disk_changes_nothing(mounts: Mounts, bin_dir: Path, large: Path,
     """However much room there is: for a file's name, for half the interpreter, for all but the last page."""
     whole = (large / "python").stat().st_size // 1024
     mounts.mount("-t", "tmpfs", "-o", f"size={whole + 1024}k", "tmpfs", bin_dir)
-    seen = mounts.outside(bin_dir)
+    path = mounts.outside(bin_dir)
     if upgrade:
         assert install(mounts, bin_dir, number=OLDER).returncode == 0
-    before = tree(seen)
-    refused, ballast = 0, seen / "ballast"
+    before = tree(path)
+    refused, ballast = 0, path / "ballast"
     for kib in (0, 4, 40, *(whole + more for more in (-16, -4, 4, 16, 32, 48, 64, 284))):
-        room(seen, kib)
+        room(path, kib)
         done = install(mounts, bin_dir, "--bundle", large)
         ballast.unlink()
         if done.returncode == 0:
             break
         assert "No space left on device" in done.stderr, done.stderr
         assert "free some space and install again" in done.stderr
-        assert tree(seen) == before
+        assert tree(path) == before
         assert not upgrade or works(mounts, bin_dir)
         refused += 1
     assert done.returncode == 0
     assert refused >= 4
     assert works(mounts, bin_dir)
-    assert not [name for name in tree(seen) if name.endswith((".new", ".former"))]
+    assert not [name for name in tree(path) if name.endswith((".new", ".former"))]
 
 
 def room(directory: Path, kib: int) -> None:
@@ -123,4 +123,4 @@ def test_what_is_there_already_needs_no_writable_directory(
     mounts.mount("-o", "remount,bind,ro", bin_dir)
     assert install(mounts, bin_dir, "--bundle", bundles[0]).returncode == 0
     assert release(bin_dir) == __version__
-    assert installer.look(bin_dir).version
+    assert installer.read_installed(bin_dir).version

@@ -139,7 +139,7 @@ def test_a_file_that_somebody_still_holds_is_waited_for(tmp_path: Path) -> None:
     with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        installer.try_out(client)
+        installer.smoke_test(client)
 
 
 def test_an_interpreter_of_another_release_runs_the_source(tmp_path: Path) -> None:
@@ -178,6 +178,6 @@ def test_the_command_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert cli.main(["install-client", *(each.format(tmp_path) for each in options)]) == 1
+    assert cli.main(["install-client", *(option.format(tmp_path) for option in options)]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "floatip").exists()

@@ -70,8 +70,8 @@ def test_an_installer_is_stopped_at_each_step(
     upgrade, fate = FATES[name]
     former = tmp_path / "former"
     if upgrade:
-        said = config(tmp_path)
-        argv = command("install-client", bin_dir, "--bundle", bundles[0], "--config", said, release=OLDER)
+        path = config(tmp_path)
+        argv = command("install-client", bin_dir, "--bundle", bundles[0], "--config", path, release=OLDER)
         subprocess.run(argv, check=True, capture_output=True)
     shutil.copytree(bin_dir, former)
     before = tree(bin_dir)
@@ -128,11 +128,11 @@ def test_what_is_on_the_disk_before_what(bin_dir: Path, bundles: tuple[Path, Pat
     And it is all that is written, wherever: the runtime's configuration in /etc/cni/net.d is not ours.
     """
     with installers(bin_dir, bundles[1], NEWER) as process:
-        status, told = run(process, "seen", 1)
+        status, sentence = run(process, "seen", 1)
     assert status == 0
-    told = told.replace(f"{bin_dir}/", "").replace(str(bin_dir), ".")
-    told = re.sub(r"\.[0-9a-f]{12}\.new", ".NEW", told)
-    told = re.sub(rf"{NEWER}-[0-9a-f]{{12}}", "VERSION", told)
-    steps = re.findall(r"(?m)^(?:open|os.fsync|subprocess.Popen) \S+|^os.rename .*", told)
+    sentence = sentence.replace(f"{bin_dir}/", "").replace(str(bin_dir), ".")
+    sentence = re.sub(r"\.[0-9a-f]{12}\.new", ".NEW", sentence)
+    sentence = re.sub(rf"{NEWER}-[0-9a-f]{{12}}", "VERSION", sentence)
+    steps = re.findall(r"(?m)^(?:open|os.fsync|subprocess.Popen) \S+|^os.rename .*", sentence)
     compiling = "subprocess.Popen .floatip/VERSION/python"
     assert [step for step in steps if step != compiling] == ORDER.splitlines()

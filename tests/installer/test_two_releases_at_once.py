@@ -18,9 +18,9 @@ from tests.support.samples import sampled
 def test_installers_of_two_releases_at_once(
     bin_dir: Path, bundles: tuple[Path, Path], tmp_path: Path, rounds: Any
 ) -> None:
-    said = config(tmp_path)
+    path = config(tmp_path)
     ways = {
-        number: command("install-client", bin_dir, "--bundle", bundle, "--config", said, release=number)
+        number: command("install-client", bin_dir, "--bundle", bundle, "--config", path, release=number)
         for number, bundle in zip((OLDER, NEWER), bundles, strict=True)
     }
     client, sizes = bin_dir / "floatip", set()
@@ -30,8 +30,8 @@ def test_installers_of_two_releases_at_once(
     with Runtime(client) as runtime, Eye(client) as eye:
         for _ in range(rounds):
             running = [
-                subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-                for each in ways.values()
+                subprocess.Popen(item, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for item in ways.values()
             ]
             for process in running:
                 out, err = process.communicate(timeout=60)

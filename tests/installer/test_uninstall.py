@@ -18,7 +18,7 @@ import pytest
 
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim_state import State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.values import Attachment, PodIdentity, RouteKey
 from lab.agent import server
 from lab.ec2 import SimulatedEC2, sample
 from lab.forkserver import Forked, run_to_end
@@ -56,8 +56,8 @@ class Here:
 
     def run(self, verb: str, *options: object) -> tuple[int, str, str]:
         """Run ``floatipctl``, by a fork of a process that has loaded it."""
-        said = command(verb, self.bin_dir, "--config", self.config, *options)
-        argv = ["floatipctl", *said[said.index(verb) :]]
+        texts = command(verb, self.bin_dir, "--config", self.config, *options)
+        argv = ["floatipctl", *texts[texts.index(verb) :]]
         pipe = subprocess.PIPE
         process = Forked(
             server(), "cni_floatip.cli:main", argv, env=self.environ, text=True, stdout=pipe, stderr=pipe
@@ -65,8 +65,8 @@ class Here:
         done = run_to_end(process)
         return done.returncode, done.stdout, done.stderr
 
-    def claim(self, state: State, **said: Any) -> None:
-        place = Place(self.vpc.tables["a"], ip_network("192.168.0.2/32"))
+    def claim(self, state: State, **output: Any) -> None:
+        key = RouteKey(self.vpc.tables["a"], ip_network("192.168.0.2/32"))
         fields = {
             "attachment": Attachment("vip", "c1", "net1"),
             "eni": self.vpc.enis["a"],
@@ -76,13 +76,13 @@ class Here:
             "boot": BOOT,
             "pod": PodIdentity("core", "upf-0", "u"),
             "addresses": (ip_interface("192.168.0.2/28"),),
-            "written": time.time(),
+            "last_write_at": time.time(),
         }
         after = time.time() + 60 if state is State.RELEASING else 0
-        self.store.put(a_claim(a_route(state, place.table, after=after), **{**fields, **said}))
+        self.store.put(a_claim(a_route(state, key.table, not_before=after), **{**fields, **output}))
         if not self.route:
             self.ec2.client().create_route(
-                RouteTableId=place.table,
+                RouteTableId=key.table,
                 DestinationCidrBlock="192.168.0.2/32",
                 NetworkInterfaceId=self.vpc.enis["a"],
             )
@@ -91,7 +91,7 @@ class Here:
     def route(self) -> bool:
         return "192.168.0.2/32" in self.ec2.truth(self.vpc.tables["a"])
 
-    def delete(self, **said: Any) -> None:
+    def delete(self, **output: Any) -> None:
         """The runtime's DEL while there is no agent: it waits in the spool."""
         (self.root / "run" / "agent.sock").unlink(missing_ok=True)
         env = {
@@ -105,7 +105,7 @@ class Here:
         done = subprocess.run(
             [self.bin_dir / "floatip"],
             env=env,
-            input=json.dumps(config | said),
+            input=json.dumps(config | output),
             capture_output=True,
             text=True,
         )
@@ -282,12 +282,12 @@ def test_a_del_for_it_releases_as_an_agent_would(worker: Here) -> None:
         allowedDestinations=[{"cidr": "192.168.0.0/24"}],
         allowedRouteTables={"ids": [table]},
     )
-    (found,) = worker.ec2.client().describe_network_interfaces(NetworkInterfaceIds=[worker.vpc.enis["a"]])[
+    (result,) = worker.ec2.client().describe_network_interfaces(NetworkInterfaceIds=[worker.vpc.enis["a"]])[
         "NetworkInterfaces"
     ]
     prev = {
         "cniVersion": "1.0.0",
-        "interfaces": [{"name": "net1", "mac": found["MacAddress"], "sandbox": "/run/netns/x"}],
+        "interfaces": [{"name": "net1", "mac": result["MacAddress"], "sandbox": "/run/netns/x"}],
         "ips": [{"address": "192.168.0.2/28", "interface": 0}],
     }
     worker.delete(prevResult=prev, routeTables={"ids": [table]})
@@ -316,7 +316,7 @@ def test_a_del_of_what_was_never_claimed_is_no_obstacle(worker: Here) -> None:
 def test_a_mistyped_configuration_is_not_taken_for_another(worker: Here) -> None:
     """Its directories would be the default ones, with no record of the pods that are here."""
     worker.claim(State.HELD)
-    said, worker.config = worker.config, worker.root / "confg.json"
+    path, worker.config = worker.config, worker.root / "confg.json"
     for text in (None, "{", '{"dataDir": 1}'):
         if text:
             worker.config.write_text(text)
@@ -325,7 +325,7 @@ def test_a_mistyped_configuration_is_not_taken_for_another(worker: Here) -> None
         assert str(worker.config) in err
         assert (worker.bin_dir / "floatip").exists()
     worker.config.unlink()
-    worker.config = said
+    worker.config = path
     assert "is still here" in worker.run("uninstall")[2]
 
 
@@ -380,10 +380,10 @@ def test_a_full_disk_keeps_nobody_from_making_room(worker: Here, mounts: Mounts)
     data = worker.root / "data"
     data.mkdir()
     mounts.mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", data)
-    seen = mounts.outside(data)
-    worker.store = Store(str(seen), sleep=time.sleep, clock=time.monotonic)
+    path = mounts.outside(data)
+    worker.store = Store(str(path), sleep=time.sleep, clock=time.monotonic)
     worker.claim(State.RELEASING)
-    with contextlib.suppress(OSError), (seen / "ballast").open("wb", buffering=0) as file:
+    with contextlib.suppress(OSError), (path / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
     done = mounts.run(command("uninstall", worker.bin_dir, "--config", worker.config), worker.environ)

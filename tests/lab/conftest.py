@@ -85,11 +85,11 @@ def refused() -> Callable[..., Any]:
 
     @contextlib.contextmanager
     def expect(code: Any, *, status: int = 400) -> Iterator[Any]:
-        said = SimpleNamespace(message=None)
+        output = SimpleNamespace(message=None)
         with pytest.raises(ClientError) as caught:
-            yield said
+            yield output
         error = caught.value.response
-        said.message = error["Error"]["Message"]
+        output.message = error["Error"]["Message"]
         assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
 
     return expect

@@ -75,9 +75,9 @@ class TestIdentity:
         self, ec2: SimulatedEC2, connect: Callable[..., Any], refused: Callable[..., Any]
     ) -> None:
         ec2.faults.error("AssumeRole", "AccessDenied", "not authorized to perform: sts:AssumeRole")
-        with refused("AccessDenied", status=403) as said:
+        with refused("AccessDenied", status=403) as output:
             assumed(connect, f"arn:aws:iam::{OTHER}:role/routes")
-        assert "sts:AssumeRole" in said.message
+        assert "sts:AssumeRole" in output.message
 
 
 class TestSharedVpc:
@@ -140,8 +140,8 @@ class TestSharedVpc:
         owner = assumed(connect, f"arn:aws:iam::{ec2.account}:role/routes", "b1")
         table = {"RouteTableId": vpc.tables["a"], "DestinationCidrBlock": FLOATING}
         owner.create_route(**table, NetworkInterfaceId=eni)
-        (found,) = owner.describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
-        (route,) = (r for r in found["Routes"] if r.get("DestinationCidrBlock") == FLOATING)
+        (result,) = owner.describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
+        (route,) = (r for r in result["Routes"] if r.get("DestinationCidrBlock") == FLOATING)
         assert (route["NetworkInterfaceId"], route["State"], route["InstanceOwnerId"]) == (
             eni,
             "active",

@@ -42,8 +42,8 @@ def test_default_group_lets_both_families_out(aws: Any, dual_stack: Any) -> None
         "SecurityGroups"
     ]
     out = group["IpPermissionsEgress"]
-    assert [each["CidrIp"] for rule in out for each in rule["IpRanges"]] == ["0.0.0.0/0"]
-    assert [each["CidrIpv6"] for rule in out for each in rule["Ipv6Ranges"]] == ["::/0"]
+    assert [item["CidrIp"] for rule in out for item in rule["IpRanges"]] == ["0.0.0.0/0"]
+    assert [item["CidrIpv6"] for rule in out for item in rule["Ipv6Ranges"]] == ["::/0"]
 
 
 def test_answers_carry_a_date(aws: Any) -> None:

@@ -30,8 +30,8 @@ def tables(aws: Any) -> Callable[..., Any]:
     """Return the ids of the route tables that pass the filters."""
 
     def find(*filters: Any, **more: Any) -> set[Any]:
-        found = aws.describe_route_tables(Filters=list(filters), **more)["RouteTables"]
-        return {table["RouteTableId"] for table in found}
+        result = aws.describe_route_tables(Filters=list(filters), **more)["RouteTables"]
+        return {table["RouteTableId"] for table in result}
 
     return find
 
@@ -100,9 +100,9 @@ class TestRouteTables:
     def test_an_unknown_filter(
         self, vpc: Sample, tables: Callable[..., Any], refused: Callable[..., Any], name: str
     ) -> None:
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             tables(f(name, "x"))
-        assert said.message == f"The filter '{name}' is invalid"
+        assert output.message == f"The filter '{name}' is invalid"
 
     def test_more_than_200_values(
         self, vpc: Sample, tables: Callable[..., Any], refused: Callable[..., Any]
@@ -221,36 +221,36 @@ class TestSubnets:
         assert (v6["Ipv6CidrBlock"], v6["Ipv6CidrBlockState"]["State"]) == ("fd10:0:0:1::/64", "associated")
 
     def test_filters(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
-        def found(*filters: Any) -> set[Any]:
+        def result(*filters: Any) -> set[Any]:
             return {s["SubnetId"] for s in aws.describe_subnets(Filters=list(filters))["Subnets"]}
 
-        assert len(found(f("vpc-id", vpc.vpc))) == 3
-        assert found(f("subnet-id", vpc.subnets["b"])) == {vpc.subnets["b"]}
-        assert found(f("ipv6-cidr-block-association.ipv6-cidr-block", "fd10:0:0:1::/64")) == {
+        assert len(result(f("vpc-id", vpc.vpc))) == 3
+        assert result(f("subnet-id", vpc.subnets["b"])) == {vpc.subnets["b"]}
+        assert result(f("ipv6-cidr-block-association.ipv6-cidr-block", "fd10:0:0:1::/64")) == {
             vpc.subnets["a"]
         }
         with refused("InvalidParameterValue"):
-            found(f("nonsense", "x"))
+            result(f("nonsense", "x"))
         with refused("InvalidSubnetID.NotFound"):
             aws.describe_subnets(SubnetIds=["subnet-00000000000000000"])
 
 
 class TestNetworkInterfaces:
     def test_filters(self, vpc: Sample, aws: Any, refused: Callable[..., Any]) -> None:
-        def found(name: Any, *values: Any) -> set[Any]:
+        def result(name: Any, *values: Any) -> set[Any]:
             answer = aws.describe_network_interfaces(Filters=[f(name, *values)])
             return {eni["NetworkInterfaceId"] for eni in answer["NetworkInterfaces"]}
 
         (eni,) = aws.describe_network_interfaces(NetworkInterfaceIds=[vpc.enis["a"]])["NetworkInterfaces"]
         assert (eni["Attachment"]["InstanceId"], eni["Attachment"]["DeviceIndex"]) == (vpc.instances["a"], 1)
         assert eni["Ipv6Addresses"] == [{"Ipv6Address": "fd10:0:0:1::20"}]
-        assert found("mac-address", eni["MacAddress"]) == {vpc.enis["a"]}
-        assert found("network-interface-id", *vpc.enis.values()) == set(vpc.enis.values())
-        assert len(found("attachment.instance-id", vpc.instances["a"])) == 2
-        assert found("subnet-id", vpc.subnets["a"]) == found("attachment.instance-id", vpc.instances["a"])
-        assert len(found("vpc-id", vpc.vpc)) == 4
+        assert result("mac-address", eni["MacAddress"]) == {vpc.enis["a"]}
+        assert result("network-interface-id", *vpc.enis.values()) == set(vpc.enis.values())
+        assert len(result("attachment.instance-id", vpc.instances["a"])) == 2
+        assert result("subnet-id", vpc.subnets["a"]) == result("attachment.instance-id", vpc.instances["a"])
+        assert len(result("vpc-id", vpc.vpc)) == 4
         with refused("InvalidParameterValue"):
-            found("nonsense", "x")
+            result("nonsense", "x")
         with refused("InvalidNetworkInterfaceID.NotFound"):
             aws.describe_network_interfaces(NetworkInterfaceIds=["eni-00000000000000000"])
 

@@ -76,27 +76,27 @@ class TestSubscribers:
     def test_are_told_after_the_change_and_before_the_answer(
         self, ec2: SimulatedEC2, vpc: Sample, connect: Callable[..., Any]
     ) -> None:
-        seen = []
-        ec2.subscribe(lambda: seen.append(dict(ec2.truth(vpc.tables["a"]))))
+        views = []
+        ec2.subscribe(lambda: views.append(dict(ec2.truth(vpc.tables["a"]))))
         ec2.faults.lose_answer("CreateRoute")
         with pytest.raises(Exception, match="Connection was closed"):
             connect().create_route(
                 RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING, NetworkInterfaceId=vpc.enis["a"]
             )
-        assert len(seen) == 1
-        assert FLOATING in seen[0]
+        assert len(views) == 1
+        assert FLOATING in views[0]
 
     def test_hear_of_the_labs_own_changes_and_not_of_reads_or_refusals(
         self, ec2: SimulatedEC2, vpc: Sample, aws: Any, refused: Callable[..., Any]
     ) -> None:
-        told = []
-        ec2.subscribe(lambda: told.append(1))
+        sentences = []
+        ec2.subscribe(lambda: sentences.append(1))
         aws.describe_route_tables()
         with refused("InvalidRoute.NotFound"):
             aws.delete_route(RouteTableId=vpc.tables["a"], DestinationCidrBlock=FLOATING)
-        assert not told
+        assert not sentences
         ec2.client().stop_instances(InstanceIds=[vpc.instances["a"]])
-        assert told == [1]
+        assert sentences == [1]
 
     def test_hold_no_lock(self, ec2: SimulatedEC2, vpc: Sample) -> None:
         """A subscriber may wait for a thread that calls EC2 itself."""
@@ -266,14 +266,14 @@ class TestCommand:
                 [sys.executable, "-c", code, what, *arguments], stdout=subprocess.PIPE, text=True
             )
             running.append(process)
-            said = ""
+            text = ""
             last = "AWS_SECRET_ACCESS_KEY" if what == "ec2" else "AWS_REGION"
-            while last not in said:
+            while last not in text:
                 assert process.stdout
                 line = process.stdout.readline()
-                assert line, f"ended with {process.wait()} after {said!r}"
-                said += line
-            return process, dict(re.findall(r"^export (\w+)=(.*)$", said, re.MULTILINE)), said
+                assert line, f"ended with {process.wait()} after {text!r}"
+                text += line
+            return process, dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE)), text
 
         yield launch
         for process in running:
@@ -281,11 +281,11 @@ class TestCommand:
             process.communicate()
 
     def test_ec2_and_imds_alone(self, start: Callable[..., Any]) -> None:
-        ec2, environment, said = start("ec2", "--port", "0", "--sample")
+        ec2, environment, output = start("ec2", "--port", "0", "--sample")
         url = environment["AWS_ENDPOINT_URL_EC2"]
-        found = re.search(r"i-[0-9a-f]+", said)
-        assert found
-        instance = found[0]
+        match = re.search(r"i-[0-9a-f]+", output)
+        assert match
+        instance = match[0]
         imds, metadata, _ = start("imds", "--port", "0", "--ec2", url, "--instance", instance)
         where = metadata["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
         ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}

@@ -18,10 +18,10 @@ FLOATING, FLOATING6 = "192.168.0.2/32", "fd00::2/128"
 
 
 def describe(aws: Any, table: Any) -> dict[Any, Any]:
-    (found,) = aws.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    (result,) = aws.describe_route_tables(RouteTableIds=[table])["RouteTables"]
     return {
         route.get("DestinationCidrBlock") or route["DestinationIpv6CidrBlock"]: route
-        for route in found["Routes"]
+        for route in result["Routes"]
     }
 
 
@@ -77,9 +77,9 @@ class TestCreate:
     ) -> None:
         # "Error codes": RouteAlreadyExists; message from hashicorp/terraform-provider-aws#23866.
         writer.create(cidr)
-        with refused("RouteAlreadyExists") as said:
+        with refused("RouteAlreadyExists") as output:
             writer.create(cidr, NetworkInterfaceId=vpc.enis[zone])
-        assert said.message == f"The route identified by {cidr} already exists."
+        assert output.message == f"The route identified by {cidr} already exists."
         assert ec2.truth(writer.table)[cidr].target == vpc.enis["a"]
 
     @pytest.mark.parametrize(
@@ -105,13 +105,14 @@ class TestCreate:
         self, vpc: Sample, aws: Any, refused: Callable[..., Any], parameter: str, cidr: str
     ) -> None:
         # Message: ansible-collections/amazon.aws#477.
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             aws.create_route(
                 RouteTableId=vpc.tables["a"], NetworkInterfaceId=vpc.enis["a"], **{parameter: cidr}
             )
         name = parameter[0].lower() + parameter[1:]
         assert (
-            said.message == f"Value ({cidr}) for parameter {name} is invalid. This is not a valid CIDR block."
+            output.message
+            == f"Value ({cidr}) for parameter {name} is invalid. This is not a valid CIDR block."
         )
 
     def test_an_ipv6_block_in_the_ipv4_parameter(
@@ -161,9 +162,11 @@ class TestCreate:
         vpc = other.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
         subnet = other.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
         eni = other.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             writer.create(FLOATING, NetworkInterfaceId=eni)
-        assert said.message == f"route table {writer.table} and interface {eni} belong to different networks"
+        assert (
+            output.message == f"route table {writer.table} and interface {eni} belong to different networks"
+        )
 
     def test_an_instance_with_two_interfaces_is_no_target(
         self, vpc: Sample, writer: Any, refused: Callable[..., Any]
@@ -202,10 +205,10 @@ class TestInsideTheVpc:
 
     def test_not_to_a_gateway(self, vpc: Sample, writer: Any, refused: Callable[..., Any]) -> None:
         # hashicorp/terraform#26018.
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             writer.create("10.10.254.0/28", GatewayId=vpc.internet_gateway)
         assert (
-            said.message
+            output.message
             == "Route target is not supported. This route only supports interface and instance targets."
         )
 
@@ -226,9 +229,9 @@ class TestGatewayTable:
         self, ec2: SimulatedEC2, vpc: Sample, writer: Any, refused: Callable[..., Any]
     ) -> None:
         writer.table = vpc.edge_table
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             writer.create(FLOATING)
-        assert said.message == "You cannot add routes to any CIDR blocks outside of the ranges in your VPC."
+        assert output.message == "You cannot add routes to any CIDR blocks outside of the ranges in your VPC."
         with refused("InvalidParameterValue"):
             writer.create(FLOATING6)
 
@@ -261,8 +264,8 @@ class TestPrefixLists:
         cell = {"RouteTableId": vpc.tables["a"], "DestinationPrefixListId": prefixes}
         to = {"NetworkInterfaceId": vpc.enis["a"], "GatewayId": vpc.internet_gateway}[target]
         aws.create_route(**cell, **{target: to})
-        (found,) = aws.describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
-        (route,) = (each for each in found["Routes"] if "DestinationPrefixListId" in each)
+        (result,) = aws.describe_route_tables(RouteTableIds=[vpc.tables["a"]])["RouteTables"]
+        (route,) = (item for item in result["Routes"] if "DestinationPrefixListId" in item)
         assert (route["DestinationPrefixListId"], route[target], route["State"]) == (prefixes, to, "active")
         assert not {"DestinationCidrBlock", "DestinationIpv6CidrBlock"} & set(route)
         with refused("RouteAlreadyExists"):
@@ -302,9 +305,9 @@ class TestReplace:
         self, ec2: SimulatedEC2, writer: Any, refused: Callable[..., Any], cidr: Any
     ) -> None:
         # getmoto/moto#6425: checked on AWS by its author, who opened a case.
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             writer.replace(cidr)
-        assert said.message == (
+        assert output.message == (
             f"There is no route defined for '{cidr}' in the route table. Use CreateRoute instead."
         )
         assert cidr not in ec2.truth(writer.table)
@@ -333,9 +336,9 @@ class TestDelete:
 
     def test_the_local_route_stays(self, ec2: SimulatedEC2, writer: Any, refused: Callable[..., Any]) -> None:
         # hashicorp/terraform-provider-aws: "cannot remove local route".
-        with refused("InvalidParameterValue") as said:
+        with refused("InvalidParameterValue") as output:
             writer.delete("10.10.0.0/16")
-        assert said.message.startswith("cannot remove local route 10.10.0.0/16")
+        assert output.message.startswith("cannot remove local route 10.10.0.0/16")
         assert "10.10.0.0/16" in ec2.truth(writer.table)
 
 

@@ -104,8 +104,8 @@ def server() -> Iterator[ForkServer]:
 def told(server: ForkServer, sent: str = "", **options: Any) -> dict[str, Any]:
     done = run_to_end(Forked(server, f"{HERE}:tell", ["tell", "me"], text=True, **{**PIPES, **options}), sent)
     assert done.stderr == ""
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found | {"status": done.returncode}
+    raw: dict[str, Any] = json.loads(done.stdout)
+    return raw | {"status": done.returncode}
 
 
 def ended(pid: int) -> bool:
@@ -116,19 +116,19 @@ def ended(pid: int) -> bool:
 
 
 def test_it_is_a_process_like_one_that_was_started(server: ForkServer, tmp_path: Path) -> None:
-    found = told(server, "hello", env={"A": "1", "STATUS": "7"}, cwd=tmp_path)
-    assert found["status"] == 7
-    assert found["stdin"] == "hello"
-    assert found["argv"] == ["tell", "me"]
-    assert found["environ"] == {"A": "1", "STATUS": "7"}
-    assert found["cwd"] == str(tmp_path)
-    assert found["parent"] == os.getpid() != found["pid"]
-    assert found["group"] == os.getpgid(0)
-    assert found["netns"] == str(Path("/proc/self/ns/net").readlink())
-    assert found["tasks"] == 1
+    raw = told(server, "hello", env={"A": "1", "STATUS": "7"}, cwd=tmp_path)
+    assert raw["status"] == 7
+    assert raw["stdin"] == "hello"
+    assert raw["argv"] == ["tell", "me"]
+    assert raw["environ"] == {"A": "1", "STATUS": "7"}
+    assert raw["cwd"] == str(tmp_path)
+    assert raw["parent"] == os.getpid() != raw["pid"]
+    assert raw["group"] == os.getpgid(0)
+    assert raw["netns"] == str(Path("/proc/self/ns/net").readlink())
+    assert raw["tasks"] == 1
     # As of any Python program; 3 is the directory that is being listed.
-    assert found["ignored"] == ["SIGPIPE", "SIGXFSZ"]
-    assert found["fds"] == [0, 1, 2, 3]
+    assert raw["ignored"] == ["SIGPIPE", "SIGXFSZ"]
+    assert raw["fds"] == [0, 1, 2, 3]
 
 
 def test_the_next_one_is_another(server: ForkServer) -> None:
@@ -157,10 +157,10 @@ def test_it_lives_in_the_callers_network_namespace(server: ForkServer) -> None:
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 2)])
 def test_a_standard_descriptor_may_be_closed(server: ForkServer, closed: tuple[int, ...]) -> None:
-    found = told(server, closed=closed, stdin=subprocess.DEVNULL)
-    assert found["stdin"] == (None if 0 in closed else "")
+    raw = told(server, closed=closed, stdin=subprocess.DEVNULL)
+    assert raw["stdin"] == (None if 0 in closed else "")
     # The listing itself takes the lowest number that is free.
-    assert found["fds"] == sorted({0, 1, 2} - {*closed} | {min({0, 1, 2, 3} - ({0, 1, 2} - {*closed}))})
+    assert raw["fds"] == sorted({0, 1, 2} - {*closed} | {min({0, 1, 2, 3} - ({0, 1, 2} - {*closed}))})
 
 
 def test_standard_error_may_be_standard_output(server: ForkServer) -> None:
@@ -203,16 +203,16 @@ def test_run_ends_what_takes_too_long(server: ForkServer) -> None:
 def test_they_run_side_by_side_and_leave_nothing_open(server: ForkServer) -> None:
     told(server)
     before = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
-    found: list[dict[str, Any]] = []
-    threads = [threading.Thread(target=lambda: found.append(told(server, "x"))) for _ in range(8)]
+    results: list[dict[str, Any]] = []
+    threads = [threading.Thread(target=lambda: results.append(told(server, "x"))) for _ in range(8)]
     with Forked(server, f"{HERE}:hang", ["x"], text=True, **PIPES) as hanging:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         hanging.kill()
-    assert len({each["pid"] for each in found}) == 8
-    assert all(each["fds"] == [0, 1, 2, 3] for each in found)
+    assert len({item["pid"] for item in results}) == 8
+    assert all(item["fds"] == [0, 1, 2, 3] for item in results)
     told(server)
     assert len(list(Path(f"/proc/{server.pid}/fd").iterdir())) == before
 

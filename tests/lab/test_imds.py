@@ -142,10 +142,8 @@ class TestItems:
             "NetworkInterfaces"
         ]
         mac = eni["MacAddress"]
-        found = {
-            name: caller.text(f"{MACS}{mac}/{name}") for name in caller.text(f"{MACS}{mac}/").splitlines()
-        }
-        assert found == {
+        raw = {name: caller.text(f"{MACS}{mac}/{name}") for name in caller.text(f"{MACS}{mac}/").splitlines()}
+        assert raw == {
             "device-number": "1",
             "interface-id": vpc.enis["a"],
             "ipv6s": "fd10:0:0:1::20",
@@ -195,7 +193,7 @@ class TestItems:
         assert len(caller.text(MACS).splitlines()) == 3
         (instance,) = aws.describe_instances(InstanceIds=[vpc.instances["a"]])["Reservations"][0]["Instances"]
         at = [eni["Attachment"] for eni in instance["NetworkInterfaces"]]
-        assert sorted((each["NetworkCardIndex"], each["DeviceIndex"]) for each in at) == [
+        assert sorted((item["NetworkCardIndex"], item["DeviceIndex"]) for item in at) == [
             (0, 0),
             (0, 1),
             (1, 1),
@@ -265,9 +263,9 @@ class TestCredentials:
 
         host, port = caller.connection.host, caller.connection.port
         fetcher = InstanceMetadataFetcher(base_url=f"http://{host}:{port}", num_attempts=1)
-        found = InstanceMetadataProvider(fetcher).load()
-        assert found
-        assert str(found.get_frozen_credentials().access_key).startswith("ASIA")
+        result = InstanceMetadataProvider(fetcher).load()
+        assert result
+        assert str(result.get_frozen_credentials().access_key).startswith("ASIA")
 
 
 class TestService:

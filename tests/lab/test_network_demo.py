@@ -87,8 +87,8 @@ def test_both_patterns_hold_in_both_families(told: Any) -> None:
     assert [p["pattern"] for p in told["patterns"]] == [1, 2]
     for pattern in told["patterns"]:
         assert all(o["held"] for step in pattern["steps"] for o in step["observed"])
-        asked = {(c["client"], ":" in c["address"]) for c in pattern["failover"]}
-        assert asked == {("vpc", False), ("vpc", True), ("tgw", False), ("tgw", True)}
+        request = {(c["client"], ":" in c["address"]) for c in pattern["failover"]}
+        assert request == {("vpc", False), ("vpc", True), ("tgw", False), ("tgw", True)}
 
 
 def test_the_tables_show_the_move(told: Any) -> None:
@@ -141,7 +141,7 @@ def test_the_live_display_draws_what_was_sampled(events: Any) -> None:
         console.print(show.timeline(lines, "now"))
         drawn = console.export_text()
         assert "who answers, each 0.1 s of the last 6 s" in drawn
-        marks = sum(who is not None for each in lines.values() for who in each)
+        marks = sum(who is not None for item in lines.values() for who in item)
         assert (drawn.count(show.FULL), drawn.count(show.EMPTY)) == (marks, 4 * WIDTH - marks)
 
 

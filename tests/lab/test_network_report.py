@@ -20,11 +20,11 @@ def report(datagrams: Any, began: float = 0.0, ended: float = 5.0) -> Report:
 
 
 def test_a_report_counts_losses_and_answers() -> None:
-    seen = report(ANSWERED)
-    assert (seen.sent, seen.received, seen.lost) == (5, 3, 2)
-    assert seen.by == {"old": 2, "new": 1}
-    assert round(seen.rtt, 3) == 0.1
-    assert str(seen) == "5 sent, 2 lost, longest gap 3000 ms, answered by old 2, new 1"
+    observed = report(ANSWERED)
+    assert (observed.sent, observed.received, observed.lost) == (5, 3, 2)
+    assert observed.by == {"old": 2, "new": 1}
+    assert round(observed.rtt, 3) == 0.1
+    assert str(observed) == "5 sent, 2 lost, longest gap 3000 ms, answered by old 2, new 1"
 
 
 def test_the_longest_silence_is_between_answers() -> None:
@@ -42,8 +42,8 @@ def test_silence_after_the_last_answer_counts_as_long_as_somebody_asks() -> None
 
 
 def test_nobody_ever_answers() -> None:
-    seen = report(ANSWERED[2:4], began=2.0)
-    assert (seen.lost, seen.max_gap, seen.rtt, seen.by) == (2, 1.0, 0.0, {})
+    observed = report(ANSWERED[2:4], began=2.0)
+    assert (observed.lost, observed.max_gap, observed.rtt, observed.by) == (2, 1.0, 0.0, {})
 
 
 def test_nothing_was_asked() -> None:

@@ -264,8 +264,8 @@ def test_a_frame_with_a_foreign_source_mac_is_dropped(lab: Lab) -> None:
 
 def gateway_mac(node: Any) -> Any:
     node.run(["ping", "-c1", "-W1", str(node.primary.gateway)])
-    found = node.run(["ip", "neigh", "show", str(node.primary.gateway)]).stdout.split()
-    return bytes.fromhex(found[found.index("lladdr") + 1].replace(":", ""))
+    result = node.run(["ip", "neigh", "show", str(node.primary.gateway)]).stdout.split()
+    return bytes.fromhex(result[result.index("lladdr") + 1].replace(":", ""))
 
 
 def udp_frame(source_mac: Any, target_mac: Any, source: Any, target: Any, port: Any) -> Any:
@@ -287,7 +287,7 @@ def send_frame(ifname: Any, frame: Any) -> None:
 @pytest.mark.needs("arping")
 def test_arp_is_answered_for_the_subnet_and_for_nothing_else(lab: Lab, web: Any) -> None:
     node, sibling = lab.nodes["a1"], lab.nodes["a2"]
-    asked = {
+    request = {
         str(node.primary.gateway): True,
         str(sibling.primary.addresses[0]): True,
         "10.10.101.99": False,
@@ -295,22 +295,22 @@ def test_arp_is_answered_for_the_subnet_and_for_nothing_else(lab: Lab, web: Any)
         str(lab.nodes["b1"].primary.addresses[0]): False,
         "10.99.0.10": False,
     }
-    got = {a: node.run(["arping", "-c1", "-w1", "-I", "eth0", a]).returncode == 0 for a in asked}
-    assert got == asked
+    got = {a: node.run(["arping", "-c1", "-w1", "-I", "eth0", a]).returncode == 0 for a in request}
+    assert got == request
 
 
 def test_nd_is_answered_for_the_subnet_and_the_vpc_router_and_nothing_else(lab: Lab) -> None:
     node = lab.nodes["a1"]
     subnet = node.primary.subnet
-    asked = {
+    request = {
         "fe80:ec2::1%eth0": True,
         str(subnet.gateway6): True,
         str(lab.nodes["a2"].primary.addresses[1]): True,
         str(subnet.cidr6[0x99]): False,
         "fe80::1%eth0": False,
     }
-    got = {a: node.run(["ping", "-c1", "-W1", a], timeout=10).returncode == 0 for a in asked}
-    assert got == asked
+    got = {a: node.run(["ping", "-c1", "-W1", a], timeout=10).returncode == 0 for a in request}
+    assert got == request
 
 
 def test_a_route_that_equals_a_subnet_carries_all_of_it(lab: Lab) -> None:

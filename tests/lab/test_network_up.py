@@ -73,21 +73,21 @@ def command(guide: Any, words: Any) -> Any:
 
 
 def prefix(guide: Any) -> Any:
-    found = re.search(r"ip netns exec (fl-\d+-)", guide)
-    assert found
-    return str(found[1])
+    match = re.search(r"ip netns exec (fl-\d+-)", guide)
+    assert match
+    return str(match[1])
 
 
 def process(guide: Any) -> int:
-    found = re.search(r"\(process (\d+)\)", guide)
-    assert found
-    return int(found[1])
+    match = re.search(r"\(process (\d+)\)", guide)
+    assert match
+    return int(match[1])
 
 
 def doctor(state: Any, node: Any, variables: Any = ()) -> tuple[Any, list[Any]]:
     done = typed(f"{state}/current/on-{node} floatipctl doctor --json", variables)
     findings = json.loads(done.stdout)["findings"]
-    return done.returncode, [each for each in findings if each["severity"] in ("error", "warning")]
+    return done.returncode, [finding for finding in findings if finding["severity"] in ("error", "warning")]
 
 
 @pytest.mark.one_in(4)
@@ -139,16 +139,16 @@ def test_one_at_a_time(lab_command: Callable[..., Any], guide: Any) -> None:
 def test_a_node_that_is_lost_is_said_to_be_and_so_is_one_that_was_not(
     lab_command: Callable[..., Any], guide: Any
 ) -> None:
-    def said(*words: Any) -> str:
+    def output(*words: Any) -> str:
         done = lab_command(*words)
         assert (done.returncode, done.stderr) == (0, "")
         return str(done.stdout.partition(":")[0].strip())
 
-    assert said("recover", "b2") == "node b2 is up already"
-    assert said("fail", "b2") == "node b2 has failed (b2)"
-    assert said("fail", "b2") == "node b2 has failed already"
-    assert said("fail", "b") == "Availability Zone b has failed (b1)"
-    assert said("recover", "b") == "Availability Zone b is back (b1, b2)"
+    assert output("recover", "b2") == "node b2 is up already"
+    assert output("fail", "b2") == "node b2 has failed (b2)"
+    assert output("fail", "b2") == "node b2 has failed already"
+    assert output("fail", "b") == "Availability Zone b has failed (b1)"
+    assert output("recover", "b") == "Availability Zone b is back (b1, b2)"
 
 
 def test_a_program_that_a_node_has_not(guide: Any, state: Path) -> None:

@@ -32,15 +32,15 @@ def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def processes_with(text: str) -> list[str]:
-    found = []
+    results = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         if text in command and int(directory.name) != os.getpid():
-            found.append(command)
-    return found
+            results.append(command)
+    return results
 
 
 @another_boot

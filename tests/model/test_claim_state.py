@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 from cni_floatip.model.claim_state import STARTS, TRANSITIONS, ClaimedRoute, Event, State, of_claim
-from cni_floatip.model.values import Place
+from cni_floatip.model.values import RouteKey
 from tests.core.shape import ROOT
 
 EXPECTED = """
@@ -38,7 +38,7 @@ ASKED = {  # state: (live, settled, rank)
     "gone": (False, False, 4),
 }
 
-PLACE = Place("rtb-a", ip_network("192.168.0.2/32"))
+PLACE = RouteKey("rtb-a", ip_network("192.168.0.2/32"))
 
 
 def expected() -> dict[tuple[str, str], str]:
@@ -85,8 +85,8 @@ def test_a_claim_is_in_the_state_of_its_least_settled_route() -> None:
 def test_what_an_event_does_not_concern_keeps_its_times_too(state: State) -> None:
     before = route(state)
     held, released = before.hold(9.0), before.release(after=9.0)
-    assert held == before if not state.live else held.since == 9.0
-    assert released == before if not state.live else released.after == 9.0
+    assert held == before if not state.live else held.held_since == 9.0
+    assert released == before if not state.live else released.not_before == 9.0
 
 
 @pytest.mark.parametrize("state", State)
@@ -126,9 +126,9 @@ def changes(tree: ast.AST) -> Iterator[str]:
 
 
 def test_nothing_but_the_room_of_states_sets_one() -> None:
-    found = {str(path): list(changes(ast.parse(path.read_text()))) for path in ROOT.rglob("*.py")}
-    assert found.pop(str(ROOM)), "the rule finds nothing where states are set"
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    results = {str(path): list(changes(ast.parse(path.read_text()))) for path in ROOT.rglob("*.py")}
+    assert results.pop(str(ROOM)), "the rule finds nothing where states are set"
+    assert {path: lines for path, lines in results.items() if lines} == {}
 
 
 def test_nothing_but_a_claim_says_that_it_awaits_an_address() -> None:

@@ -28,23 +28,23 @@ def node(directory: Path, *addresses: str, **policy: Any) -> Place:
     return Place(directory, FakePods({NETNS: FakePod([link])}), lambda _: 1, **policy)
 
 
-def refused(place: Place, *addresses: str, **said: Any) -> CniError:
+def refused(key: Place, *addresses: str, **output: Any) -> CniError:
     with pytest.raises(CniError) as caught:
-        place.add(NETNS, *addresses, **said)
+        key.add(NETNS, *addresses, **output)
     return caught.value
 
 
 def test_a_claim_keeps_only_what_is_read_again(tmp_path: Path) -> None:
     """What others wrote beside may be of any size, and would stay in memory and on disk."""
-    place = node(tmp_path, ADDRESSES[0])
+    key = node(tmp_path, ADDRESSES[0])
     beside = {
         "dns": {"search": ["x"] * 1000},
         "ipam": {"a": "b"},
         "capabilities": {"ips": True},
         "cni.dev/x": 1,
     }
-    attachment = place.add(NETNS, ADDRESSES[0], **beside)
-    config = place.claim(attachment).config
+    attachment = key.add(NETNS, ADDRESSES[0], **beside)
+    config = key.claim(attachment).config
     assert config
     kept = config.document
     assert set(kept) <= {"cniVersion", "type", *OWN_KEYS}
@@ -69,15 +69,15 @@ def test_a_large_entry_is_refused_at_its_add_and_nowhere_else() -> None:
 
 
 def test_destinations_of_one_interface_are_limited(tmp_path: Path) -> None:
-    place = node(tmp_path, *ADDRESSES)
-    error = refused(place, *ADDRESSES[:17])
+    key = node(tmp_path, *ADDRESSES)
+    error = refused(key, *ADDRESSES[:17])
     assert isinstance(error, PolicyRefused)
     assert "17 destinations" in error.msg
     assert "allows 16" in error.msg
-    assert isinstance(refused(place, *ADDRESSES[:4], destination=POOLS[:13]), PolicyRefused)
-    assert place.ec2.calls == []
-    place.add(NETNS, *ADDRESSES[:4], destination=POOLS[:12])
-    assert len(place.ec2.tables["rtb-a"]) == 16
+    assert isinstance(refused(key, *ADDRESSES[:4], destination=POOLS[:13]), PolicyRefused)
+    assert key.ec2.calls == []
+    key.add(NETNS, *ADDRESSES[:4], destination=POOLS[:12])
+    assert len(key.ec2.tables["rtb-a"]) == 16
 
 
 @pytest.mark.parametrize(("listed", "says"), [(3, 0), (4, 1)])
@@ -91,73 +91,73 @@ def test_validate_tells_what_every_add_would_be_refused_for(listed: int, says: i
     }
     allowed = {"allowedDestinations": [{"cidr": "192.168.0.0/16"}], "limits": {"destinations": 4}}
     report = validate.examine("file", json.dumps(entry).encode(), policy=NodeConf.parse(allowed))
-    told = [each for each in report.findings if "limits.destinations" in each.text]
-    assert [(each.path, each.warning) for each in told] == [("$.destination", False)] * says
+    findings = [finding for finding in report.findings if "limits.destinations" in finding.text]
+    assert [(finding.path, finding.warning) for finding in findings] == [("$.destination", False)] * says
 
 
 def test_the_administrator_says_how_many(tmp_path: Path) -> None:
-    place = node(tmp_path, *ADDRESSES, limits={"destinations": 2})
-    assert "3 destinations" in refused(place, *ADDRESSES[:3]).msg
-    place.add(NETNS, *ADDRESSES[:2])
+    key = node(tmp_path, *ADDRESSES, limits={"destinations": 2})
+    assert "3 destinations" in refused(key, *ADDRESSES[:3]).msg
+    key.add(NETNS, *ADDRESSES[:2])
 
 
 def test_a_limit_is_asked_at_an_add_alone(tmp_path: Path) -> None:
     from cni_floatip import operations
 
-    place = node(tmp_path, *ADDRESSES)
-    place.add(NETNS, *ADDRESSES[:3])
+    key = node(tmp_path, *ADDRESSES)
+    key.add(NETNS, *ADDRESSES[:3])
     narrower = node(tmp_path, *ADDRESSES, limits={"destinations": 1})
-    narrower.ec2, narrower.kernel = place.ec2, place.kernel
+    narrower.ec2, narrower.kernel = key.ec2, key.kernel
     operations.check(narrower.request("CHECK", NETNS, *ADDRESSES[:3]), narrower.world)
 
 
 def test_a_live_claim_beyond_its_limit_is_named(tmp_path: Path) -> None:
     """In the agent's status, which doctor tells: it was added before the limit was there."""
-    place = node(tmp_path, *ADDRESSES)
-    place.add(NETNS, *ADDRESSES[:2], destination=POOLS[:3])
-    claims = place.claims.all()[0]
-    (said,) = status.beyond_limits(claims, Limits(destinations=4))
-    assert "floating/c1/net1 of core/web-0 has 5 destinations, and limits.destinations is 4" in said
+    key = node(tmp_path, *ADDRESSES)
+    key.add(NETNS, *ADDRESSES[:2], destination=POOLS[:3])
+    claims = key.claims.all()[0]
+    (text,) = status.beyond_limits(claims, Limits(destinations=4))
+    assert "floating/c1/net1 of core/web-0 has 5 destinations, and limits.destinations is 4" in text
     assert not list(status.beyond_limits(claims, Limits(destinations=5)))
-    ended = [claim.ended(0.0) for claim in claims]
+    ended = [claim.release(0.0) for claim in claims]
     assert not list(status.beyond_limits(ended, Limits(destinations=4)))
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])
 def test_what_a_table_refuses_once_is_not_asked_for_again(tmp_path: Path, fault: Ec2Fault) -> None:
-    place = node(tmp_path, ADDRESSES[0], limits={"destinations": 100})
+    key = node(tmp_path, ADDRESSES[0], limits={"destinations": 100})
     room = {"rtb-a": 3, "rtb-b": 100}
 
     def before_write(what: str) -> None:
         verb, table = what.split()[:2]
         if verb == "create":
-            with place.ec2.lock:
+            with key.ec2.lock:
                 room[table] -= 1
             if room[table] < 0:
-                place.ec2.calls.append(f"refused {table}")
+                key.ec2.calls.append(f"refused {table}")
                 raise Ec2Error(fault, "CreateRoute", "RouteLimitExceeded", "no more")
 
-    place.ec2.before_write = before_write
-    error = refused(place, ADDRESSES[0], destination=POOLS)
+    key.ec2.before_write = before_write
+    error = refused(key, ADDRESSES[0], destination=POOLS)
     assert isinstance(error, AwsRefused)
     assert "RouteLimitExceeded" in error.msg
-    assert place.ec2.calls.count("refused rtb-a") <= 16, "those that were under way with it, no more"
+    assert key.ec2.calls.count("refused rtb-a") <= 16, "those that were under way with it, no more"
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])
 def test_a_full_table_is_asked_once(tmp_path: Path, fault: Ec2Fault) -> None:
-    place = node(tmp_path, ADDRESSES[0], limits={"destinations": 100})
+    key = node(tmp_path, ADDRESSES[0], limits={"destinations": 100})
 
     def before_write(what: str) -> None:
         if what.startswith("create rtb-a"):
-            place.ec2.calls.append("refused")
+            key.ec2.calls.append("refused")
             time.sleep(0.3)  # long enough for all that are sent beside it
             raise Ec2Error(fault, "CreateRoute", "RouteLimitExceeded", "no more")
 
-    place.ec2.before_write = before_write
-    refused(place, ADDRESSES[0], destination=POOLS)
-    assert place.ec2.calls.count("refused") == 1
-    assert not place.ec2.tables["rtb-b"], "what was made in the other table is taken back"
+    key.ec2.before_write = before_write
+    refused(key, ADDRESSES[0], destination=POOLS)
+    assert key.ec2.calls.count("refused") == 1
+    assert not key.ec2.tables["rtb-b"], "what was made in the other table is taken back"
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_a_full_table_is_asked_once(tmp_path: Path, fault: Ec2Fault) -> None:
     ids=["cni-args", "the capability"],
 )
 def test_a_pod_that_chose_its_address(tmp_path: Path, chosen: dict[str, Any]) -> None:
-    place = node(tmp_path, ADDRESSES[0], fixedAddresses=True)
-    error = refused(place, ADDRESSES[0], **chosen)
+    key = node(tmp_path, ADDRESSES[0], fixedAddresses=True)
+    error = refused(key, ADDRESSES[0], **chosen)
     assert isinstance(error, PolicyRefused)
     assert '"fixedAddresses": true' in error.msg
-    assert place.ec2.calls == []
+    assert key.ec2.calls == []
     choices: tuple[dict[str, Any], ...] = (
         {},
         {"args": {"cni": {}}},
@@ -182,5 +182,5 @@ def test_a_pod_that_chose_its_address(tmp_path: Path, chosen: dict[str, Any]) ->
         {"runtimeConfig": {}},
     )
     for none in choices:
-        place.add(NETNS, ADDRESSES[0], **none)
+        key.add(NETNS, ADDRESSES[0], **none)
     node(tmp_path / "other", ADDRESSES[0]).add(NETNS, ADDRESSES[0], **chosen)

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.claim_cache import Memory
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.claim_cache import ClaimCache
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
-from cni_floatip.agent.observe.recorder import NoCounts
-from cni_floatip.agent.server.handler import Calls
+from cni_floatip.agent.observe.recorder import NullRecorder
+from cni_floatip.agent.server.handler import CallHandler
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, Event, State
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, IoFailure
-from cni_floatip.model.values import Place as Cell
+from cni_floatip.model.values import RouteKey as Cell
 from cni_floatip.operations import add
 from cni_floatip.operations.delete import delete
 from cni_floatip.operations.release import attachment_lock, release
-from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.sync_addresses import SyncResult, WatchRequest, sync_addresses
 from cni_floatip.operations.world import World
 from cni_floatip.protocol.wire import Call
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
@@ -60,28 +60,28 @@ class Node(Place):
         began = time.monotonic()
         self.clock = lambda: began + FAST * (time.monotonic() - began)
 
-    def _memory(self) -> Memory:
+    def _memory(self) -> ClaimCache:
         self.disk = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic)
-        return Memory(self.disk)
+        return ClaimCache(self.disk)
 
     def delete(self, world: World | None = None, **keys: Any) -> None:
         delete(self.request("DEL", NETNS, "192.168.0.2/24", **keys), world or self.world)
 
-    def look(self) -> Followed:
-        asked = Asked(self.attachment, {}, lambda wanted: wanted, lambda _: False)
-        return follow(asked, self.world)
+    def look(self) -> SyncResult:
+        request = WatchRequest(self.attachment, {}, lambda wanted: wanted, lambda _: False)
+        return sync_addresses(request, self.world)
 
     @property
     def now(self) -> Claim:
         return self.claim(self.attachment)
 
     def holds(self) -> list[str]:
-        return [r.place.table for r in self.now.routes if r.state.live]
+        return [r.key.table for r in self.now.routes if r.state.live]
 
     def on_disk(self) -> Claim:
-        found = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic).get(self.attachment)
-        assert isinstance(found, Claim)
-        return found
+        record = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic).get(self.attachment)
+        assert isinstance(record, Claim)
+        return record
 
 
 @pytest.fixture
@@ -115,13 +115,13 @@ class Held:
 
 
 def releasing(claim: Claim, table: str) -> Claim:
-    routes = (route.drop() if route.place.table == table else route for route in claim.routes)
+    routes = (route.drop() if route.key.table == table else route for route in claim.routes)
     return replace(claim, routes=tuple(routes))
 
 
 def claiming(claim: Claim) -> Claim:
     """Return the claim as an ADD begins it."""
-    routes = (ClaimedRoute.begin(route.place, route.account) for route in claim.routes)
+    routes = (ClaimedRoute.begin(route.key, route.account) for route in claim.routes)
     return replace(claim, routes=tuple(routes))
 
 
@@ -146,10 +146,10 @@ class TestWhoeverHoldsTheClaim:
             holder.delete()
             marked = holder.now
             slow.over.set()
-        assert marked.deleted
-        states = {r.place.table: r.state for r in holder.now.routes}
+        assert marked.deleted_at
+        states = {r.key.table: r.state for r in holder.now.routes}
         assert states == {"rtb-a": State.RELEASING, "rtb-b": State.GONE}
-        assert [r.after for r in holder.now.routes if r.place.table == "rtb-a"] > [time.time() + 30]
+        assert [r.not_before for r in holder.now.routes if r.key.table == "rtb-a"] > [time.time() + 30]
 
     def test_the_watch_takes_nothing_for_a_pod_that_was_deleted(self, holder: Node) -> None:
         holder.link.addresses.append(f"{VIP}/24")
@@ -171,7 +171,7 @@ class TestWhoeverHoldsTheClaim:
             holder.delete()
             slow.over.set()
         assert holder.holds() == []
-        assert {str(r.place) for r in holder.now.routes if r.place.destination == ip_network(f"{VIP}/32")}
+        assert {str(r.key) for r in holder.now.routes if r.key.destination == ip_network(f"{VIP}/32")}
         assert (holder.pod.our_rules, holder.pod.ours) == ([], {})
 
     def test_a_del_without_the_lock_clears_the_pod_itself(self, holder: Node) -> None:
@@ -199,7 +199,7 @@ class TestWhoeverHoldsTheClaim:
 
     def test_an_add_that_was_judged_before_the_del_ends(self, holder: Node) -> None:
         holder.delete()
-        old = claiming(replace(holder.now, created=holder.now.created - 5, deleted=0.0))
+        old = claiming(replace(holder.now, created_at=holder.now.created_at - 5, deleted_at=0.0))
         holder.claims.put(old)
         assert holder.holds() == []
 
@@ -207,8 +207,8 @@ class TestWhoeverHoldsTheClaim:
         holder.delete()
         holder.add(NETNS, "192.168.0.2/24")
         assert holder.holds() == ["rtb-a", "rtb-b"]
-        assert not holder.now.deleted
-        holder.claims.put(holder.now.observe(holder.now.routes[0].place, Event.SEEN_ELSEWHERE))
+        assert not holder.now.deleted_at
+        holder.claims.put(holder.now.observe(holder.now.routes[0].key, Event.SEEN_ELSEWHERE))
         assert holder.holds() == ["rtb-a", "rtb-b"]
 
     def test_an_add_that_is_deleted_as_it_ends_says_so(self, holder: Node) -> None:
@@ -217,7 +217,7 @@ class TestWhoeverHoldsTheClaim:
 
         def del_comes_first(claim: Claim) -> None:
             if claim.state is State.HELD:
-                holder.claims.change(claim.attachment, lambda now: now.ended(0.0, time.time()))
+                holder.claims.update(claim.attachment, lambda now: now.release(0.0, time.time()))
             put(claim)
 
         holder.claims.put = del_comes_first  # type: ignore[method-assign]
@@ -231,21 +231,21 @@ class TestAFullDisk:
         holder.disk.full = True
         holder.delete()
         assert holder.holds() == []
-        assert "1 ended claims are not on disk yet" in str(holder.claims.write_again())
-        assert not holder.claims.written(holder.attachment)
+        assert "1 ended claims are not on disk yet" in str(holder.claims.flush())
+        assert not holder.claims.is_persisted(holder.attachment)
         assert holder.on_disk().live
         holder.disk.full = False
-        assert holder.claims.write_again() is None
-        assert holder.claims.written(holder.attachment)
+        assert holder.claims.flush() is None
+        assert holder.claims.is_persisted(holder.attachment)
         assert holder.on_disk() == holder.now
 
     def test_what_is_put_later_is_written_by_that(self, holder: Node) -> None:
         holder.disk.full = True
         holder.delete()
         holder.disk.full = False
-        holder.claims.put(holder.now.finish([route.place for route in holder.now.routes]))
-        assert holder.claims.written(holder.attachment)
-        assert holder.claims.write_again() is None
+        holder.claims.put(holder.now.finish([route.key for route in holder.now.routes]))
+        assert holder.claims.is_persisted(holder.attachment)
+        assert holder.claims.flush() is None
         assert holder.on_disk().state is State.GONE
 
     def test_nothing_new_is_claimed(self, holder: Node) -> None:
@@ -288,13 +288,14 @@ class TestAFullDisk:
         assert holder.holds() == ["rtb-a", "rtb-b"]
 
     def test_a_del_from_the_spool_stays_there_until_it_is_written(self, holder: Node) -> None:
-        calls = Calls(holder.world, None, NoCounts(), Log({}, Lines("error", "json", Nowhere())))  # type: ignore[arg-type]
+        log = Log({}, LineWriter("error", "json", Nowhere()))
+        calls = CallHandler(holder.world, None, NullRecorder(), log)  # type: ignore[arg-type]
         env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net1", "CNI_PATH": "/x"}
         call = Call(env, b'{"cniVersion": "1.0.0", "name": "floating"}')
         holder.disk.full = True
         assert not calls.spooled(call)
         holder.disk.full = False
-        holder.claims.write_again()
+        holder.claims.flush()
         assert calls.spooled(call)
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.values import Attachment, PodIdentity, RouteKey
 from cni_floatip.operations.evidence import evidence_among, none_visible
 from tests.support.watched_pods import DUMMY
 
-HELD = ClaimedRoute(Place("rtb-a", DUMMY.cidrs[0]), State.HELD)
+HELD = ClaimedRoute(RouteKey("rtb-a", DUMMY.cidrs[0]), State.HELD)
 
 
 def claim(netns: str, inode: int = 7, boot: str = "now") -> Claim:

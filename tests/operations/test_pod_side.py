@@ -13,7 +13,7 @@ from cni_floatip.edges.podnet import OtherRoute, Parent
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import PodNetworkFailure
 from cni_floatip.model.values import Link, PodRoute
-from cni_floatip.operations.pod_side import Kept, keep
+from cni_floatip.operations.pod_repair import RepairResult, repair_pod
 from tests.fakes.podnet import FakeLink, FakePod, FakePodNet, FakePods
 from tests.support.watched_pods import ENI_MAC, Place
 
@@ -38,8 +38,8 @@ class Scene:
     def inode_of(self, path: str) -> int:
         return self.inode if path in self.pods.pods else 0
 
-    def keep(self) -> Kept:
-        return keep(self.attachment, self.place.world)
+    def keep(self) -> RepairResult:
+        return repair_pod(self.attachment, self.place.world)
 
     @property
     def claim(self) -> Claim:
@@ -60,11 +60,11 @@ def test_all_is_well_and_nothing_is_touched(case: Scene) -> None:
 
 def test_each_thing_that_can_be_lost_is_put_back(case: Scene) -> None:
     routes, rules = list(case.claim.pod_routes), list(case.claim.pod_rules)
-    for each in [*routes, *rules]:
-        if isinstance(each, PodRoute):
-            case.pod.ours.pop(each, None)
-        case.pod.our_rules = [rule for rule in case.pod.our_rules if rule != each]
-        assert case.keep().repaired == (f"{'rule' if each in rules else 'route'} {each} is missing",)
+    for item in [*routes, *rules]:
+        if isinstance(item, PodRoute):
+            case.pod.ours.pop(item, None)
+        case.pod.our_rules = [rule for rule in case.pod.our_rules if rule != item]
+        assert case.keep().repaired == (f"{'rule' if item in rules else 'route'} {item} is missing",)
         assert case.pod.lines() == case.added
     case.pod._connect(case.link, case.claim.connected[0])
     assert "connected route 192.168.0.0/24 is back" in case.keep().repaired[0]
@@ -75,7 +75,7 @@ def test_routes_come_before_the_rules_that_make_them_count(case: Scene) -> None:
     case.pod.ours.clear()
     case.pod.our_rules.clear()
     repaired = case.keep().repaired
-    kinds = [each.split()[0] for each in repaired]
+    kinds = [item.split()[0] for item in repaired]
     assert kinds == sorted(kinds)
     assert len(repaired) == len(case.claim.pod_routes) + len(case.claim.pod_rules)
 
@@ -97,7 +97,7 @@ def test_nothing_is_put_over_somebody_elses_and_the_rest_is_put_back(case: Scene
 
 def test_an_address_and_an_interface_that_are_gone_are_said_and_not_put_back(case: Scene) -> None:
     case.link.addresses.remove(VIP6)
-    assert case.keep() == Kept(index=case.link.index, lost=("address fd00:192:168::2 is missing",))
+    assert case.keep() == RepairResult(index=case.link.index, lost=("address fd00:192:168::2 is missing",))
     assert VIP6 not in case.link.addresses
     case.pod.unplug("net1")
     assert case.keep().lost == (f"net1 does not exist in the pod ({NETNS})",)
@@ -107,7 +107,7 @@ def test_an_address_and_an_interface_that_are_gone_are_said_and_not_put_back(cas
 def test_a_kernel_that_refuses_is_said(case: Scene, verb: str) -> None:
     case.pod.our_rules.clear()
     case.pod.fail(verb, "the kernel did not answer in time")
-    assert all("did not answer in time" in each for each in case.keep().lost)
+    assert all("did not answer in time" in item for item in case.keep().lost)
     assert case.keep().lost
     case.pod.trouble.clear()
     case.keep()
@@ -119,10 +119,10 @@ def test_a_pod_that_gave_its_address_away_is_not_fought(tmp_path: Path) -> None:
     scene = Scene(tmp_path, watchAddresses=["192.168.0.0/16"])
     scene.link.addresses.remove(VIP)
     of4 = [route for route in scene.pod.ours if route.destination.version == 4]
-    for each in of4:
-        del scene.pod.ours[each]
+    for pod_route in of4:
+        del scene.pod.ours[pod_route]
     before = scene.pod.lines()
-    assert scene.keep() == Kept(index=scene.link.index)
+    assert scene.keep() == RepairResult(index=scene.link.index)
     assert scene.pod.lines() == before
     scene.link.addresses.append(VIP)
     assert len(scene.keep().repaired) == len(of4)
@@ -138,7 +138,7 @@ def elsewhere(scene: Scene) -> None:
 
 
 def ended(scene: Scene) -> None:
-    scene.place.claims.change(scene.attachment, lambda now: now.ended(0.0, 1.0))
+    scene.place.claims.update(scene.attachment, lambda now: now.release(0.0, 1.0))
 
 
 def rebooted(scene: Scene) -> None:
@@ -146,14 +146,14 @@ def rebooted(scene: Scene) -> None:
 
 
 def erased(scene: Scene) -> None:
-    scene.place.claims.erase(scene.attachment)
+    scene.place.claims.delete(scene.attachment)
 
 
 @pytest.mark.parametrize("change", [gone, elsewhere, ended, rebooted, erased], ids=lambda c: c.__name__)
 def test_what_is_no_pod_of_ours_any_more_is_not_touched(case: Scene, change: Callable[[Scene], None]) -> None:
     case.pod.ours.clear()
     change(case)
-    assert case.keep() == Kept(over=True)
+    assert case.keep() == RepairResult(claim_ended=True)
     assert not case.pod.ours
 
 
@@ -162,7 +162,7 @@ def test_while_its_own_call_is_at_work_it_waits(case: Scene) -> None:
 
     case.pod.ours.clear()
     with case.place.claims.lock(attachment_lock(case.attachment), 0):
-        assert case.keep() == Kept(busy=True)
+        assert case.keep() == RepairResult(busy=True)
     assert not case.pod.ours
 
 
@@ -171,17 +171,17 @@ def test_a_del_that_comes_meanwhile_finds_the_pod_empty(case: Scene, monkeypatch
     case.pod.our_rules.clear()
     case.pod.ours.clear()
     real = FakePodNet.add
-    seen: list[Any] = []
+    known: list[Any] = []
 
     def add(self: FakePodNet, wanted: Any) -> None:
-        if not seen:
+        if not known:
             ended(case)  # and the pod is clear already
-        seen.append(wanted)
+        known.append(wanted)
         real(self, wanted)
 
     monkeypatch.setattr(FakePodNet, "add", add)
-    assert case.keep() == Kept(over=True)
-    assert seen
+    assert case.keep() == RepairResult(claim_ended=True)
+    assert known
     assert not case.pod.ours
     assert not case.pod.our_rules
 
@@ -200,7 +200,7 @@ def test_the_enis_link_comes_up_as_for_an_add(case: Scene) -> None:
     case.link.parent = Parent(replace(down, up=True), here=True)
     assert case.keep().lost == ("eth1, on which the interface is, has no carrier",)
     case.link.parent = Parent(down, here=False)  # another pod's, or the ENI's own end
-    assert case.keep() == Kept(index=case.link.index)
+    assert case.keep() == RepairResult(index=case.link.index)
 
 
 def test_a_record_of_an_earlier_release_is_kept_by(case: Scene) -> None:
@@ -208,9 +208,9 @@ def test_a_record_of_an_earlier_release_is_kept_by(case: Scene) -> None:
     document = case.claim.document()
     for key in ("mac", "vpc", "watched", "standby", "deleted"):
         del document[key]
-    document["podRules"] = [each for each in document["podRules"] if not each["oif"]]
-    for each in document["podRules"]:
-        del each["oif"], each["barred"]
+    document["podRules"] = [item for item in document["podRules"] if not item["oif"]]
+    for item in document["podRules"]:
+        del item["oif"], item["barred"]
     earlier = Claim.parse(document)
     case.place.claims.put(earlier)
     case.pod.ours.clear()

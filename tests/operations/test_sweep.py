@@ -48,13 +48,13 @@ class Here:
         self._nodes = 0
         self.policy()
 
-    def policy(self, **said: Any) -> None:
+    def policy(self, **output: Any) -> None:
         document = {
             "allowedDestinations": [{"cidr": RANGE, "namespaces": ["core-*"]}, {"cidr": "10.10.254.0/28"}],
             "allowedRouteTables": {"tags": {"floatip": "*"}},
             "dataDir": str(self._directory / "state"),
         }
-        self._config.write_text(json.dumps(document | said))
+        self._config.write_text(json.dumps(document | output))
 
     def node(self) -> tuple[str, str]:
         """Start another instance with a second interface; return both."""
@@ -86,8 +86,8 @@ class Here:
 
     def left(self, table: str = "") -> set[str]:
         """What the table holds that somebody made."""
-        found = self.ec2.truth(table or self.a)
-        return {cidr for cidr, route in found.items() if route.target != "local"}
+        views = self.ec2.truth(table or self.a)
+        return {cidr for cidr, route in views.items() if route.target != "local"}
 
     def has_state(self) -> bool:
         return (self._directory / "state").exists()
@@ -102,8 +102,8 @@ class Here:
 
     def sweep(self, *argv: str) -> tuple[int, list[str]]:
         status = cli.main(["sweep", "--range", RANGE, "--config", str(self._config), *argv])
-        said = self._capsys.readouterr()
-        return status, self.named(said.out + said.err).splitlines()
+        output = self._capsys.readouterr()
+        return status, self.named(output.out + output.err).splitlines()
 
     def in_a_process(self, *argv: str) -> subprocess.Popen[str]:
         code = "import sys; from cni_floatip.cli import main; sys.exit(main())"
@@ -133,8 +133,8 @@ def here(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Here]:
     ec2, url = served_cloud
-    found = Here(ec2, tmp_path, capsys)
-    metadata = Imds(lambda: ec2.instance(found.vpc.instances["a"]))
+    result = Here(ec2, tmp_path, capsys)
+    metadata = Imds(lambda: ec2.instance(result.vpc.instances["a"]))
     host, port = metadata.listen(open_socket("127.0.0.1", 0)).address
     for service in ("EC2", "STS"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
@@ -144,7 +144,7 @@ def here(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setattr(operation, "PAUSE_SECONDS", 0.01)
-    yield found
+    yield result
     metadata.close()
 
 
@@ -164,7 +164,7 @@ def test_what_dead_nodes_left_goes_and_all_else_stays(here: Here) -> None:
     here.names[here.vpc.internet_gateway] = "igw-1"
     before = {table: here.ec2.truth(table) for table in here.names if table.startswith("rtb")}
 
-    status, said = here.sweep("--dry-run")
+    status, texts = here.sweep("--dry-run")
     to_go = [
         "rtb-a 192.168.0.1/32 -> eni-1 (blackhole)",
         "rtb-a 192.168.0.2/32 -> eni-1 (blackhole)",
@@ -182,38 +182,38 @@ def test_what_dead_nodes_left_goes_and_all_else_stays(here: Here) -> None:
         ),
     ]
     assert status == 0
-    assert sorted(said[:-1]) == sorted([f"{each}: to be removed" for each in to_go] + to_stay)
-    assert said[-1] == "3 to be removed, 3 kept"
+    assert sorted(texts[:-1]) == sorted([f"{item}: to be removed" for item in to_go] + to_stay)
+    assert texts[-1] == "3 to be removed, 3 kept"
     assert {table: here.ec2.truth(table) for table in before} == before
     assert here.deletes() == 0
 
-    status, said = here.sweep()
+    status, texts = here.sweep()
     assert status == 0
-    assert sorted(said[:-1]) == sorted([f"{each}: removed" for each in to_go] + to_stay)
-    assert said[-1] == "3 removed, 3 kept"
+    assert sorted(texts[:-1]) == sorted([f"{item}: removed" for item in to_go] + to_stay)
+    assert texts[-1] == "3 removed, 3 kept"
     assert here.left() == {"192.168.1.9/32", VIP.format(4), VIP.format(5), VIP.format(6)}
     assert here.left(here.b) == set()
     assert here.left(here.vpc.main_table) == {VIP.format(3)}
     assert here.deletes() == 3
 
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "3 kept")
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "3 kept")
 
 
 def test_both_families_and_a_whole_subnet(here: Here) -> None:
     here.gone("fd00:192::1/128", "10.10.254.0/28", VIP.format(1))
     here.policy(allowedDestinations=[{"cidr": RANGE}, {"cidr": "fd00:192::/64"}, {"cidr": "10.10.254.0/28"}])
-    status, said = here.sweep("--range", "fd00:192::/64", "--range", "10.10.254.0/28")
-    assert (status, said[-1]) == (0, "3 removed")
+    status, texts = here.sweep("--range", "fd00:192::/64", "--range", "10.10.254.0/28")
+    assert (status, texts[-1]) == (0, "3 removed")
     assert here.left() == set()
 
 
 def test_tables_of_gateways_only_by_their_id(here: Here) -> None:
     edge = here.vpc.edge_table
     here.gone("10.10.254.0/28", table=edge)
-    status, said = here.sweep("--range", "10.10.254.0/28")
+    status, texts = here.sweep("--range", "10.10.254.0/28")
     assert status == 0
-    assert "a gateway's table" in said[0]
+    assert "a gateway's table" in texts[0]
     here.policy(allowedRouteTables={"ids": [edge]})
     assert here.sweep("--range", "10.10.254.0/28")[1][-1] == "1 removed"
 
@@ -221,19 +221,19 @@ def test_tables_of_gateways_only_by_their_id(here: Here) -> None:
 def test_what_is_wide_must_be_allowed_exactly(here: Here) -> None:
     here.gone("172.16.0.0/14", "172.20.0.0/14", "172.24.0.0/16")
     here.policy(allowedDestinations=[{"cidr": RANGE}, {"cidr": "172.16.0.0/12"}, {"cidr": "172.20.0.0/14"}])
-    status, said = here.sweep("--range", "172.16.0.0/12")
-    assert (status, said[-1]) == (0, "2 removed, 1 kept")
+    status, texts = here.sweep("--range", "172.16.0.0/12")
+    assert (status, texts[-1]) == (0, "2 removed, 1 kept")
     assert here.left() == {"172.16.0.0/14"}
-    assert "must name exactly it" in said[0]
+    assert "must name exactly it" in texts[0]
 
 
 def test_more_interfaces_than_one_filter_takes(here: Here) -> None:
     edge = client.Vpc(here.ec2.region, {})
     unknown = [f"eni-{number:017x}" for number in range(250)]
     _, eni = here.node()
-    found = edge.attachments([*unknown, eni, here.vpc.enis["a"]])
-    assert found.keys() == {eni, here.vpc.enis["a"]}
-    assert all(to.startswith("i-") for to in found.values())
+    results = edge.attachments([*unknown, eni, here.vpc.enis["a"]])
+    assert results.keys() == {eni, here.vpc.enis["a"]}
+    assert all(to.startswith("i-") for to in results.values())
 
 
 def test_nothing_to_do(here: Here) -> None:
@@ -264,9 +264,9 @@ def test_a_propagated_route(here: Here) -> None:
     _, eni = here.node()
     here.ec2.propagate(here.a, VIP.format(1), eni)
     here.aws.detach_network_interface(AttachmentId=here._attachment, Force=True)
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "1 kept")
-    assert said[0] == "rtb-a 192.168.0.1/32 -> eni-1 (blackhole): kept: it is propagated"
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "1 kept")
+    assert texts[0] == "rtb-a 192.168.0.1/32 -> eni-1 (blackhole): kept: it is propagated"
     assert here.deletes() == 0
 
 
@@ -276,11 +276,11 @@ def test_this_nodes_own_interfaces_and_live_claims(here: Here) -> None:
     gone = here.gone(VIP.format(2))
     here.claim(here.a, VIP.format(2), State.SUPERSEDED, eni)
     here.aws.stop_instances(InstanceIds=[here.vpc.instances["a"]])
-    status, said = here.sweep("--stopped")
+    status, texts = here.sweep("--stopped")
     assert status == 0
     assert here.left() == {VIP.format(1), VIP.format(2)}
-    assert any("an interface of this node" in line for line in said)
-    assert any("claimed here by vip/c1/net1" in line for line in said)
+    assert any("an interface of this node" in line for line in texts)
+    assert any("claimed here by vip/c1/net1" in line for line in texts)
     here.claim(here.a, VIP.format(2), State.GONE, eni)
     assert here.sweep()[1][-2:] == [
         f"rtb-a 192.168.0.2/32 -> {here.named(gone)} (blackhole): removed",
@@ -333,9 +333,9 @@ def test_a_table_that_is_withdrawn_meanwhile(here: Here, monkeypatch: pytest.Mon
     whenever_a_table_is_read_again(
         monkeypatch, lambda: here.aws.delete_tags(Resources=[here.a], Tags=[{"Key": "floatip"}])
     )
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "1 kept")
-    assert "not in allowedRouteTables" in said[0]
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "1 kept")
+    assert "not in allowedRouteTables" in texts[0]
     assert here.deletes() == 0
 
 
@@ -350,8 +350,8 @@ def test_a_table_that_is_gone_meanwhile(here: Here, monkeypatch: pytest.MonkeyPa
 def test_a_delete_that_comes_too_late(here: Here, code: str) -> None:
     here.gone(VIP.format(1))
     here.ec2.faults.error("DeleteRoute", code, "gone", times=None)
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "1 gone already")
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "1 gone already")
     assert here.deletes() == 1
 
 
@@ -380,9 +380,9 @@ def test_an_interface_that_is_attached_meanwhile(here: Here, monkeypatch: pytest
         return real(self, *args)
 
     monkeypatch.setattr(client.Vpc, "attachments", attachments)
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "1 kept")
-    assert "attached to i-1" in said[0]
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "1 kept")
+    assert "attached to i-1" in texts[0]
     assert here.deletes() == 0
 
 
@@ -416,10 +416,10 @@ def test_throttled_for_good_it_ends(here: Here, monkeypatch: pytest.MonkeyPatch)
     here.gone(*(VIP.format(n) for n in range(1, 4)))
     monkeypatch.setattr(operation, "ROUTE_SECONDS", 0.5)
     here.ec2.faults.error("DeleteRoute", "RequestLimitExceeded", "slow down", times=None, status=503)
-    status, said = here.sweep()
+    status, texts = here.sweep()
     assert status == 1
-    assert "RequestLimitExceeded" in said[0]
-    assert all("not tried: EC2 does not answer" in line for line in said[1:3])
+    assert "RequestLimitExceeded" in texts[0]
+    assert all("not tried: EC2 does not answer" in line for line in texts[1:3])
     here.ec2.faults.clear()
     assert here.sweep()[1][-1] == "3 removed"
 
@@ -433,9 +433,9 @@ def test_an_answer_that_is_lost(here: Here) -> None:
 def test_without_permission_each_table_is_asked_once(here: Here) -> None:
     here.gone(VIP.format(1), VIP.format(2))
     here.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "not you", times=None, status=403)
-    status, said = here.sweep()
+    status, texts = here.sweep()
     assert status == 1
-    assert said == [
+    assert texts == [
         "rtb-a 192.168.0.1/32 -> eni-1 (blackhole): failed: DeleteRoute: UnauthorizedOperation: not you",
         "rtb-a 192.168.0.2/32 -> eni-1 (blackhole): failed: not tried: rtb-a could not be written",
         "2 failed",
@@ -445,9 +445,9 @@ def test_without_permission_each_table_is_asked_once(here: Here) -> None:
 
 def test_without_permission_to_look(here: Here) -> None:
     here.ec2.faults.error("DescribeRouteTables", "UnauthorizedOperation", "not you", status=403)
-    status, said = here.sweep()
+    status, texts = here.sweep()
     assert status == 1
-    assert said == [
+    assert texts == [
         (
             f"floatipctl: cannot read the route tables of {here.vpc.vpc}: DescribeRouteTables:"
             " UnauthorizedOperation: not you"
@@ -467,9 +467,9 @@ def test_without_permission_to_look(here: Here) -> None:
 )
 def test_a_range_that_nobody_gave(here: Here, range_: str, why: str) -> None:
     here.gone(VIP.format(1))
-    status, said = here.sweep("--range", range_)
+    status, texts = here.sweep("--range", range_)
     assert status == 1
-    assert why in said[0]
+    assert why in texts[0]
     assert here.left() == {VIP.format(1)}
     assert not here.ec2.journal.of(caller="a1")
 
@@ -483,8 +483,8 @@ def test_a_range_that_is_no_cidr(here: Here, capsys: pytest.CaptureFixture[str])
 
 def test_sweep_prints_json(here: Here) -> None:
     here.gone(VIP.format(1))
-    status, said = here.sweep("--json")
-    document = json.loads("\n".join(said))
+    status, texts = here.sweep("--json")
+    document = json.loads("\n".join(texts))
     assert (status, document["interrupted"], document["ranges"]) == (0, False, [RANGE])
     assert document["routes"] == [
         {
@@ -516,9 +516,9 @@ def test_a_stopped_instance_of_another_participant(here: Here) -> None:
     attached = other.attach_network_interface(NetworkInterfaceId=eni, InstanceId=instance, DeviceIndex=1)
     here.route(here.a, VIP.format(1), eni)
     other.stop_instances(InstanceIds=[instance])
-    status, said = here.sweep()
-    assert (status, said[-1]) == (0, "1 kept")
-    assert f"attached to {instance}" in said[0]
+    status, texts = here.sweep()
+    assert (status, texts[-1]) == (0, "1 kept")
+    assert f"attached to {instance}" in texts[0]
     other.detach_network_interface(AttachmentId=attached["AttachmentId"], Force=True)
     assert here.sweep()[1][-1] == "1 removed"
 
@@ -534,12 +534,12 @@ def test_what_one_account_sees_attached_is_attached(here: Here, monkeypatch: pyt
         here.aws.stop_instances(InstanceIds=[instance])
         routes[eni] = instance
     first, second = routes
-    seen = {"": {first: routes[first], second: ""}, owner: {first: "", second: routes[second]}}
+    observed = {"": {first: routes[first], second: ""}, owner: {first: "", second: routes[second]}}
     monkeypatch.setattr(
-        client.Vpc, "attachments", lambda _, enis, account="": {eni: seen[account][eni] for eni in enis}
+        client.Vpc, "attachments", lambda _, enis, account="": {eni: observed[account][eni] for eni in enis}
     )
     assert here.sweep()[1][-1] == "2 kept"
-    seen[owner][second] = ""
+    observed[owner][second] = ""
     assert here.sweep()[1][-1] == "1 removed, 1 kept"
 
 
@@ -548,8 +548,8 @@ def test_an_attachment_that_is_not_shown(here: Here, monkeypatch: pytest.MonkeyP
     real = client.Vpc.pages
 
     def pages(self: Any, *args: Any) -> Any:
-        for each in real(self, *args):
-            yield {key: value for key, value in each.items() if key != "Attachment"}
+        for item in real(self, *args):
+            yield {key: value for key, value in item.items() if key != "Attachment"}
 
     monkeypatch.setattr(client.Vpc, "pages", pages)
     assert all(client.Vpc(here.ec2.region, {}).attachments([eni]).values())
@@ -576,7 +576,7 @@ def test_ended_in_the_middle_and_run_again(here: Here, with_what: signal.Signals
 def test_sweep_without_metadata_ends_in_an_error(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(operation, "READ_SECONDS", 0.3)
-    status, said = here.sweep()
+    status, texts = here.sweep()
     assert status == 1
-    assert "instance metadata at 127.0.0.1 does not answer" in said[0]
-    assert imds.ENDPOINT not in said[0]
+    assert "instance metadata at 127.0.0.1 does not answer" in texts[0]
+    assert imds.ENDPOINT not in texts[0]

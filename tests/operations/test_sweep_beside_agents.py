@@ -36,8 +36,8 @@ def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back() -> No
         lose(lab, lost)
 
         def leads_to() -> set[str]:
-            found = (lab.ec2.truth(table).get(VIP) for table in lab.tables.values())
-            return {f"{route.target} {route.state}" if route else "nowhere" for route in found}
+            results = (lab.ec2.truth(table).get(VIP) for table in lab.tables.values())
+            return {f"{route.target} {route.state}" if route else "nowhere" for route in results}
 
         def outcomes() -> list[str]:
             return [call.outcome for call in lab.ec2.journal.of("DeleteRoute", sweeper.name)]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.recovery import ended_by_restart
+from cni_floatip.agent.recovery import end_by_restart
 from cni_floatip.edges.podnet import Parent
 from cni_floatip.model.errors import Ec2Fault, InvalidConfig, NotAsClaimed, TryAgain
 from cni_floatip.model.values import Attachment, Interface, Link
 from cni_floatip.operations.check import check
 from cni_floatip.operations.release import attachment_lock
-from cni_floatip.operations.sync_addresses import Asked, Followed, follow
+from cni_floatip.operations.sync_addresses import SyncResult, WatchRequest, sync_addresses
 from cni_floatip.operations.world import World
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 from tests.support.watched_pods import ENI, Place
@@ -49,17 +49,17 @@ class Pod:
     def take(self, address: str) -> None:
         self.link.addresses.remove(address)
 
-    def look(self, **more: Any) -> Followed:
-        asked = Asked(
+    def look(self, **more: Any) -> SyncResult:
+        request = WatchRequest(
             self.attachment,
             self.dealt,
             lambda wanted: min(wanted, self.room),
             self.lost.__contains__,
             **more,
         )
-        found = follow(asked, self.place.world)
-        self.dealt = dict(found.dealt)
-        return found
+        result = sync_addresses(request, self.place.world)
+        self.dealt = dict(result.dates)
+        return result
 
     @property
     def states(self) -> dict[str, str]:
@@ -75,14 +75,14 @@ def mover(tmp_path: Path) -> Pod:
     return Pod(tmp_path)
 
 
-def names(found: Iterable[Interface]) -> list[str]:
-    return [str(each.ip) for each in found]
+def names(interfaces: Iterable[Interface]) -> list[str]:
+    return [str(interface.ip) for interface in interfaces]
 
 
 def test_what_has_not_changed_is_left(mover: Pod) -> None:
-    found = mover.look()
-    assert not found.appeared
-    assert not found.vanished
+    result = mover.look()
+    assert not result.appeared
+    assert not result.vanished
     assert mover.ec2.calls == []
     assert mover.states == {"192.168.0.2/32": "held"}
 
@@ -92,8 +92,8 @@ def test_an_address_that_appears_is_claimed_like_an_add(mover: Pod) -> None:
     recorded = []
     mover.ec2.before_write = lambda _: recorded.append(mover.states[f"{VIP}/32"])
     mover.put(f"{VIP}/24")
-    found = mover.look()
-    assert names(found.appeared) == [VIP]
+    result = mover.look()
+    assert names(result.appeared) == [VIP]
     assert mover.ec2.leads(f"{VIP}/32") == ["eni-here", "eni-here"]
     assert recorded == ["claiming", "claiming"]  # on disk before the first write
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
@@ -109,12 +109,12 @@ def test_a_look_at_a_crowd_of_addresses_costs_as_much_as_there_are(mover: Pod, n
     def seconds(count: int) -> float:
         """Return the processor's time for a look when least disturbed."""
         mover.link.addresses[1:] = [f"{ip_network(network)[1000 + n]}/32" for n in range(count)]
-        mover.room, found = 0, []
+        mover.room, results = 0, []
         for _ in range(3):
             began = time.process_time()
             mover.look()
-            found.append(time.process_time() - began)
-        return min(found)
+            results.append(time.process_time() - began)
+        return min(results)
 
     assert seconds(2400) < 2 * 4 * seconds(600)
 
@@ -124,10 +124,10 @@ def test_an_address_that_vanishes_is_released_after_the_grace(mover: Pod) -> Non
     mover.look()
     mover.take(f"{VIP}/32")
     mover.ec2.calls.clear()
-    found = mover.look()
-    assert names(found.vanished) == [VIP]
+    result = mover.look()
+    assert names(result.vanished) == [VIP]
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
-    after = {route.after for route in mover.place.claim(mover.attachment).routes if not route.state.live}
+    after = {route.not_before for route in mover.place.claim(mover.attachment).routes if not route.state.live}
     assert after
     assert min(after) > time.time() + 50
     assert mover.ec2.calls == []
@@ -136,7 +136,7 @@ def test_an_address_that_vanishes_is_released_after_the_grace(mover: Pod) -> Non
     mover.put(f"{VIP}/32", made=9.0)
     assert names(mover.look().appeared) == [VIP]
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
-    assert all(route.after == 0 for route in mover.place.claim(mover.attachment).routes)
+    assert all(route.not_before == 0 for route in mover.place.claim(mover.attachment).routes)
 
 
 def test_an_address_that_was_away_between_two_looks_has_appeared(mover: Pod) -> None:
@@ -262,14 +262,14 @@ def test_what_is_refused_does_not_touch_the_rest(mover: Pod, address: str, says:
     mover.ec2.point("192.168.7.7/32", "nat-1", is_eni=False)
     mover.put(address)
     mover.put(f"{VIP}/32")
-    found = mover.look()
-    assert names(found.appeared) == [VIP]
-    assert says in found.refused[ip_address(address.split("/")[0])]
+    result = mover.look()
+    assert names(result.appeared) == [VIP]
+    assert says in result.refused[ip_address(address.split("/")[0])]
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "held"}
     assert f"from {VIP}/32 lookup 100" in mover.rules
     assert len(mover.rules) == len(OF_THE_ADD) + 1
     mover.ec2.calls.clear()
-    assert mover.look(resting=set(found.refused)).refused == {}
+    assert mover.look(resting=set(result.refused)).refused == {}
     assert mover.ec2.calls == []
 
 
@@ -293,9 +293,9 @@ def test_addresses_that_cannot_be_used_or_do_not_stay_are_not_claimed(mover: Pod
     mover.put(address)
     getattr(mover.link, kind).add(address)
     mover.put("fe80::1/64")
-    found = mover.look()
-    assert not found.appeared
-    assert not found.refused
+    result = mover.look()
+    assert not result.appeared
+    assert not result.refused
     assert not mover.ec2.calls
 
 
@@ -310,9 +310,9 @@ def test_an_old_address_takes_no_route_that_works_elsewhere(mover: Pod, dealt: A
     mover.ec2.point(f"{VIP}/32", "eni-elsewhere")
     mover.put(f"{VIP}/32")
     mover.dealt = dealt
-    found = mover.look()
-    assert names(found.elsewhere) == [VIP]
-    assert not found.appeared
+    result = mover.look()
+    assert names(result.elsewhere) == [VIP]
+    assert not result.appeared
     assert mover.ec2.calls == []
     assert mover.states[f"{VIP}/32"] == "superseded"  # it gets the route when nobody else has it
 
@@ -335,7 +335,7 @@ def test_a_crash_in_between_converges(mover: Pod) -> None:
     records: list[Any] = []
     mover.ec2.before_write = lambda _: records.append(mover.place.claim(mover.attachment))
     dealt, _ = mover.dealt, mover.look()
-    mover.place.claims.put(ended_by_restart(records[0], "boot-1", 0.0))  # what a crash would have left
+    mover.place.claims.put(end_by_restart(records[0], "boot-1", 0.0))  # what a crash would have left
     mover.dealt = dealt
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
     assert names(mover.look().appeared) == [VIP]
@@ -348,7 +348,7 @@ def crashed(pod: Pod) -> Any:
     pod.ec2.before_write = lambda _: records.append(pod.place.claim(pod.attachment))
     dealt, _ = pod.dealt, pod.look()
     pod.ec2.before_write = lambda _: None
-    left = ended_by_restart(records[0], "boot-1", 0.0)
+    left = end_by_restart(records[0], "boot-1", 0.0)
     pod.place.claims.put(left)
     pod.dealt = dealt
     return left
@@ -378,9 +378,9 @@ def test_what_fails_is_taken_back_and_tried_again(mover: Pod) -> None:
     mover.put(f"{VIP}/32")
     mover.place.clock = iter(range(0, 10_000, 3)).__next__  # time flies
     mover.ec2.script = [Ec2Fault.THROTTLED] * 40
-    found = mover.look()
-    assert VIP in map(str, found.failed)
-    assert not found.appeared
+    result = mover.look()
+    assert VIP in map(str, result.failed)
+    assert not result.appeared
     assert mover.states == {"192.168.0.2/32": "held", f"{VIP}/32": "releasing"}
     assert mover.rules == OF_THE_ADD
     mover.place.clock = time.monotonic
@@ -399,9 +399,9 @@ def test_a_failed_address_leaves_the_others(mover: Pod) -> None:
             raise TryAgain("not now")
 
     mover.ec2.before_write = refuse
-    found = mover.look()
-    assert names(found.appeared) == [VIP]
-    assert list(map(str, found.failed)) == ["192.168.5.6"]
+    result = mover.look()
+    assert names(result.appeared) == [VIP]
+    assert list(map(str, result.failed)) == ["192.168.5.6"]
     assert mover.states[f"{VIP}/32"] == "held"
     assert mover.states["192.168.5.6/32"] == "releasing"
 
@@ -412,22 +412,22 @@ def test_del_cancels_it(mover: Pod) -> None:
     def delete(_: str) -> None:
         claim = mover.place.claim(mover.attachment)
         if claim.live:
-            mover.place.claims.put(claim.ended(after=123.0))
+            mover.place.claims.put(claim.release(after=123.0))
 
     mover.ec2.before_write = delete
-    found = mover.look()
-    assert not found.appeared
-    assert "deleted" in found.failed[ip_address(VIP)]
+    result = mover.look()
+    assert not result.appeared
+    assert "deleted" in result.failed[ip_address(VIP)]
     assert mover.states == {"192.168.0.2/32": "releasing", f"{VIP}/32": "releasing"}
     assert not mover.place.claim(mover.attachment).awaits_address
-    assert mover.look().over
+    assert mover.look().claim_ended
 
 
 def test_an_address_that_was_taken_away_meanwhile_is_not_written(mover: Pod) -> None:
     mover.put(f"{VIP}/32")
     mover.lost.add(ip_address(VIP))
-    found = mover.look()
-    assert "taken away" in found.failed[ip_address(VIP)]
+    result = mover.look()
+    assert "taken away" in result.failed[ip_address(VIP)]
     assert mover.ec2.calls == []
 
 
@@ -439,22 +439,22 @@ def test_the_call_of_the_attachment_goes_first(mover: Pod) -> None:
 
 
 def test_an_attachment_that_has_ended_is_not_revived(mover: Pod) -> None:
-    mover.place.claims.put(mover.place.claim(mover.attachment).ended(0.0))
+    mover.place.claims.put(mover.place.claim(mover.attachment).release(0.0))
     mover.put(f"{VIP}/32")
-    assert mover.look().over
+    assert mover.look().claim_ended
     mover.attachment = Attachment("floating", "nobody", "net1")
-    assert mover.look().over
+    assert mover.look().claim_ended
 
 
 def test_sixteen_addresses_and_no_more_in_order_of_appearance(mover: Pod) -> None:
     for number in range(20):
         mover.put(f"192.168.5.{number}/32", made=100.0 - number)
-    found = mover.look()
-    assert names(found.appeared) == [f"192.168.5.{n}" for n in reversed(range(4, 20))]
-    assert sorted(names(found.beyond)) == [f"192.168.5.{n}" for n in range(4)]
+    result = mover.look()
+    assert names(result.appeared) == [f"192.168.5.{n}" for n in reversed(range(4, 20))]
+    assert sorted(names(result.beyond)) == [f"192.168.5.{n}" for n in range(4)]
     mover.take("192.168.5.19/32")
-    found = mover.look()
-    assert names(found.appeared) == ["192.168.5.3"]
+    result = mover.look()
+    assert names(result.appeared) == ["192.168.5.3"]
 
 
 def test_what_finds_no_room_waits(mover: Pod) -> None:
@@ -462,9 +462,9 @@ def test_what_finds_no_room_waits(mover: Pod) -> None:
     mover.put(f"{VIP}/32", made=5.0)
     mover.put("192.168.5.6/32", made=6.0)
     mover.ec2.point("192.168.5.6/32", "eni-elsewhere")
-    found = mover.look()
-    assert names(found.appeared) == [VIP]
-    assert names(found.put_off) == ["192.168.5.6"]
+    result = mover.look()
+    assert names(result.appeared) == [VIP]
+    assert names(result.put_off) == ["192.168.5.6"]
     assert names(mover.look().appeared) == ["192.168.5.6"]  # it has appeared still
 
 
@@ -517,16 +517,16 @@ def test_a_parent_that_metadata_does_not_list(tmp_path: Path, kind: str, error: 
     mac = "02:00:00:00:be:ef"
     parent = Parent(Link("eth1", 7, mac, kind), here=True)
     link = FakeLink("net1", mac, parent=parent, addresses=["192.168.0.2/24"])
-    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    key = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
     with pytest.raises(error, match=says):
-        place.add(NETNS, *link.addresses)
-    place.metadata.known.append(mac)
-    place.add(NETNS, *link.addresses)
+        key.add(NETNS, *link.addresses)
+    key.metadata.known.append(mac)
+    key.add(NETNS, *link.addresses)
 
 
 def test_an_interface_in_the_pod_that_metadata_does_not_list(tmp_path: Path) -> None:
     """Behind host-device."""
     link = FakeLink("net1", "02:00:00:00:be:ef", "", addresses=["192.168.0.2/24"])
-    place = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
+    key = Place(tmp_path, FakePods({NETNS: FakePod([link])}), lambda _: 7)
     with pytest.raises(TryAgain, match="does not list net1"):
-        place.add(NETNS, *link.addresses)
+        key.add(NETNS, *link.addresses)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.model.errors import TryAgain
-from cni_floatip.operations.world import World, in_a_thread
+from cni_floatip.operations.world import World, start_thread
 
 
 def fail(error: Exception) -> None:
@@ -19,16 +19,16 @@ def fail(error: Exception) -> None:
 
 
 def a_world(threads: int) -> Any:
-    """Return what ``together`` needs of a world in which only so many threads can be had."""
+    """Return what ``run_all`` needs of a world in which only so many threads can be had."""
     left = [threads]
 
     def spawn(work: Callable[[], None]) -> None:
         if not left[0]:
             raise RuntimeError("can't start new thread")
         left[0] -= 1
-        in_a_thread(work)
+        start_thread(work)
 
-    return SimpleNamespace(spawn=spawn)
+    return SimpleNamespace(run_in_thread=spawn)
 
 
 def slowly(done: list[int], number: int) -> int:
@@ -40,7 +40,7 @@ def slowly(done: list[int], number: int) -> int:
 @pytest.mark.parametrize("threads", [0, 2, 100])
 def test_with_however_few_threads_everything_is_done_when_it_returns(threads: int) -> None:
     done: list[int] = []
-    results = World.together(a_world(threads), *(partial(slowly, done, number) for number in range(10)))
+    results = World.run_all(a_world(threads), *(partial(slowly, done, number) for number in range(10)))
     assert results == list(range(10))
     assert sorted(done) == list(range(10))
 
@@ -48,7 +48,7 @@ def test_with_however_few_threads_everything_is_done_when_it_returns(threads: in
 def test_nothing_is_begun_after_it_has_returned() -> None:
     late: list[Callable[[], None]] = []
     done: list[int] = []
-    World.together(SimpleNamespace(spawn=late.append), *(partial(slowly, done, n) for n in range(3)))  # type: ignore[arg-type]
+    World.run_all(SimpleNamespace(run_in_thread=late.append), *(partial(slowly, done, n) for n in range(3)))  # type: ignore[arg-type]
     for work in late:
         work()
     assert done == [0, 1, 2]
@@ -56,7 +56,7 @@ def test_nothing_is_begun_after_it_has_returned() -> None:
 
 def test_errors_are_returned_in_order_and_mistakes_raised() -> None:
     errors: list[Callable[[], object]] = [partial(fail, TryAgain(str(number))) for number in range(3)]
-    results = World.together(a_world(1), lambda: "first", *errors)
+    results = World.run_all(a_world(1), lambda: "first", *errors)
     assert [getattr(result, "msg", result) for result in results] == ["first", "0", "1", "2"]
     with pytest.raises(ZeroDivisionError):
-        World.together(a_world(1), *errors, lambda: 1 // 0)
+        World.run_all(a_world(1), *errors, lambda: 1 // 0)

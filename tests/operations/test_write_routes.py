@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from cni_floatip.config.netconf import NetConf, RouteTableSelector
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, RouteConflict
-from cni_floatip.model.values import Network, Place, Target
+from cni_floatip.model.values import Network, RouteKey, RouteTarget
 from cni_floatip.operations.write_routes import (
     FRESH_SECONDS,
     Attempt,
-    Seen,
+    RouteRead,
     Written,
-    repeated,
+    retry,
     write_routes,
     write_until_done,
 )
@@ -30,28 +30,33 @@ from tests.support.claims import a_claim, a_route
 from tests.support.simulated_cluster import SimulatedCluster
 
 VIP = ip_network("192.168.0.2/32")
-PLACE = Place("rtb-a", VIP)
-PASSING = [fault for fault in Ec2Fault if fault.passes]
-OURS, OTHER = Target("eni-here", is_eni=True), Target("eni-there", is_eni=True)
-DEAD = Target("eni-dead", is_eni=True, active=False)
-GATEWAY = Target("igw-1", is_eni=False)
+PLACE = RouteKey("rtb-a", VIP)
+PASSING = [fault for fault in Ec2Fault if fault.is_transient]
+OURS, OTHER = RouteTarget("eni-here", is_eni=True), RouteTarget("eni-there", is_eni=True)
+DEAD = RouteTarget("eni-dead", is_eni=True, active=False)
+GATEWAY = RouteTarget("igw-1", is_eni=False)
 CONF = NetConf("1.1.0", "net", RouteTableSelector(all=True))
 
 
-def world(target: Target | None, *script: Any) -> FakeVpc:
+def world(target: RouteTarget | None, *script: Any) -> FakeVpc:
     return FakeVpc({"rtb-a": {VIP: target} if target else {}}, list(script))
 
 
-def take(vpc: FakeVpc, time: Any, seen: Seen, go_on: Any, deadline: float = 60) -> None:
+def take(vpc: FakeVpc, time: Any, read: RouteRead, go_on: Any, deadline: float = 60) -> None:
     route = a_route(State.CLAIMING, PLACE.table, str(VIP))
     claim = a_claim(route, eni="eni-here")
-    write_until_done(Attempt(time, vpc, CONF, claim, time.at + deadline), route, seen, go_on)
+    write_until_done(Attempt(time, vpc, CONF, claim, time.at + deadline), route, read, go_on)
 
 
 def write(
-    vpc: FakeVpc, time: FakeTime, *, seen: Target | None, deadline: float = 60, go_on: Any = lambda: None
+    vpc: FakeVpc,
+    time: FakeTime,
+    *,
+    target: RouteTarget | None,
+    deadline: float = 60,
+    go_on: Any = lambda: None,
 ) -> None:
-    take(vpc, time, Seen(seen, time.at), go_on, deadline)
+    take(vpc, time, RouteRead(target, time.at), go_on, deadline)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +72,14 @@ def write(
 )
 def test_write_reaches_its_aim(there: Any, seen: Any, calls: list[str]) -> None:
     vpc = world(there)
-    write(vpc, FakeTime(), seen=seen)
+    write(vpc, FakeTime(), target=seen)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
     assert [call.split()[0] for call in vpc.calls] == calls
 
 
 def test_answer_that_never_came_may_have_been_applied() -> None:
     vpc = world(None, ("lost", Ec2Fault.UNANSWERED))
-    write(vpc, FakeTime(), seen=None)
+    write(vpc, FakeTime(), target=None)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
     assert [call.split()[0] for call in vpc.calls] == ["create", "create", "replace"]
 
@@ -85,7 +90,7 @@ def test_route_to_a_gateway_is_a_conflict(seen: Any) -> None:
     with pytest.raises(
         RouteConflict, match=r"rtb-a 192\.168\.0\.2/32: a route is there that is not ours .*igw-1"
     ):
-        write(vpc, FakeTime(), seen=seen)
+        write(vpc, FakeTime(), target=seen)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> igw-1"
     assert not [call for call in vpc.calls if call.startswith("replace")]
 
@@ -94,22 +99,22 @@ def test_stale_read_after_route_exists_is_read_again() -> None:
     vpc = world(GATEWAY)
     vpc.stale = [{"rtb-a": {}}, {"rtb-a": {}}]  # EC2 still shows nothing there
     with pytest.raises(RouteConflict):
-        write(vpc, FakeTime(), seen=None)
+        write(vpc, FakeTime(), target=None)
     assert vpc.calls == ["create rtb-a 192.168.0.2/32 -> eni-here"]
 
 
 def test_decision_is_good_for_five_seconds() -> None:
     vpc, time = world(OTHER, *[Ec2Fault.THROTTLED] * 7), FakeTime()
-    seen = Seen(OTHER, time.at)
+    read = RouteRead(OTHER, time.at)
 
     def gateway_appears() -> None:
-        if time.at > seen.at + 3:
+        if time.at > read.at + 3:
             vpc.tables["rtb-a"][VIP] = GATEWAY
 
     with pytest.raises(RouteConflict):
-        take(vpc, time, seen, gateway_appears)
+        take(vpc, time, read, gateway_appears)
     assert time.slept[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
-    assert time.at - seen.at < 12
+    assert time.at - read.at < 12
 
 
 def test_go_on_stops_before_the_next_write() -> None:
@@ -122,7 +127,7 @@ def test_go_on_stops_before_the_next_write() -> None:
 
     vpc.script = [Ec2Fault.THROTTLED] * 5
     with pytest.raises(RouteConflict, match="stopped"):
-        write(vpc, time, seen=OTHER, go_on=go_on)
+        write(vpc, time, target=OTHER, go_on=go_on)
     assert len(vpc.calls) == 2
 
 
@@ -162,7 +167,7 @@ def test_go_on_is_asked_directly_before_each_write(
 ) -> None:
     """A look may take long: what was answered before it is no permission to write after it."""
     vpc, time = Traced({"rtb-a": {VIP: there}}, script), FakeTime()
-    old = Seen(seen, time.at - FRESH_SECONDS - 1)
+    old = RouteRead(seen, time.at - FRESH_SECONDS - 1)
     take(vpc, time, old, lambda: vpc.calls.append("go on"))
     assert [call if call == "go on" else call.split()[0] for call in vpc.calls] == calls
 
@@ -171,7 +176,7 @@ def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline() -> None:
     """Each answer contradicts the one before: another node creates and deletes it."""
     vpc, time = world(OTHER, *[Ec2Fault.NO_ROUTE, Ec2Fault.ROUTE_EXISTS] * 999), FakeTime()
     with pytest.raises(Ec2Error):
-        write(vpc, time, seen=OTHER, deadline=30)
+        write(vpc, time, target=OTHER, deadline=30)
     assert 1010 < time.at < 1030
     assert len(vpc.calls) < 30
 
@@ -180,25 +185,25 @@ def test_route_that_comes_and_goes_all_the_time_ends_at_the_deadline() -> None:
 def test_what_does_not_pass_is_said_at_once(fault: Any) -> None:
     vpc, time = world(OTHER, fault), FakeTime()
     with pytest.raises(Ec2Error) as caught:
-        write(vpc, time, seen=OTHER)
+        write(vpc, time, target=OTHER)
     assert caught.value.fault is fault
     assert (len(vpc.calls), time.slept) == (1, [])
 
 
 def test_new_network_interface_is_waited_for_and_an_unknown_one_is_not() -> None:
     vpc, time = world(None, *[Ec2Fault.NO_ENI] * 3), FakeTime()
-    write(vpc, time, seen=None)
+    write(vpc, time, target=None)
     assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
     vpc, time = world(None, *[Ec2Fault.NO_ENI] * 99), FakeTime()
     with pytest.raises(Ec2Error):
-        write(vpc, time, seen=None)
+        write(vpc, time, target=None)
     assert time.at < 1000 + 20
 
 
 def test_throttling_ends_at_the_deadline() -> None:
     vpc, time = world(OTHER, *[Ec2Fault.THROTTLED] * 999), FakeTime()
     with pytest.raises(Ec2Error) as caught:
-        write(vpc, time, seen=OTHER, deadline=30)
+        write(vpc, time, target=OTHER, deadline=30)
     assert caught.value.fault is Ec2Fault.THROTTLED
     assert time.at < 1030
 
@@ -213,7 +218,7 @@ def test_reading_repeats_what_passes() -> None:
         return "tables"
 
     time = FakeTime()
-    assert repeated(time, time.at + 10, read) == "tables"
+    assert retry(time, time.at + 10, read) == "tables"
     assert time.slept == [0.1, 0.2]
 
 
@@ -228,7 +233,7 @@ def test_any_faults_end_at_our_eni_or_in_an_error(there: Any, seen: Any, script:
     """Whatever fails in whatever order: success means ours, and a gateway's route is never touched."""
     vpc = world(there, *script)
     try:
-        write(vpc, FakeTime(), seen=seen)
+        write(vpc, FakeTime(), target=seen)
     except (Ec2Error, RouteConflict):
         pass
     else:
@@ -247,16 +252,16 @@ class Writing:
         routes = [
             a_route(State.CLAIMING, table, str(to)) for table in ("rtb-a", "rtb-b") for to in self.addresses
         ]
-        claim = a_claim(*routes, eni="eni-here", created=node.cluster.now())
+        claim = a_claim(*routes, eni="eni-here", created_at=node.cluster.now())
         node.claims.put(claim)
-        self.world = replace(node.world, spawn=alone)  # one after the other, in order
+        self.world = replace(node.world, run_in_thread=alone)  # one after the other, in order
         self.vpc = FakeVpc({"rtb-a": {}, "rtb-b": {}})
         self.attempt = Attempt(self.world, self.vpc, conf, claim, self.world.clock() + 60)
 
-    def seen(self, *addresses: Network) -> dict[Place, Seen]:
+    def seen(self, *addresses: Network) -> dict[RouteKey, RouteRead]:
         """Return where the routes to ``addresses`` (default: all) lead now."""
         return {
-            Place(table, to): Seen(routes.get(to), self.world.clock())
+            RouteKey(table, to): RouteRead(routes.get(to), self.world.clock())
             for table, routes in self.vpc.tables.items()
             for to in addresses or self.addresses
         }
@@ -292,7 +297,7 @@ def test_what_ec2_refuses_of_a_table_is_asked_for_once(writing: Writing, fault: 
     parts = [writing.seen(address) for address in writing.addresses]
     written = write_routes(writing.attempt, *parts)
     assert len(written.failed) == 3, "of one table"
-    (refused,) = {place.table for place in written.failed}
+    (refused,) = {key.table for key in written.failed}
     assert [call for call in writing.calls() if refused in call] == writing.calls()[:1]
     assert all(isinstance(error, AwsRefused) for error in written.failed.values())
     others = [error.msg for error in written.failed.values() if str(fault) not in error.msg]
@@ -306,13 +311,13 @@ def test_a_part_that_has_failed_gets_no_further_write_and_another_does(writing: 
     written = write_routes(writing.attempt, writing.seen(one), writing.seen(two))
     (failed,) = written.failed
     other = two if failed.destination == one else one
-    assert set(written.written) == {Place("rtb-a", other), Place("rtb-b", other)}
+    assert set(written.written) == {RouteKey("rtb-a", other), RouteKey("rtb-b", other)}
     assert writing.vpc.tables["rtb-b"][failed.destination] == OTHER, "not replaced: it serves another"
 
 
 def test_what_is_no_route_of_the_claim_is_not_written(writing: Writing) -> None:
-    strange = Place("rtb-a", ip_network("192.168.9.9/32"))
-    written = write_routes(writing.attempt, {strange: Seen(None, writing.world.clock())})
+    strange = RouteKey("rtb-a", ip_network("192.168.9.9/32"))
+    written = write_routes(writing.attempt, {strange: RouteRead(None, writing.world.clock())})
     assert (writing.calls(), written) == ([], Written(set(), set(), {}))
 
 
@@ -320,18 +325,18 @@ def test_a_table_that_vanished_is_an_error_only_where_it_is_named(tmp_path: Path
     by_id = NetConf("1.1.0", "net", RouteTableSelector(ids=("rtb-a", "rtb-b")))
     for conf, fails in ((CONF, False), (by_id, True)):
         writing = Writing(tmp_path / str(fails), conf=conf)
-        seen = writing.seen(writing.addresses[0])
+        reads = writing.seen(writing.addresses[0])
         del writing.vpc.tables["rtb-b"]
-        written = write_routes(writing.attempt, seen)
-        place = Place("rtb-b", writing.addresses[0])
-        assert (place in written.failed, place in written.vanished) == (fails, not fails)
+        written = write_routes(writing.attempt, reads)
+        key = RouteKey("rtb-b", writing.addresses[0])
+        assert (key in written.failed, key in written.vanished) == (fails, not fails)
 
 
 def test_what_is_cancelled_is_not_written(writing: Writing) -> None:
     one, two, _ = writing.addresses
     attempt = replace(
-        writing.attempt, cancelled=lambda place: "it was taken away" if place.destination == one else None
+        writing.attempt, cancelled=lambda key: "it was taken away" if key.destination == one else None
     )
     written = write_routes(attempt, writing.seen(one), writing.seen(two))
     assert {error.msg for error in written.failed.values()} == {"stopped: it was taken away"}
-    assert {place.destination for place in written.written} == {two}
+    assert {key.destination for key in written.written} == {two}

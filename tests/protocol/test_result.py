@@ -41,7 +41,7 @@ def parse(ips: list[Any], ifname: str = "net1") -> PrevResult:
     ],
 )
 def test_addresses_of_a_result(ips: Any, ours: list[str]) -> None:
-    assert [str(each) for each in parse(ips).addresses] == ours
+    assert [str(interface) for interface in parse(ips).addresses] == ours
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_routes_that_the_version_can_name(version: Any) -> None:
         "dns": {},
     }
     before = copy.deepcopy(document)
-    found = PrevResult.parse({"prevResult": document}, "net1").with_routes(version, ROUTES)
+    raw = PrevResult.parse({"prevResult": document}, "net1").with_routes(version, ROUTES)
     main = {"dst": "10.20.0.0/16", "gw": "10.10.1.1"}
     table = {"dst": "0.0.0.0/0", "gw": "10.10.1.1", "mtu": 8500, "table": 100}
     added = [table, main] if version == "1.1.0" else [main]
-    assert found == {"cniVersion": version, **before, "routes": [{"dst": "1.0.0.0/8"}, *added]}
+    assert raw == {"cniVersion": version, **before, "routes": [{"dst": "1.0.0.0/8"}, *added]}
     assert document == before
 
 

@@ -72,10 +72,10 @@ def test_whatever_comes_is_a_call_or_malformed(data: Any) -> None:
     st.dictionaries(st.from_regex(r"\ACNI_[A-Z]+\Z"), st.binary().filter(lambda v: 0 not in v)), st.binary()
 )
 def test_there_and_back(env: Any, stdin: Any) -> None:
-    said = {name: value.decode(errors="surrogateescape") for name, value in env.items()}
-    call = told(wire.request_bytes(said, stdin)).call
+    output = {name: value.decode(errors="surrogateescape") for name, value in env.items()}
+    call = told(wire.request_bytes(output, stdin)).call
     assert call
-    assert (call.env, call.stdin) == (said, stdin)
+    assert (call.env, call.stdin) == (output, stdin)
 
 
 @pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1", b"FIX", b"\0" * 8])
@@ -134,8 +134,8 @@ def answered(data: bytes) -> wire.Answers:
 
 
 def test_answers_in_pieces() -> None:
-    said = wire.greeting() + wire.deadline_frame(90) + b"Z\0\0\0\x02hi" + wire.reply_frame(1, b"{}")
-    answers = answered(said)
+    output = wire.greeting() + wire.deadline_frame(90) + b"Z\0\0\0\x02hi" + wire.reply_frame(1, b"{}")
+    answers = answered(output)
     assert (answers.deadline, answers.status, answers.stdout, answers.refused) == (90, 1, b"{}", "")
 
 

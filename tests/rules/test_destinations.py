@@ -18,9 +18,9 @@ from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import InvalidConfig, PolicyRefused, RouteConflict
 from cni_floatip.model.values import (
     Network,
-    Place,
+    RouteKey,
     RouteTable,
-    Target,
+    RouteTarget,
 )
 from cni_floatip.rules import destinations
 from cni_floatip.rules.destinations import Release
@@ -32,7 +32,7 @@ def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
     extra = {"namespaces": namespaces} if namespaces else {}
     return NodeConf.parse(
         {
-            "allowedDestinations": [{"cidr": each, **extra} for each in cidrs],
+            "allowedDestinations": [{"cidr": cidr, **extra} for cidr in cidrs],
             "allowedRouteTables": {"ids": ["rtb-0a"]},
         }
     )
@@ -72,8 +72,8 @@ def policy(*cidrs: str, namespaces: list[str] | None = None) -> NodeConf:
 def test_destinations_of_a_pods_addresses(
     how: str | list[str], addresses: list[str], wanted: list[str]
 ) -> None:
-    found = destinations.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
-    assert [str(want.destination) for want in found] == wanted
+    results = destinations.destinations(conf(destination=how), interfaces(*addresses), ENI, SUBNETS)
+    assert [str(want.destination) for want in results] == wanted
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_policy_lists_namespaces() -> None:
             )
 
 
-def table(name: str, routes: Mapping[Network, Target] | None = None, **keys: Any) -> RouteTable:
+def table(name: str, routes: Mapping[Network, RouteTarget] | None = None, **keys: Any) -> RouteTable:
     return RouteTable(name, "vpc-1", "1", routes or {}, **keys)
 
 
@@ -173,9 +173,9 @@ ELSEWHERE = replace(table("rtb-0far", tags={"floatip": "yes"}), vpc="vpc-2")
 def test_route_tables_by_selector(selector: dict[str, Any], found: list[str]) -> None:
     tables = [MAIN, TAGGED, EDGE, ELSEWHERE]
     if "ids" in selector:
-        tables = [each for each in tables if each.id in selector["ids"]]
+        tables = [route_table for route_table in tables if route_table.id in selector["ids"]]
     chosen = destinations.select_tables(RouteTableSelector.of(selector), tables, SUBNETS, ENI)
-    assert [each.id for each in chosen] == found
+    assert [route_table.id for route_table in chosen] == found
 
 
 @pytest.mark.parametrize(
@@ -200,15 +200,15 @@ def test_table_filters_take_values_literally() -> None:
 @pytest.mark.parametrize(
     ("target", "conflict"),
     [
-        (Target("eni-9", is_eni=True), False),
-        (Target("eni-9", is_eni=True, active=False), False),
-        (Target("igw-1", is_eni=False), True),
-        (Target("tgw-1", is_eni=False, active=False), True),
-        (Target("vgw-1", is_eni=False, propagated=True), True),
+        (RouteTarget("eni-9", is_eni=True), False),
+        (RouteTarget("eni-9", is_eni=True, active=False), False),
+        (RouteTarget("igw-1", is_eni=False), True),
+        (RouteTarget("tgw-1", is_eni=False, active=False), True),
+        (RouteTarget("vgw-1", is_eni=False, propagated=True), True),
     ],
     ids=str,
 )
-def test_only_routes_to_network_interfaces_are_replaced(target: Target, conflict: bool) -> None:
+def test_only_routes_to_network_interfaces_are_replaced(target: RouteTarget, conflict: bool) -> None:
     wants = destinations.destinations(conf(), interfaces("192.168.0.2/32"), ENI, ())
     tables = [table("rtb-0a", {ip_network("192.168.0.2/32"): target})]
     if conflict:
@@ -226,42 +226,49 @@ def test_table_outside_policy() -> None:
 # -- the end of a claim
 
 VIP = ip_network("192.168.0.2/32")
-PLACE = Place("rtb-0a", VIP)
+PLACE = RouteKey("rtb-0a", VIP)
 
 
 def claim(container: str, eni: str, state: State = State.HELD, created: float = 0) -> Claim:
-    return a_claim(ClaimedRoute(PLACE, state), container=container, eni=eni, created=created)
+    return a_claim(ClaimedRoute(PLACE, state), container=container, eni=eni, created_at=created)
 
 
 @pytest.mark.parametrize(
     ("target", "others", "what"),
     [
         pytest.param(None, [], Release.LEAVE, id="absent"),
-        pytest.param(Target("eni-1", is_eni=True), [], Release.DELETE, id="last pod gone"),
-        pytest.param(Target("eni-1", is_eni=True, active=False), [], Release.DELETE, id="ours, blackhole"),
-        pytest.param(Target("eni-9", is_eni=True), [], Release.LEAVE, id="another node's"),
-        pytest.param(Target("igw-1", is_eni=False), [], Release.LEAVE, id="not a network interface"),
-        pytest.param(Target("eni-1", is_eni=True, propagated=True), [], Release.LEAVE, id="propagated"),
+        pytest.param(RouteTarget("eni-1", is_eni=True), [], Release.DELETE, id="last pod gone"),
         pytest.param(
-            Target("eni-1", is_eni=True), [claim("b", "eni-1")], Release.LEAVE, id="second pod, same ENI"
+            RouteTarget("eni-1", is_eni=True, active=False), [], Release.DELETE, id="ours, blackhole"
+        ),
+        pytest.param(RouteTarget("eni-9", is_eni=True), [], Release.LEAVE, id="another node's"),
+        pytest.param(RouteTarget("igw-1", is_eni=False), [], Release.LEAVE, id="not a network interface"),
+        pytest.param(RouteTarget("eni-1", is_eni=True, propagated=True), [], Release.LEAVE, id="propagated"),
+        pytest.param(
+            RouteTarget("eni-1", is_eni=True), [claim("b", "eni-1")], Release.LEAVE, id="second pod, same ENI"
         ),
         pytest.param(
-            Target("eni-1", is_eni=True), [claim("b", "eni-2")], Release.HAND_OVER, id="second pod, other ENI"
+            RouteTarget("eni-1", is_eni=True),
+            [claim("b", "eni-2")],
+            Release.HAND_OVER,
+            id="second pod, other ENI",
         ),
         pytest.param(
-            Target("eni-2", is_eni=True), [claim("b", "eni-2")], Release.LEAVE, id="the other ENI has it"
+            RouteTarget("eni-2", is_eni=True), [claim("b", "eni-2")], Release.LEAVE, id="the other ENI has it"
         ),
         pytest.param(
-            Target("eni-1", is_eni=True),
+            RouteTarget("eni-1", is_eni=True),
             [claim("b", "eni-1", State.RELEASING)],
             Release.DELETE,
             id="the other ends too",
         ),
     ],
 )
-def test_what_release_does_with_a_route(target: Target | None, others: list[Any], what: Any) -> None:
+def test_what_release_does_with_a_route(target: RouteTarget | None, others: list[Any], what: Any) -> None:
     assert (
-        destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always)
+        destinations.decide_release(
+            target, claim("a", "eni-1", State.RELEASING), PLACE, others, always, always
+        )
         is what
     )
 
@@ -277,27 +284,28 @@ def never(claim: Claim) -> bool:
 @pytest.mark.parametrize(
     ("target", "what"),
     [
-        pytest.param(Target("eni-1", is_eni=True), Release.LEAVE, id="works: another node has it"),
-        pytest.param(Target("eni-1", is_eni=True, active=False), Release.DELETE, id="blackhole: ours"),
+        pytest.param(RouteTarget("eni-1", is_eni=True), Release.LEAVE, id="works: another node has it"),
+        pytest.param(RouteTarget("eni-1", is_eni=True, active=False), Release.DELETE, id="blackhole: ours"),
     ],
 )
-def test_release_through_an_eni_that_is_not_here(target: Target, what: Any) -> None:
+def test_release_through_an_eni_that_is_not_here(target: RouteTarget, what: Any) -> None:
     assert (
-        destinations.release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always) is what
+        destinations.decide_release(target, claim("a", "eni-1", State.RELEASING), PLACE, [], never, always)
+        is what
     )
 
 
 def test_what_no_other_claim_may_have_is_not_handed_over() -> None:
     ended, other = claim("a", "eni-1", State.RELEASING), claim("b", "eni-2")
-    target = Target("eni-1", is_eni=True)
-    assert destinations.release(target, ended, PLACE, [other], always, never) is Release.DELETE
+    target = RouteTarget("eni-1", is_eni=True)
+    assert destinations.decide_release(target, ended, PLACE, [other], always, never) is Release.DELETE
     assert destinations.heir(ended, PLACE, [other], never) is None
 
 
 def test_the_newest_heir_inherits() -> None:
     old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
     assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new
-    assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], lambda each: each is old) is old
+    assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], lambda item: item is old) is old
 
 
 enis = st.sampled_from(["eni-1", "eni-2", "eni-3"])
@@ -311,8 +319,8 @@ def test_release_never_takes_a_route_from_a_live_claim(route: Any, others: Any) 
     """After the decision is applied, a live claim that had the route has it, and what we end has not."""
     ended = claim("ended", "eni-1", State.RELEASING)
     rest = [claim(str(n), eni, state, created=n) for n, (eni, state) in enumerate(others)]
-    what = destinations.release(
-        Target(route, is_eni=True) if route else None, ended, PLACE, rest, always, always
+    what = destinations.decide_release(
+        RouteTarget(route, is_eni=True) if route else None, ended, PLACE, rest, always, always
     )
     after = route
     if what is Release.DELETE:
@@ -321,7 +329,7 @@ def test_release_never_takes_a_route_from_a_live_claim(route: Any, others: Any) 
         heir = destinations.heir(ended, PLACE, rest, always)
         assert heir
         after = heir.eni
-    holders = {each.eni for each in rest if each.wants(PLACE)}
+    holders = {item.eni for item in rest if item.wants(PLACE)}
     if route in holders:
         assert after == route
     if route == "eni-1" and "eni-1" not in holders:

@@ -23,13 +23,13 @@ import pytest
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, Target
+from cni_floatip.model.values import Attachment, RouteKey, RouteTarget
 from cni_floatip.operations.release import _is_kept
 from cni_floatip.rules import destinations
-from cni_floatip.rules.reconcile import STALE_SECONDS, Act, Sighting, Stake, judge
+from cni_floatip.rules.reconcile import STALE_SECONDS, Action, Claimant, Observation, decide
 from tests.support.claims import a_claim
 
-PLACE = Place("rtb-1", ip_network("192.168.0.2/32"))
+PLACE = RouteKey("rtb-1", ip_network("192.168.0.2/32"))
 NOW, RECONCILE, GRACE = 1_000_000.0, 60.0, 60.0
 GAP = 1.5 * RECONCILE
 HOME = {"a1": "a", "a2": "a", "b1": "b"}
@@ -84,23 +84,27 @@ class Violation(AssertionError):
     """A promise that does not hold."""
 
 
-def target_of(world: World, name: str) -> Target | None:
+def target_of(world: World, name: str) -> RouteTarget | None:
     if not name:
         return None
-    return Target(name, is_eni=name != GATEWAY, active=name == GATEWAY or bool(dict(world.attached)[name]))
+    return RouteTarget(
+        name, is_eni=name != GATEWAY, active=name == GATEWAY or bool(dict(world.attached)[name])
+    )
 
 
 @cache
 def claim_of(pod: Pod) -> Claim:
-    route = ClaimedRoute(PLACE, pod.state, since=NOW - pod.age, after=NOW + pod.left if pod.left else 0.0)
-    return a_claim(route, container=f"c{pod.number}", eni=pod.eni, created=float(pod.number))
+    route = ClaimedRoute(
+        PLACE, pod.state, held_since=NOW - pod.age, not_before=NOW + pod.left if pod.left else 0.0
+    )
+    return a_claim(route, container=f"c{pod.number}", eni=pod.eni, created_at=float(pod.number))
 
 
 def pass_time(world: World, seconds: float) -> World:
     pods = tuple(
         pod._replace(age=min(pod.age + seconds, AGE), left=max(0.0, pod.left - seconds)) for pod in world.pods
     )
-    seen = tuple(
+    seens = tuple(
         s
         and s._replace(
             ago=min(s.ago + seconds, AGO),
@@ -111,7 +115,7 @@ def pass_time(world: World, seconds: float) -> World:
     changed = min(world.changed + seconds, AGO)
     return world._replace(
         pods=pods,
-        seen=seen,
+        seen=seens,
         changed=changed,
         before=world.before if changed <= STALE_SECONDS else world.target,
     )
@@ -131,50 +135,50 @@ class Look:
     world: World
     node: str
 
-    def see(self, name: str) -> tuple[Sighting, Act, int | None]:
+    def see(self, name: str) -> tuple[Observation, Action, int | None]:
         """Look; take note of what the claims are now; return what is to be done, by which pod."""
         world, index = self.world, NODES.index(self.node)
         known = world.seen[index]
         target = known and known.target
-        before = known and Sighting(
-            Target(target, is_eni=target != GATEWAY, active=known.active) if target else None,
+        before = known and Observation(
+            RouteTarget(target, is_eni=target != GATEWAY, active=known.active) if target else None,
             NOW - known.ago,
             0.0,
             None if known.broken is None else NOW - known.broken,
         )
-        seen = Sighting.next(before, target_of(world, name), NOW, GAP)
+        observation = Observation.next(before, target_of(world, name), NOW, GAP)
         mine = {pod.number: pod for pod in world.pods if pod.node == self.node}
-        stakes = [Stake(claim_of(pod), claim_of(pod).routes[0]) for pod in mine.values()]
+        claimants = [Claimant(claim_of(pod), claim_of(pod).routes[0]) for pod in mine.values()]
         given = world.is_given(self.node)
-        verdict = judge(stakes, seen, world.on(self.node), NOW, RECONCILE, lambda _: given)
+        decision = decide(claimants, observation, world.on(self.node), NOW, RECONCILE, lambda _: given)
         for number, pod in mine.items():
-            if event := verdict.events.get(Attachment("net", f"c{number}", "net1")):
+            if event := decision.events.get(Attachment("net", f"c{number}", "net1")):
                 self.become(number, claim_of(pod).routes[0].observe(event).state)
-        broken = None if seen.broken is None else min(NOW - seen.broken, BROKEN)
-        new = Seen(name, bool(seen.target and seen.target.active), broken, 0.0)
+        broken = None if observation.broken is None else min(NOW - observation.broken, BROKEN)
+        new = Seen(name, bool(observation.target and observation.target.active), broken, 0.0)
         self.world = self.world._replace(
             seen=tuple(new if i == index else s for i, s in enumerate(world.seen))
         )
-        by = int(verdict.by.claim.attachment.container[1:]) if verdict.by else None
-        return seen, verdict.act, by
+        by = int(decision.by.claim.attachment.container[1:]) if decision.by else None
+        return observation, decision.action, by
 
     def become(self, number: int, state: State) -> None:
         pods = tuple(pod._replace(state=state) if pod.number == number else pod for pod in self.world.pods)
         self.world = self.world._replace(pods=pods)
 
-    def write(self, act: Act, number: int, read: str, *, certain: bool) -> None:
+    def write(self, action: Action, number: int, read: str, *, certain: bool) -> None:
         """Write; ``read`` is what the last read showed, ``certain`` that it is what is there."""
         world = self.world
         pod = next(p for p in world.pods if p.number == number)
         here, given = world.on(self.node), world.is_given(self.node)
-        if act is Act.RELEASE:
+        if action is Action.RELEASE:
             return self.release(pod, read, certain=certain)
         if not pod.state.live or pod.eni not in here or not given:
-            raise Violation(f"{act} for {pod}")
-        if act in (Act.DELETE, Act.MOVE):
+            raise Violation(f"{action} for {pod}")
+        if action in (Action.DELETE, Action.MOVE):
             self.check_delete(pod, read, certain=certain)
             self.world = lead(self.world, "")
-        if act in (Act.CREATE, Act.MOVE) and not self.world.target:
+        if action in (Action.CREATE, Action.MOVE) and not self.world.target:
             self.world = lead(self.world, pod.eni)
             self.become(number, State.HELD)
         return None
@@ -183,17 +187,17 @@ class Look:
         world, claim = self.world, claim_of(pod)
         here = world.on(self.node)
         all_here = [claim_of(p) for p in world.pods if p.node == self.node]
-        others = [each for each in all_here if each.live]
+        others = [claim for claim in all_here if claim.live]
         given = world.is_given(self.node)
 
-        def is_here(each: Claim) -> bool:
-            return each.eni in here
+        def is_here(item: Claim) -> bool:
+            return item.eni in here
 
-        def able(each: Claim) -> bool:
-            return given and is_here(each)
+        def able(item: Claim) -> bool:
+            return given and is_here(item)
 
-        what = destinations.release(target_of(world, read), claim, PLACE, others, is_here, able)
-        around = SimpleNamespace(now=lambda: NOW, claims=SimpleNamespace(at=lambda _: all_here))
+        what = destinations.decide_release(target_of(world, read), claim, PLACE, others, is_here, able)
+        around = SimpleNamespace(now=lambda: NOW, claims=SimpleNamespace(for_route=lambda _: all_here))
         if what is not destinations.Release.LEAVE and not _is_kept(around, claim, PLACE):  # type: ignore[arg-type]
             self.check_delete(pod, read, certain=certain)
             heir = destinations.heir(claim, PLACE, others, able)
@@ -224,19 +228,19 @@ def looks(world: World, node: str) -> Iterator[World]:
     names = {world.target, world.before} if world.changed <= STALE_SECONDS else {world.target}
     for first in names:
         look = Look(world, node)
-        _, act, _ = look.see(first)
-        if act is Act.NOTHING:
+        _, action, _ = look.see(first)
+        if action is Action.NOTHING:
             yield look.world
             continue
         for second in names:
             again = Look(look.world, node)
             _, act_again, by = again.see(second)
-            if act_again is not act or by is None:
+            if act_again is not action or by is None:
                 yield again.world
                 continue
             for robbed in (again.world, *adds(again.world, {"a": "b", "b": "a"}[node])):
                 last = Look(robbed, node)
-                last.write(act, by, second, certain=second == world.target and robbed is again.world)
+                last.write(action, by, second, certain=second == world.target and robbed is again.world)
                 yield last.world
 
 
@@ -298,11 +302,11 @@ def rest(world: World) -> str:
         routes.append(world.target)
         for node in NODES:
             look = Look(world, node)
-            _, act, _ = look.see(world.target)
-            if act is not Act.NOTHING:
-                _, act, by = look.see(world.target)
+            _, action, _ = look.see(world.target)
+            if action is not Action.NOTHING:
+                _, action, by = look.see(world.target)
                 if by is not None:
-                    look.write(act, by, world.target, certain=True)
+                    look.write(action, by, world.target, certain=True)
             world = look.world
         world = pass_time(world, 30.0)
     wrong = RESTED[world]

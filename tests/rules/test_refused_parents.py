@@ -54,10 +54,10 @@ def test_every_row_has_a_case_for_each() -> None:
 @pytest.mark.parametrize("row", REFUSED_PARENTS, ids=lambda row: row.name)
 def test_both_refuse_it_in_the_words_of_the_row(row: Any) -> None:
     link, plugin, subjects = ADD[row.name], VALIDATE[row.name], SUBJECTS[row.name]
-    said, written = (row.sentence.format(subject=subject, mode="l3") for subject in subjects)
+    output, written = (row.sentence.format(subject=subject, mode="l3") for subject in subjects)
     with pytest.raises(InvalidConfig) as refused:
         locate(FakePodNet(FakePod([link]), link), Metadata(), NetConf.parse({"name": "red"} | FLOATIP))
-    assert str(refused.value) == said
+    assert str(refused.value) == output
     chain = {"cniVersion": "1.0.0", "name": "red", "plugins": [plugin | {"ipam": IPAM}, FLOATIP]}
     errors = [finding for finding in examine("f", json.dumps(chain).encode()).findings if not finding.warning]
     assert [finding.text for finding in errors] == [written]

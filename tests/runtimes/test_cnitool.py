@@ -222,8 +222,8 @@ def _igw(lab: Lab) -> str:
     """An Internet gateway of the lab's VPC: a target that no ADD may take a route from."""
     ec2 = lab.ec2.client()
     vpc = [{"Name": "attachment.vpc-id", "Values": [lab.vpc.id]}]
-    if found := ec2.describe_internet_gateways(Filters=vpc)["InternetGateways"]:
-        return str(found[0]["InternetGatewayId"])
+    if result := ec2.describe_internet_gateways(Filters=vpc)["InternetGateways"]:
+        return str(result[0]["InternetGatewayId"])
     made = str(ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"])
     ec2.attach_internet_gateway(InternetGatewayId=made, VpcId=lab.vpc.id)
     return made

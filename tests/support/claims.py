@@ -7,13 +7,13 @@ from typing import Any
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
-from cni_floatip.model.values import Attachment, Place, PodIdentity
+from cni_floatip.model.values import Attachment, PodIdentity, RouteKey
 
 
 def a_route(
     state: State = State.HELD, table: str = "rtb-1", destination: str = "192.168.0.2/32", **fields: Any
 ) -> ClaimedRoute:
-    return ClaimedRoute(Place(table, ip_network(destination)), state, **fields)
+    return ClaimedRoute(RouteKey(table, ip_network(destination)), state, **fields)
 
 
 def a_claim(*routes: ClaimedRoute, container: str = "c1", **fields: Any) -> Claim:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cni_floatip import operations
-from cni_floatip.agent.recovery import end_abandoned
+from cni_floatip.agent.recovery import recover
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault
@@ -186,7 +186,7 @@ class NodeWithPods(SimulatedNode):
     def start(self) -> None:
         super().start()
         try:
-            end_abandoned(self.world)
+            recover(self.world)
             while self.spool:
                 operations.delete(request.parse(*self.spool[0]), self.world)
                 self.spool.pop(0)
@@ -281,9 +281,9 @@ class NodeWithPods(SimulatedNode):
             return None
         return attachment
 
-    def end_pod(self, attachment: Attachment, *, told: bool = True) -> None:
-        """End a pod. ``told``: the runtime calls DEL, before it removes the namespace."""
-        if told:
+    def end_pod(self, attachment: Attachment, *, message: bool = True) -> None:
+        """End a pod. ``message``: the runtime calls DEL, before it removes the namespace."""
+        if message:
             self.call("DEL", attachment)
         path = self.calls.pop(attachment)[0]["CNI_NETNS"]
         self.pods.pods.pop(path, None)
@@ -298,7 +298,7 @@ class NodeWithPods(SimulatedNode):
         self.up = self.powered = False
         self.cluster.ec2.alive -= set(self.enis)
         for attachment in list(self.calls):
-            self.end_pod(attachment, told=False)
+            self.end_pod(attachment, message=False)
 
     def boot(self) -> None:
         self.up = self.powered = True

@@ -19,8 +19,8 @@ SLOWEST = 30
 
 def _cpu() -> float:
     """User and system seconds of this process and of what it has reaped."""
-    found = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(used.ru_utime + used.ru_stime for used in found)
+    status = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in status)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,11 +57,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     say = terminalreporter.write_line
     terminalreporter.section(f"slowest {SLOWEST} tests")
     say("  wall s   CPU s")
-    for nodeid, (wall, cpu) in sorted(costs.items(), key=lambda each: -each[1][0])[:SLOWEST]:
+    for nodeid, (wall, cpu) in sorted(costs.items(), key=lambda item: -item[1][0])[:SLOWEST]:
         say(f"{wall:8.1f}{cpu:8.1f}  {nodeid}")
     terminalreporter.section("by directory")
     say("  wall s   CPU s   tests")
-    for name, (wall, cpu, tests) in sorted(places.items(), key=lambda each: -each[1][1]):
+    for name, (wall, cpu, tests) in sorted(places.items(), key=lambda item: -item[1][1]):
         say(f"{wall:8.1f}{cpu:8.1f}{tests:8.0f}  {name}")
     say(f"{_cpu():16.1f}          CPU seconds of the whole run, on {os.cpu_count()} cores")
 

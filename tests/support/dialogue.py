@@ -82,7 +82,7 @@ def call(
 
     ``netns``: a path, opened here, or a descriptor of anything.
     """
-    said = {
+    output = {
         "CNI_COMMAND": verb,
         "CNI_CONTAINERID": container,
         "CNI_IFNAME": ifname,
@@ -95,7 +95,7 @@ def call(
         opened = os.open(netns, os.O_RDONLY)
     try:
         passed = [netns] if isinstance(netns, int) else [opened] if opened >= 0 else []
-        heard = ask(path, said, json.dumps(config).encode(), passed)
+        heard = ask(path, output, json.dumps(config).encode(), passed)
     finally:
         if opened >= 0:
             os.close(opened)

@@ -38,7 +38,7 @@ class Mutator:
 
     def text(self) -> str:
         if self.chance.random() < 0.5:
-            return str(self.chance.choice([each for each in ODD if isinstance(each, str)]))
+            return str(self.chance.choice([item for item in ODD if isinstance(item, str)]))
         alphabet = string.printable + "\x00\x7f\x80\u2028\ud800é🙂%;=/:."
         return "".join(self.chance.choice(alphabet) for _ in range(self.chance.randrange(24)))
 
@@ -81,14 +81,14 @@ class Mutator:
 
     def torn(self, text: bytes) -> bytes:
         """Return bytes that are nearly ``text``."""
-        found = bytearray(text)
+        result = bytearray(text)
         for _ in range(self.chance.choice((1, 1, 2, 4, 8))):
-            at = self.chance.randrange(len(found) or 1)
+            at = self.chance.randrange(len(result) or 1)
             kind = self.chance.random()
-            if kind < 0.4 and found:
-                found[at] = self.chance.randrange(256)
+            if kind < 0.4 and result:
+                result[at] = self.chance.randrange(256)
             elif kind < 0.6:
-                del found[at : at + self.chance.randrange(1, 9)]
+                del result[at : at + self.chance.randrange(1, 9)]
             else:
                 pieces = (
                     b"\0",
@@ -104,8 +104,8 @@ class Mutator:
                     b"NaN",
                 )
                 more = (b"Infinity", b"1e999", b"9" * 5000, b"\n", b"null", b"\xed\xa0\x80", b'{"a":' * 3000)
-                found[at:at] = self.chance.choice(pieces + more)
-        return bytes(found)
+                result[at:at] = self.chance.choice(pieces + more)
+        return bytes(result)
 
     def raw(self, document: Any) -> bytes:
         """Return a document as bytes that may be wrong as a document, or as JSON."""

@@ -42,7 +42,7 @@ def certificates() -> Path | None:
         os.environ.get("SSL_CERT_FILE"),
         "/etc/ssl/certs/ca-certificates.crt",
     )
-    return next((Path(each) for each in named if each and Path(each).is_file()), None)
+    return next((Path(item) for item in named if item and Path(item).is_file()), None)
 
 
 def run(command: list[str], env: Mapping[str, str] | None = None, seconds: float = SLOW) -> str:
@@ -58,17 +58,17 @@ def run(command: list[str], env: Mapping[str, str] | None = None, seconds: float
     )
     failed = ""
     try:
-        said, complained = process.communicate(timeout=seconds)
+        text, complained = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         failed = f" is not done after {seconds:.0f} s; is what it fetches from slow?"
         end(process)
-        said, complained = process.communicate()
+        text, complained = process.communicate()
     except BaseException:
         end(process)
         raise
     if failed or process.returncode:
-        raise AssertionError(f"{' '.join(command)}{failed}: {said[-3000:]}{complained[-3000:]}")
-    return said
+        raise AssertionError(f"{' '.join(command)}{failed}: {text[-3000:]}{complained[-3000:]}")
+    return text
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.agent.keeper.loop import Keeper
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.config.netconf import NetConf
 from cni_floatip.config.nodeconf import NO_MANAGE, NodeConf
 from cni_floatip.edges import host
@@ -27,16 +27,16 @@ from cni_floatip.model.values import (
     Attachment,
     Network,
     NetworkInterface,
-    Place,
     PodIdentity,
+    RouteKey,
     RouteTable,
+    RouteTarget,
     Subnet,
-    Target,
 )
-from cni_floatip.operations.delete import end
+from cni_floatip.operations.delete import end_claim
 from cni_floatip.operations.release import attachment_lock, release
-from cni_floatip.operations.world import Kernel, Metadata, World, in_a_thread
-from cni_floatip.operations.write_routes import Attempt, Seen, place_lock, write_until_done
+from cni_floatip.operations.world import Kernel, Metadata, World, start_thread
+from cni_floatip.operations.write_routes import Attempt, RouteRead, place_lock, write_until_done
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")
@@ -60,7 +60,7 @@ class Ec2:
     """Route tables, and what every node saw of them: a read may be as old as ``stale`` seconds."""
 
     clock: Callable[[], float]
-    tables: dict[str, dict[Network, Target]] = field(default_factory=dict)
+    tables: dict[str, dict[Network, RouteTarget]] = field(default_factory=dict)
     stale: float = 0.0
     down: bool = False
     faults: list[Ec2Fault] = field(default_factory=list)
@@ -74,12 +74,12 @@ class Ec2:
     reads: int = 0
     writes: list[str] = field(default_factory=list)
     random: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
-    _past: list[tuple[float, dict[str, dict[Network, Target]]]] = field(default_factory=list)
+    _past: list[tuple[float, dict[str, dict[Network, RouteTarget]]]] = field(default_factory=list)
 
     def view(self) -> Ec2:
         return self
 
-    def now(self) -> dict[str, dict[Network, Target]]:
+    def now(self) -> dict[str, dict[Network, RouteTarget]]:
         """Return the routes as EC2 shows them: without its interface a route is a blackhole."""
         return {
             table: {
@@ -130,43 +130,43 @@ class Ec2:
         self._ask("ModifyNetworkInterfaceAttribute")
         self.checks[eni] = False
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
+    def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None:
         return
 
-    def create(self, place: Place, eni: str, account: str = "") -> None:
-        self._write("create", place, eni)
-        if place.destination in self._table(place):
-            raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(place))
+    def create(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._write("create", key, eni)
+        if key.destination in self._table(key):
+            raise Ec2Error(Ec2Fault.ROUTE_EXISTS, "CreateRoute", "RouteAlreadyExists", str(key))
         self._remember()
-        self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+        self.tables[key.table][key.destination] = RouteTarget(eni, is_eni=True)
 
-    def replace(self, place: Place, eni: str, account: str = "") -> None:
-        self._write("replace", place, eni)
-        if place.destination not in self._table(place):
-            raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(place))
+    def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._write("replace", key, eni)
+        if key.destination not in self._table(key):
+            raise Ec2Error(Ec2Fault.NO_ROUTE, "ReplaceRoute", "InvalidParameterValue", str(key))
         self._remember()
-        self.tables[place.table][place.destination] = Target(eni, is_eni=True)
+        self.tables[key.table][key.destination] = RouteTarget(eni, is_eni=True)
 
-    def delete(self, place: Place, account: str = "") -> None:
-        self._write("delete", place, "")
-        if place.destination not in self._table(place):
-            raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(place))
+    def delete(self, key: RouteKey, account: str = "") -> None:
+        self._write("delete", key, "")
+        if key.destination not in self._table(key):
+            raise Ec2Error(Ec2Fault.NO_ROUTE, "DeleteRoute", "InvalidRoute.NotFound", str(key))
         self._remember()
-        del self.tables[place.table][place.destination]
+        del self.tables[key.table][key.destination]
 
-    def _write(self, what: str, place: Place, eni: str) -> None:
+    def _write(self, what: str, key: RouteKey, eni: str) -> None:
         self._ask(what)
-        self.writes.append(f"{what} {place}" + (f" -> {eni}" if eni else ""))
+        self.writes.append(f"{what} {key}" + (f" -> {eni}" if eni else ""))
         del self.writes[:-1000]
         if what in self.refused:
-            raise Ec2Error(Ec2Fault.DENIED, what, "UnauthorizedOperation", str(place))
+            raise Ec2Error(Ec2Fault.DENIED, what, "UnauthorizedOperation", str(key))
         if what in self.lost:
             raise Ec2Error(Ec2Fault.UNANSWERED, what, "", "no answer")
 
-    def _table(self, place: Place) -> dict[Network, Target]:
-        if place.table not in self.tables:
-            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", place.table)
-        return self.tables[place.table]
+    def _table(self, key: RouteKey) -> dict[Network, RouteTarget]:
+        if key.table not in self.tables:
+            raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", key.table)
+        return self.tables[key.table]
 
 
 class SimulatedNode:
@@ -198,7 +198,7 @@ class SimulatedNode:
         self.claims = self._memory()
         node = self
 
-        class Counts(NoCounts):
+        class Counts(NullRecorder):
             def repaired(self, what: str) -> None:
                 node.repaired.append(what)
                 del node.repaired[:-100]
@@ -221,16 +221,16 @@ class SimulatedNode:
             sleep=self.sleep,
             jitter=self.cluster.random.random,
             log=self.log,
-            stop=lambda: None,
-            later=lambda: None,
-            spawn=self.spawn,
+            cancelled=lambda: None,
+            wake_keeper=lambda: None,
+            run_in_thread=self.spawn,
         )
         self.keeper = Keeper(self.world, Counts(), present=self.interfaces)
-        self.claims.listen(self.keeper.changed)
+        self.claims.listen(self.keeper.on_claim_change)
         self.due = clock()
 
-    def _memory(self) -> Memory:
-        return Memory(Store(str(self._directory), sleep=lambda _: None, clock=self.cluster.clock))
+    def _memory(self) -> ClaimCache:
+        return ClaimCache(Store(str(self._directory), sleep=lambda _: None, clock=self.cluster.clock))
 
     def kernel(self) -> Kernel:
         raise AssertionError("not asked for in this test")
@@ -252,7 +252,7 @@ class SimulatedNode:
         return self.keeper.tick()
 
     def spawn(self, work: Callable[[], None]) -> None:
-        in_a_thread(work)
+        start_thread(work)
 
     def log(self, sentence: str, level: str = "info", **fields: object) -> None:
         self.said.append(sentence)
@@ -288,10 +288,10 @@ class SimulatedNode:
             boot=self.boot_id,
             pod=PodIdentity("core", f"pod-{number}", f"uid-{number}"),
             on_delete="release",
-            routes=tuple(ClaimedRoute(Place(t, destination), State.CLAIMING) for t in tables),
+            routes=tuple(ClaimedRoute(RouteKey(t, destination), State.CLAIMING) for t in tables),
             source_dest_check="disable",
-            created=now,
-            written=now + 90,
+            created_at=now,
+            last_write_at=now + 90,
             vpc=VPC,
             mac=f"02:{self.name}",
             config=RecordedConfig(CONFIG),
@@ -299,35 +299,35 @@ class SimulatedNode:
         with self.claims.lock(attachment_lock(attachment), 0):
             self.claims.put(claim)
             try:
-                seen = self.ec2().route_tables({}, "")
+                observed = self.ec2().route_tables({}, "")
                 for route in claim.routes:
                     target = next(
-                        (t.routes.get(destination) for t in seen if t.id == route.place.table), None
+                        (t.routes.get(destination) for t in observed if t.id == route.key.table), None
                     )
-                    with self.claims.lock(place_lock(route.place), 0):
-                        at = Seen(target, self.cluster.clock())
+                    with self.claims.lock(place_lock(route.key), 0):
+                        at = RouteRead(target, self.cluster.clock())
                         deadline = self.cluster.clock() + 60
                         attempt = Attempt(self.world, self.ec2(), NetConf.parse(CONFIG), claim, deadline)
                         write_until_done(attempt, route, at, lambda: None)
             except (CniError, Ec2Error) as e:
-                ended = replace(claim.give_up(), written=self.cluster.now())
+                ended = replace(claim.give_up(), last_write_at=self.cluster.now())
                 self.claims.put(ended)
                 try:
                     release(self.world, self.ec2(), ended, self.cluster.clock() + 5, self.interfaces())
                 except (CniError, Ec2Error) as late:
                     self.log(str(late))
                 raise TimeoutError(str(e)) from e
-            self.claims.put(claim.hold([route.place for route in claim.routes], self.cluster.now()))
+            self.claims.put(claim.hold([route.key for route in claim.routes], self.cluster.now()))
         return attachment
 
-    def delete(self, attachment: Attachment, *, told: bool = True) -> None:
-        """End a pod; ``told``: the runtime says so."""
+    def delete(self, attachment: Attachment, *, message: bool = True) -> None:
+        """End a pod; ``message``: the runtime says so."""
         claim = self.claims.get(attachment)
         if isinstance(claim, Claim):
             self.netns.pop(claim.netns, None)
-            if told:
+            if message:
                 with self.claims.lock(attachment_lock(attachment), 0):
-                    end(self.world, claim, "")
+                    end_claim(self.world, claim, "")
 
     def state(self, attachment: Attachment) -> str:
         claim = self.claims.get(attachment)

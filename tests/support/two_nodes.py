@@ -98,7 +98,7 @@ class Place:
     def run(self, *doom: object, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         """Run the plugin, doomed where ``doom`` says so (see ``killed_call.py``)."""
         start = subprocess.Popen if self.plugin and not doom else direct.start
-        argv = [str(each) for each in (self.plugin or direct.SCRIPT, *doom)]
+        argv = [str(item) for item in (self.plugin or direct.SCRIPT, *doom)]
         if doom:
             start = partial(direct.start, entry=KILLED_CALL)
         return self.node.run(argv, input=stdin, env={"FLOATIP_CONFIG": str(self.config), **env}, start=start)
@@ -122,8 +122,8 @@ class Place:
         """Do what ``floatipctl gc`` does."""
         done = self.run("collect")
         assert done.returncode == 0, done.stderr
-        told: list[str] = json.loads(done.stdout)
-        return told
+        sentences: list[str] = json.loads(done.stdout)
+        return sentences
 
     def forget(self) -> None:
         """Make the disk new."""
@@ -161,7 +161,7 @@ class Attachment:
         )
 
     def config(self, *, prev: bool = True) -> dict[str, Any]:
-        said: dict[str, Any] = {
+        output: dict[str, Any] = {
             "cniVersion": "1.0.0",
             "name": "floating",
             "type": "floatip",
@@ -173,7 +173,7 @@ class Attachment:
         mac = self.place.node.eni(self.eth).mac
         interface = {"name": self.ifname, "mac": mac, "sandbox": self.pod.netns}
         ips = [{"address": self.address, "interface": 0}]
-        return said | ({"prevResult": {"interfaces": [interface], "ips": ips}} if prev else {})
+        return output | ({"prevResult": {"interfaces": [interface], "ips": ips}} if prev else {})
 
     def call(self, verb: str, *doom: object, prev: bool = True, netns: str | None = None) -> Answer:
         """Run one call, doomed where ``doom`` says so (see ``killed_call.py``)."""
@@ -217,17 +217,17 @@ class Scene:
     def place(self, node: str, name: str) -> Place:
         return Place(self.lab, self.lab.nodes[node], name)
 
-    def attach(self, place: Place, address: str, eth: str = "eth1", **more: Any) -> Attachment:
+    def attach(self, key: Place, address: str, eth: str = "eth1", **more: Any) -> Attachment:
         """Make a pod with an interface on an ENI of the node."""
-        pod = place.node.pod(f"p{next(_numbers)}", serve=False, fast_dad=True)
-        return self.plug(Attachment(place, pod, eth, address, **more))
+        pod = key.node.pod(f"p{next(_numbers)}", serve=False, fast_dad=True)
+        return self.plug(Attachment(key, pod, eth, address, **more))
 
     def plug(self, attachment: Attachment) -> Attachment:
         """Give the pod the interface of an attachment, as the plugin before us does."""
-        place, ns, name, number = attachment.place, attachment.pod.ns, attachment.ifname, next(_numbers)
-        mac = place.node.eni(attachment.eth).mac
+        key, ns, name, number = attachment.place, attachment.pod.ns, attachment.ifname, next(_numbers)
+        mac = key.node.eni(attachment.eth).mac
         netns.ip(
-            place.node.ns,
+            key.node.ns,
             [
                 f"link add fl{number} type veth peer name {name} address {mac} netns {ns}",
                 f"link set fl{number} up",
@@ -253,16 +253,16 @@ class Scene:
 
     def routes(self, address: str, tables: Iterable[str] = TABLES) -> dict[str, str]:
         """Return where the tables lead: table name -> "node eth"."""
-        found = {}
+        results = {}
         for table in tables:
             if view := self.lab.ec2.truth(self.lab.tables[table]).get(address):
-                found[table] = self.names.get(view.target, view.target)
-        return found
+                results[table] = self.names.get(view.target, view.target)
+        return results
 
     def checks_source(self, eni: str) -> bool:
         """Say whether EC2 drops what the ENI sends for an address that is not its own."""
-        found = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
-        return bool(found[0]["SourceDestCheck"])
+        result = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
+        return bool(result[0]["SourceDestCheck"])
 
     def source_check(self, eni: str, on: bool = True) -> None:
         self.ec2.modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": on})
@@ -270,10 +270,10 @@ class Scene:
 
 def ours_in(pod: Pod) -> list[str]:
     """Return the routes and rules in a pod that carry our mark."""
-    found = []
+    results = []
     for family in ("-4", "-6"):
-        found += _lines(pod, family, f"route show table all proto {ROUTE_PROTO}", "rule")
-    return [line for line in found if not re.match(r"\d+:\s", line) or f"proto {ROUTE_PROTO}" in line]
+        results += _lines(pod, family, f"route show table all proto {ROUTE_PROTO}", "rule")
+    return [line for line in results if not re.match(r"\d+:\s", line) or f"proto {ROUTE_PROTO}" in line]
 
 
 def connected_in(pod: Pod) -> str:
@@ -359,8 +359,8 @@ class Calling(threading.Thread):
 
     def until(self, action: str) -> None:
         """Wait until EC2 has answered an ``action`` of the node since the journal was cleared."""
-        place = self._attachment.place
-        until(lambda: place.lab.ec2.journal.of(action=action, caller=place.node.name))
+        key = self._attachment.place
+        until(lambda: key.lab.ec2.journal.of(action=action, caller=key.node.name))
 
     def until_begun(self) -> None:
         until(self._attachment.place.store.is_locked)

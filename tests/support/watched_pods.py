@@ -14,14 +14,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
-from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, Subnet, Target
+from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, RouteTarget, Subnet
 from cni_floatip.operations.add import add
-from cni_floatip.operations.world import World, in_a_thread
+from cni_floatip.operations.world import World, start_thread
 from cni_floatip.protocol.request import Request
 from tests.fakes.vpc import FakeVpc
 
@@ -63,7 +63,7 @@ class Ec2(FakeVpc):
 
     def point(self, destination: str, eni: str, *, is_eni: bool = True, active: bool = True) -> None:
         for routes in self.tables.values():
-            routes[ip_network(destination)] = Target(eni, is_eni, active)
+            routes[ip_network(destination)] = RouteTarget(eni, is_eni, active)
 
 
 class Metadata:
@@ -120,8 +120,8 @@ class Place:
         self.clock: Callable[[], float] = time.monotonic
         self.claims = self._memory()
 
-    def _memory(self) -> Memory:
-        return Memory(Store(str(self.directory), sleep=time.sleep, clock=time.monotonic))
+    def _memory(self) -> ClaimCache:
+        return ClaimCache(Store(str(self.directory), sleep=time.sleep, clock=time.monotonic))
 
     def restart(self) -> None:
         """Forget what an agent has in memory."""
@@ -147,14 +147,14 @@ class Place:
             sleep=time.sleep,
             jitter=lambda: 0.5,
             log=lambda sentence, *_, **__: self.logged.append(sentence),
-            stop=lambda: None,
-            later=self._later,
-            spawn=in_a_thread,
+            cancelled=lambda: None,
+            wake_keeper=self._later,
+            run_in_thread=start_thread,
         )
 
-    def add(self, netns: str, *addresses: str, **said: Any) -> Attachment:
+    def add(self, netns: str, *addresses: str, **output: Any) -> Attachment:
         """Make the ADD of a pod's net1, as its runtime does."""
-        request = self.request("ADD", netns, *addresses, **said)
+        request = self.request("ADD", netns, *addresses, **output)
         add(request, self.world)
         return request.attachment
 
@@ -178,23 +178,23 @@ class Place:
             **keys,
             "prevResult": {
                 "interfaces": [{"name": "net1", "mac": mac, "sandbox": netns}],
-                "ips": [{"address": each, "interface": 0} for each in addresses],
+                "ips": [{"address": address, "interface": 0} for address in addresses],
             },
         }
         config = {key: value for key, value in config.items() if value is not None}
         return Request(verb, "1.0.0", attachment, netns, config, PodIdentity("core", "web-0", "uid-1"))
 
     def claim(self, attachment: Attachment) -> Claim:
-        found = self.claims.get(attachment)
-        assert isinstance(found, Claim)
-        return found
+        record = self.claims.get(attachment)
+        assert isinstance(record, Claim)
+        return record
 
     def states(self, attachment: Attachment) -> dict[str, str]:
         """Say how far each destination is, in both tables alike."""
-        found: dict[str, set[str]] = {}
+        results: dict[str, set[str]] = {}
         for route in self.claim(attachment).routes:
-            found.setdefault(str(route.place.destination), set()).add(route.state.value)
-        return {destination: "/".join(sorted(states)) for destination, states in found.items()}
+            results.setdefault(str(route.key.destination), set()).add(route.state.value)
+        return {destination: "/".join(sorted(states)) for destination, states in results.items()}
 
 
 @contextlib.contextmanager

@@ -48,8 +48,8 @@ class Guest:
         for line in self._uml if name not in self._outcomes else ():
             self._said.append(line)
             if line.startswith('{"scenario"'):
-                told = json.loads(line)
-                self._outcomes[told["scenario"]] = Outcome(told["failure"], told["seconds"])
+                sentence = json.loads(line)
+                self._outcomes[sentence["scenario"]] = Outcome(sentence["failure"], sentence["seconds"])
             if name in self._outcomes:
                 break
         return self._outcomes.get(name) or Outcome(self._end(), 0)

@@ -76,8 +76,8 @@ def tentative(pod: Pod, address: str) -> bool:
             rows = {line.split()[0]: line.split() for line in table}
         return bool(int(rows[IPv6Address(address).packed.hex()][4], 16) & 0x40)
 
-    found: bool = inside(pod, look)
-    return found
+    result: bool = inside(pod, look)
+    return result
 
 
 def can_bind(pod: Pod, address: str) -> bool:
@@ -289,13 +289,13 @@ def what_a_pod_sends_to_its_eni_reaches_neither_host_nor_metadata(lab: Lab) -> N
             """Send, then have the host send to each target: what has not come before that does not come."""
             mark = next(MARKS)
             send(mark)
-            found = []
+            results = []
             for to, port in targets.items():
                 netns.inside(node.ns, say, to, port, b"last" + mark)
                 while not (got := ears[to].recv(2048)).endswith(b"last" + mark):
                     if got.endswith(mark) and (to not in metadata or ip_address(to).packed in got):
-                        found.append(to)
-            return found
+                        results.append(to)
+            return results
 
         def as_net_admin(mark: bytes) -> None:
             for to, port in targets.items():

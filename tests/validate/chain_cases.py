@@ -19,7 +19,7 @@ SUBNET = "$.plugins[0].ipam.subnet"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``path`` and ``said``: of validate's error. ``plugin`` and ``answer``: of the ADD that fails."""
+    """``path`` and ``output``: of validate's error. ``plugin`` and ``answer``: of the ADD that fails."""
 
     name: str
     plugins: tuple[Plugin, ...]
@@ -36,12 +36,12 @@ class Case:
         return {"cniVersion": "1.0.0", "name": "judged", "plugins": [*self.plugins, FLOATIP]}
 
 
-def ipvlan(*addresses: Any, **said: Any) -> Plugin:
+def ipvlan(*addresses: Any, **output: Any) -> Plugin:
     given = [
-        {"address": each} if isinstance(each, str) else each for each in addresses or ("192.168.0.2/32",)
+        {"address": item} if isinstance(item, str) else item for item in addresses or ("192.168.0.2/32",)
     ]
     ipam = {"type": "static", "addresses": given}
-    return {"type": "ipvlan", "mode": "l2", "master": "eth1", "ipam": ipam} | said
+    return {"type": "ipvlan", "mode": "l2", "master": "eth1", "ipam": ipam} | output
 
 
 def routed(route: Plugin, *addresses: Any, more: Sequence[Plugin] = ()) -> Plugin:
@@ -49,8 +49,8 @@ def routed(route: Plugin, *addresses: Any, more: Sequence[Plugin] = ()) -> Plugi
     return plugin | {"ipam": plugin["ipam"] | {"routes": [route, *more]}}
 
 
-def local(**said: Any) -> Plugin:
-    return ipvlan(ipam={"type": "host-local"} | said)
+def local(**output: Any) -> Plugin:
+    return ipvlan(ipam={"type": "host-local"} | output)
 
 
 def after(*others: Plugin) -> tuple[Plugin, ...]:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.lab(
     nodes_per_az=1,
     policy={
         "allowHostDevice": True,
-        "allowedDestinations": [{"cidr": each} for each in (str(FLOATING), str(FLOATING6), POOL)],
+        "allowedDestinations": [{"cidr": item} for item in (str(FLOATING), str(FLOATING6), POOL)],
     },
     warm=True,
 )

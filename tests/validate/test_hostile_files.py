@@ -96,16 +96,16 @@ def test_of_long_texts_the_beginning_is_shown(
         json.dumps({"allowedDestinations": allowed, "allowedRouteTables": {"tags": {"a": "*"}}})
     )
     main(["validate", "--node-config", str(policy), str(file)])
-    said = capsys.readouterr()
-    assert 0 < len(said.out) < 3000
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert 0 < len(output.out) < 3000
+    assert output.err == ""
 
 
 def test_aliases_that_repeat_little_are_taken() -> None:
     text = "a: &tags {floatip: core}\nb: *tags\nc: [0, 10, -3, 1.5, 0644, 1:59, 0x1f]\n"
-    (found,) = load_yaml(text.encode())
-    assert found["a"] == found["b"] == {"floatip": "core"}
-    assert found["c"] == [0, 10, -3, 1.5, "0644", "1:59", "0x1f"]
+    (result,) = load_yaml(text.encode())
+    assert result["a"] == result["b"] == {"floatip": "core"}
+    assert result["c"] == [0, 10, -3, 1.5, "0644", "1:59", "0x1f"]
     with pytest.raises(DecodeFailure, match="line 1 column 11: not YAML: << merges nothing here"):
         list(load_yaml(b"b: {c: 1, <<: {d: 1}}"))
 

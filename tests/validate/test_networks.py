@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 
 from cni_floatip import cli
-from cni_floatip.validate.report import Report, compare, examine
+from cni_floatip.validate.report import FileReport, compare, examine
 
 FLOATIP: dict[str, Any] = {"type": "floatip", "routeTables": {"tags": {"floatip": "core"}}}
 
 
-def ipvlan(*addresses: str, **said: Any) -> dict[str, Any]:
+def ipvlan(*addresses: str, **output: Any) -> dict[str, Any]:
     ipam = {"type": "static", "addresses": [{"address": text} for text in addresses or ("192.168.0.2/32",)]}
-    return {"type": "ipvlan", "mode": "l2", "master": "eth1", "ipam": ipam} | said
+    return {"type": "ipvlan", "mode": "l2", "master": "eth1", "ipam": ipam} | output
 
 
 def pool(**ipam: Any) -> dict[str, Any]:
     return ipvlan(ipam=ipam)
 
 
-def conflist(*plugins: Any, **said: Any) -> dict[str, Any]:
-    return {"cniVersion": "1.0.0", "name": "vip", "plugins": list(plugins or (ipvlan(), FLOATIP))} | said
+def conflist(*plugins: Any, **output: Any) -> dict[str, Any]:
+    return {"cniVersion": "1.0.0", "name": "vip", "plugins": list(plugins or (ipvlan(), FLOATIP))} | output
 
 
 def nad(config: Any, name: str = "vip", **metadata: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def configmap(name: str, **data: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": texts}
 
 
-def judge(document: Any, **options: Any) -> Report:
+def judge(document: Any, **options: Any) -> FileReport:
     return examine("f", json.dumps(document).encode(), **options)
 
 
@@ -94,7 +94,9 @@ def multus(*delegates: Any) -> dict[str, Any]:
 )
 def test_a_chain_is_judged_wherever_it_is_held(document: Any, label: str, path: str) -> None:
     report = judge(document)
-    assert [(each.document, each.path, each.text) for each in report.findings] == [(label, path, SAID)]
+    assert [(finding.document, finding.path, finding.text) for finding in report.findings] == [
+        (label, path, SAID)
+    ]
     assert (report.judged, report.ignored) == ([label], [])
 
 
@@ -106,7 +108,7 @@ def test_the_clusters_own_network_is_no_place_for_floatip() -> None:
 
 def test_floatip_alone_as_a_delegate_has_nothing_before_it() -> None:
     alone = FLOATIP | {"cniVersion": "1.0.0", "name": "vip"}
-    assert [each.text for each in judge(multus(CLUSTER, alone)).findings] == [
+    assert [finding.text for finding in judge(multus(CLUSTER, alone)).findings] == [
         "floatip needs a plugin before it that makes the interface: ipvlan or host-device"
     ]
 
@@ -128,15 +130,15 @@ def test_host_device_may_be_told_its_device_by_multus() -> None:
 def test_the_plugin_that_makes_the_interface_is_found() -> None:
     """Also when something stands before it: what is wrong there is said where it is."""
     chain = conflist({"type": "somebodys-eni"}, ipvlan("192.168.0.2"), FLOATIP)
-    assert [each.path for each in judge(chain).findings] == ["$.plugins[1].ipam.addresses[0].address"]
+    assert [finding.path for finding in judge(chain).findings] == ["$.plugins[1].ipam.addresses[0].address"]
 
 
 def test_a_range_into_what_never_floats() -> None:
     chain = conflist(pool(type="whereabouts", range="223.255.255.254-224.0.0.1/1"), FLOATIP)
-    texts = [each.text for each in judge(chain).findings if "never" in each.text]
+    texts = [finding.text for finding in judge(chain).findings if "never" in finding.text]
     assert texts == ["of 4 addresses some are multicast (224.0.0.0/4): never floating addresses"]
     chain = conflist(pool(type="whereabouts", range="224.0.0.0/24"), FLOATIP)
-    assert [each.warning for each in judge(chain).findings if "never" in each.text] == [False]
+    assert [finding.warning for finding in judge(chain).findings if "never" in finding.text] == [False]
 
 
 # -- what is not judged
@@ -156,22 +158,22 @@ def test_what_is_not_judged_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
         f"{label}: not judged: {not_judged} (capability ips)",
     ]
     assert cli.main(["validate", "--json", str(file)]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["files"]
-    assert list(told["notJudged"]) == ["NetworkAttachmentDefinition vip"]
+    (sentence,) = json.loads(capsys.readouterr().out)["files"]
+    assert list(sentence["notJudged"]) == ["NetworkAttachmentDefinition vip"]
 
 
 def test_what_ipvlan_takes_from_a_plugin_before_it_is_not_judged() -> None:
     """Its master and its addresses: both are required unless chained."""
     report = judge(conflist({"type": "chooser"}, {"type": "ipvlan", "mode": "l2"}, FLOATIP))
     assert report.errors == 0
-    (said,) = report.not_judged.values()
-    assert said == ["the plugin chooser", "what ipvlan takes from the plugin before it"]
+    (texts,) = report.not_judged.values()
+    assert texts == ["the plugin chooser", "what ipvlan takes from the plugin before it"]
     assert judge(conflist({"type": "ipvlan", "mode": "l2"}, FLOATIP)).errors == 2
 
 
 def test_a_version_that_old_plugins_refuse_is_not_judged() -> None:
-    (said,) = judge(conflist(cniVersion="1.1.0")).not_judged.values()
-    assert said == ["whether the other plugins on the nodes are new enough for cniVersion 1.1.0"]
+    (texts,) = judge(conflist(cniVersion="1.1.0")).not_judged.values()
+    assert texts == ["whether the other plugins on the nodes are new enough for cniVersion 1.1.0"]
     assert judge(conflist()).not_judged == {}
 
 
@@ -201,7 +203,9 @@ def together(*files: list[Any], **options: Any) -> list[str]:
     """Return what networks in several files have against each other."""
     reports = [
         examine(
-            f"f{number}", b"".join(f"---\n{json.dumps(each)}\n".encode() for each in documents), **options
+            f"f{number}",
+            b"".join(f"---\n{json.dumps(document)}\n".encode() for document in documents),
+            **options,
         )
         for number, documents in enumerate(files)
     ]
@@ -256,15 +260,17 @@ def test_networks_that_ask_for_the_same(one: Any, other: Any, said: str | None) 
     apart, side_by_side = together([first], [second], vpc_cidrs=VPC), together([first, second], vpc_cidrs=VPC)
     label = "NetworkAttachmentDefinition"
     expected = [f"{label} two: $.plugins[0].ipam.{said}"] if said else []
-    assert apart == [f"f1: {each.format(f'f0: {label} one')}" for each in expected]
-    assert side_by_side == [f"f0: {each.format(f'{label} one')}" for each in expected]
+    assert apart == [f"f1: {item.format(f'f0: {label} one')}" for item in expected]
+    assert side_by_side == [f"f0: {item.format(f'{label} one')}" for item in expected]
 
 
 def test_of_many_networks_those_with_the_same_address_are_told() -> None:
     numbers = (1, 9, 5, 9, 200, 9)
     makers = [ipvlan(f"192.168.0.{number}/32") for number in numbers]
-    found = together([nad(conflist(each, FLOATIP), f"n{at}") for at, each in enumerate(makers)])
-    assert [line.split(": ")[1] for line in found] == [f"NetworkAttachmentDefinition n{at}" for at in (3, 5)]
+    results = together([nad(conflist(maker, FLOATIP), f"n{at}") for at, maker in enumerate(makers)])
+    assert [line.split(": ")[1] for line in results] == [
+        f"NetworkAttachmentDefinition n{at}" for at in (3, 5)
+    ]
 
 
 def test_two_networks_with_one_table_number() -> None:

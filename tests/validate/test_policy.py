@@ -37,15 +37,15 @@ NO_TABLE = (
 
 def node(*entries: str, tables: Any = None) -> NodeConf:
     """A policy; an entry is ``CIDR`` or ``CIDR NAMESPACE ...``."""
-    said = [entry.split() for entry in entries]
-    allowed = [{"cidr": cidr} | ({"namespaces": globs} if globs else {}) for cidr, *globs in said]
+    output = [entry.split() for entry in entries]
+    allowed = [{"cidr": cidr} | ({"namespaces": globs} if globs else {}) for cidr, *globs in output]
     tables = {"tags": {"floatip": "*"}} if tables is None else tables
     return NodeConf.parse({"allowedDestinations": allowed, "allowedRouteTables": tables})
 
 
 def network(*addresses: str, ipam: Any = None, ips: bool = False, **ours: Any) -> dict[str, Any]:
     first: dict[str, Any] = {"type": "ipvlan", "master": "eth1"}
-    first["ipam"] = ipam or {"type": "static", "addresses": [{"address": each} for each in addresses]}
+    first["ipam"] = ipam or {"type": "static", "addresses": [{"address": address} for address in addresses]}
     if ips:
         first["capabilities"] = {"ips": True}
     tuning = {"type": "tuning", "sysctl": {"net.ipv6.conf.IFNAME.accept_ra": "0"}}
@@ -70,8 +70,8 @@ def said(document: Any, policy: NodeConf, namespace: str | None = "core-a", vpc:
     """Return what is said because of the policy alone."""
     text = json.dumps(document).encode()
     without = examine("f", text, None, vpc).findings
-    found = examine("f", text, None, vpc, policy, namespace).findings
-    return [str(finding).removeprefix("f: ") for finding in found if finding not in without]
+    findings = examine("f", text, None, vpc, policy, namespace).findings
+    return [str(finding).removeprefix("f: ") for finding in findings if finding not in without]
 
 
 CORE = node("192.168.0.0/24 core-*")
@@ -288,8 +288,8 @@ def nad(config: dict[str, Any], namespace: str = "") -> dict[str, Any]:
 )
 def test_the_namespace_is_the_pods(of_the_definition: str, told: str | None, expected: str) -> None:
     label = "NetworkAttachmentDefinition " + "/".join(filter(None, (of_the_definition, "vip")))
-    found = said(nad(network("192.168.0.2/32"), of_the_definition), CORE, told)
-    assert found == ([f"{label}: {ADDRESS}: {expected}"] if expected else [])
+    results = said(nad(network("192.168.0.2/32"), of_the_definition), CORE, told)
+    assert results == ([f"{label}: {ADDRESS}: {expected}"] if expected else [])
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,11 @@ def test_where_nobody_tells_the_namespace(document: Any, expected: list[str]) ->
 BITS = st.integers(0, 255)
 ENTRIES = st.lists(
     st.tuples(BITS, st.integers(24, 32), st.sampled_from(["", "core-*", "edge"])), max_size=4
-).map(lambda found: [f"{ip_network((0xC0A80000 + n >> 32 - p << 32 - p, p))} {glob}" for n, p, glob in found])
+).map(
+    lambda results: [
+        f"{ip_network((0xC0A80000 + n >> 32 - p << 32 - p, p))} {glob}" for n, p, glob in results
+    ]
+)
 
 
 CONF = NetConf.parse({"cniVersion": "1.0.0", "name": "vip", "routeTables": {"all": True}})
@@ -350,11 +354,11 @@ def test_a_range_is_judged_as_each_of_its_addresses_would_be(entries: list[str],
     policy = node(*entries)
     first, last = sorted((one, two))
     range_ = f"192.168.0.{first}-192.168.0.{last}/24"
-    found = said(network(ipam={"type": "whereabouts", "range": range_}), policy, vpc=VPC)
-    each = [refused(f"192.168.0.{last_byte}/32", policy) for last_byte in range(first, last + 1)]
-    assert [" warning: " not in finding for finding in found] == ([all(each)] if any(each) else [])
-    if any(each) and not all(each):
-        assert f" {sum(each)} of {len(each)} addresses " in found[0]
+    results = said(network(ipam={"type": "whereabouts", "range": range_}), policy, vpc=VPC)
+    item = [refused(f"192.168.0.{last_byte}/32", policy) for last_byte in range(first, last + 1)]
+    assert [" warning: " not in finding for finding in results] == ([all(item)] if any(item) else [])
+    if any(item) and not all(item):
+        assert f" {sum(item)} of {len(item)} addresses " in results[0]
 
 
 # -- the command --------------------------------------------------------------------------------------------

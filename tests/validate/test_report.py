@@ -32,18 +32,18 @@ FLOATIP: dict[str, Any] = {"type": "floatip", "routeTables": {"tags": {"floatip"
 TUNING: dict[str, Any] = {"type": "tuning", "sysctl": {"net.ipv6.conf.IFNAME.accept_ra": "0"}}
 
 
-def conflist(*plugins: Any, **said: Any) -> dict[str, Any]:
-    return {"cniVersion": "1.0.0", "name": "vip", "plugins": list(plugins or (IPVLAN, FLOATIP))} | said
+def conflist(*plugins: Any, **output: Any) -> dict[str, Any]:
+    return {"cniVersion": "1.0.0", "name": "vip", "plugins": list(plugins or (IPVLAN, FLOATIP))} | output
 
 
-def ipvlan(*addresses: str, **said: Any) -> dict[str, Any]:
+def ipvlan(*addresses: str, **output: Any) -> dict[str, Any]:
     return (
-        IPVLAN | {"ipam": {"type": "static", "addresses": [{"address": text} for text in addresses]}} | said
+        IPVLAN | {"ipam": {"type": "static", "addresses": [{"address": text} for text in addresses]}} | output
     )
 
 
-def ipam(**said: Any) -> dict[str, Any]:
-    return IPVLAN | {"ipam": said}
+def ipam(**output: Any) -> dict[str, Any]:
+    return IPVLAN | {"ipam": output}
 
 
 def said_about(document: Any, **options: Any) -> list[str]:

@@ -11,43 +11,45 @@ import threading
 
 from ...model.claim import Claim
 from ...model.claim_state import State
-from ...model.values import Attachment, Place
+from ...model.values import Attachment, RouteKey
 
 
-class Wishes:
-    """The claims whose ADD is under way, by place. ``learn`` is for ``Memory.listen``. For many threads."""
+class NewestAdd:
+    """The claims whose ADD is under way, by place. ``on_claim`` is for ``ClaimCache.listen``. For many
+    threads.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[Attachment, frozenset[Place]] = {}
-        self._claims: dict[Place, dict[Attachment, Claim]] = {}
+        self._places: dict[Attachment, frozenset[RouteKey]] = {}
+        self._claims: dict[RouteKey, dict[Attachment, Claim]] = {}
         self._lock = threading.Lock()
 
-    def learn(self, attachment: Attachment, claim: Claim | None) -> None:
+    def on_claim(self, attachment: Attachment, claim: Claim | None) -> None:
         """Take note of a claim (None: it is gone)."""
         routes = claim.routes if claim else ()
-        wanted = frozenset(route.place for route in routes if route.state is State.CLAIMING)
+        wanted = frozenset(route.key for route in routes if route.state is State.CLAIMING)
         with self._lock:
-            for place in self._places.pop(attachment, frozenset()) - wanted:
-                del self._claims[place][attachment]
-                if not self._claims[place]:
-                    del self._claims[place]
+            for key in self._places.pop(attachment, frozenset()) - wanted:
+                del self._claims[key][attachment]
+                if not self._claims[key]:
+                    del self._claims[key]
             if claim and wanted:
                 self._places[attachment] = wanted
-                for place in wanted:
-                    self._claims.setdefault(place, {})[attachment] = claim
+                for key in wanted:
+                    self._claims.setdefault(key, {})[attachment] = claim
 
-    def dropped(self, attachment: Attachment, place: Place) -> str | None:
-        """Say why an ADD is not to write what it wanted at ``place``, None if it is.
+    def superseded_by(self, attachment: Attachment, key: RouteKey) -> str | None:
+        """Say why an ADD is not to write what it wanted at ``key``, None if it is.
 
         An address that a pod gave itself does not count as newer: its claim is as old as its pod's ADD.
         """
         with self._lock:
-            here = self._claims.get(place, {})
+            here = self._claims.get(key, {})
             own = here.get(attachment)
             if own is None:
                 return f"{attachment} was deleted meanwhile"
             for other, claim in here.items():
-                if claim.created > own.created and claim.eni != own.eni:
+                if claim.created_at > own.created_at and claim.eni != own.eni:
                     return f"superseded by a newer ADD, of {other}"
         return None
 

@@ -65,7 +65,7 @@ class Token:
     spent: bool = False
 
 
-class Bucket:
+class TokenBucket:
     """What we believe of EC2's bucket; what others take out of it shows in refusals only."""
 
     SLOWER = 0.8
@@ -81,7 +81,7 @@ class Bucket:
         self.rate = published.refill
         self._tokens = published.burst
         self._at = now
-        self._heard = now - 1
+        self._last_refusal = now - 1
         self._answers = self.SELDOM
 
     def due(self, now: float) -> float:
@@ -99,18 +99,18 @@ class Bucket:
         """Take a token back that was not spent."""
         self._tokens += 1
 
-    def answered(self) -> None:
+    def on_success(self) -> None:
         """Hear that EC2 let a request pass."""
         self._answers += 1
 
-    def refused(self, token: Token, now: float) -> None:
+    def on_refusal(self, token: Token, now: float) -> None:
         """Hear that EC2's bucket was empty. Those that were under way together tell of it once."""
         self._settle(now)
         self._tokens = min(self._tokens, 0.0)
-        if token.taken > self._heard:
+        if token.taken > self._last_refusal:
             if self._answers < self.SELDOM:
                 self.rate = max(self.rate * self.SLOWER, self._published.refill * self.LEAST)
-            self._heard, self._answers = now, 0
+            self._last_refusal, self._answers = now, 0
 
     def _settle(self, now: float) -> None:
         passed = max(0.0, now - self._at)
@@ -119,7 +119,7 @@ class Bucket:
         self.rate = min(self._published.refill, self.rate * (1 + self.FASTER) ** min(passed, 600))
 
 
-class Arrivals:
+class FirstSeen:
     """Since when each caller has wanted something; who comes again within minutes has wanted it all along."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Arrivals:
 
 
 @dataclass(slots=True, order=True)
-class Waiting:
+class Waiter:
     """One who stands in a line; sorted by whose turn is earlier. ``group``: its pod's namespace."""
 
     priority: Priority
@@ -158,7 +158,7 @@ class Waiting:
     group: str = field(default="", compare=False)
 
 
-class Line:
+class WaitQueue:
     """Who waits for one bucket, in order, and the tokens that were given out and not yet spent.
 
     Turns go round the groups that wait, so that one that wants much keeps no other waiting; within a group by
@@ -166,28 +166,28 @@ class Line:
     """
 
     def __init__(self, published: Rate, now: float) -> None:
-        self.bucket = Bucket(published, now)
-        self._waiting: list[Waiting] = []
+        self.bucket = TokenBucket(published, now)
+        self._waiting: list[Waiter] = []
         self._served: dict[tuple[Priority, str], int] = {}
         self._serving = 0
         self._unspent: list[Token] = []
         self._number = 0
 
-    def join(
+    def add(
         self, priority: Priority, since: float, wake: Callable[[], None] = lambda: None, group: str = ""
-    ) -> Waiting:
+    ) -> Waiter:
         """Stand in line. ``wake`` is called when it may be this one's turn."""
         self._number += 1
-        waiting = Waiting(priority, since, self._number, wake, group)
+        waiting = Waiter(priority, since, self._number, wake, group)
         insort(self._waiting, waiting)
         return waiting
 
-    def leave(self, waiting: Waiting) -> None:
+    def remove(self, waiting: Waiter) -> None:
         """Leave the line, with or without a token."""
         self._waiting.remove(waiting)
-        self.call_next()
+        self.wake_next()
 
-    def due(self, waiting: Waiting, now: float) -> float | None:
+    def due(self, waiting: Waiter, now: float) -> float | None:
         """Return in how many seconds it is this one's turn as things are; None: others are before it."""
         if self._first() is not waiting:
             return None
@@ -195,23 +195,23 @@ class Line:
             self.put_back(token)
         return self.bucket.due(now)
 
-    def _first(self) -> Waiting:
+    def _first(self) -> Waiter:
         """Return whose turn is next: of the group that was served longest ago, who came first."""
         urgent = self._waiting[0].priority
-        firsts: dict[str, Waiting] = {}
-        for each in self._waiting:
-            if each.priority is not urgent:
+        firsts: dict[str, Waiter] = {}
+        for waiter in self._waiting:
+            if waiter.priority is not urgent:
                 break
-            firsts.setdefault(each.group, each)
+            firsts.setdefault(waiter.group, waiter)
         served = self._served
-        return min(firsts.values(), key=lambda each: (served.get((urgent, each.group), 0), each))
+        return min(firsts.values(), key=lambda waiter: (served.get((urgent, waiter.group), 0), waiter))
 
-    def take(self, now: float, waiting: Waiting | None = None) -> Token:
+    def take(self, now: float, waiting: Waiter | None = None) -> Token:
         """Give out a token, to who stands in line or to who does not."""
         if waiting:
             self._serving += 1
             self._served[waiting.priority, waiting.group] = self._serving
-            there = {(each.priority, each.group) for each in self._waiting}
+            there = {(waiter.priority, waiter.group) for waiter in self._waiting}
             if len(self._served) > len(there) + MOST_GROUPS:
                 self._served = {group: at for group, at in self._served.items() if group in there}
         token = self.bucket.take(now)
@@ -231,9 +231,9 @@ class Line:
         if token in self._unspent:
             self._unspent.remove(token)
             self.bucket.put_back()
-            self.call_next()
+            self.wake_next()
 
-    def call_next(self) -> None:
+    def wake_next(self) -> None:
         """Wake whoever is first now."""
         if self._waiting:
             self._first().wake()

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from ...model import waiting
 from ...model.errors import Ec2Error, Ec2Fault
-from .ratelimit import PUBLISHED, Arrivals, Line, Priority, Token
+from .ratelimit import PUBLISHED, FirstSeen, Priority, Token, WaitQueue
 
 
-class Action(NamedTuple):
+class ApiAction(NamedTuple):
     """What has a bucket of its own. ``account`` is that of the role ("": our own identity)."""
 
     account: str
@@ -25,7 +25,7 @@ class Action(NamedTuple):
     name: str
 
 
-class Turns:
+class RequestQueue:
     """The lines before all buckets, and the waiting in them. For many threads.
 
     ``clock`` is that of the deadlines; ``wait`` waits for a condition so many seconds at most.
@@ -39,29 +39,29 @@ class Turns:
         self._clock = clock
         self._wait = wait
         self._lock = threading.Lock()
-        self._lines: dict[Action, Line] = {}
-        self._arrivals = Arrivals()
+        self._lines: dict[ApiAction, WaitQueue] = {}
+        self._first_seen = FirstSeen()
 
-    def turn(
+    def acquire(
         self,
-        action: Action,
+        action: ApiAction,
         priority: Priority,
         deadline: float,
-        stop: Callable[[], str | None] = lambda: None,
+        cancelled: Callable[[], str | None] = lambda: None,
         key: Hashable = None,
         group: str = "",
     ) -> Token:
         """Wait until ``action`` may be sent once more; ``key`` remembers the place for who comes back,
         ``group`` says whose turn it is: they go round the groups.
 
-        Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``stop`` says why nobody wants it any more.
-        A deadline that is now takes a token only if one is free.
+        Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``cancelled`` says why nobody wants it any
+        more. A deadline that is now takes a token only if one is free.
         """
         condition = threading.Condition(self._lock)
         with self._lock:
             line, now = self._line(action), self._clock()
-            since = now if key is None else self._arrivals.since(key, now)
-            place = line.join(priority, since, condition.notify, group)
+            since = now if key is None else self._first_seen.since(key, now)
+            place = line.add(priority, since, condition.notify, group)
 
         def attempt() -> Token | waiting.Later:
             now = self._clock()
@@ -70,7 +70,7 @@ class Turns:
 
         try:
             return waiting.wait_for(
-                condition, attempt, lambda: deadline - self._clock(), waiting.unless(stop), self._wait
+                condition, attempt, lambda: deadline - self._clock(), waiting.unless(cancelled), self._wait
             )
         except TimeoutError as e:
             text = (
@@ -80,39 +80,39 @@ class Turns:
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         finally:
             with self._lock:
-                line.leave(place)
+                line.remove(place)
 
-    def at_once(self, action: Action) -> Token:
+    def acquire_at_once(self, action: ApiAction) -> Token:
         """Take a token without waiting, where the request goes out in any case."""
         with self._lock:
             return self._line(action).take(self._clock())
 
-    def spend(self, action: Action, token: Token) -> None:
+    def spend(self, action: ApiAction, token: Token) -> None:
         """Say that the request goes out now."""
         with self._lock:
             self._line(action).spend(token)
 
-    def put_back(self, action: Action, token: Token) -> None:
+    def put_back(self, action: ApiAction, token: Token) -> None:
         """Give a token back for which nothing was sent. Twice is once."""
         with self._lock:
             self._line(action).put_back(token)
 
-    def answered(self, action: Action, token: Token, fault: Ec2Fault | None) -> None:
+    def on_answer(self, action: ApiAction, token: Token, fault: Ec2Fault | None) -> None:
         """Say what came of a request: the bucket learns from a refusal, and from one that passed."""
         with self._lock:
             line = self._line(action)
             if fault is Ec2Fault.THROTTLED:
-                line.bucket.refused(token, self._clock())
+                line.bucket.on_refusal(token, self._clock())
             elif fault is Ec2Fault.NOT_SENT:
                 line.bucket.put_back()
-                line.call_next()
+                line.wake_next()
             else:
-                line.bucket.answered()
+                line.bucket.on_success()
 
     def forget(self, key: Hashable) -> None:
         """Say that what ``key`` stands for was done."""
         with self._lock:
-            self._arrivals.forget(key)
+            self._first_seen.forget(key)
 
     def wake(self) -> None:
         """Let everybody who waits ask again whether to give up."""
@@ -125,7 +125,7 @@ class Turns:
         with self._lock:
             return sum(len(line) for line in self._lines.values())
 
-    def _line(self, action: Action) -> Line:
+    def _line(self, action: ApiAction) -> WaitQueue:
         if action not in self._lines:
-            self._lines[action] = Line(PUBLISHED[action.name], self._clock())
+            self._lines[action] = WaitQueue(PUBLISHED[action.name], self._clock())
         return self._lines[action]

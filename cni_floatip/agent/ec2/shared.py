@@ -1,7 +1,8 @@
 """EC2 as the agent asks it: warm clients that all calls share, every request in its turn, equal reads folded.
 
-``Warm`` lives as long as the agent; each CNI call, and the keeper, looks at EC2 through a ``View`` of its
-own, which knows how urgent it is and when nobody waits for it any more. A view is a ``Vpc`` as in ``world``.
+``SharedEc2`` lives as long as the agent; each CNI call, and the keeper, looks at EC2 through a ``CallEc2`` of
+its own, which knows how urgent it is and when nobody waits for it any more. A view is a ``VpcState`` as in
+``world``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ...edges.ec2.faults import meaning
 from ...edges.ec2.proxies import proxied_metadata
 from ...edges.ec2.sessions import Sdk
 from ...model.errors import Ec2Error, Ec2Fault
-from ...model.values import NetworkInterface, Place, RouteTable, Subnet
+from ...model.values import NetworkInterface, RouteKey, RouteTable, Subnet
 from ...operations.world import Vpc as AnyVpc
-from ..observe.recorder import Counts
+from ..observe.recorder import Recorder
 from .ratelimit import Priority, Token
-from .request_queue import Action, Turns
-from .singleflight import Flights
+from .request_queue import ApiAction, RequestQueue
+from .singleflight import SingleFlight
 
 T = TypeVar("T")
 
@@ -41,22 +42,22 @@ CLAIMING = ("CreateRoute", "ReplaceRoute")
 class Caller:
     """Who asks EC2, how urgently, and when nobody waits for the answer any more.
 
-    ``stop`` says why the call is over, None while it is not. ``who`` (a pod's uid or name) finds its place in
-    line again when it comes back; turns go round the ``group``s (namespaces). ``fresh``: nothing that was
-    remembered will do. After ``until`` nothing is waited for any more. ``dropped`` says why a route that
-    waits to be written is not wanted any more.
+    ``cancelled`` says why the call is over, None while it is not. ``who`` (a pod's uid or name) finds its
+    place in line again when it comes back; turns go round the ``group``s (namespaces). ``fresh``: nothing
+    that was remembered will do. After ``until`` nothing is waited for any more. ``superseded_by`` says why a
+    route that waits to be written is not wanted any more.
     """
 
     priority: Priority = Priority.ADD
-    stop: Callable[[], str | None] = lambda: None
+    cancelled: Callable[[], str | None] = lambda: None
     who: str = ""
     group: str = ""
     fresh: bool = False
     until: float = math.inf
-    dropped: Callable[[Place], str | None] = lambda _: None
+    superseded_by: Callable[[RouteKey], str | None] = lambda _: None
 
 
-class Warm:
+class SharedEc2:
     """What all calls share of EC2. For many threads.
 
     ``region`` overrules the one that a view is asked for (``AWS_REGION``). ``connect`` makes the EC2 of one.
@@ -65,19 +66,19 @@ class Warm:
     def __init__(
         self,
         policy: NodeConf,
-        counts: Counts,
+        recorder: Recorder,
         clock: Callable[[], float],
         *,
         region: str = "",
-        turns: Turns | None = None,
+        turns: RequestQueue | None = None,
         connect: Callable[[str], AnyVpc] | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock
-        self.turns = turns or Turns(clock)
-        self.flights = Flights()
-        self.kept = Kept()
-        self._counts = counts
+        self.queue = turns or RequestQueue(clock)
+        self.single_flight = SingleFlight()
+        self.cache = TtlCache()
+        self._counts = recorder
         self._region = region
         self._sdk = Sdk(policy.roles, connections=CONNECTIONS, clock=clock)
         self._connect = connect or self._ec2
@@ -85,19 +86,19 @@ class Warm:
         self._lock = threading.Lock()
         self._identified = False
 
-    def view(self, region: str, caller: Caller | None = None) -> View:
+    def for_call(self, region: str, caller: Caller | None = None) -> CallEc2:
         """Return EC2 for one call."""
         where = self._region or region
         with self._lock:
             if where not in self._vpcs:
                 self._vpcs[where] = self._connect(where)
             vpc = self._vpcs[where]
-        return View(self, vpc, where, caller or Caller())
+        return CallEc2(self, vpc, where, caller or Caller())
 
     def warm(self, region: str) -> None:
         """Have credentials, clients and connections ready for ``region``, roles too. Raises Ec2Error."""
         where = self._region or region
-        self.view(where)
+        self.for_call(where)
         vpc = self._vpcs[where]
         if isinstance(vpc, Vpc):
             for account in ("", *self.policy.roles):
@@ -117,33 +118,33 @@ class Warm:
 
     def wake(self) -> None:
         """Let everybody who waits ask again whether to give up: some call has ended."""
-        self.turns.wake()
-        self.flights.wake()
+        self.queue.wake()
+        self.single_flight.wake()
 
     def _ec2(self, region: str) -> Vpc:
         paging = partial(self._take_for_page, region)
-        return Vpc(region, self.policy.roles, sdk=self._sdk, told=self._told, paging=paging)
+        return Vpc(region, self.policy.roles, sdk=self._sdk, on_request=self._count_request, paging=paging)
 
     def _take_for_page(self, region: str, name: str, account: str) -> None:
         """Take one more token for one more page, without waiting: its first ones are here already."""
-        action = Action(account, region, name)
-        self.turns.spend(action, self.turns.at_once(action))
+        action = ApiAction(account, region, name)
+        self.queue.spend(action, self.queue.acquire_at_once(action))
 
-    def _told(self, action: str, outcome: str, seconds: float) -> None:
+    def _count_request(self, action: str, outcome: str, seconds: float) -> None:
         self._counts.ec2(action, outcome, seconds)
         if meaning(outcome) is Ec2Fault.THROTTLED:
             self._counts.throttled(action)
 
 
-class View:
+class CallEc2:
     """EC2 for one call: ``world.Vpc``. Beside Ec2Error every method raises TryAgain when the call is over."""
 
-    def __init__(self, warm: Warm, vpc: AnyVpc, region: str, caller: Caller) -> None:
-        self._warm = warm
+    def __init__(self, warm: SharedEc2, vpc: AnyVpc, region: str, caller: Caller) -> None:
+        self._shared = warm
         self._vpc = vpc
         self._region = region
         self._caller = caller
-        self._tokens: dict[tuple[Place, str], tuple[Action, Token]] = {}
+        self._tokens: dict[tuple[RouteKey, str], tuple[ApiAction, Token]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class View:
         with self._lock:
             left, self._tokens = list(self._tokens.values()), {}
         for action, token in left:
-            self._warm.turns.put_back(action, token)
+            self._shared.queue.put_back(action, token)
 
     # -- reading --------------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class View:
         """Return the subnets that match ``filters``, as they were at most a minute ago."""
         question = self._action("DescribeSubnets", account), _frozen(filters)
         read = partial(self._read, *question, partial(self._vpc.subnets, filters, account))
-        return self._remembered(question, SUBNET_SECONDS, read)
+        return self._read_cached(question, SUBNET_SECONDS, read)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any."""
@@ -174,159 +175,163 @@ class View:
     def network_interface(self, eni: str) -> NetworkInterface:
         """Return the source/dest check and the tags of ``eni``; remembered if nothing stands against it."""
         question = self._action("DescribeNetworkInterfaces", ""), ("interface", eni)
-        policy = self._warm.policy
-        return self._remembered(
+        policy = self._shared.policy
+        return self._read_cached(
             question,
             policy.reconcile_seconds,
             partial(self._read, *question, partial(self._vpc.network_interface, eni)),
-            worth=lambda found: not found.checks_source and policy.allows_interface(found),
+            worth=lambda interface: not interface.checks_source and policy.allows_interface(interface),
         )
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:
-        """Wait until ``action`` may be sent for ``place``. The token is spent by the write, or given back."""
+    def wait_turn(self, action: str, key: RouteKey, account: str, deadline: float) -> None:
+        """Wait until ``action`` may be sent for ``key``. The token is spent by the write, or given back."""
         caller = self._caller
-        self._put_back(place, account)
+        self._put_back(key, account)
         where = self._action(action, account)
         last = min(deadline, caller.until)
-        self._vpc.turn(action, place, account, last)  # credentials: after the turn they would be waited for
+        self._vpc.wait_turn(
+            action, key, account, last
+        )  # credentials: after the turn they would be waited for
 
         def stop() -> str | None:
-            return caller.stop() or (caller.dropped(place) if action in CLAIMING else None)
+            return caller.cancelled() or (caller.superseded_by(key) if action in CLAIMING else None)
 
-        token = self._warm.turns.turn(where, caller.priority, last, stop, self._key(place), caller.group)
+        token = self._shared.queue.acquire(where, caller.priority, last, stop, self._key(key), caller.group)
         with self._lock:
-            self._tokens[place, account] = where, token
+            self._tokens[key, account] = where, token
 
-    def create(self, place: Place, eni: str, account: str = "") -> None:
+    def create(self, key: RouteKey, eni: str, account: str = "") -> None:
         """Make the route ``place -> eni`` where there is none."""
-        self._write("CreateRoute", place, account, partial(self._vpc.create, place, eni, account))
+        self._write("CreateRoute", key, account, partial(self._vpc.create, key, eni, account))
 
-    def replace(self, place: Place, eni: str, account: str = "") -> None:
-        """Point the existing route at ``place`` to ``eni``."""
-        self._write("ReplaceRoute", place, account, partial(self._vpc.replace, place, eni, account))
+    def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Point the existing route at ``key`` to ``eni``."""
+        self._write("ReplaceRoute", key, account, partial(self._vpc.replace, key, eni, account))
 
-    def delete(self, place: Place, account: str = "") -> None:
-        """Remove the route at ``place``."""
-        self._write("DeleteRoute", place, account, partial(self._vpc.delete, place, account))
+    def delete(self, key: RouteKey, account: str = "") -> None:
+        """Remove the route at ``key``."""
+        self._write("DeleteRoute", key, account, partial(self._vpc.delete, key, account))
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/destination check of ``eni`` off, when it is this call's turn."""
         action = self._action("ModifyNetworkInterfaceAttribute", "")
-        token = self._turn(action, self._patience())
+        token = self._turn(action, self._turn_deadline())
         self._send(action, partial(self._vpc.disable_source_dest_check, eni), token)
 
     # -- in turn --------------------------------------------------------------------------------------
 
-    def _action(self, name: str, account: str) -> Action:
-        return Action(account, self._region, name)
+    def _action(self, name: str, account: str) -> ApiAction:
+        return ApiAction(account, self._region, name)
 
-    def _key(self, place: Place) -> Hashable:
-        return self._caller.who, place
+    def _key(self, key: RouteKey) -> Hashable:
+        return self._caller.who, key
 
-    def _read(self, action: Action, what: Hashable, call: Callable[[], T]) -> T:
-        until = self._patience()
+    def _read(self, action: ApiAction, what: Hashable, call: Callable[[], T]) -> T:
+        until = self._turn_deadline()
         try:
-            found: T = self._warm.flights.ask(
+            result: T = self._shared.single_flight.do(
                 (action, what),
                 self._caller.priority,
-                self._caller.stop,
+                self._caller.cancelled,
                 lambda: self._turn(action, until),
                 partial(self._send, action, call),
-                lambda: until - self._warm.clock(),
+                lambda: until - self._shared.clock(),
             )
         except TimeoutError as e:
             text = "timed out waiting for a shared read: EC2's request rate limit is exhausted"
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
-        return found
+        return result
 
-    def _turn(self, action: Action, until: float) -> Token:
+    def _turn(self, action: ApiAction, until: float) -> Token:
         """Wait for a turn, with no place in line to come back to."""
         caller = self._caller
-        return self._warm.turns.turn(action, caller.priority, until, caller.stop, group=caller.group)
+        return self._shared.queue.acquire(
+            action, caller.priority, until, caller.cancelled, group=caller.group
+        )
 
-    def _patience(self) -> float:
+    def _turn_deadline(self) -> float:
         """Return until when to wait for a turn."""
-        return min(self._warm.clock() + TURN_SECONDS, self._caller.until)
+        return min(self._shared.clock() + TURN_SECONDS, self._caller.until)
 
-    def _remembered(
+    def _read_cached(
         self,
         question: Hashable,
         seconds: float,
         read: Callable[[], T],
         worth: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        asked, kept = self._warm.clock(), self._warm.kept
-        if not self._caller.fresh and (known := kept.get(question, asked - seconds)) is not None:
-            found: T = known[0]
-            return found
+        asked_at, kept = self._shared.clock(), self._shared.cache
+        if not self._caller.fresh and (known := kept.get(question, asked_at - seconds)) is not None:
+            result: T = known[0]
+            return result
         answer = read()
         if worth(answer):
-            kept.put(question, answer, asked)
+            kept.put(question, answer, asked_at)
         else:
             kept.forget(question)
         return answer
 
-    def _write(self, name: str, place: Place, account: str, call: Callable[[], None]) -> None:
+    def _write(self, name: str, key: RouteKey, account: str, call: Callable[[], None]) -> None:
         action = self._action(name, account)
         with self._lock:
-            held = self._tokens.get((place, account))
+            held = self._tokens.get((key, account))
             if held and held[0] == action:
-                del self._tokens[place, account]
+                del self._tokens[key, account]
         # With none held nobody waited, and this cannot: what was decided would grow old meanwhile.
-        token = held[1] if held and held[0] == action else self._warm.turns.at_once(action)
+        token = held[1] if held and held[0] == action else self._shared.queue.acquire_at_once(action)
         self._send(action, call, token)
-        self._warm.turns.forget(self._key(place))
+        self._shared.queue.forget(self._key(key))
 
-    def _send(self, action: Action, call: Callable[[], T], token: Token) -> T:
-        turns = self._warm.turns
+    def _send(self, action: ApiAction, call: Callable[[], T], token: Token) -> T:
+        turns = self._shared.queue
         turns.spend(action, token)
         try:
             answer = call()
         except Ec2Error as e:  # that of another action, AssumeRole, came before this one was sent
-            turns.answered(action, token, e.fault if e.action == action.name else Ec2Fault.NOT_SENT)
+            turns.on_answer(action, token, e.fault if e.action == action.name else Ec2Fault.NOT_SENT)
             raise
-        turns.answered(action, token, None)
+        turns.on_answer(action, token, None)
         return answer
 
-    def _put_back(self, place: Place, account: str) -> None:
+    def _put_back(self, key: RouteKey, account: str) -> None:
         with self._lock:
-            held = self._tokens.pop((place, account), None)
+            held = self._tokens.pop((key, account), None)
         if held:
-            self._warm.turns.put_back(*held)
+            self._shared.queue.put_back(*held)
 
 
-class Kept:
+class TtlCache:
     """Answers that may be used again for a while, and when they were asked for. Bounded; for many threads."""
 
     def __init__(self) -> None:
-        self._found: dict[Hashable, tuple[Any, float]] = {}
+        self._answers: dict[Hashable, tuple[Any, float]] = {}
         self._lock = threading.Lock()
 
     def get(self, question: Hashable, since: float) -> tuple[Any, float] | None:
         """Return the answer and when it was asked for, unless that was before ``since``."""
         with self._lock:
-            known = self._found.get(question)
+            known = self._answers.get(question)
             if known and known[1] < since:
-                del self._found[question]
+                del self._answers[question]
                 return None
             return known
 
-    def put(self, question: Hashable, answer: Any, asked: float) -> None:
+    def put(self, question: Hashable, answer: Any, asked_at: float) -> None:
         """Keep ``answer``, unless a newer one is there; the oldest makes room for it."""
         with self._lock:
-            known = self._found.pop(question, None)
-            if known and known[1] > asked:
-                answer, asked = known
-            if len(self._found) >= MOST_KEPT:
-                del self._found[next(iter(self._found))]
-            self._found[question] = answer, asked
+            known = self._answers.pop(question, None)
+            if known and known[1] > asked_at:
+                answer, asked_at = known
+            if len(self._answers) >= MOST_KEPT:
+                del self._answers[next(iter(self._answers))]
+            self._answers[question] = answer, asked_at
 
     def forget(self, question: Hashable) -> None:
         """Keep no answer to ``question``."""
         with self._lock:
-            self._found.pop(question, None)
+            self._answers.pop(question, None)
 
 
 def _frozen(filters: Mapping[str, Sequence[str]]) -> Hashable:

@@ -20,38 +20,38 @@ GATHER_SECONDS = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _Call:
     """One read and those who gathered for it. ``urgency``: of who is to fly, lowest first."""
 
     urgency: int
     changed: threading.Condition
-    aboard: int = 0
-    has_pilot: bool = False
-    landed: bool = False
+    callers: int = 0
+    has_reader: bool = False
+    done: bool = False
     answer: Any = None
     error: BaseException | None = None
 
 
 @dataclass(slots=True)
-class _Route:
+class _Calls:
     """All flights of one question: those that gather, those under way."""
 
-    gathering: list[_Flight] = field(default_factory=list)
-    under_way: list[_Flight] = field(default_factory=list)
+    gathering: list[_Call] = field(default_factory=list)
+    under_way: list[_Call] = field(default_factory=list)
 
 
-class Flights:
+class SingleFlight:
     """Reads that are shared. For many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._routes: dict[Hashable, _Route] = {}
+        self._calls: dict[Hashable, _Calls] = {}
 
-    def ask(
+    def do(
         self,
         question: Hashable,
         urgency: int,
-        stop: Callable[[], str | None],
+        cancelled: Callable[[], str | None],
         turn: Callable[[], Any],
         read: Callable[[Any], Any],
         left: Callable[[], float] = lambda: waiting.STEP_SECONDS,
@@ -60,31 +60,31 @@ class Flights:
 
         ``turn`` waits for leave to read, while others still join; ``read`` gets what it returned. A flight
         for less urgent callers is not joined: it would wait as they do. Raises what they raise, TryAgain when
-        ``stop`` says why, TimeoutError when no time is ``left`` (in seconds) to wait for another's read.
+        ``cancelled`` says why, TimeoutError when no time is ``left`` (in seconds) to wait for another's read.
         """
         with self._lock:
             flight = self._join(question, urgency)
 
         def attempt() -> bool | waiting.Later:
             """Say whether the flight has landed; else become its pilot, unless it has one."""
-            if flight.landed:
+            if flight.done:
                 return True
-            if flight.has_pilot:
+            if flight.has_reader:
                 return waiting.Later()
-            flight.has_pilot = True
+            flight.has_reader = True
             return False
 
         try:
-            if waiting.wait_for(flight.changed, attempt, left, waiting.unless(stop)):
-                return _landed(flight)
-            token = self._take_off(question, flight, turn)
+            if waiting.wait_for(flight.changed, attempt, left, waiting.unless(cancelled)):
+                return _result_of(flight)
+            token = self._begin_read(question, flight, turn)
             try:
                 flight.answer = read(token)
             except BaseException as e:
                 flight.error = e
                 raise
             finally:
-                self._land(question, flight)
+                self._finish_read(question, flight)
             return flight.answer
         finally:
             with self._lock:
@@ -93,62 +93,62 @@ class Flights:
     def wake(self) -> None:
         """Let everybody who waits ask again whether to give up."""
         with self._lock:
-            for route in self._routes.values():
+            for route in self._calls.values():
                 for flight in [*route.gathering, *route.under_way]:
                     flight.changed.notify_all()
 
-    def _join(self, question: Hashable, urgency: int) -> _Flight:
-        route = self._routes.setdefault(question, _Route())
+    def _join(self, question: Hashable, urgency: int) -> _Call:
+        route = self._calls.setdefault(question, _Calls())
         joinable = (flight for flight in route.gathering if flight.urgency <= urgency)
         flight = next(joinable, None)
         if flight is None:
-            flight = _Flight(urgency, threading.Condition(self._lock))
+            flight = _Call(urgency, threading.Condition(self._lock))
             route.gathering.append(flight)
-        flight.aboard += 1
+        flight.callers += 1
         return flight
 
-    def _leave(self, question: Hashable, flight: _Flight) -> None:
-        flight.aboard -= 1
-        route = self._routes.get(question)
-        if route and not flight.aboard and flight in route.gathering:
+    def _leave(self, question: Hashable, flight: _Call) -> None:
+        flight.callers -= 1
+        route = self._calls.get(question)
+        if route and not flight.callers and flight in route.gathering:
             route.gathering.remove(flight)
         if route and not route.gathering and not route.under_way:
-            del self._routes[question]
+            del self._calls[question]
 
     def __len__(self) -> int:
-        return len(self._routes)
+        return len(self._calls)
 
-    def _take_off(self, question: Hashable, flight: _Flight, turn: Callable[[], Any]) -> Any:
+    def _begin_read(self, question: Hashable, flight: _Call, turn: Callable[[], Any]) -> Any:
         """Wait for leave to read and return it; from then on nobody joins."""
         try:
             with self._lock:
-                self._let_others_land(question)
+                self._wait_for_running(question)
             token = turn()
         except BaseException:
             with self._lock:
-                flight.has_pilot = False  # the others, if any, find another
+                flight.has_reader = False  # the others, if any, find another
                 flight.changed.notify_all()
             raise
         with self._lock:
-            route = self._routes[question]
+            route = self._calls[question]
             route.gathering.remove(flight)
             route.under_way.append(flight)
         return token
 
-    def _land(self, question: Hashable, flight: _Flight) -> None:
+    def _finish_read(self, question: Hashable, flight: _Call) -> None:
         with self._lock:
-            flight.landed = True
+            flight.done = True
             flight.changed.notify_all()
-            self._routes[question].under_way.remove(flight)
+            self._calls[question].under_way.remove(flight)
 
-    def _let_others_land(self, question: Hashable) -> None:
+    def _wait_for_running(self, question: Hashable) -> None:
         """Wait for the read under way, so that more callers gather; not for one that hangs."""
-        under_way = list(self._routes[question].under_way)
+        under_way = list(self._calls[question].under_way)
         if under_way:
-            under_way[-1].changed.wait_for(lambda: under_way[-1].landed, GATHER_SECONDS)
+            under_way[-1].changed.wait_for(lambda: under_way[-1].done, GATHER_SECONDS)
 
 
-def _landed(flight: _Flight) -> Any:
+def _result_of(flight: _Call) -> Any:
     """Return or raise what the flight brought, each caller an exception of its own."""
     error = flight.error
     if error is None:

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError, Ec2Error, IoFailure
-from ...model.values import Attachment, Place
+from ...model.values import Attachment, RouteKey
 from ...operations.backlog import forget_ended, may_land, resolve_or_give_up
-from ...operations.delete import end
+from ...operations.delete import end_claim
 from ...operations.evidence import evidence_among, none_visible
 from ...operations.release import attachment_lock
 from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
-from ..observe.recorder import Counts
-from .repair import Look, Mender, groups_of
+from ..observe.recorder import Recorder
+from .repair import Look, RouteRepairer, groups_of
 
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
@@ -39,7 +39,7 @@ END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RouteReport:
     """Where a route leads, for people: ``target`` "" is nowhere. Times are seconds since the epoch."""
 
     target: str
@@ -58,7 +58,7 @@ class Keeper:
     def __init__(
         self,
         world: World,
-        counts: Counts,
+        recorder: Recorder,
         *,
         present: Callable[[], Collection[str]],
         urgent: Callable[[str], Vpc] | None = None,
@@ -66,10 +66,10 @@ class Keeper:
         failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
         self._world = world
-        self._counts = counts
+        self._counts = recorder
         self._chores = tuple(chores)
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
-        self._mender = Mender(world, counts, present, urgent, self._failed)
+        self._repairer = RouteRepairer(world, recorder, present, urgent, self._failed)
         self._last = Look()
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
@@ -94,43 +94,48 @@ class Keeper:
         """Say that a call has changed something: the next round comes at once."""
         self._woken.set()
 
-    def changed(self, attachment: Attachment, claim: Claim | None) -> None:
-        """Learn of a claim (``Memory.listen``): after an ADD it is looked at soon, after a grace released."""
+    def on_claim_change(self, attachment: Attachment, claim: Claim | None) -> None:
+        """Learn of a claim (``ClaimCache.listen``): after an ADD it is looked at soon, after a grace
+        released.
+        """
         if claim is None:
             self._known.pop(attachment, None)
             return
         now, clock = self._world.now(), self._world.clock()
-        since = max((route.since for route in claim.routes if route.state is State.HELD), default=0.0)
+        since = max((route.held_since for route in claim.routes if route.state is State.HELD), default=0.0)
         due: set[float] = set()
         if since > self._known.get(attachment, 0.0):
             self._known[attachment] = since
             due |= {clock + max(0.0, since + after - now) for after in LOOKS_AFTER_ADD}
-        if claim.unresolved is not None:
+        if claim.lost_record is not None:
             due.add(clock)
         for route in claim.routes:
             if route.state is State.RELEASING:
-                due.add(clock + max(0.0, route.after - now))
+                due.add(clock + max(0.0, route.not_before - now))
         with self._lock:
             self._due |= {_step(at) for at in due if at <= clock + 2 * self._reconcile}
         if due:
             self._woken.set()
 
-    def sightings(self) -> Mapping[Place, Seen]:
+    def route_reports(self) -> Mapping[RouteKey, RouteReport]:
         """Return where each route of this node's claims was last seen to lead."""
         to_epoch = self._world.now() - self._world.clock()
-        errors = dict(self._mender.errors)
-        found = {
-            place: Seen(
-                str(seen.target or ""), seen.at + to_epoch, seen.since + to_epoch, errors.get(place, "")
+        errors = dict(self._repairer.errors)
+        reports = {
+            key: RouteReport(
+                str(observation.target or ""),
+                observation.at + to_epoch,
+                observation.since + to_epoch,
+                errors.get(key, ""),
             )
-            for place, seen in dict(self._mender.sightings).items()
+            for key, observation in dict(self._repairer.observations).items()
         }
-        unseen = errors.keys() - found.keys()
-        return found | {place: Seen("", 0.0, 0.0, errors[place]) for place in unseen}
+        unseen = errors.keys() - reports.keys()
+        return reports | {key: RouteReport("", 0.0, 0.0, errors[key]) for key in unseen}
 
     def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
         """Return why ``route`` does not serve its claim, as looks have shown; None: nothing says so."""
-        return self._mender.outages.of(claim, route, self._mender.cut_off, self._checked)
+        return self._repairer.outages.of_route(claim, route, self._repairer.cut_off, self._checked)
 
     def last_look(self) -> float:
         """Return when a look last showed all there is to see, in seconds since the epoch; 0: never yet."""
@@ -142,7 +147,7 @@ class Keeper:
 
     def drain(self, deadline: float) -> None:
         """Release what has ended, grace or not: the node may be gone seconds from now."""
-        self._mender.release_all(deadline)
+        self._repairer.release_all(deadline)
 
     # -- rounds ---------------------------------------------------------------------------------------
 
@@ -167,10 +172,10 @@ class Keeper:
             self._due = {at for at in self._due if at > clock}
         self._again = math.inf
         self._last_look = clock
-        if not self._tried(self._look, "a look"):
+        if not self._try(self._look, "a look"):
             self._failing = min(self._failing, clock)
         if ordinary:
-            self._see_to_the_rest()
+            self._do_chores()
         again = self._world.clock() + self._gap()
         if ordinary:
             self._next = again
@@ -197,10 +202,10 @@ class Keeper:
         return any(route.state is State.HELD for claim in claims for route in claim.routes)
 
     def _look(self) -> None:
-        if unwritten := self._world.claims.write_again():
+        if unwritten := self._world.claims.flush():
             self._world.log(unwritten, "warning")
         self._resolve_lost_records()
-        look = self._last = self._mender.look(self._reconcile * self._stretch)
+        look = self._last = self._repairer.check_routes(self._reconcile * self._stretch)
         if look.whole:
             self._seen_all = self._world.now()
         self._failing = math.inf if look.whole else min(self._failing, self._world.clock())
@@ -217,13 +222,13 @@ class Keeper:
             pause = min(SPACING_SECONDS * 2 ** min(self._in_vain, 16), self._reconcile)
             self._again = self._world.clock() + pause
 
-    def _see_to_the_rest(self) -> None:
-        self._tried(self._look_for_pods_that_are_gone, "the search for pods that are gone")
-        self._tried(self._look_at_interfaces, "the check of network interfaces")
+    def _do_chores(self) -> None:
+        self._try(self._look_for_pods_that_are_gone, "the search for pods that are gone")
+        self._try(self._look_at_interfaces, "the check of network interfaces")
         for chore in self._chores:
-            self._tried(chore, "a chore")
+            self._try(chore, "a chore")
 
-    def _tried(self, work: Callable[[], None], what: str) -> bool:
+    def _try(self, work: Callable[[], None], what: str) -> bool:
         """Do one part of a round; one that fails does not keep the others from being done.
 
         What nobody expected makes the node not ready until the same part goes well. That is no reason to
@@ -248,11 +253,11 @@ class Keeper:
         """Find the routes of claims whose record was unreadable when DEL came."""
         world = self._world
         for claim in world.claims.all()[0]:
-            if claim.unresolved is None:
+            if claim.lost_record is None:
                 continue
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 now = world.claims.get(claim.attachment)
-                if not free or not isinstance(now, Claim) or now.unresolved is None:
+                if not free or not isinstance(now, Claim) or now.lost_record is None:
                     continue
                 try:
                     resolve_or_give_up(world, now, world.clock() + END_SECONDS)
@@ -261,10 +266,10 @@ class Keeper:
 
     def _erase_what_cannot_matter(self) -> None:
         """Forget claims that want nothing, once no request of ours can land any more."""
-        if not self._mender.knows_interfaces:
+        if not self._repairer.knows_interfaces:
             return  # what leads to an ENI of a claim may be this node's
         for claim in self._world.claims.all()[0]:
-            if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.seen:
+            if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.groups:
                 continue  # its routes are there still, or could not be looked at
             if claim.live and not may_land(self._world, claim):
                 self._forget_what_it_left(claim)
@@ -302,10 +307,10 @@ class Keeper:
             self._last_evidence = world.clock()
             with world.claims.lock(attachment_lock(claim.attachment), 0) as free:
                 if free and world.claims.get(claim.attachment) == claim:
-                    told = f"{claim.attachment}: {why} and no DEL came: ended"
-                    world.log(told, event="ended", **claim.subject())
+                    sentence = f"{claim.attachment}: {why} and no DEL came: ended"
+                    world.log(sentence, event="ended", **claim.subject())
                     try:
-                        end(world, claim, claim.netns)
+                        end_claim(world, claim, claim.netns)
                     except CniError as e:
                         world.log(f"{claim.attachment}: {e}", "warning")
 
@@ -319,26 +324,26 @@ class Keeper:
         for region, eni in sorted(used):
             try:
                 ec2 = world.vpc(region)
-                found = ec2.network_interface(eni)
-                if not world.policy.allows_interface(found):
-                    told = f"{eni} has pods, but no longer has the tags of allowedInterfaces"
-                    world.log(told, "warning", eni=eni)
-                if not found.checks_source or wanted == "ignore":
+                interface = ec2.network_interface(eni)
+                if not world.policy.allows_interface(interface):
+                    sentence = f"{eni} has pods, but no longer has the tags of allowedInterfaces"
+                    world.log(sentence, "warning", eni=eni)
+                if not interface.checks_source or wanted == "ignore":
                     continue
                 checked.add(eni)
                 if wanted == "disable":
                     ec2.disable_source_dest_check(eni)
                     checked.remove(eni)
                     self._counts.repaired("source-dest-check")
-                    told = f"source/dest check of {eni} was on: turned off"
-                    world.log(told, "warning", event="source-dest-check", eni=eni)
+                    sentence = f"source/dest check of {eni} was on: turned off"
+                    world.log(sentence, "warning", event="source-dest-check", eni=eni)
             except Ec2Error as e:
                 checked |= self._checked & {eni}  # nothing else was seen
-                told = f"cannot verify the source/dest check and tags of {eni}: {e}"
-                world.log(told, "warning", eni=eni)
+                sentence = f"cannot verify the source/dest check and tags of {eni}: {e}"
+                world.log(sentence, "warning", eni=eni)
         for eni in sorted(checked - self._checked):
-            told = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
-            world.log(told, "warning", event=Outage.CHECKED.value, eni=eni)
+            sentence = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
+            world.log(sentence, "warning", event=Outage.CHECKED.value, eni=eni)
         for eni in sorted(self._checked - checked):
             world.log(
                 f"source/dest check of {eni} no longer drops traffic of a pod", event="unchecked", eni=eni

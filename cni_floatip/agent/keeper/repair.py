@@ -16,16 +16,25 @@ from typing import Any
 from ...model.claim import Claim
 from ...model.claim_state import Event, State
 from ...model.errors import CniError, Ec2Error, Ec2Fault
-from ...model.values import Attachment, Place, RouteTable, Target
+from ...model.values import Attachment, RouteKey, RouteTable, RouteTarget
 from ...operations.release import abandoned, attachment_lock, release
 from ...operations.world import Vpc, World
 from ...operations.write_routes import FRESH_SECONDS, place_lock, table_at
-from ...rules.reconcile import CUT_OFF, Act, Outage, Sighting, Stake, Verdict, judge, stakes_of
+from ...rules.reconcile import (
+    CUT_OFF,
+    Action,
+    Claimant,
+    Decision,
+    Observation,
+    Outage,
+    claimants_by_route,
+    decide,
+)
 from ...rules.reconcile import FRESH_SECONDS as NEW_SECONDS
 from ..observe.outages import Outages
-from ..observe.recorder import Counts
+from ..observe.recorder import Recorder
 from . import table_membership
-from .table_membership import Joining
+from .table_membership import TableMembership
 
 ACT_SECONDS = 20.0
 """How long one look may begin writes; what is left is for the next."""
@@ -41,13 +50,13 @@ Group = tuple[str, str, str]
 class Look:
     """What a look came to.
 
-    ``whole``: all could be read. ``seen`` is what could, ``pending`` whose routes are there still although
+    ``whole``: all could be read. ``groups`` is what could, ``pending`` whose routes are there still although
     they have ended, ``progress`` how much was mended or released, ``due`` when what was seen broken is to be
     mended. ``throttled``: EC2 refused for its request rate; ``broken``: what failed as nobody expected.
     """
 
     whole: bool = True
-    seen: frozenset[Group] = frozenset()
+    groups: frozenset[Group] = frozenset()
     pending: frozenset[Attachment] = frozenset()
     progress: int = 0
     due: frozenset[float] = frozenset()
@@ -57,7 +66,7 @@ class Look:
     def __or__(self, other: Look) -> Look:
         return Look(
             self.whole and other.whole,
-            self.seen | other.seen,
+            self.groups | other.groups,
             self.pending | other.pending,
             self.progress + other.progress,
             self.due | other.due,
@@ -75,8 +84,9 @@ class _Done:
     released: Attachment | None = None
 
 
-class Mender:
-    """Looks at routes and mends them. Used by one thread; ``sightings`` and ``errors`` may be read by others.
+class RouteRepairer:
+    """Looks at routes and mends them. Used by one thread; ``observations`` and ``errors`` may be read by
+    others.
 
     ``present`` returns the ids of the network interfaces that this node has now, or raises CniError;
     ``urgent`` EC2 in a region for reads that must not wait. ``cut_off`` are the claims whose ENI this node
@@ -86,34 +96,34 @@ class Mender:
     def __init__(
         self,
         world: World,
-        counts: Counts,
+        recorder: Recorder,
         present: Callable[[], Collection[str]],
         urgent: Callable[[str], Vpc] | None = None,
         failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
-        self.sightings: dict[Place, Sighting] = {}
-        self.errors: dict[Place, str] = {}
+        self.observations: dict[RouteKey, Observation] = {}
+        self.errors: dict[RouteKey, str] = {}
         self.cut_off: Collection[Attachment] = frozenset()
-        self.outages = Outages(world, counts)
+        self.outages = Outages(world, recorder)
         self._world = world
-        self._counts = counts
+        self._counts = recorder
         self._present = present
         self._urgent = urgent or world.vpc
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._enis: frozenset[str] = frozenset()
         self._enis_at = 0.0
-        self._joining = Joining(world)
+        self._membership = TableMembership(world)
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
 
-    def look(self, reconcile: float) -> Look:
+    def check_routes(self, reconcile: float) -> Look:
         """Look at everything once. Raises nothing of AWS's.
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
         self._forget(claims)
-        self._see_interfaces(claims)
+        self._refresh_enis(claims)
         self._gap = GAP * reconcile
         deadline = self._world.clock() + ACT_SECONDS
         look = Look()
@@ -129,15 +139,15 @@ class Mender:
             return self._look_at(group, claims, reconcile, deadline)
         except Ec2Error as e:
             self._world.log(f"cannot read the route tables of {where}: {e}", "warning")
-            self.errors |= {route.place: str(e) for claim in claims for route in claim.routes}
+            self.errors |= {route.key: str(e) for claim in claims for route in claim.routes}
             return Look(whole=False, throttled=e.fault is Ec2Fault.THROTTLED)
         except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
             self._failed("a read of route tables failed unexpectedly", e)
-            self.errors |= {route.place: repr(e) for claim in claims for route in claim.routes}
+            self.errors |= {route.key: repr(e) for claim in claims for route in claim.routes}
             broken = f"cannot maintain the routes in the tables of {where}: {e!r}"
             return Look(whole=False, broken=broken)
 
-    def _see_interfaces(self, claims: Sequence[Claim]) -> None:
+    def _refresh_enis(self, claims: Sequence[Claim]) -> None:
         """Look which ENIs this node has, and say once which live claims are cut off.
 
         While that cannot be seen, the last answer counts, and the ENIs of those that were added since.
@@ -149,16 +159,16 @@ class Mender:
                 self._enis, self._enis_at = frozenset(self._present()), now
         except CniError as e:
             self._world.log(f"cannot list the network interfaces of this node: {e}", "warning")
-            self._enis |= {claim.eni for claim in live if claim.created >= self._enis_at}
+            self._enis |= {claim.eni for claim in live if claim.created_at >= self._enis_at}
         cut_off = frozenset(claim.attachment for claim in live if claim.eni not in self._enis)
         for claim in live:
             who = claim.attachment
             if who in cut_off and who not in self.cut_off:
-                told = f"{who}: {claim.eni}: {CUT_OFF}"
-                self._world.log(told, "warning", event=Outage.CUT_OFF.value, **claim.subject())
+                sentence = f"{who}: {claim.eni}: {CUT_OFF}"
+                self._world.log(sentence, "warning", event=Outage.CUT_OFF.value, **claim.subject())
             elif who in self.cut_off and who not in cut_off:
-                told = f"{who}: {claim.eni} is attached to this node again"
-                self._world.log(told, event="attached", **claim.subject())
+                sentence = f"{who}: {claim.eni} is attached to this node again"
+                self._world.log(sentence, event="attached", **claim.subject())
         self.cut_off = cut_off
 
     @property
@@ -170,84 +180,86 @@ class Mender:
         region, account, vpc = group
         ec2 = self._world.vpc(region)
         at = self._world.clock()
-        ids = {route.place.table for claim in claims for route in claim.routes}
+        ids = {route.key.table for claim in claims for route in claim.routes}
         filters = {"vpc-id": [vpc]} if vpc else {"route-table-id": sorted(ids)}
         tables = {table.id: table for table in ec2.route_tables(filters, account)}
         if not tables:  # no VPC is without a main table: an answer that knows nothing says nothing
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
         for claim in claims if vpc else ():
-            if change := self._joining.change(claim, account, tuple(tables.values()), at):
+            if change := self._membership.change_for(claim, account, tuple(tables.values()), at):
                 self._change(claim.attachment, change)
         mends: list[Callable[[], _Done]] = []
         releases: dict[Attachment, Callable[[], _Done]] = {}
         due: set[float] = set()
-        for place in {r.place: None for claim in claims for r in claim.routes if r.account == account}:
-            table = tables.get(place.table)
-            if table is None and not self._is_gone(place.table, at):
+        for key in {r.key: None for claim in claims for r in claim.routes if r.account == account}:
+            table = tables.get(key.table)
+            if table is None and not self._is_gone(key.table, at):
                 continue  # not seen this time: no word about its routes
-            self._unseen.pop(place.table, None) if table else None
-            stakes = self._stakes(place)
-            sighting = self._sight(place, table.routes.get(place.destination) if table else None, at)
-            verdict = self._judge(stakes, sighting, place, table, reconcile)
-            self._settle(place, verdict)
-            self.outages.look(place, stakes, sighting, verdict)
-            self._report(place, stakes, verdict)
-            if verdict.due is not None:
-                due.add(verdict.due)
-            if verdict.act is Act.RELEASE and verdict.by:
-                claim = verdict.by.claim
+            self._unseen.pop(key.table, None) if table else None
+            claimants = self._claimants(key)
+            observation = self._observe(key, table.routes.get(key.destination) if table else None, at)
+            decision = self._decide(claimants, observation, key, table, reconcile)
+            self._record_states(key, decision)
+            self.outages.look(key, claimants, observation, decision)
+            self._report(key, claimants, decision)
+            if decision.due is not None:
+                due.add(decision.due)
+            if decision.action is Action.RELEASE and decision.by:
+                claim = decision.by.claim
                 releases[claim.attachment] = partial(self._release, region, claim, deadline)
-            elif verdict.act is not Act.NOTHING and table:
-                mends.append(partial(self._mend, region, place, account, verdict.act, reconcile, deadline))
+            elif decision.action is not Action.NOTHING and table:
+                mends.append(
+                    partial(self._repair, region, key, account, decision.action, reconcile, deadline)
+                )
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
-        results = self._world.together(*both, at_once=AT_ONCE)
+        results = self._world.run_all(*both, at_once=AT_ONCE)
         done = [result for result in results if isinstance(result, _Done)]
         return Look(
-            seen=frozenset([group]),
-            pending=frozenset(releases.keys() - {each.released for each in done}),
-            progress=sum(each.progress for each in done),
+            groups=frozenset([group]),
+            pending=frozenset(releases.keys() - {done.released for done in done}),
+            progress=sum(done.progress for done in done),
             due=frozenset(due),
-            throttled=any(each.throttled for each in done),
+            throttled=any(done.throttled for done in done),
         )
 
     def _is_gone(self, table: str, at: float) -> bool:
         """Whether a table has not been seen for so long that it does not exist any more."""
         return at - self._unseen.setdefault(table, at) >= table_membership.UNMATCHED_SECONDS
 
-    def _stakes(self, place: Place) -> list[Stake]:
-        """Return what this node's claims have in ``place``. An ADD that nobody runs has ended."""
-        claims = self._world.claims.at(place)
+    def _claimants(self, key: RouteKey) -> list[Claimant]:
+        """Return what this node's claims have in ``key``. An ADD that nobody runs has ended."""
+        claims = self._world.claims.for_route(key)
         ended = (claim.abandon() if abandoned(self._world, claim) else claim for claim in claims)
-        return stakes_of(ended).get(place, [])
+        return claimants_by_route(ended).get(key, [])
 
     # -- what was seen --------------------------------------------------------------------------------
 
-    def _sight(self, place: Place, target: Target | None, at: float) -> Sighting:
-        self.errors.pop(place, None)
-        found = Sighting.next(self.sightings.get(place), target, at, self._gap)
-        self.sightings[place] = found
-        return found
+    def _observe(self, key: RouteKey, target: RouteTarget | None, at: float) -> Observation:
+        self.errors.pop(key, None)
+        observation = Observation.next(self.observations.get(key), target, at, self._gap)
+        self.observations[key] = observation
+        return observation
 
-    def _judge(
+    def _decide(
         self,
-        stakes: Sequence[Stake],
-        sighting: Sighting,
-        place: Place,
+        claimants: Sequence[Claimant],
+        observation: Observation,
+        key: RouteKey,
         table: RouteTable | None,
         reconcile: float,
-    ) -> Verdict:
+    ) -> Decision:
         policy = self._world.policy
 
         def given(claim: Claim) -> bool:
-            allowed = policy.allows_destination(place.destination, claim.pod.namespace)
+            allowed = policy.allows_destination(key.destination, claim.pod.namespace)
             return allowed and table is not None and policy.allows_table(table)
 
-        return judge(stakes, sighting, self._enis, self._world.now(), reconcile, given)
+        return decide(claimants, observation, self._enis, self._world.now(), reconcile, given)
 
-    def _settle(self, place: Place, verdict: Verdict) -> None:
+    def _record_states(self, key: RouteKey, decision: Decision) -> None:
         """Record what the claims are now. One whose own call is at work is left to that."""
-        for attachment, event in verdict.events.items():
-            self._change(attachment, lambda claim, event=event: claim.observe(place, event))  # type: ignore[misc]
+        for attachment, event in decision.events.items():
+            self._change(attachment, lambda claim, event=event: claim.observe(key, event))  # type: ignore[misc]
 
     def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
@@ -269,71 +281,73 @@ class Mender:
                 return False
         return True
 
-    def _report(self, place: Place, stakes: Sequence[Stake], verdict: Verdict) -> None:
+    def _report(self, key: RouteKey, claimants: Sequence[Claimant], decision: Decision) -> None:
         """Remember what is wrong and not ours to mend."""
-        for stake in stakes:
-            if report := verdict.reports.get(stake.claim.attachment, ""):
-                self.errors[place] = f"{report}: {self.sightings[place].target}"
+        for claimant in claimants:
+            if report := decision.reports.get(claimant.claim.attachment, ""):
+                self.errors[key] = f"{report}: {self.observations[key].target}"
 
     # -- what is done ---------------------------------------------------------------------------------
 
-    def _mend(
-        self, region: str, place: Place, account: str, act: Act, reconcile: float, deadline: float
+    def _repair(
+        self, region: str, key: RouteKey, account: str, step: Action, reconcile: float, deadline: float
     ) -> _Done:
         """Do ``act`` if it is still right: the place locked, claims and table read anew."""
         world = self._world
-        action = "CreateRoute" if act is Act.CREATE else "DeleteRoute"
+        action = "CreateRoute" if step is Action.CREATE else "DeleteRoute"
         try:
             ec2 = self._ec2(region)
-            ec2.turn(action, place, account, deadline)
-            with world.claims.lock(place_lock(place), 0) as free:
+            ec2.wait_turn(action, key, account, deadline)
+            with world.claims.lock(place_lock(key), 0) as free:
                 if not free:
                     return _Done()  # a call on this node is writing it
                 at = world.clock()
-                table = table_at(ec2, place, account)
-                sighting = self._sight(place, table.routes.get(place.destination), at)
-                verdict = self._judge(self._stakes(place), sighting, place, table, reconcile)
-                if verdict.act is not act or verdict.by is None or world.clock() - at > FRESH_SECONDS:
+                table = table_at(ec2, key, account)
+                observation = self._observe(key, table.routes.get(key.destination), at)
+                decision = self._decide(self._claimants(key), observation, key, table, reconcile)
+                if decision.action is not step or decision.by is None or world.clock() - at > FRESH_SECONDS:
                     return _Done()
-                return _Done(progress=self._write(ec2, place, account, act, verdict.by))
+                return _Done(progress=self._write(ec2, key, account, step, decision.by))
         except Ec2Error as e:
             if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
-                self.errors[place] = str(e)
-                world.log(f"cannot mend {place}: {e}", "warning")
+                self.errors[key] = str(e)
+                world.log(f"cannot mend {key}: {e}", "warning")
             return _Done(throttled=e.fault is Ec2Fault.THROTTLED)
         except CniError as e:
-            self.errors[place] = e.msg
-            world.log(f"cannot mend {place}: {e}", "warning")
+            self.errors[key] = e.msg
+            world.log(f"cannot mend {key}: {e}", "warning")
             return _Done()
 
-    def _write(self, ec2: Vpc, place: Place, account: str, act: Act, by: Stake) -> int:
-        """Do ``act``; return how much was mended."""
+    def _write(self, ec2: Vpc, key: RouteKey, account: str, action: Action, by: Claimant) -> int:
+        """Do ``action``; return how much was mended."""
         world, who = self._world, by.claim.attachment
         # On disk before it is sent: an answer that never comes may be a route that lands later.
-        if act is not Act.DELETE and not self._change(who, lambda claim: replace(claim, written=world.now())):
+        if action is not Action.DELETE and not self._change(
+            who, lambda claim: replace(claim, last_write_at=world.now())
+        ):
             return 0
-        if act in (Act.DELETE, Act.MOVE):
-            target = self.sightings[place].target
-            ec2.delete(place, account)
-            self._sight(place, None, world.clock())
-            subject = by.claim.subject(place)
+        if action in (Action.DELETE, Action.MOVE):
+            target = self.observations[key].target
+            ec2.delete(key, account)
+            self._observe(key, None, world.clock())
+            subject = by.claim.subject(key)
             world.log(
-                f"{who}: {place} led to {target}: deleted", event="deleted", target=str(target), **subject
+                f"{who}: {key} led to {target}: deleted", event="deleted", target=str(target), **subject
             )
-        if act in (Act.CREATE, Act.MOVE):
-            fresh = 0 <= world.now() - by.route.since < NEW_SECONDS
+        if action in (Action.CREATE, Action.MOVE):
+            fresh = 0 <= world.now() - by.route.held_since < NEW_SECONDS
             try:
-                ec2.create(place, by.claim.eni, account)
+                ec2.create(key, by.claim.eni, account)
             finally:
-                self._change(who, lambda claim: replace(claim, written=world.now()))
-            if act is Act.CREATE and fresh:
+                self._change(who, lambda claim: replace(claim, last_write_at=world.now()))
+            if action is Action.CREATE and fresh:
                 self._counts.absent_fresh()
-            self._sight(place, Target(by.claim.eni, is_eni=True), world.clock())
-            self._change(who, lambda claim: claim.observe(place, Event.SEEN_OURS))
-            self.outages.wrote(place, who)
-            told = f"{who}: {place} was absent: created, leads to {by.claim.eni} again"
-            world.log(told, event="created", target=by.claim.eni, **by.claim.subject(place))
-        self._counts.repaired(act.name.lower())
+            self._observe(key, RouteTarget(by.claim.eni, is_eni=True), world.clock())
+            self._change(who, lambda claim: claim.observe(key, Event.SEEN_OURS))
+            self.outages.wrote(key, who)
+            sentence = f"{who}: {key} was absent: created, leads to {by.claim.eni} again"
+            world.log(sentence, event="created", target=by.claim.eni, **by.claim.subject(key))
+        self._counts.repaired(action.name.lower())
         return 1
 
     def _release(self, region: str, claim: Claim, deadline: float) -> _Done:
@@ -350,16 +364,16 @@ class Mender:
             except CniError as e:
                 for route in now.abandon().routes:
                     if not route.state.live:
-                        self.errors[route.place] = e.msg
+                        self.errors[route.key] = e.msg
                 world.log(f"{claim.attachment}: not released yet: {e}", "warning")
                 return _Done()
 
     def release_all(self, deadline: float) -> None:
         """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
         claims = self._world.claims.all()[0]
-        self._see_interfaces(claims)
+        self._refresh_enis(claims)
         todo = [claim for claim in claims if _has_ended_routes(claim)]
-        self._world.together(
+        self._world.run_all(
             *(partial(self._release_at_once, claim, deadline) for claim in todo), at_once=AT_ONCE
         )
 
@@ -376,13 +390,13 @@ class Mender:
 
     def _forget(self, claims: Sequence[Claim]) -> None:
         """Keep nothing about what no claim is in any more."""
-        places = {route.place for claim in claims for route in claim.routes}
+        keys = {route.key for claim in claims for route in claim.routes}
         attachments = {claim.attachment for claim in claims}
-        for known in (self.sightings, self.errors):
-            for place in known.keys() - places:
-                del known[place]
-        self._joining.forget(places, attachments)
-        for table in self._unseen.keys() - {place.table for place in places}:
+        for known in (self.observations, self.errors):
+            for key in known.keys() - keys:
+                del known[key]
+        self._membership.forget(keys, attachments)
+        for table in self._unseen.keys() - {key.table for key in keys}:
             del self._unseen[table]
         self.outages.forget(claims)
 
@@ -393,15 +407,15 @@ def groups_of(claim: Claim) -> set[Group]:
 
 
 def _groups(claims: Iterable[Claim]) -> dict[Group, list[Claim]]:
-    found: dict[Group, list[Claim]] = {}
+    results: dict[Group, list[Claim]] = {}
     for claim in claims:
         for group in groups_of(claim):
-            found.setdefault(group, []).append(claim)
-    return found
+            results.setdefault(group, []).append(claim)
+    return results
 
 
 class _Urgent:
-    """``Vpc`` of which the reads go before those of other looks, and the writes where they belong."""
+    """``VpcState`` of which the reads go before those of other looks, and the writes where they belong."""
 
     def __init__(self, ec2: Vpc, urgent: Vpc) -> None:
         self._ec2 = ec2

@@ -13,7 +13,7 @@ from ...config.netconf import NetConf, conf_of
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
 from ...model.errors import CniError
-from ...model.values import Attachment, Place, RouteTable
+from ...model.values import Attachment, RouteKey, RouteTable
 from ...operations.world import World
 from ...rules import destinations
 
@@ -21,24 +21,22 @@ UNMATCHED_SECONDS = 30.0
 """How long a table must not have matched (or not be there) before a claim leaves it."""
 
 
-class Joining:
+class TableMembership:
     """What was seen of the tables that claims select. Used by one thread."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._unmatched: dict[tuple[Attachment, Place], float] = {}
-        self._told_of: dict[Attachment, str] = {}
+        self._unmatched: dict[tuple[Attachment, RouteKey], float] = {}
+        self._reported: dict[Attachment, str] = {}
 
-    def forget(self, places: Collection[Place], attachments: Collection[Attachment]) -> None:
+    def forget(self, keys: Collection[RouteKey], attachments: Collection[Attachment]) -> None:
         """Keep nothing about what is in neither."""
-        self._told_of = {a: told for a, told in self._told_of.items() if a in attachments}
+        self._reported = {a: sentence for a, sentence in self._reported.items() if a in attachments}
         self._unmatched = {
-            (a, place): since
-            for (a, place), since in self._unmatched.items()
-            if a in attachments and place in places
+            (a, key): since for (a, key), since in self._unmatched.items() if a in attachments and key in keys
         }
 
-    def change(
+    def change_for(
         self, claim: Claim, account: str, tables: Sequence[RouteTable], at: float
     ) -> Callable[[Claim], Claim] | None:
         """Return what makes the claim join tables that match by now and leave those that do not any more."""
@@ -58,15 +56,15 @@ class Joining:
             self._tell(claim, f"{', '.join(chosen)}: no longer in allowedRouteTables: left unchanged")
             return None
         known = {table.id for table in tables}
-        gone: set[Place] = set()
-        leaving: set[Place] = set()
+        gone: set[RouteKey] = set()
+        leaving: set[RouteKey] = set()
         for route in claim.routes:
-            key = (claim.attachment, route.place)
-            if route.account != account or not route.state.live or route.place.table in chosen:
+            key = (claim.attachment, route.key)
+            if route.account != account or not route.state.live or route.key.table in chosen:
                 self._unmatched.pop(key, None)
             elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:
-                (leaving if route.place.table in known else gone).add(route.place)
-        return lambda now: _rejoined(now, account, allowed, gone, leaving)
+                (leaving if route.key.table in known else gone).add(route.key)
+        return lambda now: _with_tables(now, account, allowed, gone, leaving)
 
     def _conf(self, claim: Claim) -> NetConf | None:
         """Return the claim's configuration; None for one that this release does not understand."""
@@ -78,26 +76,30 @@ class Joining:
 
     def _tell(self, claim: Claim, sentence: str) -> None:
         """Say something of a claim once."""
-        if self._told_of.get(claim.attachment) != sentence:
-            self._told_of[claim.attachment] = sentence
-            told = f"{claim.attachment}: {sentence}"
-            self._world.log(told, "warning", event="route tables", **claim.subject())
+        if self._reported.get(claim.attachment) != sentence:
+            self._reported[claim.attachment] = sentence
+            message = f"{claim.attachment}: {sentence}"
+            self._world.log(message, "warning", event="route tables", **claim.subject())
 
 
-def _rejoined(
-    claim: Claim, account: str, tables: Collection[str], gone: Collection[Place], leaving: Collection[Place]
+def _with_tables(
+    claim: Claim,
+    account: str,
+    tables: Collection[str],
+    gone: Collection[RouteKey],
+    leaving: Collection[RouteKey],
 ) -> Claim:
     """Return the claim in ``tables`` too; without what is ``gone``, releasing what it is ``leaving``."""
     if claim.state is State.CLAIMING or not claim.live:
         return claim
     kept = [
-        route.release(after=0.0) if route.place in leaving else route
+        route.release(after=0.0) if route.key in leaving else route
         for route in claim.routes
-        if route.place not in gone
+        if route.key not in gone
     ]
-    wanted = dict.fromkeys(route.place.destination for route in claim.routes if route.state.live)
-    there = {route.place for route in kept if route.state.live}
-    joined = {Place(table, destination) for destination in wanted for table in sorted(tables)} - there
-    kept = [route for route in kept if route.place not in joined]
-    new = [ClaimedRoute.join(place, account) for place in sorted(joined, key=str)]
+    wanted = dict.fromkeys(route.key.destination for route in claim.routes if route.state.live)
+    there = {route.key for route in kept if route.state.live}
+    joined = {RouteKey(table, destination) for destination in wanted for table in sorted(tables)} - there
+    kept = [route for route in kept if route.key not in joined]
+    new = [ClaimedRoute.join(key, account) for key in sorted(joined, key=str)]
     return replace(claim, routes=(*kept, *new))

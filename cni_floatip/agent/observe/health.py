@@ -15,7 +15,7 @@ from .http_server import Answer, Page
 Problem = Callable[[], str | None]
 
 
-class Once:
+class Milestone:
     """Something that must have happened once: a problem until it has."""
 
     def __init__(self, problem: str) -> None:
@@ -25,7 +25,7 @@ class Once:
         """Say why it has not happened yet."""
         self._problem = problem
 
-    def happened(self) -> None:
+    def reach(self) -> None:
         """From now on there is no problem."""
         self._problem = None
 
@@ -60,17 +60,17 @@ class Health:
         self.alive = list(alive)
         self.ready = list(ready)
 
-    def deadly(self) -> list[str]:
+    def fatal_problems(self) -> list[str]:
         """What only a restart mends."""
-        return _told(self.alive)
+        return _texts(self.alive)
 
     def problems(self) -> list[str]:
         """Why the agent is not of use yet, or no more: what is deadly first."""
-        return list(dict.fromkeys(_told([*self.alive, *self.ready])))  # some problems are in both
+        return list(dict.fromkeys(_texts([*self.alive, *self.ready])))  # some problems are in both
 
     def healthz(self) -> Answer:
         """Return the page of the liveness probe."""
-        return _page(self.deadly())
+        return _page(self.fatal_problems())
 
     def readyz(self) -> Answer:
         """Return the page of the readiness probe."""
@@ -83,15 +83,15 @@ def pages(policy: NodeConf, health: Health, metrics: Page) -> dict[SocketAddress
         (policy.metrics_address, {"/metrics": metrics}),
         (policy.health_address, {"/healthz": health.healthz, "/readyz": health.readyz}),
     )
-    found: dict[SocketAddress, dict[str, Page]] = {}
+    results: dict[SocketAddress, dict[str, Page]] = {}
     for address, here in wanted:
         if address is not None:
-            found.setdefault(address, {}).update(here)
-    return found
+            results.setdefault(address, {}).update(here)
+    return results
 
 
-def _told(problems: Iterable[Problem]) -> list[str]:
-    return [said for problem in problems if (said := _ask(problem))]
+def _texts(problems: Iterable[Problem]) -> list[str]:
+    return [text for problem in problems if (text := _ask(problem))]
 
 
 def _ask(problem: Problem) -> str | None:

@@ -87,7 +87,7 @@ class Pages:
             elif isinstance(key.fileobj, socket.socket):
                 self._accept(key.fileobj, key.data)
         now = self._clock()
-        for connection in [each for each in self._open.values() if each.until <= now]:
+        for connection in [connection for connection in self._open.values() if connection.until <= now]:
             self._drop(connection)
 
     def close(self) -> None:
@@ -129,12 +129,12 @@ class Pages:
             self._drop(connection)
 
     def _answer(self, connection: _Connection) -> bytes:
-        method, path = connection.asked()
+        method, path = connection.request_line()
         page = connection.pages.get(path)
         if method not in ("GET", "HEAD"):
             answer = Answer(405 if method else 400, b"this can only be read\n")
         elif page is None:
-            answer = Answer(404, "".join(f"{each}\n" for each in connection.pages).encode())
+            answer = Answer(404, "".join(f"{page}\n" for page in connection.pages).encode())
         else:
             try:
                 answer = page()
@@ -174,7 +174,7 @@ class _Connection:
             raise ConnectionAbortedError
         return whole
 
-    def asked(self) -> tuple[str, str]:
+    def request_line(self) -> tuple[str, str]:
         """Return method and path; empty strings for what is not HTTP."""
         line = bytes(self._held.split(b"\n", 1)[0]).decode("ascii", "replace").split()
         if len(line) != 3 or not line[2].startswith("HTTP/"):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ...model.errors import printable
 from .redaction import redact
-from .standard_error import Descriptor, Stream
+from .standard_error import DescriptorStream, Stream
 
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -29,7 +29,7 @@ DEBUG_ONLY = frozenset({"stdin", "config"})
 """Fields that hold whole documents of others, who may have put anything into them."""
 
 
-class Lines:
+class LineWriter:
     """Makes lines of sentences and fields, and writes those of ``level`` and above."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Lines:
     ) -> None:
         self._least = LEVELS[level]
         self._render = {"json": _as_json, "text": _as_text}[format]
-        self._stream = stream if stream is not None else Descriptor()
+        self._stream = stream if stream is not None else DescriptorStream()
         self._now = now
         self._writing = threading.Lock()
 
@@ -50,21 +50,23 @@ class Lines:
         if LEVELS.get(level, LEVELS["error"]) < self._least:
             return
         hidden: frozenset[str] = frozenset() if level == "debug" else DEBUG_ONLY
-        said = {
-            name: _shown(value)
+        raw = {
+            name: _bounded(value)
             for name, value in fields.items()
             if value is not None and value != "" and value != () and name not in hidden
         }
-        line = self._render(rfc3339(self._now()), level, _clean(sentence), said)
+        line = self._render(rfc3339(self._now()), level, _clean(sentence), raw)
         with self._writing, contextlib.suppress(OSError, ValueError):  # ValueError: a file object, closed
-            if isinstance(self._stream, Descriptor) and (lost := self._stream.lost()):
-                told = f"{lost} lines of the log were dropped, because nobody read standard error"
-                self._stream.write(self._render(rfc3339(self._now()), "warning", told, {"lost": lost}) + "\n")
+            if isinstance(self._stream, DescriptorStream) and (lost := self._stream.lost()):
+                message = f"{lost} lines of the log were dropped, because nobody read standard error"
+                self._stream.write(
+                    self._render(rfc3339(self._now()), "warning", message, {"lost": lost}) + "\n"
+                )
             self._stream.write(line + "\n")
 
     def flush(self, seconds: float) -> None:
         """Wait for what is not written yet, for ``seconds`` at most."""
-        if isinstance(self._stream, Descriptor):
+        if isinstance(self._stream, DescriptorStream):
             self._stream.flush(seconds)
 
 
@@ -81,12 +83,12 @@ def _clean(text: str) -> str:
     return shown if whole else f"{shown[:LONGEST]}... ({len(text)} characters)"
 
 
-def _shown(value: object) -> object:
+def _bounded(value: object) -> object:
     """Return ``value`` as a line can hold it: a number, a truth value, or text without credentials."""
     if isinstance(value, bool | int):
         return value
     if isinstance(value, list | tuple):
-        return [_shown(each) for each in value[:MOST_PARTS]]
+        return [_bounded(item) for item in value[:MOST_PARTS]]
     if isinstance(value, float):
         return round(value, 3) if abs(value) < float("inf") else str(value)  # JSON has no infinity
     if isinstance(value, bytes):
@@ -104,11 +106,11 @@ def _as_json(when: str, level: str, sentence: str, fields: Mapping[str, object])
 
 
 def _as_text(when: str, level: str, sentence: str, fields: Mapping[str, object]) -> str:
-    said = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
-    return f"{when} {level:<7} {printable(sentence)}{said}"
+    text = "".join(f" {name}={_quote(value)}" for name, value in fields.items())
+    return f"{when} {level:<7} {printable(sentence)}{text}"
 
 
-def _quoted(value: object) -> str:
+def _quote(value: object) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     plain = text.isprintable() and not any(char in ' "=\\' for char in text)
     return text if plain else json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)

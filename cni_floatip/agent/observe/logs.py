@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from .lines import LONGEST, Lines, rfc3339, traceback_of
+from .lines import LONGEST, LineWriter, rfc3339, traceback_of
 from .standard_error import Stream
 
 
 class Log:
     """Says sentences with the fields of its context, such as ``verb`` and ``container`` of one call."""
 
-    def __init__(self, context: Mapping[str, object] | None = None, lines: Lines | None = None) -> None:
+    def __init__(self, context: Mapping[str, object] | None = None, lines: LineWriter | None = None) -> None:
         self._context = dict(context or {})
-        self._lines = lines if lines is not None else Lines()
+        self._lines = lines if lines is not None else LineWriter()
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
         """Say ``sentence``. Fields that are None or empty are left out."""
@@ -51,7 +51,7 @@ def configure(
     now: Callable[[], float] = time.time,
 ) -> Log:
     """Return the agent's log, for ``logLevel`` and ``logFormat`` of the node configuration."""
-    return Log({}, Lines(level, format, stream, now))
+    return Log({}, LineWriter(level, format, stream, now))
 
 
 def take_over(log: Log) -> None:
@@ -72,7 +72,7 @@ def take_over(log: Log) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(_FromLibraries(Seldom(log)))
+    root.addHandler(_FromLibraries(DedupLog(log)))
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     threading.excepthook = died
@@ -82,7 +82,7 @@ def take_over(log: Log) -> None:
 class _FromLibraries(logging.Handler):
     """The door through which the standard library's ``logging`` reaches our lines."""
 
-    def __init__(self, log: Seldom) -> None:
+    def __init__(self, log: DedupLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
@@ -92,7 +92,7 @@ class _FromLibraries(logging.Handler):
             self._log(record.getMessage(), level, logger=record.name)
 
 
-class Seldom:
+class DedupLog:
     """A log for whoever looks again and again: the same condition is said once in ``seconds``.
 
     When its time is over, whatever is said next tells first how often it was ``suppressed``, and when. What
@@ -113,7 +113,7 @@ class Seldom:
         self._clock = clock
         self._now = now
         self._most = most
-        self._said: dict[tuple[str, str], _Repeated] = {}
+        self._folded: dict[tuple[str, str], _Repeated] = {}
         self._counting = threading.Lock()
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
@@ -124,17 +124,19 @@ class Seldom:
         key = (level, _PASSING.sub("~", sentence[:LONGEST]))
         now = self._clock()
         with self._counting:
-            before = self._said.get(key)
+            before = self._folded.get(key)
             fresh = before is not None and now - before.at < self._seconds
             if before is not None and fresh:
                 before.again(self._now())
-            overdue = [self._said.pop(each) for each in self._overdue(now, key)]
+            overdue = [self._folded.pop(item) for item in self._overdue(now, key)]
             if not fresh:
-                self._said.pop(key, None)
-                self._said[key] = _Repeated(now, sentence, level, fields)
-        for each in overdue:
-            if each is not before and each.suppressed:
-                self._log(each.sentence + each.summary, each.level, **each.fields, **each.times)
+                self._folded.pop(key, None)
+                self._folded[key] = _Repeated(now, sentence, level, fields)
+        for repeated in overdue:
+            if repeated is not before and repeated.suppressed:
+                self._log(
+                    repeated.sentence + repeated.summary, repeated.level, **repeated.fields, **repeated.times
+                )
         if not fresh and before and before.suppressed:
             self._log(sentence + before.summary, level, **fields, **before.times)
         elif not fresh:
@@ -146,9 +148,13 @@ class Seldom:
 
     def _overdue(self, now: float, key: tuple[str, str]) -> list[tuple[str, str]]:
         """Return what may be said again; and the oldest, when there is no room to remember ``key``."""
-        room = self._most - (key not in self._said)
-        oldest = list(self._said)[: max(0, len(self._said) - room)]
-        return [each for each, told in self._said.items() if now - told.at >= self._seconds or each in oldest]
+        room = self._most - (key not in self._folded)
+        oldest = list(self._folded)[: max(0, len(self._folded) - room)]
+        return [
+            item
+            for item, repeated in self._folded.items()
+            if now - repeated.at >= self._seconds or item in oldest
+        ]
 
 
 class _Repeated:

@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from ...model.claim_state import State
 from ...rules.reconcile import Outage
 from .http_server import Answer
-from .outages import Address
+from .outages import ClaimedAddress
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every scraper reads; no name here needs a newer one."""
@@ -44,7 +44,7 @@ LONGEST_LABEL = 253
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Few:
+class BoundedLabel:
     """Keeps a label small: the ``known`` values and plain ones up to ``most`` in all; else "other"."""
 
     def __init__(self, most: int, known: Iterable[str] = ()) -> None:
@@ -70,10 +70,10 @@ class _Requests:
     """What is counted of CNI calls, and of requests to EC2 and STS."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._verb = Few(0, (*VERBS, "VERSION", "status"))
-        self._outcome = Few(32, ("ok", "cancelled"))
-        self._action = Few(24)
-        self._ec2_outcome = Few(48, ("ok",))
+        self._verb = BoundedLabel(0, (*VERBS, "VERSION", "status"))
+        self._outcome = BoundedLabel(32, ("ok", "cancelled"))
+        self._action = BoundedLabel(24)
+        self._ec2_outcome = BoundedLabel(48, ("ok",))
         self._calls = Counter(
             "floatip_cni_requests", "CNI calls that have ended.", ("verb", "outcome"), registry=registry
         )
@@ -118,15 +118,15 @@ class _Requests:
 
 
 class Metrics:
-    """``Counts`` that end in one registry of its own, and the page that shows it."""
+    """``Recorder`` that end in one registry of its own, and the page that shows it."""
 
     def __init__(self, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, for nobody
         registry = self._registry = CollectorRegistry()
         self._before: list[Callable[[], object]] = []
         self._requests = _Requests(registry)
-        self._what = Few(16)
-        self._watched = Few(0, WATCHED)
+        self._what = BoundedLabel(16)
+        self._watched = BoundedLabel(0, WATCHED)
         self._claims = Gauge("floatip_claims", "Claims of this node.", ("state",), registry=registry)
         self._routes = Gauge(
             "floatip_routes",
@@ -236,10 +236,10 @@ class Metrics:
 
     def routes(self, by_state: Mapping[str, int]) -> None:
         """Show how many routes are in each state, or have which outage."""
-        for state in dict.fromkeys(each.value for each in (*State, *Outage)):
+        for state in dict.fromkeys(item.value for item in (*State, *Outage)):
             self._routes.labels(state).set(by_state.get(state, 0))
 
-    def addresses(self, addresses: Iterable[Address]) -> None:
+    def addresses(self, addresses: Iterable[ClaimedAddress]) -> None:
         """Show which addresses of this node's pods are served."""
         self._served.show(addresses)
 
@@ -273,15 +273,15 @@ class _Served:
     def __init__(self) -> None:
         self._values: Mapping[tuple[str, ...], bool] = {}
 
-    def show(self, addresses: Iterable[Address]) -> None:
-        found: dict[tuple[str, ...], bool] = {}
-        for each in addresses:
-            pod = each.claim.pod
-            names = (each.name, pod.name or each.claim.attachment.container[:12], pod.namespace)
+    def show(self, addresses: Iterable[ClaimedAddress]) -> None:
+        results: dict[tuple[str, ...], bool] = {}
+        for address in addresses:
+            pod = address.claim.pod
+            names = (address.name, pod.name or address.claim.attachment.container[:12], pod.namespace)
             labels = tuple(name[:LONGEST_LABEL] for name in names)
             # A pod whose sandbox was replaced may have two claims for a while: one that is served is enough.
-            found[labels] = found.get(labels, False) or not each.outages
-        shown = sorted(found.items(), key=lambda item: item[1])[:MOST_ADDRESSES]
+            results[labels] = results.get(labels, False) or not address.outages
+        shown = sorted(results.items(), key=lambda item: item[1])[:MOST_ADDRESSES]
         self._values = dict(shown)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
-from ...model.values import Attachment, Network, Place
+from ...model.values import Attachment, Network, RouteKey
 from ...operations.world import World
-from ...rules.reconcile import STALE_SECONDS, Outage, Sighting, Stake, Verdict
-from .recorder import Counts
+from ...rules.reconcile import STALE_SECONDS, Claimant, Decision, Observation, Outage
+from .recorder import Recorder
 
 JOINED_SECONDS = 60.0
 """How long a table that the claim has just joined may be without its route: nobody has written it yet."""
 
-Key = tuple[Attachment, Place]
+Key = tuple[Attachment, RouteKey]
 Judgement = Callable[[Claim, ClaimedRoute], Outage | None]
 """Says why a route does not serve its claim, None for nothing that is known: ``Keeper.outage``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class OpenOutage:
     """One outage: the last look that showed it was at ``at`` (since the epoch)."""
 
     outage: Outage
@@ -36,16 +36,16 @@ class Known:
 class Outages:
     """Remembers outages and says them."""
 
-    def __init__(self, world: World, counts: Counts) -> None:
+    def __init__(self, world: World, recorder: Recorder) -> None:
         self._world = world
-        self._counts = counts
+        self._counts = recorder
         self._began = world.now()
-        self._known: dict[Key, Known] = {}
+        self._known: dict[Key, OpenOutage] = {}
         self._doubtful: set[Key] = set()
         self._served: set[Key] = set()
-        self._wrote: dict[Place, float] = {}
+        self._wrote: dict[RouteKey, float] = {}
 
-    def of(
+    def of_route(
         self,
         claim: Claim,
         route: ClaimedRoute,
@@ -61,101 +61,118 @@ class Outages:
             return None
         if claim.attachment in cut_off:
             return Outage.CUT_OFF
-        known = self._known.get((claim.attachment, route.place))
-        if known and known.at >= route.since:
+        known = self._known.get((claim.attachment, route.key))
+        if known and known.at >= route.held_since:
             return known.outage
         if known is None and self._is_on_record(claim, route):
             return Outage.SUPERSEDED
         return Outage.CHECKED if claim.eni in checked else None
 
-    def look(self, place: Place, stakes: Sequence[Stake], seen: Sighting, verdict: Verdict) -> None:
-        """Learn what a look showed. ``stakes`` are as they were before it; nothing judged changes nothing."""
-        if verdict.outages is None:
+    def look(
+        self, route_key: RouteKey, claimants: Sequence[Claimant], observation: Observation, decision: Decision
+    ) -> None:
+        """Learn what a look showed. ``claimants`` are as they were before it; nothing judged changes
+        nothing.
+        """
+        if decision.outages is None:
             return
         now = self._world.now()
-        for stake in stakes:
-            key = (stake.claim.attachment, place)
+        for claimant in claimants:
+            key = (claimant.claim.attachment, route_key)
             known = self._known.get(key)
-            if known and (not stake.live or known.at < stake.route.since):  # an ADD has written since
+            if known and (
+                not claimant.live or known.at < claimant.route.held_since
+            ):  # an ADD has written since
                 del self._known[key]
                 known = None
-            if not stake.live:
+            if not claimant.live:
                 continue
-            outage = verdict.outages.get(stake.claim.attachment)
+            outage = decision.outages.get(claimant.claim.attachment)
             if outage is None:
-                self._end(key, stake, known)
-            elif not known and self._is_doubtful(stake, seen, now):
+                self._end(key, claimant, known)
+            elif not known and self._is_doubtful(claimant, observation, now):
                 self._doubtful.add(key)
             else:
-                found = Known(outage, verdict.reports.get(stake.claim.attachment, ""), now)
-                self._known[key] = found
-                self._tell(key, stake, seen, known, found)
+                open_outage = OpenOutage(outage, decision.reports.get(claimant.claim.attachment, ""), now)
+                self._known[key] = open_outage
+                self._tell(key, claimant, observation, known, open_outage)
 
-    def wrote(self, place: Place, who: Attachment) -> None:
+    def wrote(self, key: RouteKey, who: Attachment) -> None:
         """Learn that this node has created the route: what is read within moments may be older."""
-        self._wrote[place] = self._world.now()
-        self._known.pop((who, place), None)
+        self._wrote[key] = self._world.now()
+        self._known.pop((who, key), None)
 
     def forget(self, claims: Iterable[Claim]) -> None:
         """Keep nothing about what is in none of ``claims``."""
-        keys = {(claim.attachment, route.place) for claim in claims for route in claim.routes}
+        keys = {(claim.attachment, route.key) for claim in claims for route in claim.routes}
         for key in self._known.keys() - keys:
             del self._known[key]
         self._doubtful &= keys
         self._served &= keys
-        for place in self._wrote.keys() - {place for _, place in keys}:
-            del self._wrote[place]
+        for route_key in self._wrote.keys() - {key for _, key in keys}:
+            del self._wrote[route_key]
 
     def _is_on_record(self, claim: Claim, route: ClaimedRoute) -> bool:
         """Whether an earlier look, perhaps of an earlier agent, was sure that another writer has it."""
-        key = (claim.attachment, route.place)
+        key = (claim.attachment, route.key)
         return route.state is State.SUPERSEDED and key not in self._doubtful
 
-    def _is_doubtful(self, stake: Stake, seen: Sighting, now: float) -> bool:
+    def _is_doubtful(self, claimant: Claimant, observation: Observation, now: float) -> bool:
         """Whether an answer may be older than our own write of the route."""
-        route, earlier = stake.route, stake.claim.written
-        if not route.since and (stake.claim.attachment, route.place) not in self._served:
-            return self._world.clock() - seen.since < JOINED_SECONDS  # no ADD has written it
-        wrote = self._wrote.get(route.place, earlier if earlier <= self._began else 0.0)
-        return now - max(route.since, wrote) < STALE_SECONDS
+        route, earlier = claimant.route, claimant.claim.last_write_at
+        if not route.held_since and (claimant.claim.attachment, route.key) not in self._served:
+            return self._world.clock() - observation.since < JOINED_SECONDS  # no ADD has written it
+        wrote = self._wrote.get(route.key, earlier if earlier <= self._began else 0.0)
+        return now - max(route.held_since, wrote) < STALE_SECONDS
 
-    def _end(self, key: Key, stake: Stake, known: Known | None) -> None:
+    def _end(self, key: Key, claimant: Claimant, known: OpenOutage | None) -> None:
         self._doubtful.discard(key)
         self._served.add(key)
         if known is None:
             return
         del self._known[key]
-        claim, place = stake.claim, key[1]
+        claim, route_key = claimant.claim, key[1]
         self._world.log(
-            f"{claim.attachment}: held: {place} leads to {claim.eni} again",
+            f"{claim.attachment}: held: {route_key} leads to {claim.eni} again",
             event="held",
             target=claim.eni,
-            **claim.subject(place),
+            **claim.subject(route_key),
         )
 
-    def _tell(self, key: Key, stake: Stake, seen: Sighting, known: Known | None, found: Known) -> None:
+    def _tell(
+        self,
+        key: Key,
+        claimant: Claimant,
+        observation: Observation,
+        known: OpenOutage | None,
+        outage: OpenOutage,
+    ) -> None:
         """Say an outage when it begins or becomes another. ``keeper.repair`` says that of a whole claim."""
-        if known and (known.outage, known.report) == (found.outage, found.report):
+        if known and (known.outage, known.report) == (outage.outage, outage.report):
             return
-        new = known is None or known.outage is not found.outage
-        if found.outage is Outage.SUPERSEDED and new and not self._is_on_record(stake.claim, stake.route):
+        new = known is None or known.outage is not outage.outage
+        if (
+            outage.outage is Outage.SUPERSEDED
+            and new
+            and not self._is_on_record(claimant.claim, claimant.route)
+        ):
             self._counts.superseded_live()
         self._doubtful.discard(key)
-        if found.outage is Outage.CUT_OFF:
+        if outage.outage is Outage.CUT_OFF:
             return
-        claim, place = stake.claim, key[1]
+        claim, route_key = claimant.claim, key[1]
         self._world.log(
-            f"{claim.attachment}: {found.outage}: {place} leads to {seen.target or 'nothing'}"
-            + (f": {found.report}" if found.report else ""),
+            f"{claim.attachment}: {outage.outage}: {route_key} leads to {observation.target or 'nothing'}"
+            + (f": {outage.report}" if outage.report else ""),
             "warning",
-            event=found.outage.value,
-            target=str(seen.target or ""),
-            **claim.subject(place),
+            event=outage.outage.value,
+            target=str(observation.target or ""),
+            **claim.subject(route_key),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ClaimedAddress:
     """One address of a pod, or a destination that holds none of its own. ``outages``: by table, if any."""
 
     name: str
@@ -164,7 +181,7 @@ class Address:
     outages: Mapping[str, Outage]
 
 
-def addresses_of(claim: Claim, outage: Judgement) -> list[Address]:
+def addresses_of(claim: Claim, outage: Judgement) -> list[ClaimedAddress]:
     """Return what the live claim is to be reached by. It is served where no route of it has an outage.
 
     An address belongs to the narrowest destination that holds it: its own, or its subnet's.
@@ -172,16 +189,16 @@ def addresses_of(claim: Claim, outage: Judgement) -> list[Address]:
     routes: dict[Network, list[ClaimedRoute]] = {}
     for route in claim.routes:
         if route.state.settled:
-            routes.setdefault(route.place.destination, []).append(route)
+            routes.setdefault(route.key.destination, []).append(route)
     by_width = sorted(routes, key=lambda net: net.prefixlen, reverse=True)
     named: dict[Network, list[str]] = {net: [] for net in routes}
-    for each in dict.fromkeys(address.ip for address in (*claim.addresses, *claim.watched)):
-        narrowest = next((net for net in by_width if each in net), None)
+    for item in dict.fromkeys(address.ip for address in (*claim.addresses, *claim.watched)):
+        narrowest = next((net for net in by_width if item in net), None)
         if narrowest is not None:
-            named[narrowest].append(str(each))
-    found = []
+            named[narrowest].append(str(item))
+    addresses = []
     for net, names in named.items():
-        tables = tuple(route.place.table for route in routes[net])
-        suffered = {route.place.table: why for route in routes[net] if (why := outage(claim, route))}
-        found += [Address(name, claim, tables, suffered) for name in names or [str(net)]]
-    return found
+        tables = tuple(route.key.table for route in routes[net])
+        suffered = {route.key.table: why for route in routes[net] if (why := outage(claim, route))}
+        addresses += [ClaimedAddress(name, claim, tables, suffered) for name in names or [str(net)]]
+    return addresses

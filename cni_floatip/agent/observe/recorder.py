@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Counts(Protocol):
+class Recorder(Protocol):
     """Where the agent says what happened."""
 
     def call(self, verb: str, outcome: str, seconds: float) -> None:
@@ -40,7 +40,7 @@ class Counts(Protocol):
         """Something about watched addresses: "appeared" "vanished" "refused" "limited" "overrun"."""
 
 
-class NoCounts:
+class NullRecorder:
     """Counts nothing: for tests, and for whoever runs without metrics."""
 
     def call(self, verb: str, outcome: str, seconds: float) -> None: ...

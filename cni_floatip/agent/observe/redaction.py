@@ -31,12 +31,12 @@ def redact(text: str) -> str:
     return _SECRETS.sub(_blot, text)
 
 
-def _blot(found: re.Match[str]) -> str:
-    if found["keep"]:
-        return found["keep"]
-    if found["value"]:
-        return f"{found['name']}[redacted]"
-    if run := found["long"]:
+def _blot(match: re.Match[str]) -> str:
+    if match["keep"]:
+        return match["keep"]
+    if match["value"]:
+        return f"{match['name']}[redacted]"
+    if run := match["long"]:
         mixed = all(any(test(char) for char in run) for test in (str.isupper, str.islower, str.isdigit))
         return "[redacted]" if mixed else run  # hashes and container ids have one case
     return "[redacted]"

@@ -19,7 +19,7 @@ class Stream(Protocol):
     def write(self, text: str, /) -> object: ...
 
 
-class Descriptor:
+class DescriptorStream:
     """A file descriptor for whose reader nobody waits.
 
     A line is written at once where that does not block. Else it waits in bounded memory for a thread that

@@ -16,15 +16,15 @@ from ...edges.spool import Owner, files_of
 from ...edges.store import Problem
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
-from ...model.values import Attachment, Node, Place
+from ...model.values import Attachment, Node, RouteKey
 from ...rules.reconcile import Outage
-from .outages import Address, Judgement, addresses_of
+from .outages import ClaimedAddress, Judgement, addresses_of
 
 VERSION = 1
 """The format of the document. A reader takes what it knows of a newer one."""
 
 
-class Sighting(Protocol):
+class RouteReport(Protocol):
     """What the last look at a place showed: where its route led (None or "": there was none).
 
     ``since`` when looks have shown the same; ``error`` is why the last look or repair failed, "" for none.
@@ -68,13 +68,13 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class KeeperLooks:
     """What looks have shown: where routes lead, and what pods lack of what ADD gave them.
 
     ``outage`` says which routes of a claim serve nobody.
     """
 
-    sightings: Mapping[Place, Sighting]
+    reports: Mapping[RouteKey, RouteReport]
     outage: Judgement
     lost: Mapping[Attachment, Lost] = field(default_factory=dict)
 
@@ -83,17 +83,19 @@ def document(
     facts: Facts,
     claims: Sequence[Claim],
     records: Sequence[Problem],
-    looks: Looks,
+    probe: KeeperLooks,
     *,
     now: float,
 ) -> dict[str, Any]:
     """Return the document.
 
-    ``records`` are claim files that cannot be read. All times, also those of ``looks``, are seconds since
+    ``records`` are claim files that cannot be read. All times, also those of ``probe``, are seconds since
     the epoch.
     """
-    addresses = {claim.attachment: addresses_of(claim, looks.outage) for claim in claims}
-    unserved = {who: [each for each in found if each.outages] for who, found in addresses.items()}
+    addresses = {claim.attachment: addresses_of(claim, probe.outage) for claim in claims}
+    unserved = {
+        who: [address for address in addresses if address.outages] for who, addresses in addresses.items()
+    }
     return {
         "version": VERSION,
         "time": _date(now),
@@ -111,9 +113,9 @@ def document(
             "unserved": sum(map(len, unserved.values())),
         },
         "claims": [
-            _claim(claim, looks)
+            _claim(claim, probe)
             | {
-                "unserved": [_unserved(each) for each in unserved[claim.attachment]],
+                "unserved": [_unserved(address) for address in unserved[claim.attachment]],
                 "spooled": files_of(claim, facts.waiting),
             }
             for claim in claims
@@ -137,7 +139,7 @@ def beyond_limits(claims: Iterable[Claim], limits: Limits) -> Iterator[str]:
 
 
 def by_state(claims: Iterable[Claim]) -> Mapping[str, int]:
-    """Return how many claims are in each state, for ``Counts.claims``."""
+    """Return how many claims are in each state, for ``Recorder.claims``."""
     return collections.Counter(claim.state.value for claim in claims)
 
 
@@ -148,14 +150,14 @@ def routes_by_state(claims: Iterable[Claim], outage: Judgement) -> Mapping[str, 
     )
 
 
-def served(claims: Iterable[Claim], outage: Judgement) -> list[Address]:
+def served(claims: Iterable[Claim], outage: Judgement) -> list[ClaimedAddress]:
     """Return the addresses of pods that are here, each with what keeps it from being served."""
     return [address for claim in claims for address in addresses_of(claim, outage)]
 
 
-def _claim(claim: Claim, looks: Looks) -> dict[str, Any]:
-    lost, seen = looks.lost.get(claim.attachment), looks.sightings
-    routes = [(route, looks.outage(claim, route)) for route in claim.routes]
+def _claim(claim: Claim, probe: KeeperLooks) -> dict[str, Any]:
+    lost, reports = probe.lost.get(claim.attachment), probe.reports
+    routes = [(route, probe.outage(claim, route)) for route in claim.routes]
     return {
         "network": claim.attachment.network,
         "containerId": claim.attachment.container,
@@ -167,36 +169,36 @@ def _claim(claim: Claim, looks: Looks) -> dict[str, Any]:
         "state": claim.state.value,
         "cutOff": any(why is Outage.CUT_OFF for _, why in routes),
         "podLost": {"what": list(lost.what), "since": _date(lost.since)} if lost else None,
-        "created": _date(claim.created),
+        "created": _date(claim.created_at),
         "addresses": [str(address) for address in claim.addresses],
         "watched": [str(address) for address in claim.watched],
-        "routesUnknown": claim.unresolved is not None,
-        "routes": [_route(route, why, seen.get(route.place)) for route, why in routes],
+        "routesUnknown": claim.lost_record is not None,
+        "routes": [_route(route, why, reports.get(route.key)) for route, why in routes],
     }
 
 
-def _unserved(address: Address) -> dict[str, Any]:
+def _unserved(address: ClaimedAddress) -> dict[str, Any]:
     return {"address": address.name, "tables": dict(address.outages), "of": len(address.tables)}
 
 
-def _route(route: ClaimedRoute, why: Outage | None, seen: Sighting | None) -> dict[str, Any]:
+def _route(route: ClaimedRoute, why: Outage | None, observation: RouteReport | None) -> dict[str, Any]:
     gone = route.state is State.GONE  # nobody wants it: what EC2 says of its place is no trouble
     return {
-        "table": route.place.table,
-        "destination": str(route.place.destination),
+        "table": route.key.table,
+        "destination": str(route.key.destination),
         "account": route.account,
         "state": route.state.value,
         "outage": why.value if why else None,
         "successor": route.successor,
-        "notBefore": _date(route.after),
+        "notBefore": _date(route.not_before),
         "seen": None
-        if seen is None
+        if observation is None
         else {
-            "target": str(seen.target) if seen.target else None,
-            "at": _date(seen.at),
-            "since": _date(seen.since),
+            "target": str(observation.target) if observation.target else None,
+            "at": _date(observation.at),
+            "since": _date(observation.since),
         },
-        "error": seen.error if seen and not gone else "",
+        "error": observation.error if observation and not gone else "",
     }
 
 

@@ -16,30 +16,30 @@ PATH_SECONDS = 0.3
 """How often it is looked whether the namespace is still where it was."""
 
 
-class Ends:
+class Cancellation:
     """The ends that a call may come to before its time.
 
     ``client`` says why the client waits no more; ``world`` is the call's own, whose ``inode`` knows its
     namespace. A DEL counts that is recorded after this was made.
     """
 
-    def __init__(self, asked: Request, client: Callable[[], str | None], world: World) -> None:
-        self._attachment = asked.attachment
-        self._netns = asked.netns
+    def __init__(self, request: Request, client: Callable[[], str | None], world: World) -> None:
+        self._attachment = request.attachment
+        self._netns = request.netns
         self._client = client
         self._world = world
         self._began = world.now()
-        self._inode = world.inode(asked.netns)
+        self._inode = world.inode(request.netns)
         self._looked = world.clock()
         self._gone = False
 
-    def why(self) -> str | None:
+    def reason(self) -> str | None:
         """Say why the call is over, None while it is not."""
-        return self._client() or self._deleted() or self._without_pod()
+        return self._client() or self._why_deleted() or self._without_pod()
 
-    def _deleted(self) -> str | None:
-        found = self._world.claims.get(self._attachment)
-        if isinstance(found, Claim) and found.deleted > self._began:
+    def _why_deleted(self) -> str | None:
+        record = self._world.claims.get(self._attachment)
+        if isinstance(record, Claim) and record.deleted_at > self._began:
             return f"{self._attachment} was deleted meanwhile"
         return None
 

@@ -17,35 +17,35 @@ _DESCRIPTORS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 
 
 @dataclass(eq=False)
-class Talk:
+class Connection:
     """What was said so far, the descriptor that was handed over, and why to stop, if there is a reason."""
 
     sock: socket.socket
     began: float
-    heard: float
+    last_read: float
     incoming: wire.Incoming = field(default_factory=wire.Incoming)
     descriptor: int | None = None
     """Of ``CNI_NETNS``, as the client opened it."""
     held: int = 0
-    told: bool = False
-    stopped: str | None = None
+    deadline_sent: bool = False
+    stop_reason: str | None = None
 
-    def stop(self) -> str | None:
+    def cancelled(self) -> str | None:
         """Say why the call is to write no more, None to go on.
 
         The kernel is asked: on a busy machine the thread that hears clients comes to it too late.
         """
-        if not self.stopped and self.sock.fileno() >= 0:
+        if not self.stop_reason and self.sock.fileno() >= 0:
             looking = select.poll()
             looking.register(self.sock, 0)  # that it has hung up is told all the same (poll(2))
             if looking.poll(0):
-                self.stopped = self.stopped or "the client is gone"
-        return self.stopped
+                self.stop_reason = self.stop_reason or "the client is gone"
+        return self.stop_reason
 
-    def works(self, seconds: float) -> None:
+    def send_deadline(self, seconds: float) -> None:
         """Tell the client how long its call may take. First of all; what is told later is not sent."""
-        if not self.told:
-            self.told = True
+        if not self.deadline_sent:
+            self.deadline_sent = True
             self.send(wire.greeting() + wire.deadline_frame(seconds))
 
     def send(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Talk:
             self.sock.settimeout(WRITE_SECONDS)
             self.sock.sendall(data)
         except OSError:
-            self.stopped = self.stopped or "the client is gone"
+            self.stop_reason = self.stop_reason or "the client is gone"
 
     def receive(self) -> bytes:
         """Return the next piece of the request, b"" at its end. Only the first descriptor is kept."""

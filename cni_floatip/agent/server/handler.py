@@ -21,15 +21,15 @@ from ...model.versions import SUPPORTED
 from ...model.waiting import pause, unless
 from ...operations.world import Metadata, Vpc, World
 from ...protocol import request
-from ...protocol.answer import encoded, error_document
+from ...protocol.answer import encode, error_document
 from ...protocol.request import Request
 from ...protocol.wire import Call
 from ..observe.lines import MOST_PARTS
 from ..observe.logs import Log
-from ..observe.recorder import Counts
-from .cancellation import Ends
-from .connection import Talk
-from .netns_fd import Handed
+from ..observe.recorder import Recorder
+from .cancellation import Cancellation
+from .connection import Connection
+from .netns_fd import CallNamespace
 
 DEADLINES: Mapping[str, float] = {"DEL": 6, "CHECK": 30, "GC": 60, "STATUS": 2, "status": 5}
 """How long a call may take, for its client; that of an ADD is in its configuration."""
@@ -41,14 +41,14 @@ READABLE = 1 << 16
 """Of a call for which there is no room only so much is read, for the version to answer in."""
 
 
-class View(Vpc, Protocol):
+class CallVpc(Vpc, Protocol):
     """EC2 as one call sees it, until that ends."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Ways:
+class AgentServices:
     """What calls need besides the world of operations.
 
     ``view`` is EC2 in a region for one call: what stops it is asked while it waits its turn, and it waits
@@ -58,7 +58,7 @@ class Ways:
     ``floatipctl status``; ``spooled`` does the DELs of an attachment that wait, and says if none is left.
     """
 
-    view: Callable[[str, Request, Callable[[], str | None], float], View]
+    view: Callable[[str, Request, Callable[[], str | None], float], CallVpc]
     metadata: Callable[[float, Callable[[], object]], Metadata]
     ready: Callable[[], str | None]
     broken: Callable[[], str | None]
@@ -66,38 +66,38 @@ class Ways:
     spooled: Callable[[Attachment], bool]
 
 
-class Calls:
+class CallHandler:
     """Answers calls, many at a time."""
 
-    def __init__(self, world: World, ways: Ways, counts: Counts, log: Log) -> None:
+    def __init__(self, world: World, ways: AgentServices, recorder: Recorder, log: Log) -> None:
         self._world = world
-        self._ways = ways
-        self._counts = counts
+        self._services = ways
+        self._counts = recorder
         self._log = log
 
-    def answer(self, call: Call, talk: Talk) -> tuple[int, bytes]:
+    def answer(self, call: Call, talk: Connection) -> tuple[int, bytes]:
         """Run one call; return exit status and what the client prints. Raises nothing."""
         began = time.monotonic()
         version, log, error = SUPPORTED[-1], self._log.bind(verb=call.command), None
         document: Mapping[str, Any] | None = None
-        asked: Request | None = None
+        question: Request | None = None
         try:
             if call.command in ("status", "VERSION"):
-                talk.works(DEADLINES["status"])
+                talk.send_deadline(DEADLINES["status"])
                 document = self._tell(call)
             else:
-                asked = request.parse(call.env, call.stdin)
-                version, log = asked.version, _bound(log, asked)
-                self._catch_up(asked)
-                talk.works(_deadline(asked))
-                document = self._run(asked, call, talk, log)
+                question = request.parse(call.env, call.stdin)
+                version, log = question.version, _bind(log, question)
+                self._catch_up(question)
+                talk.send_deadline(_deadline(question))
+                document = self._run(question, call, talk, log)
         except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
-            talk.works(SHORT)  # nothing, when a deadline was told already
+            talk.send_deadline(SHORT)  # nothing, when a deadline was told already
             error = e
             document = error_document(e, version, lambda e: log.failure("a bug in floatip", e))
-        log = log.bind(**self._subject(asked)) if asked else log
+        log = log.bind(**self._subject(question)) if question else log
         self._record(call.command, talk, error, time.monotonic() - began, log)
-        return int(error is not None), encoded(document)
+        return int(error is not None), encode(document)
 
     def refuse(self, call: Call) -> tuple[int, bytes]:
         """Answer a call for which there is no room."""
@@ -107,20 +107,20 @@ class Calls:
                 version = request.parse(call.env, call.stdin).version
         full = TryAgain("the node agent already runs as many calls as it can: try again")
         self._counts.call(call.command, str(full.code), 0.0)
-        return 1, encoded(full.document(version))
+        return 1, encode(full.document(version))
 
     def spooled(self, call: Call) -> bool:
         """Do a DEL that a client left in the spool. False: not on disk yet, to be done again.
 
         Raises CniError for what is no DEL, or none that can be understood.
         """
-        asked = operations.spooled(call.env, call.stdin)
-        began, log = time.monotonic(), _bound(self._log.bind(verb="DEL", spooled=True), asked)
-        self._delete(asked, replace(self._world, log=log), log)
-        done = operations.is_ended(self._world, asked.attachment)
+        question = operations.spooled(call.env, call.stdin)
+        began, log = time.monotonic(), _bind(self._log.bind(verb="DEL", spooled=True), question)
+        self._delete(question, replace(self._world, log=log), log)
+        done = operations.is_ended(self._world, question.attachment)
         seconds = time.monotonic() - began
-        told = "DEL from the spool: " + ("done" if done else "it cannot be recorded yet")
-        log(told, "info" if done else "warning", seconds=seconds, **self._subject(asked))
+        sentence = "DEL from the spool: " + ("done" if done else "it cannot be recorded yet")
+        log(sentence, "info" if done else "warning", seconds=seconds, **self._subject(question))
         return done
 
     # -- verbs ------------------------------------------------------------------------------------------
@@ -128,121 +128,121 @@ class Calls:
     def _tell(self, call: Call) -> Mapping[str, Any]:
         if call.command == "VERSION":
             return {"cniVersion": SUPPORTED[-1], "supportedVersions": list(SUPPORTED)}
-        return self._ways.status()
+        return self._services.status()
 
-    def _catch_up(self, asked: Request) -> None:
+    def _catch_up(self, question: Request) -> None:
         """Do the DELs of an ADD's own attachment that are in the spool: later they would end its claim."""
-        if asked.verb == "ADD" and not self._ways.spooled(asked.attachment):
-            raise TryAgain(f"a DEL of {asked.attachment} is in the spool and cannot be recorded yet")
+        if question.verb == "ADD" and not self._services.spooled(question.attachment):
+            raise TryAgain(f"a DEL of {question.attachment} is in the spool and cannot be recorded yet")
 
-    def _run(self, asked: Request, call: Call, talk: Talk, log: Log) -> Mapping[str, Any] | None:
-        if asked.verb == "STATUS":
+    def _run(self, question: Request, call: Call, talk: Connection, log: Log) -> Mapping[str, Any] | None:
+        if question.verb == "STATUS":
             self._status()
             return None
         with contextlib.ExitStack() as ends:
-            world = self._world_of(asked, call, talk, log, ends)
-            match asked.verb:
+            world = self._world_of(question, call, talk, log, ends)
+            match question.verb:
                 case "DEL":
-                    self._delete(asked, world, log)
+                    self._delete(question, world, log)
                 case "ADD":
-                    return operations.add(asked, world)
+                    return operations.add(question, world)
                 case "CHECK":
-                    operations.check(asked, world)
+                    operations.check(question, world)
                 case _:
-                    operations.gc(asked, world)
+                    operations.gc(question, world)
         return None
 
     def _world_of(
-        self, asked: Request, call: Call, talk: Talk, log: Log, ends: contextlib.ExitStack
+        self, question: Request, call: Call, talk: Connection, log: Log, ends: contextlib.ExitStack
     ) -> World:
         """Return the world of one call, which ends with ``ends``."""
         stop: Callable[[], str | None] = _never
-        seconds = _deadline(asked)
+        seconds = _deadline(question)
         until = self._world.clock() + seconds - min(KEPT_BACK, seconds / 4)
-        views: dict[str, View] = {}
+        views: dict[str, CallVpc] = {}
 
         def vpc(region: str) -> Vpc:
             if region not in views:
-                views[region] = self._ways.view(region, asked, stop, until)
+                views[region] = self._services.view(region, question, stop, until)
                 ends.callback(views[region].close)
             return views[region]
 
-        world = replace(self._world, stop=stop, log=log, vpc=vpc)
-        if asked.verb == "GC" or (asked.verb == "DEL" and talk.descriptor is None):
+        world = replace(self._world, cancelled=stop, log=log, vpc=vpc)
+        if question.verb == "GC" or (question.verb == "DEL" and talk.descriptor is None):
             return world  # looks into a pod only where a claim's own path still leads to it
-        handed = Handed(asked.netns, talk.descriptor, call.netns_errno, world.kernel, world.inode)
+        handed = CallNamespace(question.netns, talk.descriptor, call.netns_errno, world.kernel, world.inode)
         world = replace(world, kernel=handed.kernel, inode=handed.inode)
-        if asked.verb in ("ADD", "CHECK"):
-            stop = Ends(asked, talk.stop, world).why
+        if question.verb in ("ADD", "CHECK"):
+            stop = Cancellation(question, talk.cancelled, world).reason
         go_on = unless(stop)
         return replace(
             world,
-            stop=stop,
+            cancelled=stop,
             sleep=lambda seconds: pause(seconds, self._world.sleep, go_on),
-            metadata=lambda deadline: self._ways.metadata(deadline, go_on),
+            metadata=lambda deadline: self._services.metadata(deadline, go_on),
         )
 
-    def _delete(self, asked: Request, world: World, log: Log) -> None:
+    def _delete(self, question: Request, world: World, log: Log) -> None:
         """DEL always completes: what goes wrong is for the operator to read, not for the runtime."""
         try:
-            operations.delete(asked, world)
+            operations.delete(question, world)
         except Exception as e:  # noqa: BLE001 (an error would stop the clean-up of the plugins before us)
             log.failure("DEL: left as it is", e)
 
     def _status(self) -> None:
         """Answer from memory: kubelet asks every five seconds."""
-        if why := self._ways.ready():
-            broken = self._ways.broken()
+        if why := self._services.ready():
+            broken = self._services.broken()
             raise LimitedConnectivity(f"{why} | {broken}") if broken else NotAvailable(why)
 
-    def _subject(self, asked: Request) -> dict[str, Any]:
+    def _subject(self, question: Request) -> dict[str, Any]:
         """Return which addresses a call is about, for the log: as recorded, else as it was told."""
-        if asked.verb not in ("ADD", "DEL", "CHECK"):
+        if question.verb not in ("ADD", "DEL", "CHECK"):
             return {}
         claim: object = None
         with contextlib.suppress(Exception):  # the call has ended as it has: only the line is shorter
-            claim = self._world.claims.get(asked.attachment)
+            claim = self._world.claims.get(question.attachment)
         if isinstance(claim, Claim) and claim.routes:
             subject = claim.subject()
             return {key: subject[key] for key in ("addresses", "tables", "eni")}
-        return {"addresses": _told_addresses(asked.config)}
+        return {"addresses": _configured_addresses(question.config)}
 
-    def _record(self, verb: str, talk: Talk, error: Exception | None, seconds: float, log: Log) -> None:
+    def _record(self, verb: str, talk: Connection, error: Exception | None, seconds: float, log: Log) -> None:
         code = getattr(error, "code", 999) if error else 0
-        outcome = "cancelled" if error and talk.stop() else str(code) if error else "ok"
+        outcome = "cancelled" if error and talk.cancelled() else str(code) if error else "ok"
         self._counts.call(verb, outcome, seconds)
         level: Literal["debug", "info", "warning"] = "info"
         if verb in ("STATUS", "VERSION", "status"):
             level = "debug"
         elif error:
             level = "warning"
-        told = f"{verb}: {error or 'done'}"
-        log(told, level, seconds=seconds, code=code, outcome=outcome)
+        sentence = f"{verb}: {error or 'done'}"
+        log(sentence, level, seconds=seconds, code=code, outcome=outcome)
 
 
-def _deadline(asked: Request) -> float:
+def _deadline(question: Request) -> float:
     """Return how long the client is to wait for this call at most."""
-    return timeout_of(asked.config) if asked.verb == "ADD" else DEADLINES[asked.verb]
+    return timeout_of(question.config) if question.verb == "ADD" else DEADLINES[question.verb]
 
 
-def _bound(log: Log, asked: Request) -> Log:
+def _bind(log: Log, question: Request) -> Log:
     return log.bind(
-        network=asked.attachment.network,
-        container=asked.attachment.container,
-        ifname=asked.attachment.ifname,
-        namespace=asked.pod.namespace,
-        pod=asked.pod.name,
-        uid=asked.pod.uid,
+        network=question.attachment.network,
+        container=question.attachment.container,
+        ifname=question.attachment.ifname,
+        namespace=question.pod.namespace,
+        pod=question.pod.name,
+        uid=question.pod.uid,
     )
 
 
-def _told_addresses(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _configured_addresses(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the addresses in a ``prevResult`` that nobody has judged."""
     result = config.get("prevResult")
     ips = result.get("ips") if isinstance(result, dict) else None
     entries = ips[:MOST_PARTS] if isinstance(ips, list) else []
-    found = (entry.get("address") for entry in entries if isinstance(entry, dict))
-    return tuple(short(address) for address in found if isinstance(address, str))
+    results = (entry.get("address") for entry in entries if isinstance(entry, dict))
+    return tuple(short(address) for address in results if isinstance(address, str))
 
 
 def _never() -> str | None:

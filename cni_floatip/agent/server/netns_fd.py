@@ -19,7 +19,7 @@ from ...model.values import Link, PodRoute, PodRule
 from ...operations.world import Kernel, PodNet
 
 
-class Handed:
+class CallNamespace:
     """``Kernel`` and ``inode`` of one call: ``netns`` is ``descriptor``, every other path is itself.
 
     With no descriptor the client could not open the path, for the reason ``number`` (an errno).
@@ -88,7 +88,7 @@ class Handed:
         return self._kernel().set_up(link, deadline, sleep, clock)
 
     @property
-    def _entered(self) -> str:
+    def _enter(self) -> str:
         return f"/proc/self/fd/{self._descriptor}"
 
     def _path(self, netns: str) -> str:
@@ -99,7 +99,7 @@ class Handed:
             self._not_opened()
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # opening a pipe or a device does something
             raise InvalidNetns(f"CNI_NETNS {netns} is not a network namespace")
-        return self._entered
+        return self._enter
 
     def _not_opened(self) -> NoReturn:
         """Raise what ``podnet`` raises for a path that cannot be opened."""
@@ -113,7 +113,7 @@ class Handed:
         try:
             yield
         except CniError as e:
-            e.msg = e.msg.replace(self._entered, self._netns)
-            e.details = e.details.replace(self._entered, self._netns)
+            e.msg = e.msg.replace(self._enter, self._netns)
+            e.details = e.details.replace(self._enter, self._netns)
             e.args = (e.msg,)
             raise

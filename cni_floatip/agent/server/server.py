@@ -20,7 +20,7 @@ from typing import Protocol
 
 from ...protocol import wire
 from ..observe.logs import Log
-from .connection import Talk
+from .connection import Connection
 from .listener import listen, peer
 
 READ_SECONDS = 5.0
@@ -39,21 +39,21 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
+class RunningCall:
     """A call that has a thread."""
 
-    talk: Talk
+    talk: Connection
     name: str
 
 
-class Answers(Protocol):
+class Responder(Protocol):
     """What runs calls; see ``handler``. Both return exit status and what the client prints.
 
-    ``answer`` runs a call, and tells its deadline (``Talk.works``). ``refuse`` answers, quickly, one for
-    which there is no room; a DEL is never told that: its client keeps it in the spool.
+    ``answer`` runs a call, and tells its deadline (``Connection.send_deadline``). ``refuse`` answers,
+    quickly, one for which there is no room; a DEL is never told that: its client keeps it in the spool.
     """
 
-    def answer(self, call: wire.Call, talk: Talk) -> tuple[int, bytes]: ...
+    def answer(self, call: wire.Call, talk: Connection) -> tuple[int, bytes]: ...
     def refuse(self, call: wire.Call) -> tuple[int, bytes]: ...
 
 
@@ -66,7 +66,7 @@ class Server:
     def __init__(
         self,
         path: str,
-        answers: Answers,
+        answers: Responder,
         log: Log,
         *,
         woken: Callable[[], object] = lambda: None,
@@ -78,18 +78,18 @@ class Server:
         self._woken = woken
         self._clock = clock
         self._most = calls
-        self._told: dict[str, float] = {}
-        self._talking: dict[int, Talk] = {}
-        self._working: dict[int, Working] = {}
+        self._complained: dict[str, float] = {}
+        self._connections: dict[int, Connection] = {}
+        self._working: dict[int, RunningCall] = {}
         self._changed = threading.Condition()
         self._open = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._path = Path(path)
-        self._door = listen(self._path)
+        self._listener = listen(self._path)
         self._inode = os.stat(path).st_ino  # noqa: PTH116
         self._poll = select.epoll()
         self._poll.register(self._wake, select.EPOLLIN)
-        self._poll.register(self._door.fileno(), select.EPOLLIN)
+        self._poll.register(self._listener.fileno(), select.EPOLLIN)
 
     # -- from other threads -----------------------------------------------------------------------------
 
@@ -101,15 +101,15 @@ class Server:
     def stop_calls(self, why: str) -> None:
         """Tell every call to write no more."""
         with self._changed:
-            for each in self._working.values():
-                each.talk.stopped = each.talk.stopped or why
+            for call in self._working.values():
+                call.talk.stop_reason = call.talk.stop_reason or why
         self._woken()
 
     def wait(self, seconds: float) -> list[str]:
         """Wait until no call is at work, or for ``seconds``; return the names of those that are."""
         with self._changed:
             self._changed.wait_for(lambda: not self._working, seconds)
-            return [each.name for each in self._working.values()]
+            return [call.name for call in self._working.values()]
 
     # -- the thread that hears ----------------------------------------------------------------------------
 
@@ -118,11 +118,11 @@ class Server:
         try:
             while self._open:
                 self._heard(self._patience())
-            self._shut_door()
+            self._close_listener()
             while not stop.is_set():
                 self._heard(0.1)
         finally:
-            self._shut_door()
+            self._close_listener()
 
     def _heard(self, seconds: float) -> None:
         try:
@@ -133,30 +133,30 @@ class Server:
 
     def _hear(self, seconds: float) -> None:
         """Take what has come. The door last: a number that is free since may be given to whoever comes in."""
-        door = self._door.fileno()
+        door = self._listener.fileno()
         events = self._poll.poll(seconds)
         for number, _ in events:
             if number == self._wake:
                 os.eventfd_read(self._wake)
-            elif talk := self._talking.get(number):
+            elif talk := self._connections.get(number):
                 self._listen_to(talk)
             elif number != door:
                 self._gone(number)
         if any(number == door for number, _ in events):
             self._accept()
         now = self._clock()
-        for talk in list(self._talking.values()):
-            if now - talk.heard > READ_SECONDS or now - talk.began > REQUEST_SECONDS:
+        for talk in list(self._connections.values()):
+            if now - talk.last_read > READ_SECONDS or now - talk.began > REQUEST_SECONDS:
                 self._drop(talk, "the client sent only part of a request in time")
 
     def _patience(self) -> float:
         """Return how long nothing needs to be looked at."""
-        return 1.0 if self._talking else 60.0
+        return 1.0 if self._connections else 60.0
 
     def _accept(self) -> None:
         for _ in range(64):  # then those who are in are heard
             try:
-                sock, _ = self._door.accept()
+                sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
             except OSError as e:
@@ -171,28 +171,28 @@ class Server:
                 continue
             sock.setblocking(False)
             now = self._clock()
-            self._talking[sock.fileno()] = Talk(sock, now, now)
+            self._connections[sock.fileno()] = Connection(sock, now, now)
             self._poll.register(sock.fileno(), select.EPOLLIN)
-            if len(self._talking) > TALKING:
-                silent = min(self._talking.values(), key=lambda each: each.heard)
+            if len(self._connections) > TALKING:
+                silent = min(self._connections.values(), key=lambda connection: connection.last_read)
                 self._drop(silent, "too many unfinished requests")
 
     def _gone(self, number: int) -> None:
         """Tell the call at work that its client has hung up."""
         with self._changed:
-            if each := self._working.get(number):
-                each.talk.stopped = each.talk.stopped or "the client is gone"
+            if call := self._working.get(number):
+                call.talk.stop_reason = call.talk.stop_reason or "the client is gone"
                 self._poll.unregister(number)  # told once
         self._woken()
 
-    def _listen_to(self, talk: Talk) -> None:
+    def _listen_to(self, talk: Connection) -> None:
         """Read what a client says; once it has said all, its call begins."""
         try:
             data = talk.receive()
             if not data:
                 self._drop(talk, "the client went away in the middle of its request")
                 return
-            talk.heard = self._clock()
+            talk.last_read = self._clock()
             talk.held += len(data)
             talk.incoming.feed(data)
         except BlockingIOError:
@@ -208,20 +208,20 @@ class Server:
             return
         if talk.incoming.call:
             self._begin(talk, talk.incoming.call)
-        elif sum(each.held for each in self._talking.values()) > HELD_BYTES:
+        elif sum(connection.held for connection in self._connections.values()) > HELD_BYTES:
             self._drop(talk, "too many bytes in unfinished requests")
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def _begin(self, talk: Talk, call: wire.Call) -> None:
+    def _begin(self, talk: Connection, call: wire.Call) -> None:
         number = talk.sock.fileno()
-        del self._talking[number]
+        del self._connections[number]
         container, ifname = call.env.get("CNI_CONTAINERID", ""), call.env.get("CNI_IFNAME", "")
         name = " ".join((call.command, container[:12], ifname))
         with self._changed:
             room = len(self._working) < self._most or call.command == "DEL"
             if room:
-                self._working[number] = Working(talk, name)
+                self._working[number] = RunningCall(talk, name)
                 self._poll.modify(number, 0)  # that it hangs up is told all the same (epoll_ctl(2))
         thread = threading.Thread(target=self._work, args=(talk, call), name=name.strip(), daemon=True)
         try:
@@ -240,43 +240,43 @@ class Server:
             talk.sock.send(wire.greeting() + answer)
         self._end(talk)
 
-    def _work(self, talk: Talk, call: wire.Call) -> None:
+    def _work(self, talk: Connection, call: wire.Call) -> None:
         try:
             status, stdout = self._answers.answer(call, talk)
             talk.send(wire.reply_frame(status, stdout))
         finally:
             self._end(talk)
 
-    def _end(self, talk: Talk) -> None:
+    def _end(self, talk: Connection) -> None:
         """Forget a connection. Called once for each, in the thread that has it."""
         number = talk.sock.fileno()
         with self._changed:
-            self._talking.pop(number, None)
+            self._connections.pop(number, None)
             self._working.pop(number, None)
             with contextlib.suppress(OSError):  # it hung up, and that was told
                 self._poll.unregister(number)
             talk.close()
             self._changed.notify_all()
 
-    def _drop(self, talk: Talk, why: str) -> None:
+    def _drop(self, talk: Connection, why: str) -> None:
         self._end(talk)
         if talk.held:  # else somebody looked whether we are here
             self._complain("garbage", f"a connection is closed: {why}")
 
     def _complain(self, kind: str, sentence: str) -> None:
         now = self._clock()
-        quiet = kind in self._told and now - self._told[kind] < SELDOM_SECONDS
+        quiet = kind in self._complained and now - self._complained[kind] < SELDOM_SECONDS
         if not quiet:
-            self._told[kind] = now
+            self._complained[kind] = now
         self._log(sentence, level="debug" if quiet else "warning")
 
-    def _shut_door(self) -> None:
-        if self._door.fileno() < 0:
+    def _close_listener(self) -> None:
+        if self._listener.fileno() < 0:
             return
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:  # noqa: PTH116
                 self._path.unlink()
-        self._poll.unregister(self._door.fileno())
-        self._door.close()
-        for talk in list(self._talking.values()):
+        self._poll.unregister(self._listener.fileno())
+        self._listener.close()
+        for talk in list(self._connections.values()):
             self._end(talk)

@@ -3,9 +3,9 @@
 One small file beside the claims, written whole. Without it (or after a reboot) nobody knows what is new, and
 nothing that works elsewhere is taken.
 
-What was noted is on disk when ``note`` returns, not some time later: an agent that is killed in between would
-take an old appearance for a new one, and the address from whoever has it since. So nothing is put off, but
-those who note at once share one write; and interfaces may change only so often (``interface.Allowance``).
+What was noted is on disk when ``record`` returns, not some time later: an agent that is killed in between
+would take an old appearance for a new one, and the address from whoever has it since. So nothing is put off,
+but those who note at once share one write; and interfaces may change only so often (``interface.Allowance``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "appearances.json"
 Dates = Mapping[Address, float]
 
 
-class Appearances:
+class AddressHistory:
     """The file, and what is in it. Safe to share between threads."""
 
     def __init__(self, directory: str, boot: str) -> None:
@@ -36,11 +36,11 @@ class Appearances:
         self._known = self._read()
         self._changes = self._written = 0
 
-    def of(self, attachment: Attachment) -> Dates | None:
+    def get(self, attachment: Attachment) -> Dates | None:
         """Return when each address of the attachment was made, as last noted; None when nothing was."""
         return self._known.get(attachment)
 
-    def note(self, attachment: Attachment, dates: Dates | None) -> None:
+    def record(self, attachment: Attachment, dates: Dates | None) -> None:
         """Remember the addresses of an attachment (None: it has ended). Raises OSError."""
         with self._changing:
             if self._known.get(attachment) != dates:
@@ -64,25 +64,25 @@ class Appearances:
             "boot": self._boot,
             "attachments": [
                 {
-                    "network": each.network,
-                    "containerId": each.container,
-                    "ifname": each.ifname,
+                    "network": attachment.network,
+                    "containerId": attachment.container,
+                    "ifname": attachment.ifname,
                     "addresses": {str(ip): made for ip, made in dates.items()},
                 }
-                for each, dates in self._known.items()
+                for attachment, dates in self._known.items()
             ],
         }
 
     def _read(self) -> dict[Attachment, Dates]:
         try:
-            found = json.loads(self._path.read_bytes())
-            if found["version"] != VERSION or found["boot"] != self._boot:
+            result = json.loads(self._path.read_bytes())
+            if result["version"] != VERSION or result["boot"] != self._boot:
                 return {}
             return {
-                Attachment(each["network"], each["containerId"], each["ifname"]): {
-                    ip_address(ip): float(made) for ip, made in each["addresses"].items()
+                Attachment(item["network"], item["containerId"], item["ifname"]): {
+                    ip_address(ip): float(made) for ip, made in item["addresses"].items()
                 }
-                for each in found["attachments"]
+                for item in result["attachments"]
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ...config.nodeconf import WatchLimits
 from ...model import cidr
 from ...model.values import Address, Attachment, Network, host_route
-from ...operations.sync_addresses import Asked, Followed
+from ...operations.sync_addresses import SyncResult, WatchRequest
 
 BUSY_SECONDS = 0.2
 """When to look again while the attachment's own call, or the keeper, is at work."""
@@ -67,11 +67,11 @@ class Allowance:
 
 
 @dataclass
-class Watched:
+class WatchedInterface:
     """An attachment that is followed.
 
     ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
-    ``watchAddresses``; ``dealt`` is as in ``sync_addresses.Asked``; ``who`` is the pod to EC2's waiting line.
+    ``watchAddresses``; ``dates`` is as in ``sync_addresses.Asked``; ``who`` is the pod to EC2's waiting line.
     """
 
     attachment: Attachment
@@ -81,7 +81,7 @@ class Watched:
     index: int
     given: Collection[Address]
     networks: Collection[Network]
-    dealt: Mapping[Address, float] | None
+    dates: Mapping[Address, float] | None
     allowance: Allowance
     who: str = ""
     due: float | None = None
@@ -93,7 +93,7 @@ class Watched:
     _again: bool = False
     _not_before: float = -math.inf
     _failures: int = 0
-    _told: dict[Address | str, tuple[str, float]] = field(default_factory=dict)
+    _reported: dict[Address | str, tuple[str, float]] = field(default_factory=dict)
     _limited: bool = False
 
     # -- when to look ---------------------------------------------------------------------------------
@@ -105,20 +105,20 @@ class Watched:
         elif self.due is None or when < self.due:
             self.due = when
 
-    def appeared(self, ip: Address, now: float) -> None:
+    def on_appeared(self, ip: Address, now: float) -> None:
         """Hear of an address that was put there."""
         self.lost.discard(ip)
-        self._changed(now)
+        self._plan_look(now)
 
-    def vanished(self, ip: Address, now: float) -> None:
+    def on_vanished(self, ip: Address, now: float) -> None:
         """Hear of an address that was taken away. Should it come back, it has appeared, whatever its date."""
         self.lost.add(ip)
         self._renewed.add(ip)
-        if self.dealt is not None and ip in self.dealt:
-            self.dealt = {**self.dealt, ip: -1.0}
-        self._changed(now)
+        if self.dates is not None and ip in self.dates:
+            self.dates = {**self.dates, ip: -1.0}
+        self._plan_look(now)
 
-    def _changed(self, now: float) -> None:
+    def _plan_look(self, now: float) -> None:
         self._failures = 0
         self.look_at(max(self.allowance.due(now), self._not_before))
 
@@ -127,38 +127,40 @@ class Watched:
         alone = host_route(ip)
         return ip in self.given or any(cidr.within(alone, network) for network in self.networks)
 
-    def begin(self, room: Callable[[int], int], now: float) -> Asked:
+    def begin(self, room: Callable[[int], int], now: float) -> WatchRequest:
         """Begin a look: only what happens from now on is news."""
         self._resting = {ip: at for ip, at in self._resting.items() if at > now}
         self.running, self._again, self.due = True, False, None
         self.lost.clear()
         self._renewed.clear()
         resting = frozenset(self._resting)
-        return Asked(self.attachment, self.dealt, room, self.lost.__contains__, resting, self.unplugged)
+        return WatchRequest(
+            self.attachment, self.dates, room, self.lost.__contains__, resting, self.unplugged
+        )
 
     # -- what it came to --------------------------------------------------------------------------------
 
-    def end(self, found: Followed | None, now: float) -> None:
-        """End a look that came to ``found``, or to nothing because it failed as a whole."""
+    def end(self, result: SyncResult | None, now: float) -> None:
+        """End a look that came to ``result``, or to nothing because it failed as a whole."""
         self.running = False
         after: list[float] = []
-        if found is None or found.failed:
+        if result is None or result.failed:
             pause = min(FIRST_FAILED_SECONDS * 2**self._failures, LONGEST_FAILED_SECONDS)
             self._failures = min(self._failures + 1, 16)
             after.append(now + pause)
         else:
             self._failures = 0
-        if found is not None:
-            if found.busy:
+        if result is not None:
+            if result.busy:
                 after.append(now + BUSY_SECONDS)
             else:
-                self.dealt = {ip: -1.0 if ip in self._renewed else at for ip, at in found.dealt.items()}
-                self._resting = {ip: at for ip, at in self._resting.items() if ip in found.dealt}
-            if found.put_off:
+                self.dates = {ip: -1.0 if ip in self._renewed else at for ip, at in result.dates.items()}
+                self._resting = {ip: at for ip, at in self._resting.items() if ip in result.dates}
+            if result.put_off:
                 after.append(self.allowance.due(now))
-            self._resting |= dict.fromkeys(found.refused, now + REFUSED_SECONDS)
+            self._resting |= dict.fromkeys(result.refused, now + REFUSED_SECONDS)
         after += self._resting.values()
-        if found is not None and not found.appeared and not found.vanished:
+        if result is not None and not result.appeared and not result.vanished:
             self._not_before = now + IDLE_SECONDS
         if self._again:
             after.append(max(self.allowance.due(now), self._not_before))
@@ -166,27 +168,27 @@ class Watched:
 
     # -- what is told, once -----------------------------------------------------------------------------
 
-    def news(self, key: Address | str, text: str, now: float) -> bool:
+    def is_news(self, key: Address | str, text: str, now: float) -> bool:
         """Whether ``text`` about ``key`` is to be told: it has not been, and is not about one of a crowd."""
-        before = self._told.get(key)
+        before = self._reported.get(key)
         if before is None and not isinstance(key, str) and self.silent:
             return False
         if new := before is None or before[0] != text:
-            self._told[key] = (text, now)
+            self._reported[key] = (text, now)
         return new
 
     @property
     def silent(self) -> bool:
         """Whether of so many addresses something was told that of others nothing is."""
-        return sum(not isinstance(key, str) for key in self._told) >= MOST_TOLD
+        return sum(not isinstance(key, str) for key in self._reported) >= MOST_TOLD
 
     def forget(self, present: Collection[Address | str], now: float) -> None:
         """Forget what was told of what is not there any more; an address that flaps is told of seldom."""
-        for key in self._told.keys() - set(present):
-            if now - self._told[key][1] > TOLD_SECONDS:
-                del self._told[key]
+        for key in self._reported.keys() - set(present):
+            if now - self._reported[key][1] > TOLD_SECONDS:
+                del self._reported[key]
 
-    def limited(self, held_back: bool, now: float) -> bool:
+    def begins_limit(self, held_back: bool, now: float) -> bool:
         """Whether an episode of too many changes begins. It ends when the burst is whole again."""
         if self.allowance.full(now):
             self._limited = False

@@ -1,10 +1,10 @@
 """The watch: hears from each pod's own kernel of addresses that move, and of what is lost of what we gave it.
 
 The addresses are followed of pods that move them by themselves; what is lost is put back in every live pod
-(``pod_sides``). One socket per namespace and one thread for all of them; what an event means is looked up and
-done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its namespace
-alive, and the address in it: it is closed within a second of the path's unlinking, and when claim or
-interface end.
+(``watched_pods``). One socket per namespace and one thread for all of them; what an event means is looked up
+and done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its
+namespace alive, and the address in it: it is closed within a second of the path's unlinking, and when claim
+or interface end.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ...model.claim import Claim
 from ...model.claim_state import State
 from ...model.errors import CniError
 from ...model.values import Attachment
-from ...operations.sync_addresses import Asked, Followed, follow
+from ...operations.sync_addresses import SyncResult, WatchRequest, sync_addresses
 from ...operations.world import Vpc, World
-from ..observe.recorder import Counts
-from . import pod_sides
-from .history import Appearances, Dates
-from .interface import MOST_TOLD, OVERRUN_SECONDS, Allowance, Watched
-from .pod_sides import PodSide, PodSides
+from ..observe.recorder import Recorder
+from . import watched_pods
+from .history import AddressHistory, Dates
+from .interface import MOST_TOLD, OVERRUN_SECONDS, Allowance, WatchedInterface
+from .watched_pods import WatchedPod, WatchedPods
 
 AT_ONCE = 8
 """How many interfaces are looked at and claimed for side by side."""
@@ -55,8 +55,8 @@ class _Namespace:
     """A namespace that is listened to."""
 
     events: Events
-    watched: list[Watched] = field(default_factory=list)
-    sides: list[PodSide] = field(default_factory=list)
+    watched: list[WatchedInterface] = field(default_factory=list)
+    sides: list[WatchedPod] = field(default_factory=list)
     silent_until: float = 0.0
 
 
@@ -75,21 +75,21 @@ class Hooks:
     failed: Callable[[str, Exception], object] | None = None
 
 
-class Watch:
+class Watcher:
     """Follows interfaces of claims with ``watchAddresses``, keeps ``pods``. ``run`` is a thread's body."""
 
     def __init__(
         self,
         world: World,
-        counts: Counts,
-        appearances: Appearances,
-        pods: PodSides,
+        recorder: Recorder,
+        appearances: AddressHistory,
+        pods: WatchedPods,
         hooks: Hooks | None = None,
     ) -> None:
         hooks = hooks or Hooks()
         self._world = world
-        self._counts = counts
-        self._appearances = appearances
+        self._counts = recorder
+        self._history = appearances
         self._pods = pods
         self._vpc = hooks.vpc or (lambda region, _who, _stop: world.vpc(region))
         self._beat = hooks.beat
@@ -97,10 +97,10 @@ class Watch:
         self._failed = hooks.failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._broken: str | None = None
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._watched: dict[Attachment, Watched] = {}
+        self._watched: dict[Attachment, WatchedInterface] = {}
         self._namespaces: dict[int, _Namespace] = {}
         self._unseen: dict[Attachment, tuple[Claim, bool, float]] = {}
-        self._told: set[Attachment] = set()
+        self._explained: set[Attachment] = set()
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -109,34 +109,34 @@ class Watch:
 
     # -- for the rest of the agent --------------------------------------------------------------------
 
-    def attend(self, listen: Listen) -> None:
+    def subscribe(self, listen: Listen) -> None:
         """Learn of the claims that an earlier agent left, and from now on of each change."""
         earlier = True
 
         def learn(attachment: Attachment, claim: Claim | None) -> None:
             was = earlier
-            self._tell(lambda: self._learn(attachment, claim, earlier=was))
+            self._enqueue(lambda: self._on_claim_change(attachment, claim, earlier=was))
 
         listen(learn)
         earlier = False
 
     def watching(self) -> dict[Attachment, str]:
         """Return the attachments that are followed, with their namespaces."""
-        return {each.attachment: each.netns for each in list(self._watched.values())}
+        return {interface.attachment: interface.netns for interface in list(self._watched.values())}
 
     def look_at_pods(self) -> None:
         """Have every live pod looked into, without waiting for it: a chore of the keeper."""
-        self._tell(self._look_at_pods)
+        self._enqueue(self._look_at_pods)
 
     def run(self, stop: threading.Event) -> None:
         """Follow until told to stop; a stop is noticed within half a second."""
-        outer = self._world.stop
+        outer = self._world.cancelled
         world = replace(
-            self._world, stop=lambda: "the node agent is shutting down" if stop.is_set() else outer()
+            self._world, cancelled=lambda: "the node agent is shutting down" if stop.is_set() else outer()
         )
         with (
             ThreadPoolExecutor(AT_ONCE, "watch") as pool,
-            ThreadPoolExecutor(pod_sides.AT_ONCE, "pods") as into_pods,
+            ThreadPoolExecutor(watched_pods.AT_ONCE, "pods") as into_pods,
         ):
             try:
                 while not stop.is_set():
@@ -166,7 +166,7 @@ class Watch:
         """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
         try:
             self._turn(pool, world)
-            self._pods.begin_due(into_pods, world, self._tell)
+            self._pods.begin_due(into_pods, world, self._enqueue)
         except Exception as e:  # noqa: BLE001 (the cause may be on disk: the next agent would meet it too)
             self._failed("a round of the watcher failed unexpectedly", e)
             return f"the watch's last round failed: {e!r}"
@@ -190,20 +190,24 @@ class Watch:
             if namespace.silent_until and now >= namespace.silent_until:
                 namespace.silent_until = 0.0
                 self._selector.register(namespace.events, selectors.EVENT_READ, inode)
-        for each in self._watched.values():
-            if each.due is not None and each.due <= now and not each.running:
-                pool.submit(self._look, each, each.begin(self._room(each), now), world)
+        for interface in self._watched.values():
+            if interface.due is not None and interface.due <= now and not interface.running:
+                pool.submit(self._look, interface, interface.begin(self._room(interface), now), world)
 
-    def _room(self, watched: Watched) -> Callable[[int], int]:
+    def _room(self, watched: WatchedInterface) -> Callable[[int], int]:
         return lambda wanted: watched.allowance.take(wanted, self._world.clock())
 
     def _pause(self) -> float:
-        due = [each.due for each in self._watched.values() if each.due is not None and not each.running]
-        due += [each.silent_until for each in self._namespaces.values() if each.silent_until]
+        due = [
+            interface.due
+            for interface in self._watched.values()
+            if interface.due is not None and not interface.running
+        ]
+        due += [namespace.silent_until for namespace in self._namespaces.values() if namespace.silent_until]
         due += self._pods.due()
         return max(0.0, min([self._paths_at, *due]) - self._world.clock())
 
-    def _tell(self, news: Callable[[], None]) -> None:
+    def _enqueue(self, news: Callable[[], None]) -> None:
         """Have the loop's thread do something."""
         self._news.put(news)
         with self._ringing, suppress(BlockingIOError):
@@ -212,7 +216,7 @@ class Watch:
 
     # -- what to watch --------------------------------------------------------------------------------
 
-    def _learn(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
+    def _on_claim_change(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
         self._keep(attachment, claim, earlier=earlier)
         known = self._watched.get(attachment)
         if claim is None or not claim.watches:
@@ -224,8 +228,8 @@ class Watch:
         if known is None:
             if claim.state is not State.CLAIMING:  # else its ADD is at work, and we hear of its end
                 self._begin(claim, earlier=earlier)
-        elif known.claimed_at != claim.created:
-            known.claimed_at = claim.created
+        elif known.claimed_at != claim.created_at:
+            known.claimed_at = claim.created_at
             known.look_at(self._world.clock())
 
     def _begin(self, claim: Claim, *, earlier: bool) -> None:
@@ -243,7 +247,7 @@ class Watch:
             self._failed(f"{attachment}: its addresses cannot be followed", e)
             return
         del self._unseen[attachment]
-        self._told.discard(attachment)
+        self._explained.discard(attachment)
 
     def _open(self, claim: Claim, now: float, *, earlier: bool) -> None:
         attachment, inode = claim.attachment, claim.netns_inode
@@ -255,15 +259,15 @@ class Watch:
         except CniError:
             self._close_if_idle(inode)
             raise
-        watched = Watched(
+        watched = WatchedInterface(
             attachment,
-            claim.created,
+            claim.created_at,
             claim.netns,
             inode,
             index,
-            frozenset(each.ip for each in claim.addresses),
+            frozenset(interface.ip for interface in claim.addresses),
             conf.watch_addresses,
-            self._appearances.of(attachment) if earlier else {},
+            self._history.get(attachment) if earlier else {},
             Allowance(self._world.policy.watch_limits, now),
             who=claim.pod.uid or claim.pod.name or attachment.container,
         )
@@ -291,11 +295,11 @@ class Watch:
         if claim and known is None and claim.state is not State.CLAIMING:
             self._listen_for(self._pods.add(claim, earlier=earlier))
 
-    def _keep_no_longer(self, side: PodSide) -> None:
+    def _keep_no_longer(self, side: WatchedPod) -> None:
         self._pods.drop(side)
         self._be_deaf_to(side)
 
-    def _listen_for(self, side: PodSide) -> None:
+    def _listen_for(self, side: WatchedPod) -> None:
         """Hear of what happens in the pod. Where that fails, the keeper's looks find it, and try again."""
         if side.listening or self._world.inode(side.netns) != side.inode:
             return
@@ -306,7 +310,7 @@ class Watch:
             why_not = str(e)
         self._pods.heard_by(side, why_not)
 
-    def _be_deaf_to(self, side: PodSide) -> None:
+    def _be_deaf_to(self, side: WatchedPod) -> None:
         if side.listening:
             side.listening = False
             self._namespaces[side.inode].sides.remove(side)
@@ -318,21 +322,21 @@ class Watch:
         self._pods.look_at_all()
 
     def _tell_once(self, attachment: Attachment, why: str) -> None:
-        if attachment not in self._told:
-            self._told.add(attachment)
-            told = f"{attachment}: its addresses are not followed: {why}"
-            self._world.log(told, "warning", event="not followed", **self._subject(attachment))
+        if attachment not in self._explained:
+            self._explained.add(attachment)
+            sentence = f"{attachment}: its addresses are not followed: {why}"
+            self._world.log(sentence, "warning", event="not followed", **self._subject(attachment))
 
     def _drop(self, attachment: Attachment, *, ended: bool = False) -> None:
         """Stop watching; with the last interface of a namespace its socket is closed."""
         watched = self._watched.pop(attachment, None)
         self._unseen.pop(attachment, None)
-        self._told.discard(attachment)
+        self._explained.discard(attachment)
         if watched:
             self._namespaces[watched.inode].watched.remove(watched)
             self._close_if_idle(watched.inode)
         if ended:
-            self._note(attachment, None)
+            self._record_dates(attachment, None)
 
     def _close_if_idle(self, inode: int) -> None:
         namespace = self._namespaces[inode]
@@ -347,14 +351,18 @@ class Watch:
         for side in self._pods.all():
             if side.listening and self._world.inode(side.netns) != side.inode:
                 self._be_deaf_to(side)
-        for each in list(self._watched.values()):
-            if self._world.inode(each.netns) != each.inode:
-                told = f"{each.attachment}: {each.netns} is gone: its addresses are not followed"
-                self._world.log(told, "warning", event="not followed", **self._subject(each.attachment))
-                self._drop(each.attachment)
-                claim = self._world.claims.get(each.attachment)
+        for interface in list(self._watched.values()):
+            if self._world.inode(interface.netns) != interface.inode:
+                sentence = (
+                    f"{interface.attachment}: {interface.netns} is gone: its addresses are not followed"
+                )
+                self._world.log(
+                    sentence, "warning", event="not followed", **self._subject(interface.attachment)
+                )
+                self._drop(interface.attachment)
+                claim = self._world.claims.get(interface.attachment)
                 if isinstance(claim, Claim) and claim.watches:  # it may be back before the pod's end is told
-                    self._unseen[each.attachment] = (claim, True, now + UNSEEN_SECONDS)
+                    self._unseen[interface.attachment] = (claim, True, now + UNSEEN_SECONDS)
         for claim, earlier, again in list(self._unseen.values()):
             if now >= again:
                 self._begin(claim, earlier=earlier)
@@ -366,46 +374,46 @@ class Watch:
         if namespace is None:
             return
         now = self._world.clock()
-        found = namespace.events.read()
-        for event in found:
-            self._hear(namespace, event, now)
-        if len(found) >= READ_AT_ONCE:
+        results = namespace.events.read()
+        for event in results:
+            self._on_event(namespace, event, now)
+        if len(results) >= READ_AT_ONCE:
             namespace.silent_until = now + FLOOD_SECONDS
             self._selector.unregister(namespace.events)
 
-    def _hear(self, namespace: _Namespace, event: Event, now: float) -> None:
+    def _on_event(self, namespace: _Namespace, event: Event, now: float) -> None:
         for side in namespace.sides:
             if side.concerns(event):
-                side.hear(now)
+                side.on_event(now)
         if isinstance(event, AddressEvent):
-            self._heed(namespace, event, now)
+            self._handle_event(namespace, event, now)
         elif isinstance(event, LinkGone):
-            for each in namespace.watched:
-                if each.index == event.index:
-                    each.unplugged = True
-                    each.look_at(now)
+            for interface in namespace.watched:
+                if interface.index == event.index:
+                    interface.unplugged = True
+                    interface.look_at(now)
         elif isinstance(event, Overrun) and namespace.watched:
             self._counts.watch("overrun")
-            for each in namespace.watched:
-                each.look_at(now + OVERRUN_SECONDS)
+            for interface in namespace.watched:
+                interface.look_at(now + OVERRUN_SECONDS)
 
-    def _heed(self, namespace: _Namespace, event: AddressEvent, now: float) -> None:
+    def _handle_event(self, namespace: _Namespace, event: AddressEvent, now: float) -> None:
         ip = event.interface.ip
-        for each in namespace.watched:
-            if each.index != event.index or not each.concerns(ip):
+        for interface in namespace.watched:
+            if interface.index != event.index or not interface.concerns(ip):
                 continue
             if not event.present:
-                each.vanished(ip, now)
+                interface.on_vanished(ip, now)
             elif not event.tentative:  # else another event says that it can be used
-                each.appeared(ip, now)
-                self._hold_back(each, now)
+                interface.on_appeared(ip, now)
+                self._hold_back(interface, now)
 
-    def _hold_back(self, watched: Watched, now: float) -> None:
+    def _hold_back(self, watched: WatchedInterface, now: float) -> None:
         """Count, and tell once, that an interface changes faster than we follow."""
         held_back = watched.allowance.due(now) > now
         if held_back:
             self._counts.watch("limited")
-        if watched.limited(held_back, now):
+        if watched.begins_limit(held_back, now):
             seconds = self._world.policy.watch_limits.seconds_per_change
             self._world.log(
                 f"{watched.attachment}: its addresses change faster than one per {seconds:g} s:"
@@ -415,86 +423,88 @@ class Watch:
 
     # -- looks ----------------------------------------------------------------------------------------
 
-    def _look(self, watched: Watched, asked: Asked, world: World) -> None:
+    def _look(self, watched: WatchedInterface, request: WatchRequest, world: World) -> None:
         """Look at one interface and do what follows; in a thread of the pool."""
-        found: Followed | None = None
-        world = replace(world, vpc=lambda region: self._vpc(region, watched.who, world.stop))
+        result: SyncResult | None = None
+        world = replace(world, vpc=lambda region: self._vpc(region, watched.who, world.cancelled))
         try:
-            found = follow(asked, world)
-            if not found.busy and not found.over:
-                self._note(watched.attachment, found.dealt)
+            result = sync_addresses(request, world)
+            if not result.busy and not result.claim_ended:
+                self._record_dates(watched.attachment, result.dates)
         except CniError as e:
             error = str(e)
-            self._tell(lambda: self._report_failure(watched, error))
+            self._enqueue(lambda: self._report_failure(watched, error))
         except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
             error = f"{type(e).__name__}: {e}"
-            self._tell(lambda: self._report_failure(watched, error))
-        self._tell(lambda: self._ended(watched, asked, found))
+            self._enqueue(lambda: self._report_failure(watched, error))
+        self._enqueue(lambda: self._finish(watched, request, result))
 
-    def _ended(self, watched: Watched, asked: Asked, found: Followed | None) -> None:
+    def _finish(self, watched: WatchedInterface, request: WatchRequest, result: SyncResult | None) -> None:
         now = self._world.clock()
-        watched.end(found, now)
+        watched.end(result, now)
         attachment = watched.attachment
         if self._watched.get(attachment) is not watched:  # dropped meanwhile
             if attachment not in self._watched:
-                self._note(attachment, None)
-        elif found and not found.busy and (found.over or asked.unplugged):
+                self._record_dates(attachment, None)
+        elif result and not result.busy and (result.claim_ended or request.unplugged):
             self._drop(attachment)
-        if found:
-            self._report(watched, found, now)
+        if result:
+            self._report(watched, result, now)
 
-    def _note(self, attachment: Attachment, dates: Dates | None) -> None:
+    def _record_dates(self, attachment: Attachment, dates: Dates | None) -> None:
         try:
-            self._appearances.note(attachment, dates)
+            self._history.record(attachment, dates)
         except OSError as e:
             self._world.log(f"cannot record the addresses of {attachment}: {e.strerror}", "warning")
 
     # -- what is said ---------------------------------------------------------------------------------
 
-    def _report_failure(self, watched: Watched, error: str) -> None:
-        if watched.news("look", error, self._world.clock()):
-            told = f"{watched.attachment}: cannot read its addresses: {error}"
-            self._world.log(told, "warning", **self._subject(watched.attachment))
+    def _report_failure(self, watched: WatchedInterface, error: str) -> None:
+        if watched.is_news("look", error, self._world.clock()):
+            sentence = f"{watched.attachment}: cannot read its addresses: {error}"
+            self._world.log(sentence, "warning", **self._subject(watched.attachment))
 
     def _subject(self, attachment: Attachment) -> dict[str, Any]:
         claim = self._world.claims.get(attachment)
         return claim.subject() if isinstance(claim, Claim) else {}
 
-    def _report(self, watched: Watched, found: Followed, now: float) -> None:
+    def _report(self, watched: WatchedInterface, result: SyncResult, now: float) -> None:
         who, count = watched.attachment, self._counts.watch
 
         def log(sentence: str, address: object, level: str = "info", event: str = "") -> None:
             self._world.log(sentence, level, event=event, address=str(address), **self._subject(who))
 
-        for each in found.appeared:
+        for interface in result.appeared:
             count("appeared")
-            log(f"{who}: {each.ip} appeared: claimed", each.ip, event="appeared")
-        for each in found.vanished:
+            log(f"{who}: {interface.ip} appeared: claimed", interface.ip, event="appeared")
+        for interface in result.vanished:
             count("vanished")
-            log(f"{who}: {each.ip} vanished: released after the grace", each.ip, event="vanished")
-        for each in found.elsewhere:
-            told = f"{who}: {each.ip} was here before, and leads elsewhere: left there"
-            log(told, each.ip, "warning", event="left")
-        for ip, why in found.refused.items():
-            if watched.news(ip, why, now):
+            log(f"{who}: {interface.ip} vanished: released after the grace", interface.ip, event="vanished")
+        for interface in result.elsewhere:
+            message = f"{who}: {interface.ip} was here before, and leads elsewhere: left there"
+            log(message, interface.ip, "warning", event="left")
+        for ip, why in result.refused.items():
+            if watched.is_news(ip, why, now):
                 count("refused")
                 log(f"{who}: {ip} appeared and is not claimed: {why}", ip, "warning", event="refused")
-        for ip, why in found.failed.items():
-            if watched.news(ip, why, now):
+        for ip, why in result.failed.items():
+            if watched.is_news(ip, why, now):
                 log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
-        if watched.silent and watched.news("silent", f"{MOST_TOLD}", now):
-            told = f"{who}: {MOST_TOLD} addresses appeared and are not claimed: the log names no more of them"
-            self._world.log(told, "warning", event="refused", **self._subject(who))
+        if watched.silent and watched.is_news("silent", f"{MOST_TOLD}", now):
+            message = (
+                f"{who}: {MOST_TOLD} addresses appeared and are not claimed: the log names no more of them"
+            )
+            self._world.log(message, "warning", event="refused", **self._subject(who))
         limits = self._world.policy.watch_limits
-        if found.beyond and watched.news("beyond", f"{limits.addresses}", now):
+        if result.beyond and watched.is_news("beyond", f"{limits.addresses}", now):
             count("limited")
-            first = found.beyond[0].ip
-            told = f"{who}: more than {limits.addresses} addresses: {first} is not claimed"
-            log(told, first, "warning", event="refused")
-        if found.put_off:
+            first = result.beyond[0].ip
+            message = f"{who}: more than {limits.addresses} addresses: {first} is not claimed"
+            log(message, first, "warning", event="refused")
+        if result.put_off:
             self._hold_back(watched, now)
-        if not found.busy and not found.over:
+        if not result.busy and not result.claim_ended:
             still = [
-                key for key, holds in {"beyond": found.beyond, "silent": watched.silent}.items() if holds
+                key for key, holds in {"beyond": result.beyond, "silent": watched.silent}.items() if holds
             ]
-            watched.forget([*found.dealt, *found.failed, *found.refused, *still], now)
+            watched.forget([*result.dates, *result.failed, *result.refused, *still], now)

@@ -1,6 +1,6 @@
 """The two JSON schemas, and one question about a document: has it the right shape?
 
-The schemas are the only description of the shapes; jsonschema judges by them (``complain``).
+The schemas are the only description of the shapes; jsonschema judges by them (``complaints``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..strict_json import MOST_COMPLAINTS, Complaint, Step
-from .complain import complaints
+from .complaints import complaints
 
 Name = Literal["netconf", "nodeconf"]
 
@@ -20,8 +20,8 @@ Name = Literal["netconf", "nodeconf"]
 @cache
 def load(name: Name) -> dict[str, Any]:
     """Return the schema that ships as ``NAME.schema.json``."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name(f"{name}.schema.json").read_bytes())
-    return found
+    raw: dict[str, Any] = json.loads(Path(__file__).with_name(f"{name}.schema.json").read_bytes())
+    return raw
 
 
 def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
@@ -30,15 +30,15 @@ def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
     So the meaning of the sound parts can still be examined, and all complaints reported at once. Of a
     document with more complaints than are shown nothing is sound.
     """
-    found = complaints(load(name), document)
-    if not found:
+    results = complaints(load(name), document)
+    if not results:
         return [], document
-    if len(found) > MOST_COMPLAINTS:
-        return found, None
+    if len(results) > MOST_COMPLAINTS:
+        return results, None
     sound = deepcopy(document)
-    for complaint in found:
+    for complaint in results:
         sound = _without(sound, complaint.path)
-    return found, sound
+    return results, sound
 
 
 def _without(document: Any, path: tuple[Step, ...]) -> Any:

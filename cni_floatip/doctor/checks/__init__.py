@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..finding import Finding
-from ..probe import Looks
+from ..probe import Probe
 from . import aws, cluster, interfaces, node, pods, tables
 
 
@@ -20,7 +20,7 @@ class Check:
     id: str
     group: str
     title: str
-    look: Callable[[Looks], Iterable[Finding]]
+    look: Callable[[Probe], Iterable[Finding]]
 
 
 NODE, AWS, TABLES = "This node", "Credentials and permissions", "Route tables"

@@ -5,113 +5,115 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ...edges.podnet import forwarding as forwarding_rules
-from ...edges.podnet import host_link, hostuse
+from ...edges.podnet import host_link, host_use
 from ...model.errors import CniError, Ec2Error
 from .. import host
-from ..catalog import found
-from ..facts import FloatingLink, Interface
+from ..catalog import make_finding
+from ..facts import Ec2Interface, FloatingLink
 from ..finding import Finding, fine, not_checked, not_read
 from ..judge import firewall, interfaces
-from ..probe import PRIMARY, Looks
+from ..probe import PRIMARY, Probe
 
 NONE = not_checked("", "there is no ENI to judge")
 
 
-def enis(looks: Looks) -> Iterable[Finding]:
-    wrong = list(interfaces.unknown(looks.choices, looks.only))
-    left_out = list(interfaces.left_out(looks.choices, looks.only))
+def enis(probe: Probe) -> Iterable[Finding]:
+    wrong = list(interfaces.unknown(probe.choices, probe.only))
+    left_out = list(interfaces.left_out(probe.choices, probe.only))
     try:
-        floating = _floating(looks)
+        floating = _floating(probe)
     except Ec2Error as e:
         return [*wrong, not_read("", e), *left_out]
-    lacking, in_use = looks.lacking, frozenset(claim.eni for claim in looks.claims_if_told)
-    wrong += interfaces.enis(floating, looks.node.instance, len(left_out) + len(lacking))
+    lacking, in_use = probe.lacking, frozenset(claim.eni for claim in probe.claims_if_told)
+    wrong += interfaces.enis(floating, probe.node.instance, len(left_out) + len(lacking))
     if lacking:
-        wanted = looks.policy.allowed_interfaces
+        wanted = probe.policy.allowed_interfaces
         wrong += interfaces.not_allowed(lacking, in_use, wanted, only=not floating and not left_out)
     ours = ", ".join(f"{eni.id} (device {eni.slot})" for eni in floating)
-    never = [each for each in looks.choices if each.never and each.never != PRIMARY]
-    theirs = "".join(f"; {each.eni}: {each.never}" for each in never)
+    never = [choice for choice in probe.choices if choice.never and choice.never != PRIMARY]
+    theirs = "".join(f"; {choice.eni}: {choice.never}" for choice in never)
     return [*(wrong or [fine("", f"left to us: {ours}{theirs}") if floating else NONE]), *left_out]
 
 
-def links(looks: Looks) -> Iterable[Finding]:
-    seen = looks.links
-    if not seen:
+def links(probe: Probe) -> Iterable[Finding]:
+    observed = probe.links
+    if not observed:
         return [NONE]
-    taken = host.taken_by_pods({link.mac for link in seen if not link.name})
-    in_pods = {claim.eni for claim in looks.claims_if_told} | {each.eni for each in seen if each.mac in taken}
-    said = ", ".join(f"{link} up, MTU {link.mtu}" for link in seen if link.name)
-    wrong = [*interfaces.links(seen, frozenset(in_pods), looks.claims_if_told), *_used_by_host(seen)]
-    return wrong or [fine("", said or "none on the host")]
+    taken = host.macs_in_pods({link.mac for link in observed if not link.name})
+    in_pods = {claim.eni for claim in probe.claims_if_told} | {
+        link.eni for link in observed if link.mac in taken
+    }
+    text = ", ".join(f"{link} up, MTU {link.mtu}" for link in observed if link.name)
+    wrong = [*interfaces.links(observed, frozenset(in_pods), probe.claims_if_told), *_used_by_host(observed)]
+    return wrong or [fine("", text or "none on the host")]
 
 
-def _used_by_host(seen: Sequence[FloatingLink]) -> Iterator[Finding]:
-    for link in seen:
+def _used_by_host(observed: Sequence[FloatingLink]) -> Iterator[Finding]:
+    for link in observed:
         try:
-            use = hostuse.used_by_host(host_link(link.index)) if link.name else ""
+            use = host_use.used_by_host(host_link(link.index)) if link.name else ""
         except CniError as e:
             yield not_checked(str(link), e.msg)
         else:
             if use:
-                yield found("host-uses-eni", str(link), use, link=link.name)
+                yield make_finding("host-uses-eni", str(link), use, link=link.name)
 
 
-def source_dest_check(looks: Looks) -> Iterable[Finding]:
-    floating = _floating(looks)
+def source_dest_check(probe: Probe) -> Iterable[Finding]:
+    floating = _floating(probe)
     if not floating:
         return [NONE]
-    in_use = frozenset(claim.eni for claim in looks.claims_if_told)
-    wanted = looks.policy.source_dest_check
-    said = "off" if not any(eni.checked for eni in floating) else "an ADD turns it off where it is on"
-    return list(interfaces.source_dest_check(floating, wanted, in_use)) or [fine("", said)]
+    in_use = frozenset(claim.eni for claim in probe.claims_if_told)
+    wanted = probe.policy.source_dest_check
+    text = "off" if not any(eni.checked for eni in floating) else "an ADD turns it off where it is on"
+    return list(interfaces.source_dest_check(floating, wanted, in_use)) or [fine("", text)]
 
 
-def security_groups(looks: Looks) -> Iterable[Finding]:
-    floating = _floating(looks)
+def security_groups(probe: Probe) -> Iterable[Finding]:
+    floating = _floating(probe)
     if not floating:
         return [NONE]
     ids = sorted({group for eni in floating for group in eni.groups})
     try:
-        groups = looks.audit.security_groups(ids)
-        referring = looks.audit.referring(ids)
+        groups = probe.audit.security_groups(ids)
+        referring = probe.audit.referring(ids)
     except Ec2Error as e:
         return [not_read("security groups", e, "ec2:DescribeSecurityGroups")]
-    said = f"{', '.join(ids)} name every allowed range, in and out"
+    text = f"{', '.join(ids)} name every allowed range, in and out"
     wrong = [
-        *firewall.security_groups(floating, groups, looks.ranges),
-        *firewall.references(referring, looks.ranges),
+        *firewall.security_groups(floating, groups, probe.ranges),
+        *firewall.references(referring, probe.ranges),
         *_not_shown("security groups", ids, [group.id for group in groups]),
     ]
-    return wrong or [fine("", said)]
+    return wrong or [fine("", text)]
 
 
-def network_acls(looks: Looks) -> Iterable[Finding]:
-    floating = _floating(looks)
+def network_acls(probe: Probe) -> Iterable[Finding]:
+    floating = _floating(probe)
     if not floating:
         return [NONE]
     subnets = sorted({eni.subnet for eni in floating})
     try:
-        acls = looks.audit.network_acls(subnets)
+        acls = probe.audit.network_acls(subnets)
     except Ec2Error as e:
         return [not_read("network ACLs", e, "ec2:DescribeNetworkAcls")]
-    said = f"no rule of {', '.join(acl.id for acl in acls)} denies a range, in or out (ports are not judged)"
+    text = f"no rule of {', '.join(acl.id for acl in acls)} denies a range, in or out (ports are not judged)"
     wrong = [
-        *firewall.network_acls(floating, acls, looks.ranges),
+        *firewall.network_acls(floating, acls, probe.ranges),
         *_not_shown("network ACLs", subnets, [subnet for acl in acls for subnet in acl.subnets]),
     ]
-    return wrong or [fine("", said)]
+    return wrong or [fine("", text)]
 
 
-def _not_shown(what: str, asked: Sequence[str], shown: Sequence[str]) -> list[Finding]:
+def _not_shown(what: str, request: Sequence[str], shown: Sequence[str]) -> list[Finding]:
     """Return that EC2 keeps some to itself: in a shared VPC they are their owner's to see."""
-    hidden = sorted(set(asked) - set(shown))
-    said = f"EC2 does not show those of {', '.join(hidden)} to this account"
+    hidden = sorted(set(request) - set(shown))
+    text = f"EC2 does not show those of {', '.join(hidden)} to this account"
     return (
         [
             not_checked(
                 what,
-                said,
+                text,
                 f"let the owner of the VPC look: aws ec2 describe-{what.replace(' ', '-').lower()}",
             )
         ]
@@ -120,21 +122,21 @@ def _not_shown(what: str, asked: Sequence[str], shown: Sequence[str]) -> list[Fi
     )
 
 
-def _floating(looks: Looks) -> Sequence[Interface]:
-    ids = {eni.id for eni in looks.floating}
-    return [eni for eni in looks.interfaces if eni.id in ids]
+def _floating(probe: Probe) -> Sequence[Ec2Interface]:
+    ids = {eni.id for eni in probe.floating}
+    return [eni for eni in probe.interfaces if eni.id in ids]
 
 
-def rp_filter(looks: Looks) -> Iterable[Finding]:
-    names = ["all", "default", *(link.name for link in looks.links if link.name)]
+def rp_filter(probe: Probe) -> Iterable[Finding]:
+    names = ["all", "default", *(link.name for link in probe.links if link.name)]
     values = {name: host.setting(f"ipv4/conf/{name}/rp_filter") for name in names}
     if not values["all"]:
         return [not_checked("", "cannot be read below /proc/sys/net", "run: sysctl -a | grep rp_filter")]
-    return list(interfaces.rp_filter(looks.links, values)) or [fine("", "nowhere strict")]
+    return list(interfaces.rp_filter(probe.links, values)) or [fine("", "nowhere strict")]
 
 
-def forwarding(looks: Looks) -> Iterable[Finding]:
-    names = [link.name for link in looks.links if link.name]
+def forwarding(probe: Probe) -> Iterable[Finding]:
+    names = [link.name for link in probe.links if link.name]
     values = {(4, name): host.setting(f"ipv4/conf/{name}/forwarding") for name in names}
     if not all(values.values()):
         return [not_checked("", "cannot be read below /proc/sys/net", "run: sysctl -a | grep forwarding")]
@@ -144,13 +146,13 @@ def forwarding(looks: Looks) -> Iterable[Finding]:
         stopped = {name: forwarding_rules.stopped(name) for name in names}
     except CniError as e:
         return [not_checked("", e.msg, "run: ip rule; ip -6 rule")]
-    said = fine("", "nothing is forwarded from any ENI with floating IPs")
-    return list(interfaces.forwarding(looks.links, values, stopped)) or [said]
+    finding = fine("", "nothing is forwarded from any ENI with floating IPs")
+    return list(interfaces.forwarding(probe.links, values, stopped)) or [finding]
 
 
-def router_advertisements(looks: Looks) -> Iterable[Finding]:
+def router_advertisements(probe: Probe) -> Iterable[Finding]:
     findings: list[Finding] = []
-    for claim in looks.claims:
+    for claim in probe.claims:
         try:
             hops = host.advertised_defaults(claim.netns, claim.ifname)
         except CniError as e:

@@ -10,18 +10,16 @@ from ...edges.host import inode
 from ...edges.podnet import open_pod
 from ...model.claim import Claim
 from ...model.errors import CniError, short
-from ...operations.pod_side import differences
-from ..catalog import found
-from ..finding import Finding, fine, listed, not_checked
-from ..probe import Looks
+from ...operations.pod_repair import differences
+from ..catalog import make_finding
+from ..finding import Finding, fine, list_names, not_checked
+from ..probe import Probe
 
 
-def pods(looks: Looks) -> Iterable[Finding]:
-    claims = list(_claims(Path(looks.policy.data_dir)))
-    said = fine(
-        "", f"{len(claims)} with live claims: as ADD left them" if claims else "none has a live claim"
-    )
-    return [finding for claim in claims for finding in _judged(claim)] or [said]
+def pods(probe: Probe) -> Iterable[Finding]:
+    claims = list(_claims(Path(probe.policy.data_dir)))
+    raw = fine("", f"{len(claims)} with live claims: as ADD left them" if claims else "none has a live claim")
+    return [finding for claim in claims for finding in _judge(claim)] or [raw]
 
 
 def _claims(directory: Path) -> Iterator[Claim]:
@@ -35,7 +33,7 @@ def _claims(directory: Path) -> Iterator[Claim]:
             yield claim
 
 
-def _judged(claim: Claim) -> Iterator[Finding]:
+def _judge(claim: Claim) -> Iterator[Finding]:
     ifname = claim.attachment.ifname
     who = str(claim.pod) if claim.pod.name else short(claim.attachment)
     if inode(claim.netns) != claim.netns_inode:
@@ -43,8 +41,8 @@ def _judged(claim: Claim) -> Iterator[Finding]:
         return
     try:
         with open_pod(claim.netns, ifname) as pod:
-            lost = [str(each) for each in differences(pod, claim)]
+            lost = [str(difference) for difference in differences(pod, claim)]
     except CniError as e:
         lost = [e.msg]
     if lost:
-        yield found("pod-lost", who, f"{ifname}: {listed(lost)}", ifname=ifname, netns=claim.netns)
+        yield make_finding("pod-lost", who, f"{ifname}: {list_names(lost)}", ifname=ifname, netns=claim.netns)

@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...model import cidr
-from ...model.values import Network, Place, RouteTable, Target
-from ..catalog import found
-from ..facts import Claimed, Known
-from ..finding import Finding, listed
+from ...model.values import Network, RouteKey, RouteTable, RouteTarget
+from ..catalog import make_finding
+from ..facts import ClaimedPod, KnownRoutes
+from ..finding import Finding, list_names
 from .tables import option_of
 
 
 @dataclass(frozen=True, slots=True)
-class Vpc:
+class VpcState:
     """The VPC around this node: its tables, this node's ENIs, and where those of others are.
 
     ``attached``: ENI -> instance, "" for none. One that is missing is not shown to us.
@@ -25,55 +25,55 @@ class Vpc:
     attached: Mapping[str, str]
 
 
-def cut_off(claims: Sequence[Claimed], enis: Collection[str]) -> Iterator[Finding]:
+def cut_off(claims: Sequence[ClaimedPod], enis: Collection[str]) -> Iterator[Finding]:
     """Judge whether the ENI of each live claim is among those of this node."""
     for claim in claims:
         if claim.eni not in enis:
             what = f"is cut off: its ENI {claim.eni} is not attached to this node"
             names = {"eni": claim.eni, "restart": claim.restart}
-            yield found("address-cut-off", f"{claim.pod} {claim.ifname}", what, **names)
+            yield make_finding("address-cut-off", f"{claim.pod} {claim.ifname}", what, **names)
 
 
-def served(claims: Sequence[Claimed], vpc: Vpc) -> Iterator[Finding]:
+def served(claims: Sequence[ClaimedPod], vpc: VpcState) -> Iterator[Finding]:
     """Judge where the routes of live claims lead: one finding for all tables that lead to the same."""
     routes = {table.id: table.routes for table in vpc.tables}
     for claim in claims:
         if claim.eni not in vpc.here:
             continue
-        leads: dict[tuple[Network, Target | None], list[str]] = {}
-        for place in claim.routes:
-            if place.table not in routes:
+        leads: dict[tuple[Network, RouteTarget | None], list[str]] = {}
+        for key in claim.routes:
+            if key.table not in routes:
                 continue  # it has gone, or is of another VPC
-            target = routes[place.table].get(place.destination)
+            target = routes[key.table].get(key.destination)
             if target is None or target.id != claim.eni or not target.active:
-                leads.setdefault((place.destination, target), []).append(place.table)
+                leads.setdefault((key.destination, target), []).append(key.table)
         for (destination, target), tables in leads.items():
             yield _elsewhere(claim, destination, target, tables, claims, vpc)
 
 
 def _elsewhere(
-    claim: Claimed,
+    claim: ClaimedPod,
     destination: Network,
-    target: Target | None,
+    target: RouteTarget | None,
     tables: Sequence[str],
-    claims: Sequence[Claimed],
-    vpc: Vpc,
+    claims: Sequence[ClaimedPod],
+    vpc: VpcState,
 ) -> Finding:
-    subject, where = f"{claim.pod} {claim.ifname}", f"in {listed(tables)}"
+    subject, where = f"{claim.pod} {claim.ifname}", f"in {list_names(tables)}"
     if target is None:
-        return found("address-unserved", subject, f"{destination} has no route {where}", pod=claim.pod)
+        return make_finding("address-unserved", subject, f"{destination} has no route {where}", pod=claim.pod)
     if not target.is_eni or target.propagated or not target.active:
         what = f"{destination} leads to {target} {where}"
-        return found("address-unserved", subject, what, pod=claim.pod)
-    place = Place(tables[0], destination)
-    others = [each.pod for each in claims if each.eni == target.id and place in each.routes]
+        return make_finding("address-unserved", subject, what, pod=claim.pod)
+    key = RouteKey(tables[0], destination)
+    others = [pod.pod for pod in claims if pod.eni == target.id and key in pod.routes]
     if target.id in vpc.here and not others:
         what = f"{destination} leads to {target.id} of this node {where}, which no pod has there"
-        return found("address-unserved", subject, what, pod=claim.pod)
-    whose = f"of {listed(others)} on this node" if others else _whose(target.id, vpc.attached)
+        return make_finding("address-unserved", subject, what, pod=claim.pod)
+    whose = f"of {list_names(others)} on this node" if others else _whose(target.id, vpc.attached)
     what = f"{destination} leads to {target.id} ({whose}) {where}"
     instance = vpc.attached.get(target.id) or "INSTANCE"
-    return found("address-superseded", subject, what, restart=claim.restart, instance=instance)
+    return make_finding("address-superseded", subject, what, restart=claim.restart, instance=instance)
 
 
 def _whose(eni: str, attached: Mapping[str, str]) -> str:
@@ -83,18 +83,20 @@ def _whose(eni: str, attached: Mapping[str, str]) -> str:
 
 
 def unclaimed(
-    tables: Sequence[RouteTable], ranges: Sequence[Network], here: Collection[str], known: Known
+    tables: Sequence[RouteTable], ranges: Sequence[Network], here: Collection[str], known: KnownRoutes
 ) -> Iterator[Finding]:
     """Judge the routes inside the allowed ranges that lead to this node: has the agent a record of each?"""
     leads: dict[tuple[Network, str], list[str]] = {}
     for table in tables:
         for net, target in table.routes.items():
             ours = target.is_eni and target.id in here and target.active and not target.propagated
-            if not ours or known.has(Place(table.id, net), target.id):
+            if not ours or known.has(RouteKey(table.id, net), target.id):
                 continue
             if any(cidr.within(net, range_) for range_ in ranges):
                 leads.setdefault((net, target.id), []).append(table.id)
     for (net, eni), ids in leads.items():
         more = f" ({known.waiting} DELs wait in the spool)" if known.waiting else ""
-        what = f"leads to {eni} in {listed(ids)}, and no pod of this node has it{more}"
-        yield found("route-unclaimed", str(net), what, table=ids[0], option=option_of(net), destination=net)
+        what = f"leads to {eni} in {list_names(ids)}, and no pod of this node has it{more}"
+        yield make_finding(
+            "route-unclaimed", str(net), what, table=ids[0], option=option_of(net), destination=net
+        )

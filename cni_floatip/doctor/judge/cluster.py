@@ -9,7 +9,7 @@ from typing import Any
 
 from ...model import cidr
 from ...model.values import Network
-from ..catalog import found
+from ..catalog import make_finding
 from ..finding import Finding
 
 EXTERNAL, EXCLUDED = "AWS_VPC_K8S_CNI_EXTERNALSNAT", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"
@@ -21,22 +21,24 @@ UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1 << 10, "Mi": 1 <<
 def snat(aws_node: Mapping[str, Any], outside: Sequence[Network]) -> Iterator[Finding]:
     """Judge VPC CNI's settings against the IPv4 ranges outside the VPC (it rewrites no IPv6)."""
     variables = {
-        each["name"]: each.get("value", "")
+        item["name"]: item.get("value", "")
         for container in _containers(aws_node)
-        for each in container.get("env", ())
+        for item in container.get("env", ())
     }
     if _on(variables, EXTERNAL) or (_on(variables, "ENABLE_IPv6") and not _on(variables, "ENABLE_IPv4")):
         return  # pods of an IPv6 cluster have no IPv4 address of their own to keep
-    said = variables.get(EXCLUDED, "")
-    excluded = [ip_network(text.strip(), strict=False) for text in said.split(",") if _is_network(text)]
+    raw = variables.get(EXCLUDED, "")
+    excluded = [ip_network(text.strip(), strict=False) for text in raw.split(",") if _is_network(text)]
     rewritten = [
         str(range_)
         for range_ in outside
-        if range_.version == 4 and not any(cidr.within(range_, each) for each in excluded)
+        if range_.version == 4 and not any(cidr.within(range_, network) for network in excluded)
     ]
     if rewritten:  # one finding: the setting is one list, and a second command would undo the first
-        what = f"{EXCLUDED} is {said!r}" if said else f"{EXCLUDED} is not set"
-        yield found("snat", ", ".join(rewritten), what, ranges=",".join([*map(str, excluded), *rewritten]))
+        what = f"{EXCLUDED} is {raw!r}" if raw else f"{EXCLUDED} is not set"
+        yield make_finding(
+            "snat", ", ".join(rewritten), what, ranges=",".join([*map(str, excluded), *rewritten])
+        )
 
 
 def _on(variables: Mapping[str, str], name: str) -> bool:
@@ -51,16 +53,16 @@ def multus(daemonset: Mapping[str, Any]) -> Iterator[Finding]:
     if ready < wanted:
         labels = daemonset.get("spec", {}).get("selector", {}).get("matchLabels", {})
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        yield found(
+        yield make_finding(
             "multus-not-ready", "kube-multus-ds", f"ready on {ready} of {wanted} nodes", selector=selector
         )
     for container in _containers(daemonset):
         if (old := version(container.get("image", ""))) and old < (4, 0):
-            yield found("multus-old", "kube-multus-ds", f"its image is {container['image']}")
+            yield make_finding("multus-old", "kube-multus-ds", f"its image is {container['image']}")
         limit = container.get("resources", {}).get("limits", {}).get("memory", "")
         if is_thick(container) and limit and size(limit) < ENOUGH:
             names = {"container": container.get("name", "kube-multus")}
-            yield found("multus-memory", "kube-multus-ds", f"its limit is {limit}", **names)
+            yield make_finding("multus-memory", "kube-multus-ds", f"its limit is {limit}", **names)
 
 
 def version(image: str) -> tuple[int, int] | None:
@@ -82,10 +84,10 @@ def size(quantity: str) -> float:
 
 
 def _containers(daemonset: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = (
+    results: Sequence[Mapping[str, Any]] = (
         daemonset.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
     )
-    return found
+    return results
 
 
 def _is_network(text: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ...model import cidr
 from ...model.values import Network
-from ..catalog import found
-from ..facts import Interface, NetworkAcl, Rules, SecurityGroup
+from ..catalog import make_finding
+from ..facts import Ec2Interface, NetworkAcl, Rules, SecurityGroup
 from ..finding import Finding
 
 LAST_RULE = 32767
@@ -16,7 +16,7 @@ LAST_RULE = 32767
 
 
 def security_groups(
-    floating: Sequence[Interface], groups: Sequence[SecurityGroup], ranges: Sequence[Network]
+    floating: Sequence[Ec2Interface], groups: Sequence[SecurityGroup], ranges: Sequence[Network]
 ) -> Iterator[Finding]:
     """Judge each ENI's groups together: a packet passes if any of them lets it.
 
@@ -30,13 +30,15 @@ def security_groups(
             behind.setdefault(eni.groups, []).append(eni.id)
     for ids, enis in behind.items():
         for id_, rules in (
-            ("security-group-inbound", [known[each].inbound for each in ids if each in known]),
-            ("security-group-outbound", [known[each].outbound for each in ids if each in known]),
+            ("security-group-inbound", [known[item].inbound for item in ids if item in known]),
+            ("security-group-outbound", [known[item].outbound for item in ids if item in known]),
         ):
-            missing = [range_ for range_ in ranges if not any(_names(each, range_) for each in rules)]
+            missing = [range_ for range_ in ranges if not any(_names(rules, range_) for rules in rules)]
             if missing:
-                what = f"no {id_.rpartition('-')[2]} rule for {_listed(missing)} (of {', '.join(enis)})"
-                yield found(id_, " and ".join(ids), what, group=ids[0], permissions=_permissions(missing))
+                what = f"no {id_.rpartition('-')[2]} rule for {_list_ranges(missing)} (of {', '.join(enis)})"
+                yield make_finding(
+                    id_, " and ".join(ids), what, group=ids[0], permissions=_permissions(missing)
+                )
 
 
 def references(referring: Sequence[SecurityGroup], ranges: Sequence[Network]) -> Iterator[Finding]:
@@ -44,9 +46,9 @@ def references(referring: Sequence[SecurityGroup], ranges: Sequence[Network]) ->
     for group in referring:
         missing = [range_ for range_ in ranges if not _names(group.inbound, range_)]
         if missing:
-            what = f"admits our group, and no addresses of {_listed(missing)}"
+            what = f"admits our group, and no addresses of {_list_ranges(missing)}"
             names = {"group": group.id, "permissions": _permissions(missing)}
-            yield found("security-group-reference", group.id, what, **names)
+            yield make_finding("security-group-reference", group.id, what, **names)
 
 
 def _names(rules: Rules, range_: Network) -> bool:
@@ -62,24 +64,24 @@ def _permissions(ranges: Sequence[Network]) -> str:
     return json.dumps([permission], separators=(",", ":"))
 
 
-def _listed(ranges: Sequence[Network]) -> str:
+def _list_ranges(ranges: Sequence[Network]) -> str:
     return ", ".join(map(str, ranges))
 
 
 def network_acls(
-    floating: Sequence[Interface], acls: Sequence[NetworkAcl], ranges: Sequence[Network]
+    floating: Sequence[Ec2Interface], acls: Sequence[NetworkAcl], ranges: Sequence[Network]
 ) -> Iterator[Finding]:
     """Judge the ACL of each ENI's subnet, both ways: it keeps no state."""
     ours = {eni.subnet for eni in floating}
     for acl in acls:
         for outbound in (False, True):
-            denied = {range_: _denied(acl, range_, outbound=outbound) for range_ in ranges}
+            denied = {range_: _first_denied(acl, range_, outbound=outbound) for range_ in ranges}
             denied = {range_: rule for range_, rule in denied.items() if rule}
             if denied and ours & acl.subnets:
-                yield _closed(acl, sorted(ours & acl.subnets), denied, outbound=outbound)
+                yield _closed_finding(acl, sorted(ours & acl.subnets), denied, outbound=outbound)
 
 
-def _denied(acl: NetworkAcl, range_: Network, *, outbound: bool) -> str:
+def _first_denied(acl: NetworkAcl, range_: Network, *, outbound: bool) -> str:
     """Return the number of the rule that denies (part of) the range to all protocols; "": none does.
 
     Ports are not judged: a rule that allows some of them decides, like one that allows all.
@@ -106,7 +108,7 @@ def _without(net: Network, taken: Network) -> list[Network]:
     return list(net.address_exclude(taken)) if cidr.within(taken, net) else [net]  # type: ignore[arg-type]
 
 
-def _closed(
+def _closed_finding(
     acl: NetworkAcl, subnets: Sequence[str], denied: Mapping[Network, str], *, outbound: bool
 ) -> Finding:
     rules = ", ".join(f"{range_} by rule {rule}" for range_, rule in denied.items())
@@ -118,4 +120,4 @@ def _closed(
         "range": first,
     }
     what = f"denies {rules}, {'outbound' if outbound else 'inbound'} ({', '.join(subnets)})"
-    return found("network-acl-denies", acl.id, what, **names)
+    return make_finding("network-acl-denies", acl.id, what, **names)

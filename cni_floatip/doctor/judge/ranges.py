@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ...model import cidr
 from ...model.values import Network, Subnet
-from ..catalog import found
+from ..catalog import make_finding
 from ..finding import Finding
 
 
@@ -21,7 +21,7 @@ def ranges(
     for range_ in allowed:
         if any(cidr.within(block, range_) for block in vpc_cidrs):
             what = f"{range_} contains a CIDR of {vpc}"
-            yield found("range-contains-vpc", str(range_), what, range=range_)
+            yield make_finding("range-contains-vpc", str(range_), what, range=range_)
         elif any(cidr.within(range_, block) for block in vpc_cidrs):
             yield from _inside(range_, subnets, occupants, vpc)
 
@@ -38,8 +38,8 @@ def _inside(
     for subnet, net in near:
         if subnet.id in occupants:
             what = f"{net} is {subnet.id}, where {occupants[subnet.id]} lives"
-            yield found("range-populated", str(range_), what, range=range_, subnet=subnet.id)
+            yield make_finding("range-populated", str(range_), what, range=range_, subnet=subnet.id)
     if not any(cidr.within(net, range_) for _, net in near):
         option = "--cidr-block" if range_.version == 4 else "--ipv6-native --ipv6-cidr-block"
         what = f"no subnet of {vpc} lies in it"
-        yield found("range-without-subnet", str(range_), what, vpc=vpc, option=option, range=range_)
+        yield make_finding("range-without-subnet", str(range_), what, vpc=vpc, option=option, range=range_)

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ...config.nodeconf import AllowedRouteTables
 from ...model import cidr
-from ...model.values import Network, Place, RouteTable, Subnet, Target
-from ..catalog import found
-from ..facts import Attachment, Claimed
-from ..finding import Finding, listed, not_checked
+from ...model.values import Network, RouteKey, RouteTable, RouteTarget, Subnet
+from ..catalog import make_finding
+from ..facts import ClaimedPod, TgwAttachment
+from ..finding import Finding, list_names, not_checked
 from .node import tag_arguments
 
 QUOTAS = (50, 500, 1000)
@@ -25,29 +25,29 @@ def allowed(
 ) -> Iterator[Finding]:
     """Judge what policy allows of the VPC's tables."""
     for missing in sorted(of_policy.ids - {table.id for table in tables}):
-        yield found("table-missing", missing, f"not in {vpc}", table=missing, vpc=vpc)
+        yield make_finding("table-missing", missing, f"not in {vpc}", table=missing, vpc=vpc)
     if not chosen:
-        said = " and ".join(f"{key}={value}" for key, value in of_policy.tags.items())
-        what = f"{len(tables)} tables in {vpc}, none of them {f'with {said}' if said else 'listed'}"
-        yield found("no-tables", "allowedRouteTables", what, tags=tag_arguments(of_policy.tags))
+        text = " and ".join(f"{key}={value}" for key, value in of_policy.tags.items())
+        what = f"{len(tables)} tables in {vpc}, none of them {f'with {text}' if text else 'listed'}"
+        yield make_finding("no-tables", "allowedRouteTables", what, tags=tag_arguments(of_policy.tags))
 
 
 def quota(tables: Sequence[RouteTable], ranges: Sequence[Network]) -> Iterator[Finding]:
     """Judge how full each table is. AWS does not tell its limit here: each limit it may be is near or not."""
     for table in tables:
         for version in (4, 6):
-            used = counted(table, version)
-            limit = next((each for each in QUOTAS if used <= each), QUOTAS[-1])
+            used = count_routes(table, version)
+            limit = next((item for item in QUOTAS if used <= item), QUOTAS[-1])
             if used >= NEAR * limit:
                 what = (
                     f"{used} IPv{version} routes: the limit is {limit} unless it was raised (AWS's default is"
                     f" {QUOTAS[0]}, or {QUOTAS[1]} since June 2025; this check cannot see it)"
                 )
-                range_ = next((str(each) for each in ranges if each.version == version), "RANGE")
-                yield found("quota-near", table.id, what, range=range_)
+                range_ = next((str(network) for network in ranges if network.version == version), "RANGE")
+                yield make_finding("quota-near", table.id, what, range=range_)
 
 
-def counted(table: RouteTable, version: int) -> int:
+def count_routes(table: RouteTable, version: int) -> int:
     """Return how many routes of a family count against the quota: propagated ones do not."""
     return sum(net.version == version and not target.propagated for net, target in table.routes.items())
 
@@ -56,7 +56,7 @@ def conflicts(
     tables: Sequence[RouteTable],
     ranges: Sequence[Network],
     cut_off: Collection[str] = (),
-    live: Collection[Place] = (),
+    live: Collection[RouteKey] = (),
 ) -> Iterator[Finding]:
     """Judge the routes inside the allowed ranges.
 
@@ -65,15 +65,15 @@ def conflicts(
     """
     for table in tables:
         for net, target in table.routes.items():
-            range_ = next((each for each in ranges if cidr.within(net, each)), None)
+            range_ = next((network for network in ranges if cidr.within(net, network)), None)
             if range_ is None or target.id == "local":
                 continue
             if not target.is_eni or target.propagated:
                 if _could_be_claimed(net, ranges):
                     yield _conflict(table, net, target)
-            elif not target.active and target.id not in cut_off and Place(table.id, net) not in live:
+            elif not target.active and target.id not in cut_off and RouteKey(table.id, net) not in live:
                 what = f"{net} -> {target}"
-                yield found("route-blackhole", table.id, what, range=range_)
+                yield make_finding("route-blackhole", table.id, what, range=range_)
 
 
 def _could_be_claimed(net: Network, ranges: Sequence[Network]) -> bool:
@@ -90,39 +90,43 @@ def option_of(net: Network) -> str:
     return "--destination-cidr-block" if net.version == 4 else "--destination-ipv6-cidr-block"
 
 
-def _conflict(table: RouteTable, net: Network, target: Target) -> Finding:
+def _conflict(table: RouteTable, net: Network, target: RouteTarget) -> Finding:
     option = option_of(net)
     how = ", propagated" if target.propagated else ""
     names = {"table": table.id, "option": option, "destination": net}
-    return found("route-conflict", table.id, f"{net} -> {target}{how}", **names)
+    return make_finding("route-conflict", table.id, f"{net} -> {target}{how}", **names)
 
 
 def transit(
-    attachments: Sequence[Attachment],
+    attachments: Sequence[TgwAttachment],
     tables: Sequence[RouteTable],
     of_policy: AllowedRouteTables,
-    claims: Sequence[Claimed] = (),
+    claims: Sequence[ClaimedPod] = (),
 ) -> Iterator[Finding]:
     """Judge whether the tables that a transit gateway's packets meet may be written, and are."""
-    seen: set[str] = set()
+    known: set[str] = set()
     for attachment in attachments:
         for subnet in attachment.subnets:
             table = _serving(tables, subnet)
-            if table is None or table.id in seen:
+            if table is None or table.id in known:
                 continue
-            seen.add(table.id)
+            known.add(table.id)
             serves = f"serves {subnet} of {attachment.id} ({attachment.gateway})"
             if not of_policy.allows(table):
                 names = {"table": table.id, "tags": tag_arguments(of_policy.tags)}
-                yield found("transit-table", table.id, f"{serves}, and policy does not allow it", **names)
+                yield make_finding(
+                    "transit-table", table.id, f"{serves}, and policy does not allow it", **names
+                )
             elif pods := sorted(
                 {claim.pod for claim in claims if claim.tables and table.id not in claim.tables}
             ):
-                what = f"{serves}, and no route there leads to {listed(pods)}"
-                yield found("transit-unselected", table.id, what, table=table.id, pods=listed(pods))
+                what = f"{serves}, and no route there leads to {list_names(pods)}"
+                yield make_finding(
+                    "transit-unselected", table.id, what, table=table.id, pods=list_names(pods)
+                )
 
 
-def zones(attachments: Sequence[Attachment], subnets: Sequence[Subnet], ours: str) -> Iterator[Finding]:
+def zones(attachments: Sequence[TgwAttachment], subnets: Sequence[Subnet], ours: str) -> Iterator[Finding]:
     """Judge whether each transit gateway is attached in the zone of the node's own subnet.
 
     "Any resources in Availability Zones where there is no transit gateway attachment cannot reach the
@@ -139,11 +143,11 @@ def zones(attachments: Sequence[Attachment], subnets: Sequence[Subnet], ours: st
         if here in there:
             continue
         if "" in there:
-            said = f"EC2 does not show the zones of {listed(attachment.subnets)} to this account"
-            yield not_checked(attachment.id, said)
+            text = f"EC2 does not show the zones of {list_names(attachment.subnets)} to this account"
+            yield not_checked(attachment.id, text)
             continue
         what = f"attaches {attachment.gateway} in {', '.join(sorted(there))}, and this node is in {here}"
-        yield found("transit-zone", attachment.id, what, attachment=attachment.id, zone=here)
+        yield make_finding("transit-zone", attachment.id, what, attachment=attachment.id, zone=here)
 
 
 def not_written(

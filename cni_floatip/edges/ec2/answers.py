@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
-from ...model.values import Network, RouteTable, Subnet, Target
+from ...model.values import Network, RouteTable, RouteTarget, Subnet
 
 PROPAGATED = frozenset({"EnableVgwRoutePropagation", "Advertisement"})
 """Origins (EC2 API reference, Route) that mean propagated: by a gateway; by a VPC Route Server, to an ENI."""
@@ -17,29 +17,29 @@ NO_TARGET = frozenset(
 """What EC2 says of a route beside its target (EC2 API reference, Route)."""
 
 
-def table_of(found: Mapping[str, Any]) -> RouteTable:
-    associations = found.get("Associations", [])
+def table_of(raw: Mapping[str, Any]) -> RouteTable:
+    associations = raw.get("Associations", [])
     return RouteTable(
-        id=found["RouteTableId"],
-        vpc=found["VpcId"],
-        account=found.get("OwnerId", ""),
-        routes=dict(routes_of(found.get("Routes", []))),
-        tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
+        id=raw["RouteTableId"],
+        vpc=raw["VpcId"],
+        account=raw.get("OwnerId", ""),
+        routes=dict(routes_of(raw.get("Routes", []))),
+        tags={tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
         subnets=frozenset(a["SubnetId"] for a in associations if "SubnetId" in a),
         main=any(a.get("Main") for a in associations),
         is_gateway_table=any("GatewayId" in a for a in associations),
     )
 
 
-def routes_of(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, Target]]:
-    for route in found:
+def routes_of(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, RouteTarget]]:
+    for route in results:
         cidr = route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock")
         if not cidr:
             continue  # a prefix list
         eni = route.get("NetworkInterfaceId")
         yield (
             _network(cidr),
-            Target(
+            RouteTarget(
                 id=eni or _target(route),
                 is_eni=eni is not None,
                 active=route.get("State") != "blackhole",
@@ -62,17 +62,17 @@ def _network(text: str) -> Network:
     return ip_network(text)
 
 
-def subnet_of(found: Mapping[str, Any]) -> Subnet:
+def subnet_of(raw: Mapping[str, Any]) -> Subnet:
     v6 = [
         association["Ipv6CidrBlock"]
-        for association in found.get("Ipv6CidrBlockAssociationSet", [])
+        for association in raw.get("Ipv6CidrBlockAssociationSet", [])
         if association.get("Ipv6CidrBlockState", {}).get("State") == "associated"
     ]
-    v4 = [found["CidrBlock"]] if found.get("CidrBlock") else []
+    v4 = [raw["CidrBlock"]] if raw.get("CidrBlock") else []
     return Subnet(
-        found["SubnetId"],
-        found["VpcId"],
-        found.get("OwnerId", ""),
+        raw["SubnetId"],
+        raw["VpcId"],
+        raw.get("OwnerId", ""),
         tuple(map(ip_network, [*v4, *v6])),
-        found.get("AvailabilityZoneId", ""),
+        raw.get("AvailabilityZoneId", ""),
     )

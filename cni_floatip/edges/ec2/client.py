@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ...model.errors import Ec2Error, Ec2Fault
-from ...model.values import NetworkInterface, Place, RouteTable, Subnet
+from ...model.values import NetworkInterface, RouteKey, RouteTable, Subnet
 from .answers import subnet_of, table_of
 from .faults import attempt, readable
 from .sessions import Sdk
@@ -25,7 +25,7 @@ class Vpc:
     """EC2 in one region as this node sees it. Safe to use from several threads.
 
     ``roles`` maps an account to the role to assume for the route tables that it owns; ``sdk`` serves several
-    regions. ``told`` hears of every request: action, "ok" or AWS's code or the fault's name, seconds.
+    regions. ``on_request`` hears of every request: action, "ok" or AWS's code or the fault's name, seconds.
     ``paging`` hears, before a read asks for one more page, of its action and account. Every method raises
     Ec2Error, and nothing else.
     """
@@ -36,12 +36,12 @@ class Vpc:
         roles: Mapping[str, str],
         *,
         sdk: Sdk | None = None,
-        told: Callable[[str, str, float], None] = lambda *_: None,
+        on_request: Callable[[str, str, float], None] = lambda *_: None,
         paging: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._region = region
         self._sdk = sdk or Sdk(roles)
-        self._told = told
+        self._on_request = on_request
         self._paging = paging
 
     def warm(self, account: str = "") -> None:
@@ -54,27 +54,27 @@ class Vpc:
 
     def identity(self) -> str:
         """Return how our own credentials were found, in the SDK's word; "" for none."""
-        found: str = attempt("GetCredentials", self._sdk.identity, lambda: None)
-        return found
+        result: str = attempt("GetCredentials", self._sdk.identity, lambda: None)
+        return result
 
     def endpoint(self) -> str:
         """Return EC2's URL as the SDK resolves it. Nothing is sent, and no credentials are needed."""
-        found: str = attempt("EC2", lambda: self._sdk.endpoint(self._region), lambda: None)
-        return found
+        result: str = attempt("EC2", lambda: self._sdk.endpoint(self._region), lambda: None)
+        return result
 
     # -- reading --------------------------------------------------------------------------------------
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         """Return the tables that match ``filters`` (DescribeRouteTables), as ``account`` sees them."""
         with readable("DescribeRouteTables"):
-            found = self.pages("describe_route_tables", "RouteTables", filters, account)
-            return tuple(table_of(table) for table in found)
+            results = self.pages("describe_route_tables", "RouteTables", filters, account)
+            return tuple(table_of(table) for table in results)
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters`` (DescribeSubnets), as ``account`` sees them."""
         with readable("DescribeSubnets"):
-            found = self.pages("describe_subnets", "Subnets", filters, account)
-            return tuple(subnet_of(subnet) for subnet in found)
+            results = self.pages("describe_subnets", "Subnets", filters, account)
+            return tuple(subnet_of(subnet) for subnet in results)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any (DescribeNetworkInterfaces).
@@ -83,8 +83,8 @@ class Vpc:
         """
         filters = {"subnet-id": subnets}
         with readable("DescribeNetworkInterfaces"):
-            found = self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
-            return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in found}
+            results = self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account)
+            return {eni["SubnetId"]: eni["NetworkInterfaceId"] for eni in results}
 
     def attachments(self, enis: Sequence[str], account: str = "") -> dict[str, str]:
         """Return what each of ``enis`` is attached to, "" for nothing; one that does not exist is missing.
@@ -112,14 +112,14 @@ class Vpc:
         filters = {"network-interface-id": [eni]}
         action = "DescribeNetworkInterfaces"
         with readable(action):
-            for found in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
-                tags = {tag["Key"]: tag["Value"] for tag in found.get("TagSet", ())}
-                return NetworkInterface(bool(found["SourceDestCheck"]), tags)
+            for raw in self.pages("describe_network_interfaces", "NetworkInterfaces", filters):
+                tags = {tag["Key"]: tag["Value"] for tag in raw.get("TagSet", ())}
+                return NetworkInterface(bool(raw["SourceDestCheck"]), tags)
         raise Ec2Error(Ec2Fault.NO_ENI, action, "InvalidNetworkInterfaceID.NotFound", f"no {eni}")
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def turn(self, action: str, place: Place, account: str, deadline: float) -> None:  # noqa: ARG002
+    def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None:  # noqa: ARG002
         """Have a client with credentials that are good for the write to come, which renews none.
 
         Nothing else is waited for: one call alone has no queue to stand in.
@@ -134,20 +134,20 @@ class Vpc:
             {"NetworkInterfaceId": eni, "SourceDestCheck": {"Value": False}},
         )
 
-    def create(self, place: Place, eni: str, account: str = "") -> None:
+    def create(self, key: RouteKey, eni: str, account: str = "") -> None:
         """Make the route ``place -> eni`` where there is none (CreateRoute)."""
-        self._write("create_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+        self._write("create_route", _route_arguments(key) | {"NetworkInterfaceId": eni}, account)
 
-    def replace(self, place: Place, eni: str, account: str = "") -> None:
-        """Point the existing route at ``place`` to ``eni`` (ReplaceRoute)."""
-        self._write("replace_route", _cell(place) | {"NetworkInterfaceId": eni}, account)
+    def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Point the existing route at ``key`` to ``eni`` (ReplaceRoute)."""
+        self._write("replace_route", _route_arguments(key) | {"NetworkInterfaceId": eni}, account)
 
-    def delete(self, place: Place, account: str = "") -> None:
-        """Remove the route at ``place`` (DeleteRoute)."""
-        self._write("delete_route", _cell(place), account)
+    def delete(self, key: RouteKey, account: str = "") -> None:
+        """Remove the route at ``key`` (DeleteRoute)."""
+        self._write("delete_route", _route_arguments(key), account)
 
     def _write(self, operation: str, parameters: Mapping[str, Any], account: str) -> None:
-        """Send what was decided a moment ago, with the credentials that ``turn`` had renewed."""
+        """Send what was decided a moment ago, with the credentials that ``wait_turn`` had renewed."""
         self.call(operation, parameters, account, as_it_is=True)
 
     # -- the SDK --------------------------------------------------------------------------------------
@@ -202,9 +202,9 @@ class Vpc:
             answer = attempt(action, send, drop_connections)
         except Ec2Error as e:
             if e.action != "AssumeRole" or action == "AssumeRole":  # ours, before a request, was told of
-                self._told(e.action, e.code or e.fault.name, time.monotonic() - began)
+                self._on_request(e.action, e.code or e.fault.name, time.monotonic() - began)
             raise
-        self._told(action, "ok", time.monotonic() - began)
+        self._on_request(action, "ok", time.monotonic() - began)
         return answer
 
 
@@ -212,6 +212,6 @@ def _action(operation: str) -> str:
     return "".join(word.capitalize() for word in operation.split("_"))
 
 
-def _cell(place: Place) -> dict[str, str]:
-    family = "DestinationCidrBlock" if place.destination.version == 4 else "DestinationIpv6CidrBlock"
-    return {"RouteTableId": place.table, family: str(place.destination)}
+def _route_arguments(key: RouteKey) -> dict[str, str]:
+    family = "DestinationCidrBlock" if key.destination.version == 4 else "DestinationIpv6CidrBlock"
+    return {"RouteTableId": key.table, family: str(key.destination)}

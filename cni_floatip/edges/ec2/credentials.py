@@ -34,12 +34,12 @@ class Failure:
         if self._why is not None and self.recent():
             raise again(self._why)
         try:
-            found = find()
+            result = find()
         except Exception as e:
             self._at, self._why = self._clock(), e
             raise
         self._why = None
-        return found
+        return result
 
 
 def again(e: Exception) -> Exception:
@@ -60,15 +60,15 @@ class Credentials:
     minutes it does not use those that it cannot renew, and tries to for one caller after the other.
     """
 
-    def __init__(self, found: Any, failed: Failure) -> None:
-        self._found = found
+    def __init__(self, result: Any, failed: Failure) -> None:
+        self._found = result
         self._failed = failed
         self._good: Any = None
         if self._ends():
-            refresh = found._refresh_using
-            found._refresh_using = lambda: failed.once(refresh)
-            found._advisory_refresh_timeout = RENEW_SECONDS
-            found._mandatory_refresh_timeout = LAST_SECONDS
+            refresh = result._refresh_using
+            result._refresh_using = lambda: failed.once(refresh)
+            result._advisory_refresh_timeout = RENEW_SECONDS
+            result._mandatory_refresh_timeout = LAST_SECONDS
 
     @property
     def method(self) -> str:

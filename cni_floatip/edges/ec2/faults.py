@@ -54,7 +54,7 @@ def readable(action: str) -> Iterator[None]:
 
 def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[], None]) -> Any:
     try:
-        return _sent(send)
+        return _send_once(send)
     except Ec2Error as e:  # of the AssumeRole that came before it
         if e.fault is Ec2Fault.UNANSWERED and e.action != action:
             e.fault = Ec2Fault.NOT_SENT
@@ -82,7 +82,7 @@ def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[],
         raise Ec2Error(Ec2Fault.REFUSED, action, "", str(e)) from e
 
 
-def _sent(send: Callable[[], Any]) -> Any:
+def _send_once(send: Callable[[], Any]) -> Any:
     """Send once. A pool that another thread has just dropped took nothing: asked again it is a new one."""
     for _ in range(3):
         try:

@@ -30,7 +30,7 @@ READ_SECONDS = 4.0
 _MODEL = Path(__file__).parent / "service_model"
 
 Assumed = Callable[[Callable[[], Any]], Any]
-"""Carries out one AssumeRole call and sorts its errors (``Vpc`` does)."""
+"""Carries out one AssumeRole call and sorts its errors (``VpcState`` does)."""
 
 
 def _now() -> datetime:
@@ -73,11 +73,11 @@ class Sdk:
 
         ``as_it_is``: nothing is renewed that is still good, because nothing may be waited for.
         """
-        found = self._clients.get((service, region, account))
-        if found is not None and as_it_is:
-            return found
+        result = self._clients.get((service, region, account))
+        if result is not None and as_it_is:
+            return result
         held = self.ready(region, account, assumed)
-        return found if found is not None else self._client(service, region, account, held)
+        return result if result is not None else self._client(service, region, account, held)
 
     def ready(self, region: str, account: str, assumed: Assumed) -> Credentials:
         """Have credentials for ``account`` that stay good for a while, if they are to be had.
@@ -106,14 +106,14 @@ class Sdk:
 
     def _client(self, service: str, region: str, account: str, held: Credentials) -> Any:
         with self._making:
-            found = self._clients.get((service, region, account))
-            if found is None:
+            result = self._clients.get((service, region, account))
+            if result is None:
                 try:
-                    found = self._new_session(held).create_client(service, region_name=region)
+                    result = self._new_session(held).create_client(service, region_name=region)
                 except ValueError as e:
                     raise _no_url(service, e) from e
-                self._clients[service, region, account] = found
-            return found
+                self._clients[service, region, account] = result
+            return result
 
     def _find(self, region: str, account: str, assumed: Assumed) -> Credentials:
         """Find credentials for the first time. A failure is that of all who wait: they would repeat it."""
@@ -122,16 +122,16 @@ class Sdk:
             failed = self._failed.setdefault(account, Failure(self._clock))
         with lock:
             if account not in self._held:
-                found = self._role(region, account, assumed) if account else failed.once(self._our_own)
-                self._held[account] = Credentials(found, failed)
+                result = self._role(region, account, assumed) if account else failed.once(self._our_own)
+                self._held[account] = Credentials(result, failed)
             return self._held[account]
 
     def _our_own(self) -> Any:
         """Return what the SDK's chain of providers finds (environment, IRSA, Pod Identity, instance)."""
         if self._own is None:
             self._own = self._new_session(None)
-        if found := self._own.get_credentials():
-            return found
+        if result := self._own.get_credentials():
+            return result
         raise NoCredentialsError
 
     def _role(self, region: str, account: str, assumed: Assumed) -> Any:
@@ -157,12 +157,12 @@ class Sdk:
                 RoleArn=role, RoleSessionName="floatip"
             )
         )
-        found = answer["Credentials"]
+        result = answer["Credentials"]
         return {
-            "access_key": found["AccessKeyId"],
-            "secret_key": found["SecretAccessKey"],
-            "token": found["SessionToken"],
-            "expiry_time": found["Expiration"].isoformat(),
+            "access_key": result["AccessKeyId"],
+            "secret_key": result["SecretAccessKey"],
+            "token": result["SessionToken"],
+            "expiry_time": result["Expiration"].isoformat(),
         }
 
     def _new_session(self, credentials: Any) -> Any:

@@ -9,12 +9,12 @@ _HEAD = struct.Struct("HH")  # length with this head, type (linux/netlink.h, str
 _TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
-def packed(number: int, payload: bytes) -> bytes:
+def pack(number: int, payload: bytes) -> bytes:
     """Return an attribute as it goes over the wire, with what fills it up to four bytes."""
     return _HEAD.pack(_HEAD.size + len(payload), number) + payload + bytes(-len(payload) % 4)
 
 
-def unpacked(data: bytes) -> Iterator[tuple[int, bytes]]:
+def unpack(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the attributes in ``data``; what is no attribute ends it."""
     offset = 0
     while offset + _HEAD.size <= len(data):

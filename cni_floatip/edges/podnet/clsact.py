@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...model.values import Link
-from .attributes import mac_bytes, packed, unpacked
+from .attributes import mac_bytes, pack, unpack
 from .rtnetlink import Message, Refused, Rtnetlink
 
 # linux/pkt_sched.h and linux/pkt_cls.h
@@ -88,7 +88,7 @@ class _Hook:
 def _hooks(link: Link) -> tuple[_Hook, ...]:
     programs = (("egress", _EGRESS, _NOT_FOR_METADATA), ("ingress", _INGRESS, _not_from_itself(link.mac)))
     return tuple(
-        _Hook(name, parent, b"".join(_INSTRUCTION.pack(*each) for each in program))
+        _Hook(name, parent, b"".join(_INSTRUCTION.pack(*item) for item in program))
         for name, parent, program in programs
     )
 
@@ -129,57 +129,57 @@ def ensure(kernel: Rtnetlink, link: Link) -> Placed:
     ``Refused`` where this kernel cannot. Filters of others stay as they are.
     """
     placed = [_ensure(kernel, link, hook) for hook in _hooks(link)]
-    return Placed(any(each.changed for each in placed), ", ".join(e.behind for e in placed if e.behind))
+    return Placed(any(placed.changed for placed in placed), ", ".join(e.behind for e in placed if e.behind))
 
 
 def _ensure(kernel: Rtnetlink, link: Link, hook: _Hook) -> Placed:
     changed = False
     for _ in range(3):  # others may change the filters while we do
         there = _filters(kernel, link, hook)
-        if there and there[0].whole and not any(each.ours for each in there[1:]):
+        if there and there[0].whole and not any(item.ours for item in there[1:]):
             return Placed(changed)
-        ours = [each for each in there if each.ours]
+        ours = [item for item in there if item.ours]
         if ours and ours[0].whole and ours[0].priority == _priority(there) and not _shares(there):
             return Placed(changed, str(there[0]))
         _take_over(kernel, link, hook, there)
         changed = True
     there = _filters(kernel, link, hook)
-    if not any(each.whole for each in there):
+    if not any(item.whole for item in there):
         raise Refused(errno.EAGAIN, "another program removes the filter as soon as it is there")
     return Placed(changed, "" if there[0].whole else str(there[0]))
 
 
 def present(kernel: Rtnetlink, link: Link) -> bool:
     """Whether both of our filters are on ``link`` (they may be behind others')."""
-    return all(any(each.whole for each in _filters(kernel, link, hook)) for hook in _hooks(link))
+    return all(any(item.whole for item in _filters(kernel, link, hook)) for hook in _hooks(link))
 
 
-def left(kernel: Rtnetlink, link: Link) -> bool:
+def is_left(kernel: Rtnetlink, link: Link) -> bool:
     """Whether anything of ours is on ``link``, whole or not."""
-    return any(each.ours for hook in _hooks(link) for each in _filters(kernel, link, hook))
+    return any(item.ours for hook in _hooks(link) for item in _filters(kernel, link, hook))
 
 
 def remove(kernel: Rtnetlink, link: Link) -> None:
     """Remove our filters. The qdisc stays: others may have come to use it, and an empty one does nothing."""
     for hook in _hooks(link):
-        for each in _filters(kernel, link, hook):
-            if each.ours:
-                _remove(kernel, link, each)
+        for item in _filters(kernel, link, hook):
+            if item.ours:
+                _remove(kernel, link, item)
 
 
 def _filters(kernel: Rtnetlink, link: Link, hook: _Hook) -> list[_Filter]:
     """Return what looks at frames at this hook, in its order. Only chain 0 does so by itself."""
-    found = kernel.dump("filter", index=link.index, parent=hook.parent)
+    messages = kernel.dump("filter", index=link.index, parent=hook.parent)
     return [
-        _filter(hook, each)
-        for each in found
-        if each["index"] == link.index and each["handle"] and not each.get_attr("TCA_CHAIN")
+        _filter(hook, message)
+        for message in messages
+        if message["index"] == link.index and message["handle"] and not message.get_attr("TCA_CHAIN")
     ]
 
 
 def _filter(hook: _Hook, message: Message) -> _Filter:
     info, kind = message["info"], message.get_attr("TCA_KIND")
-    options = dict(unpacked(bytes(message.get_attr("TCA_OPTIONS") or b""))) if kind == "bpf" else {}
+    options = dict(unpack(bytes(message.get_attr("TCA_OPTIONS") or b""))) if kind == "bpf" else {}
     direct = struct.unpack("I", options.get(_FLAGS, bytes(4)))[0] & _DIRECT_ACTION
     program = options.get(_OPS, b"") if direct else b""
     return _Filter(hook, info >> 16, info & 0xFFFF, kind, message["handle"], program)
@@ -193,28 +193,28 @@ def _priority(there: list[_Filter]) -> int:
 
 def _shares(there: list[_Filter]) -> bool:
     """Whether somebody comes before ours at our own priority, where the newest comes first."""
-    ours = next(each for each in there if each.ours)
-    return any(each.priority == ours.priority for each in there[: there.index(ours)])
+    ours = next(item for item in there if item.ours)
+    return any(item.priority == ours.priority for item in there[: there.index(ours)])
 
 
 def _take_over(kernel: Rtnetlink, link: Link, hook: _Hook, there: list[_Filter]) -> None:
     """Put a new one of ours in front, then remove the old: at no time is there none."""
-    old = [each for each in there if each.ours]
-    free = [handle for handle in HANDLES if handle not in {each.handle for each in old}]
+    old = [item for item in there if item.ours]
+    free = [handle for handle in HANDLES if handle not in {item.handle for item in old}]
     if not free:  # left so by a process that was killed in between
         _remove(kernel, link, old.pop())
-        free = [handle for handle in HANDLES if handle not in {each.handle for each in old}]
+        free = [handle for handle in HANDLES if handle not in {item.handle for item in old}]
     _add(kernel, link, hook, _priority(there), free[0])
-    for each in old:
-        _remove(kernel, link, each)
+    for item in old:
+        _remove(kernel, link, item)
 
 
 def _add(kernel: Rtnetlink, link: Link, hook: _Hook, priority: int, handle: int) -> None:
     _add_qdisc(kernel, link)
     options = (
-        packed(_OPS_LENGTH, struct.pack("H", len(hook.program) // _INSTRUCTION.size))
-        + packed(_OPS, hook.program)
-        + packed(_FLAGS, struct.pack("I", _DIRECT_ACTION))
+        pack(_OPS_LENGTH, struct.pack("H", len(hook.program) // _INSTRUCTION.size))
+        + pack(_OPS, hook.program)
+        + pack(_FLAGS, struct.pack("I", _DIRECT_ACTION))
     )
     kernel.create(
         "filter",
@@ -235,9 +235,9 @@ def _add_qdisc(kernel: Rtnetlink, link: Link) -> None:
         if refused.errno != errno.EEXIST:
             raise
         there = {
-            each.get_attr("TCA_KIND")
-            for each in kernel.dump("qdisc", index=link.index)
-            if each["index"] == link.index and each["parent"] == _CLSACT
+            message.get_attr("TCA_KIND")
+            for message in kernel.dump("qdisc", index=link.index)
+            if message["index"] == link.index and message["parent"] == _CLSACT
         }
         if "clsact" not in there:
             other = ", ".join(sorted(there)) or "unknown"

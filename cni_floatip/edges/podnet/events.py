@@ -21,7 +21,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from ...model.values import ROUTE_PROTO, Interface
 from . import namespace
-from .attributes import unpacked
+from .attributes import unpack
 
 READ_AT_ONCE = 64
 """How many datagrams one ``read`` takes: a namespace that floods is not to keep its reader from others."""
@@ -107,7 +107,7 @@ class Events:
 
     def read(self) -> list[Event]:
         """Return what has happened, in order, without waiting; there may be more."""
-        found: list[Event] = []
+        results: list[Event] = []
         for _ in range(READ_AT_ONCE):
             try:
                 data, sender = self._socket.recvfrom(1 << 16)
@@ -116,11 +116,11 @@ class Events:
             except OSError as e:
                 if e.errno != errno.ENOBUFS:
                     raise
-                found.append(Overrun())
+                results.append(Overrun())
                 continue
             if sender[0] == 0:  # else some process of the pod pretends to be the kernel
-                found += _parsed(data)
-        return found
+                results += _parse(data)
+        return results
 
     def close(self) -> None:
         """Let the namespace go."""
@@ -147,18 +147,18 @@ def open_events(netns: str, inode: int, *, buffer: int = 0) -> Events:
             raise
         return Events(sock)
 
-    return namespace.made_inside(netns, listening, inode=inode)
+    return namespace.make_inside(netns, listening, inode=inode)
 
 
 def _attach_filter(sock: socket.socket) -> None:
     """Let the kernel drop what nobody here wants to hear of, before it takes room in the socket's buffer."""
-    program = b"".join(struct.pack("=HBBI", *each) for each in _FILTER)
+    program = b"".join(struct.pack("=HBBI", *item) for item in _FILTER)
     kept = ctypes.create_string_buffer(program, len(program))
     where = struct.pack("@HP", len(_FILTER), ctypes.addressof(kept))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
 
 
-def _parsed(data: bytes) -> Iterator[Event]:
+def _parse(data: bytes) -> Iterator[Event]:
     offset = 0
     while offset + _HEADER.size <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
@@ -177,12 +177,12 @@ def _parsed(data: bytes) -> Iterator[Event]:
 
 
 def _rule_is_ours(body: bytes) -> bool:
-    return dict(unpacked(body[_RULE_HEADER_SIZE:])).get(_RULE_PROTOCOL) == bytes([ROUTE_PROTO])
+    return dict(unpack(body[_RULE_HEADER_SIZE:])).get(_RULE_PROTOCOL) == bytes([ROUTE_PROTO])
 
 
 def _address(body: bytes, *, present: bool) -> Iterator[AddressEvent]:
     family, prefix, flags, _, index = _ADDRESS_HEADER.unpack_from(body)
-    attributes = dict(unpacked(body[_ADDRESS_HEADER.size :]))
+    attributes = dict(unpack(body[_ADDRESS_HEADER.size :]))
     if _FLAGS in attributes:  # the header has room for 8 bits of them
         flags = int.from_bytes(attributes[_FLAGS][:4], sys.byteorder)
     packed = attributes.get(_LOCAL) or attributes.get(_ADDRESS, b"")  # _ADDRESS may be a peer's

@@ -115,7 +115,7 @@ def _add(kernel: Rtnetlink, version: int, name: str) -> None:
 
 def _remove(kernel: Rtnetlink, rule: Message) -> None:
     kept = ("FRA_IIFNAME", "FRA_PRIORITY", "FRA_PROTOCOL")
-    attrs = [(each, rule.get_attr(each)) for each in kept if rule.get_attr(each) is not None]
+    attrs = [(item, rule.get_attr(item)) for item in kept if rule.get_attr(item) is not None]
     try:
         kernel.delete("rule", attrs, family=rule["family"], action=_BLACKHOLE)
     except Refused as refused:

@@ -54,7 +54,7 @@ def ensure(link: Link, netns: str = "") -> Guarded:
     with _inside(netns) as kernel, reported(f"guard {link.name} against access to instance metadata"):
         link = link_of(kernel.get("link", index=link.index))
         try:
-            _sweep(kernel, netns)
+            _remove_stale_chains(kernel, netns)
             first, refusal = nftables.ensure(link, netns), None
         except Refused as refused:
             first, refusal = False, refused
@@ -67,9 +67,9 @@ def ensure(link: Link, netns: str = "") -> Guarded:
     return Guarded(first or second.changed, second.behind if refusal else "")
 
 
-def _sweep(kernel: Rtnetlink, netns: str) -> None:
+def _remove_stale_chains(kernel: Rtnetlink, netns: str) -> None:
     """Remove the chains of links that have gone or changed their name: they would find another's."""
-    for index, name in nftables.guarded(netns):
+    for index, name in nftables.list_guarded(netns):
         try:
             if link_of(kernel.get("link", index=index)).name == name:
                 continue
@@ -90,17 +90,17 @@ def present(link: Link, netns: str = "") -> bool:
         return clsact.present(kernel, link)
 
 
-def left(link: Link, netns: str = "") -> bool:
+def is_left(link: Link, netns: str = "") -> bool:
     """Whether anything of a guard is on ``link``, if only what another release left."""
     with _inside(netns) as kernel, reported(f"read the filters of {link.name}"):
-        return link.index in _chained(netns) or clsact.left(kernel, link)
+        return link.index in _list_chained(netns) or clsact.is_left(kernel, link)
 
 
 def remove(link: Link, netns: str = "") -> None:
     """Remove the guard of ``link`` and nothing else."""
     with _inside(netns) as kernel, reported(f"remove the guard of {link.name}"):
         clsact.remove(kernel, link)
-        if link.index in _chained(netns):
+        if link.index in _list_chained(netns):
             nftables.remove(link.index, netns)
 
 
@@ -118,12 +118,12 @@ def remove_table(netns: str = "") -> None:
         nftables.remove_table(netns)
 
 
-def _chained(netns: str) -> set[int]:
+def _list_chained(netns: str) -> set[int]:
     try:
-        return {index for index, _ in nftables.guarded(netns)}
+        return {index for index, _ in nftables.list_guarded(netns)}
     except Refused:  # this kernel has no nftables, so none of ours
         return set()
 
 
 def _inside(netns: str) -> AbstractContextManager[Rtnetlink]:
-    return namespace.entered(netns) if netns else namespace.own()
+    return namespace.enter(netns) if netns else namespace.own()

@@ -123,12 +123,12 @@ def link_by_mac(mac: str) -> Link | None:
     it comes first, then the lower index.
     """
     with namespace.own() as kernel, reported(f"look for the link with MAC {mac}"):
-        found = [
+        results = [
             (_is_child(message), link.index, link)
             for message in kernel.dump("link")
             if (link := link_of(message)).mac == mac.lower()
         ]
-    return min(found, key=lambda each: each[:2])[2] if found else None
+    return min(results, key=lambda item: item[:2])[2] if results else None
 
 
 def set_up(

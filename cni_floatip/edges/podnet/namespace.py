@@ -33,46 +33,46 @@ class NotANamespace(InvalidNetns):
 
 
 @contextmanager
-def entered(netns: str, *, override: bool = False) -> Iterator[Rtnetlink]:
+def enter(netns: str, *, override: bool = False) -> Iterator[Rtnetlink]:
     """Talk to the kernel about the namespace at ``netns``: any path that opens one, ``/proc/self/fd/5`` too.
 
     ``PodNetworkFailure`` if there is no such path or it cannot be entered; ``InvalidNetns`` if it is not a
     network namespace or, unless ``override`` (CNI_NETNS_OVERRIDE), the one this process runs in.
     """
-    kernel = made_inside(netns, _connected, override=override)
+    kernel = make_inside(netns, _connect, override=override)
     try:
         yield kernel
     finally:
         kernel.close()
 
 
-def made_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: bool = False) -> T:
+def make_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: bool = False) -> T:
     """Return what ``make`` makes inside the namespace at ``netns``, where a socket then stays.
 
-    Raises as ``entered`` does. With ``inode`` also ``NoNamespace`` when the path leads to another one by now.
+    Raises as ``enter`` does. With ``inode`` also ``NoNamespace`` when the path leads to another one by now.
     """
-    descriptor = _opened(netns)
+    descriptor = _open(netns)
     try:
         _look(netns, descriptor, override=override)
         if inode and os.fstat(descriptor).st_ino != inode:
             raise NoNamespace(f"{netns} leads to another namespace by now: the pod is gone")
-        return _made_inside(netns, descriptor, make)
+        return _make_inside(netns, descriptor, make)
     finally:
         os.close(descriptor)
 
 
-def tried_apart(attempt: Callable[[], T]) -> T:
+def run_apart(attempt: Callable[[], T]) -> T:
     """Return what ``attempt`` does in a new network namespace, which ends with it: nothing here is touched.
 
     ``PodNetworkFailure`` where none can be made. What ``attempt`` raises of ours is raised.
     """
-    found: list[T] = []
+    results: list[T] = []
     failed: list[Exception] = []
 
     def visit() -> None:
         try:
             _call("unshare", _CLONE_NEWNET)
-            found.append(attempt())
+            results.append(attempt())
         except (OSError, CniError) as error:
             failed.append(error)
 
@@ -84,14 +84,14 @@ def tried_apart(attempt: Callable[[], T]) -> T:
     if failed:
         text = "no network namespace can be made (CAP_SYS_ADMIN is needed)"
         raise PodNetworkFailure(text, str(failed[0])) from failed[0]
-    return found[0]
+    return results[0]
 
 
 @contextmanager
 def own() -> Iterator[Rtnetlink]:
     """Talk to the kernel about the namespace this process runs in."""
     try:
-        kernel = _connected()
+        kernel = _connect()
     except OSError as error:
         raise PodNetworkFailure("no netlink socket", str(error)) from error
     try:
@@ -110,7 +110,7 @@ def own_descriptor() -> Iterator[int]:
         os.close(descriptor)
 
 
-def _opened(netns: str) -> int:
+def _open(netns: str) -> int:
     try:
         # O_NONBLOCK: whatever the path is (a pipe, say), opening it must not wait.
         return os.open(netns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -131,7 +131,7 @@ def _look(netns: str, descriptor: int, *, override: bool) -> None:
         raise InvalidNetns(f"CNI_NETNS {netns} is the host's own network namespace, not a pod's")
 
 
-def _made_inside(netns: str, descriptor: int, make: Callable[[], T]) -> T:
+def _make_inside(netns: str, descriptor: int, make: Callable[[], T]) -> T:
     """Make a socket in a thread that enters the namespace and ends: it stays where it was made."""
     made: list[T] = []
     failed: list[OSError] = []
@@ -164,7 +164,7 @@ def _call(name: str, *arguments: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _connected() -> Rtnetlink:
+def _connect() -> Rtnetlink:
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     try:
         for option in SOCKET_OPTIONS:

@@ -18,7 +18,7 @@ from typing import Final
 
 from ...model.values import Link
 from . import namespace
-from .attributes import mac_bytes, packed, unpacked
+from .attributes import mac_bytes, pack, unpack
 from .rtnetlink import Refused
 
 TABLE: Final = b"floatip\0"
@@ -43,7 +43,7 @@ _VLAN = (12, b"\x81\x00")  # also where the tag is kept beside the frame: nftabl
 _IPV4, _IPV6 = ((12, b"\x08\x00"), (30, b"\xa9\xfe")), ((12, b"\x86\xdd"), (38, b"\xfd\x00\x0e\xc2"))
 _FOR_METADATA: Final = (
     *(_IPV4, _IPV6),
-    *((_VLAN, *((at + 4, value) for at, value in each)) for each in (_IPV4, _IPV6)),
+    *((_VLAN, *((at + 4, value) for at, value in item)) for item in (_IPV4, _IPV6)),
 )
 """What is dropped on egress: bytes at these places of the frame, its beginning and its VLAN tag counted."""
 
@@ -62,8 +62,8 @@ class _Chain:
 def _chains(link: Link) -> tuple[_Chain, ...]:
     """Name them after the index, of which there is only one: names change hands."""
     device, mac = link.name.encode() + b"\0", mac_bytes(link.mac)
-    egress = tuple(_equals(pattern) + _dropped() for pattern in _FOR_METADATA)
-    ingress = (_equals([(6, mac)]) + _dropped(), _is_group(6) + _dropped())
+    egress = tuple(_equals(pattern) + _drop() for pattern in _FOR_METADATA)
+    ingress = (_equals([(6, mac)]) + _drop(), _is_group(6) + _drop())
     return (
         _Chain(f"link-{link.index}\0".encode(), _EGRESS, device, egress, f"{TAG}\0".encode()),
         _Chain(f"in-{link.index}\0".encode(), _INGRESS, device, ingress, f"{TAG} {mac.hex(':')}\0".encode()),
@@ -77,8 +77,8 @@ def ensure(link: Link, netns: str = "") -> bool:
         missing = [chain for chain in _chains(link) if not _whole(kernel, there, chain)]
         if not missing:
             return False
-        made = [change for chain in missing for change in _made(chain)]
-        kernel.commit((_NEWTABLE, _CREATE, packed(_TABLE_NAME, TABLE)), *made)
+        made = [change for chain in missing for change in _messages_for(chain)]
+        kernel.commit((_NEWTABLE, _CREATE, pack(_TABLE_NAME, TABLE)), *made)
     return True
 
 
@@ -95,8 +95,8 @@ def remove(index: int, netns: str = "") -> None:
         for name in [name for name in _hooks(kernel) if _index(name) == index]:
             try:
                 kernel.commit(
-                    (_DELRULE, 0, packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, name)),
-                    (_DELCHAIN, 0, packed(_CHAIN_TABLE, TABLE) + packed(_CHAIN_NAME, name)),
+                    (_DELRULE, 0, pack(_RULE_TABLE, TABLE) + pack(_RULE_CHAIN, name)),
+                    (_DELCHAIN, 0, pack(_CHAIN_TABLE, TABLE) + pack(_CHAIN_NAME, name)),
                 )
             except Refused as refused:
                 if refused.errno != errno.ENOENT:
@@ -116,13 +116,13 @@ def remove_table(netns: str = "") -> None:
     """
     with _conversation(netns) as kernel:
         try:
-            kernel.commit((_DELTABLE, 0, packed(_TABLE_NAME, TABLE)))
+            kernel.commit((_DELTABLE, 0, pack(_TABLE_NAME, TABLE)))
         except Refused as refused:
             if refused.errno != errno.ENOENT:
                 raise
 
 
-def guarded(netns: str = "") -> set[tuple[int, str]]:
+def list_guarded(netns: str = "") -> set[tuple[int, str]]:
     """Return of each of our chains the link's index, and the name that it hangs on. Raises ``Refused``.
 
     Since Linux 6.16 a chain outlives its link and waits for another of that name: see ``guard``.
@@ -144,8 +144,8 @@ def _index(chain: bytes) -> int:
 def _hooks(kernel: _Conversation) -> dict[bytes, dict[int, bytes]]:
     """Return the chains of our table, and where each hangs."""
     return {
-        chain.get(_CHAIN_NAME, b""): dict(unpacked(chain.get(_CHAIN_HOOK, b"")))
-        for chain in kernel.list(_GETCHAIN, packed(_CHAIN_TABLE, TABLE))
+        chain.get(_CHAIN_NAME, b""): dict(unpack(chain.get(_CHAIN_HOOK, b"")))
+        for chain in kernel.list(_GETCHAIN, pack(_CHAIN_TABLE, TABLE))
         if chain.get(_CHAIN_TABLE) == TABLE
     }
 
@@ -155,7 +155,7 @@ def _whole(kernel: _Conversation, there: Mapping[bytes, Mapping[int, bytes]], ch
     hook = there.get(chain.name, {})
     if (hook.get(_HOOK_NUMBER), hook.get(_HOOK_DEVICE)) != (struct.pack("!I", chain.hook), chain.device):
         return False
-    where = packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, chain.name)
+    where = pack(_RULE_TABLE, TABLE) + pack(_RULE_CHAIN, chain.name)
     tags = [
         rule.get(_RULE_TAG)
         for rule in kernel.list(_GETRULE, where)
@@ -164,25 +164,25 @@ def _whole(kernel: _Conversation, there: Mapping[bytes, Mapping[int, bytes]], ch
     return tags == [chain.tag] * len(chain.rules)
 
 
-def _made(chain: _Chain) -> Iterator[tuple[int, int, bytes]]:
+def _messages_for(chain: _Chain) -> Iterator[tuple[int, int, bytes]]:
     """Yield the changes that make the chain what it is to be, whatever it is."""
     hook = (
-        packed(_HOOK_NUMBER, struct.pack("!I", chain.hook))
-        + packed(_HOOK_PRIORITY, struct.pack("!i", 0))
-        + packed(_HOOK_DEVICE, chain.device)
+        pack(_HOOK_NUMBER, struct.pack("!I", chain.hook))
+        + pack(_HOOK_PRIORITY, struct.pack("!i", 0))
+        + pack(_HOOK_DEVICE, chain.device)
     )
-    named = packed(_CHAIN_TABLE, TABLE) + packed(_CHAIN_NAME, chain.name)
-    yield _NEWCHAIN, _CREATE, named + packed(_CHAIN_HOOK, hook) + packed(_CHAIN_TYPE, b"filter\0")
-    where = packed(_RULE_TABLE, TABLE) + packed(_RULE_CHAIN, chain.name)
+    named = pack(_CHAIN_TABLE, TABLE) + pack(_CHAIN_NAME, chain.name)
+    yield _NEWCHAIN, _CREATE, named + pack(_CHAIN_HOOK, hook) + pack(_CHAIN_TYPE, b"filter\0")
+    where = pack(_RULE_TABLE, TABLE) + pack(_RULE_CHAIN, chain.name)
     yield _DELRULE, 0, where  # all of them
     for rule in chain.rules:
-        content = packed(_RULE_EXPRESSIONS, rule) + packed(_RULE_TAG, chain.tag)
+        content = pack(_RULE_EXPRESSIONS, rule) + pack(_RULE_TAG, chain.tag)
         yield _NEWRULE, _CREATE | _APPEND, where + content
 
 
 def _equals(pattern: Iterable[tuple[int, bytes]]) -> bytes:
     """Return the expressions that compare the frame with each piece."""
-    return b"".join(_loaded(at, len(value)) + _compared(_EQUAL, value) for at, value in pattern)
+    return b"".join(_load(at, len(value)) + _compare(_EQUAL, value) for at, value in pattern)
 
 
 def _is_group(at: int) -> bytes:
@@ -190,34 +190,34 @@ def _is_group(at: int) -> bytes:
     registers = (1, _REGISTER), (2, _REGISTER), (3, 1)  # from, to, length
     bit = _expression(
         b"bitwise",
-        *(packed(number, struct.pack("!I", what)) for number, what in registers),
-        packed(4, packed(1, b"\x01")),  # NFTA_BITWISE_MASK
-        packed(5, packed(1, b"\x00")),  # NFTA_BITWISE_XOR
+        *(pack(number, struct.pack("!I", what)) for number, what in registers),
+        pack(4, pack(1, b"\x01")),  # NFTA_BITWISE_MASK
+        pack(5, pack(1, b"\x00")),  # NFTA_BITWISE_XOR
     )
-    return _loaded(at, 1) + bit + _compared(_UNEQUAL, b"\x00")
+    return _load(at, 1) + bit + _compare(_UNEQUAL, b"\x00")
 
 
-def _loaded(at: int, length: int) -> bytes:
+def _load(at: int, length: int) -> bytes:
     place = enumerate((_REGISTER, _LINK_LAYER, at, length), 1)
-    return _expression(b"payload", *(packed(number, struct.pack("!I", what)) for number, what in place))
+    return _expression(b"payload", *(pack(number, struct.pack("!I", what)) for number, what in place))
 
 
-def _compared(how: int, value: bytes) -> bytes:
+def _compare(how: int, value: bytes) -> bytes:
     return _expression(
         b"cmp",
-        packed(1, struct.pack("!I", _REGISTER)),
-        packed(2, struct.pack("!I", how)),
-        packed(3, packed(1, value)),
+        pack(1, struct.pack("!I", _REGISTER)),
+        pack(2, struct.pack("!I", how)),
+        pack(3, pack(1, value)),
     )
 
 
-def _dropped() -> bytes:
-    verdict = packed(_VERDICT, packed(1, struct.pack("!i", _DROP)))
-    return _expression(b"immediate", packed(1, struct.pack("!I", _VERDICT_REGISTER)), packed(2, verdict))
+def _drop() -> bytes:
+    verdict = pack(_VERDICT, pack(1, struct.pack("!i", _DROP)))
+    return _expression(b"immediate", pack(1, struct.pack("!I", _VERDICT_REGISTER)), pack(2, verdict))
 
 
 def _expression(name: bytes, *data: bytes) -> bytes:
-    return packed(1, packed(1, name + b"\0") + packed(2, b"".join(data)))
+    return pack(1, pack(1, name + b"\0") + pack(2, b"".join(data)))
 
 
 class _Conversation:
@@ -242,7 +242,7 @@ class _Conversation:
     def list(self, kind: int, attributes: bytes) -> list[dict[int, bytes]]:
         """Return the attributes of each thing there is; of a table that is not there, nothing."""
         self._send(_message(_NFTABLES << 8 | kind, _REQUEST | _DUMP, 0, attributes))
-        found = []
+        results = []
         for what, _, piece in self._answers():
             if what in (_ERROR, _DONE):
                 try:
@@ -251,8 +251,8 @@ class _Conversation:
                     if refused.errno != errno.ENOENT:
                         raise
                 break
-            found.append(dict(unpacked(piece[4:])))
-        return found
+            results.append(dict(unpack(piece[4:])))
+        return results
 
     def _send(self, data: bytes) -> None:
         try:
@@ -288,9 +288,9 @@ def _raise_refusal(piece: bytes) -> None:
 
 @contextmanager
 def _conversation(netns: str) -> Iterator[_Conversation]:
-    make: Callable[[], socket.socket] = _connected
+    make: Callable[[], socket.socket] = _connect
     try:
-        sock = namespace.made_inside(netns, make) if netns else make()
+        sock = namespace.make_inside(netns, make) if netns else make()
     except OSError as error:  # no netfilter in this kernel
         raise Refused(error.errno or errno.EPROTONOSUPPORT) from error
     try:
@@ -299,7 +299,7 @@ def _conversation(netns: str) -> Iterator[_Conversation]:
         sock.close()
 
 
-def _connected() -> socket.socket:
+def _connect() -> socket.socket:
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
     sock.settimeout(namespace.KERNEL_SECONDS)
     return sock

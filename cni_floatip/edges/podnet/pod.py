@@ -32,7 +32,7 @@ def open_pod(netns: str, ifname: str, *, override: bool = False) -> Iterator[Pod
     never made. The block holds one descriptor (a socket), which keeps the namespace alive: do not hold it
     longer than a call.
     """
-    with namespace.entered(netns, override=override) as kernel:
+    with namespace.enter(netns, override=override) as kernel:
         try:
             with reported(f"look at {ifname} in {netns}"):
                 message = kernel.get("link", [("IFLA_IFNAME", ifname)])
@@ -61,7 +61,7 @@ def clear_pod(
     linkless = [route for route in routes if route.kind != "unicast"]
     try:
         with (
-            namespace.entered(netns, override=override) as kernel,
+            namespace.enter(netns, override=override) as kernel,
             reported(f"remove our rules from {netns}"),
         ):
             tables.clear(kernel, table, tables.NO_LINK)
@@ -103,8 +103,8 @@ class PodNet:
     def addresses(self) -> tuple[PodAddress, ...]:
         """Return the interface's addresses of both families, link-local ones too."""
         with reported(f"read the addresses of {self.link.name}"):
-            found = self._kernel.dump("address", index=self.link.index)
-            return tuple(_pod_address(each) for each in found if each["index"] == self.link.index)
+            messages = self._kernel.dump("address", index=self.link.index)
+            return tuple(_pod_address(message) for message in messages if message["index"] == self.link.index)
 
     def wait_addresses(
         self,
@@ -119,19 +119,19 @@ class PodNet:
         over. ``PodNetworkFailure`` for an address that is not on the interface, is a duplicate, or is
         tentative still.
         """
-        wanted = {each.ip if isinstance(each, Interface) else each for each in addresses}
+        wanted = {address.ip if isinstance(address, Interface) else address for address in addresses}
         while True:
-            found = {each.interface.ip: each for each in self.addresses()}
+            results = {address.interface.ip: address for address in self.addresses()}
             for address in sorted(wanted, key=str):
-                if address not in found:
+                if address not in results:
                     raise PodNetworkFailure(
                         f"{address} is not on {self.link.name}", self._why_missing(address)
                     )
-                if found[address].duplicate:
+                if results[address].duplicate:
                     raise PodNetworkFailure(
                         f"{address} on {self.link.name} is a duplicate: another host answers for it"
                     )
-            tentative = sorted(str(each) for each in wanted if found[each].tentative)
+            tentative = sorted(str(address) for address in wanted if results[address].tentative)
             if not tentative:
                 return
             if clock() >= deadline or sleep(POLL_SECONDS):
@@ -144,23 +144,27 @@ class PodNet:
         """Return the addresses of the pod's other interfaces, without lo and link-local."""
         with reported("read the pod's addresses"):
             hidden = (_LOOPBACK, self.link.index)
-            found = [each for each in self._kernel.dump("address") if each["index"] not in hidden]
-        interfaces = (_pod_address(each).interface for each in found)
-        return tuple(each for each in interfaces if not each.ip.is_link_local)
+            messages = [message for message in self._kernel.dump("address") if message["index"] not in hidden]
+        interfaces = (_pod_address(message).interface for message in messages)
+        return tuple(interface for interface in interfaces if not interface.ip.is_link_local)
 
     # -- routes and rules: reading
 
     def routes(self) -> frozenset[PodRoute]:
         """Return our routes through this interface, in all tables, and all ours that lead through none."""
         with reported("read our routes"):
-            found = tables.read_routes(self._kernel, proto=ROUTE_PROTO)
-        return frozenset(routes.pod_route(each) for each in found if routes.is_ours(each, self.link.index))
+            messages = tables.read_routes(self._kernel, proto=ROUTE_PROTO)
+        return frozenset(
+            routes.pod_route(message) for message in messages if routes.is_ours(message, self.link.index)
+        )
 
     def rules(self) -> frozenset[PodRule]:
         """Return our rules, all of the pod's: not every rule names an interface."""
         with reported("read our rules"):
             return frozenset(
-                routes.pod_rule(each) for each in tables.read_rules(self._kernel) if routes.is_our_rule(each)
+                routes.pod_rule(message)
+                for message in tables.read_rules(self._kernel)
+                if routes.is_our_rule(message)
             )
 
     def foreign_routes(self, table: int | None = None) -> tuple[OtherRoute, ...]:
@@ -169,13 +173,13 @@ class PodNet:
         That includes the kernel's connected routes and what router advertisements brought.
         """
         with reported("read the pod's routes"):
-            found = tables.read_routes(self._kernel, table=table)
+            messages = tables.read_routes(self._kernel, table=table)
             hidden = None if table else routes.LOCAL_TABLE
             return tuple(
                 self._shown(
-                    each
-                    for each in found
-                    if each["proto"] != ROUTE_PROTO and routes.table_of(each, "RTA_TABLE") != hidden
+                    message
+                    for message in messages
+                    if message["proto"] != ROUTE_PROTO and routes.table_of(message, "RTA_TABLE") != hidden
                 )
             )
 
@@ -183,7 +187,7 @@ class PodNet:
         """Return the first number from ``start`` up that no route and no rule of either family names."""
         with reported("look for a free routing table"):
             self._rules = tables.read_rules(self._kernel)
-            used = {routes.table_of(each, "FRA_TABLE") for each in self._rules}
+            used = {routes.table_of(message, "FRA_TABLE") for message in self._rules}
             table = start
             while (
                 table in used
@@ -210,7 +214,7 @@ class PodNet:
             elif in_the_way := tables.add_route(
                 self._kernel, wanted, self.link.index, empty=wanted.table in self._empty
             ):
-                shown = "; ".join(str(each) for each in self._shown(in_the_way))
+                shown = "; ".join(str(route) for route in self._shown(in_the_way))
                 raise PodNetworkFailure(
                     f"cannot add {wanted} dev {self.link.name}: another route is there: {shown}"
                 )
@@ -236,12 +240,12 @@ class PodNet:
     def connected(self) -> frozenset[Network]:
         """Return the prefixes that the kernel thinks are on the link (main table, not link-local)."""
         with reported(f"read the connected routes of {self.link.name}"):
-            found = tables.read_routes(self._kernel, table=routes.MAIN_TABLE, proto=routes.KERNEL_PROTO)
+            messages = tables.read_routes(self._kernel, table=routes.MAIN_TABLE, proto=routes.KERNEL_PROTO)
         return frozenset(
             network
-            for each in found
-            if each.get_attr("RTA_OIF") == self.link.index
-            and not (network := routes.destination_of(each)).is_link_local
+            for message in messages
+            if message.get_attr("RTA_OIF") == self.link.index
+            and not (network := routes.destination_of(message)).is_link_local
         )
 
     def remove_connected(self, network: Network) -> None:
@@ -272,9 +276,9 @@ class PodNet:
 
     # -- inside
 
-    def _shown(self, found: Iterable[Message]) -> list[OtherRoute]:
-        names = {each["index"]: each.get_attr("IFLA_IFNAME") for each in self._kernel.dump("link")}
-        return [shown for each in found for shown in routes.other_routes(each, names)]
+    def _shown(self, messages: Iterable[Message]) -> list[OtherRoute]:
+        names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in self._kernel.dump("link")}
+        return [shown for message in messages for shown in routes.other_routes(message, names)]
 
     def _now(self) -> Link:
         with reported(f"look at {self.link.name}"):

@@ -170,7 +170,7 @@ def is_our_rule(message: Message) -> bool:
 
 def is_plain_rule(message: Message) -> bool:
     """Whether the rule selects by source, destination and bound interface, and nothing else."""
-    return message["tos"] == 0 and all(message.get_attr(each) is None for each in _SELECTORS)
+    return message["tos"] == 0 and all(message.get_attr(item) is None for item in _SELECTORS)
 
 
 def pod_rule(message: Message) -> PodRule:
@@ -180,7 +180,7 @@ def pod_rule(message: Message) -> PodRule:
         source=_network(message, message.get_attr("FRA_SRC"), message["src_len"]),
         table=table_of(message, "FRA_TABLE"),
         oif=message.get_attr("FRA_OIFNAME") or "",
-        barred=_network(message, message.get_attr("FRA_DST"), to) if to else None,
+        unreachable_to=_network(message, message.get_attr("FRA_DST"), to) if to else None,
     )
 
 
@@ -189,15 +189,15 @@ def rule_message(rule: PodRule) -> tuple[dict[str, int], list[tuple[str, Any]]]:
     fields = {
         "family": FAMILIES[rule.source.version],
         "src_len": rule.source.prefixlen,
-        "dst_len": rule.barred.prefixlen if rule.barred else 0,
+        "dst_len": rule.unreachable_to.prefixlen if rule.unreachable_to else 0,
         "table": min(rule.table, 252),
-        "action": _UNREACHABLE if rule.barred else _TO_TABLE,
+        "action": _UNREACHABLE if rule.unreachable_to else _TO_TABLE,
     }
     attrs: list[tuple[str, Any]] = [("FRA_TABLE", rule.table), ("FRA_PROTOCOL", ROUTE_PROTO)]
     if rule.source.prefixlen:
         attrs.append(("FRA_SRC", str(rule.source.network_address)))
-    if rule.barred:
-        attrs.append(("FRA_DST", str(rule.barred.network_address)))
+    if rule.unreachable_to:
+        attrs.append(("FRA_DST", str(rule.unreachable_to.network_address)))
     if rule.oif:
         attrs.append(("FRA_OIFNAME", rule.oif))
     return fields, attrs

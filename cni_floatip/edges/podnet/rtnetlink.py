@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
-from .attributes import unpacked
+from .attributes import unpack
 
 Subject = Literal["link", "address", "route", "rule", "qdisc", "filter", "nsid"]
 
@@ -100,15 +100,15 @@ class Rtnetlink:
     def dump(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> list[Message]:
         """Return all there is. ``fields`` and ``attrs`` filter in the kernel; callers look again."""
         for _ in range(DUMP_ATTEMPTS):
-            found, torn = self._ask(subject, 2, _DUMP, fields, attrs)
+            messages, torn = self._ask(subject, 2, _DUMP, fields, attrs)
             if not torn:
-                return found
+                return messages
         raise Refused(errno.EAGAIN, f"the list of {subject}s changed each time it was read")
 
     def get(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> Message:
         """Return the one link or namespace id that is asked for."""
-        found, _ = self._ask(subject, 2, 0, fields, attrs)
-        return found[0]
+        messages, _ = self._ask(subject, 2, 0, fields, attrs)
+        return messages[0]
 
     def create(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> None:
         """Add; EEXIST where the kernel already has one with the same key. Nothing is replaced."""
@@ -152,7 +152,7 @@ class Rtnetlink:
 
     def _answer(self, message_class: Any) -> tuple[list[Message], bool]:
         """Read to the end: ``(messages, torn)``, torn if the list changed while it was read."""
-        found: list[Message] = []
+        messages: list[Message] = []
         torn = False
         while True:
             data, sender = self._socket.recvfrom(1 << 16)
@@ -166,15 +166,15 @@ class Rtnetlink:
                 torn = torn or bool(flags & _DUMP_INTERRUPTED)
                 if kind in (_ERROR, _DONE):
                     _raise_refusal(piece, kind, flags)
-                    return found, torn
-                if len(found) >= MOST_MESSAGES:
+                    return messages, torn
+                if len(messages) >= MOST_MESSAGES:
                     self._socket.close()
                     raise Refused(errno.E2BIG, f"more than {MOST_MESSAGES} of them: too many to look at")
                 message = message_class(piece)
                 message.decode()
-                found.append(message)
+                messages.append(message)
                 if not flags & _MULTI:
-                    return found, torn
+                    return messages, torn
 
 
 def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:
@@ -184,6 +184,6 @@ def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:
     offset = 20
     if kind == _ERROR:  # the request follows, or only its header
         offset += 16 if flags & _CAPPED else struct.unpack_from("I", piece, 20)[0] + 3 & ~3
-    attributes = dict(unpacked(piece[offset:])) if flags & _HAS_TEXT else {}
+    attributes = dict(unpack(piece[offset:])) if flags & _HAS_TEXT else {}
     text = attributes.get(_ERROR_TEXT, b"").rstrip(b"\0").decode(errors="replace")
     raise Refused(number, text)

@@ -26,23 +26,23 @@ def read_routes(
     """Return the routes of one table (default: all), one family (default: both), one ``proto`` (0: all)."""
     attrs = [("RTA_TABLE", table)] if table else []
     return [
-        each
+        message
         for version in ((family,) if family else routes.FAMILIES.values())
-        for each in _read(kernel, "route", attrs, family=version, proto=proto)
-        if routes.is_route(each)
-        and each["family"] == version
-        and (not proto or each["proto"] == proto)
-        and (not table or routes.table_of(each, "RTA_TABLE") == table)
+        for message in _read(kernel, "route", attrs, family=version, proto=proto)
+        if routes.is_route(message)
+        and message["family"] == version
+        and (not proto or message["proto"] == proto)
+        and (not table or routes.table_of(message, "RTA_TABLE") == table)
     ]
 
 
 def read_rules(kernel: Rtnetlink, family: int | None = None) -> list[Message]:
     """Return the rules of one family (default: both)."""
     return [
-        each
+        message
         for version in ((family,) if family else routes.FAMILIES.values())
-        for each in _read(kernel, "rule", family=version)
-        if each["family"] == version
+        for message in _read(kernel, "rule", family=version)
+        if message["family"] == version
     ]
 
 
@@ -54,22 +54,22 @@ def add_route(kernel: Rtnetlink, route: PodRoute, index: int, *, empty: bool = F
     so a look comes only after the kernel has said that something is there.
     """
     fields, attrs = routes.route_message(route, index)
-    if empty and _created(kernel, fields, attrs):
+    if empty and _create(kernel, fields, attrs):
         return []
     for _ in range(2):
         table = read_routes(kernel, table=route.table, family=fields["family"])
-        same = [each for each in table if routes.destination_of(each) == route.destination]
-        if any(routes.is_ours(each, index) and routes.pod_route(each) == route for each in same):
+        same = [message for message in table if routes.destination_of(message) == route.destination]
+        if any(routes.is_ours(message, index) and routes.pod_route(message) == route for message in same):
             return []
         if same:
             return same
-        if _created(kernel, fields, attrs):
+        if _create(kernel, fields, attrs):
             return []
         # Somebody was faster: look what it is.
     raise Refused(errno.EEXIST, "another route comes and goes there")
 
 
-def _created(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> bool:
+def _create(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> bool:
     """Create a route; false when the kernel has one with the same key."""
     try:
         kernel.create("route", attrs, **fields)
@@ -88,21 +88,25 @@ def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = Non
     is put back goes behind it. ``known``: the rules as they were a moment ago.
     """
     fields, attrs = routes.rule_message(rule)
-    found = [each for each in known or () if each["family"] == fields["family"]]
-    if not any(map(_priority_of, found)):  # also where somebody has flushed them: ours before it then counts
-        found = read_rules(kernel, fields["family"])
+    messages = [message for message in known or () if message["family"] == fields["family"]]
+    if not any(
+        map(_priority_of, messages)
+    ):  # also where somebody has flushed them: ours before it then counts
+        messages = read_rules(kernel, fields["family"])
     same = [
-        each
-        for each in found
-        if routes.is_plain_rule(each) and routes.pod_rule(each).selector == rule.selector
+        message
+        for message in messages
+        if routes.is_plain_rule(message) and routes.pod_rule(message).selector == rule.selector
     ]
-    if any(routes.is_our_rule(each) and routes.pod_rule(each) == rule for each in same):
+    if any(routes.is_our_rule(message) and routes.pod_rule(message) == rule for message in same):
         return
-    theirs = [each for each in same if not routes.is_our_rule(each)]
+    theirs = [message for message in same if not routes.is_our_rule(message)]
     if theirs:
-        shown = "; ".join(f"{routes.pod_rule(each)} proto {each.get_attr('FRA_PROTOCOL')}" for each in theirs)
+        shown = "; ".join(
+            f"{routes.pod_rule(message)} proto {message.get_attr('FRA_PROTOCOL')}" for message in theirs
+        )
         raise PodNetworkFailure(f"cannot add rule {rule}: another rule is there: {shown}")
-    if priority := _priority(rule, found):
+    if priority := _priority(rule, messages):
         attrs.append(("FRA_PRIORITY", priority))
     try:
         kernel.create("rule", attrs, **fields)
@@ -112,20 +116,20 @@ def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = Non
         add_rule(kernel, rule)
 
 
-def _priority(rule: PodRule, found: list[Message]) -> int:
-    """Return where the rule is to stand among those ``found``; 0 leaves that to the kernel.
+def _priority(rule: PodRule, messages: list[Message]) -> int:
+    """Return where the rule is to stand among those ``messages``; 0 leaves that to the kernel.
 
     To a rule of equal priority the kernel comes later. Where somebody has flushed all rules it would give
     priority 0, which no ``ip rule flush`` removes.
     """
-    if not any(map(_priority_of, found)):
+    if not any(map(_priority_of, messages)):
         return BEFORE_MAIN
     bars = [
-        _priority_of(each)
-        for each in found
-        if each["dst_len"] and routes.is_our_rule(each) and routes.pod_rule(each).table == rule.table
+        _priority_of(message)
+        for message in messages
+        if message["dst_len"] and routes.is_our_rule(message) and routes.pod_rule(message).table == rule.table
     ]
-    return 0 if rule.barred else max(bars, default=0)
+    return 0 if rule.unreachable_to else max(bars, default=0)
 
 
 def _priority_of(rule: Message) -> int:
@@ -135,7 +139,7 @@ def _priority_of(rule: Message) -> int:
 def remove_route(kernel: Rtnetlink, route: PodRoute, index: int) -> None:
     """Remove a route that carries our mark; whatever its mtu now is."""
     fields, attrs = routes.route_message(route, index)
-    delete_route(kernel, fields, [each for each in attrs if each[0] != "RTA_METRICS"])
+    delete_route(kernel, fields, [attr for attr in attrs if attr[0] != "RTA_METRICS"])
 
 
 def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> None:
@@ -149,12 +153,12 @@ def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[st
 
 def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> None:
     """Remove our rules that name ``table`` (one, or all), each by its priority: ours goes."""
-    for each in read_rules(kernel):
-        found = routes.pod_rule(each)
-        if not routes.is_our_rule(each) or found.table != table or rule not in (None, found):
+    for message in read_rules(kernel):
+        pod_rule = routes.pod_rule(message)
+        if not routes.is_our_rule(message) or pod_rule.table != table or rule not in (None, pod_rule):
             continue
-        fields, attrs = routes.rule_message(found)
-        attrs.append(("FRA_PRIORITY", _priority_of(each)))
+        fields, attrs = routes.rule_message(pod_rule)
+        attrs.append(("FRA_PRIORITY", _priority_of(message)))
         try:
             kernel.delete("rule", attrs, **fields)
         except Refused as refused:
@@ -166,11 +170,11 @@ def clear(kernel: Rtnetlink, table: int | None, index: int) -> None:
     """Remove our routes through link ``index``, and what of ours leads to ``table`` or nowhere in it."""
     if table:
         remove_rules(kernel, table)
-    for each in read_routes(kernel, proto=ROUTE_PROTO):
-        found = routes.pod_route(each)
-        through = each.get_attr("RTA_OIF") == index and found.kind == "unicast"
-        if through or (found.kind != "unicast" and found.table == table):
-            remove_route(kernel, found, index)
+    for message in read_routes(kernel, proto=ROUTE_PROTO):
+        route = routes.pod_route(message)
+        through = message.get_attr("RTA_OIF") == index and route.kind == "unicast"
+        if through or (route.kind != "unicast" and route.table == table):
+            remove_route(kernel, route, index)
 
 
 def _read(kernel: Rtnetlink, subject: Any, attrs: Any = (), **fields: int) -> list[Message]:

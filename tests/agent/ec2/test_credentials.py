@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.agent.ec2.shared import Warm
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.ec2.shared import SharedEc2
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges import host
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
-from cni_floatip.model.values import Place
+from cni_floatip.model.values import RouteKey
 
 REGION = "eu-central-1"
 AWAY = "11 NOT_SENT"
 ACCOUNT = "111122223333"
-PLACE = Place("rtb-1", ip_network("192.168.0.2/32"))
+PLACE = RouteKey("rtb-1", ip_network("192.168.0.2/32"))
 
 
 class Aws:
@@ -68,9 +68,9 @@ class Aws:
                 if aws.away:
                     error = "<Error><Code>ServiceUnavailable</Code><Message>later</Message></Error>"
                     return self.say(f"<ErrorResponse>{error}</ErrorResponse>", 503)
-                found = aws.credentials()
-                said = "".join(
-                    f"<{theirs}>{found[ours]}</{theirs}>"
+                results = aws.credentials()
+                answer = "".join(
+                    f"<{theirs}>{results[ours]}</{theirs}>"
                     for theirs, ours in (
                         ("AccessKeyId", "AccessKeyId"),
                         ("SecretAccessKey", "SecretAccessKey"),
@@ -78,7 +78,7 @@ class Aws:
                         ("Expiration", "Expiration"),
                     )
                 )
-                result = f"<{action}Result><Credentials>{said}</Credentials></{action}Result>"
+                result = f"<{action}Result><Credentials>{answer}</Credentials></{action}Result>"
                 return self.say(f"<{action}Response>{result}</{action}Response>")
 
             def say(self, text: str, status: int = 200) -> None:
@@ -112,16 +112,16 @@ class Aws:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    found = Aws()
+    result = Aws()
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", found.url)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", found.url)
-    yield found
-    found.close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", result.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", result.url)
+    yield result
+    result.close()
 
 
 def of_the_node(aws: Aws, monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
@@ -146,9 +146,9 @@ ALL = pytest.mark.parametrize("source", [of_the_node, of_the_pod, of_the_service
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    found = tmp_path / "token"
-    found.write_text("made-up")
-    return found
+    path = tmp_path / "token"
+    path.write_text("made-up")
+    return path
 
 
 class Clock:
@@ -166,17 +166,17 @@ def running_clock() -> Clock:
 
 
 @pytest.fixture
-def warm(aws: Aws, running_clock: Clock) -> Warm:
+def warm(aws: Aws, running_clock: Clock) -> SharedEc2:
     roles = {ACCOUNT: f"arn:aws:iam::{ACCOUNT}:role/owner"}
-    return Warm(NodeConf(roles=roles), NoCounts(), running_clock)
+    return SharedEc2(NodeConf(roles=roles), NullRecorder(), running_clock)
 
 
-def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
+def read(warm: SharedEc2, account: str = "", vpc: str = "vpc-1") -> str:
     """Read route tables; return the fault's name, "" for none."""
     try:
-        warm.view(REGION).route_tables({"vpc-id": [vpc]}, account)
+        warm.for_call(REGION).route_tables({"vpc-id": [vpc]}, account)
     except Ec2Error as e:
-        return f"{e.answer('x').code} {e.fault.name}"
+        return f"{e.to_cni_error('x').code} {e.fault.name}"
     return ""
 
 
@@ -184,7 +184,7 @@ def read(warm: Warm, account: str = "", vpc: str = "vpc-1") -> str:
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_who_asked_before_there_were_credentials_is_answered_afterwards(
     aws: Aws,
-    warm: Warm,
+    warm: SharedEc2,
     running_clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     token: Path,
@@ -205,7 +205,12 @@ def test_who_asked_before_there_were_credentials_is_answered_afterwards(
 
 @ALL
 def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path, source: Source
+    aws: Aws,
+    warm: SharedEc2,
+    running_clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    token: Path,
+    source: Source,
 ) -> None:
     source(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=8)
@@ -216,7 +221,7 @@ def test_credentials_that_cannot_be_renewed_are_used_to_their_end(
 
 
 def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
+    aws: Aws, warm: SharedEc2, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)  # less than RENEW_SECONDS: each call would renew
@@ -250,36 +255,36 @@ def test_a_renewal_that_fails_is_tried_once_and_queues_nobody(
 
 
 def test_first_credentials_that_cannot_be_had_are_a_failure_of_all_who_wait(
-    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path
+    aws: Aws, warm: SharedEc2, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.away, aws.slow = True, 0.3
-    found: list[str] = []
+    results: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
+        threading.Thread(target=lambda n=n: results.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [AWAY] * 12
+    assert results == [AWAY] * 12
     assert aws.asked.count("source") <= 3
 
 
 def test_nothing_is_waited_for_between_a_turn_and_its_write(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
+    aws: Aws, warm: SharedEc2, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     """What is decided after the turn is sent as it was decided, and not when a renewal has come or failed."""
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)
-    view = warm.view(REGION)
-    view.turn("CreateRoute", PLACE, "", running_clock() + 5)
+    view = warm.for_call(REGION)
+    view.wait_turn("CreateRoute", PLACE, "", running_clock() + 5)
     aws.away, aws.slow = True, 0.3
     running_clock.ahead += 3  # nothing is remembered
     aws.asked.clear()
     view.create(PLACE, "eni-1")
     assert aws.asked == ["CreateRoute"]
-    view.turn("DeleteRoute", PLACE, "", running_clock() + 5)
+    view.wait_turn("DeleteRoute", PLACE, "", running_clock() + 5)
     assert "source" in aws.asked, "it was renewed before"
     aws.asked.clear()
     view.delete(PLACE)
@@ -290,7 +295,7 @@ def test_nothing_is_waited_for_between_a_turn_and_its_write(
 @pytest.mark.parametrize("account", ["", ACCOUNT], ids=["ec2", "sts"])
 def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
     aws: Aws,
-    warm: Warm,
+    warm: SharedEc2,
     running_clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     token: Path,
@@ -307,17 +312,17 @@ def test_a_token_file_that_is_missing_is_a_fault_of_the_call(
 
 
 def test_a_role_that_is_refused_by_sts_being_away_passes(
-    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path
+    aws: Aws, warm: SharedEc2, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_service_account(aws, monkeypatch, token)
     aws.away = True
     with pytest.raises(Ec2Error) as caught:
-        warm.view(REGION).turn("CreateRoute", PLACE, "", host.clock() + 1)
+        warm.for_call(REGION).wait_turn("CreateRoute", PLACE, "", host.clock() + 1)
     assert caught.value.fault is Ec2Fault.NOT_SENT, "STS was asked, EC2 was not"
 
 
 def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
-    aws: Aws, warm: Warm, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
+    aws: Aws, warm: SharedEc2, running_clock: Clock, monkeypatch: pytest.MonkeyPatch, token: Path
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(seconds=8)  # less than LAST_SECONDS: not to be used
@@ -325,20 +330,20 @@ def test_credentials_that_are_over_are_asked_for_once_by_all_who_want_them(
     aws.away, aws.slow = True, 0.3
     running_clock.ahead += 3
     aws.asked.clear()
-    found: list[str] = []
+    results: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: found.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
+        threading.Thread(target=lambda n=n: results.append(read(warm, vpc=f"vpc-{n}"))) for n in range(12)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [AWAY] * 12
+    assert results == [AWAY] * 12
     assert aws.asked.count("source") <= 3, "one renewal, of the SDK's three attempts"
 
 
 def test_a_renewal_that_fails_again_and_again_does_not_fill_the_log(
-    aws: Aws, warm: Warm, monkeypatch: pytest.MonkeyPatch, token: Path, caplog: pytest.LogCaptureFixture
+    aws: Aws, warm: SharedEc2, monkeypatch: pytest.MonkeyPatch, token: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     of_the_pod(aws, monkeypatch, token)
     aws.lasts = timedelta(minutes=4)
@@ -346,4 +351,4 @@ def test_a_renewal_that_fails_again_and_again_does_not_fill_the_log(
     aws.away = True
     for number in range(20):
         assert read(warm, vpc=f"vpc-{number}") == ""
-    assert len([each for each in caplog.records if "Refreshing" in each.message]) <= 4
+    assert len([record for record in caplog.records if "Refreshing" in record.message]) <= 4

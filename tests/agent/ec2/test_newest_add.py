@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from cni_floatip import operations
-from cni_floatip.agent.ec2.newest_add import Wishes
-from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import Caller, Warm
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.ec2.newest_add import NewestAdd
+from cni_floatip.agent.ec2.request_queue import ApiAction
+from cni_floatip.agent.ec2.shared import Caller, SharedEc2
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.model.errors import CniError, TryAgain
-from cni_floatip.model.values import Attachment, Target
+from cni_floatip.model.values import Attachment, RouteTarget
 from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import FLOATING, POLICY, REGION
@@ -29,32 +29,32 @@ class Crowded:
     def __init__(self, directory: Path) -> None:
         cluster = ClusterWithPods(directory, "a")
         self.ec2 = cluster.ec2
-        self.ec2.tables["rtb-1"][FLOATING] = Target("eni-elsewhere", is_eni=True)
+        self.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-elsewhere", is_eni=True)
         self.node = cluster.nodes["a"]
-        self.wishes = Wishes()
-        self.node.claims.listen(self.wishes.learn)
-        self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.ec2)
+        self.wishes = NewestAdd()
+        self.node.claims.listen(self.wishes.on_claim)
+        self.warm = SharedEc2(POLICY, NullRecorder(), time.monotonic, connect=lambda _: self.ec2)
         self.pool = ThreadPoolExecutor(4)
 
     def use_up(self, seconds: float) -> None:
         """Let the next turn come after so long."""
-        action = Action("", REGION, "ReplaceRoute")
+        action = ApiAction("", REGION, "ReplaceRoute")
         for _ in range(50 + int(5 * seconds)):
-            self.warm.turns.spend(action, self.warm.turns.at_once(action))
+            self.warm.queue.spend(action, self.warm.queue.acquire_at_once(action))
 
     def call(self, verb: str, attachment: Attachment) -> Future[Any]:
         """Begin a call; an ADD has come as far as the line when this returns."""
         env, config = self.node.calls[attachment]
 
         def view(region: str) -> Any:
-            caller = Caller(dropped=lambda place: self.wishes.dropped(attachment, place))
-            return self.warm.view(region, caller)
+            caller = Caller(superseded_by=lambda key: self.wishes.superseded_by(attachment, key))
+            return self.warm.for_call(region, caller)
 
         world = replace(self.node.world, clock=time.monotonic, sleep=time.sleep, now=time.time, vpc=view)
         act = operations.add if verb == "ADD" else operations.delete
-        waiting = self.warm.turns.waiting()
+        waiting = self.warm.queue.waiting()
         done = self.pool.submit(act, request.parse({**env, "CNI_COMMAND": verb}, config), world)
-        until(lambda: verb != "ADD" or self.warm.turns.waiting() != waiting or done.done())
+        until(lambda: verb != "ADD" or self.warm.queue.waiting() != waiting or done.done())
         return done
 
 

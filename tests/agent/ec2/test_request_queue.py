@@ -20,20 +20,20 @@ from cni_floatip.agent.ec2.ratelimit import (
     PUBLISHED,
     REMEMBER_SECONDS,
     UNSPENT_SECONDS,
-    Arrivals,
-    Bucket,
-    Line,
+    FirstSeen,
     Priority,
     Rate,
     Token,
+    TokenBucket,
+    WaitQueue,
 )
-from cni_floatip.agent.ec2.request_queue import Action, Turns
+from cni_floatip.agent.ec2.request_queue import ApiAction, RequestQueue
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from lab.ec2.throttle import Buckets, rate
 from tests.support.waiting import until
 
 WRITE = "ReplaceRoute"
-HERE = Action("", "eu-central-1", WRITE)
+HERE = ApiAction("", "eu-central-1", WRITE)
 
 
 def test_we_start_with_what_ec2_publishes() -> None:
@@ -43,20 +43,20 @@ def test_we_start_with_what_ec2_publishes() -> None:
 
 
 def test_turns_go_round_the_namespaces_that_wait_and_within_one_by_arrival() -> None:
-    line = Line(Rate(1, 1), 0.0)
+    line = WaitQueue(Rate(1, 1), 0.0)
     waiting = {}
     for number in range(100):
-        waiting[f"greedy {number}"] = line.join(Priority.ADD, float(number), group="greedy")
+        waiting[f"greedy {number}"] = line.add(Priority.ADD, float(number), group="greedy")
     for number in range(2):
-        waiting[f"modest {number}"] = line.join(Priority.ADD, 200.0 + number, group="modest")
-    waiting["other 0"] = line.join(Priority.ADD, 300.0, group="other")
-    waiting["keeper"] = line.join(Priority.KEEPER, 0.0)
+        waiting[f"modest {number}"] = line.add(Priority.ADD, 200.0 + number, group="modest")
+    waiting["other 0"] = line.add(Priority.ADD, 300.0, group="other")
+    waiting["keeper"] = line.add(Priority.KEEPER, 0.0)
     order, now = [], 0.0
     while waiting:
         now += 2.0
-        (name,) = [name for name, each in waiting.items() if line.due(each, now) == 0]
+        (name,) = [name for name, waiter in waiting.items() if line.due(waiter, now) == 0]
         line.spend(line.take(now, waiting[name]))
-        line.leave(waiting.pop(name))
+        line.remove(waiting.pop(name))
         order.append(name)
     assert order[:6] == ["greedy 0", "modest 0", "other 0", "greedy 1", "modest 1", "greedy 2"]
     assert order[6:-1] == [f"greedy {number}" for number in range(3, 100)]
@@ -64,11 +64,11 @@ def test_turns_go_round_the_namespaces_that_wait_and_within_one_by_arrival() -> 
 
 
 def test_namespaces_that_were_served_are_remembered_in_bounded_memory() -> None:
-    line = Line(Rate(1, 1), 0.0)
+    line = WaitQueue(Rate(1, 1), 0.0)
     for number in range(2000):
-        each = line.join(Priority.ADD, float(number), group=f"namespace {number}")
-        line.spend(line.take(float(number), each))
-        line.leave(each)
+        waiter = line.add(Priority.ADD, float(number), group=f"namespace {number}")
+        line.spend(line.take(float(number), waiter))
+        line.remove(waiter)
     assert len(line._served) < 300
 
 
@@ -93,14 +93,14 @@ class Storm:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 (no secret)
         self.account = Buckets(lambda: self.at)
-        self.lines = [Line(PUBLISHED[WRITE], 0.0) for _ in range(self.nodes)]
+        self.lines = [WaitQueue(PUBLISHED[WRITE], 0.0) for _ in range(self.nodes)]
         self.next_look = dict.fromkeys(map(id, self.lines), float("inf"))
         self.number = 0
 
     def run(self) -> Storm:
         for line in self.lines:
             for _ in range(self.writes // self.nodes):
-                line.join(Priority.ADD, 0.0)
+                line.add(Priority.ADD, 0.0)
             self.later(self.random.random() / 10, self.send, line)
         if self.others:
             self.later(0, self.other)
@@ -113,7 +113,7 @@ class Storm:
         self.number += 1
         heapq.heappush(self.events, (self.at + seconds, self.number, what, arguments))
 
-    def send(self, line: Line) -> None:
+    def send(self, line: WaitQueue) -> None:
         while len(line):
             first = line._waiting[0]
             if due := line.due(first, self.at):
@@ -122,26 +122,26 @@ class Storm:
                     self.later(due, self.send, line)
                 return
             token = line.take(self.at)
-            line.leave(first)
+            line.remove(first)
             line.spend(token)
             self.later(self.random.uniform(*self.way) / 2, self.arrive, line, token)
 
-    def arrive(self, line: Line, token: Token) -> None:
+    def arrive(self, line: WaitQueue, token: Token) -> None:
         passes = self.account.take("account", WRITE, {})
         self.later(self.random.uniform(*self.way) / 2, self.answer, line, token, passes)
 
-    def answer(self, line: Line, token: Token, passes: bool) -> None:
+    def answer(self, line: WaitQueue, token: Token, passes: bool) -> None:
         if passes:
-            line.bucket.answered()
+            line.bucket.on_success()
             self.done, self.last = self.done + 1, self.at
         else:
-            line.bucket.refused(token, self.at)
+            line.bucket.on_refusal(token, self.at)
             self.refused += 1
             self.later(self.random.random() / 10, self.again, line)
         self.send(line)
 
-    def again(self, line: Line) -> None:
-        line.join(Priority.ADD, 0.0)
+    def again(self, line: WaitQueue) -> None:
+        line.add(Priority.ADD, 0.0)
         self.send(line)
 
     def other(self) -> None:
@@ -186,9 +186,9 @@ def test_others_who_use_the_account_are_given_way_to() -> None:
 
 
 def test_rate_comes_back_when_the_others_are_gone() -> None:
-    bucket = Bucket(Rate(50, 5), 0.0)
+    bucket = TokenBucket(Rate(50, 5), 0.0)
     for at in range(1, 200, 5):
-        bucket.refused(bucket.take(at), at + 0.1)
+        bucket.on_refusal(bucket.take(at), at + 0.1)
     slow = bucket.rate
     assert slow < 1
     bucket.due(1000.0)
@@ -203,10 +203,10 @@ def test_rate_comes_back_when_the_others_are_gone() -> None:
     steps=st.lists(st.tuples(st.floats(0, 30), st.sampled_from(["take", "unsent", "refused"])), max_size=200)
 )
 def test_no_more_is_sent_than_the_published_bucket_gives(steps: list[tuple[float, str]]) -> None:
-    line, now, sent = Line(Rate(50, 5), 0.0), 0.0, []
+    line, now, sent = WaitQueue(Rate(50, 5), 0.0), 0.0, []
     for passed, step in steps:
         now += passed
-        waiting = line.join(Priority.ADD, now)
+        waiting = line.add(Priority.ADD, now)
         if line.due(waiting, now) == 0:
             token = line.take(now)
             if step == "unsent":
@@ -216,8 +216,8 @@ def test_no_more_is_sent_than_the_published_bucket_gives(steps: list[tuple[float
                 line.spend(token)
                 sent.append(now)
             if step == "refused":
-                line.bucket.refused(token, now)
-        line.leave(waiting)
+                line.bucket.on_refusal(token, now)
+        line.remove(waiting)
     assert not len(line)
     for first in range(len(sent)):
         for last in range(first, len(sent)):
@@ -226,19 +226,19 @@ def test_no_more_is_sent_than_the_published_bucket_gives(steps: list[tuple[float
 
 @given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 20)), min_size=1, max_size=40))
 def test_adds_first_and_the_oldest_of_them(arrivals: list[tuple[Priority, int]]) -> None:
-    line = Line(Rate(1000, 5), 0.0)
-    waiting = {id(w): w for w in [line.join(priority, since) for priority, since in arrivals]}
+    line = WaitQueue(Rate(1000, 5), 0.0)
+    waiting = {id(w): w for w in [line.add(priority, since) for priority, since in arrivals]}
     order = []
     while waiting:
         (first,) = (w for w in waiting.values() if line.due(w, 0.0) is not None)
         order.append((first.priority, first.since, first.number))
-        line.leave(waiting.pop(id(first)))
+        line.remove(waiting.pop(id(first)))
     assert all(before < after for before, after in pairwise(order))
 
 
 def test_token_that_nobody_spends_comes_back_and_is_owed_if_it_is_spent_after_all() -> None:
-    line = Line(Rate(1, 0.001), 0.0)
-    first = line.join(Priority.ADD, 0.0)
+    line = WaitQueue(Rate(1, 0.001), 0.0)
+    first = line.add(Priority.ADD, 0.0)
     token = line.take(0.0)
     assert (line.due(first, 1.0) or 0) > 100
     assert line.due(first, UNSPENT_SECONDS + 1) == 0
@@ -247,7 +247,7 @@ def test_token_that_nobody_spends_comes_back_and_is_owed_if_it_is_spent_after_al
 
 
 def test_who_comes_back_within_minutes_has_waited_all_along() -> None:
-    arrivals = Arrivals()
+    arrivals = FirstSeen()
     assert arrivals.since("pod", 0.0) == 0
     assert arrivals.since("pod", REMEMBER_SECONDS) == 0
     assert arrivals.since("pod", 2 * REMEMBER_SECONDS) == 0
@@ -257,7 +257,7 @@ def test_who_comes_back_within_minutes_has_waited_all_along() -> None:
 
 
 def test_memory_of_places_is_bounded() -> None:
-    arrivals = Arrivals()
+    arrivals = FirstSeen()
     for n in range(3 * MOST_REMEMBERED):
         arrivals.since(n, n / 1000)
     assert len(arrivals) == MOST_REMEMBERED
@@ -287,30 +287,30 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def turns(clock: Clock) -> Turns:
-    return Turns(clock, clock.wait)
+def turns(clock: Clock) -> RequestQueue:
+    return RequestQueue(clock, clock.wait)
 
 
-def send(turns: Turns, deadline: float, **how: Any) -> None:
-    token = turns.turn(HERE, Priority.ADD, deadline, **how)
+def send(turns: RequestQueue, deadline: float, **how: Any) -> None:
+    token = turns.acquire(HERE, Priority.ADD, deadline, **how)
     turns.spend(HERE, token)
-    turns.answered(HERE, token, None)
+    turns.on_answer(HERE, token, None)
 
 
-def test_burst_at_once_and_then_five_a_second(clock: Clock, turns: Turns) -> None:
+def test_burst_at_once_and_then_five_a_second(clock: Clock, turns: RequestQueue) -> None:
     for _ in range(500):
         send(turns, clock.at + 1000)
     assert clock.at - 1000 == pytest.approx(BOUND, abs=0.1)
 
 
-def test_actions_and_accounts_have_buckets_of_their_own(clock: Clock, turns: Turns) -> None:
+def test_actions_and_accounts_have_buckets_of_their_own(clock: Clock, turns: RequestQueue) -> None:
     for action in (HERE, HERE._replace(name="CreateRoute"), HERE._replace(account="111122223333")):
         for _ in range(50):
-            turns.spend(action, turns.turn(action, Priority.ADD, clock.at))
+            turns.spend(action, turns.acquire(action, Priority.ADD, clock.at))
     assert clock.at == 1000
 
 
-def test_deadline_ends_the_waiting(clock: Clock, turns: Turns) -> None:
+def test_deadline_ends_the_waiting(clock: Clock, turns: RequestQueue) -> None:
     for _ in range(50):
         send(turns, clock.at)
     with pytest.raises(Ec2Error, match="ReplaceRoute: no turn came in time") as caught:
@@ -320,14 +320,14 @@ def test_deadline_ends_the_waiting(clock: Clock, turns: Turns) -> None:
     assert turns.waiting() == 0
 
 
-def test_call_that_is_over_sends_nothing_and_takes_no_token(clock: Clock, turns: Turns) -> None:
+def test_call_that_is_over_sends_nothing_and_takes_no_token(clock: Clock, turns: RequestQueue) -> None:
     for _ in range(50):
         send(turns, clock.at)
     reasons = iter(["", "the client is gone"])
     with pytest.raises(TryAgain, match="stopped: the client is gone"):
-        turns.turn(HERE, Priority.ADD, clock.at + 100, lambda: next(reasons))
+        turns.acquire(HERE, Priority.ADD, clock.at + 100, lambda: next(reasons))
     with pytest.raises(TryAgain):
-        turns.turn(HERE, Priority.ADD, clock.at + 100, lambda: "gone")
+        turns.acquire(HERE, Priority.ADD, clock.at + 100, lambda: "gone")
     began = clock.at
     clock.at += 10  # as many tokens as if nobody had waited
     for _ in range(50):
@@ -335,33 +335,33 @@ def test_call_that_is_over_sends_nothing_and_takes_no_token(clock: Clock, turns:
     assert clock.at == began + 10
 
 
-def test_request_that_never_left_costs_nothing(clock: Clock, turns: Turns) -> None:
+def test_request_that_never_left_costs_nothing(clock: Clock, turns: RequestQueue) -> None:
     for _ in range(200):
-        token = turns.turn(HERE, Priority.ADD, clock.at)
+        token = turns.acquire(HERE, Priority.ADD, clock.at)
         turns.spend(HERE, token)
-        turns.answered(HERE, token, Ec2Fault.NOT_SENT)
+        turns.on_answer(HERE, token, Ec2Fault.NOT_SENT)
     assert clock.at == 1000
 
 
-def test_refusal_is_waited_out(clock: Clock, turns: Turns) -> None:
-    token = turns.turn(HERE, Priority.ADD, clock.at)
+def test_refusal_is_waited_out(clock: Clock, turns: RequestQueue) -> None:
+    token = turns.acquire(HERE, Priority.ADD, clock.at)
     turns.spend(HERE, token)
-    turns.answered(HERE, token, Ec2Fault.THROTTLED)
+    turns.on_answer(HERE, token, Ec2Fault.THROTTLED)
     with pytest.raises(Ec2Error):
-        turns.turn(HERE, Priority.ADD, clock.at)
-    turns.turn(HERE, Priority.ADD, clock.at + 10)
+        turns.acquire(HERE, Priority.ADD, clock.at)
+    turns.acquire(HERE, Priority.ADD, clock.at + 10)
     assert clock.at == pytest.approx(1000.2, abs=0.01)
 
 
 def test_threads_are_served_in_order_and_a_retry_keeps_its_place() -> None:
-    turns, served, lock = Turns(time.monotonic), [], threading.Lock()
+    turns, served, lock = RequestQueue(time.monotonic), [], threading.Lock()
     for _ in range(50):
         send(turns, time.monotonic())
     with pytest.raises(Ec2Error):
-        turns.turn(HERE, Priority.ADD, time.monotonic() + 0.01, key="retried")
+        turns.acquire(HERE, Priority.ADD, time.monotonic() + 0.01, key="retried")
 
     def take(name: str, priority: Priority) -> None:
-        turns.turn(HERE, priority, time.monotonic() + 20, key=name)
+        turns.acquire(HERE, priority, time.monotonic() + 20, key=name)
         with lock:
             served.append(name)
 
@@ -378,30 +378,30 @@ def test_threads_are_served_in_order_and_a_retry_keeps_its_place() -> None:
 
 
 def test_an_add_passes_all_addresses_that_pods_gave_themselves() -> None:
-    line = Line(Rate(1, 5), 0.0)
+    line = WaitQueue(Rate(1, 5), 0.0)
     line.spend(line.take(0.0))
-    flapping = [line.join(Priority.WATCH, 0.0) for _ in range(200)]
-    keeper = line.join(Priority.KEEPER, 0.0)
-    add = line.join(Priority.ADD, 1.0)
+    flapping = [line.add(Priority.WATCH, 0.0) for _ in range(200)]
+    keeper = line.add(Priority.KEEPER, 0.0)
+    add = line.add(Priority.ADD, 1.0)
     assert line.due(add, 1.0) == 0
-    line.leave(add)
+    line.remove(add)
     assert line.due(flapping[0], 1.0) == 0
-    for each in flapping:
-        line.leave(each)
+    for waiter in flapping:
+        line.remove(waiter)
     assert line.due(keeper, 1.0) == 0
 
 
 def test_who_waits_can_be_woken_to_give_up() -> None:
-    turns, over = Turns(time.monotonic), threading.Event()
+    turns, over = RequestQueue(time.monotonic), threading.Event()
     for _ in range(50):
         send(turns, time.monotonic())
     for _ in range(20):
-        turns.at_once(HERE)  # owed: nobody's turn comes soon
+        turns.acquire_at_once(HERE)  # owed: nobody's turn comes soon
     failures = []
 
     def wait() -> None:
         try:
-            turns.turn(HERE, Priority.ADD, time.monotonic() + 30, lambda: "over" if over.is_set() else "")
+            turns.acquire(HERE, Priority.ADD, time.monotonic() + 30, lambda: "over" if over.is_set() else "")
         except TryAgain as e:
             failures.append(str(e))
 

@@ -77,10 +77,10 @@ def test_token_that_sts_does_not_accept(lab: Lab, bare: Node, token: Path) -> No
 
 
 def test_agent_uses_pod_identity_credentials(lab: Lab, bare: Node, token: Path) -> None:
-    asked: list[Request] = []
+    requests: list[Request] = []
 
     def hand_out(request: Request) -> Answer:
-        asked.append(request)
+        requests.append(request)
         if request.headers.get("authorization") != token.read_text():
             return Answer(401)
         until = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -101,5 +101,5 @@ def test_agent_uses_pod_identity_credentials(lab: Lab, bare: Node, token: Path) 
         add(lab, bare)
     finally:
         listener.close()
-    assert [request.path for request in asked] == ["/v1/credentials"]
+    assert [request.path for request in requests] == ["/v1/credentials"]
     assert lab.ec2.journal.of(action="CreateRoute")

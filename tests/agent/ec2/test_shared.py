@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.ec2.ratelimit import UNSPENT_SECONDS, Priority
-from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, Caller, View, Warm
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.ec2.request_queue import ApiAction
+from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, CallEc2, Caller, SharedEc2
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.ec2.client import Vpc
 from cni_floatip.edges.ec2.proxies import proxied_metadata, without_password
 from cni_floatip.edges.ec2.sessions import Sdk
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model.values import Place, RouteTable
+from cni_floatip.model.values import RouteKey, RouteTable
 from lab.ec2.sample import Sample
 from lab.ec2.simulated import SimulatedEC2
 from tests.support.waiting import until
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 VIP = ip_network("192.168.0.2/32")
 
 
-class Counted(NoCounts):
+class Counted(NullRecorder):
     """What was counted of EC2."""
 
     def __init__(self) -> None:
@@ -69,33 +69,33 @@ def ec2_clock() -> Clock:
 
 
 @pytest.fixture
-def warm(ec2: SimulatedEC2, counts: Counted, ec2_clock: Clock) -> Warm:
-    return Warm(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, ec2_clock)
+def warm(ec2: SimulatedEC2, counts: Counted, ec2_clock: Clock) -> SharedEc2:
+    return SharedEc2(NodeConf(reconcile_seconds=60, allowed_interfaces={}), counts, ec2_clock)
 
 
 @pytest.fixture
-def view(ec2: SimulatedEC2, warm: Warm) -> View:
-    return warm.view(ec2.region)
+def view(ec2: SimulatedEC2, warm: SharedEc2) -> CallEc2:
+    return warm.for_call(ec2.region)
 
 
 def at_once(n: int, work: Callable[..., Any]) -> list[Any]:
     """Run ``work(i)`` in so many threads; return what came of each."""
-    found: list[Any] = [None] * n
+    results: list[Any] = [None] * n
     begin = threading.Barrier(n)
 
     def run(i: int) -> None:
         begin.wait()
         try:
-            found[i] = work(i)
+            results[i] = work(i)
         except Exception as e:  # noqa: BLE001 (looked at by the test)
-            found[i] = e
+            results[i] = e
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(n)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    return found
+    return results
 
 
 def asked(ec2: SimulatedEC2, action: str) -> int:
@@ -103,31 +103,31 @@ def asked(ec2: SimulatedEC2, action: str) -> int:
 
 
 def test_one_route_through_its_life(
-    ec2: SimulatedEC2, world: Sample, view: View, counts: Counted, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, view: CallEc2, counts: Counted, ec2_clock: Clock
 ) -> None:
-    place, a, b = Place(world.tables["a"], VIP), world.enis["a"], world.enis["b"]
+    key, a, b = RouteKey(world.tables["a"], VIP), world.enis["a"], world.enis["b"]
     writes: list[tuple[str, Callable[[], object]]] = [
-        ("CreateRoute", lambda: view.create(place, a)),
-        ("ReplaceRoute", lambda: view.replace(place, b)),
-        ("DeleteRoute", lambda: view.delete(place)),
+        ("CreateRoute", lambda: view.create(key, a)),
+        ("ReplaceRoute", lambda: view.replace(key, b)),
+        ("DeleteRoute", lambda: view.delete(key)),
     ]
     for action, write in writes:
-        view.turn(action, place, "", ec2_clock() + 5)
+        view.wait_turn(action, key, "", ec2_clock() + 5)
         write()
-    assert str(VIP) not in ec2.truth(place.table)
+    assert str(VIP) not in ec2.truth(key.table)
     assert counts.calls == [("CreateRoute", "ok"), ("ReplaceRoute", "ok"), ("DeleteRoute", "ok")]
 
 
-def test_reads_at_once_are_one_read_or_two(ec2: SimulatedEC2, world: Sample, warm: Warm) -> None:
+def test_reads_at_once_are_one_read_or_two(ec2: SimulatedEC2, world: Sample, warm: SharedEc2) -> None:
     ec2.faults.latency(0.1)
     ask = {"vpc-id": [world.vpc]}
-    found = at_once(40, lambda _: warm.view(ec2.region).route_tables(ask))
-    assert {len(tables) for tables in found} == {4}
+    results = at_once(40, lambda _: warm.for_call(ec2.region).route_tables(ask))
+    assert {len(tables) for tables in results} == {4}
     assert asked(ec2, "DescribeRouteTables") <= 3
 
 
 def test_read_shows_what_was_written_before_it_was_asked_for(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
     """While others read all the time, nobody is given an answer from before his own question."""
     ec2.faults.latency(0.01, "DescribeRouteTables")
@@ -135,16 +135,16 @@ def test_read_shows_what_was_written_before_it_was_asked_for(
 
     def read_on() -> None:
         while not over.is_set():
-            warm.view(ec2.region).route_tables({"route-table-id": [table]})
+            warm.for_call(ec2.region).route_tables({"route-table-id": [table]})
 
     threads = [threading.Thread(target=read_on) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
-        view = warm.view(ec2.region)
+        view = warm.for_call(ec2.region)
         for n in range(1, 15):
             destination = ip_network(f"192.168.0.{n}/32")
-            view.create(Place(table, destination), world.enis["a"])
+            view.create(RouteKey(table, destination), world.enis["a"])
             (read,) = view.route_tables({"route-table-id": [table]})
             assert destination in read.routes
     finally:
@@ -153,7 +153,7 @@ def test_read_shows_what_was_written_before_it_was_asked_for(
             thread.join()
 
 
-def test_answers_differ_by_what_was_asked(ec2: SimulatedEC2, world: Sample, view: View) -> None:
+def test_answers_differ_by_what_was_asked(ec2: SimulatedEC2, world: Sample, view: CallEc2) -> None:
     assert len(view.route_tables({"vpc-id": [world.vpc]})) == 4
     assert len(view.route_tables({"route-table-id": [world.tables["a"]]})) == 1
     assert view.interfaces_in([world.subnets["a"]])
@@ -161,7 +161,7 @@ def test_answers_differ_by_what_was_asked(ec2: SimulatedEC2, world: Sample, view
 
 
 def test_subnets_are_remembered_for_a_minute(
-    ec2: SimulatedEC2, world: Sample, view: View, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, view: CallEc2, ec2_clock: Clock
 ) -> None:
     for _ in range(3):
         assert len(view.subnets({"vpc-id": [world.vpc]})) == 3
@@ -172,9 +172,9 @@ def test_subnets_are_remembered_for_a_minute(
 
 
 def test_only_a_check_that_is_off_is_remembered(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
-    view, eni = warm.view(ec2.region), world.enis["a"]
+    view, eni = warm.for_call(ec2.region), world.enis["a"]
     for _ in range(2):
         assert view.network_interface(eni).checks_source
     assert asked(ec2, "DescribeNetworkInterfaces") == 2
@@ -184,7 +184,7 @@ def test_only_a_check_that_is_off_is_remembered(
     assert asked(ec2, "DescribeNetworkInterfaces") == 3
     ec2.client().modify_network_interface_attribute(NetworkInterfaceId=eni, SourceDestCheck={"Value": True})
     assert not view.network_interface(eni).checks_source
-    assert warm.view(ec2.region, Caller(fresh=True)).network_interface(eni).checks_source
+    assert warm.for_call(ec2.region, Caller(fresh=True)).network_interface(eni).checks_source
     assert view.network_interface(eni).checks_source  # what the keeper found counts for all
     view.disable_source_dest_check(eni)
     view.network_interface(eni)
@@ -195,19 +195,19 @@ def test_only_a_check_that_is_off_is_remembered(
 
 
 def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock, counts: Counted
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock, counts: Counted
 ) -> None:
     ec2.faults.throttle()
     ec2.faults.route_quota(1000)
     table, eni = world.tables["a"], world.enis["a"]
-    view = warm.view(ec2.region)
+    view = warm.for_call(ec2.region)
 
     def write(n: int) -> str | None:
-        place = Place(table, ip_network(f"192.168.0.{n}/32"))
+        key = RouteKey(table, ip_network(f"192.168.0.{n}/32"))
         for _ in range(5):
-            view.turn("CreateRoute", place, "", ec2_clock() + 30)
+            view.wait_turn("CreateRoute", key, "", ec2_clock() + 30)
             try:
-                view.create(place, eni)
+                view.create(key, eni)
                 return None
             except Ec2Error as e:
                 if e.fault is not Ec2Fault.THROTTLED:
@@ -220,7 +220,7 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(
 
 
 def test_each_page_of_a_read_takes_a_token(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
     ec2_clock.stop()
 
@@ -229,82 +229,84 @@ def test_each_page_of_a_read_takes_a_token(
         taken: list[Any] = []
         try:
             while len(taken) < 1000:
-                taken.append(warm.turns.turn(action, Priority.ADD, ec2_clock(), lambda: None))
+                taken.append(warm.queue.acquire(action, Priority.ADD, ec2_clock(), lambda: None))
         except Ec2Error:
             pass
         for token in taken:
-            warm.turns.put_back(action, token)
+            warm.queue.put_back(action, token)
         return len(taken)
 
-    action = Action("", ec2.region, "DescribeRouteTables")
+    action = ApiAction("", ec2.region, "DescribeRouteTables")
     for _ in range(120):
         ec2.client().create_route_table(VpcId=world.vpc)
     before = left()
-    assert len(warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]})) > 100
+    assert len(warm.for_call(ec2.region).route_tables({"vpc-id": [world.vpc]})) > 100
     assert asked(ec2, "DescribeRouteTables") == 2
     assert left() == before - 2
 
 
 def test_refusal_is_counted_and_slows_us_down(
-    ec2: SimulatedEC2, world: Sample, view: View, counts: Counted, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, view: CallEc2, counts: Counted, ec2_clock: Clock
 ) -> None:
-    place = Place(world.tables["a"], VIP)
+    key = RouteKey(world.tables["a"], VIP)
     ec2.faults.error("CreateRoute", "RequestLimitExceeded")
     with pytest.raises(Ec2Error) as caught:
-        view.create(place, world.enis["a"])
+        view.create(key, world.enis["a"])
     assert caught.value.fault is Ec2Fault.THROTTLED
     assert counts.throttles == ["CreateRoute"]
     with pytest.raises(Ec2Error, match="timed out waiting for a request token"):
-        view.turn("CreateRoute", place, "", ec2_clock())
-    view.turn("CreateRoute", place, "", ec2_clock() + 5)
-    view.create(place, world.enis["a"])
+        view.wait_turn("CreateRoute", key, "", ec2_clock())
+    view.wait_turn("CreateRoute", key, "", ec2_clock() + 5)
+    view.create(key, world.enis["a"])
 
 
-def exhaust(view: View, action: str, clock: Clock) -> None:
+def exhaust(view: CallEc2, action: str, clock: Clock) -> None:
     """Use the bucket up, with tokens that are not spent."""
     for n in range(50):
-        view.turn(action, Place(f"rtb-{n}", VIP), "", clock())
+        view.wait_turn(action, RouteKey(f"rtb-{n}", VIP), "", clock())
 
 
 def test_write_that_nobody_wants_any_more_is_not_sent(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
-    place, over = Place(world.tables["a"], VIP), threading.Event()
-    view = warm.view(ec2.region, Caller(stop=lambda: "the client is gone" if over.is_set() else None))
+    key, over = RouteKey(world.tables["a"], VIP), threading.Event()
+    view = warm.for_call(
+        ec2.region, Caller(cancelled=lambda: "the client is gone" if over.is_set() else None)
+    )
     over.set()
     with pytest.raises(TryAgain, match="the client is gone"):
-        view.turn("CreateRoute", place, "", ec2_clock() + 30)
+        view.wait_turn("CreateRoute", key, "", ec2_clock() + 30)
     with pytest.raises(TryAgain, match="the client is gone"):
         view.route_tables({"vpc-id": [world.vpc]})
     assert not len(ec2.journal)
 
 
 def test_tokens_of_a_call_that_ends_are_given_back(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
     ec2_clock.stop()  # the bucket fills with time
-    place = Place(world.tables["a"], VIP)
-    first, second = warm.view(ec2.region), warm.view(ec2.region)
+    key = RouteKey(world.tables["a"], VIP)
+    first, second = warm.for_call(ec2.region), warm.for_call(ec2.region)
     exhaust(first, "CreateRoute", ec2_clock)
     with pytest.raises(Ec2Error):
-        second.turn("CreateRoute", place, "", ec2_clock())
+        second.wait_turn("CreateRoute", key, "", ec2_clock())
     first.close()
-    second.turn("CreateRoute", place, "", ec2_clock())
+    second.wait_turn("CreateRoute", key, "", ec2_clock())
     exhaust(first, "DeleteRoute", ec2_clock)
     ec2_clock.ahead += UNSPENT_SECONDS + 1  # nobody closed it
     exhaust(second, "DeleteRoute", ec2_clock)
 
 
 def test_turn_for_another_action_gives_the_first_back(
-    ec2: SimulatedEC2, world: Sample, warm: Warm, ec2_clock: Clock
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
-    view, place = warm.view(ec2.region), Place(world.tables["a"], VIP)
+    view, key = warm.for_call(ec2.region), RouteKey(world.tables["a"], VIP)
     for _ in range(60):
-        view.turn("CreateRoute", place, "", ec2_clock())
-        view.turn("ReplaceRoute", place, "", ec2_clock())
+        view.wait_turn("CreateRoute", key, "", ec2_clock())
+        view.wait_turn("ReplaceRoute", key, "", ec2_clock())
 
 
-def test_time_out_of_one_breaks_nobody_elses_call(ec2: SimulatedEC2, world: Sample, warm: Warm) -> None:
+def test_time_out_of_one_breaks_nobody_elses_call(ec2: SimulatedEC2, world: Sample, warm: SharedEc2) -> None:
     """The pool is dropped while others take connections from it."""
     ec2.faults.hang("CreateRoute", 30, times=3)
     over, failures = threading.Event(), []
@@ -312,17 +314,17 @@ def test_time_out_of_one_breaks_nobody_elses_call(ec2: SimulatedEC2, world: Samp
     def read_on() -> None:
         while not over.is_set():
             try:
-                warm.view(ec2.region).interfaces_in([world.subnets["a"]])
-                warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]})
+                warm.for_call(ec2.region).interfaces_in([world.subnets["a"]])
+                warm.for_call(ec2.region).route_tables({"vpc-id": [world.vpc]})
             except Ec2Error as e:
                 failures.append(e)
 
     threads = [threading.Thread(target=read_on) for _ in range(3)]
     for thread in threads:
         thread.start()
-    view = warm.view(ec2.region)
+    view = warm.for_call(ec2.region)
     hung = at_once(
-        3, lambda n: view.create(Place(world.tables["a"], ip_network(f"10.1.1.{n}/32")), world.enis["a"])
+        3, lambda n: view.create(RouteKey(world.tables["a"], ip_network(f"10.1.1.{n}/32")), world.enis["a"])
     )
     over.set()
     for thread in threads:
@@ -337,13 +339,13 @@ def test_warm_has_credentials_connections_and_roles_ready(
     ec2: SimulatedEC2, world: Sample, counts: Counted, ec2_clock: Clock
 ) -> None:
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
-    warm = Warm(NodeConf(roles=roles), counts, ec2_clock)
+    warm = SharedEc2(NodeConf(roles=roles), counts, ec2_clock)
     assert warm.credentials_problem() is None
     assert not len(ec2.journal)
     warm.warm(ec2.region)
-    said = [("DescribeRouteTables", "DryRunOperation"), ("AssumeRole", "ok")]
-    assert counts.calls == [*said, said[0]]
-    warm.view(ec2.region).route_tables({"vpc-id": [world.vpc]}, ec2.account)
+    output = [("DescribeRouteTables", "DryRunOperation"), ("AssumeRole", "ok")]
+    assert counts.calls == [*output, output[0]]
+    warm.for_call(ec2.region).route_tables({"vpc-id": [world.vpc]}, ec2.account)
     assert asked(ec2, "AssumeRole") == 1
 
 
@@ -357,26 +359,26 @@ def behind_a_proxy(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
 
 
 def test_a_proxy_that_stands_before_the_credentials_is_named(
-    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: SharedEc2
 ) -> None:
     """Twice: a failure that is remembered is of the same kind."""
     behind_a_proxy(monkeypatch, HTTP_PROXY="http://somebody:secret@127.0.0.1:9")
     for _ in range(2):
-        said = warm.credentials_problem()
-        assert said
-        assert said.startswith("no AWS credentials: ProxyConnectionError: Failed to connect to proxy URL")
-        assert "127.0.0.1:9" in str(said)
-        assert "secret" not in str(said)
+        text = warm.credentials_problem()
+        assert text
+        assert text.startswith("no AWS credentials: ProxyConnectionError: Failed to connect to proxy URL")
+        assert "127.0.0.1:9" in str(text)
+        assert "secret" not in str(text)
 
 
 def test_a_proxy_that_answers_in_the_place_of_instance_metadata_is_named(
-    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: SharedEc2
 ) -> None:
     behind_a_proxy(
         monkeypatch, HTTP_PROXY=os.environ["AWS_ENDPOINT_URL_EC2"], AWS_METADATA_SERVICE_NUM_ATTEMPTS="1"
     )
-    said = warm.credentials_problem()
-    assert said == (
+    text = warm.credentials_problem()
+    assert text == (
         "no AWS credentials found; instance metadata is asked through the proxy"
         f" {os.environ['AWS_ENDPOINT_URL_EC2']}: name 169.254.169.254 in NO_PROXY"
     )
@@ -398,7 +400,7 @@ def test_a_proxys_password_is_not_shown(proxy: str, shown: str) -> None:
 
 
 def test_missing_credentials_are_reported(
-    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: Warm
+    monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, warm: SharedEc2
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -413,14 +415,14 @@ def test_request_that_waits_for_a_role_in_vain_costs_no_turn(
     ec2: SimulatedEC2, world: Sample, counts: Counted, ec2_clock: Clock
 ) -> None:
     roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
-    view = Warm(NodeConf(roles=roles), counts, ec2_clock).view(ec2.region)
+    view = SharedEc2(NodeConf(roles=roles), counts, ec2_clock).for_call(ec2.region)
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
-    place = Place(world.tables["a"], VIP)
+    key = RouteKey(world.tables["a"], VIP)
     for _ in range(120):
         with pytest.raises(Ec2Error, match="AssumeRole"):
-            view.turn("CreateRoute", place, ec2.account, ec2_clock())
+            view.wait_turn("CreateRoute", key, ec2.account, ec2_clock())
         with pytest.raises(Ec2Error, match="AssumeRole"):
-            view.create(place, world.enis["a"], ec2.account)
+            view.create(key, world.enis["a"], ec2.account)
     assert asked(ec2, "AssumeRole") <= 3  # a failure is remembered for two seconds
 
 

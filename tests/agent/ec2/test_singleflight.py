@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, Flights
+from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, SingleFlight
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from tests.support.waiting import until
 
@@ -34,10 +34,10 @@ class Reader:
 
 
 @pytest.fixture
-def flights() -> Iterator[Flights]:
-    found = Flights()
-    yield found
-    assert not len(found)
+def flights() -> Iterator[SingleFlight]:
+    flight = SingleFlight()
+    yield flight
+    assert not len(flight)
 
 
 @pytest.fixture
@@ -69,26 +69,26 @@ class Asking(threading.Thread):
 
 
 def going(
-    flights: Flights,
+    flights: SingleFlight,
     reader: Reader,
     urgency: int = 0,
     stop: Callable[..., Any] = lambda: None,
     turn: Callable[..., Any] = lambda: None,
 ) -> Asking:
     """Ask in a thread; return it."""
-    thread = Asking(lambda: flights.ask("question", urgency, stop, turn, reader))
+    thread = Asking(lambda: flights.do("question", urgency, stop, turn, reader))
     thread.start()
     return thread
 
 
-def aboard(flights: Flights) -> int:
+def aboard(flights: SingleFlight) -> int:
     """Return how many have asked and have no answer yet."""
-    route = flights._routes["question"]
-    return sum(flight.aboard for flight in (*route.gathering, *route.under_way))
+    route = flights._calls["question"]
+    return sum(flight.callers for flight in (*route.gathering, *route.under_way))
 
 
 @pytest.mark.usefixtures("patient")
-def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: Flights, reader: Reader) -> None:
+def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: SingleFlight, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     later = [going(flights, reader) for _ in range(20)]
@@ -101,7 +101,7 @@ def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: Flights, re
     assert all(thread.answer == reader.began[1] >= thread.asked for thread in later)
 
 
-def test_read_that_hangs_is_not_waited_for(flights: Flights, reader: Reader) -> None:
+def test_read_that_hangs_is_not_waited_for(flights: SingleFlight, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     second = going(flights, reader)
@@ -113,7 +113,7 @@ def test_read_that_hangs_is_not_waited_for(flights: Flights, reader: Reader) -> 
 
 
 @pytest.mark.usefixtures("patient")
-def test_failure_is_everybodys_and_each_has_its_own(flights: Flights, reader: Reader) -> None:
+def test_failure_is_everybodys_and_each_has_its_own(flights: SingleFlight, reader: Reader) -> None:
     reader.error = Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "UnauthorizedOperation", "no")
     first = going(flights, reader)
     until(lambda: reader.began)
@@ -129,7 +129,7 @@ def test_failure_is_everybodys_and_each_has_its_own(flights: Flights, reader: Re
     assert len({id(e) for e in errors}) == 3
 
 
-def test_who_gives_up_leaves_the_flight_to_another(flights: Flights, reader: Reader) -> None:
+def test_who_gives_up_leaves_the_flight_to_another(flights: SingleFlight, reader: Reader) -> None:
     reader.free.set()
     over, waits = threading.Event(), threading.Event()
 
@@ -150,7 +150,7 @@ def test_who_gives_up_leaves_the_flight_to_another(flights: Flights, reader: Rea
     assert [thread.answer for thread in others] == reader.began * 3
 
 
-def test_urgent_one_does_not_wait_with_those_who_have_time(flights: Flights, reader: Reader) -> None:
+def test_urgent_one_does_not_wait_with_those_who_have_time(flights: SingleFlight, reader: Reader) -> None:
     reader.free.set()
     patient, waits = threading.Event(), threading.Event()
 
@@ -168,7 +168,7 @@ def test_urgent_one_does_not_wait_with_those_who_have_time(flights: Flights, rea
     assert len(reader.began) == 2
 
 
-def test_who_waits_for_others_is_told_to_stop(flights: Flights, reader: Reader) -> None:
+def test_who_waits_for_others_is_told_to_stop(flights: SingleFlight, reader: Reader) -> None:
     first = going(flights, reader)
     until(lambda: reader.began)
     second = going(flights, reader)

@@ -131,7 +131,7 @@ def a_pod_that_is_gone_without_del(cluster: ClusterWithPods) -> None:
     cluster.pass_time(70)
     yield_to(cluster)
     if pod:
-        a.end_pod(pod, told=False)
+        a.end_pod(pod, message=False)
     cluster.pass_time(GRACE + 150)
 
 
@@ -195,7 +195,7 @@ def picture(cluster: ClusterWithPods) -> str:
         for network, target in sorted(routes.items(), key=str)
     ]
     for name, claim in cluster.claims():
-        lines += sorted(f"{name} {route.place} {route.state} {claim.eni}" for route in claim.routes)
+        lines += sorted(f"{name} {route.key} {route.state} {claim.eni}" for route in claim.routes)
     for name, node in cluster.nodes.items():
         lines += [f"{name} {line}" for line in str(node.pods).splitlines()]
         lines += [f"{name} spool {len(node.spool)}"]
@@ -234,12 +234,14 @@ def tell_all(
             if twice:
                 fate.then = Fate(chance.choice(DEATHS), chance.randint(1, 12))
             number += 1
-            seen, cluster = told(story, directory / str(number), stale, **{node: fate})
+            observed, cluster = told(story, directory / str(number), stale, **{node: fate})
             met += fate.met
-            if seen != expected:
+            if observed != expected:
                 event = record.events[fate.number - 1]
-                said = "\n".join(cluster.nodes[node].said[-12:])
-                wrong.append(f"{node} {fate.what} {fate.number} ({event}), then {fate.then}:\n{seen}\n{said}")
+                text = "\n".join(cluster.nodes[node].said[-12:])
+                wrong.append(
+                    f"{node} {fate.what} {fate.number} ({event}), then {fate.then}:\n{observed}\n{text}"
+                )
     assert not wrong, f"{len(wrong)} of {number}\n-- expected\n{expected}\n-- " + "\n-- ".join(wrong[:4])
     assert met > (0.5 if stale else 0.9) * number
 

@@ -9,8 +9,8 @@ import pytest
 
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import ClaimedRoute
-from cni_floatip.model.values import Attachment, Place
-from cni_floatip.operations.backlog import work_off
+from cni_floatip.model.values import Attachment, RouteKey
+from cni_floatip.operations.backlog import process_backlog
 from cni_floatip.operations.release import attachment_lock
 from tests.support.simulated_cluster import SimulatedCluster, SimulatedNode
 
@@ -24,9 +24,9 @@ def half_added(cluster: SimulatedCluster) -> Attachment:
     attachment = node.add()
     cluster.pass_time(100)
     claim = claim_of(node, attachment)
-    begun = ClaimedRoute.begin(Place("rtb-1", ANOTHER), "")
+    begun = ClaimedRoute.begin(RouteKey("rtb-1", ANOTHER), "")
     node.claims.put(replace(claim, routes=(*claim.routes, begun), mac=""))
-    node.ec2().create(begun.place, claim.eni)
+    node.ec2().create(begun.key, claim.eni)
     return attachment
 
 
@@ -39,7 +39,7 @@ def claim_of(node: SimulatedNode, attachment: Attachment) -> Claim:
 def states(cluster: SimulatedCluster, attachment: Attachment) -> list[tuple[str, str]]:
     """Return of each route its state, and where EC2 leads it."""
     routes = claim_of(cluster.nodes["a"], attachment).routes
-    return [(route.state.value, cluster.leads(destination=route.place.destination)) for route in routes]
+    return [(route.state.value, cluster.leads(destination=route.key.destination)) for route in routes]
 
 
 def test_the_keeper_releases_it(cluster: SimulatedCluster, half_added: Attachment) -> None:
@@ -48,7 +48,7 @@ def test_the_keeper_releases_it(cluster: SimulatedCluster, half_added: Attachmen
 
 
 def test_so_does_the_next_call(cluster: SimulatedCluster, half_added: Attachment) -> None:
-    assert work_off(cluster.nodes["a"].world, cluster.clock() + 5) == {}
+    assert process_backlog(cluster.nodes["a"].world, cluster.clock() + 5) == {}
     assert states(cluster, half_added) == [("held", "eni-a"), ("gone", "")]
 
 
@@ -56,5 +56,5 @@ def test_nobody_does_while_the_add_lives(cluster: SimulatedCluster, half_added: 
     node = cluster.nodes["a"]
     with node.claims.lock(attachment_lock(half_added), 0):
         cluster.pass_time(150)
-        work_off(node.world, cluster.clock() + 5)
+        process_backlog(node.world, cluster.clock() + 5)
         assert states(cluster, half_added) == [("held", "eni-a"), ("claiming", "eni-a")]

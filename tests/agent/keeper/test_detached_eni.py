@@ -7,7 +7,7 @@ import pytest
 from cni_floatip.agent.observe import status
 from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.commands.status_view import text, wrong
-from cni_floatip.model.values import Attachment, Place, Target
+from cni_floatip.model.values import Attachment, RouteKey, RouteTarget
 from cni_floatip.operations import sweep
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
@@ -17,7 +17,7 @@ GRACE = 60
 
 def detach(cluster: SimulatedCluster, node: SimulatedNode, eni: str) -> None:
     cluster.ec2.alive.discard(eni)
-    node.enis = tuple(each for each in node.enis if each != eni)
+    node.enis = tuple(item for item in node.enis if item != eni)
     cluster.ec2.writes.clear()
 
 
@@ -42,7 +42,7 @@ def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster: SimulatedC
     cluster.pass_time(3600)
     assert cluster.ec2.writes == []
     assert cluster.leads() == "eni-a (blackhole)"
-    assert sum(WORDS in said for said in a.said) == 1
+    assert sum(WORDS in answer for answer in a.said) == 1
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_nothing_is_written_for_a_pod_whose_eni_was_detached(cluster: SimulatedC
 )
 def test_a_sweep_says_the_same(cluster: SimulatedCluster, own: tuple[str], said: str) -> None:
     a, _ = held(cluster)
-    around = sweep._Around("vpc-1", "r", "", ())
-    judge = sweep._Judge(a.world, cluster.ec2, around, [FLOATING], own, stopped=False)  # type: ignore[arg-type]
+    around = sweep._OwnVpc("vpc-1", "r", "", ())
+    judge = sweep._Evaluation(a.world, cluster.ec2, around, [FLOATING], own, stopped=False)  # type: ignore[arg-type]
     blackhole = sweep.Blackhole(
-        Place("rtb-1", FLOATING), Target("eni-dead", is_eni=True, active=False), "r", ""
+        RouteKey("rtb-1", FLOATING), RouteTarget("eni-dead", is_eni=True, active=False), "r", ""
     )
     assert said in str(judge._of_target(blackhole, {}))
 
@@ -68,7 +68,7 @@ def test_it_is_created_when_the_eni_is_back(cluster: SimulatedCluster) -> None:
     attach(cluster, a, "eni-a")
     cluster.pass_time(130)
     assert (cluster.leads(), a.state(pod)) == ("eni-a", "held")
-    assert sum("attached to this node again" in said for said in a.said) == 1
+    assert sum("attached to this node again" in answer for answer in a.said) == 1
 
 
 def test_status_and_metric_say_it(cluster: SimulatedCluster) -> None:
@@ -77,15 +77,15 @@ def test_status_and_metric_say_it(cluster: SimulatedCluster) -> None:
     cluster.pass_time(70)
     facts = status.Facts("0", 1, 0.0)
     claims = a.claims.all()[0]
-    looks = status.Looks(a.keeper.sightings(), a.keeper.outage)
-    told = status.document(facts, claims, (), looks, now=cluster.now())
-    assert wrong(told)
-    assert told["claims"][0]["cutOff"]
-    row = next(line for line in text(told).splitlines() if "rtb-1" in line)
+    probe = status.KeeperLooks(a.keeper.route_reports(), a.keeper.outage)
+    message = status.document(facts, claims, (), probe, now=cluster.now())
+    assert wrong(message)
+    assert message["claims"][0]["cutOff"]
+    row = next(line for line in text(message).splitlines() if "rtb-1" in line)
     assert "cut off" in row
     assert WORDS in row
     metrics = Metrics("0")
-    metrics.routes(status.routes_by_state(claims, looks.outage))
+    metrics.routes(status.routes_by_state(claims, probe.outage))
     page = metrics.page().body.decode()
     assert 'floatip_routes{state="cut off"} 1.0' in page
     assert 'floatip_routes{state="held"} 0.0' in page
@@ -163,7 +163,7 @@ def test_a_pod_that_was_added_since_metadata_answered_is_not_cut_off(cluster: Si
     del cluster.ec2.tables["rtb-1"][other]
     cluster.pass_time(130)
     assert cluster.leads(destination=other) == "eni-a3"
-    assert not any(WORDS in said for said in a.said)
+    assert not any(WORDS in answer for answer in a.said)
 
 
 def test_a_route_is_not_handed_over_to_a_claim_that_is_cut_off(cluster: SimulatedCluster) -> None:
@@ -195,4 +195,4 @@ def test_a_successor_that_was_recorded_is_not_created_through_an_eni_that_left(
     cluster.ec2.refused.clear()
     cluster.pass_time(300)
     assert not any("create" in write for write in cluster.ec2.writes)
-    assert Place("rtb-1", FLOATING) in a.keeper.sightings()
+    assert RouteKey("rtb-1", FLOATING) in a.keeper.route_reports()

@@ -12,7 +12,7 @@ from cni_floatip.agent.keeper.repair import Look
 from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
-from cni_floatip.model.values import Place, Target
+from cni_floatip.model.values import RouteKey, RouteTarget
 from cni_floatip.rules.reconcile import Outage
 from tests.support.simulated_cluster import FLOATING, POLICY, SimulatedCluster
 
@@ -63,7 +63,7 @@ class TestALiveClaim:
         cluster.pass_time(1000)
         assert cluster.leads() == "eni-b"
         assert cluster.nodes["a"].state(robbed) == "superseded"
-        assert sum("superseded" in said for said in cluster.nodes["a"].said) == 1
+        assert sum("superseded" in text for text in cluster.nodes["a"].said) == 1
 
     def test_comes_back_when_the_other_has_gone_for_good(self, cluster: SimulatedCluster) -> None:
         a, b = cluster.nodes.values()
@@ -90,19 +90,19 @@ class TestALiveClaim:
     def test_leaves_a_gateways_route_and_reports_it_once(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(100)
-        cluster.ec2.tables["rtb-1"][FLOATING] = Target("igw-1", is_eni=False)
+        cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("igw-1", is_eni=False)
         cluster.pass_time(600)
         assert cluster.leads() == "igw-1"
-        assert sum("not ours" in said for said in cluster.nodes["a"].said) == 1
-        place = Place("rtb-1", FLOATING)
-        assert "not ours" in cluster.nodes["a"].keeper.sightings()[place].error
+        assert sum("not ours" in text for text in cluster.nodes["a"].said) == 1
+        key = RouteKey("rtb-1", FLOATING)
+        assert "not ours" in cluster.nodes["a"].keeper.route_reports()[key].error
 
     def test_says_where_its_route_leads(self, cluster: SimulatedCluster) -> None:
         cluster.nodes["a"].add()
         cluster.pass_time(5)
-        seen = cluster.nodes["a"].keeper.sightings()[Place("rtb-1", FLOATING)]
-        assert (seen.target, seen.error) == ("eni-a", "")
-        assert 0 <= cluster.now() - seen.since <= 5
+        report = cluster.nodes["a"].keeper.route_reports()[RouteKey("rtb-1", FLOATING)]
+        assert (report.target, report.error) == ("eni-a", "")
+        assert 0 <= cluster.now() - report.since <= 5
 
 
 class TestTheEnd:
@@ -132,7 +132,7 @@ class TestTheEnd:
         gone = cluster.nodes["a"].add()
         cluster.nodes["a"].delete(gone)
         cluster.pass_time(GRACE + 30)
-        cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-a", is_eni=True)
+        cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-a", is_eni=True)
         cluster.pass_time(140)
         assert cluster.leads() == ""
 
@@ -175,13 +175,13 @@ class TestOutages:
         cluster.ec2.down = True
         a.delete(gone)
         rounds: list[float] = []
-        look = a.keeper._mender.look
+        look = a.keeper._repairer.check_routes
 
         def counted(reconcile: float) -> Look:
             rounds.append(reconcile)
             return look(reconcile)
 
-        a.keeper._mender.look = counted  # type: ignore[method-assign]
+        a.keeper._repairer.check_routes = counted  # type: ignore[method-assign]
         cluster.pass_time(86400)
         assert len(rounds) < 86400 / 60 * 1.2 + 20
         assert a.state(gone) == "releasing"
@@ -279,7 +279,7 @@ class TestOutages:
         cluster.pass_time(GRACE + 120)
         assert a.state(pod) == "gone"
         cluster.pass_time(LATE_SECONDS - 500)
-        cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-a", is_eni=True)
+        cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-a", is_eni=True)
         cluster.pass_time(140)
         assert cluster.leads() == ""
 
@@ -309,7 +309,7 @@ class TestOutages:
         for _ in range(90):
             cluster.pass_time(40)
             claim = a.claims.all()[0][0]
-            a.claims.put(claim.hold([route.place for route in claim.routes], cluster.now()))
+            a.claims.put(claim.hold([route.key for route in claim.routes], cluster.now()))
         assert len(chores) >= 45
 
     def test_an_answer_without_any_table_is_no_word_about_routes(self, cluster: SimulatedCluster) -> None:
@@ -332,7 +332,7 @@ class TestTables:
     def test_a_new_one_in_which_another_is_active_is_not_replaced(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
         held = a.add()
-        cluster.ec2.tables["rtb-2"] = {FLOATING: Target("eni-b", is_eni=True)}
+        cluster.ec2.tables["rtb-2"] = {FLOATING: RouteTarget("eni-b", is_eni=True)}
         cluster.pass_time(600)
         assert cluster.leads("rtb-2") == "eni-b"
         assert a.state(held) == "superseded"
@@ -359,7 +359,7 @@ class TestTables:
         del cluster.ec2.tables["rtb-2"]
         cluster.pass_time(200)
         claim = a.claim(held)
-        assert [route.place.table for route in claim.routes] == ["rtb-1"]
+        assert [route.key.table for route in claim.routes] == ["rtb-1"]
 
     def test_none_that_matches_is_no_wish_to_be_nowhere(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
@@ -368,7 +368,7 @@ class TestTables:
         cluster.ec2.untagged.add("rtb-1")
         cluster.pass_time(LATE_SECONDS * 2)
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
-        assert sum("no route table of vpc-1 matches" in said for said in a.said) == 1
+        assert sum("no route table of vpc-1 matches" in text for text in a.said) == 1
 
     def test_none_that_policy_allows_any_more_is_no_wish_either(self, tmp_path: Path) -> None:
         cluster = SimulatedCluster(tmp_path, tables=("rtb-1", "rtb-2"))
@@ -384,7 +384,7 @@ class TestTables:
         cluster.ec2.untagged |= {"rtb-1", "rtb-2"}
         cluster.pass_time(LATE_SECONDS * 2)
         assert (cluster.leads(), a.state(held)) == ("eni-a", "held")
-        assert sum("no longer in allowedRouteTables" in said for said in a.said) == 1
+        assert sum("no longer in allowedRouteTables" in text for text in a.said) == 1
 
     def test_a_configuration_of_another_release_stops_nothing(self, cluster: SimulatedCluster) -> None:
         a = cluster.nodes["a"]
@@ -398,7 +398,7 @@ class TestTables:
         cluster.pass_time(200)
         assert cluster.leads() == "eni-a"
         assert cluster.leads(destination=FLOATING.supernet(8)) == "eni-a"
-        assert sum("keyOfTheFuture" in said for said in a.said) == 1
+        assert sum("keyOfTheFuture" in text for text in a.said) == 1
         assert a.state(other) == "held"
 
     def test_one_that_is_deleted_under_a_releasing_claim_is_nobodys(self, tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ class TestPodsThatAreGoneWithoutDel:
         a.add()
         cluster.pass_time(100)
         for attachment in gone:
-            a.delete(attachment, told=False)
+            a.delete(attachment, message=False)
         cluster.pass_time(70)
         assert sorted(a.state(g) for g in gone) == ["held", "held", "releasing"]
         cluster.pass_time(400)
@@ -463,7 +463,7 @@ def test_a_source_dest_check_that_stays_on_is_an_outage(tmp_path: Path, wanted: 
     cluster.ec2.checks["eni-a"] = True
     cluster.pass_time(200)
     assert node.keeper.outage(claim, claim.routes[0]) is Outage.CHECKED
-    ended = claim.ended(0.0)
+    ended = claim.release(0.0)
     assert node.keeper.outage(ended, ended.routes[0]) is None
     cluster.ec2.checks["eni-a"] = False
     cluster.pass_time(200)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import operations
-from cni_floatip.agent.claim_cache import Memory
+from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
-from cni_floatip.model.values import Place, Target
+from cni_floatip.model.values import RouteKey, RouteTarget
 from cni_floatip.operations.delete import _cancelled
 from cni_floatip.operations.release import attachment_lock
 from cni_floatip.operations.write_routes import place_lock
@@ -29,7 +29,7 @@ from tests.support.simulated_cluster import FLOATING, SimulatedCluster, Simulate
 from tests.support.waiting import until
 
 GRACE = 60
-RTB_1 = Place("rtb-1", FLOATING)
+RTB_1 = RouteKey("rtb-1", FLOATING)
 
 
 def held(
@@ -56,13 +56,13 @@ class TestBetweenTheLookAndTheWrite:
         cluster.ec2.alive -= set(b.enis)
         met = []
 
-        def turn(action: str, place: Place, account: str, deadline: float) -> None:
+        def turn(action: str, place: RouteKey, account: str, deadline: float) -> None:
             """c's ADD, while a stands in line."""
             if action == "DeleteRoute" and cluster.leads().startswith("eni-b"):
                 met.append(action)
-                cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-c", is_eni=True)
+                cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-c", is_eni=True)
 
-        cluster.ec2.turn = turn  # type: ignore[method-assign]
+        cluster.ec2.wait_turn = turn  # type: ignore[method-assign]
         cluster.ec2.writes.clear()
         cluster.pass_time(300)
         assert met
@@ -85,9 +85,9 @@ class TestBetweenTheLookAndTheWrite:
         cluster.ec2.alive.add("eni-x")
         real = cluster.ec2.create
 
-        def create(place: Place, eni: str, account: str = "") -> None:
-            cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-x", is_eni=True)
-            real(place, eni, account)
+        def create(key: RouteKey, eni: str, account: str = "") -> None:
+            cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-x", is_eni=True)
+            real(key, eni, account)
 
         cluster.ec2.create = create  # type: ignore[method-assign]
         cluster.pass_time(300)
@@ -100,10 +100,10 @@ class TestBetweenTheLookAndTheWrite:
         del cluster.ec2.tables["rtb-1"][FLOATING]
         real, recorded = cluster.ec2.create, []
 
-        def create(place: Place, eni: str, account: str = "") -> None:
+        def create(key: RouteKey, eni: str, account: str = "") -> None:
             on_disk = a.claims._store.all()[0]
-            recorded.append([cluster.now() - claim.written for claim in on_disk])
-            real(place, eni, account)
+            recorded.append([cluster.now() - claim.last_write_at for claim in on_disk])
+            real(key, eni, account)
 
         cluster.ec2.create = create  # type: ignore[method-assign]
         cluster.pass_time(300)
@@ -149,7 +149,7 @@ class TestOneStaleRead:
 def test_grace_counts_from_the_end_of_the_last_write(tmp_path: Path) -> None:
     cluster, a = held(tmp_path)
     pod = a.claims.all()[0][0].attachment
-    a.claims.put(replace(a.claim(pod), written=cluster.now() + 40))
+    a.claims.put(replace(a.claim(pod), last_write_at=cluster.now() + 40))
     a.delete(pod)
     cluster.pass_time(GRACE + 30)
     assert cluster.leads() == "eni-a"
@@ -200,13 +200,13 @@ class TestATableThatWasLeft:
         cluster_with_pods.ec2.untagged.add("rtb-2")
         cluster_with_pods.pass_time(after)
         env, config = a.calls[pod]
-        asked = request.parse({**env, "CNI_COMMAND": "CHECK"}, config)
-        operations.check(asked, a.world)
+        question = request.parse({**env, "CNI_COMMAND": "CHECK"}, config)
+        operations.check(question, a.world)
         states = [route.state for route in a.claim(pod).routes]
         assert states == ([State.HELD, State.GONE] if after == 200 else [State.HELD])
         del cluster_with_pods.ec2.tables["rtb-1"][destination]
         with pytest.raises(NotAsClaimed, match=r"rtb-1 .* is missing"):
-            operations.check(asked, a.world)
+            operations.check(question, a.world)
 
     def test_an_add_through_another_eni_waits_until_the_old_routes_are_released(
         self, cluster_with_pods: ClusterWithPods
@@ -268,12 +268,12 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(
     gone: list[str] = []
     real = cluster.ec2.create
 
-    def create(place: Place, eni: str, account: str = "") -> None:
-        real(place, eni, account)
+    def create(key: RouteKey, eni: str, account: str = "") -> None:
+        real(key, eni, account)
         gone.append("the client has gone")
 
     monkeypatch.setattr(cluster.ec2, "create", create)
-    world = replace(a.world, stop=lambda: next(iter(gone), None))
+    world = replace(a.world, cancelled=lambda: next(iter(gone), None))
     env, config = a.calls[pod]
     with pytest.raises(TryAgain, match="the client has gone"):
         operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), world)
@@ -293,17 +293,17 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
     assert pod
     env, config = a.calls[pod]
     claim = a.claim(pod)
-    claims = Memory(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic))
+    claims = ClaimCache(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic))
     claims.put(claim)
 
     def deleted() -> float:
-        found = claims.get(pod)
-        return found.deleted if isinstance(found, Claim) else 0.0
+        record = claims.get(pod)
+        return record.deleted_at if isinstance(record, Claim) else 0.0
 
-    asked = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
+    question = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
 
     def delete() -> None:
-        with _cancelled(asked, replace(a.world, claims=claims)):
+        with _cancelled(question, replace(a.world, claims=claims)):
             pass
 
     with claims.lock(attachment_lock(pod), 0) as running:
@@ -311,7 +311,7 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
         thread = threading.Thread(target=delete)
         thread.start()
         until(deleted)
-        claims.put(replace(claim, created=deleted()))
+        claims.put(replace(claim, created_at=deleted()))
         until(deleted)
     thread.join(20)
     assert not thread.is_alive()

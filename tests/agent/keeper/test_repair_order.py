@@ -9,7 +9,7 @@ import pytest
 
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
-from cni_floatip.model.values import Place, Target
+from cni_floatip.model.values import RouteKey, RouteTarget
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
 GRACE = 60
@@ -138,7 +138,7 @@ class TestSupersededIsSaidWhenItIsSo:
             b.add()
             cluster.pass_time(120)
             assert b.superseded == 0, f"seed {seed}"
-            assert not any("superseded" in said for said in b.said)
+            assert not any("superseded" in text for text in b.said)
 
     @pytest.mark.parametrize("after", [0.5, 5, 300], ids=["at once", "soon", "later"])
     def test_once_when_another_takes_it(self, tmp_path: Path, after: float) -> None:
@@ -148,7 +148,7 @@ class TestSupersededIsSaidWhenItIsSo:
         cluster.pass_time(after)
         b.add()
         cluster.pass_time(300)
-        assert (a.superseded, sum("superseded" in said for said in a.said)) == (1, 1)
+        assert (a.superseded, sum("superseded" in text for text in a.said)) == (1, 1)
         a.start()  # a restart does not say it again
         cluster.pass_time(300)
         assert a.superseded == 1
@@ -215,10 +215,10 @@ class TestGrace:
         cluster.pass_time(2)
         real = cluster.ec2.replace
 
-        def replace(place: Place, eni: str, account: str = "") -> None:
-            if place.table == "rtb-2":
+        def replace(key: RouteKey, eni: str, account: str = "") -> None:
+            if key.table == "rtb-2":
                 raise Ec2Error(Ec2Fault.DENIED, "ReplaceRoute", "UnauthorizedOperation", "planted")
-            real(place, eni, account)
+            real(key, eni, account)
 
         monkeypatch.setattr(cluster.ec2, "replace", replace)
         with pytest.raises(TimeoutError):
@@ -257,14 +257,14 @@ class TestAPolicyThatHasNarrowed:
             del cluster.ec2.tables[table][FLOATING]
         cluster.pass_time(300)
         assert cluster.ec2.writes == ["create rtb-1 192.168.0.2/32 -> eni-a"]
-        assert sum("policy does not give it" in said for said in a.said) == 1
-        wrong = [seen.error for seen in a.keeper.sightings().values() if seen.error]
+        assert sum("policy does not give it" in text for text in a.said) == 1
+        wrong = [report.error for report in a.keeper.route_reports().values() if report.error]
         assert len(wrong) == 1
         assert "policy does not give it any more: not mended" in wrong[0]
 
     def test_nor_is_a_blackhole_removed_from_it(self, tmp_path: Path) -> None:
         cluster, _ = self.narrowed(tmp_path, allowedRouteTables={"ids": ["rtb-1"]})
-        cluster.ec2.tables["rtb-2"][FLOATING] = Target("eni-dead", is_eni=True)
+        cluster.ec2.tables["rtb-2"][FLOATING] = RouteTarget("eni-dead", is_eni=True)
         cluster.pass_time(600)
         assert cluster.ec2.writes == []
 

@@ -86,12 +86,12 @@ class Week:
         """Let time pass; look every five minutes."""
         end = self.cluster.at + seconds
         while self.cluster.at < end:
-            due = sorted(self.later, key=lambda each: each[0])
+            due = sorted(self.later, key=lambda item: item[0])
             until = min([end, self.cluster.at + 300, *(at for at, _ in due[:1])])
             self.cluster.pass_time(max(0.1, until - self.cluster.at))
-            for each in [each for each in due if each[0] <= self.cluster.at]:
-                self.later.remove(each)
-                each[1]()
+            for item in [item for item in due if item[0] <= self.cluster.at]:
+                self.later.remove(item)
+                item[1]()
             self.stand_by()
             self.check()
 
@@ -152,7 +152,7 @@ class Week:
             self.changed[number] = self.cluster.at
             node, call = owner.node, owner.node.calls[owner.attachment]
             how = self.chance.choice(("told", "told", "told", "late", "never"))
-            node.end_pod(owner.attachment, told=how == "told")
+            node.end_pod(owner.attachment, message=how == "told")
             if how == "late":
 
                 def late(node: NodeWithPods = node, call: tuple[dict[str, str], bytes] = call) -> None:
@@ -245,11 +245,11 @@ class Week:
         enis = {eni: node for node in self.cluster.nodes.values() for eni in node.enis}
         for number in DESTINATIONS:
             destination = self.cluster.destination(number)
-            for table, found in routes.items():
-                target = found.get(destination)
+            for table, targets in routes.items():
+                target = targets.get(destination)
                 if target:  # whoever has a route knows of it
                     claims = enis[target.id].claims.all()[0]
-                    known = {route.place.destination for claim in claims for route in claim.routes}
+                    known = {route.key.destination for claim in claims for route in claim.routes}
                     assert destination in known, f"{table} {destination} -> {target}: nobody's"
             if self.cluster.at - max(self.trouble, self.changed[number]) > SETTLED:
                 self.check_settled(number, routes)
@@ -272,19 +272,19 @@ class Week:
         """What is kept is in proportion to the claims that there are."""
         for node in self.up():
             claims = node.claims.all()[0]
-            places = {route.place for claim in claims for route in claim.routes}
-            mender, keeper = node.keeper._mender, node.keeper
+            keys = {route.key for claim in claims for route in claim.routes}
+            mender, keeper = node.keeper._repairer, node.keeper
             # Records may have gone since the last look.
             slack = 2 * len(DESTINATIONS) * len(self.cluster.ec2.tables)
             for kept in (
-                mender.sightings,
+                mender.observations,
                 mender.errors,
-                mender._joining._unmatched,
+                mender._membership._unmatched,
                 mender.outages._known,
                 mender.outages._served,
                 mender.outages._wrote,
             ):
-                assert len(kept) <= 2 * len(places) + slack, f"{node.name} keeps {len(kept)}"
+                assert len(kept) <= 2 * len(keys) + slack, f"{node.name} keeps {len(kept)}"
             assert len(keeper._known) <= len(claims), node.name
             assert len(keeper._due) <= 400, node.name
             assert not node.claims._held, node.name
@@ -294,7 +294,9 @@ class Week:
         for name, node in self.cluster.nodes.items():
             lines += [f"-- {name} {'up' if node.powered else 'off'}", *node.said[-8:]]
             for claim in node.claims.all()[0]:
-                routes = ", ".join(f"{route.place} {route.state} {route.after:.0f}" for route in claim.routes)
+                routes = ", ".join(
+                    f"{route.key} {route.state} {route.not_before:.0f}" for route in claim.routes
+                )
                 lines.append(f"   {claim.attachment} {claim.eni}: {routes}")
         return "\n".join(lines)
 
@@ -303,8 +305,8 @@ class Week:
     def come_to_rest(self) -> None:
         """Everything heals, every pod ends, and time passes."""
         ec2 = self.cluster.ec2
-        for each in sorted(self.later, key=lambda each: each[0]):
-            each[1]()
+        for item in sorted(self.later, key=lambda item: item[0]):
+            item[1]()
         self.later.clear()
         ec2.faults, ec2.down, ec2.stale = [], False, 0.0
         for node in self.cluster.nodes.values():
@@ -370,16 +372,16 @@ def test_a_simulated_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed:
     assert cluster.claims() == []
     assert files(week) == []
     for node in cluster.nodes.values():
-        mender = node.keeper._mender
+        mender = node.keeper._repairer
         kept = (
-            mender.sightings,
+            mender.observations,
             mender.errors,
-            mender._joining._unmatched,
+            mender._membership._unmatched,
             mender.outages._known,
             mender.outages._served,
             mender.outages._wrote,
         )
-        assert [len(each) for each in kept] == [0] * len(kept)
+        assert [len(item) for item in kept] == [0] * len(kept)
         assert len(node.keeper._known) + len(node.keeper._due) + len(node.claims._held) == 0
         assert not node.spool
     assert threading.active_count() == threads

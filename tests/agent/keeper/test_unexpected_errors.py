@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.keeper.loop import Keeper
-from cni_floatip.agent.observe.lines import Lines
-from cni_floatip.agent.observe.logs import Log, Seldom
-from cni_floatip.agent.observe.recorder import NoCounts
+from cni_floatip.agent.observe.lines import LineWriter
+from cni_floatip.agent.observe.logs import DedupLog, Log
+from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.model.claim import Claim
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster
 
@@ -33,22 +33,24 @@ def failing(
     cluster: SimulatedCluster, node: Any, chores: tuple[Callable[[], None], ...] = ()
 ) -> tuple[Keeper, Written]:
     """Give a node a keeper with a real log."""
-    said = Written()
-    log = Seldom(Log({}, Lines("info", "json", said)), clock=cluster.now)
-    node.keeper = Keeper(node.world, NoCounts(), present=lambda: node.enis, chores=chores, failed=log.failure)
-    return node.keeper, said
+    written = Written()
+    log = DedupLog(Log({}, LineWriter("info", "json", written)), clock=cluster.now)
+    node.keeper = Keeper(
+        node.world, NullRecorder(), present=lambda: node.enis, chores=chores, failed=log.failure
+    )
+    return node.keeper, written
 
 
 def test_a_look_that_fails_is_tried_again_and_the_rest_is_done(
     cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, done = cluster.nodes["a"], []
-    keeper, said = failing(cluster, node, (explodes, lambda: done.append(1)))
+    keeper, written = failing(cluster, node, (explodes, lambda: done.append(1)))
     node.add()
-    monkeypatch.setattr(node.claims, "write_again", explodes)
+    monkeypatch.setattr(node.claims, "flush", explodes)
     cluster.pass_time(300)
     assert "nobody expected this" in str(keeper.ready_problem())
-    assert said.text.count("in explodes") <= 4, "said with its traceback, and not with each look"
+    assert written.text.count("in explodes") <= 4, "said with its traceback, and not with each look"
     assert done, "a chore is done although a look and another chore fail"
     monkeypatch.undo()
     del cluster.ec2.tables["rtb-1"][FLOATING]
@@ -60,7 +62,7 @@ def test_what_failed_is_said_until_the_same_part_goes_well(cluster: SimulatedClu
     """The looks right after an ADD do no chores: that they go well says nothing of one."""
     node, works = cluster.nodes["a"], [False]
     keeper, _ = failing(cluster, node, (lambda: None if works[0] else explodes(),))
-    node.claims.listen(keeper.changed)
+    node.claims.listen(keeper.on_claim_change)
     cluster.pass_time(200)
     assert "nobody expected this" in str(keeper.ready_problem())
     node.add()
@@ -100,7 +102,7 @@ def test_a_group_that_failed_is_tried_again(
     cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = cluster.nodes["a"]
-    keeper, said = failing(cluster, node)
+    keeper, written = failing(cluster, node)
     node.add()
     answer = type(cluster.ec2).route_tables
     bad = True
@@ -111,7 +113,7 @@ def test_a_group_that_failed_is_tried_again(
     monkeypatch.setattr(type(cluster.ec2), "route_tables", tables)
     cluster.pass_time(200)
     assert "nobody expected this" in str(keeper.ready_problem())
-    assert '"level": "error"' in said.text
+    assert '"level": "error"' in written.text
     bad = False
     cluster.pass_time(200)
     assert keeper.ready_problem() is None

@@ -51,13 +51,13 @@ class Alert:
     def fires(self, scrapes: Sequence[tuple[float, Page]]) -> list[float]:
         """Return at which of the scrapes' times it fires."""
         begun: dict[Series, float] = {}
-        found = []
+        results = []
         for number, (at, _) in enumerate(scrapes):
             true = self._true(scrapes[: number + 1])
             begun = {series: begun.get(series, at) for series in true}
             if any(at - since >= self.lasting for since in begun.values()):
-                found.append(at)
-        return found
+                results.append(at)
+        return results
 
     def _true(self, scrapes: Sequence[tuple[float, Page]]) -> set[Series]:
         parts = EXPRESSION.fullmatch(self.expression)
@@ -65,14 +65,16 @@ class Alert:
         wanted = set(re.findall(r'(\w+)="([^"]*)"', parts["labels"] or ""))
         compare, limit = COMPARE[parts["compare"]], float(parts["value"])
         at, page = scrapes[-1]
-        found = {s: v for (name, s), v in page.items() if name == parts["name"] and wanted <= s}
-        assert found or "address" in parts["name"], f"{self.where}: {parts['name']}: there is no such series"
+        results = {s: v for (name, s), v in page.items() if name == parts["name"] and wanted <= s}
+        assert results or "address" in parts["name"], (
+            f"{self.where}: {parts['name']}: there is no such series"
+        )
         if parts["time"]:
-            found = {series: at - value for series, value in found.items()}
+            results = {series: at - value for series, value in results.items()}
         if parts["increase"]:
             past = next(page for when, page in scrapes if at - when <= seconds(parts["range"]))
-            found = {s: value - past.get((parts["name"], s), 0.0) for s, value in found.items()}
-        return {series for series, value in found.items() if compare(float(value), limit)}
+            results = {s: value - past.get((parts["name"], s), 0.0) for s, value in results.items()}
+        return {series for series, value in results.items() if compare(float(value), limit)}
 
 
 def documented() -> Iterable[Alert]:

@@ -9,7 +9,7 @@ import pytest
 
 from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.agent.report import show
-from cni_floatip.model.values import Target
+from cni_floatip.model.values import RouteTarget
 from tests.agent.observe.prometheus import Alert, Page, documented, scraped
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster, SimulatedNode
 
@@ -59,11 +59,11 @@ def scraped_cluster(tmp_path: Path) -> Scraped:
 
 def steal(scene: Scraped) -> None:
     scene.cluster.ec2.alive.add("eni-thief")
-    scene.cluster.ec2.tables["rtb-1"][FLOATING] = Target("eni-thief", is_eni=True)
+    scene.cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("eni-thief", is_eni=True)
 
 
 def block(scene: Scraped) -> None:
-    scene.cluster.ec2.tables["rtb-1"][FLOATING] = Target("igw-1", is_eni=False)
+    scene.cluster.ec2.tables["rtb-1"][FLOATING] = RouteTarget("igw-1", is_eni=False)
 
 
 def remove(scene: Scraped) -> None:

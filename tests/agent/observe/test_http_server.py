@@ -16,9 +16,9 @@ import pytest
 
 from cni_floatip.agent import main
 from cni_floatip.agent.observe import health
-from cni_floatip.agent.observe.health import Health, Heartbeat, Once
+from cni_floatip.agent.observe.health import Health, Heartbeat, Milestone
 from cni_floatip.agent.observe.http_server import MOST_CONNECTIONS, MOST_REQUEST, Answer, Page, Pages
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.observe.metrics import Metrics
 from cni_floatip.config.nodeconf import NodeConf, SocketAddress
@@ -60,15 +60,15 @@ def raw(served: Pages, *parts: bytes) -> bytes:
     with socket.create_connection(served.addresses[0], timeout=10) as sock:
         for part in parts:
             sock.sendall(part)
-        found = b""
+        result = b""
         with contextlib.suppress(ConnectionError):
             while data := sock.recv(65536):
-                found += data
-        return found
+                result += data
+        return result
 
 
 def test_alive_and_ready_each_say_what_is_wrong(serve: Callable[..., Pages]) -> None:
-    credentials, keeper = Once("no AWS credentials yet"), Once("no claim's namespace is visible")
+    credentials, keeper = Milestone("no AWS credentials yet"), Milestone("no claim's namespace is visible")
     judged = Health(alive=[lambda: "the keeper has ended"], ready=[credentials, keeper])
     served = serve({"/healthz": judged.healthz, "/readyz": judged.readyz})
     plain = "text/plain; charset=utf-8"
@@ -77,15 +77,15 @@ def test_alive_and_ready_each_say_what_is_wrong(serve: Callable[..., Pages]) -> 
     assert get(served, "/healthz") == (200, plain, "ok\n")
     both = "no AWS credentials yet\nno claim's namespace is visible\n"
     assert get(served, "/readyz") == (503, plain, both)
-    credentials.happened()
-    keeper.happened()
+    credentials.reach()
+    keeper.reach()
     assert get(served, "/readyz?verbose") == (200, plain, "ok\n")
 
 
 def test_what_is_deadly_is_not_ready_either() -> None:
     judged = Health(alive=[lambda: "dead"], ready=[lambda: "cold"])
     assert judged.problems() == ["dead", "cold"]
-    assert judged.deadly() == ["dead"]
+    assert judged.fatal_problems() == ["dead"]
 
 
 def test_who_cannot_say_what_is_wrong_has_something_wrong() -> None:
@@ -150,11 +150,13 @@ def test_what_is_not_quite_http(serve: Callable[..., Pages], sent: bytes, start:
 
 
 def test_a_page_that_fails_fails_alone(serve: Callable[..., Pages]) -> None:
-    told: list[str] = []
-    served = serve({"/bad": lambda: Answer(1 // 0, b""), "/ok": lambda: Answer(200, b"ok\n")}, told.append)
+    sentences: list[str] = []
+    served = serve(
+        {"/bad": lambda: Answer(1 // 0, b""), "/ok": lambda: Answer(200, b"ok\n")}, sentences.append
+    )
     assert get(served, "/bad")[0] == 500
     assert get(served, "/ok")[0] == 200
-    assert told == ["page /bad: ZeroDivisionError: integer division or modulo by zero"]
+    assert sentences == ["page /bad: ZeroDivisionError: integer division or modulo by zero"]
 
 
 def test_callers_who_say_nothing_read_nothing_or_are_many_delay_nobody(serve: Callable[..., Pages]) -> None:
@@ -204,9 +206,9 @@ def test_where_the_node_configuration_says() -> None:
     def page() -> Answer:
         return Answer(200, b"")
 
-    def paths(**said: Any) -> dict[str, list[str]]:
-        found = health.pages(NodeConf(**said), Health(), page)
-        return {str(address): sorted(here) for address, here in found.items()}
+    def paths(**output: Any) -> dict[str, list[str]]:
+        results = health.pages(NodeConf(**output), Health(), page)
+        return {str(address): sorted(here) for address, here in results.items()}
 
     assert paths() == {"127.0.0.1:9818": ["/metrics"], "127.0.0.1:9819": ["/healthz", "/readyz"]}
     assert paths(metrics_address=None, health_address=None) == {}
@@ -220,9 +222,9 @@ def test_the_loops_of_the_agent_that_must_come_round(tmp_path: Path, monkeypatch
     monkeypatch.setattr(health, "Heartbeat", partial(Heartbeat, clock=lambda: now[0]))
     policy = NodeConf.parse({"dataDir": str(tmp_path)})
     store = Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic)
-    agent = main.Agent(policy, Log({}, Lines()), store)
-    assert agent.health.deadly() == []
+    agent = main.Agent(policy, Log({}, LineWriter()), store)
+    assert agent.health.fatal_problems() == []
     now[0] += 301
-    assert agent.health.deadly() == ["the watch has made no progress for 301 s"]
+    assert agent.health.fatal_problems() == ["the watch has made no progress for 301 s"]
     now[0] += 1000
-    assert [said.split(" has")[0] for said in agent.health.deadly()] == ["the keeper", "the watch"]
+    assert [text.split(" has")[0] for text in agent.health.fatal_problems()] == ["the keeper", "the watch"]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.observe.lines import LONGEST
-from cni_floatip.agent.observe.logs import Log, Seldom, configure, take_over
+from cni_floatip.agent.observe.logs import DedupLog, Log, configure, take_over
 from cni_floatip.agent.observe.redaction import redact
-from cni_floatip.agent.observe.standard_error import Descriptor
+from cni_floatip.agent.observe.standard_error import DescriptorStream
 
 NOON = 1_700_000_000.25
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -85,8 +85,8 @@ def test_a_text_line(lines: Lines) -> None:
 
 def test_a_sentence_is_enough_as_world_says_it(lines: Lines) -> None:
     log = a_log(lines)
-    told = log  # Callable[[str], None]
-    told("rtb-a is gone")
+    message = log  # Callable[[str], None]
+    message("rtb-a is gone")
     assert lines.documents()[0]["msg"] == "rtb-a is gone"
 
 
@@ -100,8 +100,8 @@ def test_a_sentence_is_enough_as_world_says_it(lines: Lines) -> None:
 )
 def test_lines_below_the_level_are_dropped(lines: Lines, level: str, heard: list[str]) -> None:
     log = a_log(lines, level)
-    for each in ("debug", "info", "warning", "error"):
-        log("x", each)
+    for item in ("debug", "info", "warning", "error"):
+        log("x", item)
     assert [document["level"] for document in lines.documents()] == heard
 
 
@@ -198,7 +198,7 @@ def test_what_an_operator_needs_stays(text: str) -> None:
 
 def test_nobody_reads_and_nothing_fails() -> None:
     reading, writing = os.pipe()
-    log = configure("info", "json", Descriptor(writing))
+    log = configure("info", "json", DescriptorStream(writing))
     os.close(reading)
     log("into a broken pipe")
     os.close(writing)
@@ -213,12 +213,12 @@ def test_a_closed_file_object_stops_nothing(tmp_path: Path) -> None:
 
 def test_lines_of_many_threads_stay_whole() -> None:
     reading, writing = os.pipe()
-    log = configure("info", "json", Descriptor(writing, room=160 * 8000))  # a slow reader loses none
-    found = bytearray()
+    log = configure("info", "json", DescriptorStream(writing, room=160 * 8000))  # a slow reader loses none
+    result = bytearray()
 
     def read() -> None:
         while data := os.read(reading, 65536):
-            found.extend(data)
+            result.extend(data)
 
     def many() -> None:
         for _ in range(20):
@@ -234,13 +234,13 @@ def test_lines_of_many_threads_stay_whole() -> None:
     os.close(writing)
     reader.join()
     os.close(reading)
-    assert [len(json.loads(line)["msg"]) for line in found.splitlines()] == [7000] * 160
+    assert [len(json.loads(line)["msg"]) for line in result.splitlines()] == [7000] * 160
 
 
 def test_nobody_waits_for_a_reader_that_does_not_read() -> None:
     """A runtime that is down leaves the pipe open, and full: no call, probe or SIGTERM may wait for it."""
     reading, writing = os.pipe()
-    log = configure("info", "json", Descriptor(writing, room=200_000))
+    log = configure("info", "json", DescriptorStream(writing, room=200_000))
     done = threading.Event()
 
     def many() -> None:
@@ -250,18 +250,18 @@ def test_nobody_waits_for_a_reader_that_does_not_read() -> None:
 
     threading.Thread(target=many, daemon=True).start()
     assert done.wait(30), "it waits for the reader"
-    found, last = bytearray(), b""
+    result, last = bytearray(), b""
     while b'"number": 5000' not in last:
         data = os.read(reading, 65536)
-        found.extend(data)
-        last = bytes(found[-70_000:])
+        result.extend(data)
+        last = bytes(result[-70_000:])
         if b'"lost"' not in last:
             log("more", number=5000) if waiting(log).flush(0) else None
-    documents = [json.loads(line) for line in found.splitlines()]
-    lost = [each for each in documents if "lost" in each]
+    documents = [json.loads(line) for line in result.splitlines()]
+    lost = [document for document in documents if "lost" in document]
     assert len(lost) == 1
     assert lost[0]["level"] == "warning"
-    numbers = [each["number"] for each in documents if each.get("number", 5000) < 5000]
+    numbers = [document["number"] for document in documents if document.get("number", 5000) < 5000]
     assert numbers == sorted(numbers), "in order"
     assert lost[0]["lost"] == 2000 - len(numbers)
     assert 200 < len(numbers) < 500, "what the pipe and the room hold"
@@ -271,15 +271,15 @@ def test_nobody_waits_for_a_reader_that_does_not_read() -> None:
 
 def test_what_waits_is_written_before_the_end() -> None:
     reading, writing = os.pipe()
-    log = configure("info", "json", Descriptor(writing))
+    log = configure("info", "json", DescriptorStream(writing))
     for _ in range(100):
         log("x" * 1000)
     assert not waiting(log).flush(0)
-    found = bytearray()
+    result = bytearray()
 
     def read() -> None:
         while data := os.read(reading, 4096):
-            found.extend(data)
+            result.extend(data)
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -287,7 +287,7 @@ def test_what_waits_is_written_before_the_end() -> None:
     os.close(writing)
     reader.join()
     os.close(reading)
-    assert len(found.splitlines()) == 100
+    assert len(result.splitlines()) == 100
 
 
 # -- repetition ---------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_what_waits_is_written_before_the_end() -> None:
 
 def test_a_repeated_sentence_is_said_once_and_counted(lines: Lines) -> None:
     now = [0.0]
-    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0])
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: now[0])
     for _ in range(10):
         seldom("rtb-a: DescribeRouteTables: refused", "warning", table="rtb-a")
         now[0] += 20
@@ -312,14 +312,14 @@ def test_a_repeated_sentence_is_said_once_and_counted(lines: Lines) -> None:
 
 def test_what_is_repeated_no_more_is_told_when_something_else_is(lines: Lines) -> None:
     now = [0.0]
-    seldom = Seldom(a_log(lines), 300, clock=lambda: now[0], now=lambda: now[0])
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: now[0], now=lambda: now[0])
     for seconds in (0, 10, 20):
         now[0] = seconds
         seldom("a", "warning")
     now[0] = 301
     seldom("b")
     times = "first at 1970-01-01T00:00:10.000Z, last at 1970-01-01T00:00:20.000Z"
-    assert [(each["msg"], each.get("suppressed"), each.get("last")) for each in lines.documents()] == [
+    assert [(item["msg"], item.get("suppressed"), item.get("last")) for item in lines.documents()] == [
         ("a", None, None),
         (f"a (2 times meanwhile, {times})", 2, "1970-01-01T00:00:20.000Z"),
         ("b", None, None),
@@ -328,13 +328,13 @@ def test_what_is_repeated_no_more_is_told_when_something_else_is(lines: Lines) -
 
 def test_what_happened_is_said_each_time_it_happens(lines: Lines) -> None:
     """An event is no condition: the same words a second later are another one."""
-    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: 0.0)
     for _ in range(3):
         seldom("rtb-a was absent: created", event="created", table="rtb-a")
         seldom("rtb-a cannot be seen")
-    said = [(each["msg"], each.get("suppressed")) for each in lines.documents()]
-    assert said.count(("rtb-a was absent: created", None)) == 3
-    assert len(said) == 4
+    output = [(item["msg"], item.get("suppressed")) for item in lines.documents()]
+    assert output.count(("rtb-a was absent: created", None)) == 3
+    assert len(output) == 4
 
 
 @pytest.mark.parametrize(("form", "shown"), [("json", ["a", "b"]), ("text", "addresses=a,b\n")])
@@ -348,24 +348,24 @@ def test_a_list_stays_a_list(lines: Lines, form: str, shown: list[str] | str) ->
 
 
 def test_request_ids_do_not_make_a_sentence_new(lines: Lines) -> None:
-    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: 0.0)
     for n in range(5):
         seldom(f"refused (RequestID: 6f1ed002-ab5b-11f0-8de9-0242ac12000{n})")
     assert len(lines.documents()) == 1
 
 
 def test_the_same_words_about_another_table_are_new(lines: Lines) -> None:
-    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0)
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: 0.0)
     for n in range(5):
         seldom(f"rtb-0123456789abcdef{n}: absent")
     assert len(lines.documents()) == 5
 
 
 def test_repetition_is_remembered_in_bounded_memory(lines: Lines) -> None:
-    seldom = Seldom(a_log(lines), 300, clock=lambda: 0.0, most=8)
+    seldom = DedupLog(a_log(lines), 300, clock=lambda: 0.0, most=8)
     for n in range(1000):
         seldom(f"sentence {n}")
-    assert len(seldom._said) == 8
+    assert len(seldom._folded) == 8
     seldom("sentence 999")
     assert len(lines.documents()) == 1000
 
@@ -398,7 +398,7 @@ def test_libraries_and_dying_threads_speak_through_the_log(lines: Lines, hooks: 
     thread.start()
     thread.join()
     documents = lines.documents()
-    assert [(each["level"], each.get("logger")) for each in documents] == [
+    assert [(document["level"], document.get("logger")) for document in documents] == [
         ("warning", "urllib3"),
         ("warning", "py.warnings"),
         ("error", None),

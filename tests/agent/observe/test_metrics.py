@@ -7,9 +7,9 @@ import threading
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_floatip.agent.observe.metrics import MOST_ADDRESSES, Few, Metrics
-from cni_floatip.agent.observe.outages import Address
-from cni_floatip.agent.observe.recorder import Counts, NoCounts
+from cni_floatip.agent.observe.metrics import MOST_ADDRESSES, BoundedLabel, Metrics
+from cni_floatip.agent.observe.outages import ClaimedAddress
+from cni_floatip.agent.observe.recorder import NullRecorder, Recorder
 from cni_floatip.model.claim_state import State
 from cni_floatip.model.values import PodIdentity
 from cni_floatip.rules.reconcile import Outage
@@ -23,34 +23,34 @@ def metrics() -> Metrics:
 
 def samples(metrics: Metrics) -> dict[str, float]:
     """Return every sample as ``name{a=b,c=d}``, labels in order."""
-    found = {}
+    results = {}
     for family in text_string_to_metric_families(metrics.page().body.decode()):
         assert family.documentation
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             key = sample.name + (f"{{{labels}}}" if labels else "")
-            assert key not in found
-            found[key] = sample.value
-    return found
+            assert key not in results
+            results[key] = sample.value
+    return results
 
 
 def test_each_count_arrives_where_its_name_says(metrics: Metrics) -> None:
-    counts: Counts = metrics
-    counts.call("ADD", "ok", 0.3)
-    counts.call("ADD", "11", 20)
-    counts.ec2("CreateRoute", "ok", 0.04)
-    counts.ec2("CreateRoute", "RequestLimitExceeded", 0.04)
-    counts.throttled("CreateRoute")
-    counts.repaired("route")
-    counts.superseded_live()
-    counts.absent_fresh()
-    counts.spooled(7)
+    recorder: Recorder = metrics
+    recorder.call("ADD", "ok", 0.3)
+    recorder.call("ADD", "11", 20)
+    recorder.ec2("CreateRoute", "ok", 0.04)
+    recorder.ec2("CreateRoute", "RequestLimitExceeded", 0.04)
+    recorder.throttled("CreateRoute")
+    recorder.repaired("route")
+    recorder.superseded_live()
+    recorder.absent_fresh()
+    recorder.spooled(7)
     metrics.unguarded(2)
     metrics.incomplete_pods(3)
-    counts.watch("appeared")
+    recorder.watch("appeared")
     metrics.claims({"held": 3, "releasing": 1})
-    found = samples(metrics)
-    said = {
+    results = samples(metrics)
+    output = {
         "floatip_cni_requests_total{outcome=ok,verb=ADD}": 1,
         "floatip_cni_requests_total{outcome=11,verb=ADD}": 1,
         "floatip_cni_request_duration_seconds_count{verb=ADD}": 2,
@@ -73,33 +73,33 @@ def test_each_count_arrives_where_its_name_says(metrics: Metrics) -> None:
         "floatip_claims{state=releasing}": 1,
         "floatip_claims{state=gone}": 0,
     }
-    assert {name: found.get(name) for name in said} == said
+    assert {name: results.get(name) for name in output} == output
 
 
 def test_zeros_are_there_from_the_start(metrics: Metrics) -> None:
-    found = samples(metrics)
-    assert found["floatip_superseded_live_total"] == 0
-    assert found["floatip_cni_requests_total{outcome=ok,verb=DEL}"] == 0
-    assert {f"floatip_claims{{state={state.value}}}" for state in State} <= set(found)
-    assert not [name for name in found if "_created" in name]
+    results = samples(metrics)
+    assert results["floatip_superseded_live_total"] == 0
+    assert results["floatip_cni_requests_total{outcome=ok,verb=DEL}"] == 0
+    assert {f"floatip_claims{{state={state.value}}}" for state in State} <= set(results)
+    assert not [name for name in results if "_created" in name]
 
 
 def test_a_state_without_claims_falls_back_to_zero(metrics: Metrics) -> None:
     metrics.claims({"held": 3})
     metrics.claims({"gone": 1})
-    found = samples(metrics)
-    assert (found["floatip_claims{state=held}"], found["floatip_claims{state=gone}"]) == (0, 1)
+    results = samples(metrics)
+    assert (results["floatip_claims{state=held}"], results["floatip_claims{state=gone}"]) == (0, 1)
 
 
-def address(name: str, pod: str, outage: Outage | None = None, container: str = "c" * 64) -> Address:
+def address(name: str, pod: str, outage: Outage | None = None, container: str = "c" * 64) -> ClaimedAddress:
     claim = a_claim(container=container, pod=PodIdentity("core" if pod else "", pod, ""))
-    return Address(name, claim, ("rtb-a",), {"rtb-a": outage} if outage else {})
+    return ClaimedAddress(name, claim, ("rtb-a",), {"rtb-a": outage} if outage else {})
 
 
 def served(metrics: Metrics) -> dict[str, float]:
-    found = samples(metrics).items()
+    result = samples(metrics).items()
     return {
-        name[len("floatip_address_served") :]: v for name, v in found if name.startswith("floatip_address_s")
+        name[len("floatip_address_served") :]: v for name, v in result if name.startswith("floatip_address_s")
     }
 
 
@@ -125,30 +125,30 @@ def test_a_pod_with_two_claims_for_an_address_is_served_by_one(metrics: Metrics)
 def test_of_too_many_addresses_those_that_are_not_served_are_shown(metrics: Metrics) -> None:
     many = [address(f"192.168.{n // 250}.{n % 250}", "x" * 400) for n in range(3000)]
     metrics.addresses([*many, address("192.168.99.1", 'we"b\n', Outage.ABSENT)])
-    found = served(metrics)
-    assert len(found) == MOST_ADDRESSES
-    assert [name for name, value in found.items() if not value] == [
+    results = served(metrics)
+    assert len(results) == MOST_ADDRESSES
+    assert [name for name, value in results.items() if not value] == [
         '{address=192.168.99.1,namespace=core,pod=we"b\n}'
     ]
-    assert max(map(len, found)) < 400
+    assert max(map(len, results)) < 400
 
 
 def test_ready_and_the_last_look_are_gauges(metrics: Metrics) -> None:
-    found = samples(metrics)
-    assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (0, 0)
+    results = samples(metrics)
+    assert (results["floatip_ready"], results["floatip_last_look_timestamp_seconds"]) == (0, 0)
     metrics.ready(True)
     metrics.looked(1_700_000_000.5)
-    found = samples(metrics)
-    assert (found["floatip_ready"], found["floatip_last_look_timestamp_seconds"]) == (1, 1_700_000_000.5)
+    results = samples(metrics)
+    assert (results["floatip_ready"], results["floatip_last_look_timestamp_seconds"]) == (1, 1_700_000_000.5)
 
 
 def test_the_process_and_the_build_show_themselves(metrics: Metrics) -> None:
-    found = samples(metrics)
-    assert found["process_resident_memory_bytes"] > 1e6
-    assert found["process_open_fds"] > 2
-    assert found["floatip_threads"] == threading.active_count()
-    assert [value for name, value in found.items() if name.startswith("floatip_build_info")] == [1]
-    assert "version=1.2.3" in next(name for name in found if name.startswith("floatip_build_info"))
+    results = samples(metrics)
+    assert results["process_resident_memory_bytes"] > 1e6
+    assert results["process_open_fds"] > 2
+    assert results["floatip_threads"] == threading.active_count()
+    assert [value for name, value in results.items() if name.startswith("floatip_build_info")] == [1]
+    assert "version=1.2.3" in next(name for name in results if name.startswith("floatip_build_info"))
 
 
 def test_labels_from_outside_stay_few(metrics: Metrics) -> None:
@@ -159,15 +159,15 @@ def test_labels_from_outside_stay_few(metrics: Metrics) -> None:
         metrics.throttled(f"Action{n}")
         metrics.repaired(f"what{n}")
         metrics.watch(f"what{n}")
-    found = samples(metrics)
-    assert found["floatip_watch_events_total{what=other}"] == 2000
-    assert sum(v for k, v in found.items() if k.startswith("floatip_ec2_requests_total")) == 2000
-    assert len(found) - before < 1000
+    results = samples(metrics)
+    assert results["floatip_watch_events_total{what=other}"] == 2000
+    assert sum(v for k, v in results.items() if k.startswith("floatip_ec2_requests_total")) == 2000
+    assert len(results) - before < 1000
 
 
 @pytest.mark.parametrize("value", ["", 'a"b', "a\nb", "é", "x" * 65, "a b"])
 def test_a_label_that_is_not_plain_is_other(value: str) -> None:
-    assert Few(4)(value) == "other"
+    assert BoundedLabel(4)(value) == "other"
 
 
 def test_what_is_cheaper_to_count_on_demand_is_counted_before_each_page(metrics: Metrics) -> None:
@@ -198,6 +198,6 @@ def test_counting_from_many_threads_loses_nothing(metrics: Metrics) -> None:
 
 
 def test_who_counts_nothing_takes_the_same_calls() -> None:
-    own = {name for name in vars(Counts) if not name.startswith("_")}
-    assert own == {name for name in vars(NoCounts) if not name.startswith("_")}
+    own = {name for name in vars(Recorder) if not name.startswith("_")}
+    assert own == {name for name in vars(NullRecorder) if not name.startswith("_")}
     assert own <= set(vars(Metrics))

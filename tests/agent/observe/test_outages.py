@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.observe import status
-from cni_floatip.agent.observe.lines import Lines
-from cni_floatip.agent.observe.logs import Log, Seldom
+from cni_floatip.agent.observe.lines import LineWriter
+from cni_floatip.agent.observe.logs import DedupLog, Log
 from cni_floatip.agent.observe.outages import addresses_of
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.claim_state import State
-from cni_floatip.model.values import Place, PodIdentity, Target
-from cni_floatip.rules.reconcile import TABLE, Outage, Sight
+from cni_floatip.model.values import PodIdentity, RouteKey, RouteTarget
+from cni_floatip.rules.reconcile import TABLE, Outage, RouteState
 from tests.support.claims import a_claim, a_route
 from tests.support.simulated_cluster import EPOCH, FLOATING, SimulatedCluster, SimulatedNode
 
@@ -30,16 +30,16 @@ class LoggingNode(SimulatedNode):
     def start(self) -> None:
         self.written = ""
         cluster = self.cluster
-        lines = Lines("info", "json", self, now=cluster.now)
-        self.log = Seldom(Log({}, lines), clock=cluster.clock, now=cluster.now)  # type: ignore[method-assign]
+        lines = LineWriter("info", "json", self, now=cluster.now)
+        self.log = DedupLog(Log({}, lines), clock=cluster.clock, now=cluster.now)  # type: ignore[method-assign]
         super().start()
 
     def write(self, text: str) -> None:
         self.written += text
 
     def lines(self, *events: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self.written.splitlines()]
-        return [line for line in found if line.get("event") in events] if events else found
+        results = [json.loads(line) for line in self.written.splitlines()]
+        return [line for line in results if line.get("event") in events] if events else results
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def served(node: SimulatedNode) -> list[tuple[str, dict[str, str]]]:
 
 KINDS = {
     "absent": (None, "absent", "nothing"),
-    "stolen": (Target("eni-b", is_eni=True), "superseded", "eni-b"),
-    "a dead node's": (Target("eni-dead", is_eni=True), "blackhole", "eni-dead (blackhole)"),
-    "a gateway": (Target("igw-1", is_eni=False), "not an ENI", "igw-1"),
+    "stolen": (RouteTarget("eni-b", is_eni=True), "superseded", "eni-b"),
+    "a dead node's": (RouteTarget("eni-dead", is_eni=True), "blackhole", "eni-dead (blackhole)"),
+    "a gateway": (RouteTarget("igw-1", is_eni=False), "not an ENI", "igw-1"),
 }
 
 
@@ -96,7 +96,7 @@ def test_an_outage_is_one_warning_with_what_it_is_about(
     assert line["msg"].startswith(f"net/a-c1/net1: {event}: rtb-2 192.168.0.2/32 leads to {leads}")
     assert line.get("target", "nothing") == leads
     assert served(node) == [("192.168.0.2/32", {"rtb-2": event})]
-    logging_cluster.ec2.tables["rtb-2"][FLOATING] = Target("eni-a", is_eni=True)
+    logging_cluster.ec2.tables["rtb-2"][FLOATING] = RouteTarget("eni-a", is_eni=True)
     ended = logging_cluster.at
     logging_cluster.pass_time(100)
     (line,) = node.lines("held")
@@ -113,25 +113,27 @@ def test_each_write_is_one_line_when_it_is_made(logging_cluster: Any) -> None:
     writes: list[tuple[str, float]] = []
     write = logging_cluster.ec2._write
 
-    def noted(verb: str, place: Place, eni: str) -> None:
-        write(verb, place, eni)
-        writes.append((f"{verb}d {place.table}", logging_cluster.at))
+    def noted(verb: str, key: RouteKey, eni: str) -> None:
+        write(verb, key, eni)
+        writes.append((f"{verb}d {key.table}", logging_cluster.at))
 
     logging_cluster.ec2._write = noted
     for number in range(8):
         if number % 2:
             for table in TABLES:
-                logging_cluster.ec2.tables[table][FLOATING] = Target("eni-dead", is_eni=True)
+                logging_cluster.ec2.tables[table][FLOATING] = RouteTarget("eni-dead", is_eni=True)
         else:
             for table in TABLES:
                 del logging_cluster.ec2.tables[table][FLOATING]
         logging_cluster.pass_time(110)
         assert logging_cluster.leads("rtb-3") == "eni-a", number
-    said = sorted((f"{line['event']} {line['table']}", at(line)) for line in node.lines("created", "deleted"))
+    output = sorted(
+        (f"{line['event']} {line['table']}", at(line)) for line in node.lines("created", "deleted")
+    )
     writes.sort()  # tables are written side by side
-    assert [what for what, _ in said] == [what for what, _ in writes]
-    assert [when for _, when in said] == pytest.approx([when for _, when in writes], abs=0.01)
-    assert len(said) == 8 * 3 + 4 * 3
+    assert [what for what, _ in output] == [what for what, _ in writes]
+    assert [when for _, when in output] == pytest.approx([when for _, when in writes], abs=0.01)
+    assert len(output) == 8 * 3 + 4 * 3
     assert {line["level"] for line in node.lines("created", "deleted")} == {"info"}
 
 
@@ -235,24 +237,24 @@ def test_an_add_that_writes_again_has_ended_the_outage(logging_cluster: Any) -> 
     b.add()
     logging_cluster.pass_time(200)
     claim = a.claims.get(pod)
-    a.claims.put(claim.hold([route.place for route in claim.routes], logging_cluster.now()))
+    a.claims.put(claim.hold([route.key for route in claim.routes], logging_cluster.now()))
     assert served(a) == [("192.168.0.2/32", {})]
 
 
-@pytest.mark.parametrize("sight", Sight)
+@pytest.mark.parametrize("sight", RouteState)
 def test_only_what_leads_here_and_works_serves(sight: Any) -> None:
     """By hand, one by one: a new sight has to be thought about."""
     expected = {
-        Sight.ABSENT: Outage.ABSENT,
-        Sight.OURS: None,
-        Sight.OURS_BLACKHOLE: Outage.BLACKHOLE,
-        Sight.DEAD: Outage.BLACKHOLE,
-        Sight.OTHER: Outage.SUPERSEDED,
-        Sight.NOT_ENI: Outage.NOT_ENI,
-        Sight.CUT_OFF: Outage.CUT_OFF,
-        Sight.FORMER: Outage.CUT_OFF,
-        Sight.TAKEN: Outage.CUT_OFF,
-        Sight.NOT_GIVEN: None,  # what it is beside that counts
+        RouteState.ABSENT: Outage.ABSENT,
+        RouteState.OURS: None,
+        RouteState.OURS_BLACKHOLE: Outage.BLACKHOLE,
+        RouteState.DEAD: Outage.BLACKHOLE,
+        RouteState.OTHER: Outage.SUPERSEDED,
+        RouteState.NOT_ENI: Outage.NOT_ENI,
+        RouteState.CUT_OFF: Outage.CUT_OFF,
+        RouteState.FORMER: Outage.CUT_OFF,
+        RouteState.TAKEN: Outage.CUT_OFF,
+        RouteState.NOT_GIVEN: None,  # what it is beside that counts
     }
     assert TABLE[sight].outage is expected[sight]
 

@@ -66,15 +66,15 @@ class Scene:
 
     def done(self, verb: str) -> list[dict[str, Any]]:
         """Wait for the line of the web pod's call, which comes after its answer."""
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
 
-        def said() -> bool:
+        def output() -> bool:
             lines = self.node.agent.said()
-            found[:] = [line for line in lines if line["msg"] == f"{verb}: done" and line["pod"] == "web"]
-            return bool(found)
+            results[:] = [line for line in lines if line["msg"] == f"{verb}: done" and line["pod"] == "web"]
+            return bool(results)
 
-        self.until(said)
-        return found
+        self.until(output)
+        return results
 
     def released(self) -> list[str]:
         return sorted(line["table"] for line in self.events() if line["event"] == "released")
@@ -105,9 +105,9 @@ class Scene:
         assert head.endswith(": ready; 1 of 2 addresses is not served here")
         assert why == f"  default/web: {WEB}: {outage} in {tables} of {len(self.tables)} tables"
         assert shown.returncode == 1
-        found = self.status("--json")
-        assert found.returncode == 1
-        document = json.loads(found.stdout)
+        result = self.status("--json")
+        assert result.returncode == 1
+        document = json.loads(result.stdout)
         assert (document["agent"]["addresses"], document["agent"]["unserved"]) == (2, 1)
         outages = [route["outage"] for route in self.claim()["routes"]]
         assert sorted(outages, key=str) == sorted(
@@ -172,10 +172,10 @@ def test_each_way_to_die_is_said_while_it_lasts(lab: Lab, outage: Scene) -> None
     outage.point(ours, *outage.tables)
     outage.lives()
     outage.until(lambda: len(outage.events()) == 2 + 2 * len(outage.tables))
-    said = outage.events()[2:]
-    stolen = [line for line in said if line["event"] == "superseded"]
-    held = [line for line in said if line["event"] == "held"]
-    assert len(said) == len(stolen) + len(held)
+    output = outage.events()[2:]
+    stolen = [line for line in output if line["event"] == "superseded"]
+    held = [line for line in output if line["event"] == "held"]
+    assert len(output) == len(stolen) + len(held)
     for lines, level, target in ((stolen, "warning", thief), (held, "info", ours)):
         assert sorted(line["table"] for line in lines) == sorted(outage.tables)
         assert {about(line) for line in lines} == {(level, *subject)}
@@ -184,8 +184,8 @@ def test_each_way_to_die_is_said_while_it_lasts(lab: Lab, outage: Scene) -> None
     # The ENI is taken off the node, under the pod.
     said_before = len(outage.events())
     ec2 = lab.ec2.client()
-    (found,) = ec2.describe_network_interfaces(NetworkInterfaceIds=[ours])["NetworkInterfaces"]
-    ec2.detach_network_interface(AttachmentId=found["Attachment"]["AttachmentId"], Force=True)
+    (result,) = ec2.describe_network_interfaces(NetworkInterfaceIds=[ours])["NetworkInterfaces"]
+    ec2.detach_network_interface(AttachmentId=result["Attachment"]["AttachmentId"], Force=True)
     outage.dies("cut off", len(outage.tables))
     (line,) = [line for line in outage.events()[said_before:] if line["event"] == "cut off"]
     assert (line["level"], line["pod"], set(line["tables"])) == ("warning", "web", set(outage.tables))

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.ec2.request_queue import Action
-from cni_floatip.agent.ec2.shared import Caller, Warm
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.ec2.request_queue import ApiAction
+from cni_floatip.agent.ec2.shared import Caller, SharedEc2
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
-from cni_floatip.agent.observe.recorder import NoCounts
-from cni_floatip.agent.server.connection import Talk
-from cni_floatip.agent.server.handler import Calls, Ways
-from cni_floatip.operations.world import in_a_thread
+from cni_floatip.agent.observe.recorder import NullRecorder
+from cni_floatip.agent.server.connection import Connection
+from cni_floatip.agent.server.handler import AgentServices, CallHandler
+from cni_floatip.operations.world import start_thread
 from cni_floatip.protocol import wire
 from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import POLICY, REGION
@@ -40,9 +40,11 @@ class Node:
         self.cluster = ClusterWithPods(directory / "claims", "a")
         self.node = self.cluster.nodes["a"]
         self.directory = directory
-        self.warm = Warm(POLICY, NoCounts(), time.monotonic, connect=lambda _: self.cluster.ec2)
-        ways = Ways(
-            view=lambda region, _, stop, until: self.warm.view(region, Caller(stop=stop, until=until)),
+        self.warm = SharedEc2(POLICY, NullRecorder(), time.monotonic, connect=lambda _: self.cluster.ec2)
+        ways = AgentServices(
+            view=lambda region, _, stop, until: self.warm.for_call(
+                region, Caller(cancelled=stop, until=until)
+            ),
             metadata=lambda deadline, _: self.node.metadata(deadline),
             ready=lambda: None,
             broken=lambda: None,
@@ -55,18 +57,18 @@ class Node:
             sleep=time.sleep,
             now=time.time,
             jitter=random.random,
-            later=lambda: None,
-            spawn=in_a_thread,
+            wake_keeper=lambda: None,
+            run_in_thread=start_thread,
         )
-        self.calls = Calls(world, ways, NoCounts(), Log({}, Lines("debug", "json", Written())))
+        self.calls = CallHandler(world, ways, NullRecorder(), Log({}, LineWriter("debug", "json", Written())))
 
     def use_up(self, action: str, seconds: float) -> None:
         """Let the next turn of ``action`` come after so long."""
-        line = Action("", REGION, action)
+        line = ApiAction("", REGION, action)
         for _ in range(1000):
-            if self.warm.turns._line(line).bucket.due(time.monotonic()) > seconds:
+            if self.warm.queue._line(line).bucket.due(time.monotonic()) > seconds:
                 return
-            self.warm.turns.spend(line, self.warm.turns.at_once(line))
+            self.warm.queue.spend(line, self.warm.queue.acquire_at_once(line))
         raise AssertionError
 
     def add(self, number: int, seconds: float) -> tuple[float | None, dict[str, Any], float]:
@@ -76,7 +78,7 @@ class Node:
         file = self.directory / str(number)
         file.touch()
         ours, theirs = socket.socketpair()
-        talk = Talk(ours, 0.0, 0.0)
+        talk = Connection(ours, 0.0, 0.0)
         talk.descriptor = os.open(file, os.O_RDONLY)
         pods = self.node.pods.pods
         pods[f"/proc/self/fd/{talk.descriptor}"] = pods[env["CNI_NETNS"]]

@@ -33,8 +33,8 @@ class Bench:
         self.lab = lab
         self.node = lab.nodes["a1"]
         self.scene = Scene(lab)
-        place = Place(lab, self.node, "direct")
-        self.attachment: Attachment = self.scene.attach(place, address)
+        key = Place(lab, self.node, "direct")
+        self.attachment: Attachment = self.scene.attach(key, address)
         self.store = Store(str(self.node.data_dir), sleep=time.sleep, clock=time.monotonic)
 
     @property
@@ -56,8 +56,8 @@ class Bench:
         }
 
     def claim(self) -> Claim | None:
-        found = [c for c in self.store.all()[0] if c.attachment.container == self.attachment.container]
-        return found[0] if found else None
+        claims = [c for c in self.store.all()[0] if c.attachment.container == self.attachment.container]
+        return claims[0] if claims else None
 
     def state(self) -> str:
         claim = self.claim()
@@ -78,12 +78,12 @@ class Bench:
 
 @pytest.fixture
 def bench(lab: Lab, node_with_agent: Node) -> Iterator[Bench]:
-    found = Bench(lab)
-    yield found
+    result = Bench(lab)
+    yield result
     lab.ec2.faults.clear()
-    found.call("DEL", netns="")
-    until(lambda: not found.routes())
-    found.node.remove_pod(found.pod)
+    result.call("DEL", netns="")
+    until(lambda: not result.routes())
+    result.node.remove_pod(result.pod)
 
 
 def test_add_check_and_del(bench: Bench) -> None:
@@ -108,8 +108,8 @@ def test_check_rests_on_nothing_that_is_remembered(bench: Bench) -> None:
     bench.lab.ec2.client().modify_network_interface_attribute(
         NetworkInterfaceId=eni, SourceDestCheck={"Value": True}
     )
-    code, said = bench.call("CHECK")
-    assert (code, f"source/dest check of {eni}" in said["msg"]) == (104, True), said
+    code, output = bench.call("CHECK")
+    assert (code, f"source/dest check of {eni}" in output["msg"]) == (104, True), output
 
 
 def test_a_client_that_goes_away_cancels_its_add(bench: Bench) -> None:
@@ -180,7 +180,7 @@ def test_the_node_s_own_namespace_is_error_8(bench: Bench) -> None:
 
 
 def test_what_the_client_could_not_open_is_answered_as_a_missing_path_is(bench: Bench) -> None:
-    for verb, number, said in (
+    for verb, number, text in (
         ("ADD", 2, "/run/netns/none does not exist: the pod is gone"),
         ("ADD", 13, "/run/netns/none cannot be opened"),
     ):
@@ -188,7 +188,7 @@ def test_what_the_client_could_not_open_is_answered_as_a_missing_path_is(bench: 
         heard = ask(bench.node.agent.socket, env, json.dumps(bench.attachment.config()).encode())
         document = json.loads(heard.stdout)
         assert (heard.status, document["code"]) == (1, 103)
-        assert said in document["msg"]
+        assert text in document["msg"]
 
 
 def test_a_namespace_whose_path_vanishes_ends_its_add(lab: Lab) -> None:
@@ -215,13 +215,13 @@ def test_an_add_that_fails_is_taken_back_at_once(bench: Bench) -> None:
 
 def test_answers_to_nonsense_are_errors_of_cni_and_no_tracebacks(bench: Bench) -> None:
     socket = bench.node.agent.socket
-    said = {
+    output = {
         4: ({**bench.environment("ADD"), "CNI_IFNAME": "../x"}, b"{}"),
         6: (bench.environment("ADD"), b"{"),
         7: (bench.environment("ADD"), b'{"cniVersion": "1.0.0", "name": ""}'),
         1: (bench.environment("CHECK"), b'{"cniVersion": "0.3.1", "name": "n"}'),
     }
-    for code, (env, stdin) in said.items():
+    for code, (env, stdin) in output.items():
         heard = ask(socket, env, stdin)
         assert (heard.status, json.loads(heard.stdout)["code"]) == (1, code)
         assert heard.deadline is not None
@@ -233,18 +233,24 @@ def test_answers_to_nonsense_are_errors_of_cni_and_no_tracebacks(bench: Bench) -
 
 
 def test_deadlines_are_the_verb_s_and_that_of_an_add_its_configuration_s(bench: Bench) -> None:
-    def told(verb: str, **keys: object) -> float | None:
+    def message(verb: str, **keys: object) -> float | None:
         config = {"cniVersion": "1.1.0", "name": "n", **keys}
         env = {**bench.environment(verb), "CNI_NETNS": ""} if verb != "ADD" else bench.environment(verb)
         return ask(bench.node.agent.socket, env, json.dumps(config).encode()).deadline
 
-    assert {verb: told(verb) for verb in ("ADD", "DEL", "STATUS", "GC")} == {
+    assert {verb: message(verb) for verb in ("ADD", "DEL", "STATUS", "GC")} == {
         "ADD": 90.0,
         "DEL": 6.0,
         "STATUS": 2.0,
         "GC": 60.0,
     }
-    assert [told("ADD", timeoutSeconds=said) for said in (30, 7.5, "30", True, 9999)] == [30, 7.5, 90, 90, 90]
+    assert [message("ADD", timeoutSeconds=output) for output in (30, 7.5, "30", True, 9999)] == [
+        30,
+        7.5,
+        90,
+        90,
+        90,
+    ]
 
 
 def test_status_is_answered_without_ec2(bench: Bench) -> None:
@@ -266,8 +272,8 @@ def test_the_agent_tells_its_own_status(bench: Bench) -> None:
 
 
 def test_every_call_is_one_line_of_the_log(bench: Bench) -> None:
-    said = "K8S_POD_NAMESPACE=core-1;K8S_POD_NAME=upf-0;K8S_POD_UID=u-1"
-    assert bench.call("ADD", CNI_ARGS=said)[0] == 0
+    text = "K8S_POD_NAMESPACE=core-1;K8S_POD_NAME=upf-0;K8S_POD_UID=u-1"
+    assert bench.call("ADD", CNI_ARGS=text)[0] == 0
     lines = [line for line in bench.node.agent.said() if line.get("container") == bench.attachment.container]
     line = next(line for line in lines if line["msg"] == "ADD: done")
     assert {key: line[key] for key in ("verb", "namespace", "pod", "uid", "ifname", "code", "outcome")} == {

@@ -26,8 +26,8 @@ RATES = {60: (15, 1), 200: (50, 5)}
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Scene]:
     require("root", "ip")
-    with Scene(tables=1) as found:
-        yield found
+    with Scene(tables=1) as scene:
+        yield scene
 
 
 def descriptors(scene: Scene) -> int:
@@ -65,14 +65,14 @@ def test_a_flood_of_adds_succeeds_or_is_told_to_try_again(crowd: Scene, flood: i
     done = running.run_all(
         crowd.command("ADD", pod, crowd.container(), timeoutSeconds=SECONDS) for pod in pods
     )
-    found = [outcome(ran) for ran in done]
-    assert {code for code, _ in found} <= {0, 11}, found
+    results = [outcome(ran) for ran in done]
+    assert {code for code, _ in results} <= {0, 11}, results
     assert max(ran.wall for ran in done) < SECONDS + 5
-    held = {pod.address for pod, (code, _) in zip(pods, found, strict=True) if code == 0}
+    held = {pod.address for pod, (code, _) in zip(pods, results, strict=True) if code == 0}
     assert len(held) >= rate[0]
     assert held <= leads_here(crowd, pods)
-    told = [answer["msg"] for code, answer in found if code]
-    assert any("request rate limit is exhausted" in each for each in told), told
+    sentences = [answer["msg"] for code, answer in results if code]
+    assert any("request rate limit is exhausted" in item for item in sentences), sentences
     assert crowd.agent.poll() is None
     crowd.order(buckets={}, latency=0.0)
     until(lambda: crowd.working() == 0)

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.claim_cache import Memory
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.claim_cache import ClaimCache
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
-from cni_floatip.agent.observe.recorder import NoCounts
-from cni_floatip.agent.server.connection import Talk
-from cni_floatip.agent.server.handler import Calls, Ways
-from cni_floatip.agent.server.netns_fd import Handed
+from cni_floatip.agent.observe.recorder import NullRecorder
+from cni_floatip.agent.server.connection import Connection
+from cni_floatip.agent.server.handler import AgentServices, CallHandler
+from cni_floatip.agent.server.netns_fd import CallNamespace
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.errors import CniError, InvalidNetns, PodNetworkFailure
-from cni_floatip.operations.world import World, in_a_thread
+from cni_floatip.operations.world import World, start_thread
 from cni_floatip.protocol import wire
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
 
@@ -40,7 +40,7 @@ class Written:
         self.text += text
 
 
-class Counted(NoCounts):
+class Counted(NullRecorder):
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
 
@@ -60,7 +60,7 @@ class Agent:
         known: dict[str, Any] = {
             "policy": NodeConf(),
             "on_delete": "release",
-            "claims": Memory(store),
+            "claims": ClaimCache(store),
             "kernel": FakePods,
             "metadata": lambda deadline: None,
             "vpc": lambda region: None,
@@ -72,11 +72,11 @@ class Agent:
             "sleep": time.sleep,
             "jitter": random.random,
             "log": lambda sentence: None,
-            "stop": lambda: None,
-            "later": lambda: None,
-            "spawn": in_a_thread,
+            "cancelled": lambda: None,
+            "wake_keeper": lambda: None,
+            "run_in_thread": start_thread,
         }
-        ways = Ways(
+        ways = AgentServices(
             view=lambda *_: None,  # type: ignore[arg-type]
             metadata=lambda deadline, _: known["metadata"](deadline),
             ready=lambda: self.ready,
@@ -84,14 +84,14 @@ class Agent:
             status=lambda: {"claims": []},
             spooled=lambda _: not self.waiting,
         )
-        log = Log({}, Lines("debug", "json", self.said))
-        self.calls = Calls(World(**known | edges), ways, self.counts, log)
+        log = Log({}, LineWriter("debug", "json", self.said))
+        self.calls = CallHandler(World(**known | edges), ways, self.counts, log)
 
     def ask(self, verb: str, stdin: bytes = CONFIG, **env: str) -> tuple[int, dict[str, Any], float | None]:
         """Make a call; return code, document and the deadline that the client was told."""
         ours, theirs = socket.socketpair()
         env = {"CNI_COMMAND": verb, "CNI_CONTAINERID": "c", "CNI_IFNAME": "net1", "CNI_PATH": "/"} | env
-        status, stdout = self.calls.answer(wire.Call(env, stdin), Talk(ours, 0.0, 0.0))
+        status, stdout = self.calls.answer(wire.Call(env, stdin), Connection(ours, 0.0, 0.0))
         ours.close()
         heard = wire.Answers()
         heard.feed(theirs.recv(65536))
@@ -123,8 +123,8 @@ def test_an_add_fails_while_a_del_of_its_own_is_left_in_the_spool(handler: Agent
 )
 def test_status_code_for_each_trouble(handler: Agent, ready: str, broken: str, code: int, said: str) -> None:
     handler.ready, handler.broken = ready, broken
-    found, document, deadline = handler.ask("STATUS", b'{"cniVersion": "1.1.0", "name": "n"}')
-    assert (found, deadline) == (code, 2.0)
+    result, document, deadline = handler.ask("STATUS", b'{"cniVersion": "1.1.0", "name": "n"}')
+    assert (result, deadline) == (code, 2.0)
     assert said in document.get("msg", "")
     assert handler.counts.calls == [("STATUS", str(code) if code else "ok")]
 
@@ -176,9 +176,9 @@ def test_a_spooled_call_must_be_a_del(handler: Agent) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Stands for a namespace: a file has an identity, too."""
-    found = tmp_path / "netns"
-    found.touch()
-    return found
+    result = tmp_path / "netns"
+    result.touch()
+    return result
 
 
 @pytest.fixture
@@ -188,8 +188,10 @@ def descriptor(path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-def handed(netns: str, descriptor: int | None, number: int = 0, pods: FakePods | None = None) -> Handed:
-    return Handed(netns, descriptor, number, lambda: pods or FakePods({}), host.inode)
+def handed(
+    netns: str, descriptor: int | None, number: int = 0, pods: FakePods | None = None
+) -> CallNamespace:
+    return CallNamespace(netns, descriptor, number, lambda: pods or FakePods({}), host.inode)
 
 
 def test_a_path_that_is_to_be_seen_is_watched_for_its_end(path: Path, descriptor: int) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.lines import LOOKED_AT, Lines
-from cni_floatip.agent.observe.logs import Log, Seldom
+from cni_floatip.agent.observe.lines import LOOKED_AT, LineWriter
+from cni_floatip.agent.observe.logs import DedupLog, Log
 from cni_floatip.agent.observe.redaction import redact
 from cni_floatip.model.errors import LONGEST
 from tests.agent.server.test_handler import Agent, Written
@@ -66,12 +66,12 @@ NEARLY_NOTHING = 0.004
 
 def seconds(work: Callable[[], object]) -> float:
     """Return the processor's time for ``work`` when least disturbed."""
-    found = []
+    results = []
     for _ in range(3):
         began = time.process_time()
         work()
-        found.append(time.process_time() - began)
-    return min(found)
+        results.append(time.process_time() - began)
+    return min(results)
 
 
 def is_linear(work: Callable[[str], object], unit: str) -> bool:
@@ -90,12 +90,12 @@ def test_credentials_are_looked_for_in_linear_time(unit: str) -> None:
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_line_is_written_in_linear_time(unit: str, form: str) -> None:
-    log = Log({}, Lines("info", form, Written()))
-    assert is_linear(lambda text: Seldom(log)(text, pod=text), unit)
+    log = Log({}, LineWriter("info", form, Written()))
+    assert is_linear(lambda text: DedupLog(log)(text, pod=text), unit)
 
 
 def test_of_megabytes_only_the_beginning_is_looked_at() -> None:
-    log, text = Log({}, Lines("info", "json", Written())), "a-token 'x' eyJaaaaaaaa-"
+    log, text = Log({}, LineWriter("info", "json", Written())), "a-token 'x' eyJaaaaaaaa-"
     kept, all_of_it = text * (LOOKED_AT // len(text)), text * 500_000
     assert seconds(lambda: log(all_of_it)) < 4 * max(NEARLY_NOTHING, seconds(lambda: log(kept)))
 
@@ -104,10 +104,10 @@ def test_no_half_of_a_credential_is_shown_where_a_text_is_cut() -> None:
     """So much is blotted out that what stands at the cut moves into what is shown."""
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     for before in range(60):
-        said = Written()
+        written = Written()
         tokens = "token=" + "x" * (LOOKED_AT - before - 20) + " id "
-        Log({}, Lines("info", "json", said))(tokens + secret + " and more")
-        assert secret[:6] not in said.text
+        Log({}, LineWriter("info", "json", written))(tokens + secret + " and more")
+        assert secret[:6] not in written.text
 
 
 # -- every way in -------------------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ def forms(text: str) -> Iterator[Any]:
     yield from (text, [text], {text: 1}, [text[:100]] * 600)
 
 
-def holds_a_long_piece(said: str, text: str) -> bool:
-    return text[:200] in said or text[-200:] in said
+def holds_a_long_piece(answer: str, text: str) -> bool:
+    return text[:200] in answer or text[-200:] in answer
 
 
 @pytest.fixture
@@ -193,14 +193,14 @@ def judged(agent: Agent, verb: str, document: Any, text: str, env: dict[str, str
     began = time.process_time()
     code, answer, _ = agent.ask(verb, stdin, **env)
     took = time.process_time() - began
-    said = answer.get("msg", "") + answer.get("details", "")
+    output = answer.get("msg", "") + answer.get("details", "")
     wrong = []
     if code == 999:
-        wrong.append(f"999: {said[:200]}")
-    if holds_a_long_piece(said, text):
-        wrong.append(f"{len(said)} characters: {said[:80]}")
-    if len(said) > 2 * LONGEST + 100:
-        wrong.append(f"an answer of {len(said)} characters")
+        wrong.append(f"999: {output[:200]}")
+    if holds_a_long_piece(output, text):
+        wrong.append(f"{len(output)} characters: {output[:80]}")
+    if len(output) > 2 * LONGEST + 100:
+        wrong.append(f"an answer of {len(output)} characters")
     if took > 1.5:
         wrong.append(f"{took:.1f} s of the processor")
     return "; ".join(wrong)
@@ -235,6 +235,6 @@ def test_thousands_of_mistakes_are_counted_and_not_listed(handler: Agent) -> Non
     ):
         stdin = json.dumps(document).encode()
         took = seconds(lambda: handler.ask("ADD", stdin, **ENV))  # noqa: B023
-        found, answer, _ = handler.ask("ADD", stdin, **ENV)
-        assert (found, answer["msg"].count(" | "), answer["msg"][-8:]) == (code, 50, "and more")
+        result, answer, _ = handler.ask("ADD", stdin, **ENV)
+        assert (result, answer["msg"].count(" | "), answer["msg"][-8:]) == (code, 50, "and more")
         assert took < 1.5

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.lines import Lines
+from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import Log
 from cni_floatip.agent.server import server as the_server
-from cni_floatip.agent.server.connection import Talk
+from cni_floatip.agent.server.connection import Connection
 from cni_floatip.agent.server.server import Server
 from cni_floatip.model.errors import IoFailure
 from cni_floatip.protocol import wire
@@ -52,7 +52,7 @@ class Running:
         self.hold.set()
         self.inside = threading.Semaphore(0)
         self.stop = threading.Event()
-        log = Log({}, Lines("debug", "text", self.said))
+        log = Log({}, LineWriter("debug", "text", self.said))
         self.server = Server(str(path), self, log, **options)
         self.thread = threading.Thread(target=self.server.run, args=(self.stop,))
         self.thread.start()
@@ -60,13 +60,13 @@ class Running:
     def refuse(self, call: wire.Call) -> tuple[int, bytes]:
         return 1, b"full"
 
-    def answer(self, call: wire.Call, talk: Talk) -> tuple[int, bytes]:
-        talk.works(7)
+    def answer(self, call: wire.Call, talk: Connection) -> tuple[int, bytes]:
+        talk.send_deadline(7)
         self.seen.append(call)
         self.inside.release()
         until = time.monotonic() + 20
         while not self.hold.wait(0.01) and time.monotonic() < until:
-            if why := talk.stop():
+            if why := talk.cancelled():
                 self.stopped.append(why)
                 return 1, why.encode()
         inode = "" if talk.descriptor is None else str(os.fstat(talk.descriptor).st_ino)
@@ -83,9 +83,9 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    found = Running(tmp_path / "run" / "agent.sock")
-    yield found
-    found.end()
+    result = Running(tmp_path / "run" / "agent.sock")
+    yield result
+    result.end()
 
 
 def descriptors() -> int:
@@ -131,8 +131,8 @@ def test_the_first_descriptor_is_the_call_s_and_all_are_closed(running: Running,
         path.touch()
         opened.append(os.open(path, os.O_RDONLY))
     heard = ask(running.path, ADD, b"", opened)
-    for each in opened:
-        os.close(each)
+    for item in opened:
+        os.close(item)
     assert heard.stdout.decode() == f"ADD {paths[0].stat().st_ino}"
     until(lambda: descriptors() <= before)
 
@@ -141,8 +141,8 @@ def test_more_descriptors_than_anybody_takes_leave_none_behind(running: Running)
     before = descriptors()
     opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(60)]
     ask(running.path, ADD, b"", opened)
-    for each in opened:
-        os.close(each)
+    for item in opened:
+        os.close(item)
     until(lambda: descriptors() <= before)
 
 
@@ -206,13 +206,13 @@ def test_the_most_silent_of_too_many_half_requests_goes(
     monkeypatch.setattr(the_server, "TALKING", 3)
     with Dialogue(running.path) as first:
         first.send(b"FIP")
-        until(lambda: len(running.server._talking) == 1)
+        until(lambda: len(running.server._connections) == 1)
         others = [Dialogue(running.path) for _ in range(3)]
         assert first.answer().status is None
         others[0].ask(ADD)
         assert others[0].answer().status == 0
-        for each in others:
-            each.sock.close()
+        for dialogue in others:
+            dialogue.sock.close()
 
 
 def test_unfinished_requests_are_not_held_without_end(
@@ -351,8 +351,8 @@ def test_with_no_descriptor_left_a_client_waits_and_is_heard_later(running: Runn
             until(lambda: "cannot accept a connection: Too many open files" in running.said.text)
             assert not busy.answers.status
         finally:
-            for each in taken:
-                os.close(each)
+            for item in taken:
+                os.close(item)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         running.hold.set()
         assert busy.answer().status == 0

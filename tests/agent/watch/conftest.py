@@ -16,15 +16,15 @@ from tests.conftest import require
 def host() -> Iterator[str]:
     """A node's namespace, where the pods' parents live."""
     require("root", "ip")
-    for each in NETNS.glob("fl-*-watch*") if NETNS.is_dir() else ():  # of runs whose process is gone
-        owner = re.match(r"fl-(\d+)-watch", each.name)
+    for path in NETNS.glob("fl-*-watch*") if NETNS.is_dir() else ():  # of runs whose process is gone
+        owner = re.match(r"fl-(\d+)-watch", path.name)
         if owner and not Path("/proc", owner[1]).exists():
-            ip("netns", "del", each.name, check=False)
+            ip("netns", "del", path.name, check=False)
     name = f"{PREFIX}-node{fresh_number()}"
     ip("netns", "add", name)
     yield name
-    for each in NETNS.glob(f"{PREFIX}*"):
-        ip("netns", "del", each.name, check=False)
+    for path in NETNS.glob(f"{PREFIX}*"):
+        ip("netns", "del", path.name, check=False)
 
 
 @pytest.fixture

@@ -32,14 +32,14 @@ def events(pod: Pod) -> Iterator[Events]:
 
 def heard(events: Events, seconds: float = 0.3) -> list[Event]:
     """Return what comes until nothing has come for a while."""
-    found: list[Event] = []
+    results: list[Event] = []
     while select.select([events], [], [], seconds)[0]:
-        found += events.read()
-    return found
+        results += events.read()
+    return results
 
 
-def addresses(found: list[Event]) -> list[tuple[str, bool, bool]]:
-    return [(str(e.interface), e.present, e.tentative) for e in found if isinstance(e, AddressEvent)]
+def addresses(results: list[Event]) -> list[tuple[str, bool, bool]]:
+    return [(str(e.interface), e.present, e.tentative) for e in results if isinstance(e, AddressEvent)]
 
 
 def test_addresses_come_and_go(pod: Pod, events: Events) -> None:
@@ -48,8 +48,8 @@ def test_addresses_come_and_go(pod: Pod, events: Events) -> None:
     pod.ip("addr del 192.168.5.5/32 dev net1")
     with podnet.open_pod(pod.path, "net1") as opened:
         index = opened.link.index
-    found = [e for e in heard(events) if isinstance(e, AddressEvent) and e.interface.version == 4]
-    assert found == [
+    results = [e for e in heard(events) if isinstance(e, AddressEvent) and e.interface.version == 4]
+    assert results == [
         AddressEvent(index, ip_interface("192.168.5.5/32"), present=True),
         AddressEvent(index, ip_interface("192.168.5.6/24"), present=True),
         AddressEvent(index, ip_interface("192.168.5.5/32"), present=False),
@@ -60,33 +60,33 @@ def test_addresses_come_and_go(pod: Pod, events: Events) -> None:
 def test_an_ipv6_address_is_tentative_first(pod: Pod, events: Events) -> None:
     heard(events)
     pod.ip("addr add fd00:5::5/128 dev net1")
-    found = [each for each in addresses(heard(events, 3.0)) if each[0].startswith("fd00")]
-    assert found == [("fd00:5::5/128", True, True), ("fd00:5::5/128", True, False)]
+    results = [event for event in addresses(heard(events, 3.0)) if event[0].startswith("fd00")]
+    assert results == [("fd00:5::5/128", True, True), ("fd00:5::5/128", True, False)]
 
 
 def test_the_end_of_the_link(pod: Pod, events: Events) -> None:
     pod.ip("addr add 192.168.5.5/32 dev net1")
     heard(events)
     pod.ip("link del net1")
-    found = heard(events)
-    assert ("192.168.5.5/32", False, False) in addresses(found)
-    assert any(isinstance(each, LinkGone) for each in found)
+    results = heard(events)
+    assert ("192.168.5.5/32", False, False) in addresses(results)
+    assert any(isinstance(item, LinkGone) for item in results)
 
 
 def test_leaving_a_bridge_is_not_the_end_of_the_link(pod: Pod, events: Events) -> None:
     pod.batch("link add br0 type bridge", "link add v0 type veth peer name v1", "link set v0 master br0")
     heard(events)
     pod.ip("link set v0 nomaster")
-    assert not [each for each in heard(events) if isinstance(each, LinkGone)]
+    assert not [event for event in heard(events) if isinstance(event, LinkGone)]
 
 
 def test_too_many_events_are_an_overrun_and_not_the_end(pod: Pod) -> None:
     events = open_events(pod.path, pod.inode, buffer=4096)
     try:
         pod.batch(*(f"addr add 192.168.{n // 250}.{n % 250}/32 dev net1" for n in range(300)))
-        found = heard(events)
-        assert Overrun() in found
-        assert len(addresses(found)) < 300
+        results = heard(events)
+        assert Overrun() in results
+        assert len(addresses(results)) < 300
         pod.ip("addr add 192.168.9.9/32 dev net1")
         assert addresses(heard(events)) == [("192.168.9.9/32", True, False)]
     finally:
@@ -97,7 +97,7 @@ def test_only_the_kernel_is_believed(pod: Pod, events: Events) -> None:
     heard(events)
     pod.ip("addr add 192.168.5.5/32 dev net1")
     select.select([events], [], [], 3)
-    told = socket.socket(fileno=os.dup(events.fileno())).recv(1 << 16)
+    message = socket.socket(fileno=os.dup(events.fileno())).recv(1 << 16)
 
     def forge() -> None:  # a process of the pod, with CAP_NET_ADMIN
         from cni_floatip.edges.podnet import namespace
@@ -105,8 +105,8 @@ def test_only_the_kernel_is_believed(pod: Pod, events: Events) -> None:
         def make() -> socket.socket:
             return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
-        with namespace.made_inside(pod.path, make) as forger:
-            forger.sendto(told, (socket.socket(fileno=os.dup(events.fileno())).getsockname()[0], 0))
+        with namespace.make_inside(pod.path, make) as forger:
+            forger.sendto(message, (socket.socket(fileno=os.dup(events.fileno())).getsockname()[0], 0))
 
     forge()
     assert heard(events) == []
@@ -115,7 +115,7 @@ def test_only_the_kernel_is_believed(pod: Pod, events: Events) -> None:
 def test_the_kernel_dates_addresses(pod: Pod) -> None:
     def made() -> dict[str, float]:
         with podnet.open_pod(pod.path, "net1") as opened:
-            return {str(each.interface.ip): each.made for each in opened.addresses()}
+            return {str(address.interface.ip): address.made for address in opened.addresses()}
 
     pod.ip("addr add 192.168.5.5/32 dev net1")
     first = made()["192.168.5.5"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip.agent.watch import history
-from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.agent.watch.history import AddressHistory
 from cni_floatip.edges import store
 from cni_floatip.model.values import Attachment
 from tests.support.waiting import until
@@ -48,13 +48,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def test_those_who_note_at_once_share_a_write_and_all_is_on_disk(disk: Disk, tmp_path: Path) -> None:
-    known, together = Appearances(str(tmp_path), "boot"), threading.Barrier(16)
+    known, together = AddressHistory(str(tmp_path), "boot"), threading.Barrier(16)
     disk.meanwhile = lambda: until(lambda: known._changes == 16)
 
     def note(number: int) -> bool:
         together.wait()
-        known.note(attachment(number), {VIP: float(number)})
-        return Appearances(str(tmp_path), "boot").of(attachment(number)) == {VIP: float(number)}
+        known.record(attachment(number), {VIP: float(number)})
+        return AddressHistory(str(tmp_path), "boot").get(attachment(number)) == {VIP: float(number)}
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(note, range(16)))
@@ -62,18 +62,18 @@ def test_those_who_note_at_once_share_a_write_and_all_is_on_disk(disk: Disk, tmp
 
 
 def test_what_is_known_already_is_not_written_again(disk: Disk, tmp_path: Path) -> None:
-    known = Appearances(str(tmp_path), "boot")
+    known = AddressHistory(str(tmp_path), "boot")
     for _ in range(3):
-        known.note(attachment(1), {VIP: 1.0})
-        known.note(attachment(2), None)
+        known.record(attachment(1), {VIP: 1.0})
+        known.record(attachment(2), None)
     assert disk.writes == 1
 
 
 def test_what_could_not_be_written_is_written_when_it_is_noted_again(disk: Disk, tmp_path: Path) -> None:
-    known = Appearances(str(tmp_path), "boot")
+    known = AddressHistory(str(tmp_path), "boot")
     disk.full = True
     with pytest.raises(OSError, match="No space"):
-        known.note(attachment(1), {VIP: 1.0})
+        known.record(attachment(1), {VIP: 1.0})
     disk.full = False
-    known.note(attachment(1), {VIP: 1.0})
-    assert Appearances(str(tmp_path), "boot").of(attachment(1)) == {VIP: 1.0}
+    known.record(attachment(1), {VIP: 1.0})
+    assert AddressHistory(str(tmp_path), "boot").get(attachment(1)) == {VIP: 1.0}

@@ -57,7 +57,7 @@ class Replica:
         (self._files / "log").touch()
 
     def _config(self) -> Path:
-        peer = next(each for each in ADDRESSES.values() if each != self.own)
+        peer = next(item for item in ADDRESSES.values() if item != self.own)
         path = self._files / "keepalived.conf"
         path.write_text(
             f"""\
@@ -111,8 +111,8 @@ vrrp_instance V {{
 def replicas(lab: Lab) -> Iterator[tuple[Replica, Replica]]:
     both = Replica(lab, lab.nodes["a1"], 150), Replica(lab, lab.nodes["b1"], 100)
     yield both
-    for each in both:
-        each.stop(signal.SIGKILL)
+    for replica in both:
+        replica.stop(signal.SIGKILL)
 
 
 def leads_to(lab: Lab, replica: Replica) -> Callable[[], bool]:
@@ -128,8 +128,8 @@ def settle(lab: Lab, holder: Replica, other: Replica) -> None:
 def writes(lab: Lab) -> list[str]:
     """Return what was written for the address since the journal was cleared."""
     actions = ("CreateRoute", "ReplaceRoute", "DeleteRoute")
-    found = [call for call in lab.ec2.journal if call.action in actions and ROUTE in call.params.values()]
-    return [f"{call.caller} {call.action} {call.outcome}" for call in found]
+    calls = [call for call in lab.ec2.journal if call.action in actions and ROUTE in call.params.values()]
+    return [f"{call.caller} {call.action} {call.outcome}" for call in calls]
 
 
 def test_an_address_moved_by_hand_is_answered(lab: Lab) -> None:
@@ -171,7 +171,7 @@ def test_the_address_moves_both_ways_and_packets_follow(
         record_property(f"seconds from address to routes, {new.pod}", round(took, 3))
         assert [client.ask(VIP) for client in lab.clients.values()] == [str(new.pod)] * 2
         until(lambda old=old: not old.holds(), *replicas)  # type: ignore[misc]
-        assert not [each for each in writes(lab) if f"{new.node} ReplaceRoute ok" != each]
+        assert not [item for item in writes(lab) if f"{new.node} ReplaceRoute ok" != item]
     throughout(leads_to(lab, first), 4)  # the grace is over: what the loser released is not its to delete
     assert "DeleteRoute" not in " ".join(writes(lab))
 

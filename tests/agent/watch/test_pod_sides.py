@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.watch import pod_sides
-from cni_floatip.agent.watch.pod_sides import EVENT_LOOKS, PodSide
+from cni_floatip.agent.watch import watched_pods
+from cni_floatip.agent.watch.watched_pods import EVENT_LOOKS, WatchedPod
 from cni_floatip.edges.podnet.events import (
     AddressEvent,
     Event,
@@ -27,7 +27,7 @@ from cni_floatip.edges.podnet.events import (
 )
 from cni_floatip.model.errors import PodNetworkFailure
 from cni_floatip.model.values import Attachment
-from cni_floatip.operations.pod_side import Kept
+from cni_floatip.operations.pod_repair import RepairResult
 from tests.agent.watch.pods_in_kernel import Pod
 from tests.agent.watch.test_address_events import heard
 from tests.agent.watch.test_watcher import Node
@@ -77,7 +77,7 @@ def descriptors() -> int:
 
 def losses(events: Events) -> list[Event]:
     """Return what was heard, but for links and addresses: a link that has come up makes some for seconds."""
-    return [each for each in heard(events) if isinstance(each, (OursLost, Overrun))]
+    return [event for event in heard(events) if isinstance(event, (OursLost, Overrun))]
 
 
 def test_only_the_loss_of_ours_is_heard_of_routes_and_rules(pod: Pod) -> None:
@@ -104,7 +104,7 @@ def test_only_the_loss_of_ours_is_heard_of_routes_and_rules(pod: Pod) -> None:
         pod.ip("-6 route flush table 100")
         assert losses(events) == [OursLost()]
         pod.ip("link set net1 down")
-        assert any(isinstance(each, LinkChanged) for each in heard(events))
+        assert any(isinstance(event, LinkChanged) for event in heard(events))
     finally:
         events.close()
 
@@ -118,10 +118,10 @@ def test_put_back_on_an_event_and_the_pods_own_stays(pod: Pod, watcher: Node) ->
         pod.ip("rule del from 192.168.0.2 lookup 100")
         until(lambda: (table(pod), rules(pod)) == before)
         until(lambda: any("put back into the pod" in line for line in watcher.place.logged))
-        (said,) = [line for line in watcher.place.logged if "put back into the pod" in line]
-        assert "core/web-0" in said
-        assert "route 0.0.0.0/0 via 10.10.1.1 table 100 is missing" in said
-        assert "rule from 192.168.0.2/32 lookup 100 is missing" in said
+        (text,) = [line for line in watcher.place.logged if "put back into the pod" in line]
+        assert "core/web-0" in text
+        assert "route 0.0.0.0/0 via 10.10.1.1 table 100 is missing" in text
+        assert "rule from 192.168.0.2/32 lookup 100 is missing" in text
 
 
 def test_what_was_lost_while_no_agent_ran(pod: Pod, watcher: Node) -> None:
@@ -254,9 +254,9 @@ def test_more_routes_of_ours_than_anybody_needs_are_not_read(
     with watcher.agent():
         who = add(watcher, pod)
         many = [f"10.{n // 250}.{n % 250}.0/24 dev net1 table 100 proto 241" for n in range(600)]
-        pod.batch(*(f"route add {each}" for each in many), "route del default table 100")
-        until(lambda: any("more than 500" in each for each in _what(watcher, who)))
-        pod.batch(*(f"route del {each}" for each in many))
+        pod.batch(*(f"route add {item}" for item in many), "route del default table 100")
+        until(lambda: any("more than 500" in item for item in _what(watcher, who)))
+        pod.batch(*(f"route del {item}" for item in many))
         until(lambda: "default" in table(pod))
 
 
@@ -269,41 +269,41 @@ def _what(node: Node, who: Any) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def side() -> PodSide:
-    return PodSide(a_claim(attachment=Attachment("floating", "c1", "net1")), 0.0)
+def side() -> WatchedPod:
+    return WatchedPod(a_claim(attachment=Attachment("floating", "c1", "net1")), 0.0)
 
 
-def test_a_burst_of_looks_and_then_one_in_five_seconds(side: PodSide) -> None:
+def test_a_burst_of_looks_and_then_one_in_five_seconds(side: WatchedPod) -> None:
     at, now = [], 100.0
     while now < 130.0:
-        side.hear(now)
+        side.on_event(now)
         assert side.due is not None
         now = side.due
         at.append(now)
         side.begin(now)
-        side.end(Kept(), 0.0, now)
+        side.end(RepairResult(), 0.0, now)
     assert len(at) <= EVENT_LOOKS.burst + 30 / EVENT_LOOKS.seconds_per_change + 1
-    assert at[1] - at[0] == pytest.approx(pod_sides.SETTLE_SECONDS)
+    assert at[1] - at[0] == pytest.approx(watched_pods.SETTLE_SECONDS)
     assert at[-1] - at[-2] == pytest.approx(EVENT_LOOKS.seconds_per_change, abs=0.01)
     side.look_at(now + 0.1)  # the keeper's is not one of them
     assert side.due == now + 0.1
 
 
-def test_one_that_takes_long_to_read_rests_for_long(side: PodSide) -> None:
+def test_one_that_takes_long_to_read_rests_for_long(side: WatchedPod) -> None:
     side.begin(100.0)
-    side.hear(100.5)
+    side.on_event(100.5)
     assert side.due is None
-    side.end(Kept(), 1.0, 101.0)
-    assert side.due == 101.0 + pod_sides.REST
+    side.end(RepairResult(), 1.0, 101.0)
+    assert side.due == 101.0 + watched_pods.REST
     side.begin(121.0)
-    side.end(Kept(busy=True), 0.0, 122.0)
-    assert side.due == 122.0 + pod_sides.BUSY_SECONDS
+    side.end(RepairResult(busy=True), 0.0, 122.0)
+    assert side.due == 122.0 + watched_pods.BUSY_SECONDS
 
 
-def test_what_happens_elsewhere_in_the_pod_brings_about_no_look(side: PodSide) -> None:
+def test_what_happens_elsewhere_in_the_pod_brings_about_no_look(side: WatchedPod) -> None:
     assert side.concerns(LinkChanged(3))  # which one is ours is not known before the first look
-    side.end(Kept(index=2), 0.0, 100.0)
-    assert [side.concerns(each) for each in (LinkChanged(3), LinkChanged(2))] == [False, True]
+    side.end(RepairResult(index=2), 0.0, 100.0)
+    assert [side.concerns(changed) for changed in (LinkChanged(3), LinkChanged(2))] == [False, True]
     address = ip_interface("192.168.0.2/32")
     assert not side.concerns(AddressEvent(3, address, present=False))
     assert side.concerns(OursLost())

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.observe.recorder import NoCounts
-from cni_floatip.agent.watch.history import Appearances
+from cni_floatip.agent.observe.recorder import NullRecorder
+from cni_floatip.agent.watch.history import AddressHistory
 from cni_floatip.agent.watch.interface import MOST_TOLD
-from cni_floatip.agent.watch.pod_sides import PodSides
-from cni_floatip.agent.watch.watcher import Hooks, Watch
+from cni_floatip.agent.watch.watched_pods import WatchedPods
+from cni_floatip.agent.watch.watcher import Hooks, Watcher
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet.events import Event, Events, open_events
 from cni_floatip.model.errors import Ec2Fault, TryAgain
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.needs("root", "ip")
 VIP = "192.168.5.5"
 
 
-class Counted(NoCounts):
+class Counted(NullRecorder):
     def __init__(self) -> None:
         self.seen: list[str] = []
 
@@ -45,7 +45,7 @@ class Node:
         self.place = Place(directory, podnet, host.inode, **policy)
         self.ec2 = self.place.ec2
         self.counts = Counted()
-        self.watch: Watch
+        self.watch: Watcher
         self.asked: list[str] = []
         self.rounds = 0
 
@@ -57,18 +57,18 @@ class Node:
         self.rounds += 1
 
     @contextmanager
-    def agent(self, listen_in: Callable[..., Any] = open_events) -> Iterator[Watch]:
+    def agent(self, listen_in: Callable[..., Any] = open_events) -> Iterator[Watcher]:
         self.place.restart()
-        appearances = Appearances(str(self.place.directory), "boot-1")
-        self.pods = PodSides(self.place.world, self.counts)
-        self.watch = Watch(
+        appearances = AddressHistory(str(self.place.directory), "boot-1")
+        self.pods = WatchedPods(self.place.world, self.counts)
+        self.watch = Watcher(
             self.place.world,
             self.counts,
             appearances,
             self.pods,
             Hooks(vpc=self.vpc, beat=self.beat, listen_in=listen_in),
         )
-        self.watch.attend(self.place.claims.listen)
+        self.watch.subscribe(self.place.claims.listen)
         with running(self.watch.run):
             yield self.watch
 
@@ -124,13 +124,13 @@ def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, watcher: Node)
             "allowHostDevice": True,
         }
     )
-    seen = []
+    known = []
     with watcher.agent():
         who = watcher.add(pod)
-        watcher.ec2.before_write = lambda what: seen.append(pod.ip("-6 addr show dev net1"))
+        watcher.ec2.before_write = lambda what: known.append(pod.ip("-6 addr show dev net1"))
         pod.ip("addr add fd00:5::5/128 dev net1")
         until(lambda: watcher.place.states(who).get("fd00:5::5/128") == "held")
-        assert "tentative" not in seen[0].split("fd00:5::5/128")[1].splitlines()[0]
+        assert "tentative" not in known[0].split("fd00:5::5/128")[1].splitlines()[0]
         assert "from fd00:5::5 lookup 100" in pod.ip("-6 rule")
 
 
@@ -187,7 +187,7 @@ def test_the_end_of_claim_or_interface_ends_the_watch(pod: Pod, watcher: Node) -
         assert set(watcher.place.states(who).values()) == {"releasing"}
         pod.plug()
         who = watcher.add(pod)
-        watcher.place.claims.put(watcher.place.claim(who).ended(0.0))
+        watcher.place.claims.put(watcher.place.claim(who).release(0.0))
         until(lambda: not watch.watching(), seconds=0.4)
 
 
@@ -209,10 +209,10 @@ def test_a_restart_is_no_appearance(pod: Pod, watcher: Node) -> None:
         until(lambda: watcher.place.states(who).get("192.168.5.9/32") == "held")
         until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
         time.sleep(0.3)
-    for each in (VIP, "192.168.5.8"):
-        watcher.ec2.point(f"{each}/32", "eni-elsewhere")
+    for item in (VIP, "192.168.5.8"):
+        watcher.ec2.point(f"{item}/32", "eni-elsewhere")
     claim = watcher.place.claim(who)
-    routes = tuple(route for route in claim.routes if not str(route.place).endswith(f"{VIP}/32"))
+    routes = tuple(route for route in claim.routes if not str(route.key).endswith(f"{VIP}/32"))
     forgotten = type(claim)(**{**_fields(claim), "routes": routes, "watched": claim.watched[1:]})
     watcher.place.claims.put(forgotten)
     pod.ip("addr add 192.168.5.8/32 dev net1")  # while no agent is there
@@ -310,7 +310,7 @@ def test_each_attempt_is_made_in_the_pods_name(pod: Pod, watcher: Node) -> None:
         watcher.ec2.script = [Ec2Fault.QUOTA, Ec2Fault.QUOTA]
         for address in (VIP, "192.168.5.6"):
             pod.ip(f"addr add {address}/32 dev net1")
-            until(lambda each=address: f"{each}/32" in watcher.place.states(who))  # type: ignore[misc]
+            until(lambda item=address: f"{item}/32" in watcher.place.states(who))  # type: ignore[misc]
         until(lambda: len(watcher.asked) > 1)
     assert set(watcher.asked) == {"eu-west-1 uid-1"}
 

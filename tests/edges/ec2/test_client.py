@@ -12,7 +12,7 @@ import pytest
 from cni_floatip.config.netconf import RouteTableSelector
 from cni_floatip.edges.ec2 import answers, client, faults, sessions
 from cni_floatip.model.errors import AwsRefused, Ec2Error, Ec2Fault, TryAgain
-from cni_floatip.model.values import Place, Target
+from cni_floatip.model.values import RouteKey, RouteTarget
 from cni_floatip.rules import destinations
 from lab.ec2.sample import Sample
 from lab.ec2.simulated import SimulatedEC2
@@ -35,27 +35,27 @@ def fault_of(call: Any, *arguments: Any) -> Ec2Fault:
 def test_a_route_is_created_moved_and_removed(
     ec2: SimulatedEC2, world: Sample, edge: Any, destination: Any
 ) -> None:
-    place = Place(world.tables["a"], destination)
+    key = RouteKey(world.tables["a"], destination)
     a, b = world.enis["a"], world.enis["b"]
 
     def there() -> str | None:
-        found = ec2.truth(place.table).get(str(destination))
-        return found.target if found else None
+        view = ec2.truth(key.table).get(str(destination))
+        return view.target if view else None
 
-    assert fault_of(edge.replace, place, a) is Ec2Fault.NO_ROUTE
-    edge.create(place, a)
+    assert fault_of(edge.replace, key, a) is Ec2Fault.NO_ROUTE
+    edge.create(key, a)
     assert there() == a
-    assert fault_of(edge.create, place, b) is Ec2Fault.ROUTE_EXISTS
-    edge.replace(place, b)
+    assert fault_of(edge.create, key, b) is Ec2Fault.ROUTE_EXISTS
+    edge.replace(key, b)
     assert there() == b
-    edge.delete(place)
+    edge.delete(key)
     assert there() is None
-    assert fault_of(edge.delete, place) is Ec2Fault.NO_ROUTE
+    assert fault_of(edge.delete, key) is Ec2Fault.NO_ROUTE
 
 
 def test_a_table_as_it_is(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     a = world.tables["a"]
-    edge.create(Place(a, VIP), world.enis["a"])
+    edge.create(RouteKey(a, VIP), world.enis["a"])
     ec2.client().create_route(
         RouteTableId=a, DestinationCidrBlock="0.0.0.0/0", GatewayId=world.internet_gateway
     )
@@ -69,11 +69,13 @@ def test_a_table_as_it_is(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     assert table.subnets == {world.subnets["a"]}
     assert not table.main
     assert not table.is_gateway_table
-    assert table.routes[VIP] == Target(world.enis["a"], is_eni=True, active=False)
-    assert table.routes[ip_network("0.0.0.0/0")] == Target(world.internet_gateway, is_eni=False)
+    assert table.routes[VIP] == RouteTarget(world.enis["a"], is_eni=True, active=False)
+    assert table.routes[ip_network("0.0.0.0/0")] == RouteTarget(world.internet_gateway, is_eni=False)
     assert table.routes[ip_network("172.31.0.0/16")].propagated
-    assert table.routes[ip_network("172.30.0.0/16")] == Target(world.enis["b"], is_eni=True, propagated=True)
-    assert table.routes[ip_network("10.10.0.0/16")] == Target("local", is_eni=False)
+    assert table.routes[ip_network("172.30.0.0/16")] == RouteTarget(
+        world.enis["b"], is_eni=True, propagated=True
+    )
+    assert table.routes[ip_network("10.10.0.0/16")] == RouteTarget("local", is_eni=False)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +94,12 @@ def test_filters_find_what_the_selector_means(
 ) -> None:
     filters = destinations.table_filters(RouteTableSelector.of(selector), world.vpc)
     known = {"main": world.main_table, "edge": world.edge_table, **world.tables}
-    found = {table.id: table for table in edge.route_tables(filters)}
-    assert set(found) == {known[name] for name in names}
+    raw = {table.id: table for table in edge.route_tables(filters)}
+    assert set(raw) == {known[name] for name in names}
     if "edge" in names:
-        assert found[world.edge_table].is_gateway_table
+        assert raw[world.edge_table].is_gateway_table
     if "main" in names:
-        assert found[world.main_table].main
+        assert raw[world.main_table].main
 
 
 def test_more_tables_than_one_page(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
@@ -108,8 +110,8 @@ def test_more_tables_than_one_page(ec2: SimulatedEC2, world: Sample, edge: Any) 
 
 
 def test_subnets_and_who_lives_in_them(world: Sample, edge: Any) -> None:
-    found = {str(subnet.cidrs[0]): subnet for subnet in edge.subnets({"vpc-id": [world.vpc]})}
-    dummy = found["10.10.254.0/28"]
+    raw = {str(subnet.cidrs[0]): subnet for subnet in edge.subnets({"vpc-id": [world.vpc]})}
+    dummy = raw["10.10.254.0/28"]
     assert dummy.cidrs[1] == ip_network("fd10:0:0:fe::/64")
     occupied = edge.interfaces_in([dummy.id, world.subnets["a"]])
     assert set(occupied) == {world.subnets["a"]}
@@ -136,11 +138,11 @@ def test_source_dest_check(world: Sample, edge: Any) -> None:
 )
 def test_what_a_route_that_is_in_the_way_leads_to(target: dict[str, Any], shown: str) -> None:
     """Of a kind that has no name here yet the key says what it is."""
-    said = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
-    of_a_list = {**said, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
-    ((_, found),) = answers.routes_of([of_a_list, said])
-    assert str(found) == shown
-    assert f"(to {shown})" in destinations.conflict(Place("rtb-1", VIP), found)
+    output = {"DestinationCidrBlock": str(VIP), "Origin": "CreateRoute", "State": "active", **target}
+    of_a_list = {**output, "DestinationCidrBlock": None, "DestinationPrefixListId": "pl-1"}
+    ((_, route_target),) = answers.routes_of([of_a_list, output])
+    assert str(route_target) == shown
+    assert f"(to {shown})" in destinations.conflict(RouteKey("rtb-1", VIP), route_target)
 
 
 HAND_COPIED = {
@@ -190,12 +192,14 @@ def test_what_a_code_means(code: Any, fault: Any) -> None:
 )
 def test_a_code_that_ec2_sends(ec2: SimulatedEC2, world: Sample, edge: Any, code: str) -> None:
     ec2.faults.error("CreateRoute", code, "as planted")
-    place = Place(world.tables["a"], VIP)
+    key = RouteKey(world.tables["a"], VIP)
     with pytest.raises(Ec2Error, match=f"CreateRoute: {code}: as planted") as caught:
-        edge.create(place, world.enis["a"])
+        edge.create(key, world.enis["a"])
     assert caught.value.fault is HAND_COPIED.get(code, Ec2Fault.REFUSED)
     assert len(ec2.journal.of(action="CreateRoute")) == 1  # the SDK repeats nothing
-    assert isinstance(caught.value.answer("x"), TryAgain if caught.value.fault.passes else AwsRefused)
+    assert isinstance(
+        caught.value.to_cni_error("x"), TryAgain if caught.value.fault.is_transient else AwsRefused
+    )
 
 
 def test_the_sdk_has_no_code_for_throttling_that_is_not_listed_here() -> None:
@@ -220,7 +224,7 @@ OF_STS = {
 @pytest.mark.parametrize("said", OF_STS)
 def test_what_sts_means(said: Any) -> None:
     code, _, message = said.partition(": ")
-    assert faults.meaning(code, message).passes == OF_STS[said]
+    assert faults.meaning(code, message).is_transient == OF_STS[said]
 
 
 @pytest.mark.parametrize("said", [*[*OF_STS][1:3], "PriorRequestNotComplete", "InternalFailure"])
@@ -240,28 +244,28 @@ def test_what_sts_sends(
         monkeypatch.setenv("AWS_ROLE_ARN", f"arn:aws:iam::{ec2.account}:role/floatip")
     edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
     with pytest.raises(Ec2Error, match=code) as caught:
-        edge.create(Place(world.tables["a"], VIP), world.enis["a"], account)
+        edge.create(RouteKey(world.tables["a"], VIP), world.enis["a"], account)
     assert caught.value.action == action
-    assert type(caught.value.answer("x")) is (TryAgain if OF_STS[said] else AwsRefused)
+    assert type(caught.value.to_cni_error("x")) is (TryAgain if OF_STS[said] else AwsRefused)
     assert caught.value.fault is not Ec2Fault.UNANSWERED, "the write itself was never sent"
 
 
 def test_too_many_requests_whatever_the_code(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     ec2.faults.error("CreateRoute", "SomethingNew", "as planted", status=429)
-    assert fault_of(edge.create, Place(world.tables["a"], VIP), world.enis["a"]) is Ec2Fault.THROTTLED
+    assert fault_of(edge.create, RouteKey(world.tables["a"], VIP), world.enis["a"]) is Ec2Fault.THROTTLED
 
 
 def test_answer_that_never_comes(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
-    place = Place(world.tables["a"], VIP)
+    key = RouteKey(world.tables["a"], VIP)
     ec2.faults.lose_answer("CreateRoute")
-    assert fault_of(edge.create, place, world.enis["a"]) is Ec2Fault.UNANSWERED
-    assert str(VIP) in ec2.truth(place.table)
+    assert fault_of(edge.create, key, world.enis["a"]) is Ec2Fault.UNANSWERED
+    assert str(VIP) in ec2.truth(key.table)
     ec2.faults.hang("DeleteRoute", 30)
     began = time.monotonic()
-    assert fault_of(edge.delete, place) is Ec2Fault.UNANSWERED
+    assert fault_of(edge.delete, key) is Ec2Fault.UNANSWERED
     assert time.monotonic() - began < 2 * sessions.READ_SECONDS
     ec2.faults.clear()
-    edge.delete(place)  # over a new connection: the pool was dropped
+    edge.delete(key)  # over a new connection: the pool was dropped
 
 
 def test_ec2_out_of_reach(monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, world: Sample) -> None:
@@ -282,9 +286,9 @@ def test_missing_credentials_are_an_ec2_error(
 def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2: SimulatedEC2, world: Sample) -> None:
     """The owner's role is assumed for the owner's tables only; ENIs are asked about in our own name."""
     edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"})
-    place = Place(world.tables["a"], VIP)
-    edge.create(place, world.enis["a"], ec2.account)
-    elsewhere = Place(world.tables["b"], VIP)
+    key = RouteKey(world.tables["a"], VIP)
+    edge.create(key, world.enis["a"], ec2.account)
+    elsewhere = RouteKey(world.tables["b"], VIP)
     assert fault_of(edge.create, elsewhere, world.enis["a"], "999988887777") is Ec2Fault.DENIED  # no role
     assert len(ec2.journal.of(action="AssumeRole")) == 1
     edge.route_tables({"vpc-id": [world.vpc]}, ec2.account)
@@ -295,4 +299,4 @@ def test_tables_of_a_shared_vpc_are_written_in_the_owners_name(ec2: SimulatedEC2
 def test_role_that_may_not_be_assumed(ec2: SimulatedEC2, world: Sample) -> None:
     ec2.faults.error("AssumeRole", "AccessDenied", "not you", times=None)
     edge = client.Vpc(ec2.region, {ec2.account: f"arn:aws:iam::{ec2.account}:role/other"})
-    assert fault_of(edge.delete, Place(world.tables["a"], VIP), ec2.account) is Ec2Fault.DENIED
+    assert fault_of(edge.delete, RouteKey(world.tables["a"], VIP), ec2.account) is Ec2Fault.DENIED

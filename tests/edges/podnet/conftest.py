@@ -13,18 +13,18 @@ from tests.edges.podnet.pods import NETNS, PREFIX, KernelPod, MemoryPod, fresh_n
 
 
 def _remove(pattern: str) -> None:
-    for each in NETNS.glob(pattern) if NETNS.is_dir() else ():
-        ip("netns", "del", each.name, check=False)
+    for path in NETNS.glob(pattern) if NETNS.is_dir() else ():
+        ip("netns", "del", path.name, check=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _namespaces() -> Iterator[None]:
     """Remove what this run makes, and what earlier runs left whose process is gone."""
     require("root", "ip")
-    for each in NETNS.glob("fl-*-podnet*") if NETNS.is_dir() else ():
-        owner = re.match(r"fl-(\d+)-podnet", each.name)
+    for path in NETNS.glob("fl-*-podnet*") if NETNS.is_dir() else ():
+        owner = re.match(r"fl-(\d+)-podnet", path.name)
         if owner and not Path("/proc", owner[1]).exists():
-            ip("netns", "del", each.name, check=False)
+            ip("netns", "del", path.name, check=False)
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ class KernelPod:
             "addr add 10.0.0.7/32 dev eth0",
             "route add 169.254.1.1 dev eth0 proto static",
             "route add default via 169.254.1.1 dev eth0 proto static",
-            *(f"addr add {each} dev net1" for each in ADDRESSES),
+            *(f"addr add {item} dev net1" for item in ADDRESSES),
         ):
             self.ip(*command.split())
 
@@ -96,37 +96,37 @@ class KernelPod:
 
     def lines(self) -> list[str]:
         """Return what ``ip`` shows, in the fake's words; without the local table and link-local prefixes."""
-        found = []
+        results = []
         for family in ("-4", "-6"):
-            for each in ip_json("-N", "-d", family, "route", "show", "table", "all", netns=self.name):
-                table = int(each.get("table", 254))
-                if table != 255 and not each["dst"].startswith("fe80::/"):
-                    found.append(_route_line(each, table, family))
-            for each in ip_json("-N", family, "rule", "show", netns=self.name):
-                if each["src"] != "all" or "oif" in each:
-                    found += [_rule_line(each, family)]
-        return sorted(found)
+            for item in ip_json("-N", "-d", family, "route", "show", "table", "all", netns=self.name):
+                table = int(item.get("table", 254))
+                if table != 255 and not item["dst"].startswith("fe80::/"):
+                    results.append(_route_line(item, table, family))
+            for item in ip_json("-N", family, "rule", "show", netns=self.name):
+                if item["src"] != "all" or "oif" in item:
+                    results += [_rule_line(item, family)]
+        return sorted(results)
 
 
-def _rule_line(each: dict[str, Any], family: str) -> str:
+def _rule_line(item: dict[str, Any], family: str) -> str:
     anything, longest = {"-4": ("0.0.0.0/0", 32), "-6": ("::/0", 128)}[family]
-    source = anything if each["src"] == "all" else f"{each['src']}/{each.get('srclen', longest)}"
-    to = f" to {each['dst']}/{each['dstlen']}" if "dst" in each else ""
-    oif = f" oif {each['oif']}" if "oif" in each else ""
-    action = "unreachable" if each.get("action") in ("7", "unreachable") else f"lookup {each['table']}"
-    return f"from {source}{to}{oif} {action} proto {each['protocol']}"
+    source = anything if item["src"] == "all" else f"{item['src']}/{item.get('srclen', longest)}"
+    to = f" to {item['dst']}/{item['dstlen']}" if "dst" in item else ""
+    oif = f" oif {item['oif']}" if "oif" in item else ""
+    action = "unreachable" if item.get("action") in ("7", "unreachable") else f"lookup {item['table']}"
+    return f"from {source}{to}{oif} {action} proto {item['protocol']}"
 
 
-def _route_line(each: dict[str, Any], table: int, family: str) -> str:
+def _route_line(item: dict[str, Any], table: int, family: str) -> str:
     anything = "0.0.0.0/0" if family == "-4" else "::/0"
-    destination = anything if each["dst"] == "default" else str(ip_network(each["dst"]))
-    kind = {"7": "unreachable", "9": "throw"}.get(str(each.get("type", "1")), each.get("type", "1"))
+    destination = anything if item["dst"] == "default" else str(ip_network(item["dst"]))
+    kind = {"7": "unreachable", "9": "throw"}.get(str(item.get("type", "1")), item.get("type", "1"))
     linkless = kind in ("unreachable", "throw")
-    via = f" via {each['gateway']}" if "gateway" in each else ""
-    dev = f" dev {each['dev']}" if "dev" in each and not linkless else ""
-    mtu = next((f" mtu {metrics['mtu']}" for metrics in each.get("metrics", []) if "mtu" in metrics), "")
+    via = f" via {item['gateway']}" if "gateway" in item else ""
+    dev = f" dev {item['dev']}" if "dev" in item and not linkless else ""
+    mtu = next((f" mtu {metrics['mtu']}" for metrics in item.get("metrics", []) if "mtu" in metrics), "")
     return (
-        f"{f'{kind} ' if linkless else ''}{destination}{via}{dev} table {table} proto {each['protocol']}{mtu}"
+        f"{f'{kind} ' if linkless else ''}{destination}{via}{dev} table {table} proto {item['protocol']}{mtu}"
     )
 
 
@@ -150,19 +150,23 @@ class MemoryPod:
 
     def put_route(self, text: str) -> None:
         words = text.split()
-        said = dict(zip(words[1::2], words[2::2], strict=False))
-        gateway = ip_address(said["via"]) if "via" in said else None
+        output = dict(zip(words[1::2], words[2::2], strict=False))
+        gateway = ip_address(output["via"]) if "via" in output else None
         self.pod.others.append(
             podnet.OtherRoute(
-                ip_network(words[0]), int(said.get("table", 254)), gateway, said["dev"], int(said["proto"])
+                ip_network(words[0]),
+                int(output.get("table", 254)),
+                gateway,
+                output["dev"],
+                int(output["proto"]),
             )
         )
 
     def put_rule(self, text: str) -> None:
         words = text.split()
-        said = dict(zip(words[::2], words[1::2], strict=True))
-        rule = PodRule(ip_network(said["from"]), int(said["lookup"]), said.get("oif", ""))
-        self.pod.other_rules.append((rule, int(said["proto"])))
+        output = dict(zip(words[::2], words[1::2], strict=True))
+        rule = PodRule(ip_network(output["from"]), int(output["lookup"]), output.get("oif", ""))
+        self.pod.other_rules.append((rule, int(output["proto"])))
 
     def unplug(self, ifname: str) -> None:
         self.pod.unplug(ifname)

@@ -133,10 +133,10 @@ def test_a_pod_may_be_used_by_other_threads(kernel_pod: KernelPod) -> None:
 
     with kernel_pod.open() as pod:
         threads = [threading.Thread(target=use, args=(pod, number)) for number in range(4)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert failures == []
         assert len(pod.routes()) == 4
     assert len(ip_json("route", "show", "table", "100", netns=kernel_pod.name)) == 4
@@ -199,11 +199,11 @@ def test_a_parent_beside_its_child_is_found_and_not_here(kernel_pod: KernelPod) 
 def test_the_parent_and_not_its_child_has_the_mac(kernel_pod: KernelPod) -> None:
     mac = ip_json("link", "show", kernel_pod.parent, netns=kernel_pod.node)[0]["address"]
     kernel_pod.ip("link", "set", "net1", "netns", kernel_pod.node, "name", "a-child")
-    assert sum(each["address"] == mac for each in ip_json("link", "show", netns=kernel_pod.node)) == 2
-    found = in_node(
+    assert sum(item["address"] == mac for item in ip_json("link", "show", netns=kernel_pod.node)) == 2
+    result = in_node(
         kernel_pod.node, f"from cni_floatip.edges import podnet; print(podnet.link_by_mac({mac!r}).name)"
     )
-    assert found == kernel_pod.parent
+    assert result == kernel_pod.parent
     ip("link", "del", "a-child", netns=kernel_pod.node)
 
 
@@ -236,19 +236,19 @@ def test_a_parent_that_is_down_is_brought_up(kernel_pod: KernelPod) -> None:
 
 
 def test_a_parent_without_carrier_is_an_error(kernel_pod: KernelPod) -> None:
-    for each in (kernel_pod.parent, kernel_pod.parent.replace("eth", "r")):
-        ip("link", "set", each, "down", netns=kernel_pod.node)
-    said = in_node(kernel_pod.node, SET_UP.format(path=kernel_pod.path, seconds=0.1))
-    assert said.startswith(f"{kernel_pod.parent} (")
-    assert said.endswith("has no carrier after it was brought up")
+    for item in (kernel_pod.parent, kernel_pod.parent.replace("eth", "r")):
+        ip("link", "set", item, "down", netns=kernel_pod.node)
+    text = in_node(kernel_pod.node, SET_UP.format(path=kernel_pod.path, seconds=0.1))
+    assert text.startswith(f"{kernel_pod.parent} (")
+    assert text.endswith("has no carrier after it was brought up")
     with kernel_pod.open() as pod:
         assert not pod.link.carrier
 
 
 def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_pod: KernelPod) -> None:
     with kernel_pod.open() as pod:
-        for each in pod.connected():
-            pod.remove_connected(each)
+        for network in pod.connected():
+            pod.remove_connected(network)
         for state in ("down", "up"):
             ip("link", "set", kernel_pod.parent, state, netns=kernel_pod.node)
         throughout(lambda: pod.connected() == frozenset(), 0.2)
@@ -260,10 +260,12 @@ def test_removed_connected_routes_survive_a_parent_that_goes_down_and_up(kernel_
 def test_addresses_are_what_ip_shows(kernel_pod: KernelPod) -> None:
     shown = ip_json("addr", "show", "net1", netns=kernel_pod.name)[0]["addr_info"]
     with kernel_pod.open() as pod:
-        found = {str(each.interface) for each in pod.addresses()}
-        own = [each for each in pod.addresses() if not each.interface.is_link_local]  # the kernel probes it
-        assert not any(each.tentative or each.duplicate for each in own)
-    assert found == {f"{each['local']}/{each['prefixlen']}" for each in shown}
+        results = {str(address.interface) for address in pod.addresses()}
+        own = [
+            address for address in pod.addresses() if not address.interface.is_link_local
+        ]  # the kernel probes it
+        assert not any(address.tentative or address.duplicate for address in own)
+    assert results == {f"{item['local']}/{item['prefixlen']}" for item in shown}
 
 
 def with_detection(pod: Any) -> None:
@@ -275,7 +277,9 @@ def test_a_tentative_address_is_waited_for(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("addr", "add", "fd00::7/128", "dev", "net1")
     slept: list[float] = []
     with kernel_pod.open() as pod:
-        assert ip_interface("fd00::7/128") in {each.interface for each in pod.addresses() if each.tentative}
+        assert ip_interface("fd00::7/128") in {
+            address.interface for address in pod.addresses() if address.tentative
+        }
         wanted = [ip_interface("fd00::7/128"), ip_address("192.168.0.2")]
         with pytest.raises(PodNetworkFailure, match="fd00::7 on net1 cannot be used yet"):
             pod.wait_addresses(wanted, 0.0, slept.append, clock=lambda: 1.0)
@@ -284,7 +288,7 @@ def test_a_tentative_address_is_waited_for(kernel_pod: KernelPod) -> None:
         assert slept == []
         pod.add(DEFAULT)  # a tentative address keeps no route out
         pod.wait_addresses(wanted, time.monotonic() + 5, time.sleep)
-        assert not any(each.tentative for each in pod.addresses())
+        assert not any(address.tentative for address in pod.addresses())
 
 
 def test_a_duplicate_address_is_an_error_that_says_so(kernel_pod: KernelPod) -> None:
@@ -355,7 +359,7 @@ def test_odd_routes_of_others_are_read(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("route", "add", "10.6.0.0/16", "via", "inet6", "fe80::1", "dev", "net1", "metric", "7")
     kernel_pod.ip("route", "add", "blackhole", "10.7.0.0/16", "table", "200")
     with kernel_pod.open() as pod:
-        shown = {str(each) for each in pod.foreign_routes()}
+        shown = {str(route) for route in pod.foreign_routes()}
         assert pod.free_table(200) == 201
     assert {
         "10.5.0.0/16 via 169.254.1.1 dev eth0 table 254 proto 3",
@@ -375,7 +379,7 @@ def test_a_rule_with_more_selectors_is_no_rule_for_the_source(kernel_pod: Kernel
 BOUND = [
     PodRule(ip_network("fd00::2/128"), 100),
     PodRule(ip_network("::/0"), 100, "net1"),
-    PodRule(ip_network("::/0"), 100, "net1", barred=ip_network("fd00:ec2::/32")),
+    PodRule(ip_network("::/0"), 100, "net1", unreachable_to=ip_network("fd00:ec2::/32")),
 ]
 
 
@@ -385,12 +389,12 @@ BOUND = [
 def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod: KernelPod, lost: Any) -> None:
     """Else what is bound to the interface would find the default route of the table first."""
     with kernel_pod.open() as pod:
-        for each in BOUND:
-            pod.add(each)
-        for each in lost:
-            pod.remove(each)
-        for each in lost:
-            pod.add(each)
+        for rule in BOUND:
+            pod.add(rule)
+        for rule in lost:
+            pod.remove(rule)
+        for rule in lost:
+            pod.add(rule)
     shown = [line for line in kernel_pod.ip("-6", "rule").splitlines() if "net1" in line or "fd00::2" in line]
     assert ["unreachable" in line for line in shown] == [True, False, False], shown
 
@@ -398,8 +402,8 @@ def test_what_bars_metadata_stays_before_a_rule_that_is_put_back(kernel_pod: Ker
 def test_where_all_rules_were_flushed_ours_can_be_flushed_again(kernel_pod: KernelPod) -> None:
     kernel_pod.ip("-6", "rule", "flush")
     with kernel_pod.open() as pod:
-        for each in BOUND:
-            pod.add(each)
+        for rule in BOUND:
+            pod.add(rule)
     kernel_pod.ip("-6", "rule", "add", "pref", "32766", "lookup", "main")
     *first, last = kernel_pod.ip("-6", "rule").splitlines()
     assert last.startswith("32766:")

@@ -54,22 +54,22 @@ def conversation() -> Iterator[Callable[..., Any]]:
         return lines[-1], Rtnetlink(lines[-1])
 
     yield begin
-    for each in lines:
-        each.close()
+    for line in lines:
+        line.close()
 
 
 def names(messages: Any) -> list[Any]:
-    return [each.get_attr("IFLA_IFNAME") for each in messages]
+    return [message.get_attr("IFLA_IFNAME") for message in messages]
 
 
 def test_a_list_that_changed_while_it_was_read_is_read_again(conversation: Callable[..., Any]) -> None:
-    line, kernel = conversation(lambda asked, data: torn(data) if asked < 3 else data)
+    line, kernel = conversation(lambda request, data: torn(data) if request < 3 else data)
     assert names(kernel.dump("link")).count("lo") == 1
     assert line.asked == 3
 
 
 def test_a_list_that_never_stands_still_is_given_up(conversation: Callable[..., Any]) -> None:
-    line, kernel = conversation(lambda asked, data: torn(data))
+    line, kernel = conversation(lambda request, data: torn(data))
     with pytest.raises(Refused, match="changed each time") as refused:
         kernel.dump("link")
     assert refused.value.errno == errno.EAGAIN
@@ -79,7 +79,7 @@ def test_a_list_that_never_stands_still_is_given_up(conversation: Callable[..., 
 def test_a_conversation_that_broke_off_is_over(conversation: Callable[..., Any]) -> None:
     """The kernel would answer the next question with the rest of the first answer, or with EBUSY."""
 
-    def lose(asked: Any, data: Any) -> None:
+    def lose(request: Any, data: Any) -> None:
         raise TimeoutError("timed out")
 
     _, kernel = conversation(lose)

@@ -37,7 +37,7 @@ def rule(source: str, table: int = 100) -> PodRule:
 
 
 def bound(source: str, barred: str | None = None, oif: str = "net1") -> PodRule:
-    return PodRule(ip_network(source), 100, oif, barred=ip_network(barred) if barred else None)
+    return PodRule(ip_network(source), 100, oif, unreachable_to=ip_network(barred) if barred else None)
 
 
 EVERYTHING: list[PodRoute | PodRule] = [
@@ -75,8 +75,8 @@ EVERYTHING_SHOWN = [
 def shown(pod: Any) -> list[Any]:
     """What is there beyond what a pod comes with, which must be there still."""
     lines = pod.lines()
-    assert [each for each in lines if each in UNTOUCHED] == UNTOUCHED
-    return [each for each in lines if each not in UNTOUCHED]
+    assert [line for line in lines if line in UNTOUCHED] == UNTOUCHED
+    return [line for line in lines if line not in UNTOUCHED]
 
 
 def test_a_fresh_pod_holds_nothing_of_ours(any_pod: KernelPod | MemoryPod) -> None:
@@ -88,32 +88,32 @@ def test_a_fresh_pod_holds_nothing_of_ours(any_pod: KernelPod | MemoryPod) -> No
 
 def test_what_is_added_is_there_and_read_back(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING:
-            pod.add(each)
+        for item in EVERYTHING:
+            pod.add(item)
         assert pod.routes() | pod.rules() == set(EVERYTHING)
     assert shown(any_pod) == EVERYTHING_SHOWN
 
 
 def test_adding_twice_is_adding_once(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING * 2:
-            pod.add(each)
+        for item in EVERYTHING * 2:
+            pod.add(item)
     assert shown(any_pod) == EVERYTHING_SHOWN
 
 
 def test_what_is_removed_is_gone_and_the_rest_stays(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING:
-            pod.add(each)
-        for each in EVERYTHING[:2] + EVERYTHING[5:6]:
-            pod.remove(each)
+        for item in EVERYTHING:
+            pod.add(item)
+        for item in EVERYTHING[:2] + EVERYTHING[5:6]:
+            pod.remove(item)
         assert pod.routes() | pod.rules() == set(EVERYTHING[2:5] + EVERYTHING[6:])
 
 
 def test_removing_nothing_succeeds(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING * 2:
-            pod.remove(each)
+        for item in EVERYTHING * 2:
+            pod.remove(item)
     assert any_pod.lines() == UNTOUCHED
 
 
@@ -126,9 +126,9 @@ def test_a_route_is_removed_whatever_its_mtu(any_pod: KernelPod | MemoryPod) -> 
 
 def test_tables_of_more_than_eight_bits(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in (route("10.0.0.0/8", table=70_000), rule("192.168.0.2/32", 4_000_000_000)):
-            pod.add(each)
-            pod.add(each)
+        for item in (route("10.0.0.0/8", table=70_000), rule("192.168.0.2/32", 4_000_000_000)):
+            pod.add(item)
+            pod.add(item)
         assert pod.routes() == {route("10.0.0.0/8", table=70_000)}
         assert pod.rules() == {rule("192.168.0.2/32", 4_000_000_000)}
         pod.remove(route("10.0.0.0/8", table=70_000))
@@ -202,12 +202,12 @@ def test_a_rule_for_what_is_bound_is_in_the_way_of_its_like_only(any_pod: Kernel
     any_pod.put_rule("from 0.0.0.0/0 oif net1 lookup 50 proto 99")
     any_pod.put_rule("from 192.168.0.2/32 oif net1 lookup 50 proto 99")
     with any_pod.open() as pod:
-        for each in (rule("192.168.0.2/32"), bound("::/0"), bound("0.0.0.0/0", oif="eth0")):
-            pod.add(each)
+        for pod_rule in (rule("192.168.0.2/32"), bound("::/0"), bound("0.0.0.0/0", oif="eth0")):
+            pod.add(pod_rule)
         with pytest.raises(PodNetworkFailure, match=r"from 0\.0\.0\.0/0 oif net1 lookup 50 proto 99"):
             pod.add(bound("0.0.0.0/0"))
-        for each in (rule("192.168.0.2/32"), bound("0.0.0.0/0"), bound("::/0")):
-            pod.remove(each)
+        for pod_rule in (rule("192.168.0.2/32"), bound("0.0.0.0/0"), bound("::/0")):
+            pod.remove(pod_rule)
         assert pod.rules() == {bound("0.0.0.0/0", oif="eth0")}
 
 
@@ -215,16 +215,16 @@ def test_remove_all_leaves_others_and_our_other_interface(any_pod: KernelPod | M
     any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
     any_pod.put_route("10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99")
     with any_pod.open("eth0") as eth0, any_pod.open() as net1:
-        for each in EVERYTHING:
-            net1.add(each)
+        for item in EVERYTHING:
+            net1.add(item)
         theirs: list[PodRoute | PodRule] = [
             route("0.0.0.0/0", table=101),
             unreachable("fd00:ec2::/32", 101),
             throw("fd00:64::/56", 101),
             rule("10.0.0.7/32", 101),
         ]
-        for each in theirs:
-            eth0.add(each)
+        for their in theirs:
+            eth0.add(their)
         net1.remove_all(100)
         net1.remove_all(100)
     assert shown(any_pod) == [
@@ -239,19 +239,19 @@ def test_remove_all_leaves_others_and_our_other_interface(any_pod: KernelPod | M
 
 def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING:
-            pod.add(each)
+        for item in EVERYTHING:
+            pod.add(item)
     with any_pod.open("eth0") as eth0:
         eth0.add(rule("10.0.0.7/32", 101))
     any_pod.put_rule("from 192.168.0.9/32 lookup 100 proto 99")
     any_pod.unplug("net1")
-    left = [each for each in any_pod.lines() if "proto 241" in each]
+    left = [item for item in any_pod.lines() if "proto 241" in item]
     assert "from 192.168.0.2/32 lookup 100 proto 241" in left
     with pytest.raises(NoInterface, match="net1 does not exist"), any_pod.open():
         pass
     any_pod.clear(100)
     any_pod.clear(100)
-    assert [each for each in any_pod.lines() if each not in UNTOUCHED] == [
+    assert [item for item in any_pod.lines() if item not in UNTOUCHED] == [
         "from 10.0.0.7/32 lookup 101 proto 241",
         "from 192.168.0.9/32 lookup 100 proto 99",
     ]
@@ -259,15 +259,15 @@ def test_clear_pod_removes_what_an_unplugged_interface_leaves(any_pod: KernelPod
 
 def test_clear_pod_removes_the_routes_and_rules_that_it_is_given(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
-        for each in EVERYTHING:
-            pod.add(each)
+        for item in EVERYTHING:
+            pod.add(item)
     any_pod.unplug("net1")
     any_pod.clear(
         None,
         routes=[unreachable("fd00:ec2::/32"), throw("100.64.8.0/22"), route("10.0.0.0/8")],
         rules=[rule("fd00::2/128")],
     )
-    assert [each for each in any_pod.lines() if "proto 241" in each] == [
+    assert [item for item in any_pod.lines() if "proto 241" in item] == [
         "from 0.0.0.0/0 oif net1 lookup 100 proto 241",
         "from 100.64.8.0/22 lookup 100 proto 241",
         "from 192.168.0.2/32 lookup 100 proto 241",
@@ -293,18 +293,22 @@ def test_foreign_routes_show_others_and_not_ours(any_pod: KernelPod | MemoryPod)
     with any_pod.open() as pod:
         pod.add(route("10.0.0.0/8"))
         pod.add(route("10.0.0.0/8", table=254))
-        assert [str(each) for each in pod.foreign_routes(100)] == [
+        assert [str(other_route) for other_route in pod.foreign_routes(100)] == [
             "10.9.0.0/16 via 169.254.1.1 dev eth0 table 100 proto 99"
         ]
-        main = {(str(each.destination), each.ifname, str(each.gateway)) for each in pod.foreign_routes(254)}
+        main = {
+            (str(other_route.destination), other_route.ifname, str(other_route.gateway))
+            for other_route in pod.foreign_routes(254)
+        }
         assert {
             ("0.0.0.0/0", "eth0", "169.254.1.1"),
             ("169.254.1.1/32", "eth0", "None"),
             ("192.168.0.0/29", "net1", "None"),
             ("fd00::/64", "net1", "None"),
-        } == {each for each in main if each[0] != "fe80::/64"}
+        } == {item for item in main if item[0] != "fe80::/64"}
         assert ("10.9.0.0/16", "eth0", "169.254.1.1") in {
-            (str(each.destination), each.ifname, str(each.gateway)) for each in pod.foreign_routes()
+            (str(other_route.destination), other_route.ifname, str(other_route.gateway))
+            for other_route in pod.foreign_routes()
         }
 
 
@@ -316,8 +320,8 @@ def test_other_addresses_are_the_cluster_networks(any_pod: KernelPod | MemoryPod
 def test_connected_routes_are_removed_and_restored(any_pod: KernelPod | MemoryPod) -> None:
     with any_pod.open() as pod:
         assert pod.connected() == {ip_network("192.168.0.0/29"), ip_network("fd00::/64")}
-        for each in (ip_network("192.168.0.0/29"), ip_network("fd00::/64")) * 2:
-            pod.remove_connected(each)
+        for network in (ip_network("192.168.0.0/29"), ip_network("fd00::/64")) * 2:
+            pod.remove_connected(network)
         assert pod.connected() == frozenset()
         assert any_pod.lines() == UNTOUCHED[:2]
         for address in (ip_interface("192.168.0.2/29"), ip_interface("fd00::2/64")) * 2:

@@ -34,27 +34,27 @@ def documents() -> dict[str, Any]:
     from botocore.loaders import Loader  # the one place beside ``client`` that looks into botocore
 
     loader = Loader()
-    found: dict[str, Any] = {"endpoints.json": _endpoints(loader.load_data("endpoints"))}
+    raw: dict[str, Any] = {"endpoints.json": _endpoints(loader.load_data("endpoints"))}
     for service, operations in OPERATIONS.items():
         version = loader.determine_latest_version(service, "service-2")
         model = loader.load_service_model(service, "service-2", version)
         rules = loader.load_service_model(service, "endpoint-rule-set-1", version)
-        found[f"{service}/{version}/service-2.json"] = _trimmed(model, operations)
+        raw[f"{service}/{version}/service-2.json"] = _trim(model, operations)
         if service == "ec2":
-            found[f"doctor/{service}/{version}/service-2.json"] = _trimmed(model, DOCTOR)
-        found[f"{service}/{version}/endpoint-rule-set-1.json"] = _without_prose(rules)
-    return found
+            raw[f"doctor/{service}/{version}/service-2.json"] = _trim(model, DOCTOR)
+        raw[f"{service}/{version}/endpoint-rule-set-1.json"] = _without_prose(rules)
+    return raw
 
 
-def write(found: Mapping[str, Any]) -> None:
+def write(raw: Mapping[str, Any]) -> None:
     """Write ``documents()`` to their files."""
-    for name, document in found.items():
+    for name, document in raw.items():
         path = Path(__file__).parent / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def _trimmed(model: Mapping[str, Any], operations: Iterable[str]) -> dict[str, Any]:
+def _trim(model: Mapping[str, Any], operations: Iterable[str]) -> dict[str, Any]:
     kept = {name: model["operations"][name] for name in operations}
     shapes: dict[str, Any] = {}
     todo = [
@@ -78,12 +78,12 @@ def _trimmed(model: Mapping[str, Any], operations: Iterable[str]) -> dict[str, A
     }
 
 
-def _endpoints(found: Mapping[str, Any]) -> dict[str, Any]:
+def _endpoints(raw: Mapping[str, Any]) -> dict[str, Any]:
     partitions = [
         partition | {"services": {n: s for n, s in partition["services"].items() if n in OPERATIONS}}
-        for partition in found["partitions"]
+        for partition in raw["partitions"]
     ]
-    return dict(found) | {"partitions": partitions}
+    return dict(raw) | {"partitions": partitions}
 
 
 def _without_prose(value: Any) -> Any:

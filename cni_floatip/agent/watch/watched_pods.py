@@ -21,9 +21,9 @@ from ...edges.podnet.events import AddressEvent, Event, LinkChanged, LinkGone
 from ...model.claim import Claim
 from ...model.errors import CniError
 from ...model.values import Attachment
-from ...operations.pod_side import Kept, keep
+from ...operations.pod_repair import RepairResult, repair_pod
 from ...operations.world import World
-from ..observe.recorder import Counts
+from ..observe.recorder import Recorder
 from .interface import Allowance
 
 AT_ONCE = 4
@@ -52,7 +52,7 @@ class Lost:
     since: float
 
 
-class PodSide:
+class WatchedPod:
     """One attachment whose pod is looked into.
 
     ``listening``: its kernel's events are heard; ``deaf_because`` says why not, where that was tried.
@@ -78,7 +78,7 @@ class PodSide:
         if not self.running and (self.due is None or when < self.due):
             self.due = when
 
-    def hear(self, now: float) -> None:
+    def on_event(self, now: float) -> None:
         """Hear that something may be lost."""
         if self.running:
             self._again = True
@@ -91,7 +91,7 @@ class PodSide:
         self._allowance.take(1, now)
         self.running, self._again, self.due = True, False, None
 
-    def end(self, kept: Kept | None, took: float, now: float) -> None:
+    def end(self, kept: RepairResult | None, took: float, now: float) -> None:
         """End a look that came to ``kept``, or failed as nobody expected."""
         self.running = False
         self._not_before = now + min(REST * took, LONGEST_REST)
@@ -100,7 +100,7 @@ class PodSide:
         if kept and kept.busy:
             self.look_at(now + BUSY_SECONDS)
         elif self._again:
-            self.hear(now)
+            self.on_event(now)
 
     def concerns(self, event: Event) -> bool:
         """Whether ``event`` may mean that something of this attachment is lost."""
@@ -109,41 +109,41 @@ class PodSide:
         return True
 
 
-class PodSides:
+class WatchedPods:
     """The pods of all live claims. ``failed`` is told of what nobody expected."""
 
     def __init__(
-        self, world: World, counts: Counts, failed: Callable[[str, Exception], object] | None = None
+        self, world: World, recorder: Recorder, failed: Callable[[str, Exception], object] | None = None
     ) -> None:
         self._world = world
-        self._counts = counts
+        self._counts = recorder
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "warning"))
-        self._sides: dict[Attachment, PodSide] = {}
+        self._sides: dict[Attachment, WatchedPod] = {}
 
-    def get(self, attachment: Attachment) -> PodSide | None:
+    def get(self, attachment: Attachment) -> WatchedPod | None:
         """Return what is known of the attachment's pod."""
         return self._sides.get(attachment)
 
-    def all(self) -> list[PodSide]:
+    def all(self) -> list[WatchedPod]:
         """Return every pod that is kept, oldest first."""
         return list(self._sides.values())
 
-    def add(self, claim: Claim, *, earlier: bool) -> PodSide:
+    def add(self, claim: Claim, *, earlier: bool) -> WatchedPod:
         """Keep the pod of ``claim`` from now on; one that an ``earlier`` agent left is looked into soon."""
         now = self._world.clock()
-        side = self._sides[claim.attachment] = PodSide(claim, now)
+        side = self._sides[claim.attachment] = WatchedPod(claim, now)
         side.look_at(now + (len(self._sides) * APART_SECONDS if earlier else FIRST_SECONDS))
         return side
 
-    def heard_by(self, side: PodSide, why_not: str) -> None:
+    def heard_by(self, side: WatchedPod, why_not: str) -> None:
         """Take note of whether the pod's events are heard, and say ``why_not`` once."""
         side.listening = not why_not
         if why_not and why_not != side.deaf_because:
-            told = f"{side.who}: the agent notices losses inside the pod late: {why_not}"
-            self._world.log(told, "warning", **side.subject)
+            sentence = f"{side.who}: the agent notices losses inside the pod late: {why_not}"
+            self._world.log(sentence, "warning", **side.subject)
         side.deaf_because = why_not
 
-    def drop(self, side: PodSide) -> None:
+    def drop(self, side: WatchedPod) -> None:
         """Keep it no longer."""
         if self._sides.get(side.attachment) is side:
             del self._sides[side.attachment]
@@ -172,20 +172,20 @@ class PodSides:
                 side.begin(now)
                 pool.submit(self._look, side, world, tell)
 
-    def _look(self, side: PodSide, world: World, tell: Callable[[Callable[[], None]], None]) -> None:
-        kept: Kept | None = None
+    def _look(self, side: WatchedPod, world: World, tell: Callable[[Callable[[], None]], None]) -> None:
+        kept: RepairResult | None = None
         began = world.clock()
         try:
-            if not world.stop():
-                kept = keep(side.attachment, replace(world, log=self._world.log))
+            if not world.cancelled():
+                kept = repair_pod(side.attachment, replace(world, log=self._world.log))
         except CniError as e:
             self._world.log(f"{side.who}: cannot look into the pod: {e}", "warning", **side.subject)
         except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the care for all)
             self._failed(f"{side.who}: cannot look into the pod", e)
         took = world.clock() - began
-        tell(lambda: self._ended(side, kept, took))
+        tell(lambda: self._finish(side, kept, took))
 
-    def _ended(self, side: PodSide, kept: Kept | None, took: float) -> None:
+    def _finish(self, side: WatchedPod, kept: RepairResult | None, took: float) -> None:
         side.end(kept, took, self._world.clock())
         if kept is None or kept.busy:
             return
@@ -193,26 +193,26 @@ class PodSides:
         if not kept.lost or self._sides.get(side.attachment) is not side:
             side.lost = None
         else:
-            side.lost = Lost(_shown(kept.lost), before.since if before else self._world.now())
+            side.lost = Lost(_first_texts(kept.lost), before.since if before else self._world.now())
         self._report(side, kept, before)
 
-    def _report(self, side: PodSide, kept: Kept, before: Lost | None) -> None:
+    def _report(self, side: WatchedPod, kept: RepairResult, before: Lost | None) -> None:
         def log(sentence: str, level: str = "info", *, event: str) -> None:
             self._world.log(f"{side.who}: {sentence}", level, event=event, **side.subject)
 
         if kept.raised:
             self._counts.repaired("link")
-            told = f"{kept.raised}, the ENI's link below its interface, was down: brought up"
-            log(told, event="link raised")
+            message = f"{kept.raised}, the ENI's link below its interface, was down: brought up"
+            log(message, event="link raised")
         if kept.repaired:
             self._counts.repaired("pod-route")
-            log(f"put back into the pod: {'; '.join(_shown(kept.repaired))}", event="pod repaired")
+            log(f"put back into the pod: {'; '.join(_first_texts(kept.repaired))}", event="pod repaired")
         if side.lost and (before is None or before.what != side.lost.what):
             log(f"the pod is not as ADD left it: {'; '.join(side.lost.what)}", "warning", event="pod lost")
-        elif before and not kept.lost and not kept.over:
+        elif before and not kept.lost and not kept.claim_ended:
             log("the pod is again as ADD left it", event="pod whole")
 
 
-def _shown(what: tuple[str, ...]) -> tuple[str, ...]:
+def _first_texts(what: tuple[str, ...]) -> tuple[str, ...]:
     more = (f"and {len(what) - SHOWN} more",) if len(what) > SHOWN else ()
-    return (*(each[:SHOWN_CHARACTERS] for each in what[:SHOWN]), *more)
+    return (*(item[:SHOWN_CHARACTERS] for item in what[:SHOWN]), *more)

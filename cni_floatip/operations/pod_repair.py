@@ -22,28 +22,29 @@ from .world import PodNet, World
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing in which a pod is not as its claim says. ``given``: what ADD put there and can put back.
+    """One thing in which a pod is not as its claim says. ``wanted``: what ADD put there and can put back.
 
-    An ``Interface`` is an address whose connected route is back, which ADD removes.
+    An ``Ec2Interface`` is an address whose connected route is back, which ADD removes.
     """
 
     text: str
-    given: PodRoute | PodRule | Interface | None = None
+    wanted: PodRoute | PodRule | Interface | None = None
 
     def __str__(self) -> str:
         return self.text
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a look at a pod came to. ``busy``: the attachment's own call is at work; ``over``: it has ended.
+class RepairResult:
+    """What a look at a pod came to. ``busy``: the attachment's own call is at work; ``claim_ended``: it has
+    ended.
 
     ``index`` is the interface's. ``repaired`` says what was put back, ``lost`` what stays lost and why,
     ``raised`` which link of the node was brought up.
     """
 
     busy: bool = False
-    over: bool = False
+    claim_ended: bool = False
     index: int = 0
     repaired: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
@@ -88,14 +89,14 @@ def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
     That a pod with ``watchAddresses`` has given an address up is no difference: it may take it back. With
     the last one of a family the kernel takes the routes along, and they come back when it does.
     """
-    present = {each.interface.ip: each for each in pod.addresses()}
+    present = {address.interface.ip: address for address in pod.addresses()}
     for address in claim.addresses:
         if address.ip not in present:
             if not claim.watches:
                 yield Difference(f"address {address.ip} is missing")
         elif present[address.ip].tentative or present[address.ip].duplicate:
             yield Difference(f"address {address.ip} cannot be used (tentative, or a duplicate)")
-    followed = {each.ip for each in (*claim.addresses, *claim.watched)}
+    followed = {interface.ip for interface in (*claim.addresses, *claim.watched)}
     versions = {ip.version for ip in present if ip in followed} if claim.watches else {4, 6}
     routes = pod.routes()
     for route in claim.pod_routes:
@@ -111,28 +112,28 @@ def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
             yield Difference(text, address)
 
 
-def keep(attachment: Attachment, world: World) -> Kept:
+def repair_pod(attachment: Attachment, world: World) -> RepairResult:
     """Compare a pod with its claim and put back what is lost. Raises nothing that a pod can bring about."""
     with world.claims.lock(attachment_lock(attachment), 0) as mine:
         if not mine:
-            return Kept(busy=True)
+            return RepairResult(busy=True)
         claim = world.claims.get(attachment)
         if not isinstance(claim, Claim) or not claim.has_pod or claim.state is State.CLAIMING:
-            return Kept(over=True)
+            return RepairResult(claim_ended=True)
         if not is_here(claim, world):
-            return Kept(over=True)
+            return RepairResult(claim_ended=True)
         try:
             with world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
                 if not is_here(claim, world):  # the path has come to lead elsewhere
-                    return Kept(over=True)
-                return _kept(pod, claim, world)
+                    return RepairResult(claim_ended=True)
+                return _compare_and_repair(pod, claim, world)
         except InvalidNetns:  # the host's own, which only CNI_NETNS_OVERRIDE lets be a pod's
-            return Kept(over=True)
+            return RepairResult(claim_ended=True)
         except CniError as e:
-            return Kept(lost=(e.msg,)) if is_here(claim, world) else Kept(over=True)
+            return RepairResult(lost=(e.msg,)) if is_here(claim, world) else RepairResult(claim_ended=True)
 
 
-def _kept(pod: PodNet, claim: Claim, world: World) -> Kept:
+def _compare_and_repair(pod: PodNet, claim: Claim, world: World) -> RepairResult:
     raised, lost = "", []
     parent = pod.parent()
     if parent and parent.here and not parent.link.up:
@@ -143,38 +144,40 @@ def _kept(pod: PodNet, claim: Claim, world: World) -> Kept:
             lost.append(e.msg)
     elif parent and parent.here and not parent.link.carrier:
         lost.append(f"{parent.link.name}, on which the interface is, has no carrier")
-    found = list(differences(pod, claim))
-    repaired, why = _put_back(pod, found)
+    results = list(differences(pod, claim))
+    repaired, why = _put_back(pod, results)
     now = world.claims.get(claim.attachment)
     if repaired and not (isinstance(now, Claim) and now.has_pod):
         _take_back(pod, repaired)  # a DEL came, which waits for nobody: it may have cleared the pod before
-        return Kept(over=True)
-    lost += [why.get(each, str(each)) for each in found if each not in repaired]
-    return Kept(index=pod.link.index, repaired=tuple(map(str, repaired)), lost=tuple(lost), raised=raised)
+        return RepairResult(claim_ended=True)
+    lost += [why.get(difference, str(difference)) for difference in results if difference not in repaired]
+    return RepairResult(
+        index=pod.link.index, repaired=tuple(map(str, repaired)), lost=tuple(lost), raised=raised
+    )
 
 
-def _put_back(pod: PodNet, found: Sequence[Difference]) -> tuple[list[Difference], dict[Difference, str]]:
+def _put_back(pod: PodNet, results: Sequence[Difference]) -> tuple[list[Difference], dict[Difference, str]]:
     """Put back what can be, routes first: a rule makes them count. Return that, and why the rest is not."""
     repaired: list[Difference] = []
     why: dict[Difference, str] = {}
-    for each in found:
+    for difference in results:
         try:
-            if isinstance(each.given, (PodRoute, PodRule)):
-                pod.add(each.given)
-            elif each.given is not None:
-                pod.remove_connected(each.given.network)
+            if isinstance(difference.wanted, (PodRoute, PodRule)):
+                pod.add(difference.wanted)
+            elif difference.wanted is not None:
+                pod.remove_connected(difference.wanted.network)
             else:
                 continue
         except CniError as e:
-            why[each] = f"{each}: {e.msg}"
+            why[difference] = f"{difference}: {e.msg}"
         else:
-            repaired.append(each)
+            repaired.append(difference)
     return repaired, why
 
 
 def _take_back(pod: PodNet, repaired: Sequence[Difference]) -> None:
-    for each in reversed(repaired):
-        if isinstance(each.given, (PodRoute, PodRule)):
-            pod.remove(each.given)
-        elif each.given is not None:
-            pod.restore_connected(each.given)
+    for difference in reversed(repaired):
+        if isinstance(difference.wanted, (PodRoute, PodRule)):
+            pod.remove(difference.wanted)
+        elif difference.wanted is not None:
+            pod.restore_connected(difference.wanted)

@@ -111,9 +111,9 @@ def moves(scene: Scene, count: int = MOVES) -> Figure:
     done = running.run_all(scene.command("ADD", pod, scene.container(), timeoutSeconds=110) for pod in pods)
     took = max(ran.ended for ran in done) - began
     failed = [ran for ran in done if ran.status]
-    said = scene.order(log=True, buckets={})
+    raw = scene.order(log=True, buckets={})
     count_of: dict[str, int] = {}
-    for action, outcome, *_ in said:
+    for action, outcome, *_ in raw:
         count_of[f"{action} {outcome}"] = count_of.get(f"{action} {outcome}", 0) + 1
     ratio = took / bound
     return Figure(

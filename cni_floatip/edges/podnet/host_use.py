@@ -16,14 +16,14 @@ def used_by_host(link: Link) -> str:
     """Return with which addresses and default routes the host uses its link; "" if it does not."""
     with namespace.own() as kernel, reported(f"read the addresses and routes of {link.name}"):
         addresses = [
-            f"{each.get_attr('IFA_ADDRESS')}/{each['prefixlen']}"
-            for each in kernel.dump("address")
-            if each["index"] == link.index and each["scope"] == _UNIVERSE
+            f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
+            for message in kernel.dump("address")
+            if message["index"] == link.index and message["scope"] == _UNIVERSE
         ]
         defaults = [
             f"default via {route.gateway or 'nothing'} metric {route.metric}"
-            for each in tables.read_routes(kernel, table=MAIN_TABLE)
-            for route in routes.other_routes(each, {link.index: link.name})
+            for message in tables.read_routes(kernel, table=MAIN_TABLE)
+            for route in routes.other_routes(message, {link.index: link.name})
             if not route.destination.prefixlen and route.ifname == link.name
         ]
     return f"the host uses {link.name}: {', '.join(addresses + defaults)}" if addresses and defaults else ""

@@ -61,7 +61,7 @@ class Label:
 
 def recipe(policy: NodeConf, interpreter: str) -> str:
     """Return the digest of all that goes into the file, without making it."""
-    parts = [CLIENT.read_text(), repr(_baked(policy)), first_line(interpreter), _identity(interpreter)]
+    parts = [CLIENT.read_text(), repr(_bake(policy)), first_line(interpreter), _identity(interpreter)]
     return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -69,9 +69,9 @@ def render(policy: NodeConf, interpreter: str) -> bytes:
     """Return the file to install: constants, source, and the source as ``interpreter`` compiles it."""
     first, made_from = first_line(interpreter), recipe(policy, interpreter)
     head, program = CLIENT.read_text().split(_END)
-    for name, value in _baked(policy).items():
-        head, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!a}".replace("\\", r"\\"), head)
-        assert found == 1, name  # noqa: S101 (a mistake in client.py)
+    for name, value in _bake(policy).items():
+        head, result = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!a}".replace("\\", r"\\"), head)
+        assert result == 1, name  # noqa: S101 (a mistake in client.py)
     release, compiled = _compile(interpreter, program)
     start = _START.format(release=release, program=compiled)
     body = os.fsencode(f"{first}\n{head}{_END}SOURCE = r'''{program}'''\n{start}")
@@ -81,11 +81,11 @@ def render(policy: NodeConf, interpreter: str) -> bytes:
 
 def read_label(content: bytes) -> Label | None:
     """Return what an installed file says of itself; None for one that is not whole, or not ours."""
-    found = _LAST_LINE.search(content, max(0, len(content) - 1024))
-    if not found or hashlib.sha256(content[: found.start() + 1]).hexdigest() != found["whole"].decode():
+    match = _LAST_LINE.search(content, max(0, len(content) - 1024))
+    if not match or hashlib.sha256(content[: match.start() + 1]).hexdigest() != match["whole"].decode():
         return None
     interpreter = os.fsdecode(content.partition(b"\n")[0].removeprefix(b"#!").rpartition(b" ")[0])
-    return Label(found["release"].decode(), found["recipe"].decode(), interpreter)
+    return Label(match["release"].decode(), match["recipe"].decode(), interpreter)
 
 
 def is_anothers(content: bytes) -> bool:
@@ -119,13 +119,13 @@ def _identity(interpreter: str) -> str:
     if f"/{VERSIONS}/" in interpreter:
         return ""  # its path holds its digest
     try:
-        found = Path(interpreter).stat()
+        status = Path(interpreter).stat()
     except OSError:  # who tries to run it says why
         return ""
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _baked(policy: NodeConf) -> dict[str, object]:
+def _bake(policy: NodeConf) -> dict[str, object]:
     return {
         "RELEASE": __version__,
         "SOCKET": policy.socket_path,
@@ -138,6 +138,6 @@ def _compile(interpreter: str, program: str) -> list[str]:
     command = [interpreter, "-I", "-S", "-X", "no_debug_ranges", "-c", _COMPILE]
     done = run(command, program.encode(), {})
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise IoFailure(f"cannot use the interpreter {interpreter}: exit status {done.returncode}: {said}")
+        text = done.stderr.decode(errors="replace").strip()
+        raise IoFailure(f"cannot use the interpreter {interpreter}: exit status {done.returncode}: {text}")
     return done.stdout.decode().split()

@@ -38,17 +38,17 @@ OURS = re.compile(r"(?:cni)?float(?:ing)?ip")
 
 def maker(plugins: Sequence[Plugin], at: int) -> int:
     """Return which plugin before ``at`` makes the interface: one that is known to, or the first."""
-    return next((index for index, each in enumerate(plugins[:at]) if each.get("type") in MAKERS), 0)
+    return next((index for index, item in enumerate(plugins[:at]) if item.get("type") in MAKERS), 0)
 
 
-def of(plugins: Sequence[Plugin], at: int) -> Iterator[Remark]:
+def remarks(plugins: Sequence[Plugin], at: int) -> Iterator[Remark]:
     """Yield all remarks about the plugins around the floatip entry ``at``."""
     made_by = maker(plugins, at)
     for index, plugin in enumerate(plugins):
         path, kind = ("plugins", index), plugin.get("type")
         if kind == "floatip":
             continue
-        yield from go_json.mistyped(plugin, path)
+        yield from go_json.find_mistyped(plugin, path)
         yield from name(plugin, path)
         if kind in MAKERS and index != made_by:
             yield Remark(path, f"{kind} makes the interface a second time, which is refused")
@@ -63,7 +63,7 @@ def of(plugins: Sequence[Plugin], at: int) -> Iterator[Remark]:
     if at > 0:
         plugin, path = plugins[made_by], ("plugins", made_by)
         if plugin.get("type") in MAKERS:
-            yield from _refused(plugin, path)
+            yield from _refusals(plugin, path)
         yield from MADE_BY.get(str(plugin.get("type")), _nothing)(plugin, path)
         yield from _addresses(plugin, path)
 
@@ -89,8 +89,8 @@ def not_judged(version: Any, plugins: Sequence[Plugin], at: int) -> Iterator[str
         return
     index = maker(plugins, at)
     made_by = plugins[index]
-    found = made_by.get("ipam")
-    kind = found.get("type") if isinstance(found, dict) else None
+    result = made_by.get("ipam")
+    kind = result.get("type") if isinstance(result, dict) else None
     if index > 0 and made_by.get("type") == "ipvlan" and not (kind and made_by.get("master")):
         yield "what ipvlan takes from the plugin before it"
     if isinstance(kind, str) and kind and kind not in IPAMS:
@@ -127,7 +127,7 @@ def _backing(plugin: Plugin) -> Backing:
     return Backing(kind, mode if mode in ("l3", "l3s") else "l2", "an ENI")
 
 
-def _refused(plugin: Plugin, path: Path) -> Iterator[Remark]:
+def _refusals(plugin: Plugin, path: Path) -> Iterator[Remark]:
     """Yield why every ADD refuses the interface, whatever is behind it on a node."""
     backing = _backing(plugin)
     if why := parents.refusal(f"what {plugin['type']} makes", backing):
@@ -194,14 +194,14 @@ MADE_BY: Mapping[str, Callable[[Plugin, Path], Iterator[Remark]]] = {
 
 
 def _addresses(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    found = plugin.get("ipam")
-    kind = found.get("type") if isinstance(found, dict) else None
+    result = plugin.get("ipam")
+    kind = result.get("type") if isinstance(result, dict) else None
     chained = plugin.get("type") == "ipvlan" and _is_chained(path)
     if (
         not kind
         and not chained
         and plugin.get("type") in CARRIERS
-        and (found is None or isinstance(found, dict))
+        and (result is None or isinstance(result, dict))
     ):
         yield Remark((*path, "ipam"), "missing: the interface gets no address that could float")
     if kind == "dhcp":
@@ -240,8 +240,8 @@ def _bandwidth(plugin: Plugin, path: Path) -> Iterator[Remark]:
 
 
 def _tuning(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    said = plugin.get("sysctl")
-    for key in said if isinstance(said, dict) else ():
+    raw = plugin.get("sysctl")
+    for key in raw if isinstance(raw, dict) else ():
         if not re.match(r"net[./]", key) or ".." in key:
             yield Remark((*path, "sysctl", key), "tuning refuses what is not below net.")
     if plugin.get("mac"):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench import running
-from bench.cell import MIB, Cell, ballast, cell
+from bench.cgroup import MIB, Cell, ballast, cell
 from bench.figure import Figure, say
 from bench.running import Command, Ran, median_ms
 from bench.scene import BARE, INTERPRETER, Pod, Scene
@@ -51,8 +51,8 @@ def in_cell(scene: Scene, rounds: int) -> Figure:
                 scene.routes_elsewhere([pod])
                 runs[kind] += [work() for _ in range(BATCH)]
         killed = here.killed
-    cpu = {kind: median_ms(each, "cpu") for kind, each in runs.items()}
-    wall = {kind: 1000 * statistics.mean(ran.wall for ran in each) for kind, each in runs.items()}
+    cpu = {kind: median_ms(rans, "cpu") for kind, rans in runs.items()}
+    wall = {kind: 1000 * statistics.mean(ran.wall for ran in rans) for kind, rans in runs.items()}
     to_cpu, to_wall = cpu["ADD"] / cpu["bare"], wall["ADD"] / wall["bare"]
     return Figure(
         4,
@@ -61,10 +61,10 @@ def in_cell(scene: Scene, rounds: int) -> Figure:
         "<= 1.5",
         max(to_cpu, to_wall) <= 1.5 and not killed,
         {
-            "cpu / bare": {kind: round(each / cpu["bare"], 2) for kind, each in cpu.items()},
-            "wall / bare": {kind: round(each / wall["bare"], 2) for kind, each in wall.items()},
-            "median cpu ms": {kind: round(each, 1) for kind, each in cpu.items()},
-            "mean wall ms": {kind: round(each) for kind, each in wall.items()},
+            "cpu / bare": {kind: round(item / cpu["bare"], 2) for kind, item in cpu.items()},
+            "wall / bare": {kind: round(item / wall["bare"], 2) for kind, item in wall.items()},
+            "median cpu ms": {kind: round(item, 1) for kind, item in cpu.items()},
+            "mean wall ms": {kind: round(item) for kind, item in wall.items()},
             "calls of each": rounds * BATCH,
             "killed": killed,
         },
@@ -76,7 +76,7 @@ def crowded(scene: Scene) -> Figure:
     pods = scene.make_pods(CLIENTS)
     say(f"5: {CLIENTS} clients blocked in the cgroup beside 20 MiB")
     scene.routes_elsewhere(pods)
-    each = _each(scene, pods)
+    item = _each(scene, pods)
     blocked = 0
     with cell() as here, ballast(here, 20 * MIB):
         before = here.used
@@ -100,31 +100,31 @@ def crowded(scene: Scene) -> Figure:
             "in use before, MiB": round(before / MIB, 1),
             "peak, MiB": round(peak / MIB, 1),
             "a blocked process with room to spare, MiB": {
-                kind: round(size / MIB, 2) for kind, size in each.items()
+                kind: round(size / MIB, 2) for kind, size in item.items()
             },
-            "how many of them fit": {kind: int(room / size) for kind, size in each.items()},
+            "how many of them fit": {kind: int(room / size) for kind, size in item.items()},
         },
     )
 
 
 def _each(scene: Scene, pods: Sequence[Pod]) -> dict[str, float]:
     """Return what a blocked client takes where there is room, and a bare interpreter that does nothing."""
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     with cell(1.0, ROOMY) as here:
         idle = Command([INTERPRETER, "-I", "-S", "-c", "import time; time.sleep(3)"], {})
         before = here.used
         bare = [running.start(idle, here.enter) for _ in range(CLIENTS)]
         time.sleep(2)
-        found["bare interpreter"] = (here.used - before) / CLIENTS
+        results["bare interpreter"] = (here.used - before) / CLIENTS
         running.finish(bare)
         before = here.used
         with _blocked(scene, pods, here) as clients:
             until = time.monotonic() + 20
             while scene.working() < CLIENTS and time.monotonic() < until:
                 time.sleep(0.1)
-            found["client"] = (here.used - before) / CLIENTS
+            results["client"] = (here.used - before) / CLIENTS
         running.finish(clients)
-    return found
+    return results
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 T = TypeVar("T")
 
 
-class Seen:
+class ProbeResults:
     """What looks have shown so far, or raised: by the name of each."""
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Remembers(Protocol):
     """Who has properties that are computed once."""
 
     @property
-    def seen(self) -> Seen: ...
+    def results(self) -> ProbeResults: ...
 
 
-class once(Generic[T]):  # noqa: N801 (a decorator)
+class cached_probe(Generic[T]):  # noqa: N801 (a decorator)
     """A property that is computed once, by the thread that asks first; the others wait for it."""
 
     def __init__(self, look: Callable[[Any], T]) -> None:
@@ -51,8 +51,8 @@ class once(Generic[T]):  # noqa: N801 (a decorator)
         self.__doc__ = look.__doc__
 
     @overload
-    def __get__(self, looks: None, owner: type) -> once[T]: ...
+    def __get__(self, looks: None, owner: type) -> cached_probe[T]: ...
     @overload
     def __get__(self, looks: Remembers, owner: type) -> T: ...
-    def __get__(self, looks: Remembers | None, owner: type) -> once[T] | T:
-        return self if looks is None else looks.seen.of(looks, self._look)
+    def __get__(self, looks: Remembers | None, owner: type) -> cached_probe[T] | T:
+        return self if looks is None else looks.results.of(looks, self._look)

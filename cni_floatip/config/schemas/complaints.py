@@ -22,12 +22,12 @@ WORDS = {"object": "an object", "array": "a list", "string": "a string", "boolea
 
 def complaints(schema: Mapping[str, Any], document: Any) -> list[Complaint]:
     """Return what jsonschema has against ``document``, with places: one more than is shown at most."""
-    found = (
+    results = (
         complaint
         for error in Draft202012Validator(schema).iter_errors(document)
         for complaint in _phrase(error, tuple(error.absolute_path))
     )
-    return sorted(set(islice(found, MOST_COMPLAINTS + 1)), key=str)
+    return sorted(set(islice(results, MOST_COMPLAINTS + 1)), key=str)
 
 
 def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complaint]:
@@ -54,10 +54,10 @@ def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complain
             wanted = _either([*choices[1].split("|"), []]) if choices else _such_as(schema, rule)
             yield Complaint(path, f"{show(value)} is not {wanted}")
         case "minItems" | "minProperties" | "minLength" if not value:
-            options = f"; write one of {_listed(schema)}" if schema.get("maxProperties") == 1 else ""
+            options = f"; write one of {_list_keys(schema)}" if schema.get("maxProperties") == 1 else ""
             yield Complaint(path, f"{show(value)} is empty{options}")
         case "maxProperties":
-            yield Complaint(path, f"has {short(_and(value))}; write exactly one of {_listed(schema)}")
+            yield Complaint(path, f"has {short(_and(value))}; write exactly one of {_list_keys(schema)}")
         case "maxItems":
             yield Complaint(path, f"has {len(value)} entries; at most {rule}")
         case "maxLength":
@@ -103,7 +103,7 @@ def _either(choices: Any) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _listed(schema: Mapping[str, Any]) -> str:
+def _list_keys(schema: Mapping[str, Any]) -> str:
     return ", ".join(schema["properties"])
 
 
