@@ -144,7 +144,7 @@ def _says(documented: str, reason: str) -> bool:
 
 def _reasons_of_the_sweep() -> Iterator[str]:
     """Every sentence with which the sweep keeps a route, with a hole for each value."""
-    judges = {"_of_table", "_of_target", "again"}
+    judges = {"_of_table", "_of_target", "recheck"}
     module = ast.parse((PRODUCT / "operations" / "sweep.py").read_text())
     for judge in (item for item in ast.walk(module) if isinstance(item, ast.FunctionDef)):
         for given in ast.walk(judge) if judge.name in judges else ():
