@@ -99,6 +99,10 @@ vrrp_instance V {{
             self._process.wait(10)
             self._process = None
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def holds(self) -> bool:
         shown = subprocess.run(["ip", "-n", self.pod.ns, "addr"], capture_output=True, text=True, check=True)
         return f"inet {VIP}/" in shown.stdout
@@ -121,7 +125,13 @@ def leads_to(lab: Lab, replica: Replica) -> Callable[[], bool]:
 
 
 def settle(lab: Lab, holder: Replica, other: Replica) -> None:
-    """Wait until one alone holds the address: on a busy machine an advertisement may come late."""
+    """Let both run, and wait until one alone holds the address.
+
+    A test may be the first that runs; on a busy machine an advertisement may come late, and both move.
+    """
+    for replica in (holder, other):
+        if not replica.runs:
+            replica.start()
     until(lambda: holder.holds() and not other.holds() and leads_to(lab, holder)(), holder, other)
 
 
