@@ -20,7 +20,7 @@ from . import files, interpreters
 from .files import NAME, DeadMount
 from .installed import AnotherProgram, Installed, Unsound, read_installed, signature
 from .remove import remove_client
-from .render import first_line, recipe, render
+from .rendering import first_line, recipe, render
 from .smoke_test import smoke_test
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import files
-from .render import is_anothers, read_label
+from .rendering import is_anothers, read_label
 
 RUNNABLE = 0o555
 Signature = tuple[tuple[int, ...] | None, ...]

@@ -137,7 +137,7 @@ def test_another_nodes_route_stays(here: Here) -> None:
 
 
 def test_an_old_gone_claim_is_forgotten(here: Here) -> None:
-    here.claim("c1", State.GONE, written=time.time() - LATE_SECONDS - 60)
+    here.claim("c1", State.GONE, last_write_at=time.time() - LATE_SECONDS - 60)
     assert here.gc() == (0, "vip/c1/net1: forgotten\n")
     assert here.states() == {}
 

@@ -31,7 +31,7 @@ def gone(attachment: Attachment, age: float = LATE_SECONDS + 60) -> None:
     assert attachment.add().code == attachment.delete().code == 0
     claim = attachment.claim()
     assert claim
-    amend(attachment, written=claim.last_write_at - age)
+    amend(attachment, last_write_at=claim.last_write_at - age)
 
 
 @pytest.mark.parametrize("next_call", ["gc", "ADD"])

@@ -26,7 +26,7 @@ cni_floatip.__version__ = RELEASE
 
 from cni_floatip import cli  # noqa: E402 (of that release)
 from cni_floatip.commands import install_client  # noqa: E402, F401
-from cni_floatip.installer import files, render  # noqa: E402
+from cni_floatip.installer import files, rendering  # noqa: E402
 
 CHANGES = (
     "os.mkdir",
@@ -77,7 +77,7 @@ def live(fate: str, doomed: int, message: int) -> int:
 
 
 def main() -> None:
-    assert vars(render)["__version__"] == RELEASE
+    assert vars(rendering)["__version__"] == RELEASE
     assert Path(BIN_DIR).is_dir()
     assert files
     for line in sys.stdin:

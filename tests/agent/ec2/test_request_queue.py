@@ -313,7 +313,7 @@ def test_actions_and_accounts_have_buckets_of_their_own(clock: Clock, turns: Req
 def test_deadline_ends_the_waiting(clock: Clock, turns: RequestQueue) -> None:
     for _ in range(50):
         send(turns, clock.at)
-    with pytest.raises(Ec2Error, match="ReplaceRoute: no turn came in time") as caught:
+    with pytest.raises(Ec2Error, match="ReplaceRoute: timed out waiting for a request token") as caught:
         send(turns, clock.at + 0.1)
     assert caught.value.fault is Ec2Fault.THROTTLED
     assert clock.at == pytest.approx(1000.1)
