@@ -213,7 +213,8 @@ def test_a_closed_file_object_stops_nothing(tmp_path: Path) -> None:
 
 def test_lines_of_many_threads_stay_whole() -> None:
     reading, writing = os.pipe()
-    log = configure("info", "json", DescriptorStream(writing, room=160 * 8000))  # a slow reader loses none
+    stream = DescriptorStream(writing, room=160 * 8000)  # a slow reader loses none
+    log = configure("info", "json", stream)
     result = bytearray()
 
     def read() -> None:
@@ -231,6 +232,7 @@ def test_lines_of_many_threads_stay_whole() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert stream.flush(60)
     os.close(writing)
     reader.join()
     os.close(reading)
