@@ -367,8 +367,8 @@ MUTANTS = (
     Mutant(
         "no-table-at-all",
         "agent/keeper/repair",
-        "        if not tables:  # no VPC",
-        "        if False:  # no VPC",
+        "        if not tables:  # every VPC",
+        "        if False:  # every VPC",
         "an answer without any table ends claims",
         PROMISES,
     ),

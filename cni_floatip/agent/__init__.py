@@ -1,1 +1,1 @@
-"""The node agent: the same operations as direct mode, warm, and somebody who looks after what was claimed."""
+"""The node agent: runs the operations of direct mode with warm clients, and keeps claimed routes right."""

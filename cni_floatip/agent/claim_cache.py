@@ -1,10 +1,10 @@
-"""The node's claims as their one process knows them: in memory to read, on disk before anything is done.
+"""The node's claims as the one process that owns them knows them: read from memory, written to disk first.
 
-An agent, or a call in direct mode, has the data directory alone, so what it read at its start and wrote since
-is what is there. Locks are this process's own: nobody else writes.
+An agent, or a call in direct mode, has the data directory alone. So what it read at its start and has written
+since is what is on disk, and locks are this process's own, because nobody else writes.
 
-Two promises go beyond the disk's. What a DEL has ended stays ended, whatever older copy of it is put
-(``Claim.merge_into``). And a full disk keeps nothing alive: a step towards the end that cannot be written
+It promises two things beyond the disk. A claim that a DEL has ended is never revived by an older copy
+(``Claim.merge_into``). And a full disk keeps no claim alive: a step towards the end that cannot be written
 counts in memory, and is written as soon as there is room.
 """
 
@@ -27,7 +27,7 @@ _STRIPES = 64
 
 
 class ClaimCache:
-    """``Claims`` of ``world``, over a ``Store`` that this process has alone. For many threads."""
+    """``Claims`` of ``world``, over a ``Store`` that only this process uses. For many threads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -45,7 +45,7 @@ class ClaimCache:
         self.read()
 
     def read(self) -> None:
-        """Read the disk again: at the start, and when files were put there by somebody else."""
+        """Read the disk again: at the start, and after another process has written files there."""
         claims, problems = self._store.all()
         with self._index:
             self._claims, self._places = {}, {}
@@ -63,9 +63,9 @@ class ClaimCache:
     # -- claims ---------------------------------------------------------------------------------------
 
     def put(self, claim: Claim) -> None:
-        """Write ``claim``, as ended if a DEL has ended it meanwhile; then it survives a power cut.
+        """Write ``claim`` durably; if a DEL has ended it meanwhile, write it as ended.
 
-        Raises IoFailure. But if it only ends what there was, it counts even so: see ``flush``.
+        Raises IoFailure. But a claim that only ends what there was counts even then: see ``flush``.
         """
         with self._writing[hash(claim.attachment) % _STRIPES]:
             claim = self._put(claim)
@@ -81,9 +81,9 @@ class ClaimCache:
         return True
 
     def update(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> Claim | None:
-        """Put what ``update`` makes of the claim of ``attachment`` and return that; None where there is none.
+        """Put what ``change`` makes of the claim of ``attachment`` and return that; None where there is none.
 
-        Nothing else is put in between. Raises IoFailure.
+        Atomic: nothing else is put in between. Raises IoFailure.
         """
         with self._writing[hash(attachment) % _STRIPES]:
             known = self._claims.get(attachment)
@@ -114,18 +114,18 @@ class ClaimCache:
         return claim
 
     def is_persisted(self, attachment: Attachment) -> bool:
-        """Whether what is known of ``attachment`` is on disk."""
+        """Whether memory and disk agree about ``attachment``."""
         return attachment not in self._unwritten
 
     def flush(self) -> str | None:
-        """Write what could not be written when it was put; return why it cannot be done, None for done."""
+        """Write the claims that a full disk kept back; return why that fails, None when all are written."""
         for attachment in list(self._unwritten):
             with self._writing[hash(attachment) % _STRIPES]:
                 known = self._claims.get(attachment)
                 try:
                     if known is not None and attachment in self._unwritten:
                         self._store.put(known)
-                except IoFailure as e:  # the next would meet the same full disk
+                except IoFailure as e:  # the next write would meet the same full disk
                     return f"{len(self._unwritten)} ended claims are not on disk yet: {e}"
                 self._unwritten.discard(attachment)
         return None
@@ -136,7 +136,7 @@ class ClaimCache:
         return self._store.get(attachment) if known is None and self._troubled else known
 
     def all(self) -> tuple[list[Claim], Sequence[Problem]]:
-        """Return every claim, oldest first, and every file that was none when the disk was read."""
+        """Return every claim, oldest first, and every file that held none when the disk was read."""
         with self._index:
             if self._sorted is None:
                 self._sorted = sorted(self._claims.values(), key=lambda claim: claim.created_at)
@@ -159,11 +159,11 @@ class ClaimCache:
             self._notify(attachment, None)
 
     def remove_partial_files(self) -> None:
-        """Remove what was left half written."""
+        """Remove files that were left half written."""
         self._store.sweep()
 
     def _know(self, attachment: Attachment, claim: Claim | None) -> Claim | None:
-        """Put ``claim`` (None: nothing) in the place of what was known of ``attachment``; return that."""
+        """Replace the known claim of ``attachment`` with ``claim`` (None: nothing); return the old one."""
         before = self._claims.get(attachment)
         for route in before.routes if before else ():
             there = self._places.get(route.key, set())
@@ -173,7 +173,7 @@ class ClaimCache:
         if claim is None:
             self._claims.pop(attachment, None)
         else:
-            self._claims[attachment] = claim  # never out of the way in between: ``get`` takes no lock
+            self._claims[attachment] = claim  # replaced, never removed first, because ``get`` takes no lock
             for route in claim.routes:
                 self._places.setdefault(route.key, set()).add(attachment)
         self._sorted = None
@@ -217,7 +217,7 @@ class ClaimCache:
 
 
 class AsOnDisk(ClaimCache):
-    """The claims of a directory that another process may have: read anew for each place, never written."""
+    """The claims of a directory that another process may own: read anew for each route key, never written."""
 
     def for_route(self, key: RouteKey) -> list[Claim]:
         """Return the claims that have ``key`` among their routes, as they are on disk now."""
@@ -226,6 +226,6 @@ class AsOnDisk(ClaimCache):
 
 
 def _only_ends(claim: Claim, known: Claim | None) -> bool:
-    """Whether ``claim`` wants no route in a way in which ``known`` does not: nothing new rests on it."""
+    """Whether ``claim`` wants only routes that ``known`` wants as well: then nothing new rests on it."""
     wanted: set[tuple[RouteKey, State]] = {(r.key, r.state) for r in known.routes} if known else set()
     return all((r.key, r.state) in wanted for r in claim.routes if r.state.live)

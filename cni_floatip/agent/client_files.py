@@ -1,13 +1,12 @@
-"""The agent looks after the client that calls it: what a runtime cannot start makes the node as good as dead.
+"""Keeps the installed client usable, because a runtime that cannot start it makes the node as good as dead.
 
-Once a second it looks whether the files are still the ones that it has found whole; that costs two ``stat``.
-When they are not, it reads them, and repairs what cannot be used. It leaves alone what can, of whatever
-release: an installer of another one has been here, and the agent that belongs to it comes, or has come, too.
-Only at its start an agent sees to it that the client is its own. One that is ending repairs nothing.
+Once a second the agent checks whether the files are still the ones that it has found whole; that costs two
+``stat``. When they have changed it reads them, and repairs the client if it cannot be used. It leaves a
+usable client of another release alone: that release's installer was here, and its agent comes or has come
+too. Only at its start an agent makes the client its own. An agent that is ending repairs nothing.
 
-One failure is deadly: where the directory was removed on the host, and maybe made again, a container goes on
-seeing the removed one until it is started again. All others pass, or are an operator's to mend, and a restart
-would help nobody.
+One failure is fatal: the directory was removed on the host, and maybe made again. The container sees the
+removed one until it is started again. All other failures pass, or need an operator; a restart would not help.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 class Install(Protocol):
-    """Install this agent's client; ``only_unsound``: unless what is there can be used. Raises CniError."""
+    """Install this agent's client; ``only_unsound``: only if the one there is unusable. Raises CniError."""
 
     def __call__(self, *, only_unsound: bool) -> object: ...
 
@@ -65,7 +64,7 @@ class ClientFiles:
         return self._problem
 
     def fatal_problem(self) -> str | None:
-        """Return the problem if only a start of the agent's container mends it, else None."""
+        """Return the problem if only a restart of the agent's container mends it, else None."""
         return self._problem if self._dead else None
 
     def run(self, stop: threading.Event) -> None:
@@ -76,7 +75,7 @@ class ClientFiles:
             self.look()
 
     def begin(self) -> None:
-        """Have this agent's own client there. Raises nothing."""
+        """Install this agent's own client. Raises nothing."""
         before = self._read()
         error = self._try(only_unsound=False)
         after = self._read()
@@ -99,7 +98,7 @@ class ClientFiles:
         if isinstance(result, Installed) and self._whole is not None and not thorough:
             self._judge(result, None)
             return
-        error = self._try(only_unsound=True)  # also removes what nobody runs any more
+        error = self._try(only_unsound=True)  # also removes versions that nobody runs any more
         after = self._read()
         if isinstance(result, Unsound) and isinstance(after, Installed):
             self._counts.client_repaired()
@@ -107,10 +106,10 @@ class ClientFiles:
         self._judge(after, error)
 
     def _judge(self, result: Installed | Unsound, error: CniError | None) -> None:
-        """Remember what was seen, and say what is wrong: once, until it is something else."""
+        """Remember the result, and log a problem once, until it changes."""
         before = self._problem
         if error and isinstance(result, Installed):
-            try:  # what could not be replaced may do all the same
+            try:  # a client that could not be replaced may work all the same
                 smoke_test(result.path)
             except CniError as e:
                 result = Unsound(str(e))
@@ -138,7 +137,7 @@ class ClientFiles:
         return None
 
     def _read(self) -> Installed | Unsound:
-        """Look at the files as they are now, not as they were when they have changed meanwhile."""
+        """Read the files; their signature comes first, so that a change during the read is noticed later."""
         path = self._bin_dir / NAME
         try:
             self._seen = signature(path)

@@ -1,14 +1,14 @@
-"""The agent's watch over the ENIs in use: through none is metadata reached, from none does the host forward.
+"""Guards the ENIs in use: keeps pods from instance metadata, and the host from forwarding packets of an ENI.
 
-An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it. It
-is looked at again at each of the keeper's rounds, and with a further pod when half a minute has passed. The
-guard stays on an ENI that is no longer used: it costs nothing, and a pod may outlive its DEL. That the host
-forwards nothing from an ENI ends with the last claim on it that is not gone: the ENI may be another's then.
+An ENI is guarded when a claim on it is first recorded, which is before the pod has any route through it. The
+guard is checked again in each of the keeper's rounds, and with a further pod once half a minute has passed.
+It stays on an ENI that is no longer used, because it costs nothing and a pod may outlive its DEL. The rule
+against forwarding ends with the last claim on the ENI that is not gone, because another may use the ENI then.
 
-What cannot be guarded is logged, once, and is in ``problems``; it stops no ADD: the pods' ``unreachable``
-routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a pod with
-NET_ADMIN can remove it (it comes back at the next look), one with NET_RAW sends past it. Such an ENI never
-counts as guarded.
+An ENI that cannot be guarded is logged, once, and is in ``problems``. It stops no ADD, because the pods'
+``unreachable`` routes are there all the same. With host-device the ENI is in the pod, and so is the guard: a
+pod with NET_ADMIN can remove it (the next check restores it), a pod with NET_RAW sends past it. Such an ENI
+never counts as guarded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..operations.world import World
 from .observe.recorder import Recorder
 
 COVERED_SECONDS = 30.0
-"""For how long a link of the host that was found guarded is taken to be so when another pod comes to it."""
+"""For how long a guarded link of the host is trusted to be so when another pod comes to it."""
 
 Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
@@ -41,7 +41,7 @@ class _GuardedLink:
 
 
 class Guard:
-    """Guards every ENI that claims use, once it attends to them. For many threads."""
+    """Guards every ENI that claims use, once it has subscribed to them. For many threads."""
 
     def __init__(self, world: World, recorder: Recorder) -> None:
         self._world = world
@@ -93,7 +93,7 @@ class Guard:
             self._let_forward(known.mac)
 
     def check_all(self) -> None:
-        """Look at the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
+        """Check the ENIs in use again, and mend. Raises nothing; one bad ENI does not hide the others."""
         with self._knowing:
             in_use = {claim.mac for claim in self._claims.values()}
             for mac in self._places.keys() - in_use:
@@ -110,7 +110,7 @@ class Guard:
             self._stop_forwarding_only_from(in_use)
 
     def cover(self, mac: str) -> str | None:
-        """Guard the ENI with this MAC; return what is wrong with that, or None. Twice is once."""
+        """Guard the ENI with this MAC; return what is wrong with that, or None. Idempotent."""
         with self._doing:
             try:
                 place = self._find(mac)
@@ -126,9 +126,9 @@ class Guard:
         return problem
 
     def _find(self, mac: str) -> _GuardedLink | None:
-        """Look where it was, then on the host, then in the pods that claim it."""
+        """Look for the link where it was, then on the host, then in the pods that claim it."""
         known = self._places.get(mac)
-        if known and not known.netns:  # asking for one link spares a list of every pod's
+        if known and not known.netns:  # reading one link is cheaper than listing every pod's
             try:
                 link = podnet.host_link(known.link.index)
             except CniError:
@@ -151,7 +151,7 @@ class Guard:
                 yield _GuardedLink(link, claim.netns)
 
     def _mend(self, mac: str, place: _GuardedLink) -> Iterator[str]:
-        """Guard the link and yield what is wrong. Changing what stood before is a repair."""
+        """Guard the link and yield what is wrong. A changed guard counts as a repair."""
         before = self._places.get(mac)
         again = before is not None and (before.netns, before.link.index) == (place.netns, place.link.index)
         try:
@@ -183,22 +183,22 @@ class Guard:
             self._see_host(mac, place.link)
 
     def _stop_forwarding_only_from(self, in_use: set[str]) -> None:
-        """Remove our rules for other names: of an earlier agent, of a link that has another name now."""
+        """Remove our rules for other link names: an earlier agent's, or those of a link that was renamed."""
         self._unforwarded = {mac: name for mac, name in self._unforwarded.items() if mac in in_use}
         if self._unforwarded.keys() != in_use:
-            return  # of one it is not known yet where it is
+            return  # the link of one ENI is not known yet
         try:
             forwarding.resume(but=set(self._unforwarded.values()))
         except CniError as error:
             self._world.log(str(error), "warning")
 
     def _let_forward(self, mac: str) -> None:
-        """Nobody uses this ENI any more. Where a rule stays, the next look removes it."""
+        """Remove the rule against forwarding from an unused ENI. If that fails, the next check removes it."""
         with self._doing:
-            self._covered.pop(mac, None)  # first: whoever comes from now on looks
+            self._covered.pop(mac, None)  # first, so that a new user of the ENI checks it
             with self._knowing:
                 if any(claim.mac == mac for claim in self._claims.values()):
-                    return  # somebody has come meanwhile
+                    return  # a new claim has come meanwhile
             name = self._unforwarded.pop(mac, "")
             try:
                 forwarding.resume({name} - set(self._unforwarded.values()))
@@ -206,7 +206,7 @@ class Guard:
                 self._world.log(str(error), "warning")
 
     def _see_host(self, mac: str, link: Link) -> None:
-        """Warn of a host that uses the ENI: no pod's fault, and the guard stays as it is."""
+        """Warn of a host that uses the ENI. That is no pod's fault, and the guard stays as it is."""
         try:
             use = host_use.used_by_host(link)
         except CniError as error:
@@ -221,7 +221,7 @@ class Guard:
             self._world.log(sentence, "warning", event="host uses ENI", mac=mac)
 
     def _nowhere(self, mac: str) -> str | None:
-        """Say that there is no such link, if somebody who is alive has it."""
+        """Return that there is no such link, if a live claim has it."""
         live = any(claim.live for claim in self._of(mac))
         return f"no link with MAC {mac} to guard, on the host or in a pod that claims it" if live else None
 

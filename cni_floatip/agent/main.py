@@ -1,9 +1,9 @@
-"""``floatipctl agent``: one process per node, warm, that has the node's claims for itself.
+"""``floatipctl agent``: one process per node, warm, that alone owns the node's claims.
 
-The parts are put together here and nowhere else; ``report`` tells what they know. In this order: the data
-directory (alone), what an earlier agent left, the DELs that wait in the spool, then the socket: whoever is
-answered is answered by an agent that knows it all. It ends on SIGTERM with as little left to do as the time
-allows: a drained node is gone soon.
+Assembles the agent's parts; no other module does. ``report`` tells what they know. The start has an order:
+the data directory (alone), the claims that an earlier agent left, the DELs in the spool, then the socket, so
+that every answer comes from an agent that knows them all. SIGTERM ends the agent. It releases as much as the
+time allows, because a drained node is gone soon.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from .watch.watcher import Hooks, Watcher
 from .worker_pool import WorkerPool
 
 OWN_SECONDS = 10.0
-"""How long to wait for an agent that is ending, or a call in direct mode, to leave the data directory."""
+"""How long to wait until an ending agent, or a call in direct mode, leaves the data directory."""
 CALLS_SECONDS = 16.0
-"""How long calls may go on once the agent is to end; then they are told to write no more."""
+"""How long calls may go on once the agent is to end; then they are told to stop writing."""
 STOPPED_SECONDS = 3.0
 DRAIN_SECONDS = 24.0
-"""When the last release begins no more, counted from the wish to end. Kubernetes grants 30 s."""
+"""Until when a release may begin, counted from the wish to end. Kubernetes grants 30 s."""
 LAST_SECONDS = 1.5
 METADATA_SECONDS = 3.0
 WATCH_SECONDS = 300.0
-"""After which a watch that does not come round is dead; it does twice a second, and waits for disks only."""
+"""When a silent watch counts as dead; it comes round twice a second, and waits for disks only."""
 
 
 def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> int:
@@ -83,13 +83,13 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
             agent.keep_client(bin_dir, bundle)
         status = agent.run()
         log.flush()
-        if not agent.is_quiet:  # a thread that still writes must not do so once the directory is another's
+        if not agent.is_quiet:  # no thread may write once another process owns the directory
             os._exit(status)
         return status
 
 
 class Agent:
-    """The parts of the agent and how they hold together."""
+    """Holds the agent's parts, and starts and ends them."""
 
     def __init__(self, policy: NodeConf, log: logs.Log, store: Store) -> None:
         self.policy = policy
@@ -158,7 +158,7 @@ class Agent:
         self.health.ready.append(self._client.problem)
 
     def run(self) -> int:
-        """Live from the first claim read to the last released; return the exit status."""
+        """Run from the first claim read to the last released; return the exit status."""
         began = time.monotonic()
         self.supervisor.install_signal_handlers()
         pages = Pages(health.pages(self.policy, self.health, self.metrics.page), log=self.log)
@@ -192,7 +192,7 @@ class Agent:
         return int(self.supervisor.failed)
 
     def attend(self) -> None:
-        """Let every part learn of the claims that there are, and from now on of each change."""
+        """Subscribe every part to the claims: those that there are, and each change from now on."""
         self.guard.subscribe(self.claims.listen)
         self.claims.listen(self.newest_add.on_claim)
         self.claims.listen(self.keeper.on_claim_change)
@@ -200,11 +200,11 @@ class Agent:
         self.watch.subscribe(self.claims.listen)
 
     def _end(self, server: Server) -> None:
-        """Finish what is under way, then release what can be released. A hurry ends either."""
+        """Finish running calls, then release what can be released. A second signal cuts both short."""
         began = time.monotonic()
         self.log("ending: no new calls")
         server.close()
-        self.keeper.wake()  # it ends, too, and need not sleep first
+        self.keeper.wake()  # so that it ends without sleeping first
         patience = 0.0 if self.supervisor.failed else CALLS_SECONDS
         while (
             server.wait(0.1)
@@ -243,7 +243,7 @@ class Agent:
             now=monotonic_wall_clock(time.time, host.clock),
             sleep=time.sleep,
             jitter=random.random,
-            log=self._seldom,  # whoever looks again and again says the same again
+            log=self._seldom,  # repeated looks would repeat the same sentences
             cancelled=lambda: None,
             wake_keeper=self._wake_keeper,
             run_in_thread=WorkerPool(),
@@ -253,7 +253,7 @@ class Agent:
         self.keeper.wake()
 
     def _wake_waiting(self, _: Attachment, claim: Claim | None) -> None:
-        """Let an ADD that waits for its turn see that it was deleted."""
+        """Wake the waiting ADDs, so that one that was deleted sees it."""
         if claim and claim.deleted_at and not claim.state.live:
             self.ec2.wake()
 

@@ -1,8 +1,8 @@
-"""Instance metadata as the agent remembers it: what cannot change for good, an ENI for a minute.
+"""Caches instance metadata for all calls: what cannot change for good, an ENI for a minute.
 
-An ENI may be plugged in at any time, so a MAC that is not known is asked for again before it is called
-unknown; and a call asks again before it refuses for what was read before it began. The
-service limits its callers: what several want to know at once is asked once.
+An ENI may be plugged in at any time. So an unknown MAC is asked for again before it is called unknown, and a
+call asks again before it refuses because of an answer that is older than the call. The service limits its
+callers, so equal questions are coalesced.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 ENI_SECONDS = 60.0
 TURN_SECONDS = 3.0
-"""How long one who asks may wait for the service before the next one may."""
+"""How long one caller may wait for the service before the next one may."""
 LEAST_SECONDS = 1.0
 """What is left of a turn after the wait for it, at least."""
 NEARLY = 1.5
-"""By how much sooner a conversation may give up: it begins no more when its next pause would be too long."""
+"""By how much sooner a conversation may give up: it makes no attempt if its next pause would be too long."""
 FOREVER = float("inf")
 
 
@@ -41,7 +41,7 @@ class CachedRead(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[T]):
-    """What is asked: a read of the last ``seconds`` counts if ``is_answer``, one that begins now always."""
+    """A question: an answer ``seconds`` old counts if ``is_answer``, a read that begins now always."""
 
     key: Hashable
     seconds: float
@@ -50,7 +50,7 @@ class Question(Generic[T]):
 
 
 class MetadataCache:
-    """Instance metadata for all calls: a thunk as ``World.metadata`` is one. For many threads.
+    """Instance metadata for all calls; called as ``World.metadata`` is. For many threads.
 
     ``connect`` opens a conversation with the service that ends at a deadline of ``clock``.
     """
@@ -64,24 +64,23 @@ class MetadataCache:
         self._asked = threading.Condition()
 
     def __call__(self, deadline: float, go_on: Callable[[], object] = waiting.always) -> CallMetadata:
-        """Return what one call sees. Its methods raise TryAgain at ``deadline``, or what ``go_on`` raises."""
+        """Return metadata for one call. It raises TryAgain at ``deadline``, or what ``go_on`` raises."""
         return CallMetadata(self, deadline, go_on)
 
     def ask(self, question: Question[T], deadline: float, go_on: Callable[[], object]) -> CachedRead[T]:
-        """Return what is remembered, else read it now; at most one reads at a time.
+        """Return a cached answer, else read it now; at most one caller reads at a time.
 
-        While the service does not answer, those who want something take turns: the patience of one is not
-        that of the others.
+        While the service does not answer, callers take turns, because each has a deadline of its own.
         """
         while True:
             began = self.clock()
             turn = min(deadline, began + TURN_SECONDS)
             try:
                 return self._ask(question, deadline, turn, go_on)
-            except TryAgain:  # at once: it is the answer; when the turn was over: not yet
+            except TryAgain:  # at once: this is the answer; after a whole turn: try again
                 if turn >= deadline or self.clock() < turn - NEARLY:
                     raise
-            time.sleep(0.02)  # a thread that waits already takes the next turn before this one
+            time.sleep(0.02)  # so that a waiting thread takes the next turn before this one
 
     def _ask(
         self, question: Question[T], deadline: float, turn: float, go_on: Callable[[], object]
@@ -94,7 +93,7 @@ class MetadataCache:
         try:
             known = self._known.get(question.key)
             if known and (known.number > reads or (known.at > since and question.is_answer(known.answer))):
-                return known  # somebody else has read it since we asked
+                return known  # another caller has read it since we asked
             self._reads += 1
             number, at = self._reads, self.clock()
             service = self._connect(max(turn, min(deadline, at + LEAST_SECONDS)))
@@ -142,7 +141,7 @@ class CallMetadata:
         self._again = False
 
     def ask_again(self) -> bool:
-        """Rest on nothing from now on that was read before this call began; say whether anything did."""
+        """From now on use no answer that is older than this call; say whether any was used."""
         self._again = True
         return self._rests_on_older
 
@@ -169,7 +168,7 @@ class CallMetadata:
         return self._ask("macs", 0, self._read_macs)
 
     def knows(self, mac: str) -> bool:
-        """Return whether ``mac`` is that of an interface of this instance; asked again before it is not."""
+        """Return whether ``mac`` is an interface's of this instance; asks again before it says no."""
         results = self._ask("macs", ENI_SECONDS, self._read_macs, lambda macs: mac in macs)
         return mac in results
 
@@ -178,11 +177,11 @@ class CallMetadata:
         return self._ask("primary", FOREVER, lambda service: service.primary_mac())
 
     def role(self) -> str:
-        """Return the name of the instance profile's role; asked again before there is none ("")."""
+        """Return the name of the instance profile's role; asks again before it returns none ("")."""
         return self._ask("role", ENI_SECONDS, lambda service: service.role(), bool)
 
     def eni(self, mac: str) -> Eni:
-        """Return the network interface with ``mac``, as it was at most a minute ago."""
+        """Return the network interface with ``mac``, from an answer that is a minute old at most."""
         return self._ask(("eni", mac), ENI_SECONDS, lambda service: service.eni(mac))
 
     def interface_id(self, mac: str) -> str:
@@ -190,7 +189,7 @@ class CallMetadata:
         return self._ask(("id", mac), ENI_SECONDS, lambda service: service.interface_id(mac))
 
     def close(self) -> None:
-        """Nothing of one call's own is open."""
+        """Do nothing, because one call opens nothing of its own."""
 
     def _read_macs(self, service: Metadata) -> tuple[str, ...]:
         macs = service.macs()

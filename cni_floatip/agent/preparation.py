@@ -1,4 +1,4 @@
-"""Credentials, and EC2 ready before the first ADD wants it: the agent is not ready without the former."""
+"""Readies credentials and EC2 before the first ADD; without credentials the agent is not ready."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARM_SECONDS = 30.0
 
 
 class Preparation:
-    """Prepares EC2, in a thread of its own. ``node``: this instance, None as long as metadata is away."""
+    """Prepares EC2, in a thread of its own. ``node``: this instance, None until metadata answers."""
 
     def __init__(self, aws: SharedEc2, metadata: MetadataCache, log: DedupLog) -> None:
         self.node: Node | None = None
@@ -28,7 +28,7 @@ class Preparation:
         self._log = log
 
     def run(self, stop: threading.Event) -> None:
-        """See once that there are credentials; then have EC2 ready before the first ADD wants it."""
+        """Wait until there are credentials; then prepare EC2 before the first ADD needs it."""
         while problem := self._aws.credentials_problem():
             self._log(problem, "warning")
             self.credentials.because(redact(problem))
@@ -41,7 +41,7 @@ class Preparation:
         stop.wait()
 
     def _prepare(self) -> bool:
-        """See which node this is, and have EC2 ready: it is only sooner ready for the first ADD."""
+        """Find out which node this is, and prepare EC2, which only makes the first ADD faster."""
         try:
             self.node = self._metadata(host.clock() + WARM_SECONDS).node()
             self._aws.warm(self.node.region)

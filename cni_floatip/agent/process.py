@@ -1,4 +1,4 @@
-"""What this process asks of the kernel and of its C library, before its first thread begins."""
+"""Tunes this process's kernel limits and C library, before its first thread begins."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import resource
 RES_OPTIONS = "timeout:1 attempts:2"
 """resolv.conf(5); the default is 5 s, twice, and Amazon Linux says 2 s, five times."""
 M_ARENA_MAX, ARENAS = -8, 2
-"""Of mallopt(3). Python runs one thread at a time, so they are hardly ever in each other's way."""
+"""Of mallopt(3). Python runs one thread at a time, so threads hardly ever compete for an arena."""
 
 
 def tune() -> None:
-    """Set this process up for many calls at a time and for a network that does not answer."""
+    """Set this process up for many concurrent calls, and for a network that does not answer."""
     _enough_descriptors()
     _few_arenas()
     _short_name_resolution()
@@ -27,12 +27,12 @@ def _few_arenas() -> None:
 
 
 def _short_name_resolution() -> None:
-    """Give up a name sooner than after 10 s, before the first is asked for: no time-out of ours covers it."""
+    """Give up a name sooner than after 10 s: no time-out of ours covers it. Call before the first look-up."""
     os.environ.setdefault("RES_OPTIONS", RES_OPTIONS)
 
 
 def _enough_descriptors() -> None:
-    """Let 512 calls and the sockets in all pods' namespaces have theirs."""
+    """Raise the descriptor limit, for 512 calls and the sockets in all pods' namespaces."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))

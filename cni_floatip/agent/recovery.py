@@ -1,8 +1,8 @@
-"""What an earlier process left: whose claims are nobody's by now, and times that cannot be.
+"""Recovery at start: ends claims that no call owns any more, and corrects timestamps in the future.
 
-Times in records are the wall clock's, which somebody may set. While a process has the claims it does not look
-at that clock again (``monotonic_wall_clock``), so its own times are sound. Those that it finds may be of a
-clock that went ahead: what happened did so before now, and no grace is longer than a grace.
+Records hold wall clock times, and an operator may set that clock. A process that owns the claims does not
+read it again (``monotonic_wall_clock``), so its own times are sound. Times that it finds may come from a
+clock that was ahead. So an event in the future is moved to now, and no grace is longer than its limit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from ..operations.world import World
 
 
 def monotonic_wall_clock(wall: Callable[[], float], clock: Callable[[], float]) -> Callable[[], float]:
-    """Return a clock that shows ``wall``'s time now and goes on with ``clock``, wherever ``wall`` is set."""
+    """Return a clock that starts at ``wall``'s time and runs with ``clock``, even if ``wall`` is set."""
     ahead = wall() - clock()
     return lambda: ahead + clock()
 
 
 def recover(world: World) -> int:
-    """End what an earlier agent left that is nobody's any more; return how many claims that are.
+    """End claims of an earlier agent that no call owns any more; return how many it has ended.
 
-    An ADD that was under way answered nobody, so its claim is released at once. A claim from before the last
-    boot had a namespace that is gone; its pod may be about to appear elsewhere, so it has its grace. What
-    cannot be written for a full disk is left to the next start: an agent that does not start ends nothing.
+    A running ADD of that agent was never answered, so its claim is released at once. A claim from before the
+    last boot had a namespace that is gone; its pod may soon appear on another node, so the claim has its
+    grace. A claim that a full disk keeps from being written is left to the next start, because only an agent
+    that starts can end claims.
     """
     for problem in world.claims.all()[1]:
         world.log(str(problem), "warning")
@@ -37,16 +38,16 @@ def recover(world: World) -> int:
 
 
 def end_unanswered(world: World) -> int:
-    """End what calls left that were killed while they had the directory; return how many claims that are.
+    """End claims of calls that were killed while they owned the directory; return how many it has ended.
 
-    As ``recover``, but for claims from before the last boot: those have their DEL, and ``onDelete`` may
-    let their routes stay.
+    As ``recover``, but without claims from before the last boot: those have their DEL, and ``onDelete`` may
+    keep their routes.
     """
     return _put_changed(world, Claim.abandon)
 
 
 def _put_changed(world: World, change: Callable[[Claim], Claim]) -> int:
-    """Put what ``change`` makes of every claim, with times that can be; return how many it has changed."""
+    """Apply ``change`` to every claim, and correct impossible times; return how many ``change`` changed."""
     ended = 0
     world.claims.remove_partial_files()
     for claim in world.claims.all()[0]:
@@ -63,19 +64,17 @@ def _put_changed(world: World, change: Callable[[Claim], Claim]) -> int:
 
 
 def end_by_restart(claim: Claim, boot: str, after: float, now: float = 0.0) -> Claim:
-    """Return what a restart of the agent makes of ``claim``; one of another boot is released
-    ``not_before``.
-    """
+    """Return ``claim`` after a restart of the agent; one of another boot is released from ``after`` on."""
     if claim.has_pod and claim.boot != boot:
         return claim.release(after, now)
     return claim.abandon()
 
 
 def clamp_times(claim: Claim, now: float, grace: float) -> Claim:
-    """Return ``claim`` with no time in it that lies further ahead than it can.
+    """Return ``claim`` with every impossible time in the future corrected.
 
     ``not_before`` counts from the end of an ADD's last write, which may have been promised for a little later
-    than the ADD ended: up to two graces are believed.
+    than the ADD ended. So up to two graces are believed.
     """
 
     def of_route(route: ClaimedRoute) -> ClaimedRoute:

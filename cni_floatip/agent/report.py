@@ -1,4 +1,4 @@
-"""What the agent says of itself: to STATUS, to whoever scrapes it, and to ``floatipctl status``."""
+"""Reports the agent's state: for STATUS, for the metrics page, and for ``floatipctl status``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 3
 
 
 class Report:
-    """Puts together what the agent's parts know."""
+    """Combines the state of the agent's parts."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -74,7 +74,7 @@ class Report:
 
 
 def show(metrics: Metrics, keeper: Keeper, claims: Sequence[Claim]) -> None:
-    """Let the gauges show what is known of ``claims``."""
+    """Set the gauges of ``claims``."""
     metrics.claims(status.by_state(claims))
     metrics.routes(status.routes_by_state(claims, keeper.outage))
     metrics.addresses(status.served(claims, keeper.outage))

@@ -1,11 +1,11 @@
-"""DELs that came while nobody could do them: each is a file, and is done before what is new.
+"""DELs that came while no agent could do them: one file each, done before new requests.
 
-A client leaves one while there is no agent, a call in direct mode always: another call may have the data
-directory. A file is a request's body, as it would have come over the socket. It goes when its DEL is on disk
-as a claim that is to be released; one that nobody can understand is set aside and reported.
+A client writes one while there is no agent; a call in direct mode always does, because another call may own
+the data directory. A file holds a request's body, as it would have come over the socket. It is removed when
+its DEL is on disk as a claim to be released. A file that cannot be understood is set aside and reported.
 
 One thread does them all, one after the other. An ADD does those of its own attachment itself, and waits for
-nobody else's: there may be thousands, and each may have to wait for the call that it ends.
+no other: there may be thousands, and each may have to wait for the call that it ends.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ AGAIN_SECONDS = 30.0
 """A DEL that cannot be recorded (a full disk, a record of a newer release) is tried again after this."""
 ABANDONED_SECONDS = 3600.0
 MOST_ASIDE = 256
-"""How many files are kept that nobody understands."""
+"""How many files that cannot be understood are kept."""
 TAKE_SECONDS = 10.0
-"""How long an ADD waits for a DEL of its attachment that is being done; no DEL takes longer."""
+"""How long an ADD waits for a running DEL of its attachment; no DEL takes longer."""
 
 
 class Spool:
@@ -61,7 +61,7 @@ class Spool:
         self._changed = threading.Condition()
 
     def process_all(self, until: float = math.inf) -> int:
-        """Do every DEL that is there and due; return how many are left. Raises nothing for a single one.
+        """Do every DEL that is due; return how many are left. One that fails does not raise.
 
         None is begun after ``until``.
         """
@@ -86,12 +86,12 @@ class Spool:
         return not any((self._root / name).exists() for name in own)
 
     def run(self, stop: threading.Event) -> None:
-        """Look again and again until told to stop; the body of a thread."""
+        """Process the spool until told to stop; the body of a thread."""
         while not stop.wait(LOOK_SECONDS):
             self.process_all()
 
     def prepare(self) -> None:
-        """Make the directory, for root alone; remove what clients left that were killed while they wrote."""
+        """Make the directory, for root only; remove half-written files of clients that were killed."""
         with contextlib.suppress(OSError):
             if not self._root.is_dir():
                 self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,11 +106,11 @@ class Spool:
         return len(self._names())
 
     def owners(self) -> set[Owner]:
-        """Return whose DELs wait, as far as anybody understands them."""
+        """Return the owners of the waiting DELs whose files can be understood."""
         return set(self.waiting())
 
     def waiting(self) -> dict[Owner, list[str]]:
-        """Return the files by their owners, as far as anybody understands them."""
+        """Return the files by owner, as far as they can be understood."""
         results: dict[Owner, list[str]] = {}
         for name in self._names():
             if owner := self._owner(name):
@@ -118,14 +118,14 @@ class Spool:
         return results
 
     def _names(self) -> list[str]:
-        """Return the files that are whole, in an order that is always the same."""
+        """Return the complete files, in a stable order."""
         try:
             return sorted(name for name in os.listdir(self._root) if name.endswith(SUFFIX))  # noqa: PTH208
-        except OSError:  # nobody has left anything yet
+        except OSError:  # no client has written anything yet
             return []
 
     def _owner(self, name: str) -> Owner | None:
-        """Return whose DEL a file holds; None for one that nobody understands. A name says no other later."""
+        """Return whose DEL a file holds, None if it cannot be understood. A file's owner never changes."""
         if name not in self._owners:
             if (results := owner_of(self._root / name)) is None:
                 return None
@@ -134,7 +134,7 @@ class Spool:
         return self._owners.get(name)
 
     def _do(self, name: str, seconds: float) -> None:
-        """Do one DEL, unless somebody else is at it, who is then waited for so long."""
+        """Do one DEL, unless another thread is doing it: then wait for that thread, ``seconds`` at most."""
         with self._changed:
             self._changed.wait_for(lambda: name not in self._under_way, seconds)
             if name in self._under_way:
@@ -165,7 +165,7 @@ class Spool:
         except OSError as e:
             self._try_again(name)
             self._log(f"{path}: {e.strerror or e}", "warning")
-        except Exception as e:  # noqa: BLE001 (the others are done all the same)
+        except Exception as e:  # noqa: BLE001 (the others must be done all the same)
             self._try_again(name)
             self._failed(f"{path}: tried again", e)
 

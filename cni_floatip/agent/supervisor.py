@@ -1,8 +1,9 @@
-"""The agent's threads live as long as it does: one that fails is begun again, with patience.
+"""Supervises the agent's threads: a thread that fails is started again, after a pause that grows.
 
-What nobody expected is said with its traceback, and the agent is not ready meanwhile. It does not end, for
-the cause may be on disk or in the kernel, and would end the next one too: no call would ever be answered.
-A thread that cannot be begun again takes the agent along: without its socket it looks healthy and is not.
+An unexpected error is logged with its traceback, and the agent is not ready meanwhile. The agent does not
+exit, because the cause may be on disk or in the kernel, and would end the next agent too: then no call would
+ever be answered. A thread that cannot be started again ends the agent, which without its socket only looks
+healthy.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from types import FrameType
 from .observe.logs import Log
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 60.0
-"""How long a thread that failed rests; doubles from the one to the other."""
+"""How long a failed thread rests; doubles from the first to the second."""
 
 Body = Callable[[threading.Event], object]
 
 
 class Supervisor:
-    """From the first thread to the last. ``ending`` is set by SIGTERM, SIGINT or the death of a thread.
+    """Starts, restarts and joins threads. ``ending`` is set by SIGTERM, SIGINT or the death of a thread.
 
-    ``final_stop`` is set when even what runs to the very end is to stop; ``force_exit`` when somebody asked
-    twice.
+    ``final_stop`` is set when even the threads that run to the very end are to stop; ``force_exit`` after a
+    second signal.
     """
 
     def __init__(self, log: Log) -> None:
@@ -38,7 +39,7 @@ class Supervisor:
         self._problems: dict[str, str] = {}
 
     def install_signal_handlers(self) -> None:
-        """Take SIGTERM and SIGINT as the wish to end, a second one as the wish to do so now."""
+        """Let SIGTERM and SIGINT end the agent, and a second one end it at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -47,7 +48,7 @@ class Supervisor:
         return " | ".join(dict(self._problems).values()) or None
 
     def start(self, name: str, body: Body, *, last: bool = False, again: bool = True) -> threading.Thread:
-        """Run ``body`` in a thread until the agent ends; ``last``: until all others have.
+        """Run ``body`` in a thread until the agent ends; ``last``: until all other threads have ended.
 
         ``again``: it may be called once more after it has failed.
         """
@@ -61,8 +62,9 @@ class Supervisor:
     def wait(self) -> None:
         """Return when the agent is to end.
 
-        Awake four times a second, and with no lock: the kernel may give a signal to another thread, which
-        Python then keeps for this one until it wakes; and what it does sets ``ending``, which takes its lock.
+        Wakes four times a second, because the kernel may give a signal to another thread, and Python then
+        keeps it for this thread until it wakes. Takes no lock, because the handler sets ``ending``, which
+        takes its lock.
         """
         while not self.ending.is_set():
             time.sleep(0.25)
@@ -75,7 +77,7 @@ class Supervisor:
         return not any(thread.is_alive() for thread in self._threads)
 
     def in_time(self, what: Callable[[], object], seconds: float, name: str) -> bool:
-        """Run one last thing, for ``seconds`` at most and until somebody is in a hurry; say if it ended."""
+        """Run one last task, for ``seconds`` at most and until a second signal; say if it ended."""
         done = threading.Event()
 
         def run() -> None:
@@ -101,7 +103,7 @@ class Supervisor:
                 try:
                     body(stop)
                     return
-                except Exception as e:  # noqa: BLE001 (whatever it was, the other threads go on)
+                except Exception as e:  # noqa: BLE001 (any error: the other threads go on)
                     if stop.is_set():
                         return
                     if time.monotonic() - began > LONGEST_SECONDS:
@@ -120,7 +122,7 @@ class Supervisor:
             if stop.is_set():
                 return
             self._log(f"thread {name} ended, so the agent ends too", "error")
-        except BaseException as e:  # noqa: BLE001 (also SystemExit: no library ends us half)
+        except BaseException as e:  # noqa: BLE001 (SystemExit too: no library may end half of the agent)
             self._log.failure(f"thread {name} failed, so the agent ends too", e)
         self.failed = True
         self.ending.set()

@@ -1,8 +1,8 @@
-"""Leave a node as it was before: no client, no guard, no claims, no socket.
+"""Uninstalls the plugin from a node: removes its client, guards, claims and socket.
 
-What is under way is finished first, as ``floatipctl gc`` would: DELs that wait in the spool, routes that are
-to be released. What a pod still has is not taken from it: while there is any, nothing is removed. An agent's
-node is left alone altogether. Only names that are ours go; a directory goes when nothing else is in it.
+Unfinished work is finished first, as ``floatipctl gc`` would: DELs in the spool, routes that are to be
+released. While any pod still has a claim, nothing is removed. A node with a running agent is left alone
+altogether. Only names that are ours are removed; a directory is removed when nothing else is in it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .spool import Spool
 from .watch.history import NAME as APPEARANCES
 
 OF_DATA = ("claims", "corrupt", APPEARANCES, "lock")
-"""What is ours in the data directory; the lock, which is held until then, last of all."""
+"""Our names in the data directory; the lock is held until then, so it is removed last."""
 OF_SPOOL = (SUFFIX, NOTE, ".new")
-"""How the names of files in the spool end that are ours."""
+"""The suffixes of our files in the spool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What there is of us on this node, and the world to finish it in."""
+    """Our files on this node, and the world to finish their work in."""
 
     policy: NodeConf
     world: World
@@ -56,7 +56,7 @@ class Installation:
 
 
 def finish(here: Installation) -> list[str]:
-    """Do what is under way; return what is left, a sentence each."""
+    """Finish unfinished work; return what is left, a sentence each."""
     if not here.has_records:
         return []
     end_unanswered(here.world)
@@ -65,7 +65,7 @@ def finish(here: Installation) -> list[str]:
 
 
 def under_way(here: Installation) -> list[str]:
-    """Say what ``finish`` would do, a sentence each."""
+    """Return what ``finish`` would do, a sentence each."""
     claims, _ = here.world.claims.all()
     ended = _will_end(here, claims)
     deserted = [claim for claim in claims if claim.attachment in ended or claim.state is State.RELEASING]
@@ -76,12 +76,12 @@ def under_way(here: Installation) -> list[str]:
 
 
 def obstacles(here: Installation, *, finished: bool = True) -> list[str]:
-    """Say what speaks against removing anything, a sentence each.
+    """Return the reasons not to remove anything, a sentence each.
 
-    Unless ``finished``, what ``finish`` would do counts as done.
+    Unless ``finished``, work that ``finish`` would do counts as done.
     """
     claims, problems = here.world.claims.all()
-    results = [str(problem) for problem in problems if not problem.moved]  # what was moved comes next
+    results = [str(problem) for problem in problems if not problem.moved]  # records that were moved come next
     results += [
         f"{path}: an unreadable record, behind which a pod may be running. If no pod on this node has a"
         " floating IP, remove the file"
@@ -108,7 +108,7 @@ def obstacles(here: Installation, *, finished: bool = True) -> list[str]:
 
 
 def _lost(here: Installation) -> list[Path]:
-    """Return the records that were set aside and have no other in their place: a DEL that came left one."""
+    """Return the records that were set aside and not replaced; a DEL that came would have replaced one."""
     return [
         path
         for path in _entries(here.data / "corrupt")
@@ -117,7 +117,7 @@ def _lost(here: Installation) -> list[Path]:
 
 
 def _will_end(here: Installation, claims: Sequence[Claim]) -> set[Attachment]:
-    """Return what has not ended and is going to: its DEL waits, or its pod is shown to be gone."""
+    """Return claims that have not ended but will: a DEL waits, or evidence shows that the pod is gone."""
     evidence, deleted = operations.evidence_among(claims, here.world), here.spool.owners()
     return {
         claim.attachment
@@ -128,9 +128,9 @@ def _will_end(here: Installation, claims: Sequence[Claim]) -> set[Attachment]:
 
 
 def remove(here: Installation, *, dry_run: bool = False, guards: bool = True) -> Iterator[str]:
-    """Remove everything; yield what has gone and what had to stay, a line each. Raises CniError.
+    """Remove everything; yield what was removed and what had to stay, a line each. Raises CniError.
 
-    ``guards``: also those before instance metadata, which a pod needs as long as it is there.
+    ``guards``: remove metadata guards too; a pod needs them as long as it lives.
     """
     did = "would remove" if dry_run else "removed"
     yield from (f"{did} {path}" for path in installer.remove_client(here.bin_dir, dry_run=dry_run))
@@ -175,13 +175,13 @@ def _who(claim: Claim) -> str:
 def _list_guarded_links() -> Iterator[Link]:
     """Yield this host's interfaces that have a metadata guard."""
     for index, _ in socket.if_nameindex():
-        with contextlib.suppress(CniError):  # gone meanwhile, or not ours to read
+        with contextlib.suppress(CniError):  # gone meanwhile, or not readable for us
             if guard.is_left(link := podnet.host_link(index)):
                 yield link
 
 
 def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
-    """Take the metadata guards off this host's interfaces, their table, and the rules about forwarding."""
+    """Remove the metadata guards of this host's interfaces, their table, and the rules about forwarding."""
     for link in _list_guarded_links():
         try:
             if not dry_run:
@@ -206,7 +206,7 @@ def _remove_guards(did: str, *, dry_run: bool) -> Iterator[str]:
 
 
 def _remove(path: Path, did: str, *, dry_run: bool, whole: bool) -> str:
-    """Remove one path: a directory with what is in it only if ``whole``. Return what to tell."""
+    """Remove one path; a directory with its contents only if ``whole``. Return the line to print."""
     try:
         mode = path.lstat().st_mode
     except OSError:

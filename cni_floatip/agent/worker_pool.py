@@ -1,6 +1,7 @@
-"""Threads that wait for work: a call has its reads and writes done side by side without starting any.
+"""A pool of idle threads, in which a call runs its reads and writes concurrently without starting a thread.
 
-Starting a thread makes its starter wait until it runs, which beside other calls may be milliseconds.
+``Thread.start`` blocks until the thread runs. On a busy agent that takes milliseconds, so idle threads are
+kept.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import threading
 from collections.abc import Callable
 
 MOST = 64
-"""How many threads wait for work; more are started where needed, and end when they are done."""
+"""How many idle threads are kept; further threads are started on demand, and end when they are done."""
 IDLE_SECONDS = 60.0
 
 
 class WorkerPool:
-    """``World.run_in_thread`` of the agent: runs what it is given in a thread that is idle, or in a new
-    one.
-    """
+    """``World.run_in_thread`` of the agent: runs its work in an idle thread, or in a new one."""
 
     def __init__(self, most: int = MOST, idle: float = IDLE_SECONDS) -> None:
         self._most = most
@@ -41,7 +40,7 @@ class WorkerPool:
             work = self._next()
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for more; None when there are enough who do, or there was nothing for long."""
+        """Wait for more work; None when enough threads wait, or no work came for long."""
         with self._lock:
             if self._idle >= self._most:
                 return None
@@ -51,6 +50,6 @@ class WorkerPool:
                 return self._work.get(timeout=self._seconds)
             except queue.Empty:
                 with self._lock:
-                    if self._idle:  # else something is on its way to us
+                    if self._idle:  # else work is on its way to us
                         self._idle -= 1
                         return None

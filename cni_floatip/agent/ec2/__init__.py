@@ -1,1 +1,1 @@
-"""EC2 for all calls of a node: one client, identical reads once, writes within AWS's request rate."""
+"""EC2 for all calls of a node: one client, coalesced reads, writes within AWS's request rate."""

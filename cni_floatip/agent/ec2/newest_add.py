@@ -1,8 +1,8 @@
-"""Whose ADD wants which route most lately: a write that waits in line for nobody is not sent.
+"""Tracks the newest ADD for each route. A queued write is dropped once a newer ADD wants another ENI.
 
-EC2's request rate is the account's. Where several ADDs of this node want the same place through different
-ENIs, only the newest is to win, and what the others would write costs a turn and is overwritten at once. The
-same ENI is the same wish: there nobody is in another's way.
+EC2's request rate is the account's. Where several ADDs of this node want the same route key through different
+ENIs, only the newest is to win: a write of the others would cost a token and be overwritten at once. ADDs
+that want the same ENI do not conflict.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ...model.values import Attachment, RouteKey
 
 
 class NewestAdd:
-    """The claims whose ADD is under way, by place. ``on_claim`` is for ``ClaimCache.listen``. For many
-    threads.
+    """The claims whose ADD is running, by route key. For many threads.
+
+    ``on_claim`` is for ``ClaimCache.listen``.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class NewestAdd:
                     self._claims.setdefault(key, {})[attachment] = claim
 
     def superseded_by(self, attachment: Attachment, key: RouteKey) -> str | None:
-        """Say why an ADD is not to write what it wanted at ``key``, None if it is.
+        """Return why an ADD's write of ``key`` is not wanted any more, None if it is.
 
         An address that a pod gave itself does not count as newer: its claim is as old as its pod's ADD.
         """

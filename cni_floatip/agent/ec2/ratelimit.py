@@ -1,10 +1,10 @@
-"""The books of the rate limiter: EC2's token buckets as we know them, and who stands in line before each.
+"""The state of the rate limiter: EC2's token buckets as we estimate them, and the queue before each.
 
 EC2 gives each account and Region a bucket of tokens per action (Amazon EC2 Developer Guide, "Request
-throttling"), and everybody in the account draws from it: the published numbers are where we start, what EC2
-refuses is what we learn from. A refused request costs the account no token and us the time to the next one.
+throttling"). Everybody in the account draws from it, so the published rates are where we start, and refusals
+are what we learn from. A refused request costs the account no token, and us the time to the next one.
 
-Nothing here waits, locks or looks at a clock: every method is told the time.
+Nothing here waits, locks or reads a clock: every method is told the time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 UNSPENT_SECONDS = 6.0
-"""How long a token is held for who was given it and has not sent: a decision is too old by then."""
+"""How long an acquired token is reserved; a request that has not been sent by then is too old."""
 REMEMBER_SECONDS = 600.0
-"""How long a place is kept for who does not stand in it: kubelet repeats a failed ADD within five minutes."""
+"""How long an absent caller keeps its place: kubelet repeats a failed ADD within five minutes."""
 MOST_REMEMBERED = 4096
 MOST_GROUPS = 256
-"""Groups that do not wait now and are remembered as served."""
+"""How many groups that do not wait now are remembered as served."""
 EPSILON = 1e-6
-"""What sums of fractions may lack of a whole token."""
+"""How much a sum of fractions may lack of a whole token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ PUBLISHED: Mapping[str, Rate] = {
     "DescribeNetworkInterfaces": Rate(100, 20),
     "ModifyNetworkInterfaceAttribute": Rate(100, 5),
 }
-"""EC2 Developer Guide, "Request token bucket sizes and refill rates", for what we call."""
+"""EC2 Developer Guide, "Request token bucket sizes and refill rates", for the actions that we call."""
 
 
 class Priority(IntEnum):
@@ -59,21 +59,21 @@ class Priority(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Token:
-    """Leave to send one request."""
+    """Permission to send one request."""
 
     taken: float
     spent: bool = False
 
 
 class TokenBucket:
-    """What we believe of EC2's bucket; what others take out of it shows in refusals only."""
+    """Our estimate of EC2's bucket; what others take out of it shows in refusals only."""
 
     SLOWER = 0.8
-    """What is left of the rate when refusals are frequent: attempts cost little, so little is taken off."""
+    """Factor on the rate when refusals are frequent: attempts cost little, so little is taken off."""
     FASTER = 0.03
     """How much of itself the rate gains per second, up to the published one: a fifth in seven seconds."""
     SELDOM = 10
-    """One refusal after so many answers is chance (of the way there); more often, others share the bucket."""
+    """One refusal in so many answers is jitter on the way there; more mean that others share the bucket."""
     LEAST = 1 / 50
 
     def __init__(self, published: Rate, now: float) -> None:
@@ -90,21 +90,21 @@ class TokenBucket:
         return 0.0 if self._tokens >= 1 - EPSILON else (1 - self._tokens) / self.rate
 
     def take(self, now: float) -> Token:
-        """Take a token, also where there is none: a request that could not wait is owed."""
+        """Take a token. Where there is none, go into debt: the request could not wait."""
         self._settle(now)
         self._tokens -= 1
         return Token(now)
 
     def put_back(self) -> None:
-        """Take a token back that was not spent."""
+        """Take back a token that was not spent."""
         self._tokens += 1
 
     def on_success(self) -> None:
-        """Hear that EC2 let a request pass."""
+        """Learn that EC2 let a request pass."""
         self._answers += 1
 
     def on_refusal(self, token: Token, now: float) -> None:
-        """Hear that EC2's bucket was empty. Those that were under way together tell of it once."""
+        """Learn that EC2's bucket was empty. Requests that were under way together count as one refusal."""
         self._settle(now)
         self._tokens = min(self._tokens, 0.0)
         if token.taken > self._last_refusal:
@@ -120,7 +120,7 @@ class TokenBucket:
 
 
 class FirstSeen:
-    """Since when each caller has wanted something; who comes again within minutes has wanted it all along."""
+    """When each caller first wanted something; a caller that returns within minutes keeps that time."""
 
     def __init__(self) -> None:
         self._since: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
@@ -137,7 +137,7 @@ class FirstSeen:
         return first
 
     def forget(self, key: Hashable) -> None:
-        """Hear that ``key`` was done: asked for again, it is something new."""
+        """Forget ``key``, because it was done: the next request for it is new."""
         self._since.pop(key, None)
 
     def _oldest(self, now: float) -> float:
@@ -149,7 +149,7 @@ class FirstSeen:
 
 @dataclass(slots=True, order=True)
 class Waiter:
-    """One who stands in a line; sorted by whose turn is earlier. ``group``: its pod's namespace."""
+    """A caller in a queue; the earlier turn sorts first. ``group``: the namespace of its pod."""
 
     priority: Priority
     since: float
@@ -159,10 +159,10 @@ class Waiter:
 
 
 class WaitQueue:
-    """Who waits for one bucket, in order, and the tokens that were given out and not yet spent.
+    """The ordered queue for one bucket, and the tokens that were given out and not yet spent.
 
-    Turns go round the groups that wait, so that one that wants much keeps no other waiting; within a group by
-    arrival.
+    Turns go round the waiting groups, so that a group that wants much keeps no other waiting. Within a group
+    the first to arrive is first.
     """
 
     def __init__(self, published: Rate, now: float) -> None:
@@ -176,19 +176,19 @@ class WaitQueue:
     def add(
         self, priority: Priority, since: float, wake: Callable[[], None] = lambda: None, group: str = ""
     ) -> Waiter:
-        """Stand in line. ``wake`` is called when it may be this one's turn."""
+        """Join the queue. ``wake`` is called when it may be this waiter's turn."""
         self._number += 1
         waiting = Waiter(priority, since, self._number, wake, group)
         insort(self._waiting, waiting)
         return waiting
 
     def remove(self, waiting: Waiter) -> None:
-        """Leave the line, with or without a token."""
+        """Leave the queue, with or without a token."""
         self._waiting.remove(waiting)
         self.wake_next()
 
     def due(self, waiting: Waiter, now: float) -> float | None:
-        """Return in how many seconds it is this one's turn as things are; None: others are before it."""
+        """Return the seconds until this waiter's turn as things are; None: others are before it."""
         if self._first() is not waiting:
             return None
         for token in [t for t in self._unspent if now - t.taken > UNSPENT_SECONDS]:
@@ -196,7 +196,7 @@ class WaitQueue:
         return self.bucket.due(now)
 
     def _first(self) -> Waiter:
-        """Return whose turn is next: of the group that was served longest ago, who came first."""
+        """Return the next waiter: the first to arrive, of the group that was served longest ago."""
         urgent = self._waiting[0].priority
         firsts: dict[str, Waiter] = {}
         for waiter in self._waiting:
@@ -207,7 +207,7 @@ class WaitQueue:
         return min(firsts.values(), key=lambda waiter: (served.get((urgent, waiter.group), 0), waiter))
 
     def take(self, now: float, waiting: Waiter | None = None) -> Token:
-        """Give out a token, to who stands in line or to who does not."""
+        """Give a token to a waiter, or to a caller that did not queue."""
         if waiting:
             self._serving += 1
             self._served[waiting.priority, waiting.group] = self._serving
@@ -219,7 +219,7 @@ class WaitQueue:
         return token
 
     def spend(self, token: Token) -> None:
-        """Hear that the request goes out now; one that was thought to be forgotten is owed."""
+        """Note that the request goes out now. A token whose reservation had run out is owed to the bucket."""
         if token in self._unspent:
             self._unspent.remove(token)
         elif not token.spent:
@@ -227,19 +227,19 @@ class WaitQueue:
         token.spent = True
 
     def put_back(self, token: Token) -> None:
-        """Take a token back that was not spent."""
+        """Take back a token that was not spent."""
         if token in self._unspent:
             self._unspent.remove(token)
             self.bucket.put_back()
             self.wake_next()
 
     def wake_next(self) -> None:
-        """Wake whoever is first now."""
+        """Wake the waiter that is first now."""
         if self._waiting:
             self._first().wake()
 
     def wake_all(self) -> None:
-        """Wake everybody: some may have a reason to give up."""
+        """Wake every waiter: some may have a reason to give up."""
         for waiting in self._waiting:
             waiting.wake()
 

@@ -1,9 +1,9 @@
-"""Who may send the next request to EC2: the waiting in line before its token buckets (``ratelimit``).
+"""Decides which caller sends the next request to EC2: the wait for a token of its buckets (``ratelimit``).
 
-ADDs go first. Their turns go round the namespaces that wait, so that one that wants hundreds of routes keeps
-no other waiting. Within a namespace the one comes first that has wanted its route longest: the runtime
-repeats an ADD that failed, and it comes back to the place that it had. After them come the addresses that
-pods gave themselves, then the keeper. A token that is not spent is given back.
+ADDs go first. Turns go round the waiting namespaces, so that one that wants hundreds of routes keeps no other
+waiting. Within a namespace the caller that has wanted its route longest is first: the runtime repeats an ADD
+that failed, and the repeated ADD gets its old place back. Then come the addresses that pods gave themselves,
+then the keeper. A token that is not spent is given back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .ratelimit import PUBLISHED, FirstSeen, Priority, Token, WaitQueue
 
 
 class ApiAction(NamedTuple):
-    """What has a bucket of its own. ``account`` is that of the role ("": our own identity)."""
+    """An action that has a bucket of its own. ``account`` is that of the role ("": our own identity)."""
 
     account: str
     region: str
@@ -26,9 +26,9 @@ class ApiAction(NamedTuple):
 
 
 class RequestQueue:
-    """The lines before all buckets, and the waiting in them. For many threads.
+    """The queues of all buckets, and the waiting in them. For many threads.
 
-    ``clock`` is that of the deadlines; ``wait`` waits for a condition so many seconds at most.
+    ``clock`` is that of the deadlines; ``wait`` waits for a condition for so many seconds at most.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class RequestQueue:
         key: Hashable = None,
         group: str = "",
     ) -> Token:
-        """Wait until ``action`` may be sent once more; ``key`` remembers the place for who comes back,
-        ``group`` says whose turn it is: they go round the groups.
+        """Wait until ``action`` may be sent once more. A caller that returns with the same ``key`` gets its
+        old place; turns go round the ``group``s.
 
-        Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``cancelled`` says why nobody wants it any
-        more. A deadline that is now takes a token only if one is free.
+        Raises Ec2Error (THROTTLED) at ``deadline``, TryAgain when ``cancelled`` gives a reason. With
+        ``deadline`` = now this does not wait: it returns a token or raises.
         """
         condition = threading.Condition(self._lock)
         with self._lock:
@@ -83,22 +83,22 @@ class RequestQueue:
                 line.remove(place)
 
     def acquire_at_once(self, action: ApiAction) -> Token:
-        """Take a token without waiting, where the request goes out in any case."""
+        """Take a token without waiting, because the request goes out in any case."""
         with self._lock:
             return self._line(action).take(self._clock())
 
     def spend(self, action: ApiAction, token: Token) -> None:
-        """Say that the request goes out now."""
+        """Note that the request goes out now."""
         with self._lock:
             self._line(action).spend(token)
 
     def put_back(self, action: ApiAction, token: Token) -> None:
-        """Give a token back for which nothing was sent. Twice is once."""
+        """Give back a token for which nothing was sent. Idempotent."""
         with self._lock:
             self._line(action).put_back(token)
 
     def on_answer(self, action: ApiAction, token: Token, fault: Ec2Fault | None) -> None:
-        """Say what came of a request: the bucket learns from a refusal, and from one that passed."""
+        """Report a request's outcome: the bucket learns from a refusal, and from a request that passed."""
         with self._lock:
             line = self._line(action)
             if fault is Ec2Fault.THROTTLED:
@@ -110,18 +110,18 @@ class RequestQueue:
                 line.bucket.on_success()
 
     def forget(self, key: Hashable) -> None:
-        """Say that what ``key`` stands for was done."""
+        """Forget the place of ``key``, because its request was done."""
         with self._lock:
             self._first_seen.forget(key)
 
     def wake(self) -> None:
-        """Let everybody who waits ask again whether to give up."""
+        """Make every waiting caller check again whether to give up."""
         with self._lock:
             for line in self._lines.values():
                 line.wake_all()
 
     def waiting(self) -> int:
-        """Return how many wait now, in all lines."""
+        """Return how many callers wait now, in all queues."""
         with self._lock:
             return sum(len(line) for line in self._lines.values())
 

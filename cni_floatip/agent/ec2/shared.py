@@ -1,7 +1,7 @@
-"""EC2 as the agent asks it: warm clients that all calls share, every request in its turn, equal reads folded.
+"""EC2 as the agent uses it: warm clients for all calls, rate-limited requests, coalesced reads.
 
-``SharedEc2`` lives as long as the agent; each CNI call, and the keeper, looks at EC2 through a ``CallEc2`` of
-its own, which knows how urgent it is and when nobody waits for it any more. A view is a ``VpcState`` as in
+``SharedEc2`` lives as long as the agent. Each CNI call, and the keeper, uses EC2 through a ``CallEc2`` of its
+own, which knows how urgent the caller is, and when its answer is not wanted any more. It is a ``Vpc`` as in
 ``world``.
 """
 
@@ -30,9 +30,9 @@ from .singleflight import SingleFlight
 T = TypeVar("T")
 
 CONNECTIONS = 50
-"""Kept open per client: a whole burst of writes, so that none needs a TLS handshake of its own."""
+"""Kept open per client: enough for a whole burst of writes, so that none needs a TLS handshake of its own."""
 TURN_SECONDS = 10.0
-"""How long a read waits for its turn; whoever still wants it then asks again."""
+"""How long a read waits for its turn; a caller that still wants it then asks again."""
 SUBNET_SECONDS = 60.0
 MOST_KEPT = 1024
 CLAIMING = ("CreateRoute", "ReplaceRoute")
@@ -40,12 +40,12 @@ CLAIMING = ("CreateRoute", "ReplaceRoute")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks EC2, how urgently, and when nobody waits for the answer any more.
+    """A user of EC2: how urgent it is, and when its answer is not wanted any more.
 
-    ``cancelled`` says why the call is over, None while it is not. ``who`` (a pod's uid or name) finds its
-    place in line again when it comes back; turns go round the ``group``s (namespaces). ``fresh``: nothing
-    that was remembered will do. After ``until`` nothing is waited for any more. ``superseded_by`` says why a
-    route that waits to be written is not wanted any more.
+    ``cancelled`` says why the call is over, None while it is not. ``who`` (a pod's uid or name) gets its old
+    place in the queue when it comes back; turns go round the ``group``s (namespaces). ``fresh``: no cached
+    answer will do. After ``until`` nothing is waited for any more. ``superseded_by`` says why a queued write
+    of a route is not wanted any more.
     """
 
     priority: Priority = Priority.ADD
@@ -58,9 +58,9 @@ class Caller:
 
 
 class SharedEc2:
-    """What all calls share of EC2. For many threads.
+    """The clients, caches and queues of EC2 that all calls share. For many threads.
 
-    ``region`` overrules the one that a view is asked for (``AWS_REGION``). ``connect`` makes the EC2 of one.
+    ``region`` (``AWS_REGION``) overrules the region that a call asks for. ``connect`` makes a region's EC2.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SharedEc2:
                 vpc.warm(account)
 
     def credentials_problem(self) -> str | None:
-        """Say what is wrong with our own credentials, None once they were seen. EC2 is not asked."""
+        """Return what is wrong with our own credentials, None once they were seen. EC2 is not asked."""
         if self._identified:
             return None
         try:
@@ -117,7 +117,7 @@ class SharedEc2:
         return "; ".join(filter(None, ("no AWS credentials found", proxied_metadata())))
 
     def wake(self) -> None:
-        """Let everybody who waits ask again whether to give up: some call has ended."""
+        """Make every waiting caller check again whether to give up, because some call has ended."""
         self.queue.wake()
         self.single_flight.wake()
 
@@ -126,7 +126,7 @@ class SharedEc2:
         return Vpc(region, self.policy.roles, sdk=self._sdk, on_request=self._count_request, paging=paging)
 
     def _take_for_page(self, region: str, name: str, account: str) -> None:
-        """Take one more token for one more page, without waiting: its first ones are here already."""
+        """Take a token for one more page, without waiting, because the first pages are here already."""
         action = ApiAction(account, region, name)
         self.queue.spend(action, self.queue.acquire_at_once(action))
 
@@ -137,7 +137,7 @@ class SharedEc2:
 
 
 class CallEc2:
-    """EC2 for one call: ``world.Vpc``. Beside Ec2Error every method raises TryAgain when the call is over."""
+    """EC2 for one call: ``world.Vpc``. Every method raises Ec2Error, or TryAgain when the call is over."""
 
     def __init__(self, warm: SharedEc2, vpc: AnyVpc, region: str, caller: Caller) -> None:
         self._shared = warm
@@ -148,7 +148,7 @@ class CallEc2:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Give back what was not sent. Without it that happens some seconds later."""
+        """Give unspent tokens back. Without this that happens some seconds later."""
         with self._lock:
             left, self._tokens = list(self._tokens.values()), {}
         for action, token in left:
@@ -157,12 +157,12 @@ class CallEc2:
     # -- reading --------------------------------------------------------------------------------------
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
-        """Return the tables that match ``filters``, as they were after this was asked."""
+        """Return the tables that match ``filters``, from a read that began after this call."""
         question = self._action("DescribeRouteTables", account), _frozen(filters)
         return self._read(*question, partial(self._vpc.route_tables, filters, account))
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
-        """Return the subnets that match ``filters``, as they were at most a minute ago."""
+        """Return the subnets that match ``filters``, from an answer that is a minute old at most."""
         question = self._action("DescribeSubnets", account), _frozen(filters)
         read = partial(self._read, *question, partial(self._vpc.subnets, filters, account))
         return self._read_cached(question, SUBNET_SECONDS, read)
@@ -173,7 +173,7 @@ class CallEc2:
         return dict(self._read(*question, partial(self._vpc.interfaces_in, subnets, account)))
 
     def network_interface(self, eni: str) -> NetworkInterface:
-        """Return the source/dest check and the tags of ``eni``; remembered if nothing stands against it."""
+        """Return the source/dest check and the tags of ``eni``; from the cache if they allow its use."""
         question = self._action("DescribeNetworkInterfaces", ""), ("interface", eni)
         policy = self._shared.policy
         return self._read_cached(
@@ -193,7 +193,7 @@ class CallEc2:
         last = min(deadline, caller.until)
         self._vpc.wait_turn(
             action, key, account, last
-        )  # credentials: after the turn they would be waited for
+        )  # credentials first: else they would be waited for after the turn
 
         def stop() -> str | None:
             return caller.cancelled() or (caller.superseded_by(key) if action in CLAIMING else None)
@@ -203,7 +203,7 @@ class CallEc2:
             self._tokens[key, account] = where, token
 
     def create(self, key: RouteKey, eni: str, account: str = "") -> None:
-        """Make the route ``place -> eni`` where there is none."""
+        """Create the route at ``key`` to ``eni``, where there is none."""
         self._write("CreateRoute", key, account, partial(self._vpc.create, key, eni, account))
 
     def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
@@ -215,7 +215,7 @@ class CallEc2:
         self._write("DeleteRoute", key, account, partial(self._vpc.delete, key, account))
 
     def disable_source_dest_check(self, eni: str) -> None:
-        """Turn the source/destination check of ``eni`` off, when it is this call's turn."""
+        """Turn the source/dest check of ``eni`` off, when it is this call's turn."""
         action = self._action("ModifyNetworkInterfaceAttribute", "")
         token = self._turn(action, self._turn_deadline())
         self._send(action, partial(self._vpc.disable_source_dest_check, eni), token)
@@ -245,7 +245,7 @@ class CallEc2:
         return result
 
     def _turn(self, action: ApiAction, until: float) -> Token:
-        """Wait for a turn, with no place in line to come back to."""
+        """Wait for a turn, without keeping a place in the queue."""
         caller = self._caller
         return self._shared.queue.acquire(
             action, caller.priority, until, caller.cancelled, group=caller.group
@@ -279,7 +279,7 @@ class CallEc2:
             held = self._tokens.get((key, account))
             if held and held[0] == action:
                 del self._tokens[key, account]
-        # With none held nobody waited, and this cannot: what was decided would grow old meanwhile.
+        # Without a held token nobody waited. This must not wait either, because the decision would grow old.
         token = held[1] if held and held[0] == action else self._shared.queue.acquire_at_once(action)
         self._send(action, call, token)
         self._shared.queue.forget(self._key(key))
@@ -289,7 +289,7 @@ class CallEc2:
         turns.spend(action, token)
         try:
             answer = call()
-        except Ec2Error as e:  # that of another action, AssumeRole, came before this one was sent
+        except Ec2Error as e:  # another action, AssumeRole, failed before this request was sent
             turns.on_answer(action, token, e.fault if e.action == action.name else Ec2Fault.NOT_SENT)
             raise
         turns.on_answer(action, token, None)
@@ -303,7 +303,7 @@ class CallEc2:
 
 
 class TtlCache:
-    """Answers that may be used again for a while, and when they were asked for. Bounded; for many threads."""
+    """A bounded cache of answers, with the times at which they were asked for. For many threads."""
 
     def __init__(self) -> None:
         self._answers: dict[Hashable, tuple[Any, float]] = {}

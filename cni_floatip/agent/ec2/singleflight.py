@@ -1,8 +1,7 @@
-"""Folding equal reads into one: who asks while a read is under way shares the next one, never that one.
+"""Coalesces identical EC2 reads (singleflight). A caller that arrives during a read shares the next one.
 
-A read must have begun after it was asked for: what an ADD rests on may not be older than the ADD. So callers
-gather until the read under way has come back, then one of them flies for all. Whoever was to fly and gives
-up leaves the flight to another of them.
+A read must begin after it was asked for, because an ADD must not rest on data older than itself. So callers
+wait for the running read. Then one of them reads for all; if it gives up, another takes over.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from ...model import waiting
 from ...model.errors import Ec2Error
 
 GATHER_SECONDS = 0.5
-"""A read that takes longer is not waited for: it may hang, with a connection that an AZ took along."""
+"""A read that takes longer is not waited for: it may hang, on a connection into a zone that has failed."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One read and those who gathered for it. ``urgency``: of who is to fly, lowest first."""
+    """One read and the callers that share it. ``urgency``: of the caller that is to read, lowest first."""
 
     urgency: int
     changed: threading.Condition
@@ -34,14 +33,14 @@ class _Call:
 
 @dataclass(slots=True)
 class _Calls:
-    """All flights of one question: those that gather, those under way."""
+    """All reads of one question: those that callers may still join, and those that run."""
 
     gathering: list[_Call] = field(default_factory=list)
     under_way: list[_Call] = field(default_factory=list)
 
 
 class SingleFlight:
-    """Reads that are shared. For many threads."""
+    """Coalesces reads. For many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,17 +55,18 @@ class SingleFlight:
         read: Callable[[Any], Any],
         left: Callable[[], float] = lambda: waiting.STEP_SECONDS,
     ) -> Any:
-        """Return what ``read`` returns to this caller or to another who asked the same in time.
+        """Return what ``read`` returns to this caller, or to another that asked the same in time.
 
-        ``turn`` waits for leave to read, while others still join; ``read`` gets what it returned. A flight
-        for less urgent callers is not joined: it would wait as they do. Raises what they raise, TryAgain when
-        ``cancelled`` says why, TimeoutError when no time is ``left`` (in seconds) to wait for another's read.
+        ``turn`` waits for permission to read, while others still join; ``read`` gets its result. A read for
+        less urgent callers is not joined, because it waits longer. Raises what they raise, TryAgain when
+        ``cancelled`` gives a reason, TimeoutError when no time is ``left`` (in seconds) to wait for another's
+        read.
         """
         with self._lock:
             flight = self._join(question, urgency)
 
         def attempt() -> bool | waiting.Later:
-            """Say whether the flight has landed; else become its pilot, unless it has one."""
+            """Say whether the read has ended; if nobody is to do it, become its reader."""
             if flight.done:
                 return True
             if flight.has_reader:
@@ -91,7 +91,7 @@ class SingleFlight:
                 self._leave(question, flight)
 
     def wake(self) -> None:
-        """Let everybody who waits ask again whether to give up."""
+        """Make every waiting caller check again whether to give up."""
         with self._lock:
             for route in self._calls.values():
                 for flight in [*route.gathering, *route.under_way]:
@@ -119,14 +119,14 @@ class SingleFlight:
         return len(self._calls)
 
     def _begin_read(self, question: Hashable, flight: _Call, turn: Callable[[], Any]) -> Any:
-        """Wait for leave to read and return it; from then on nobody joins."""
+        """Wait for permission to read and return it; from then on nobody joins."""
         try:
             with self._lock:
                 self._wait_for_running(question)
             token = turn()
         except BaseException:
             with self._lock:
-                flight.has_reader = False  # the others, if any, find another
+                flight.has_reader = False  # another caller, if any, becomes the reader
                 flight.changed.notify_all()
             raise
         with self._lock:
@@ -142,14 +142,14 @@ class SingleFlight:
             self._calls[question].under_way.remove(flight)
 
     def _wait_for_running(self, question: Hashable) -> None:
-        """Wait for the read under way, so that more callers gather; not for one that hangs."""
+        """Wait for the running read, so that more callers join the next; but not for a read that hangs."""
         under_way = list(self._calls[question].under_way)
         if under_way:
             under_way[-1].changed.wait_for(lambda: under_way[-1].done, GATHER_SECONDS)
 
 
 def _result_of(flight: _Call) -> Any:
-    """Return or raise what the flight brought, each caller an exception of its own."""
+    """Return the answer of the read, or raise its error: each caller gets an exception of its own."""
     error = flight.error
     if error is None:
         return flight.answer

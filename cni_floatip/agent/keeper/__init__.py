@@ -1,1 +1,1 @@
-"""The keeper: looks at the VPC, repairs the routes of this node's claims, ends those of dead pods."""
+"""The keeper: looks at the VPC, repairs the routes of this node's claims, ends the claims of dead pods."""

@@ -1,8 +1,8 @@
-"""The keeper: when it looks, what else it sees to, and how it survives not being able to look.
+"""The keeper's loop: decides when to look at the VPC, does the agent's chores, and survives failed looks.
 
-The rules are in ``rules.reconcile``, their doing in ``repair``. A look is one DescribeRouteTables per account
-and VPC whatever the number of claims, at most one a second, and none while there is nothing to look after.
-When AWS does not answer, looks become rarer and nothing is forgotten: all that is to be done is on disk.
+The rules are in ``rules.reconcile``, the repairs in ``repair``. A look is one DescribeRouteTables per account
+and VPC, whatever the number of claims; at most one a second, and none while there are no claims. When AWS
+does not answer, looks become rarer, and nothing is forgotten, because all unfinished work is on disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .repair import Look, RouteRepairer, groups_of
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
 FAILED_SECONDS = 2.0
-"""When it looks again after a look that failed; then after half the time that looks have failed for, up to
+"""When to look again after a failed look; then after half the time that looks have failed for, up to
 the ordinary gap: a node that holds a route must not be blind for long (``rules.reconcile``)."""
 LONGEST_STRETCH = 8.0
 """How much rarer looks become while EC2 throttles them, on a node that holds no route."""
@@ -40,7 +40,7 @@ END_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RouteReport:
-    """Where a route leads, for people: ``target`` "" is nowhere. Times are seconds since the epoch."""
+    """Where a route leads, for people: ``target`` "" means nowhere. Times are seconds since the epoch."""
 
     target: str
     at: float
@@ -49,10 +49,10 @@ class RouteReport:
 
 
 class Keeper:
-    """Looks after the claims of this node. ``tick`` is one round, ``run`` a thread's body.
+    """Reconciles the claims of this node. ``tick`` is one round, ``run`` a thread's body.
 
-    ``chores`` are done with every ordinary look, after it; what they raise is logged. ``failed`` is told of
-    what nobody expected.
+    ``chores`` are done after every ordinary look; their exceptions are logged. ``failed`` gets every
+    unexpected error.
     """
 
     def __init__(
@@ -91,13 +91,11 @@ class Keeper:
     # -- for the rest of the agent --------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Say that a call has changed something: the next round comes at once."""
+        """Start the next round at once, because a call has changed something."""
         self._woken.set()
 
     def on_claim_change(self, attachment: Attachment, claim: Claim | None) -> None:
-        """Learn of a claim (``ClaimCache.listen``): after an ADD it is looked at soon, after a grace
-        released.
-        """
+        """Learn of a claim (``ClaimCache.listen``): look soon after an ADD, release soon after a grace."""
         if claim is None:
             self._known.pop(attachment, None)
             return
@@ -134,11 +132,11 @@ class Keeper:
         return reports | {key: RouteReport("", 0.0, 0.0, errors[key]) for key in unseen}
 
     def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
-        """Return why ``route`` does not serve its claim, as looks have shown; None: nothing says so."""
+        """Return why ``route`` does not serve its claim, as looks have shown; None: no look shows one."""
         return self._repairer.outages.of_route(claim, route, self._repairer.cut_off, self._checked)
 
     def last_look(self) -> float:
-        """Return when a look last showed all there is to see, in seconds since the epoch; 0: never yet."""
+        """Return when a look last was complete, in seconds since the epoch; 0: never yet."""
         return self._seen_all
 
     def ready_problem(self) -> str | None:
@@ -146,7 +144,7 @@ class Keeper:
         return self._blind or next(iter(tuple(self._broken.values())), None) or self._last.broken
 
     def drain(self, deadline: float) -> None:
-        """Release what has ended, grace or not: the node may be gone seconds from now."""
+        """Release every ended claim, even within its grace, because the node may be gone seconds from now."""
         self._repairer.release_all(deadline)
 
     # -- rounds ---------------------------------------------------------------------------------------
@@ -159,7 +157,7 @@ class Keeper:
             self._woken.clear()
 
     def tick(self) -> float:
-        """Do what is due; return the seconds until there may be more."""
+        """Do what is due; return the seconds until the next round."""
         clock = self._world.clock()
         ordinary = clock >= self._next
         with self._lock:
@@ -179,7 +177,7 @@ class Keeper:
         again = self._world.clock() + self._gap()
         if ordinary:
             self._next = again
-        elif self._failing < math.inf:  # sooner, never later: what comes with an ordinary look must come
+        elif self._failing < math.inf:  # sooner, never later: the chores of an ordinary look must run
             self._next = min(self._next, again)
         return self._pause(self._world.clock())
 
@@ -197,7 +195,7 @@ class Keeper:
         return gap
 
     def _holds(self) -> bool:
-        """Whether a pod here holds a route: were its looks rarer, an older owner would mend first."""
+        """Whether a pod here holds a route: if our looks were rarer, an older owner would repair first."""
         claims = self._world.claims.all()[0]
         return any(route.state is State.HELD for claim in claims for route in claim.routes)
 
@@ -218,7 +216,7 @@ class Keeper:
             self._in_vain = 0
         else:
             self._in_vain += 1
-        if look.progress or look.pending:  # more to do, or to see what was done
+        if look.progress or look.pending:  # more to do, or a repair to verify
             pause = min(SPACING_SECONDS * 2 ** min(self._in_vain, 16), self._reconcile)
             self._again = self._world.clock() + pause
 
@@ -229,10 +227,10 @@ class Keeper:
             self._try(chore, "a chore")
 
     def _try(self, work: Callable[[], None], what: str) -> bool:
-        """Do one part of a round; one that fails does not keep the others from being done.
+        """Do one part of a round; a part that fails does not keep the others from being done.
 
-        What nobody expected makes the node not ready until the same part goes well. That is no reason to
-        end: the cause may be on disk, where the next agent would meet it too.
+        An unexpected error makes the node not ready until the same part succeeds. The agent does not exit for
+        it, because the cause may be on disk, where the next agent would meet it too.
         """
         well = False
         try:
@@ -240,7 +238,7 @@ class Keeper:
             well = True
         except (CniError, Ec2Error) as e:
             self._world.log(str(e), "warning")
-        except Exception as e:  # noqa: BLE001 (whatever it was)
+        except Exception as e:  # noqa: BLE001 (any error)
             self._broken[work] = f"{what} of the keeper failed: {e!r}"
             self._failed(f"{what} of the keeper failed unexpectedly", e)
             return False
@@ -265,18 +263,18 @@ class Keeper:
                     world.log(f"{claim.attachment}: {e}", "warning")
 
     def _erase_what_cannot_matter(self) -> None:
-        """Forget claims that want nothing, once no request of ours can land any more."""
+        """Erase claims that want nothing, once no request of ours can land any more."""
         if not self._repairer.knows_interfaces:
-            return  # what leads to an ENI of a claim may be this node's
+            return  # a route to an ENI of a claim may be this node's
         for claim in self._world.claims.all()[0]:
             if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.groups:
-                continue  # its routes are there still, or could not be looked at
+                continue  # its routes still exist, or could not be read
             if claim.live and not may_land(self._world, claim):
                 self._forget_what_it_left(claim)
             forget_ended(self._world, claim)
 
     def _forget_what_it_left(self, claim: Claim) -> None:
-        """Take the ``gone`` routes out of a live claim: those of tables that it has left, for good."""
+        """Drop the ``gone`` routes of a live claim: those of tables that it has left for good."""
         routes = tuple(route for route in claim.routes if route.state is not State.GONE)
         if routes == claim.routes:
             return
@@ -315,7 +313,7 @@ class Keeper:
                         world.log(f"{claim.attachment}: {e}", "warning")
 
     def _look_at_interfaces(self) -> None:
-        """Look again at every ENI in use: its source/dest check may be on, a tag may be gone."""
+        """Check every ENI in use again: its source/dest check may be on, a tag may be gone."""
         world, wanted = self._world, self._world.policy.source_dest_check
         used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
         if wanted == "ignore" and not world.policy.allowed_interfaces:
@@ -338,7 +336,7 @@ class Keeper:
                     sentence = f"source/dest check of {eni} was on: turned off"
                     world.log(sentence, "warning", event="source-dest-check", eni=eni)
             except Ec2Error as e:
-                checked |= self._checked & {eni}  # nothing else was seen
+                checked |= self._checked & {eni}  # the others were not seen
                 sentence = f"cannot verify the source/dest check and tags of {eni}: {e}"
                 world.log(sentence, "warning", eni=eni)
         for eni in sorted(checked - self._checked):
@@ -352,5 +350,5 @@ class Keeper:
 
 
 def _step(at: float) -> float:
-    """Round up to half a second: any number of claims makes few looks."""
+    """Round up to half a second, so that any number of claims makes few looks."""
     return math.ceil(at * 2) / 2

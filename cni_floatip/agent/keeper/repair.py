@@ -1,8 +1,7 @@
-"""One look of the keeper: read every route table that a claim of this node is in, judge, and mend.
+"""One look of the keeper: reads every route table that a claim of this node is in, decides, and repairs.
 
-``rules.reconcile`` says what is right; this is where it is done. Nothing here is decided by what the look
-showed alone: each write comes after the same judgement, made again with the place locked and its table read
-anew.
+``rules.reconcile`` decides; this module acts. No write rests on the look alone: before each write the same
+decision is made again, with the route key locked and its table read anew.
 """
 
 from __future__ import annotations
@@ -37,22 +36,22 @@ from . import table_membership
 from .table_membership import TableMembership
 
 ACT_SECONDS = 20.0
-"""How long one look may begin writes; what is left is for the next."""
+"""How long one look may begin writes; the rest is left to the next look."""
 GAP = 1.5
-"""How many ordinary gaps may lie between two looks for what was seen to count as unbroken."""
+"""How many ordinary gaps may lie between two looks for an observation to count as unbroken."""
 AT_ONCE = 8
 
 Group = tuple[str, str, str]
-"""(region, account of the tables, VPC): what one DescribeRouteTables can answer."""
+"""(region, account of the tables, VPC): the scope of one DescribeRouteTables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look came to.
+    """The result of one look.
 
-    ``whole``: all could be read. ``groups`` is what could, ``pending`` whose routes are there still although
-    they have ended, ``progress`` how much was mended or released, ``due`` when what was seen broken is to be
-    mended. ``throttled``: EC2 refused for its request rate; ``broken``: what failed as nobody expected.
+    ``whole``: all groups could be read. ``groups`` are those that could, ``pending`` the ended claims whose
+    routes still exist, ``progress`` counts repairs and releases, ``due`` is when a route that was seen broken
+    is to be repaired. ``throttled``: EC2 refused for its request rate; ``broken``: the unexpected errors.
     """
 
     whole: bool = True
@@ -77,7 +76,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What one repair came to. ``released``: the claim that has no route left to release."""
+    """The result of one repair. ``released``: the claim that has no route left to release."""
 
     progress: int = 0
     throttled: bool = False
@@ -85,12 +84,11 @@ class _Done:
 
 
 class RouteRepairer:
-    """Looks at routes and mends them. Used by one thread; ``observations`` and ``errors`` may be read by
-    others.
+    """Looks at routes and repairs them. Used by one thread; others may read ``observations`` and ``errors``.
 
     ``present`` returns the ids of the network interfaces that this node has now, or raises CniError;
-    ``urgent`` EC2 in a region for reads that must not wait. ``cut_off`` are the claims whose ENI this node
-    did not have at the last look. ``failed`` is told of what nobody expected.
+    ``urgent`` returns EC2 in a region for reads that must not wait. ``cut_off`` are the claims whose ENI this
+    node did not have at the last look. ``failed`` gets every unexpected error.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class RouteRepairer:
         self._gap = 0.0
 
     def check_routes(self, reconcile: float) -> Look:
-        """Look at everything once. Raises nothing of AWS's.
+        """Look at all routes once. AWS's errors are recorded, not raised.
 
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
@@ -141,16 +139,16 @@ class RouteRepairer:
             self._world.log(f"cannot read the route tables of {where}: {e}", "warning")
             self.errors |= {route.key: str(e) for claim in claims for route in claim.routes}
             return Look(whole=False, throttled=e.fault is Ec2Fault.THROTTLED)
-        except Exception as e:  # noqa: BLE001 (the other groups' routes are looked after all the same)
+        except Exception as e:  # noqa: BLE001 (the other groups' routes must be looked after all the same)
             self._failed("a read of route tables failed unexpectedly", e)
             self.errors |= {route.key: repr(e) for claim in claims for route in claim.routes}
             broken = f"cannot maintain the routes in the tables of {where}: {e!r}"
             return Look(whole=False, broken=broken)
 
     def _refresh_enis(self, claims: Sequence[Claim]) -> None:
-        """Look which ENIs this node has, and say once which live claims are cut off.
+        """Read which ENIs this node has, and log once which live claims are cut off.
 
-        While that cannot be seen, the last answer counts, and the ENIs of those that were added since.
+        If the read fails, the last answer counts, and the ENIs of claims that were added since.
         """
         live = [claim for claim in claims if claim.live and claim.state is not State.CLAIMING]
         now = self._world.now()
@@ -173,7 +171,7 @@ class RouteRepairer:
 
     @property
     def knows_interfaces(self) -> bool:
-        """Whether it was ever seen which network interfaces this node has."""
+        """Whether this node's network interfaces were ever read."""
         return self._enis_at > 0
 
     def _look_at(self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float) -> Look:
@@ -183,7 +181,7 @@ class RouteRepairer:
         ids = {route.key.table for claim in claims for route in claim.routes}
         filters = {"vpc-id": [vpc]} if vpc else {"route-table-id": sorted(ids)}
         tables = {table.id: table for table in ec2.route_tables(filters, account)}
-        if not tables:  # no VPC is without a main table: an answer that knows nothing says nothing
+        if not tables:  # every VPC has a main table, so an empty answer says nothing
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
         for claim in claims if vpc else ():
             if change := self._membership.change_for(claim, account, tuple(tables.values()), at):
@@ -194,7 +192,7 @@ class RouteRepairer:
         for key in {r.key: None for claim in claims for r in claim.routes if r.account == account}:
             table = tables.get(key.table)
             if table is None and not self._is_gone(key.table, at):
-                continue  # not seen this time: no word about its routes
+                continue  # not seen this time: its routes are not judged
             self._unseen.pop(key.table, None) if table else None
             claimants = self._claimants(key)
             observation = self._observe(key, table.routes.get(key.destination) if table else None, at)
@@ -227,7 +225,7 @@ class RouteRepairer:
         return at - self._unseen.setdefault(table, at) >= table_membership.UNMATCHED_SECONDS
 
     def _claimants(self, key: RouteKey) -> list[Claimant]:
-        """Return what this node's claims have in ``key``. An ADD that nobody runs has ended."""
+        """Return this node's claimants of ``key``. An ADD that nobody runs counts as ended."""
         claims = self._world.claims.for_route(key)
         ended = (claim.abandon() if abandoned(self._world, claim) else claim for claim in claims)
         return claimants_by_route(ended).get(key, [])
@@ -257,12 +255,12 @@ class RouteRepairer:
         return decide(claimants, observation, self._enis, self._world.now(), reconcile, given)
 
     def _record_states(self, key: RouteKey, decision: Decision) -> None:
-        """Record what the claims are now. One whose own call is at work is left to that."""
+        """Record the claims' new states. A claim whose own call is at work is left to that call."""
         for attachment, event in decision.events.items():
             self._change(attachment, lambda claim, event=event: claim.observe(key, event))  # type: ignore[misc]
 
     def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
-        """Record a change; false when it cannot be: the claim's own call is at work, or the disk says no."""
+        """Record a change; false when the claim's own call is at work, or the disk refuses."""
         claims = self._world.claims
         now = claims.get(attachment)
         if not isinstance(now, Claim):
@@ -282,7 +280,7 @@ class RouteRepairer:
         return True
 
     def _report(self, key: RouteKey, claimants: Sequence[Claimant], decision: Decision) -> None:
-        """Remember what is wrong and not ours to mend."""
+        """Remember faults that are not ours to repair."""
         for claimant in claimants:
             if report := decision.reports.get(claimant.claim.attachment, ""):
                 self.errors[key] = f"{report}: {self.observations[key].target}"
@@ -292,7 +290,7 @@ class RouteRepairer:
     def _repair(
         self, region: str, key: RouteKey, account: str, step: Action, reconcile: float, deadline: float
     ) -> _Done:
-        """Do ``act`` if it is still right: the place locked, claims and table read anew."""
+        """Do ``step`` if it is still right, with the route key locked, and claims and table read anew."""
         world = self._world
         action = "CreateRoute" if step is Action.CREATE else "DeleteRoute"
         try:
@@ -309,7 +307,7 @@ class RouteRepairer:
                     return _Done()
                 return _Done(progress=self._write(ec2, key, account, step, decision.by))
         except Ec2Error as e:
-            if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # those: somebody was quicker
+            if e.fault not in (Ec2Fault.ROUTE_EXISTS, Ec2Fault.NO_ROUTE):  # else another writer was quicker
                 self.errors[key] = str(e)
                 world.log(f"cannot mend {key}: {e}", "warning")
             return _Done(throttled=e.fault is Ec2Fault.THROTTLED)
@@ -319,9 +317,9 @@ class RouteRepairer:
             return _Done()
 
     def _write(self, ec2: Vpc, key: RouteKey, account: str, action: Action, by: Claimant) -> int:
-        """Do ``action``; return how much was mended."""
+        """Do ``action``; return the number of repairs."""
         world, who = self._world, by.claim.attachment
-        # On disk before it is sent: an answer that never comes may be a route that lands later.
+        # Recorded before it is sent, because a request whose answer never comes may still make a route later.
         if action is not Action.DELETE and not self._change(
             who, lambda claim: replace(claim, last_write_at=world.now())
         ):
@@ -369,7 +367,7 @@ class RouteRepairer:
                 return _Done()
 
     def release_all(self, deadline: float) -> None:
-        """Release whatever has ended, whose grace is over or not: this node may be gone soon."""
+        """Release every ended claim, even within its grace, because this node may be gone soon."""
         claims = self._world.claims.all()[0]
         self._refresh_enis(claims)
         todo = [claim for claim in claims if _has_ended_routes(claim)]
@@ -385,11 +383,11 @@ class RouteRepairer:
     # -- claims ---------------------------------------------------------------------------------------
 
     def _ec2(self, region: str) -> Vpc:
-        """Return EC2 as it is asked with a place locked: that read must not stand in line behind ADDs."""
+        """Return EC2 for a read under a lock: that read must not queue behind ADDs."""
         return _Urgent(self._world.vpc(region), self._urgent(region))
 
     def _forget(self, claims: Sequence[Claim]) -> None:
-        """Keep nothing about what no claim is in any more."""
+        """Forget observations of routes that no claim has any more."""
         keys = {route.key for claim in claims for route in claim.routes}
         attachments = {claim.attachment for claim in claims}
         for known in (self.observations, self.errors):
@@ -402,7 +400,7 @@ class RouteRepairer:
 
 
 def groups_of(claim: Claim) -> set[Group]:
-    """Return where the claim's routes are."""
+    """Return the groups that the claim's routes are in."""
     return {(claim.region, route.account, claim.vpc) for route in claim.routes}
 
 
@@ -415,7 +413,7 @@ def _groups(claims: Iterable[Claim]) -> dict[Group, list[Claim]]:
 
 
 class _Urgent:
-    """``VpcState`` of which the reads go before those of other looks, and the writes where they belong."""
+    """``Vpc`` whose reads go before those of other looks; its writes keep their place."""
 
     def __init__(self, ec2: Vpc, urgent: Vpc) -> None:
         self._ec2 = ec2

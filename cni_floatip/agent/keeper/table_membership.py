@@ -1,7 +1,7 @@
-"""Route tables that come and go while a claim lives: it joins those that match, by Create, and leaves others.
+"""Route tables that come and go while a claim lives: it joins new matches, by CreateRoute, and leaves others.
 
-A claim leaves a table only when that has not matched for a while, since a read may be stale; and never its
-last one: that nothing matches any more is an error, as it is for an ADD, and no wish to be nowhere.
+A claim leaves a table only when the table has not matched for a while, because a read may be stale. It never
+leaves its last one: that nothing matches any more is an error, as it is for an ADD, and no wish to leave.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ...operations.world import World
 from ...rules import destinations
 
 UNMATCHED_SECONDS = 30.0
-"""How long a table must not have matched (or not be there) before a claim leaves it."""
+"""How long a table must not have matched (or existed) before a claim leaves it."""
 
 
 class TableMembership:
-    """What was seen of the tables that claims select. Used by one thread."""
+    """Tracks which tables match the selectors of claims. Used by one thread."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -30,7 +30,7 @@ class TableMembership:
         self._reported: dict[Attachment, str] = {}
 
     def forget(self, keys: Collection[RouteKey], attachments: Collection[Attachment]) -> None:
-        """Keep nothing about what is in neither."""
+        """Forget all other routes and attachments."""
         self._reported = {a: sentence for a, sentence in self._reported.items() if a in attachments}
         self._unmatched = {
             (a, key): since for (a, key), since in self._unmatched.items() if a in attachments and key in keys
@@ -39,14 +39,14 @@ class TableMembership:
     def change_for(
         self, claim: Claim, account: str, tables: Sequence[RouteTable], at: float
     ) -> Callable[[Claim], Claim] | None:
-        """Return what makes the claim join tables that match by now and leave those that do not any more."""
+        """Return the change that makes the claim join tables that match now, and leave the others."""
         if not claim.live or claim.config is None or claim.state is State.CLAIMING:
             return None
         conf = self._conf(claim)
         if conf is None:
             return None
         chosen = {table.id: table for table in destinations.matching(conf.route_tables, tables, claim.vpc)}
-        if not chosen:  # as for an ADD, that is an error and no wish
+        if not chosen:  # as for an ADD, this is an error and no wish to leave
             self._tell(
                 claim, f"$.routeTables: {conf.route_tables}: no route table of {claim.vpc} matches now"
             )
@@ -75,7 +75,7 @@ class TableMembership:
             return None
 
     def _tell(self, claim: Claim, sentence: str) -> None:
-        """Say something of a claim once."""
+        """Log a sentence about a claim once."""
         if self._reported.get(claim.attachment) != sentence:
             self._reported[claim.attachment] = sentence
             message = f"{claim.attachment}: {sentence}"
@@ -89,7 +89,7 @@ def _with_tables(
     gone: Collection[RouteKey],
     leaving: Collection[RouteKey],
 ) -> Claim:
-    """Return the claim in ``tables`` too; without what is ``gone``, releasing what it is ``leaving``."""
+    """Return the claim in ``tables`` too, without ``gone`` ones, releasing those that it is ``leaving``."""
     if claim.state is State.CLAIMING or not claim.live:
         return claim
     kept = [

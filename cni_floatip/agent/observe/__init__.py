@@ -1,1 +1,1 @@
-"""What the agent tells: log, metrics, health, status. The one part that the others know."""
+"""What the agent tells operators: log, metrics, health, status. The only part that the others import."""

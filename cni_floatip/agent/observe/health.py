@@ -1,7 +1,7 @@
-"""Whether the agent is alive (``/healthz``) and of use (``/readyz``), each as a list of what is wrong.
+"""Liveness (``/healthz``) and readiness (``/readyz``), each as a list of problems.
 
-Alive is answered with no lock and no edge: an agent that waits for AWS is not to be restarted for it. What is
-wrong is a sentence; who has one gives a callable that returns it, and None when all is well.
+The liveness answer takes no lock and asks no edge, because an agent that waits for AWS must not be restarted
+for it. A problem is a sentence; each source of problems is a callable that returns one, or None.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Milestone:
         self._problem = problem
 
     def reach(self) -> None:
-        """From now on there is no problem."""
+        """Note that it has happened: there is no problem from now on."""
         self._problem = None
 
     def __call__(self) -> str | None:
@@ -44,7 +44,7 @@ class Heartbeat:
         self._last = clock()
 
     def beat(self) -> None:
-        """Say that the loop has come round."""
+        """Note that the loop has come round."""
         self._last = self._clock()
 
     def __call__(self) -> str | None:
@@ -54,18 +54,18 @@ class Heartbeat:
 
 
 class Health:
-    """What is wrong with this agent now. Both lists may grow while it starts."""
+    """This agent's problems now. Both lists may grow while it starts."""
 
     def __init__(self, alive: Iterable[Problem] = (), ready: Iterable[Problem] = ()) -> None:
         self.alive = list(alive)
         self.ready = list(ready)
 
     def fatal_problems(self) -> list[str]:
-        """What only a restart mends."""
+        """Return the problems that only a restart mends."""
         return _texts(self.alive)
 
     def problems(self) -> list[str]:
-        """Why the agent is not of use yet, or no more: what is deadly first."""
+        """Return why the agent is not ready, fatal problems first."""
         return list(dict.fromkeys(_texts([*self.alive, *self.ready])))  # some problems are in both
 
     def healthz(self) -> Answer:
@@ -78,7 +78,7 @@ class Health:
 
 
 def pages(policy: NodeConf, health: Health, metrics: Page) -> dict[SocketAddress, dict[str, Page]]:
-    """Return what is to be served where, for ``Pages``: an address may be none, or one for both."""
+    """Return the pages of each address, for ``Pages``: an address may be unset, or serve both."""
     wanted: tuple[tuple[SocketAddress | None, Mapping[str, Page]], ...] = (
         (policy.metrics_address, {"/metrics": metrics}),
         (policy.health_address, {"/healthz": health.healthz, "/readyz": health.readyz}),
@@ -97,7 +97,7 @@ def _texts(problems: Iterable[Problem]) -> list[str]:
 def _ask(problem: Problem) -> str | None:
     try:
         return problem()
-    except Exception as e:  # noqa: BLE001 (who cannot say what is wrong has something wrong)
+    except Exception as e:  # noqa: BLE001 (a source of problems that fails is a problem)
         return f"{type(e).__name__}: {e}"
 
 

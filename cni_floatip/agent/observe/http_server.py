@@ -1,7 +1,7 @@
-"""A few small pages over HTTP, for a kubelet's probes and a scraper: one thread, whatever the callers do.
+"""A small HTTP server for a kubelet's probes and a scraper: one thread, whatever the callers do.
 
-One loop over non-blocking sockets. A connection has a few seconds in all and a few KiB; when there are too
-many the oldest is closed for the newest, so that callers who send or read slowly, or never, delay nobody.
+One loop over non-blocking sockets. A connection has a few seconds in all, and a few KiB. When there are too
+many, the oldest is closed for the newest, so that callers that send or read slowly, or never, delay nobody.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WAKE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a page says."""
+    """The response of a page."""
 
     status: int
     body: bytes
@@ -38,7 +38,7 @@ Page = Callable[[], Answer]
 
 
 class Pages:
-    """Listens from its making on, and answers while ``run`` does."""
+    """Listens from its construction on, and answers while ``run`` runs."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Pages:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens, in the order given: the port is the real one where 0 was asked for."""
+        """The addresses that it listens at, in the order given; the real port where 0 was asked for."""
         return [sock.getsockname()[:2] for sock in self._listening]
 
     def run(self, stop: threading.Event) -> None:
@@ -73,14 +73,14 @@ class Pages:
             while not stop.is_set():
                 try:
                     self.turn(_WAKE)
-                except Exception as e:  # noqa: BLE001 (one connection's oddity must not end the probes)
+                except Exception as e:  # noqa: BLE001 (one odd connection must not end the probes)
                     self._log(f"cannot serve a page: {e!r}")
                     stop.wait(_WAKE)
         finally:
             self.close()
 
     def turn(self, seconds: float) -> None:
-        """Do what is there to do, after waiting up to ``seconds`` for it."""
+        """Wait up to ``seconds`` for sockets that are ready, and serve them."""
         for key, _ in self._watched.select(seconds):
             if isinstance(key.data, _Connection):
                 self._attend(key.data)
@@ -103,7 +103,7 @@ class Pages:
             sock, _ = listening.accept()
         except (
             OSError
-        ) as e:  # it has gone again; or no descriptors are left, which must not become a busy loop
+        ) as e:  # the caller has gone; or no descriptors are left, which must not become a busy loop
             if not isinstance(e, BlockingIOError | ConnectionError):
                 time.sleep(0.05)
             return
@@ -155,7 +155,7 @@ class Pages:
 
 
 class _Connection:
-    """One caller: what it has said so far, or what it still has to take."""
+    """One caller: its request so far, or the answer that is left to send."""
 
     def __init__(self, sock: socket.socket, pages: Mapping[str, Page], until: float) -> None:
         self.sock = sock
@@ -166,7 +166,7 @@ class _Connection:
         self._held = bytearray()
 
     def receive(self) -> bool:
-        """Take what has come; return whether the request is whole. Raises OSError when it never will be."""
+        """Read what has come; return whether the request is complete. Raises OSError if it never will be."""
         data = self.sock.recv(4096)
         self._held += data
         whole = b"\r\n\r\n" in self._held or b"\n\n" in self._held
@@ -175,14 +175,14 @@ class _Connection:
         return whole
 
     def request_line(self) -> tuple[str, str]:
-        """Return method and path; empty strings for what is not HTTP."""
+        """Return method and path; empty strings if the request is not HTTP."""
         line = bytes(self._held.split(b"\n", 1)[0]).decode("ascii", "replace").split()
         if len(line) != 3 or not line[2].startswith("HTTP/"):
             return "", ""
         return line[0], line[1].split("?", 1)[0]
 
     def send(self) -> bool:
-        """Send what fits; return whether that was all."""
+        """Send what fits; return whether all is sent."""
         self.sending = self.sending[self.sock.send(self.sending) :]
         return not self.sending
 

@@ -1,4 +1,4 @@
-"""Lines of the log, JSON or text: a sentence and its fields, bounded, and never a credential in them."""
+"""Formats log lines, as JSON or text: a sentence and its fields, bounded, and never with a credential."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .standard_error import DescriptorStream, Stream
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 LONGEST = 8192
-"""Characters of one value: more is cut off, since a line has to stay one line for whoever collects it."""
+"""Characters of one value: the rest is cut off, because a collector must get one line as one line."""
 
 LOOKED_AT = 65536
-"""Characters of one value in which credentials are looked for; what comes after them is dropped unseen."""
+"""Characters of one value in which credentials are looked for; the rest is dropped unseen."""
 
 MOST_PARTS = 64
 """Parts of a value that is a list; the claim has the rest."""
@@ -30,7 +30,7 @@ DEBUG_ONLY = frozenset({"stdin", "config"})
 
 
 class LineWriter:
-    """Makes lines of sentences and fields, and writes those of ``level`` and above."""
+    """Formats sentences with their fields, and writes those of ``level`` and above."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class LineWriter:
             self._stream.write(line + "\n")
 
     def flush(self, seconds: float) -> None:
-        """Wait for what is not written yet, for ``seconds`` at most."""
+        """Wait for unwritten lines, for ``seconds`` at most."""
         if isinstance(self._stream, DescriptorStream):
             self._stream.flush(seconds)
 
@@ -76,7 +76,7 @@ def traceback_of(e: BaseException) -> str:
 
 def _clean(text: str) -> str:
     most = len(text)
-    if most > LOOKED_AT:  # between two words: half a credential has no form
+    if most > LOOKED_AT:  # cut between two words, because half a credential matches no pattern
         most = max(text.rfind(" ", LOOKED_AT - LONGEST, LOOKED_AT), LOOKED_AT - LONGEST)
     shown = redact(text[:most])
     whole = len(shown) <= LONGEST and most == len(text)

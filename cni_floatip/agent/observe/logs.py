@@ -1,7 +1,7 @@
-"""What the agent says to its operator: a line for what happened, and now and then one for a condition.
+"""The agent's log for its operator: a line for each event, and now and then one for a lasting condition.
 
-``lines`` makes a line of a sentence and fields. ``Log`` fits wherever a sentence is told (``World.log``);
-nobody waits for a reader, and a standard error that is closed stops no work.
+``lines`` formats a sentence and its fields. ``Log`` can be used as ``World.log``. No caller waits for a
+reader, and a closed standard error stops no work.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from .standard_error import Stream
 
 
 class Log:
-    """Says sentences with the fields of its context, such as ``verb`` and ``container`` of one call."""
+    """Logs sentences with the fields of its context, such as ``verb`` and ``container`` of one call."""
 
     def __init__(self, context: Mapping[str, object] | None = None, lines: LineWriter | None = None) -> None:
         self._context = dict(context or {})
         self._lines = lines if lines is not None else LineWriter()
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
-        """Say ``sentence``. Fields that are None or empty are left out."""
+        """Log ``sentence``. Fields that are None or empty are left out."""
         self._lines.write(level, sentence, self._context | fields)
 
     def flush(self, seconds: float = 1.0) -> None:
-        """Wait for what is not written yet: before this process ends."""
+        """Wait for unwritten lines, before this process ends."""
         self._lines.flush(seconds)
 
     def bind(self, **context: object) -> Log:
-        """Return a log that adds ``context`` to what it says."""
+        """Return a log that adds ``context`` to each line."""
         return Log(self._context | context, self._lines)
 
     def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
-        """Say that ``e``, which nobody expected, happened: with its traceback, in one line."""
+        """Log the unexpected error ``e``: with its traceback, in one line."""
         self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=traceback_of(e), **fields)
 
 
@@ -55,7 +55,7 @@ def configure(
 
 
 def take_over(log: Log) -> None:
-    """Send through ``log`` what libraries warn of and what threads die of, in this whole process.
+    """Send libraries' warnings and the errors that end threads through ``log``, in this whole process.
 
     Nothing of a library below a warning, whatever the level: botocore's debug lines hold signed requests.
     """
@@ -80,23 +80,23 @@ def take_over(log: Log) -> None:
 
 
 class _FromLibraries(logging.Handler):
-    """The door through which the standard library's ``logging`` reaches our lines."""
+    """The handler that passes records of the standard library's ``logging`` to our lines."""
 
     def __init__(self, log: DedupLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):  # a library's broken format string is not our end
+        with contextlib.suppress(Exception):  # a library's broken format string must not end us
             level = "error" if record.levelno >= logging.ERROR else "warning"
             self._log(record.getMessage(), level, logger=record.name)
 
 
 class DedupLog:
-    """A log for whoever looks again and again: the same condition is said once in ``seconds``.
+    """A log for loops: it logs the same condition once in ``seconds``.
 
-    When its time is over, whatever is said next tells first how often it was ``suppressed``, and when. What
-    has a field ``event`` is no condition: it happened, and is said whatever was said before.
+    After that time the next line of any kind first tells how often the condition was ``suppressed``, and
+    when. A sentence with a field ``event`` is an event and no condition: it is always logged.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class DedupLog:
         self._counting = threading.Lock()
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
-        """Say ``sentence``, unless it is a condition and the same was said a moment ago."""
+        """Log ``sentence``, unless it is a condition that was logged a moment ago."""
         if fields.get("event"):
             self._log(sentence, level, **fields)
             return
@@ -143,11 +143,11 @@ class DedupLog:
             self._log(sentence, level, **fields)
 
     def failure(self, sentence: str, e: BaseException, **fields: object) -> None:
-        """Say that ``e``, which nobody expected, happened: with its traceback, once in a while."""
+        """Log the unexpected error ``e`` with its traceback, once in a while."""
         self(f"{sentence}: {type(e).__name__}: {e}", "error", traceback=traceback_of(e), **fields)
 
     def _overdue(self, now: float, key: tuple[str, str]) -> list[tuple[str, str]]:
-        """Return what may be said again; and the oldest, when there is no room to remember ``key``."""
+        """Return conditions that may be logged again; and the oldest, if ``key`` would find no room."""
         room = self._most - (key not in self._folded)
         oldest = list(self._folded)[: max(0, len(self._folded) - room)]
         return [
@@ -167,14 +167,14 @@ class _Repeated:
         self.first = self.last = 0.0
 
     def again(self, now: float) -> None:
-        """Count that it was to be said once more."""
+        """Count one more suppressed line."""
         self.first = self.first or now
         self.last = now
         self.suppressed += 1
 
     @property
     def times(self) -> Mapping[str, Any]:
-        """What was not said, as fields."""
+        """The suppressed lines, as fields."""
         return {
             "suppressed": self.suppressed,
             "first": rfc3339(self.first),
@@ -183,10 +183,10 @@ class _Repeated:
 
     @property
     def summary(self) -> str:
-        """What was not said, as the end of its sentence."""
+        """The suppressed lines, as the end of their sentence."""
         count = f"{self.suppressed} time{'s' * (self.suppressed != 1)}"
         return f" ({count} meanwhile, first at {rfc3339(self.first)}, last at {rfc3339(self.last)})"
 
 
 _PASSING = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[\w/+=-]{200,}")
-"""What differs in AWS's answers to the same question: request ids, encoded reasons."""
+"""The parts of AWS's answers that differ for the same question: request ids, encoded reasons."""

@@ -1,7 +1,7 @@
-"""What the agent counts, as Prometheus reads it. The only module that imports prometheus_client.
+"""The agent's Prometheus metrics. The only module that imports prometheus_client.
 
-Names follow the field: ``_total`` counts up, ``_seconds`` are seconds. A label takes values from outside (an
-AWS error code, a verb), so each has a limited number of them and the rest is "other".
+Names follow the field: ``_total`` counts up, ``_seconds`` are seconds. Label values come from outside (an
+AWS error code, a verb), so each label has a limited number of values, and the rest is "other".
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class BoundedLabel:
-    """Keeps a label small: the ``known`` values and plain ones up to ``most`` in all; else "other"."""
+    """Bounds a label: the ``known`` values, and plain ones up to ``most`` in all; else "other"."""
 
     def __init__(self, most: int, known: Iterable[str] = ()) -> None:
         self._known = set(known)
@@ -67,7 +67,7 @@ class BoundedLabel:
 
 
 class _Requests:
-    """What is counted of CNI calls, and of requests to EC2 and STS."""
+    """The metrics of CNI calls, and of requests to EC2 and STS."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._verb = BoundedLabel(0, (*VERBS, "VERSION", "status"))
@@ -118,10 +118,10 @@ class _Requests:
 
 
 class Metrics:
-    """``Recorder`` that end in one registry of its own, and the page that shows it."""
+    """A ``Recorder`` that keeps its counts in a registry of its own, and the page that shows it."""
 
     def __init__(self, version: str) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, for nobody
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a needless second series for each
         registry = self._registry = CollectorRegistry()
         self._before: list[Callable[[], object]] = []
         self._requests = _Requests(registry)
@@ -194,7 +194,7 @@ class Metrics:
         self._requests.ec2(action, outcome, seconds)
 
     def throttled(self, action: str) -> None:
-        """Count a refusal for the rate."""
+        """Count a request that was throttled."""
         self._requests.throttled(action)
 
     def repaired(self, what: str) -> None:
@@ -244,7 +244,7 @@ class Metrics:
         self._served.show(addresses)
 
     def looked(self, at: float) -> None:
-        """Show when a look last saw everything."""
+        """Show when a look was last complete."""
         self._last_look.set(at)
 
     def ready(self, ready: bool) -> None:
@@ -254,7 +254,7 @@ class Metrics:
     # -- the page -------------------------------------------------------------------------------------
 
     def before_page(self, refresh: Callable[[], object]) -> None:
-        """Call ``refresh`` before each page: for what is cheaper to count when somebody looks."""
+        """Call ``refresh`` before each page, for values that are cheaper to count on demand."""
         self._before.append(refresh)
 
     def page(self) -> Answer:
@@ -265,9 +265,9 @@ class Metrics:
 
 
 class _Served:
-    """``floatip_address_served``: its series are those of the addresses that there are, and no others.
+    """``floatip_address_served``: one series for each address that exists, and no others.
 
-    Of more than ``MOST_ADDRESSES`` those that are not served come first.
+    Beyond ``MOST_ADDRESSES``, addresses that are not served come first.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Which addresses of this node's pods are not served, route by route, and since when the log says so.
+"""Tracks which addresses of this node's pods are not served, route by route, and logs each change.
 
-``rules.reconcile`` judges what a look shows. Here is what is known from all looks: status, metrics and STATUS
-answer from it, and the log gets one line when an outage begins, changes or ends. Only the keeper changes it.
+``rules.reconcile`` judges one look; this module remembers all looks. Status, metrics and STATUS answer from
+it, and the log gets one line when an outage begins, changes or ends. Only the keeper changes it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ...rules.reconcile import STALE_SECONDS, Claimant, Decision, Observation, O
 from .recorder import Recorder
 
 JOINED_SECONDS = 60.0
-"""How long a table that the claim has just joined may be without its route: nobody has written it yet."""
+"""How long a table that a claim has just joined may lack its route, because nobody has written it yet."""
 
 Key = tuple[Attachment, RouteKey]
 Judgement = Callable[[Claim, ClaimedRoute], Outage | None]
-"""Says why a route does not serve its claim, None for nothing that is known: ``Keeper.outage``."""
+"""Returns why a route does not serve its claim, None if nothing is known: ``Keeper.outage``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class OpenOutage:
 
 
 class Outages:
-    """Remembers outages and says them."""
+    """Remembers outages and logs them."""
 
     def __init__(self, world: World, recorder: Recorder) -> None:
         self._world = world
@@ -52,10 +52,10 @@ class Outages:
         cut_off: Collection[Attachment],
         checked: Collection[str],
     ) -> Outage | None:
-        """Return why ``route`` does not serve its claim, as far as looks have shown; None: nothing says so.
+        """Return why ``route`` does not serve its claim, as far as looks have shown; None: no look shows it.
 
-        ``checked`` are the ENIs whose source/dest check is on. An ADD that is under way, and what has ended,
-        is nobody's address yet or any more.
+        ``checked`` are the ENIs whose source/dest check is on. A route of a running ADD serves nobody yet,
+        and an ended one nobody any more: neither has an outage.
         """
         if not route.state.settled:
             return None
@@ -71,8 +71,8 @@ class Outages:
     def look(
         self, route_key: RouteKey, claimants: Sequence[Claimant], observation: Observation, decision: Decision
     ) -> None:
-        """Learn what a look showed. ``claimants`` are as they were before it; nothing judged changes
-        nothing.
+        """Learn the result of a look. ``claimants`` are as they were before it; without a judgement
+        nothing changes.
         """
         if decision.outages is None:
             return
@@ -82,7 +82,7 @@ class Outages:
             known = self._known.get(key)
             if known and (
                 not claimant.live or known.at < claimant.route.held_since
-            ):  # an ADD has written since
+            ):  # an ADD has written it since
                 del self._known[key]
                 known = None
             if not claimant.live:
@@ -98,12 +98,12 @@ class Outages:
                 self._tell(key, claimant, observation, known, open_outage)
 
     def wrote(self, key: RouteKey, who: Attachment) -> None:
-        """Learn that this node has created the route: what is read within moments may be older."""
+        """Learn that this node has created the route: a read within moments may be older."""
         self._wrote[key] = self._world.now()
         self._known.pop((who, key), None)
 
     def forget(self, claims: Iterable[Claim]) -> None:
-        """Keep nothing about what is in none of ``claims``."""
+        """Forget the outages of all other claims."""
         keys = {(claim.attachment, route.key) for claim in claims for route in claim.routes}
         for key in self._known.keys() - keys:
             del self._known[key]
@@ -113,7 +113,7 @@ class Outages:
             del self._wrote[route_key]
 
     def _is_on_record(self, claim: Claim, route: ClaimedRoute) -> bool:
-        """Whether an earlier look, perhaps of an earlier agent, was sure that another writer has it."""
+        """Whether an earlier look, maybe of an earlier agent, was sure that another writer has the route."""
         key = (claim.attachment, route.key)
         return route.state is State.SUPERSEDED and key not in self._doubtful
 
@@ -147,7 +147,7 @@ class Outages:
         known: OpenOutage | None,
         outage: OpenOutage,
     ) -> None:
-        """Say an outage when it begins or becomes another. ``keeper.repair`` says that of a whole claim."""
+        """Log an outage that begins or changes. ``keeper.repair`` logs that of a whole claim."""
         if known and (known.outage, known.report) == (outage.outage, outage.report):
             return
         new = known is None or known.outage is not outage.outage
@@ -173,7 +173,7 @@ class Outages:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedAddress:
-    """One address of a pod, or a destination that holds none of its own. ``outages``: by table, if any."""
+    """One address of a pod, or a destination that holds no address of it. ``outages``: by table, if any."""
 
     name: str
     claim: Claim
@@ -182,7 +182,7 @@ class ClaimedAddress:
 
 
 def addresses_of(claim: Claim, outage: Judgement) -> list[ClaimedAddress]:
-    """Return what the live claim is to be reached by. It is served where no route of it has an outage.
+    """Return the addresses of a live claim. An address is served where no route of it has an outage.
 
     An address belongs to the narrowest destination that holds it: its own, or its subnet's.
     """

@@ -1,7 +1,7 @@
-"""What the agent counts, in its own words.
+"""What the agent counts, in its own words: the interface between the parts that count and the metrics.
 
-Whoever has something to count calls these; metrics make series of it, tests look at it or count nothing.
-No method blocks or raises, and every one may be called from any thread.
+The agent's parts call these methods; metrics turn them into series, tests record or ignore them. No method
+blocks or raises, and every one may be called from any thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Recorder(Protocol):
-    """Where the agent says what happened."""
+    """Where the agent reports events and gauges."""
 
     def call(self, verb: str, outcome: str, seconds: float) -> None:
         """One CNI call has ended: ``outcome`` is "ok", the CNI error code, or "cancelled"."""
@@ -28,10 +28,10 @@ class Recorder(Protocol):
         """The client's files were removed or damaged, and are whole again."""
 
     def superseded_live(self) -> None:
-        """A route of a pod that lives here now leads elsewhere by another writer's hand."""
+        """Another writer has pointed the route of a pod that lives here elsewhere."""
 
     def absent_fresh(self) -> None:
-        """A route that was written a moment ago was found absent: a stale read, or somebody removes it."""
+        """A route written a moment ago was found absent: the read was stale, or another writer removes it."""
 
     def spooled(self, n: int) -> None:
         """``n`` DELs lie in the spool now."""
@@ -41,7 +41,7 @@ class Recorder(Protocol):
 
 
 class NullRecorder:
-    """Counts nothing: for tests, and for whoever runs without metrics."""
+    """Counts nothing: for tests, and for an agent without metrics."""
 
     def call(self, verb: str, outcome: str, seconds: float) -> None: ...
     def ec2(self, action: str, outcome: str, seconds: float) -> None: ...

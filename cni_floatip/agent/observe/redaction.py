@@ -1,10 +1,11 @@
-"""Blots credentials out of text that others wrote: exceptions, AWS's answers, configurations.
+"""Redacts credentials in text that others wrote: exceptions, AWS's answers, configurations.
 
-A secret key has no mark of its own, so long mixed runs of base64 are blotted out whatever they are; what an
-operator needs of AWS's refusals (who was refused, and the encoded reason) stays.
+A secret key has no mark of its own, so every long mixed run of base64 is redacted. What an operator needs of
+AWS's refusals (who was refused, and the encoded reason) stays.
 
-A text may be written to be slow, and a pattern holds the interpreter until it is done. So every repetition is
-bounded, or begins only where a run of its characters does (``(?<!...)``): none is read twice.
+An attacker may craft a text that is slow to match, and a pattern holds the interpreter until it is done. So
+every repetition is bounded, or begins only where a run of its characters does (``(?<!...)``): no character is
+read twice.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SECRETS = re.compile(
 
 
 def redact(text: str) -> str:
-    """Return ``text`` with every credential in it blotted out."""
+    """Return ``text`` with every credential in it redacted."""
     return _SECRETS.sub(_blot, text)
 
 

@@ -1,4 +1,4 @@
-"""Where lines of the log go: standard error, for whose reader nobody waits."""
+"""Writes log lines to standard error without ever waiting for its reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 WAITING = 1 << 20
-"""Bytes of lines that are kept while nobody reads: some thousands."""
+"""Bytes of lines that are kept while nobody reads: some thousands of lines."""
 
 
 class Stream(Protocol):
@@ -20,10 +20,10 @@ class Stream(Protocol):
 
 
 class DescriptorStream:
-    """A file descriptor for whose reader nobody waits.
+    """A file descriptor that writers never wait for.
 
-    A line is written at once where that does not block. Else it waits in bounded memory for a thread that
-    writes it when somebody reads on. With no room there it is dropped, and counted.
+    A line is written at once if that does not block. Otherwise it waits in bounded memory, and a thread
+    writes it when the reader goes on. A line for which there is no room is dropped, and counted.
     """
 
     def __init__(self, fd: int = 2, room: int = WAITING) -> None:
@@ -53,7 +53,7 @@ class DescriptorStream:
                     self._writer.start()
 
     def lost(self) -> int:
-        """Return how many lines were dropped since this was asked, 0 while there is no room to say so."""
+        """Return how many lines were dropped since the last call, 0 while there is no room to report it."""
         with self._changed:
             if self._waiting:
                 return 0

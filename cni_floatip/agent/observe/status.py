@@ -1,6 +1,6 @@
-"""What the agent tells ``floatipctl status``: itself, its claims, and where each of their routes leads.
+"""The document of ``floatipctl status``: the agent, its claims, and where each of their routes leads.
 
-One JSON document, made from memory: nobody is asked for it, neither EC2 nor the disk.
+One JSON document, made from memory: neither EC2 nor the disk is asked.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ...rules.reconcile import Outage
 from .outages import ClaimedAddress, Judgement, addresses_of
 
 VERSION = 1
-"""The format of the document. A reader takes what it knows of a newer one."""
+"""The version of the document. A reader ignores what it does not know of a newer one."""
 
 
 class RouteReport(Protocol):
-    """What the last look at a place showed: where its route led (None or "": there was none).
+    """What the last look at a route key showed: where its route led (None or "": there was none).
 
-    ``since`` when looks have shown the same; ``error`` is why the last look or repair failed, "" for none.
+    ``since`` is when looks first showed the same; ``error`` says why the last look or repair failed, or "".
     """
 
     @property
@@ -41,7 +41,7 @@ class RouteReport(Protocol):
 
 
 class Lost(Protocol):
-    """What a live pod lacks of what ADD gave it, and since when (seconds since the epoch)."""
+    """What a live pod lacks of the network that ADD made, and since when (seconds since the epoch)."""
 
     @property
     def what(self) -> Sequence[str]: ...
@@ -53,7 +53,7 @@ class Lost(Protocol):
 class Facts:
     """The agent itself. Times are seconds since the epoch; ``problems`` are those of ``/readyz``.
 
-    ``warnings`` want a person, and do not keep pods away. ``waiting`` are the files of the ``spooled`` DELs.
+    ``warnings`` need a person, and do not keep pods away. ``waiting`` are the files of the ``spooled`` DELs.
     """
 
     release: str
@@ -69,9 +69,9 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class KeeperLooks:
-    """What looks have shown: where routes lead, and what pods lack of what ADD gave them.
+    """The results of looks: where routes lead, and what pods lack of the network that ADD made.
 
-    ``outage`` says which routes of a claim serve nobody.
+    ``outage`` says why a route of a claim does not serve it.
     """
 
     reports: Mapping[RouteKey, RouteReport]
@@ -128,7 +128,7 @@ def document(
 
 
 def beyond_limits(claims: Iterable[Claim], limits: Limits) -> Iterator[str]:
-    """Say which live claims have more than an ADD may claim by now: they stay until their pods end."""
+    """Yield the live claims that have more than an ADD may claim now: they stay until their pods end."""
     for claim in claims:
         count = len(claim.addresses) + (claim.config.listed if claim.config else 0)
         if claim.live and count > limits.destinations:
@@ -151,7 +151,7 @@ def routes_by_state(claims: Iterable[Claim], outage: Judgement) -> Mapping[str, 
 
 
 def served(claims: Iterable[Claim], outage: Judgement) -> list[ClaimedAddress]:
-    """Return the addresses of pods that are here, each with what keeps it from being served."""
+    """Return the addresses of pods that are here, each with the outages of its routes."""
     return [address for claim in claims for address in addresses_of(claim, outage)]
 
 
@@ -182,7 +182,7 @@ def _unserved(address: ClaimedAddress) -> dict[str, Any]:
 
 
 def _route(route: ClaimedRoute, why: Outage | None, observation: RouteReport | None) -> dict[str, Any]:
-    gone = route.state is State.GONE  # nobody wants it: what EC2 says of its place is no trouble
+    gone = route.state is State.GONE  # no claim wants it: what EC2 says of its route key is no trouble
     return {
         "table": route.key.table,
         "destination": str(route.key.destination),

@@ -1,1 +1,1 @@
-"""The agent's socket: connections, the calls that come over them, and how a call is cancelled."""
+"""The agent's socket: its connections, the calls over them, and the cancellation of a call."""

@@ -1,7 +1,8 @@
-"""Why a call is to write no more: its client has gone, its pod has, or a DEL has come for its attachment.
+"""Cancels a call whose client has gone, whose pod is gone, or whose attachment a DEL has deleted.
 
-A call may wait a minute for its turn at EC2, with a descriptor that keeps the pod's namespace alive. Whoever
-makes it wait asks here, again and again, so the answer is cheap: at most a few times a second from outside.
+A call may wait a minute for its turn at EC2, with a descriptor that keeps the pod's namespace alive. Every
+such wait checks here again and again, so the check is cheap: it leaves the process a few times a second at
+most.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from ...operations.world import World
 from ...protocol.request import Request
 
 PATH_SECONDS = 0.3
-"""How often it is looked whether the namespace is still where it was."""
+"""How often the namespace's path is checked."""
 
 
 class Cancellation:
-    """The ends that a call may come to before its time.
+    """The reasons to end a call early.
 
     ``client`` says why the client waits no more; ``world`` is the call's own, whose ``inode`` knows its
-    namespace. A DEL counts that is recorded after this was made.
+    namespace. Only a DEL that is recorded after this object was made counts.
     """
 
     def __init__(self, request: Request, client: Callable[[], str | None], world: World) -> None:

@@ -1,4 +1,4 @@
-"""One connection of a client, as the call that came over it sees it."""
+"""One client connection, as the call that came over it sees it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DESCRIPTORS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 
 @dataclass(eq=False)
 class Connection:
-    """What was said so far, the descriptor that was handed over, and why to stop, if there is a reason."""
+    """The bytes received so far, the descriptor that was handed over, and the reason to stop, if any."""
 
     sock: socket.socket
     began: float
@@ -31,25 +31,25 @@ class Connection:
     stop_reason: str | None = None
 
     def cancelled(self) -> str | None:
-        """Say why the call is to write no more, None to go on.
+        """Return why the call is to stop writing, None to go on.
 
-        The kernel is asked: on a busy machine the thread that hears clients comes to it too late.
+        Asks the kernel, because on a busy machine the thread that hears clients notices a hang-up too late.
         """
         if not self.stop_reason and self.sock.fileno() >= 0:
             looking = select.poll()
-            looking.register(self.sock, 0)  # that it has hung up is told all the same (poll(2))
+            looking.register(self.sock, 0)  # poll(2) reports a hang-up all the same
             if looking.poll(0):
                 self.stop_reason = self.stop_reason or "the client is gone"
         return self.stop_reason
 
     def send_deadline(self, seconds: float) -> None:
-        """Tell the client how long its call may take. First of all; what is told later is not sent."""
+        """Tell the client how long its call may take. This is sent first; later calls send nothing."""
         if not self.deadline_sent:
             self.deadline_sent = True
             self.send(wire.greeting() + wire.deadline_frame(seconds))
 
     def send(self, data: bytes) -> None:
-        """Send to the client. One that has gone, or does not read, is left alone: its call goes on."""
+        """Send to the client. A client that has gone, or does not read, is ignored: its call goes on."""
         try:
             self.sock.settimeout(WRITE_SECONDS)
             self.sock.sendall(data)
@@ -72,7 +72,7 @@ class Connection:
         return data
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close the socket and the descriptor."""
         self.sock.close()
         if self.descriptor is not None:
             os.close(self.descriptor)

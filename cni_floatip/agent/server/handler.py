@@ -1,7 +1,7 @@
-"""One call of a client: the same operations as in direct mode, in this agent's world.
+"""Runs one call of a client: the same operations as in direct mode, in this agent's world.
 
-What differs from ``plugin`` is where a call comes from and goes to: its namespace is a descriptor, its end is
-that of its client, EC2 is shared with all others, and DEL leaves to the keeper what needs EC2.
+Four things differ from ``plugin``: the call's namespace is a descriptor, the call ends with its client, EC2
+is shared with all other calls, and DEL leaves to the keeper what needs EC2.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .connection import Connection
 from .netns_fd import CallNamespace
 
 DEADLINES: Mapping[str, float] = {"DEL": 6, "CHECK": 30, "GC": 60, "STATUS": 2, "status": 5}
-"""How long a call may take, for its client; that of an ADD is in its configuration."""
+"""How long a call may take, for its client; an ADD's limit is in its configuration."""
 SHORT = 2.0
-"""For what is refused at once."""
+"""For requests that are refused at once."""
 KEPT_BACK = 5.0
-"""How long before its deadline a call waits for EC2 no more, so that the answer still comes in time."""
+"""How long before its deadline a call stops waiting for EC2, so that the answer still comes in time."""
 READABLE = 1 << 16
-"""Of a call for which there is no room only so much is read, for the version to answer in."""
+"""How much is read of a call for which there is no room: enough to find the version to answer in."""
 
 
 class CallVpc(Vpc, Protocol):
-    """EC2 as one call sees it, until that ends."""
+    """EC2 for one call, until the call ends."""
 
     def close(self) -> None: ...
 
@@ -51,11 +51,12 @@ class CallVpc(Vpc, Protocol):
 class AgentServices:
     """What calls need besides the world of operations.
 
-    ``view`` is EC2 in a region for one call: what stops it is asked while it waits its turn, and it waits
-    until a time of the world's clock at most. ``metadata`` is instance metadata, until a deadline; what it is
-    given raises once the call is over. ``ready`` says why an ADD would fail now and ``broken`` which
-    routes of pods that are here lead nowhere, None for none; ``status`` is the node's document for
-    ``floatipctl status``; ``spooled`` does the DELs of an attachment that wait, and says if none is left.
+    ``view`` returns EC2 in a region for one call. While the call waits its turn, it asks the given callable
+    whether to stop; it waits until a time of the world's clock at most. ``metadata`` returns instance
+    metadata, until a deadline; the callable given to it raises once the call is over. ``ready`` says why an
+    ADD would fail now, and ``broken`` which routes of pods that are here lead nowhere; None for none.
+    ``status`` returns the document of ``floatipctl status``. ``spooled`` does an attachment's waiting DELs,
+    and says if none is left.
     """
 
     view: Callable[[str, Request, Callable[[], str | None], float], CallVpc]
@@ -76,7 +77,7 @@ class CallHandler:
         self._log = log
 
     def answer(self, call: Call, talk: Connection) -> tuple[int, bytes]:
-        """Run one call; return exit status and what the client prints. Raises nothing."""
+        """Run one call; return exit status and the client's output. Raises nothing."""
         began = time.monotonic()
         version, log, error = SUPPORTED[-1], self._log.bind(verb=call.command), None
         document: Mapping[str, Any] | None = None
@@ -92,7 +93,7 @@ class CallHandler:
                 talk.send_deadline(_deadline(question))
                 document = self._run(question, call, talk, log)
         except Exception as e:  # noqa: BLE001 (the one place where every failure becomes an answer)
-            talk.send_deadline(SHORT)  # nothing, when a deadline was told already
+            talk.send_deadline(SHORT)  # sends nothing if a deadline was sent already
             error = e
             document = error_document(e, version, lambda e: log.failure("a bug in floatip", e))
         log = log.bind(**self._subject(question)) if question else log
@@ -112,7 +113,7 @@ class CallHandler:
     def spooled(self, call: Call) -> bool:
         """Do a DEL that a client left in the spool. False: not on disk yet, to be done again.
 
-        Raises CniError for what is no DEL, or none that can be understood.
+        Raises CniError for a request that is no DEL, or cannot be understood.
         """
         question = operations.spooled(call.env, call.stdin)
         began, log = time.monotonic(), _bind(self._log.bind(verb="DEL", spooled=True), question)
@@ -131,7 +132,7 @@ class CallHandler:
         return self._services.status()
 
     def _catch_up(self, question: Request) -> None:
-        """Do the DELs of an ADD's own attachment that are in the spool: later they would end its claim."""
+        """Do the spooled DELs of an ADD's own attachment, because later they would end its claim."""
         if question.verb == "ADD" and not self._services.spooled(question.attachment):
             raise TryAgain(f"a DEL of {question.attachment} is in the spool and cannot be recorded yet")
 
@@ -169,7 +170,7 @@ class CallHandler:
 
         world = replace(self._world, cancelled=stop, log=log, vpc=vpc)
         if question.verb == "GC" or (question.verb == "DEL" and talk.descriptor is None):
-            return world  # looks into a pod only where a claim's own path still leads to it
+            return world  # enters a pod only where a claim's own path still leads to it
         handed = CallNamespace(question.netns, talk.descriptor, call.netns_errno, world.kernel, world.inode)
         world = replace(world, kernel=handed.kernel, inode=handed.inode)
         if question.verb in ("ADD", "CHECK"):
@@ -183,7 +184,7 @@ class CallHandler:
         )
 
     def _delete(self, question: Request, world: World, log: Log) -> None:
-        """DEL always completes: what goes wrong is for the operator to read, not for the runtime."""
+        """Complete a DEL in any case: an error is logged for the operator, not returned to the runtime."""
         try:
             operations.delete(question, world)
         except Exception as e:  # noqa: BLE001 (an error would stop the clean-up of the plugins before us)
@@ -196,11 +197,11 @@ class CallHandler:
             raise LimitedConnectivity(f"{why} | {broken}") if broken else NotAvailable(why)
 
     def _subject(self, question: Request) -> dict[str, Any]:
-        """Return which addresses a call is about, for the log: as recorded, else as it was told."""
+        """Return the addresses of a call, for the log: from the claim, else from the request."""
         if question.verb not in ("ADD", "DEL", "CHECK"):
             return {}
         claim: object = None
-        with contextlib.suppress(Exception):  # the call has ended as it has: only the line is shorter
+        with contextlib.suppress(Exception):  # the call has ended all the same: only the log line is shorter
             claim = self._world.claims.get(question.attachment)
         if isinstance(claim, Claim) and claim.routes:
             subject = claim.subject()
@@ -237,7 +238,7 @@ def _bind(log: Log, question: Request) -> Log:
 
 
 def _configured_addresses(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the addresses in a ``prevResult`` that nobody has judged."""
+    """Return the addresses of a ``prevResult`` that was not validated."""
     result = config.get("prevResult")
     ips = result.get("ips") if isinstance(result, dict) else None
     entries = ips[:MOST_PARTS] if isinstance(ips, list) else []

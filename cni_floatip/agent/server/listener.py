@@ -1,4 +1,4 @@
-"""The agent's door: a unix socket at one path, for root alone, with at most one agent behind it."""
+"""The agent's listening unix socket: at one path, for root only, with at most one agent behind it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ...model.errors import IoFailure
 
 
 def peer(sock: socket.socket) -> int:
-    """Return the user of the process at the other end, as it was when it connected."""
+    """Return the uid of the process at the other end, as it was when it connected."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     uid: int = struct.unpack("3i", credentials)[1]
     return uid
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a socket that listens at ``path``, for root alone. Raises IoFailure.
+    """Return a socket that listens at ``path``, for root only. Raises IoFailure.
 
-    What an agent left there that was killed is replaced; nothing is taken from one that lives.
+    The socket of an agent that was killed is replaced; that of a live agent is not.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.chmod(0o700)  # whatever the umask took away
+            path.parent.chmod(0o700)  # whatever mode the umask left
         _make_room(path)
-        os.fchmod(sock.fileno(), 0o600)  # the file is made with it: no moment for anybody else
+        os.fchmod(sock.fileno(), 0o600)  # the file is created with it: no gap
         sock.bind(str(path))
         path.chmod(0o600)
         sock.listen(4096)

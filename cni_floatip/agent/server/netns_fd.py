@@ -1,7 +1,7 @@
-"""The pod's namespace as the client handed it over: a descriptor, in place of a path of the client's.
+"""The pod's namespace as the client handed it over: a descriptor, in place of the client's path.
 
 The caller sees another file system than the agent, or the agent sees no namespaces at all. So the path of a
-call is a name here, for claims and messages; what is entered is what the client opened.
+call is only a name here, for claims and messages; the agent enters the namespace that the client opened.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ...operations.world import Kernel, PodNet
 
 
 class CallNamespace:
-    """``Kernel`` and ``inode`` of one call: ``netns`` is ``descriptor``, every other path is itself.
+    """``Kernel`` and ``inode`` of one call: ``netns`` means ``descriptor``, every other path itself.
 
-    With no descriptor the client could not open the path, for the reason ``number`` (an errno).
+    Without a descriptor the client could not open the path, for the reason ``number`` (an errno).
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class CallNamespace:
         return self
 
     def inode(self, netns: str) -> int:
-        """Return the identity of a namespace, 0 when it is gone.
+        """Return the inode of a namespace, 0 when it is gone.
 
-        The call's own is gone when its path is, if the path is to be seen from here: the descriptor alone
-        would keep it alive.
+        The call's own namespace is gone when its path is, if the agent can see that path, because the
+        descriptor alone would keep it alive.
         """
         if netns != self._netns or self._visible:
             return self._path_inode(netns)
@@ -92,24 +92,24 @@ class CallNamespace:
         return f"/proc/self/fd/{self._descriptor}"
 
     def _path(self, netns: str) -> str:
-        """Return what to open for ``netns``."""
+        """Return the path to open for ``netns``."""
         if netns != self._netns:
             return netns
         if self._descriptor is None:
             self._not_opened()
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # opening a pipe or a device does something
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # opening a pipe or a device has effects
             raise InvalidNetns(f"CNI_NETNS {netns} is not a network namespace")
         return self._enter
 
     def _not_opened(self) -> NoReturn:
-        """Raise what ``podnet`` raises for a path that cannot be opened."""
+        """Raise the error that ``podnet`` raises for a path that cannot be opened."""
         if self._number in (0, errno.ENOENT, errno.ENOTDIR):
             raise PodNetworkFailure(f"CNI_NETNS {self._netns} does not exist: the pod is gone")
         raise PodNetworkFailure(f"CNI_NETNS {self._netns} cannot be opened", os.strerror(self._number))
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Say the caller's path in what goes wrong, not ours."""
+        """Name the caller's path in errors, not ours."""
         try:
             yield
         except CniError as e:

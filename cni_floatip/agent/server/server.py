@@ -1,8 +1,8 @@
-"""The node agent's socket: who may talk, what they ask, and whether they are still there.
+"""The agent's socket server: admits only root, reads requests, and notices clients that hang up.
 
-One thread hears everybody: it accepts, checks that the peer is root, reads requests as they come in pieces,
-and notices a client that has gone away. Each call then has a thread of its own, in which ``answer`` runs.
-Whatever a client does, nothing of it stays behind: neither a connection nor a descriptor nor a thread.
+One thread serves all sockets: it accepts, checks that the peer is root, reads requests as they come in
+pieces, and notices a client that has gone away. Each call then has a thread of its own, in which ``answer``
+runs. No client can leak anything: neither a connection nor a descriptor nor a thread.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .listener import listen, peer
 READ_SECONDS = 5.0
 """A client that stays silent so long in the middle of its request is dropped."""
 REQUEST_SECONDS = 30.0
-"""How long a request may take to arrive in all: a client may have a tenth of a processor."""
+"""How long a whole request may take to arrive: a client may have a tenth of a processor."""
 CALLS = 512
-"""How many calls work side by side; a DEL is always let in."""
+"""How many calls run concurrently; a DEL is always admitted."""
 TALKING = 512
-"""How many clients may be in the middle of their request. One more, and the most silent one is dropped."""
+"""How many clients may be sending a request. One more, and the one that was silent longest is dropped."""
 HELD_BYTES = 64 << 20
-"""How much of unfinished requests is held in all."""
+"""How many bytes of unfinished requests are held in all."""
 SELDOM_SECONDS = 60.0
-"""A fault of some client is a warning once in this time; the others are for who looks closely."""
+"""A kind of client fault is a warning once in this time; further ones are logged at debug."""
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -47,10 +47,10 @@ class RunningCall:
 
 
 class Responder(Protocol):
-    """What runs calls; see ``handler``. Both return exit status and what the client prints.
+    """Runs calls; see ``handler``. Both methods return exit status and the client's output.
 
-    ``answer`` runs a call, and tells its deadline (``Connection.send_deadline``). ``refuse`` answers,
-    quickly, one for which there is no room; a DEL is never told that: its client keeps it in the spool.
+    ``answer`` runs a call, and sends its deadline (``Connection.send_deadline``). ``refuse`` quickly answers
+    a call for which there is no room; never a DEL, because its client keeps it in the spool.
     """
 
     def answer(self, call: wire.Call, talk: Connection) -> tuple[int, bytes]: ...
@@ -58,9 +58,9 @@ class Responder(Protocol):
 
 
 class Server:
-    """Listens at ``path`` from the moment it is made; ``run`` is the thread that hears.
+    """Listens at ``path`` from its construction on; ``run`` is the thread that serves the sockets.
 
-    ``woken`` is called when a call is to stop, which may be waiting for something.
+    ``woken`` is called when a call is to stop, because the call may be waiting for something.
     """
 
     def __init__(
@@ -99,22 +99,22 @@ class Server:
         os.eventfd_write(self._wake, 1)
 
     def stop_calls(self, why: str) -> None:
-        """Tell every call to write no more."""
+        """Tell every call to stop writing."""
         with self._changed:
             for call in self._working.values():
                 call.talk.stop_reason = call.talk.stop_reason or why
         self._woken()
 
     def wait(self, seconds: float) -> list[str]:
-        """Wait until no call is at work, or for ``seconds``; return the names of those that are."""
+        """Wait until no call is running, or for ``seconds``; return the names of the running ones."""
         with self._changed:
             self._changed.wait_for(lambda: not self._working, seconds)
             return [call.name for call in self._working.values()]
 
-    # -- the thread that hears ----------------------------------------------------------------------------
+    # -- the thread that serves the sockets ---------------------------------------------------------------
 
     def run(self, stop: threading.Event) -> None:
-        """Hear clients until ``close``, then look after the calls at work until ``stop`` is set."""
+        """Serve clients until ``close``, then watch the running calls until ``stop`` is set."""
         try:
             while self._open:
                 self._heard(self._patience())
@@ -127,12 +127,12 @@ class Server:
     def _heard(self, seconds: float) -> None:
         try:
             self._hear(seconds)
-        except Exception as e:  # noqa: BLE001 (one client's oddity must not end the calls of all)
+        except Exception as e:  # noqa: BLE001 (one odd client must not end all calls)
             self._log.failure("reading from the clients failed", e)
             time.sleep(0.1)
 
     def _hear(self, seconds: float) -> None:
-        """Take what has come. The door last: a number that is free since may be given to whoever comes in."""
+        """Read what has come; accept last, because a new connection may get a number that was just closed."""
         door = self._listener.fileno()
         events = self._poll.poll(seconds)
         for number, _ in events:
@@ -150,11 +150,11 @@ class Server:
                 self._drop(talk, "the client sent only part of a request in time")
 
     def _patience(self) -> float:
-        """Return how long nothing needs to be looked at."""
+        """Return how long to wait before the next check of time limits."""
         return 1.0 if self._connections else 60.0
 
     def _accept(self) -> None:
-        for _ in range(64):  # then those who are in are heard
+        for _ in range(64):  # then serve the connected clients
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
@@ -162,7 +162,7 @@ class Server:
             except OSError as e:
                 if e.errno in _FULL:
                     self._complain("full", f"cannot accept a connection: {e.strerror}")
-                    time.sleep(0.05)  # descriptors come back as calls end
+                    time.sleep(0.05)  # descriptors are freed as calls end
                 return
             uid = peer(sock)
             if uid != 0:
@@ -178,15 +178,15 @@ class Server:
                 self._drop(silent, "too many unfinished requests")
 
     def _gone(self, number: int) -> None:
-        """Tell the call at work that its client has hung up."""
+        """Tell the running call that its client has hung up."""
         with self._changed:
             if call := self._working.get(number):
                 call.talk.stop_reason = call.talk.stop_reason or "the client is gone"
-                self._poll.unregister(number)  # told once
+                self._poll.unregister(number)  # reported once
         self._woken()
 
     def _listen_to(self, talk: Connection) -> None:
-        """Read what a client says; once it has said all, its call begins."""
+        """Read from a client; once its request is complete, its call begins."""
         try:
             data = talk.receive()
             if not data:
@@ -222,14 +222,14 @@ class Server:
             room = len(self._working) < self._most or call.command == "DEL"
             if room:
                 self._working[number] = RunningCall(talk, name)
-                self._poll.modify(number, 0)  # that it hangs up is told all the same (epoll_ctl(2))
+                self._poll.modify(number, 0)  # epoll_ctl(2) reports a hang-up all the same
         thread = threading.Thread(target=self._work, args=(talk, call), name=name.strip(), daemon=True)
         try:
             if room:
                 thread.start()
                 return
             self._complain("busy", f"{self._most} calls are running: rejected {name}")
-        except RuntimeError as e:  # no thread is to be had
+        except RuntimeError as e:  # no thread can be started
             self._complain("busy", f"no room for {name}: {e}")
         if call.command == "DEL":  # an error would stop the clean-up of the plugins before us
             answer = wire.refusal("it already runs as many calls as it can")
@@ -253,14 +253,14 @@ class Server:
         with self._changed:
             self._connections.pop(number, None)
             self._working.pop(number, None)
-            with contextlib.suppress(OSError):  # it hung up, and that was told
+            with contextlib.suppress(OSError):  # it hung up, and that was reported
                 self._poll.unregister(number)
             talk.close()
             self._changed.notify_all()
 
     def _drop(self, talk: Connection, why: str) -> None:
         self._end(talk)
-        if talk.held:  # else somebody looked whether we are here
+        if talk.held:  # else the peer only checked that we are here
             self._complain("garbage", f"a connection is closed: {why}")
 
     def _complain(self, kind: str, sentence: str) -> None:

@@ -1,1 +1,1 @@
-"""What happens inside pods: watched addresses, and routes and rules that a pod loses."""
+"""Watches the inside of pods: watched addresses, and routes and rules that a pod loses."""

@@ -1,11 +1,11 @@
-"""What was dealt with before this agent began: the dates of addresses, so that a restart is no appearance.
+"""Stores when each watched address was assigned, so that an agent restart does not count as a new assignment.
 
-One small file beside the claims, written whole. Without it (or after a reboot) nobody knows what is new, and
-nothing that works elsewhere is taken.
+One small file beside the claims, written atomically. Without it (or after a reboot) nobody knows which
+addresses are new, so no address that works elsewhere is taken.
 
-What was noted is on disk when ``record`` returns, not some time later: an agent that is killed in between
-would take an old appearance for a new one, and the address from whoever has it since. So nothing is put off,
-but those who note at once share one write; and interfaces may change only so often (``interface.Allowance``).
+``record`` returns when the entry is on disk. An agent that is killed before that would take an old assignment
+for a new one, and the address from the node that has had it since. So writes are not delayed, but concurrent
+callers share one write, and the rate of an interface's changes is limited (``interface.Allowance``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Dates = Mapping[Address, float]
 
 
 class AddressHistory:
-    """The file, and what is in it. Safe to share between threads."""
+    """The file and its contents. Safe to share between threads."""
 
     def __init__(self, directory: str, boot: str) -> None:
         self._path = Path(directory) / NAME
@@ -37,11 +37,11 @@ class AddressHistory:
         self._changes = self._written = 0
 
     def get(self, attachment: Attachment) -> Dates | None:
-        """Return when each address of the attachment was made, as last noted; None when nothing was."""
+        """Return when each address of the attachment was assigned, as last recorded; None: no record."""
         return self._known.get(attachment)
 
     def record(self, attachment: Attachment, dates: Dates | None) -> None:
-        """Remember the addresses of an attachment (None: it has ended). Raises OSError."""
+        """Record the addresses of an attachment (None: it has ended). Raises OSError."""
         with self._changing:
             if self._known.get(attachment) != dates:
                 self._changes += 1
@@ -52,7 +52,7 @@ class AddressHistory:
             change = self._changes
         with self._writing:
             if self._written >= change:
-                return  # with another's
+                return  # another caller's write has written it
             with self._changing:
                 change, document = self._changes, self._document()
             write_whole(self._path, json.dumps(document).encode())

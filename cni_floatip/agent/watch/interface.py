@@ -1,6 +1,6 @@
-"""One watched interface: what has been dealt with, when it is to be looked at again, what was told of it.
+"""One watched interface: the addresses already handled, the next look, and the messages already logged.
 
-Nothing here waits or looks at a clock: every method is told the time (seconds of one steady clock).
+Nothing here waits or reads a clock: every method is told the time (seconds of one steady clock).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ...operations.sync_addresses import SyncResult, WatchRequest
 BUSY_SECONDS = 0.2
 """When to look again while the attachment's own call, or the keeper, is at work."""
 FIRST_FAILED_SECONDS, LONGEST_FAILED_SECONDS = 1.0, 60.0
-"""When to try again what failed and may pass; doubles."""
+"""When to retry a failure that may pass; doubles."""
 IDLE_SECONDS = 0.25
-"""When to look again at the earliest after a look at which nothing was to be done: events can be a flood."""
+"""The least pause after a look that found nothing to do, because events can be a flood."""
 REFUSED_SECONDS = 300.0
-"""When to judge again what was refused for good: somebody may have made room for it."""
+"""When to judge a final refusal again, because an operator may have made room."""
 TOLD_SECONDS = 60.0
-"""For how long what was told of an address that has gone is remembered at least."""
+"""How long a message about an address that is gone is remembered at least."""
 MOST_TOLD = 16
-"""Of how many addresses of an interface something is told, until one of them is gone and forgotten."""
+"""For how many addresses of an interface messages are logged, until one of them is gone and forgotten."""
 OVERRUN_SECONDS = 1.0
 """No two looks because of lost events are closer than this."""
 
@@ -68,10 +68,10 @@ class Allowance:
 
 @dataclass
 class WatchedInterface:
-    """An attachment that is followed.
+    """An attachment whose addresses are followed.
 
     ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
-    ``watchAddresses``; ``dates`` is as in ``sync_addresses.Asked``; ``who`` is the pod to EC2's waiting line.
+    ``watchAddresses``; ``dates`` is as in ``WatchRequest``; ``who`` names the pod in EC2's queue.
     """
 
     attachment: Attachment
@@ -106,12 +106,12 @@ class WatchedInterface:
             self.due = when
 
     def on_appeared(self, ip: Address, now: float) -> None:
-        """Hear of an address that was put there."""
+        """Note that an address was assigned."""
         self.lost.discard(ip)
         self._plan_look(now)
 
     def on_vanished(self, ip: Address, now: float) -> None:
-        """Hear of an address that was taken away. Should it come back, it has appeared, whatever its date."""
+        """Note that an address was removed. If it comes back, it is new, whatever its date."""
         self.lost.add(ip)
         self._renewed.add(ip)
         if self.dates is not None and ip in self.dates:
@@ -128,7 +128,7 @@ class WatchedInterface:
         return ip in self.given or any(cidr.within(alone, network) for network in self.networks)
 
     def begin(self, room: Callable[[int], int], now: float) -> WatchRequest:
-        """Begin a look: only what happens from now on is news."""
+        """Begin a look: only later events bring about another."""
         self._resting = {ip: at for ip, at in self._resting.items() if at > now}
         self.running, self._again, self.due = True, False, None
         self.lost.clear()
@@ -138,10 +138,10 @@ class WatchedInterface:
             self.attachment, self.dates, room, self.lost.__contains__, resting, self.unplugged
         )
 
-    # -- what it came to --------------------------------------------------------------------------------
+    # -- the result ---------------------------------------------------------------------------------------
 
     def end(self, result: SyncResult | None, now: float) -> None:
-        """End a look that came to ``result``, or to nothing because it failed as a whole."""
+        """End a look with ``result``; None: it failed as a whole."""
         self.running = False
         after: list[float] = []
         if result is None or result.failed:
@@ -166,10 +166,10 @@ class WatchedInterface:
             after.append(max(self.allowance.due(now), self._not_before))
         self.due = min(after, default=None)
 
-    # -- what is told, once -----------------------------------------------------------------------------
+    # -- messages, logged once --------------------------------------------------------------------------
 
     def is_news(self, key: Address | str, text: str, now: float) -> bool:
-        """Whether ``text`` about ``key`` is to be told: it has not been, and is not about one of a crowd."""
+        """Whether to log ``text`` about ``key``: it was not, and not too many addresses have messages."""
         before = self._reported.get(key)
         if before is None and not isinstance(key, str) and self.silent:
             return False
@@ -179,11 +179,11 @@ class WatchedInterface:
 
     @property
     def silent(self) -> bool:
-        """Whether of so many addresses something was told that of others nothing is."""
+        """Whether so many addresses have messages that further addresses get none."""
         return sum(not isinstance(key, str) for key in self._reported) >= MOST_TOLD
 
     def forget(self, present: Collection[Address | str], now: float) -> None:
-        """Forget what was told of what is not there any more; an address that flaps is told of seldom."""
+        """Forget old messages about absent addresses; those about an address that flaps stay rare."""
         for key in self._reported.keys() - set(present):
             if now - self._reported[key][1] > TOLD_SECONDS:
                 del self._reported[key]

@@ -1,12 +1,12 @@
-"""When the agent looks into which pod, to keep there what ADD gave it, and what it found lost.
+"""Decides when the agent checks which pod's network, repairs it as ADD made it, and records losses.
 
-A pod is looked into at each ordinary look of the keeper, and when its kernel says that something of ours may
-be lost. Each look is done in one of a few threads that do nothing else: a pod that hangs holds up neither the
-keeper nor the watch, and holds a thread for no longer than one answer of the kernel may take. How often
-events bring a look about is limited for each pod: one that flushes for ever costs a look in five seconds, and
-one whose routes take long to read rests for twenty times as long.
+A pod is checked at each ordinary look of the keeper, and when an event of its kernel says that something of
+ours may be lost. A few threads do the checks and nothing else. So a pod that hangs delays neither the keeper
+nor the watch, and holds a thread for no longer than one answer of the kernel may take. Checks caused by
+events are limited for each pod: a pod that keeps flushing is checked once in five seconds, and a pod whose
+routes take long to read rests for twenty times as long.
 
-Only the watch's thread calls what is here, but for ``lost``.
+Only the watch's thread may call this module, except for ``lost``.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from ..observe.recorder import Recorder
 from .interface import Allowance
 
 AT_ONCE = 4
-"""How many pods are looked into side by side."""
+"""How many pods are checked concurrently."""
 FIRST_SECONDS = 1.0
-"""When a pod is first looked into after its ADD: nobody listened in it until then."""
+"""When a pod is first checked after its ADD, because until then nobody listened in it."""
 SETTLE_SECONDS = 0.2
-"""How long after an event a pod is looked into: who flushes a table makes many."""
+"""How long after an event a pod is checked, because flushing a table makes many events."""
 APART_SECONDS = 0.02
-"""Pods are looked into one after the other, so that an ADD finds a processor."""
+"""The pause between the checks of two pods, so that an ADD finds a processor."""
 BUSY_SECONDS = 0.2
 """When to look again while the attachment's own call, or the watch, is at work."""
 EVENT_LOOKS = WatchLimits(burst=6, seconds_per_change=5.0)
-"""How many looks into a pod its events may bring about: a burst, then one in so many seconds."""
+"""How many checks of a pod its events may cause: a burst, then one in so many seconds."""
 SHOWN, SHOWN_CHARACTERS = 8, 400
-"""How many of a pod's losses are named, and how long each may be: a pod's administrator can make many."""
+"""How many losses of a pod are named, and how long each may be: a pod's administrator can make many."""
 REST, LONGEST_REST = 20.0, 60.0
-"""A pod rests for so many times what the last look took, before an event brings about the next."""
+"""After a look a pod rests for this many times the look's duration, before an event causes the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What a live pod lacks of what ADD gave it, ``since`` when (seconds since the epoch)."""
+    """What a live pod lacks of the network that ADD made, ``since`` when (seconds since the epoch)."""
 
     what: tuple[str, ...]
     since: float
 
 
 class WatchedPod:
-    """One attachment whose pod is looked into.
+    """One attachment whose pod is checked.
 
-    ``listening``: its kernel's events are heard; ``deaf_because`` says why not, where that was tried.
+    ``listening``: its kernel's events are read; ``deaf_because`` says why not, if that was tried.
     """
 
     def __init__(self, claim: Claim, now: float) -> None:
@@ -79,20 +79,20 @@ class WatchedPod:
             self.due = when
 
     def on_event(self, now: float) -> None:
-        """Hear that something may be lost."""
+        """Note that something may be lost."""
         if self.running:
             self._again = True
         else:
-            room = self._allowance.due(now) + 0.001  # not a rounding error too early
+            room = self._allowance.due(now) + 0.001  # so that rounding does not make it too early
             self.look_at(max(now + SETTLE_SECONDS, room, self._not_before))
 
     def begin(self, now: float) -> None:
-        """Begin a look: only what happens from now on brings about another."""
+        """Begin a look: only later events cause another."""
         self._allowance.take(1, now)
         self.running, self._again, self.due = True, False, None
 
     def end(self, kept: RepairResult | None, took: float, now: float) -> None:
-        """End a look that came to ``kept``, or failed as nobody expected."""
+        """End a look with the result ``kept``, None after an unexpected error."""
         self.running = False
         self._not_before = now + min(REST * took, LONGEST_REST)
         if kept and kept.index:
@@ -110,7 +110,7 @@ class WatchedPod:
 
 
 class WatchedPods:
-    """The pods of all live claims. ``failed`` is told of what nobody expected."""
+    """The pods of all live claims. ``failed`` gets every unexpected error."""
 
     def __init__(
         self, world: World, recorder: Recorder, failed: Callable[[str, Exception], object] | None = None
@@ -121,22 +121,22 @@ class WatchedPods:
         self._sides: dict[Attachment, WatchedPod] = {}
 
     def get(self, attachment: Attachment) -> WatchedPod | None:
-        """Return what is known of the attachment's pod."""
+        """Return the attachment's pod, None if it is not watched."""
         return self._sides.get(attachment)
 
     def all(self) -> list[WatchedPod]:
-        """Return every pod that is kept, oldest first."""
+        """Return every watched pod, oldest first."""
         return list(self._sides.values())
 
     def add(self, claim: Claim, *, earlier: bool) -> WatchedPod:
-        """Keep the pod of ``claim`` from now on; one that an ``earlier`` agent left is looked into soon."""
+        """Watch the pod of ``claim`` from now on; a pod of an ``earlier`` agent is checked soon."""
         now = self._world.clock()
         side = self._sides[claim.attachment] = WatchedPod(claim, now)
         side.look_at(now + (len(self._sides) * APART_SECONDS if earlier else FIRST_SECONDS))
         return side
 
     def heard_by(self, side: WatchedPod, why_not: str) -> None:
-        """Take note of whether the pod's events are heard, and say ``why_not`` once."""
+        """Note whether the pod's events are read, and log ``why_not`` once."""
         side.listening = not why_not
         if why_not and why_not != side.deaf_because:
             sentence = f"{side.who}: the agent notices losses inside the pod late: {why_not}"
@@ -144,12 +144,12 @@ class WatchedPods:
         side.deaf_because = why_not
 
     def drop(self, side: WatchedPod) -> None:
-        """Keep it no longer."""
+        """Watch it no longer."""
         if self._sides.get(side.attachment) is side:
             del self._sides[side.attachment]
 
     def look_at_all(self) -> None:
-        """Look into every pod soon."""
+        """Check every pod soon."""
         now = self._world.clock()
         for position, side in enumerate(self._sides.values(), 1):
             side.look_at(now + position * APART_SECONDS)
@@ -165,7 +165,7 @@ class WatchedPods:
     def begin_due(
         self, pool: ThreadPoolExecutor, world: World, tell: Callable[[Callable[[], None]], None]
     ) -> None:
-        """Begin the looks that are due in ``pool``; each ``tell``s what it came to."""
+        """Begin the looks that are due in ``pool``; each passes its result on through ``tell``."""
         now = self._world.clock()
         for side in self._sides.values():
             if side.due is not None and side.due <= now:
@@ -180,7 +180,7 @@ class WatchedPods:
                 kept = repair_pod(side.attachment, replace(world, log=self._world.log))
         except CniError as e:
             self._world.log(f"{side.who}: cannot look into the pod: {e}", "warning", **side.subject)
-        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the care for all)
+        except Exception as e:  # noqa: BLE001 (one odd pod must not end the care for all)
             self._failed(f"{side.who}: cannot look into the pod", e)
         took = world.clock() - began
         tell(lambda: self._finish(side, kept, took))

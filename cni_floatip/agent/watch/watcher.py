@@ -1,10 +1,10 @@
-"""The watch: hears from each pod's own kernel of addresses that move, and of what is lost of what we gave it.
+"""The watch: reads kernel events of each pod's namespace, follows addresses, and has lost routes restored.
 
-The addresses are followed of pods that move them by themselves; what is lost is put back in every live pod
-(``watched_pods``). One socket per namespace and one thread for all of them; what an event means is looked up
-and done in a few threads beside it, so that no pod waits for another's EC2 calls. A socket keeps its
-namespace alive, and the address in it: it is closed within a second of the path's unlinking, and when claim
-or interface end.
+It follows the addresses of pods that move them by themselves; losses are repaired in every live pod
+(``watched_pods``). There is one socket per namespace, and one thread for all sockets. A few more threads look
+up what an event means and act on it, so that no pod waits for another's EC2 calls. A socket keeps its
+namespace alive, and the address in it. So it is closed within a second after the path is unlinked, and when
+the claim or the interface ends.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from .interface import MOST_TOLD, OVERRUN_SECONDS, Allowance, WatchedInterface
 from .watched_pods import WatchedPod, WatchedPods
 
 AT_ONCE = 8
-"""How many interfaces are looked at and claimed for side by side."""
+"""How many interfaces are checked, and their addresses claimed, concurrently."""
 PATHS_SECONDS = 0.5
-"""How often it is looked whether each namespace is still where it was."""
+"""How often each namespace's path is checked."""
 UNSEEN_SECONDS = 30.0
 """When to try again to watch a namespace that could not be seen or entered."""
 FAILED_SECONDS = 1.0
-"""How long a round rests that failed."""
+"""How long the loop rests after a failed round."""
 FLOOD_SECONDS = 0.1
-"""How long a namespace that tells more than we read at once is not listened to; the kernel drops the rest."""
+"""How long a namespace that floods us with events is not read; the kernel drops the rest."""
 
 Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
 InTheNameOf = Callable[[str, str, Callable[[], str | None]], Vpc]
-"""EC2 in a region, for a pod that is known by a name, until the callable says why it is over."""
+"""Returns EC2 in a region, for a pod with a name, until the callable says why the pod needs it no more."""
 
 
 @dataclass
 class _Namespace:
-    """A namespace that is listened to."""
+    """A namespace whose events are read."""
 
     events: Events
     watched: list[WatchedInterface] = field(default_factory=list)
@@ -64,9 +64,9 @@ class _Namespace:
 class Hooks:
     """What the rest of the agent gives to the watch.
 
-    ``vpc`` is asked with the pod that wants something, so that it keeps its place in line from one attempt to
-    the next (default: the world's). ``beat`` is called each time the loop comes round, twice a second.
-    ``failed`` learns of what nobody expected.
+    ``vpc`` returns EC2 for a pod, so that the pod keeps its place in the queue from one attempt to the next
+    (default: the world's). ``beat`` is called each time the loop comes round, twice a second. ``failed`` gets
+    every unexpected error.
     """
 
     vpc: InTheNameOf | None = None
@@ -125,7 +125,7 @@ class Watcher:
         return {interface.attachment: interface.netns for interface in list(self._watched.values())}
 
     def look_at_pods(self) -> None:
-        """Have every live pod looked into, without waiting for it: a chore of the keeper."""
+        """Have every live pod checked, without waiting for it: a chore of the keeper."""
         self._enqueue(self._look_at_pods)
 
     def run(self, stop: threading.Event) -> None:
@@ -157,13 +157,13 @@ class Watcher:
                     self._bell = -1
 
     def problem(self) -> str | None:
-        """Return what failed as nobody expected in the last round, None for nothing."""
+        """Return the unexpected error of the last round, None for none."""
         return self._broken
 
     # -- the loop -------------------------------------------------------------------------------------
 
     def _round(self, pool: ThreadPoolExecutor, into_pods: ThreadPoolExecutor, world: World) -> str | None:
-        """Do what is due; return what failed as nobody expected. The rest is done in the next round."""
+        """Do what is due; return an unexpected error. The rest is done in the next round."""
         try:
             self._turn(pool, world)
             self._pods.begin_due(into_pods, world, self._enqueue)
@@ -208,7 +208,7 @@ class Watcher:
         return max(0.0, min([self._paths_at, *due]) - self._world.clock())
 
     def _enqueue(self, news: Callable[[], None]) -> None:
-        """Have the loop's thread do something."""
+        """Have the loop's thread call ``news``."""
         self._news.put(news)
         with self._ringing, suppress(BlockingIOError):
             if self._bell >= 0:
@@ -226,7 +226,7 @@ class Watcher:
             self._drop(attachment)
             known = None
         if known is None:
-            if claim.state is not State.CLAIMING:  # else its ADD is at work, and we hear of its end
+            if claim.state is not State.CLAIMING:  # else its ADD is running, and we hear of its end
                 self._begin(claim, earlier=earlier)
         elif known.claimed_at != claim.created_at:
             known.claimed_at = claim.created_at
@@ -243,7 +243,7 @@ class Watcher:
         except CniError as e:
             self._tell_once(attachment, str(e))
             return
-        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
+        except Exception as e:  # noqa: BLE001 (one odd pod must not end the watch of all)
             self._failed(f"{attachment}: its addresses cannot be followed", e)
             return
         del self._unseen[attachment]
@@ -276,7 +276,7 @@ class Watcher:
         self._watched[attachment] = watched
 
     def _listening(self, netns: str, inode: int) -> _Namespace:
-        """Return the namespace, listened to. Raises CniError."""
+        """Return the namespace, with its events being read. Raises CniError."""
         namespace = self._namespaces.get(inode)
         if namespace is None:
             namespace = _Namespace(self._listen_in(netns, inode))
@@ -285,7 +285,7 @@ class Watcher:
         return namespace
 
     def _keep(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
-        """Keep the pod of a live claim, and of no other."""
+        """Watch the pod of a live claim, and of no other."""
         known = self._pods.get(attachment)
         if claim is not None and not claim.has_pod:
             claim = None
@@ -300,7 +300,7 @@ class Watcher:
         self._be_deaf_to(side)
 
     def _listen_for(self, side: WatchedPod) -> None:
-        """Hear of what happens in the pod. Where that fails, the keeper's looks find it, and try again."""
+        """Read the pod's events. Where that fails, the keeper's looks find losses, and try again."""
         if side.listening or self._world.inode(side.netns) != side.inode:
             return
         why_not = ""
@@ -361,7 +361,7 @@ class Watcher:
                 )
                 self._drop(interface.attachment)
                 claim = self._world.claims.get(interface.attachment)
-                if isinstance(claim, Claim) and claim.watches:  # it may be back before the pod's end is told
+                if isinstance(claim, Claim) and claim.watches:  # the path may be back before a DEL comes
                     self._unseen[interface.attachment] = (claim, True, now + UNSEEN_SECONDS)
         for claim, earlier, again in list(self._unseen.values()):
             if now >= again:
@@ -409,7 +409,7 @@ class Watcher:
                 self._hold_back(interface, now)
 
     def _hold_back(self, watched: WatchedInterface, now: float) -> None:
-        """Count, and tell once, that an interface changes faster than we follow."""
+        """Count, and log once, that an interface changes faster than we follow."""
         held_back = watched.allowance.due(now) > now
         if held_back:
             self._counts.watch("limited")
@@ -424,7 +424,7 @@ class Watcher:
     # -- looks ----------------------------------------------------------------------------------------
 
     def _look(self, watched: WatchedInterface, request: WatchRequest, world: World) -> None:
-        """Look at one interface and do what follows; in a thread of the pool."""
+        """Look at one interface and act on the result; in a thread of the pool."""
         result: SyncResult | None = None
         world = replace(world, vpc=lambda region: self._vpc(region, watched.who, world.cancelled))
         try:
@@ -434,7 +434,7 @@ class Watcher:
         except CniError as e:
             error = str(e)
             self._enqueue(lambda: self._report_failure(watched, error))
-        except Exception as e:  # noqa: BLE001 (one pod's oddity must not end the watch of all)
+        except Exception as e:  # noqa: BLE001 (one odd pod must not end the watch of all)
             error = f"{type(e).__name__}: {e}"
             self._enqueue(lambda: self._report_failure(watched, error))
         self._enqueue(lambda: self._finish(watched, request, result))
@@ -457,7 +457,7 @@ class Watcher:
         except OSError as e:
             self._world.log(f"cannot record the addresses of {attachment}: {e.strerror}", "warning")
 
-    # -- what is said ---------------------------------------------------------------------------------
+    # -- the log --------------------------------------------------------------------------------------
 
     def _report_failure(self, watched: WatchedInterface, error: str) -> None:
         if watched.is_news("look", error, self._world.clock()):
