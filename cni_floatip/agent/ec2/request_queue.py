@@ -75,7 +75,7 @@ class RequestQueue:
         except TimeoutError as e:
             text = (
                 f"timed out waiting for a request token ({len(line)} calls wait): EC2's request rate"
-                " limit is exhausted"
+                " limit is exhausted (RequestLimitExceeded)"
             )
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         finally:
