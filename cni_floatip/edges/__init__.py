@@ -1,1 +1,1 @@
-"""The doors to what is outside. An edge knows the values of ``model``, and no other edge."""
+"""Adapters for EC2, metadata, kernel, disk and sockets. An edge knows ``model`` and no other edge."""

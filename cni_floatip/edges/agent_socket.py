@@ -1,7 +1,7 @@
-"""Asking this node's agent for its status, over its socket.
+"""Reads the status of this node's agent over its socket.
 
-What the socket says when nobody answers is told as what it means: no agent, a dead one, one that hangs, or a
-caller who is not root.
+Errors of the socket become errors with a meaning: no agent, a dead one, one that hangs, or a caller who is
+not root.
 """
 
 from __future__ import annotations

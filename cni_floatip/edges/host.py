@@ -1,4 +1,4 @@
-"""What the kernel says of this boot and of namespaces, and the clock by which decisions age."""
+"""Reads the kernel's boot id, the inodes of namespaces, and the clock by which decisions age."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _OWN = "/proc/self/ns/net"
 
 
 def clock() -> float:
-    """Seconds since boot, also those that the machine slept: a decision ages in its sleep."""
+    """Seconds since boot, including suspend, because a decision ages during suspend too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot() -> str:
-    """The kernel's id of this boot: namespaces of another one are gone."""
+    """The kernel's id of this boot; namespaces of another boot are gone."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def inode(netns: str) -> int:
-    """The identity of the namespace at a path, 0 when there is none: a path may come to lead to another."""
+    """The inode of the namespace at a path, 0 when there is none; a path may come to lead to another."""
     try:
         return os.stat(netns).st_ino if netns else 0  # noqa: PTH116 (the path may be /proc/PID/ns/net)
     except (OSError, ValueError):  # ValueError: no path can be written so
@@ -31,10 +31,10 @@ def inode(netns: str) -> int:
 
 
 def is_hidden(netns: str) -> bool:
-    """Whether something is at the path that is no namespace.
+    """Whether the path exists but is no namespace.
 
-    So a namespace looks that was made after a mount of its directory that does not follow the host's (no
-    HostToContainer propagation): the file is there, what is mounted on it is not.
+    A namespace looks like this if it was made after our mount of its directory, and that mount does not
+    follow the host's (no HostToContainer propagation): we see the file, but not what is mounted on it.
     """
     try:
         return os.stat(netns).st_dev != os.stat(_OWN).st_dev  # noqa: PTH116 (follows links)
@@ -50,7 +50,7 @@ def holds_namespace(directory: str) -> bool:
             for entry in itertools.islice(entries, ENTRIES):
                 try:
                     status = entry.stat()
-                except OSError:  # a link that leads nowhere, a name that has vanished since
+                except OSError:  # a dangling link, or a name that has vanished since
                     continue
                 if status.st_dev == own.st_dev and status.st_ino != own.st_ino:
                     return True

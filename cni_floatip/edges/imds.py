@@ -1,4 +1,4 @@
-"""The instance metadata service: which instance this is and which network interfaces it has.
+"""Reads instance metadata: this instance's identity and its network interfaces.
 
 The only module that speaks to it. Version 2 only (a token by PUT, reused for every GET), one connection.
 EC2 user guide, "Instance metadata categories". The service is link-local: no proxy is ever used.
@@ -106,8 +106,8 @@ class Metadata:
     def eni(self, mac: str) -> Eni:
         """Return the network interface with ``mac``, one of ``macs()``.
 
-        For moments after an attach, metadata leaves items out, shows them empty, or shows device number 0:
-        what is incomplete or contradicts itself is TryAgain.
+        For moments after an attach, metadata leaves items out, shows them empty, or shows device number 0.
+        So incomplete or contradictory items raise TryAgain.
         """
         base = f"{_MACS}{mac}"
 
@@ -146,7 +146,7 @@ class Metadata:
         return self._id(f"{_MACS}{mac}/interface-id", "eni")
 
     def ask_again(self) -> bool:
-        """Nothing is remembered here: every answer is of this conversation."""
+        """Forget nothing, because every answer here is of this conversation."""
         return False
 
     def _id(self, path: str, kind: str) -> str:
@@ -215,7 +215,7 @@ class Metadata:
         return response.status, body.decode()
 
     def _cut(self) -> None:
-        """End the exchange that is under way: who reads finds no more."""
+        """End the running exchange: its reader finds the end of the stream."""
         connection = self._connection
         if connection is not None and (sock := connection.sock) is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""DELs that are to be done as soon as they can be: which files those are, and whose DELs. Only read here."""
+"""Reads the spool of DELs that wait for an agent: which files there are, and whose. Writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Owner = tuple[str, str]
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open a file of the spool to be read. Raises OSError, also for a FIFO: its reader would have to wait."""
+    """Open a file of the spool for reading. Raises OSError, also for a FIFO, whose reader would block."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -35,7 +35,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Return whose DEL a file holds; None for one that nobody understands, or that is not there any more."""
+    """Return the attachment of a file's DEL; None for a file that is unreadable as a DEL, or gone."""
     try:
         with opened(path) as file:
             length = file.read(4)
@@ -47,13 +47,13 @@ def owner_of(path: Path) -> Owner | None:
 
 
 def name_of(container: str, ifname: str, stdin: bytes) -> str:
-    """Return the name of the file for a DEL: the one that the client gives it."""
+    """Return the name that the client gives the file of a DEL."""
     key = b"\0".join((os.fsencode(container), os.fsencode(ifname), stdin))
     return hashlib.sha256(key).hexdigest()[:40] + SUFFIX
 
 
 def dels_of(attachment: Attachment, directory: str) -> frozenset[tuple[str, int, int]]:
-    """Return the files with a DEL of ``attachment``. One that is written anew is another one."""
+    """Return the files with a DEL of ``attachment``. A rewritten file counts as another one."""
     results = set()
     for path in Path(directory).glob(f"*{SUFFIX}"):
         try:
@@ -66,7 +66,7 @@ def dels_of(attachment: Attachment, directory: str) -> frozenset[tuple[str, int,
 
 
 def waiting(directory: str) -> Mapping[Owner, list[str]]:
-    """Return the files in the spool, by owner. Raises IoFailure for one that only others may read."""
+    """Return the files in the spool, by owner. Raises IoFailure for a spool that we may not read."""
     root = Path(directory)
     results: dict[Owner, list[str]] = {}
     try:

@@ -1,9 +1,9 @@
-"""The node's disk: one claim, one file, written whole; and the lock on the directory that holds them.
+"""Stores claims on the node's disk, one file each, written atomically, and locks their directory.
 
-The only module that writes files; the client, which imports nothing of ours, has its own copy of that.
-A file is replaced by rename after an fsync, so a reader sees the old one or the new one. One process has the
-directory at a time: an agent as long as it lives, a call in direct mode for its own length. The lock
-(``F_OFD_SETLK``, fcntl(2)) needs no clean-up: it ends with the process that holds it, however that ends.
+The only module that writes files; the client, which imports nothing of ours, has its own copy of that code.
+A file is replaced by rename after an fsync, so a reader sees the old one or the new one. One process locks
+the directory at a time: an agent as long as it lives, a call in direct mode for its own length. The lock
+(``F_OFD_SETLK``, fcntl(2)) needs no clean-up, because it ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CALLS_LENGTH, _AGENTS_LENGTH = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file in the claims directory that is not a claim we can read, and what was done about it."""
+    """A file in the claims directory that is no readable claim, and what was done about it."""
 
     path: Path
     reason: str
@@ -62,18 +62,18 @@ class Store:
         return self._claims.is_dir()
 
     def make(self) -> None:
-        """Let ``exists`` be true from now on: a call begins. Raises IoFailure."""
+        """Create the directory for a call, so that ``exists`` is true from now on. Raises IoFailure."""
         try:
             self._make_directories()
         except OSError as e:
             raise self._unusable(e) from e
 
     def has_lost_records(self) -> bool:
-        """Whether there ever was a record that could not be read."""
+        """Whether there ever was an unreadable record."""
         return any((self._root / "corrupt").glob("*"))
 
     def close_to_others(self) -> None:
-        """Let nobody but root look into the directory: kubelet makes it for whom it likes."""
+        """Close the directory to all but root, because kubelet may have made it with another mode."""
         with contextlib.suppress(OSError):
             self._root.chmod(0o700)
 
@@ -113,7 +113,7 @@ class Store:
         return sorted(claims, key=lambda claim: claim.created_at), problems
 
     def erase(self, attachment: Attachment) -> None:
-        """Forget the claim of ``attachment``; nothing happens when there is none. Raises IoFailure."""
+        """Erase the claim of ``attachment``, if there is one. Raises IoFailure."""
         path = self._path(attachment)
         try:
             path.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ class Store:
             raise IoFailure(f"cannot remove {path}: {e.strerror}") from e
 
     def sweep(self) -> None:
-        """Remove what calls left that were killed while they wrote: files that never became a claim."""
+        """Remove the temporary files of calls that were killed while they wrote."""
         for path in self._claims.glob("*.new"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -171,9 +171,9 @@ class Store:
     def lock(
         self, seconds: float, go_on: Callable[[], object] = always, *, as_agent: bool = False
     ) -> Iterator[bool]:
-        """Have the directory alone; false: another process still has it after so many seconds.
+        """Lock the directory; false: another process still holds it after so many seconds.
 
-        Raises what ``go_on`` raises, which is called before each further attempt.
+        Calls ``go_on`` before each further attempt and raises what that raises.
         """
         until = self._clock() + seconds
         request = _request(0, _AGENTS_LENGTH if as_agent else _CALLS_LENGTH)
@@ -187,7 +187,7 @@ class Store:
             self._sleep(_WAIT)
 
     def is_locked(self) -> bool:
-        """Whether a process has the directory. Takes nothing, so disturbs nobody. Raises IoFailure."""
+        """Whether a process holds the directory's lock. Does not take it. Raises IoFailure."""
         return self._is_locked(_request(0, _CALLS_LENGTH))
 
     def is_locked_by_agent(self) -> bool:
@@ -234,7 +234,7 @@ def _try_lock(fd: int, request: bytes) -> bool:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put ``content`` in the place of the file at ``path``, on the disk when this returns. Raises OSError."""
+    """Replace the file at ``path`` atomically; it is on the disk when this returns. Raises OSError."""
     temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.new")
     write_new(temporary, content)
     try:

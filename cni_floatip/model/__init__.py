@@ -1,1 +1,1 @@
-"""Values: addresses, routes, claims, errors. They import nothing of the product."""
+"""Value types: addresses, routes, claims, errors. They import nothing else of the product."""

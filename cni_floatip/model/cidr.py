@@ -1,4 +1,4 @@
-"""CIDRs as people write them, and which of them can never be a floating destination."""
+"""Parses CIDRs as people write them, and names those that can never be a floating destination."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A claim: what one attachment asked of the VPC and of its pod, and how far that has come.
+"""The claim: the record of one attachment's VPC routes and pod configuration, with the state of each route.
 
-A claim is written before anything it speaks of is done, so that whoever finds it can undo it. Each of its
+A claim is written before the work that it describes, so that a later call can undo that work. Each of its
 routes has a state (``claim_state``; ``make docs`` draws this):
 
     claiming   -> held, releasing
@@ -9,12 +9,12 @@ routes has a state (``claim_state``; ``make docs`` draws this):
     releasing  -> gone
     gone       -> releasing
 
-``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` wants its routes taken
-back; ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
+``claiming`` belongs to an ADD that has not answered, ``held`` to a pod. ``releasing`` routes are to be taken
+back. ``gone`` wants nothing, but stays on disk until no request of ours can land any more.
 
-Whoever changes a claim holds its attachment, except a DEL: it cannot wait for whoever does (that may wait for
-AWS), so it marks the record as ``deleted_at``. From then on no writer brings it back to life, however old the
-copy is that it works on: only a claim that was ``created_at`` later, by another ADD, is new.
+A call locks the attachment before it changes the claim. A DEL does not wait for that lock, because its holder
+may wait for AWS; the DEL marks the record as ``deleted_at`` instead. From then on no writer revives the claim
+from an older copy: only a claim that was ``created_at`` later, by another ADD, is new.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Claim:
     """What one attachment claims. Times are seconds since the epoch.
 
     ``last_write_at`` is when the last write to EC2 for this claim ended or was given up. ``config`` is the
-    network configuration without ``prevResult``: what is looked at again later. ``watched`` are the addresses
-    that the pod gave itself and that are followed; ``awaits_address``: the pod has taken every address away,
-    and may put one back, so that the claim has not ended ("standby" in its file). ``deleted_at``: when it
-    ended for good (0: it has not), later than ``created_at``. ``lost_record`` holds the network configuration
-    of a DEL whose record was unreadable, until its tables can be looked up.
+    network configuration without ``prevResult``, for the keeper and later calls. ``watched`` are the watched
+    addresses that the pod gave itself. ``awaits_address``: the pod has removed every address and may put one
+    back, so the claim has not ended ("standby" in its file). ``deleted_at``: when the claim ended for good
+    (0: it has not), later than ``created_at``. ``lost_record`` holds the network configuration of a DEL whose
+    record was unreadable, until its tables can be looked up.
     """
 
     attachment: Attachment
@@ -82,24 +82,24 @@ class Claim:
 
     @property
     def has_pod(self) -> bool:
-        """Whether a pod is to have what it lists: it has not ended, also if no address is left just now."""
+        """Whether the claim has not ended: its pod may have what it lists, even if it has no address now."""
         return self.live or self.awaits_address
 
     @property
     def watches(self) -> bool:
-        """Whether it has not ended, and its network wants the pod's own addresses followed."""
+        """Whether the claim has not ended and its network watches the pod's own addresses."""
         return bool(self.has_pod and self.config and self.config.watches)
 
     @property
     def state(self) -> State:
         """The claim's state in one word: that of its least settled route."""
-        if self.lost_record is not None:  # its routes are yet to be found
+        if self.lost_record is not None:  # its routes are still to be looked up
             return STARTS[Event.RECORD_LOST]
         return of_claim(route.state for route in self.routes)
 
     @property
     def settled(self) -> bool:
-        """Whether every route is where it belongs: nothing is left to do for this claim."""
+        """Whether nothing is left to do for this claim: every route is where it belongs."""
         if self.lost_record is not None or not self.routes:
             return False
         return all(route.state.settled for route in self.routes)
@@ -109,7 +109,7 @@ class Claim:
         return any(route.key == key and route.state.live for route in self.routes)
 
     def subject(self, key: RouteKey | None = None) -> dict[str, Any]:
-        """Return whom and what a line of the log about the claim (or ``key`` of it) is about, as fields."""
+        """Return the log fields that identify the claim, its pod, and ``key`` if given."""
         about: dict[str, Any] = {
             "network": self.attachment.network,
             "container": self.attachment.container,
@@ -128,15 +128,15 @@ class Claim:
         return replace(self._map_routes(lambda route: route.hold(now), keys), last_write_at=now)
 
     def give_up(self, keys: Collection[RouteKey] | None = None) -> Self:
-        """Return the claim after an ADD that failed: what it had begun (of ``keys``) is released."""
+        """Return the claim after its ADD failed: routes that the ADD had begun (of ``keys``) are released."""
         return self._map_routes(ClaimedRoute.give_up, keys)
 
     def abandon(self) -> Self:
-        """Return the claim after its ADD died: what that had begun is released, what else it has stays."""
+        """Return the claim after its ADD died: routes that the ADD had begun are released, others stay."""
         return self._map_routes(ClaimedRoute.abandon)
 
     def drop(self) -> Self:
-        """Return the claim with every route to be released, also one that was ``gone``."""
+        """Return the claim with every route ``releasing``, also those that were ``gone``."""
         return self._map_routes(ClaimedRoute.drop)
 
     def observe(self, key: RouteKey, event: Event) -> Self:
@@ -152,24 +152,24 @@ class Claim:
         return self._map_routes(lambda route: route.hand_over(successor), (key,))
 
     def end_grace(self) -> Self:
-        """Return the claim with what has ended to be released at once."""
+        """Return the claim with its grace ended: routes that have ended are released at once."""
         return self._map_routes(ClaimedRoute.end_grace)
 
     def release(self, after: float, now: float = 0.0) -> Self:
         """Return the claim with every live route ``releasing``, to be taken back ``not_before`` that time.
 
-        It has ended for good, and did so ``now``.
+        The claim has ended for good, ``now``.
         """
         deleted = max(self.deleted_at, math.nextafter(max(now, self.created_at), math.inf))
         released = self._map_routes(lambda route: route.release(after))
         return replace(released, awaits_address=False, deleted_at=deleted)
 
     def outlive(self, before: Self) -> Self:
-        """Return what became of ``before``, whose pod is there: with no live route it ``awaits_address``."""
+        """Return the claim after ``before``; its pod runs, so without a live route it ``awaits_address``."""
         return replace(self, awaits_address=before.has_pod and not self.live)
 
     def merge_into(self, known: Self) -> Self:
-        """Return the claim as it may replace the record ``known``: what has ended for good stays ended."""
+        """Merge into the record ``known``: a route that a DEL has ended is never revived by an older copy."""
         if self.created_at >= known.deleted_at:  # has not, or this is of an ADD that came after
             return self
         return replace(

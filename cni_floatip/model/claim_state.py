@@ -1,9 +1,9 @@
-"""The states of a claimed route, and what changes them: the only module that sets one.
+"""The state machine of a claimed route. The only module that sets a state.
 
-``TRANSITIONS`` is the whole life of a route. An event that has no row for a state does not concern a route in
-that state: it stays as it is. docs/protocol.md draws the table and says what each state means.
+``TRANSITIONS`` is the whole table. An event without a row for a state leaves a route in that state as it is.
+docs/protocol.md draws the table and says what each state means.
 
-Another state is another row of ``TRANSITIONS``; mypy then names every question below that it must answer.
+To add a state, add its rows to ``TRANSITIONS``; mypy then names every property below that must handle it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .values import RouteKey
 
 
 class State(StrEnum):
-    """How far one (table, destination) of a claim is."""
+    """How far a claimed route is."""
 
     CLAIMING = "claiming"
     HELD = "held"
@@ -40,7 +40,7 @@ class State(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """Whether a pod has the route: its ADD has answered, and the keeper looks after it."""
+        """Whether a pod has the route: its ADD has answered, and the keeper reconciles it."""
         match self:
             case State.HELD | State.SUPERSEDED:
                 return True
@@ -51,7 +51,7 @@ class State(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Where the state stands among those of one claim: the claim's own state is the lowest of them."""
+        """The order of the states: a claim's own state is that of its lowest-ranked route."""
         match self:
             case State.CLAIMING:
                 return 0
@@ -68,7 +68,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What happens to a claimed route, in the words of the diagram."""
+    """An event of the state machine, in the words of the diagram."""
 
     # A route comes into a record.
     ADD_BEGINS = "ADD begins"
@@ -152,17 +152,17 @@ class ClaimedRoute:
 
     @classmethod
     def begin_superseded(cls, key: RouteKey, account: str) -> Self:
-        """Claim ``key`` last in line: a watched address was there already, and another has the route."""
+        """Claim ``key`` as superseded: a watched address was there before, and another has the route."""
         return cls(key, STARTS[Event.FOUND_TAKEN], account)
 
     @classmethod
     def join(cls, key: RouteKey, account: str) -> Self:
-        """Claim ``key`` in a table that the configuration selects by now: the keeper creates the route."""
+        """Claim ``key`` in a table that the configuration selects by now; the keeper creates the route."""
         return cls(key, STARTS[Event.TABLE_MATCHES], account)
 
     @classmethod
     def recover(cls, key: RouteKey, account: str, after: float) -> Self:
-        """Return a route of a claim that has ended and whose record was lost."""
+        """Return a route of an ended claim whose record was lost."""
         return cls(key, STARTS[Event.RECORD_LOST], account, not_before=after)
 
     @classmethod
@@ -202,33 +202,33 @@ class ClaimedRoute:
         return self._on(Event.ADD_DIED)
 
     def drop(self) -> Self:
-        """Return the route as another ADD leaves it: to be released, so looked at again if ``gone``."""
+        """Return the route after another ADD dropped it: to be released, so read again if it was ``gone``."""
         return self._on(Event.NOT_CLAIMED_AGAIN)
 
     def release(self, after: float) -> Self:
-        """Return the route after its pod has ended, or wants it no more; kept until ``not_before``."""
+        """Return the route after its pod ended, or no longer wants it; it stays until ``not_before``."""
         return self._on(Event.ENDED, not_before=after)
 
     def hand_over(self, successor: str) -> Self:
-        """Return the route as it is on record before it is deleted so that ``successor`` gets it.
+        """Return the route as recorded before it is deleted for ``successor``.
 
-        A full disk may have kept from the record that the pod has ended: then that is recorded with it.
+        Records the end of the pod too, because a full disk may have kept it out of the record.
         """
         return replace(self._on(Event.ENDED), successor=successor)
 
     def finish(self) -> Self:
         """Return the route after it was released: deleted, handed over, or not ours.
 
-        A full disk may have kept from the record that the pod has ended: then that is recorded with it.
+        Records the end of the pod too, because a full disk may have kept it out of the record.
         """
         return self._on(Event.ENDED)._on(Event.RELEASED, successor="")
 
     def observe(self, event: Event) -> Self:
-        """Return the route after a look of the keeper, unless a call has given it another meaning since."""
+        """Return the route after the keeper read it, unless a call has changed its state since."""
         return self._on(event)
 
     def end_grace(self) -> Self:
-        """Return the route as it may be released at once, if it has ended."""
+        """Return the route without its grace: if it has ended, it is released at once."""
         return self if self.state.live else replace(self, not_before=0.0)
 
     def _on(self, event: Event, **times: Any) -> Self:

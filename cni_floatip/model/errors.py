@@ -1,4 +1,4 @@
-"""Everything that can go wrong, one class per CNI error code.
+"""The errors of the plugin, one class per CNI error code.
 
 ``msg`` is what the pod's event line shows: what failed, for which address, what to do. ``details`` is for
 the operator. Codes 0 to 99 are the CNI specification's (SPEC.md, section "Error"), 100 and up are ours.
@@ -17,7 +17,7 @@ SHORT = 120
 
 
 class CniError(Exception):
-    """An answer to the runtime that is not a result. Subclasses fix the code."""
+    """An error as the runtime gets it. Subclasses fix the code."""
 
     code: ClassVar[int] = 999
 
@@ -60,13 +60,13 @@ class IoFailure(CniError):
 
 
 class DecodeFailure(CniError):
-    """What should be JSON (or a version number) is not."""
+    """A text is not valid JSON, or not a version number."""
 
     code = 6
 
 
 class InvalidConfig(CniError):
-    """A configuration whose JSON is right and whose meaning is not."""
+    """The configuration is valid JSON, but what it says is wrong."""
 
     code = 7
 
@@ -90,7 +90,7 @@ class NotAvailable(CniError):
 
 
 class LimitedConnectivity(CniError):
-    """STATUS: an ADD would fail now, and the traffic of some pod that is here does not arrive either."""
+    """STATUS: an ADD would fail now, and the traffic of a running pod does not arrive either."""
 
     code = 51
 
@@ -108,7 +108,7 @@ class RouteConflict(CniError):
 
 
 class PolicyRefused(CniError):
-    """The node configuration does not give what the network configuration asks for."""
+    """The node configuration does not allow what the network configuration asks for."""
 
     code = 102
 
@@ -120,7 +120,7 @@ class PodNetworkFailure(CniError):
 
 
 class NotAsClaimed(CniError):
-    """CHECK: the difference between what was claimed and what is."""
+    """CHECK: the pod or the VPC differs from the claim."""
 
     code = 104
 
@@ -157,22 +157,22 @@ class Ec2Error(Exception):
         self.message = message
 
     def to_cni_error(self, what: str) -> CniError:
-        """Return what the runtime is told when this ended the work on ``what``."""
+        """Return the CNI error for the runtime; ``what`` names the work that failed."""
         return (TryAgain if self.fault.is_transient else AwsRefused)(f"{what}: {self}")
 
 
 def short(value: object) -> str:
-    """Return the text of ``value``, which somebody else wrote, cut where it gets long.
+    """Return the text of ``value``, truncated if it is long.
 
-    Every message that quotes others goes through here: a text of megabytes explains nothing, and whoever
-    reads or searches the message pays for it.
+    Every message that quotes foreign text uses this, because a text of megabytes explains nothing and is
+    costly to read and to search.
     """
     text = str(value)
     return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, with nothing that a terminal would obey: names come from pods."""
+    """Return ``text`` on one line, without control characters, because names come from pods."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -181,7 +181,7 @@ def _truncate(text: str) -> str:
 
 
 def raise_any(results: Iterable[object]) -> None:
-    """Raise one error that says what all errors among ``results`` say, with the most lasting code."""
+    """Raise one error that joins all errors among ``results``, with the most lasting code."""
     errors = [result for result in results if isinstance(result, CniError)]
     if not errors:
         return

@@ -1,4 +1,4 @@
-"""Reading a record: each value has the type that it should have, or ValueError says which has not."""
+"""Reads the values of a record with their types. Raises ValueError that names the value with a wrong type."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Record:
         return float(seconds)
 
     def truth(self, key: str) -> bool:
-        """Return whether something is so; what is not there is not."""
+        """Return a boolean; a missing one is false."""
         value = self.fields.get(key, False)
         if not isinstance(value, bool):
             raise ValueError(f"{key}: {short(repr(value))} is neither true nor false")
@@ -66,7 +66,7 @@ class Record:
         return [Record(fields) for fields in self._typed(key, None, list)]
 
     def is_null(self, key: str) -> bool:
-        """Return whether nothing is there, or null."""
+        """Return whether the value is missing or null."""
         return self.fields.get(key) is None
 
     def _typed(self, key: str, default: Any, *types: type) -> Any:

@@ -1,4 +1,4 @@
-"""The network configuration in a claim's record: what later calls and looks know of what a pod asked for."""
+"""The network configuration on record: what later calls and the keeper know of a pod's request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 class RecordedConfig:
     """A network configuration as the record holds it; ``config.netconf.conf_of`` parses it.
 
-    Two with the same content are equal, so that parsing one serves the claims of all pods of a network. What
-    can be told here is told of one that this release does not understand, too.
+    Two with the same content are equal, so one parse serves the claims of all pods of a network. The methods
+    here also work for a configuration that this release does not understand.
     """
 
     document: Mapping[str, Any]
@@ -23,11 +23,11 @@ class RecordedConfig:
 
     @property
     def watches(self) -> bool:
-        """Whether the network wants the pod's own addresses followed."""
+        """Whether the network watches the pod's own addresses."""
         return bool(self.document.get("watchAddresses"))
 
     @property
     def listed(self) -> int:
-        """Return how many destinations it lists beside the pod's addresses."""
+        """Return how many destinations the configuration lists beside the pod's addresses."""
         destinations = self.document.get("destination")
         return len(destinations) if isinstance(destinations, list) else 0

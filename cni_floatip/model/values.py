@@ -1,4 +1,4 @@
-"""The nouns: frozen, typed, printable. No I/O, no decisions; the standard library only."""
+"""Frozen value types for the CNI, EC2 and the pod's network. No I/O, no decisions; standard library only."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class RouteTarget:
 
 @dataclass(frozen=True, slots=True, order=True)
 class RouteKey:
-    """One cell that can hold a VPC route: (route table, destination)."""
+    """What identifies a VPC route: a route table and a destination."""
 
     table: str
     destination: Network = field(compare=False)
@@ -142,7 +142,7 @@ class RouteTable:
 class Subnet:
     """A subnet of the VPC; ``account`` owns it and with it the VPC's route tables.
 
-    ``zone``: the id of its Availability Zone, which is the same in every account, as names are not.
+    ``zone``: the id of its Availability Zone. Unlike the name, the id is the same in every account.
     """
 
     id: str
@@ -154,9 +154,9 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class PodRoute:
-    """A route inside the pod, always on-link through the floating interface, or one that leads nowhere.
+    """A route inside the pod: on-link through the floating interface, ``unreachable``, or ``throw``.
 
-    ``throw``: what has no way in this table is looked up by the rules that follow.
+    ``throw`` ends the lookup in this table, and the kernel goes on with the rules that follow.
     """
 
     destination: Network
@@ -177,8 +177,8 @@ class PodRoute:
 class PodRule:
     """``ip rule from SOURCE lookup TABLE`` inside the pod.
 
-    ``oif``: only for what is bound to that interface (SO_BINDTODEVICE). ``unreachable_to``: that has no way
-    to this network, in place of a look into the table; the table then only says whose rule it is.
+    ``oif``: only for sockets bound to that interface (SO_BINDTODEVICE). ``unreachable_to``: the rule makes
+    this network unreachable instead of a table lookup; the table then only marks whose rule it is.
     """
 
     source: Network
@@ -188,7 +188,7 @@ class PodRule:
 
     @property
     def selector(self) -> tuple[Network, str, Network | None]:
-        """What the rule is for: two rules with the same one are in each other's way."""
+        """What the rule matches: two rules with the same selector conflict."""
         return self.source, self.oif, self.unreachable_to
 
     def __str__(self) -> str:
@@ -203,8 +203,8 @@ class PodRule:
 class PodAddress:
     """An address on the pod's interface and whether duplicate address detection is still under way.
 
-    ``temporary``: one that the kernel made for privacy (RFC 8981). ``made``: when it was put there, in
-    seconds since boot by the kernel's own count, which lags behind every clock: to be compared, not added to.
+    ``temporary``: the kernel made it for privacy (RFC 8981). ``made``: when it was assigned, in seconds since
+    boot by the kernel's own count. That count lags behind every clock: compare it, but do not add to it.
     """
 
     interface: Interface

@@ -1,4 +1,4 @@
-"""The versions of the CNI specification that we speak. Imports nothing: VERSION is answered from here."""
+"""The supported versions of the CNI specification. Imports nothing, because VERSION is answered from here."""
 
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 

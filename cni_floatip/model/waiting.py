@@ -1,9 +1,8 @@
-"""The one way to wait: in short steps, and no longer than somebody wants what is waited for.
+"""Cancellable waiting, in short steps: every wait of a call goes through this module.
 
-A call that waits keeps its pod's namespace alive, and with it the pod's address busy on the ENI. So whatever
-a call may wait for (a lock, its turn at EC2, another call's read, metadata, the pause before another attempt)
-is waited for here, and ``go_on`` is asked at each step. It raises once the client, the pod or the attachment
-has gone.
+A waiting call keeps its pod's namespace alive, and with it the pod's address busy on the ENI. So every wait
+(for a lock, the request rate of EC2, another call's read, metadata, the pause before another attempt) calls
+``go_on`` at each step. ``go_on`` raises once the client, the pod or the attachment is gone.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ STEP_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """An attempt has found that there is nothing yet; the next one makes sense in so many seconds."""
+    """An attempt's answer that it is not its turn yet; try again in so many seconds."""
 
     seconds: float = STEP_SECONDS
 
 
 def always() -> None:
-    """Go on: nobody ends this wait but its deadline."""
+    """A ``go_on`` that never raises: only the deadline ends the wait."""
 
 
 def unless(cancelled: Callable[[], str | None]) -> Callable[[], None]:
-    """Return what raises TryAgain once ``cancelled`` says why a call is over (None: it is not)."""
+    """Return a ``go_on`` that raises TryAgain once ``cancelled`` says why a call is over (else None)."""
 
     def go_on() -> None:
         if why := cancelled():
@@ -49,10 +48,10 @@ def wait_for(
     go_on: Callable[[], object],
     wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
 ) -> T:
-    """Return what ``attempt``, called with the condition's lock held, returns in place of Later.
+    """Call ``attempt``, with the condition's lock held, until it returns no Later; return its result.
 
-    Raises what ``go_on`` raises, which is called without the lock, and TimeoutError when no time is ``left``
-    (in seconds). With none from the start there is one attempt.
+    Calls ``go_on`` without the lock and raises what that raises. Raises TimeoutError when no time is ``left``
+    (in seconds). With no time from the start there is one attempt.
     """
     while True:
         go_on()  # outside of the lock: it is somebody else's code
@@ -66,7 +65,7 @@ def wait_for(
 
 
 def pause(seconds: float, sleep: Callable[[float], object], go_on: Callable[[], object]) -> None:
-    """Sleep for so long, in steps. Raises what ``go_on`` raises."""
+    """Sleep in steps. Raises what ``go_on`` raises."""
     while True:
         go_on()
         if seconds <= 0:

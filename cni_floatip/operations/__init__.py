@@ -1,4 +1,4 @@
-"""What the plugin does, verb by verb: the same in an agent and in direct mode."""
+"""The plugin's operations, verb by verb; the agent and direct mode run the same code."""
 
 from .add import add
 from .check import check

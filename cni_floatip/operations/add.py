@@ -1,7 +1,7 @@
 """ADD: point the VPC at this node for the pod's floating addresses, and give the pod its way out.
 
-Everything that can be refused is refused before the first write; the claim is on disk before it too. From
-then on whatever fails is undone at once, and what cannot be undone now stays recorded for DEL.
+ADD refuses everything that can be refused, and records the claim on disk, before the first write. A later
+failure is undone at once; what cannot be undone now stays recorded for DEL.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DAD_SECONDS = 5.0
 def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any]:
     """Claim the addresses that ``prevResult`` gave to the interface; return the result document.
 
-    ``waited`` are seconds of its time that have passed before. Raises CniError; then nothing is left but what
+    ``waited``: seconds of its time that have already passed. Raises CniError; then nothing is left but what
     the claim on disk says.
     """
     # 1. Read the request.
@@ -77,7 +77,7 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
 
 
 def _time_limits(request: AddRequest, world: World, waited: float) -> tuple[float, float]:
-    """Return after which time no write begins, and after which nothing is undone any more."""
+    """Return the time after which no write begins, and the time after which no undo begins."""
     kept_back = min(UNDO_SECONDS, request.conf.timeout_seconds / 2)
     until = world.clock() + request.conf.timeout_seconds - waited - kept_back / 2
     return until - kept_back / 2, until
@@ -98,7 +98,7 @@ def _locked_pod(call: AddRequest, world: World, deadline: float) -> Iterator[Pod
 
 
 def record_before(attachment: Attachment, world: World) -> Claim | None:
-    """Return what an earlier call recorded. Raises IoFailure for a record that must not be written over."""
+    """Return what an earlier call recorded. Raises IoFailure for a record that must not be overwritten."""
     record = world.claims.get(attachment)
     if record is None or isinstance(record, Claim):
         return record
@@ -108,7 +108,7 @@ def record_before(attachment: Attachment, world: World) -> Claim | None:
 
 
 def _make_way(world: World, pod: PodNet, claim: Claim, before: Claim | None) -> None:
-    """Let the record be written over: no DEL has come, and no route through another ENI is left of it."""
+    """Allow the record to be overwritten: no DEL has come, and it has no route left through another ENI."""
     if record_before(claim.attachment, world) != before:  # a DEL has left its mark, and answered without us
         if before:
             clear_pod(pod, before)
@@ -129,7 +129,7 @@ def _write_routes(attempt: Attempt, view: VpcView) -> Written:
 
 
 def _waits(pod: PodNet, attempt: Attempt) -> Iterator[Callable[[], None]]:
-    """Yield the wait until every floating address can be used: a tentative one is not answered for."""
+    """Yield the wait until every floating address can be used, because a tentative one does not answer."""
     world, addresses = attempt.world, attempt.claim.addresses
     if any(address.version == 6 for address in addresses):  # IPv4 has no such detection
         until = min(attempt.deadline, world.clock() + DAD_SECONDS)
@@ -138,7 +138,7 @@ def _waits(pod: PodNet, attempt: Attempt) -> Iterator[Callable[[], None]]:
 
 
 def _mark_held(attempt: Attempt, results: Sequence[Written | CniError | None]) -> Claim:
-    """Record success, unless a write has failed, or a DEL has come in the last moment."""
+    """Record success, unless a write has failed or a DEL has come at the last moment."""
     raise_any(results)
     world, claim = attempt.world, attempt.claim
     replace(attempt, deadline=math.inf).go_on()
@@ -156,9 +156,9 @@ def _mark_held(attempt: Attempt, results: Sequence[Written | CniError | None]) -
 
 
 def _leave_former(world: World, before: Claim) -> None:
-    """Release what this attachment has through another ENI, with no DEL between. Raises TryAgain.
+    """Release this attachment's routes through another ENI, if no DEL came between. Raises TryAgain.
 
-    A record knows one ENI: while the old routes may be there, it is not written over.
+    A record holds one ENI, so it is not overwritten while the old routes may exist.
     """
     ended = before.drop().end_grace()
     world.claims.put(ended)
@@ -177,7 +177,7 @@ def _release_now(world: World, claim: Claim) -> None:
 
 
 def _roll_back(attempt: Attempt, pod: PodNet, until: float) -> None:
-    """Take back what a failed ADD did. The record of it goes to disk first; DEL works off what is left."""
+    """Undo a failed ADD. The record of it goes to disk first; DEL releases what is left."""
     world, claim = attempt.world, attempt.claim
     ended = replace(claim.give_up(), last_write_at=world.now())
     steps: Mapping[str, Callable[[], object]] = {

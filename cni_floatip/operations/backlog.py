@@ -1,6 +1,6 @@
-"""What calls leave where no keeper runs: released at once, or by the next call; and what no longer matters.
+"""Works off the backlog where no keeper runs: releases routes of ended claims, and erases finished claims.
 
-A record of an earlier call is never erased without a look: a write that timed out may have landed since.
+A record of an earlier call is never erased without a read, because a timed-out write may have landed since.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .world import World
 def process_backlog(
     world: World, deadline: float, besides: Attachment | None = None
 ) -> dict[Attachment, CniError]:
-    """Release what is to be released, and forget what can no longer matter.
+    """Release routes of ended claims, and erase claims that are finished.
 
-    Returns what kept it from releasing a claim. Raises nothing for a single one.
+    Returns the error of each claim that could not be released. Raises nothing for a single claim.
     """
     claims, problems = world.claims.all()
     for problem in problems:
@@ -51,9 +51,9 @@ def may_land(world: World, claim: Claim) -> bool:
 
 
 def forget_ended(world: World, claim: Claim) -> None:
-    """Erase a claim that has ended, if it can matter no more. Its caller has seen that its routes are gone.
+    """Erase an ended claim, unless a write of it may still land. The caller has seen its routes gone.
 
-    A claim that stands by stays, because its pod is there and may put an address back.
+    A claim that ``awaits_address`` stays, because its pod still runs and may put an address back.
     """
     if claim.state is not State.GONE or claim.awaits_address or (claim.routes and may_land(world, claim)):
         return
@@ -63,9 +63,9 @@ def forget_ended(world: World, claim: Claim) -> None:
 
 
 def _find_strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[Attachment], set[Attachment]]:
-    """Look at the routes of all ``gone`` claims together.
+    """Read the routes of all ``gone`` claims together.
 
-    Returns the claims whose routes are there all the same, and those that could not be looked at.
+    Returns the claims whose routes exist all the same, and those whose routes could not be read.
     """
     strays: set[Attachment] = set()
     unseen: set[Attachment] = set()
@@ -97,7 +97,7 @@ def _find_strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[
 
 
 def work_off_one(world: World, attachment: Attachment, deadline: float) -> None:
-    """Release what is to be released of one attachment's claim, if there is one. Raises CniError."""
+    """Release the ended routes of one attachment's claim, if there is one. Raises CniError."""
     with world.claims.lock(attachment_lock(attachment), 0) as free:
         now = world.claims.get(attachment)
         if not free or not isinstance(now, Claim):
@@ -111,9 +111,9 @@ def work_off_one(world: World, attachment: Attachment, deadline: float) -> None:
 
 
 def resolve_or_give_up(world: World, claim: Claim, deadline: float) -> Claim | None:
-    """Do as ``resolve``; None when the claim is erased, because no write of it can land any more.
+    """Call ``resolve``; None when the claim is erased, because no write of it can land any more.
 
-    Its caller holds the attachment's lock. Raises CniError as ``resolve`` does.
+    The caller holds the attachment's lock. Raises CniError as ``resolve`` does.
     """
     if may_land(world, claim):
         return resolve(world, claim, deadline)
@@ -126,7 +126,7 @@ def resolve_or_give_up(world: World, claim: Claim, deadline: float) -> Claim | N
 def resolve(world: World, claim: Claim, deadline: float) -> Claim:
     """Find the routes of a claim whose record was lost, from the configuration of its DEL.
 
-    Raises CniError when metadata or EC2 cannot be asked; the claim then stays as it is.
+    Raises CniError when metadata or EC2 does not answer; the claim then stays as it is.
     """
     document = claim.lost_record.document if claim.lost_record else {}
     conf = NetConf.parse(document)

@@ -1,4 +1,4 @@
-"""CHECK: the same comparison as ADD's, with no write. Every difference is reported, not the first."""
+"""CHECK: compare pod and VPC with the claim. Writes nothing, and reports every difference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTLE_SECONDS = 15.0
 def check(request: Request, world: World, *, waited: float = 0.0) -> None:
     """Compare pod and VPC with the claim. Raises NotAsClaimed with every difference found.
 
-    ``waited`` are seconds of its time that have passed before.
+    ``waited``: seconds of its time that have already passed.
     """
     NetConf.parse(request.config)
     prev = PrevResult.parse(request.config, request.attachment.ifname)
@@ -62,7 +62,7 @@ def _pod_differences(request: Request, world: World, claim: Claim) -> Iterator[s
 
 
 def _vpc_differences(world: World, claim: Claim, deadline: float) -> list[str]:
-    """Look until all is well or EC2's answers must be true; right after an ADD they may be stale."""
+    """Read until all is well or EC2's answers must be true; right after an ADD they may be stale."""
     vpc = world.vpc(claim.region)
     pause = 0.5
     while True:

@@ -1,7 +1,7 @@
-"""Claiming addresses for an attachment that is there already: judged one by one, recorded, then written.
+"""Claims addresses for an existing attachment: evaluates each, records the claim, then writes the routes.
 
-In the order of an ADD: nothing is written before everything that can be refused is, nor before the claim is
-on disk. But each address stands alone: what is refused for one does not touch the others.
+The order is that of an ADD: refuse everything that can be refused, and record the claim, before any write.
+Unlike in an ADD, a refusal of one address does not affect the others.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def claim_addresses(
 ) -> AddressOutcomes:
     """Claim ``addresses`` for the attachment of ``claim``, whose lock the caller holds.
 
-    A DEL that comes meanwhile ends it: that is looked for before each step, so that no step follows it. One
-    that has not just ``appeared`` takes no route that works for another: it is recorded as superseded,
-    so that it gets the route when that one is given up. ``lost``: an address has been taken away meanwhile.
-    Raises CniError where the claim cannot be written.
+    Each step first looks for a DEL, and none follows one. An address that has not just ``appeared`` takes no
+    route that works for another: it is recorded as superseded, and gets the route when the other gives it
+    up. ``lost``: says whether an address has been removed meanwhile. Raises CniError where the claim cannot
+    be written.
     """
     deadline = world.clock() + TAKE_SECONDS
     try:
@@ -79,7 +79,7 @@ def claim_addresses(
 
 
 def _site_now(attempt: Attempt, site: EniSite) -> EniSite:
-    """Return the site as metadata shows it now: the refusal of an address may rest on what is remembered."""
+    """Return the site as metadata shows it now, because a refusal may rest on remembered metadata."""
     try:
         return site_of_claim(attempt.world, attempt.claim, attempt.conf, attempt.deadline, again=True)
     except CniError:
@@ -87,16 +87,16 @@ def _site_now(attempt: Attempt, site: EniSite) -> EniSite:
 
 
 def _taken_away(todo: Sequence[WantedAddress], lost: Callable[[Address], bool], key: RouteKey) -> str | None:
-    """Say why ``key`` is not wanted any more: no address that needs it is there."""
+    """Say why ``key`` is no longer wanted: no address that needs it is left."""
     whose = [address.interface.ip for address in todo if key in address.reads]
     return f"{whose[0]} was taken away meanwhile" if all(map(lost, whose)) else None
 
 
 def _with_wanted(world: World, claim: Claim, wanted: Sequence[WantedAddress]) -> Claim:
-    """Return the claim as it is to be on disk before anything is written.
+    """Return the claim to record before anything is written.
 
-    What it has already (another address of the same subnet) it keeps whatever becomes of this; a pod that
-    had given up all its addresses may do so again.
+    It keeps a route that it already has (for another address of the same subnet), whatever the outcome. A
+    pod that had given up all its addresses may do so again.
     """
     routes = {route.key: route for route in claim.routes}
     for wanted_address in wanted:
@@ -127,9 +127,9 @@ def _all(first: Iterable[T], more: Iterable[Iterable[T]]) -> tuple[T, ...]:
 def _configure_pod(
     world: World, claim: Claim, wanted: Sequence[WantedAddress]
 ) -> Iterable[tuple[Address, CniError]]:
-    """Give the pod what its addresses need; return what each was refused.
+    """Configure the pod for its addresses; return the error of each that was refused.
 
-    The routes are given again, too: they go with the last address of a family.
+    Adds the routes again too, because the kernel removes them with the last address of a family.
     """
     try:
         with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
@@ -145,7 +145,7 @@ def _configure_pod(
 
 
 def _write_routes(attempt: Attempt, todo: Sequence[WantedAddress]) -> Written:
-    """Write the VPC routes as an ADD does; where the source/dest check stays on, every one has failed."""
+    """Write the VPC routes as an ADD does; if the source/dest check stays on, every route has failed."""
     if any(address.view.checks_source for address in todo):  # somebody has turned it on since the ADD
         try:
             disable_source_check(attempt)

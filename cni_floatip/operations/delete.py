@@ -3,8 +3,9 @@
 An error from DEL would make the runtime skip the other plugins' clean-up (libcni stops at the first one), so
 what cannot be done now is recorded and done later. Needs neither ``prevResult`` nor namespace nor EC2.
 
-The attachment may be held by somebody who waits for AWS. Then the mark is all that is left: it ends the claim
-for good (``Claim.deleted_at``), whatever the holder puts later, and the pod is cleared without the lock.
+Another call may hold the attachment while it waits for AWS. Then DEL only marks the record
+(``Claim.deleted_at``) and clears the pod without the lock. The mark ends the claim for good, whatever the
+holder writes later.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def delete(request: Request, world: World) -> None:
 
 
 def spooled(env: Mapping[str, str], stdin: bytes) -> Request:
-    """Return the DEL that a file of the spool holds. Raises CniError for what is none."""
+    """Return the DEL in a file of the spool. Raises CniError for any other content."""
     request = parse(env, stdin)
     if request.verb != "DEL":
         raise InvalidEnvironment(f"{request.verb} does not go through the spool")
@@ -49,7 +50,7 @@ def spooled(env: Mapping[str, str], stdin: bytes) -> Request:
 
 
 def is_ended(world: World, attachment: Attachment) -> bool:
-    """Whether a DEL of ``attachment`` is done, and that on disk."""
+    """Whether a DEL of ``attachment`` is done and on disk."""
     record = world.claims.get(attachment)
     done = record is None or (record.moved if not isinstance(record, Claim) else not record.live)
     return done and world.claims.is_persisted(attachment)
@@ -65,7 +66,7 @@ def _delete(request: Request, world: World) -> None:
                 claim = _from_request(request, world) if claim.moved else None
             if mine and claim is not None:
                 end_claim(world, claim, request.netns, override=request.netns_override)
-            elif claim is not None:  # who holds it has been told, and gives the pod nothing more
+            elif claim is not None:  # the mark tells the holder, which gives the pod nothing more
                 _clear_pod(world, claim, request.netns, override=request.netns_override)
     finally:
         world.wake_keeper()
@@ -73,7 +74,7 @@ def _delete(request: Request, world: World) -> None:
 
 @contextmanager
 def _cancelled(request: Request, world: World) -> Iterator[bool]:
-    """Hold the attachment, once an ADD of it that is running has stopped; false: it has not in time."""
+    """Lock the attachment once a running ADD of it has stopped; false: it has not stopped in time."""
     lock, until = attachment_lock(request.attachment), world.clock() + LOCK_SECONDS
     first = True
     while True:
@@ -86,10 +87,10 @@ def _cancelled(request: Request, world: World) -> Iterator[bool]:
 
 
 def _cancel(request: Request, world: World, *, again: bool) -> None:
-    """End the claim in the record, for whoever is at work on it: an ADD looks there before each write.
+    """End the claim in the record of a running call: an ADD reads the record before each write.
 
-    One that has recorded nothing yet finds an empty record when it wants to, or one that has changed:
-    ``again`` marks what an earlier DEL has ended too.
+    If the running ADD has not recorded its claim yet, an ended record is written in its place; the ADD finds
+    it and stops. ``again``: also overwrite the mark of an earlier DEL.
     """
     if not world.claims.is_locked(attachment_lock(request.attachment)):
         return
@@ -103,9 +104,9 @@ def _cancel(request: Request, world: World, *, again: bool) -> None:
 
 
 def end_claim(world: World, claim: Claim, netns: str, *, override: bool = False) -> None:
-    """End ``claim``, and clear the pod. Its VPC routes are for whoever comes later. Raises CniError.
+    """End ``claim`` and clear the pod; the keeper or a later call releases its VPC routes. Raises CniError.
 
-    A failed ADD is taken back whatever ``onDelete`` says: nobody was told that its route exists.
+    A failed ADD is undone whatever ``onDelete`` says, because no answer said that its route exists.
     """
     stays = _keys_to_keep(world, claim)
     _drop_from_older_claims(world, claim, stays)
@@ -126,7 +127,7 @@ def _with_routes_ended(world: World, claim: Claim, stays: Collection[RouteKey]) 
 
 
 def _keys_to_keep(world: World, claim: Claim) -> set[RouteKey]:
-    """Return where ``onDelete: keep`` leaves the route: where a pod had it, and no other of ours wants it."""
+    """Return the routes that ``onDelete: keep`` leaves: a pod had them, and no other claim moves them."""
     if claim.on_delete != "keep":
         return set()
     heirs = live_claims(world, besides=claim.attachment)
@@ -146,15 +147,17 @@ def _erase(world: World, claim: Claim) -> None:
 
 
 def _release_time(world: World, claim: Claim) -> float:
-    """Return when the routes of a claim that ends now may be taken back, in seconds since the epoch.
+    """Return when the routes of a claim that ends now may be released, in seconds since the epoch.
 
-    There is a grace, from the later of DEL and the end of our last write.
+    The grace begins at the later of DEL and the end of our last write.
     """
     return max(world.now(), claim.last_write_at) + world.policy.release_grace_seconds
 
 
 def _drop_from_older_claims(world: World, claim: Claim, keys: Collection[RouteKey]) -> None:
-    """Take ``keys`` out of older records of this node: to them what is kept would be nobody's route."""
+    """Drop ``keys`` from older, ended claims of this node.
+
+    Otherwise they would delete the routes that ``onDelete: keep`` leaves."""
     if not keys:
         return
     for other in world.claims.all()[0]:
@@ -179,7 +182,7 @@ def _drop_from_older_claims(world: World, claim: Claim, keys: Collection[RouteKe
 
 
 def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> None:
-    """Remove our routes and rules from the pod, if its namespace is there and still the pod's."""
+    """Remove our routes and rules from the pod, if its namespace exists and is still the pod's."""
     netns = netns or claim.netns  # a runtime need not say where it was
     inode = world.inode(netns)
     if not inode or inode != claim.netns_inode:
@@ -200,7 +203,7 @@ def _clear_pod(world: World, claim: Claim, netns: str, *, override: bool) -> Non
 
 
 def _from_request(request: Request, world: World) -> Claim | None:
-    """Make a claim to release in place of a record that cannot be read, from what DEL was told."""
+    """Make a claim to release from DEL's request, in place of an unreadable record."""
     raw = request.config.get("onDelete")
     on_delete: Literal["release", "keep"] = raw if raw in ("release", "keep") else world.on_delete
     if on_delete == "keep" or not request.config.get("prevResult"):

@@ -1,4 +1,4 @@
-"""Judging addresses that an attachment is to claim: all by one look, and each alone where any is refused."""
+"""Evaluates the addresses that an attachment is to claim: together, and one by one if any is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Errors = Mapping[Address, CniError]
 
 @dataclass(frozen=True, slots=True)
 class WantedAddress:
-    """An address that nothing stands against, and where its routes lead now."""
+    """An address that may be claimed, and where its routes lead now."""
 
     interface: Interface
     reads: Mapping[RouteKey, RouteRead]
@@ -34,19 +34,19 @@ class WantedAddress:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The addresses that nothing stands against, and what stands against the others."""
+    """The addresses that may be claimed, and the errors of the others."""
 
     wanted: tuple[WantedAddress, ...] = ()
     errors: Errors = field(default_factory=dict)
 
 
 def lasts(error: CniError) -> bool:
-    """Whether an address is refused for good; else it is tried again soon."""
+    """Whether an address is refused for good; otherwise it is tried again soon."""
     return not isinstance(error, (TryAgain, PodNetworkFailure))
 
 
 def with_errors(errors: Errors, more: Iterable[tuple[Address, CniError]]) -> Errors:
-    """Return ``errors`` and ``more``, of each address the first that lasts, else the first."""
+    """Return ``errors`` merged with ``more``: of each address the first lasting error, else the first."""
     merged = dict(errors)
     for ip, error in more:
         if ip not in merged or (lasts(error) and not lasts(merged[ip])):
@@ -57,7 +57,7 @@ def with_errors(errors: Errors, more: Iterable[tuple[Address, CniError]]) -> Err
 def site_of_claim(
     world: World, claim: Claim, conf: NetConf, deadline: float, *, again: bool = False
 ) -> EniSite:
-    """Return where a claim that is there already is; ``again``: as metadata shows it now. Raises CniError."""
+    """Return the site of an existing claim; ``again``: as metadata shows it now. Raises CniError."""
     if not claim.mac:
         raise InvalidConfig(
             f"{claim.attachment} was claimed by an older release: followed after its next ADD"
@@ -77,7 +77,7 @@ def site_of_claim(
 def evaluate(
     attempt: Attempt, site: EniSite, addresses: Sequence[Interface], appeared: Collection[Address]
 ) -> Evaluated:
-    """Judge ``addresses`` by one look, and each alone where any is refused."""
+    """Evaluate ``addresses`` together, and one by one if any is refused."""
     world, policy, namespace = attempt.world, attempt.world.policy, attempt.claim.pod.namespace
     try:
         prev = PrevResult({}, tuple(addresses))

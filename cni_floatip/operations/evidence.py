@@ -1,8 +1,8 @@
-"""Whether a pod is gone although no DEL came: on evidence only, for the keeper and ``floatipctl gc`` alike.
+"""Decides on evidence whether a pod is gone without a DEL, for the keeper and for ``floatipctl gc``.
 
-A path that is absent proves nothing by itself: our own view of the directory may be empty (a mount that did
-not propagate, a runtime that keeps its namespaces elsewhere), and then every pod of the node would look gone
-at once. So something must show that the view is good: another namespace in the same directory.
+An absent path proves nothing by itself. Our own view of the directory may be empty (a mount that did not
+propagate, a runtime that keeps its namespaces elsewhere), and then every pod of the node would look gone at
+once. So another namespace in the same directory must show that the view is good.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .world import World
 
 
 def is_here(claim: Claim, world: World) -> bool:
-    """Whether the claim's namespace is still what its path leads to: a path may come to lead to another."""
+    """Whether the claim's path still leads to its namespace, because a path may come to lead to another."""
     return claim.boot == world.boot() and world.inode(claim.netns) == claim.netns_inode != 0
 
 
 def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str | None]:
-    """Return what says why the pod of a claim that has not ended must be gone; None where nothing shows it.
+    """Return a function that says why the pod of a claim that has not ended must be gone; None: no evidence.
 
-    ``claims``: all of the node, whose namespaces are the witnesses.
+    ``claims``: all claims of the node; their namespaces are the evidence.
     """
     known = frozenset(_directory(claim) for claim in claims if is_here(claim, world))
 
@@ -41,7 +41,7 @@ def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], s
 
 
 def none_visible(claims: Sequence[Claim], world: World) -> bool:
-    """Whether there are claims, and no namespace of any of them can be seen: then nothing can be said."""
+    """Whether there are claims but none of their namespaces is visible, so that there is no evidence."""
     return bool(claims) and not any(
         is_here(claim, world) or _beside(claim, frozenset(), world) for claim in claims
     )
@@ -52,5 +52,5 @@ def _directory(claim: Claim) -> str:
 
 
 def _beside(claim: Claim, known: frozenset[str], world: World) -> bool:
-    """Whether a live namespace is visible under the mount that the claim's is, or was, under."""
+    """Whether a live namespace is visible under the mount of the claim's namespace."""
     return _directory(claim) in known or world.namespaces.holds_namespace(_directory(claim))

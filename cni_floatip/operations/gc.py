@@ -21,8 +21,8 @@ KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 def gc(request: Request, world: World) -> None:
     """End every claim of the network that is not in the list of valid attachments.
 
-    No list at all says nothing about any attachment, so nothing is done; ``null`` and ``[]`` say that there
-    is none. Raises CniError at the end, when everything was tried.
+    Without a list nothing is done, because it says nothing about any attachment; ``null`` and ``[]`` say that
+    no attachment is valid. Raises CniError at the end, when everything was tried.
     """
     present = [request.config[key] for key in KEYS if key in request.config]
     if not present:
@@ -41,7 +41,7 @@ def gc(request: Request, world: World) -> None:
 
 
 def _attachments(entries: object) -> Iterator[tuple[str, str]]:
-    """Read a list of valid attachments. What cannot be read must not make a live one stale: InvalidConfig."""
+    """Read valid attachments. Raises InvalidConfig, because an unreadable item must not end a live claim."""
     if entries is None:
         return
     if not isinstance(entries, list):
@@ -61,7 +61,7 @@ def _attachments(entries: object) -> Iterator[tuple[str, str]]:
 
 
 def collect(world: World, *, dry_run: bool = False) -> list[str]:
-    """End the claims of pods that are gone without a DEL, on evidence; do what earlier calls could not.
+    """End the claims of pods that are gone without a DEL, on evidence, and work off the backlog.
 
     Returns one sentence for each thing done or left.
     """

@@ -1,4 +1,4 @@
-"""Where an attachment is: the ENI behind the pod's interface, and the VPC around it as it is now."""
+"""Locates an attachment: finds the ENI behind the pod's interface, and reads the VPC around it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class EniSite:
 def locate(pod: PodNet, metadata: Metadata, conf: NetConf) -> EniSite:
     """Find the ENI: the one with the interface's own MAC (ipvlan, host-device), else its parent's.
 
-    Raises InvalidConfig for an interface that cannot carry a floating IP, TryAgain without metadata, and
-    where metadata does not know a link yet that is hardware: on EC2 only ENIs are.
+    Raises InvalidConfig for an interface that cannot carry a floating IP. Raises TryAgain without metadata,
+    and for a hardware link that metadata does not know yet, because on EC2 only ENIs are hardware.
     """
     link, parent = pod.link, pod.parent()
     below = parent.link if parent and parent.here else None
@@ -79,8 +79,8 @@ def site_of(mac: str, metadata: Metadata, conf: NetConf) -> EniSite:
 def evaluate_site(metadata: Metadata, find: Callable[[], EniSite], judge: Callable[[EniSite], T]) -> T:
     """Return what ``judge`` makes of the site that ``find`` finds in ``metadata``. Raises CniError.
 
-    A refusal may rest on what metadata showed for a moment and the agent remembers: it is asked again first,
-    and where it shows something else by now, that is judged.
+    A refusal may rest on metadata that the agent remembers. So metadata is read again before a refusal, and
+    if it has changed, ``judge`` gets the new site.
     """
     site: EniSite | None = None
     try:
@@ -95,7 +95,7 @@ def evaluate_site(metadata: Metadata, find: Callable[[], EniSite], judge: Callab
 
 
 def bring_up(pod: PodNet, world: World) -> None:
-    """Bring the parent up where it is down: on AL2023 a hot-plugged ENI is. Raises PodNetworkFailure."""
+    """Bring the parent up if it is down, as a hot-plugged ENI on AL2023 is. Raises PodNetworkFailure."""
     parent = pod.parent()
     if parent and parent.here:
         world.kernel().set_up(parent.link, world.clock() + CARRIER_SECONDS, world.sleep, world.clock)
@@ -105,8 +105,8 @@ def bring_up(pod: PodNet, world: World) -> None:
 class VpcView:
     """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``.
 
-    ``checks_source``: EC2 drops packets of the ENI, and policy cares. ``interface``: None where policy has
-    nothing to ask about the ENI.
+    ``checks_source``: the source/dest check is on, and policy cares. ``interface``: None where policy does
+    not depend on the ENI's tags or check.
     """
 
     tables: tuple[RouteTable, ...]
@@ -129,9 +129,9 @@ class VpcView:
 def read_vpc(
     world: World, vpc: Vpc, conf: NetConf, prev: PrevResult, site: EniSite, deadline: float
 ) -> VpcView:
-    """Read tables, subnets and source/dest check side by side; return what this ADD rests on.
+    """Read tables, subnets and source/dest check in parallel; return the view that this ADD uses.
 
-    Raises CniError: InvalidConfig or PolicyRefused for what they show to be impossible.
+    Raises CniError: InvalidConfig or PolicyRefused if they show that the claim is impossible.
     """
     eni = site.eni
     filters = destinations.table_filters(conf.route_tables, eni.vpc)

@@ -1,4 +1,4 @@
-"""What an ADD will do, judged in full before anything is written: the claim, and the answer."""
+"""Plans an ADD: checks everything before anything is written, and returns the claim to record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEPT = ("cniVersion", "type", *OWN_KEYS)
 
 @dataclass(frozen=True, slots=True)
 class AddRequest:
-    """What an ADD was asked for, and which namespace the pod had then (a path can come to lead elsewhere)."""
+    """The request of an ADD, and the pod's namespace at that time (a path can come to lead elsewhere)."""
 
     request: Request
     conf: NetConf
@@ -45,7 +45,7 @@ def plan(
 ) -> Claim:
     """Return the claim to record; ``before`` is what an earlier call for the attachment recorded.
 
-    Raises CniError with everything that stands against it. Writes nothing.
+    Raises CniError with every reason against it. Writes nothing.
     """
     request, conf, prev = call.request, call.conf, call.prev
     namespace, occupants = request.pod.namespace, view.occupants
@@ -162,7 +162,7 @@ def refuse_host_device(world: World, site: EniSite) -> None:
 
 
 def _refuse_missing_addresses(world: World, pod: PodNet, prev: PrevResult) -> None:
-    """Raise PodNetworkFailure for an address that the interface does not have: waiting would not help."""
+    """Raise PodNetworkFailure for an address that the interface lacks, because waiting would not help."""
     present = {address.interface.ip for address in pod.addresses()}
     missing = [interface.ip for interface in prev.addresses if interface.ip not in present]
     if missing:
@@ -170,7 +170,7 @@ def _refuse_missing_addresses(world: World, pod: PodNet, prev: PrevResult) -> No
 
 
 def _table(request: AddRequest, world: World, pod: PodNet, before: Claim | None) -> int:
-    """The table for source routing: the one written, the one from the last ADD, or a free one."""
+    """The table for source routing: the configured one, the one from the last ADD, or a free one."""
     conf = request.conf.pod_routes
     if conf is None or conf.source_routing is False:
         return MAIN_TABLE
@@ -183,7 +183,7 @@ def _table(request: AddRequest, world: World, pod: PodNet, before: Claim | None)
 
 
 def _refuse_used_table(request: AddRequest, world: World, pod: PodNet, table: int) -> None:
-    """Raise InvalidConfig when a table is somebody else's: other routes, or another interface of this pod."""
+    """Raise InvalidConfig when a table has foreign routes or serves another interface of this pod."""
     own = request.request.attachment
     others = [
         claim.attachment.ifname

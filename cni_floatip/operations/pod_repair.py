@@ -1,8 +1,8 @@
-"""The pod's side of a claim: what ADD put into the pod, compared with what is there now, and put back.
+"""Compares a pod's routes, rules and addresses with its claim, and repairs them.
 
-CHECK and the keeper compare by the same rules. The keeper puts back routes and rules of ours that are absent,
-never over somebody else's, and takes the ENI's link up as ADD does. An address or an interface that is gone
-is the pod's own affair, or its runtime's: that is reported.
+CHECK and the keeper compare by the same rules. The keeper puts back our missing routes and rules, never over
+somebody else's, and brings the ENI's link up as ADD does. A missing address or interface is only reported,
+because it is the pod's or the runtime's to restore.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .world import PodNet, World
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing in which a pod is not as its claim says. ``wanted``: what ADD put there and can put back.
+    """One difference between a pod and its claim. ``wanted``: what ADD put there and can put back.
 
     An ``Ec2Interface`` is an address whose connected route is back, which ADD removes.
     """
@@ -52,7 +52,7 @@ class RepairResult:
 
 
 def configure_pod(pod: PodNet, claim: Claim, before: Claim | None = None) -> dict[PodRule, CniError]:
-    """Give the pod its routes and rules; what ``before`` gave it and ``claim`` does not is removed.
+    """Add the pod's routes and rules; remove those of ``before`` that ``claim`` does not have.
 
     Raises CniError for a route. Returns the rules that cannot be there, and why.
     """
@@ -74,7 +74,7 @@ def configure_pod(pod: PodNet, claim: Claim, before: Claim | None = None) -> dic
 
 
 def clear_pod(pod: PodNet, claim: Claim) -> None:
-    """Take away what the claim gave to the pod."""
+    """Remove the claim's routes and rules from the pod."""
     for rule in claim.pod_rules:
         pod.remove(rule)
     for route in claim.pod_routes:
@@ -84,10 +84,10 @@ def clear_pod(pod: PodNet, claim: Claim) -> None:
 
 
 def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
-    """Missing or changed routes, rules, addresses. What others added is theirs.
+    """Return missing or changed routes, rules and addresses. Additions of others are no difference.
 
-    That a pod with ``watchAddresses`` has given an address up is no difference: it may take it back. With
-    the last one of a family the kernel takes the routes along, and they come back when it does.
+    An address that a pod with ``watchAddresses`` has removed is no difference either, because the pod may put
+    it back. The kernel removes routes with the last address of a family; they return when an address does.
     """
     present = {address.interface.ip: address for address in pod.addresses()}
     for address in claim.addresses:
@@ -113,7 +113,7 @@ def differences(pod: PodNet, claim: Claim) -> Iterator[Difference]:
 
 
 def repair_pod(attachment: Attachment, world: World) -> RepairResult:
-    """Compare a pod with its claim and put back what is lost. Raises nothing that a pod can bring about."""
+    """Compare a pod with its claim and put back what is lost. Raises no error that a pod can cause."""
     with world.claims.lock(attachment_lock(attachment), 0) as mine:
         if not mine:
             return RepairResult(busy=True)
@@ -157,7 +157,7 @@ def _compare_and_repair(pod: PodNet, claim: Claim, world: World) -> RepairResult
 
 
 def _put_back(pod: PodNet, results: Sequence[Difference]) -> tuple[list[Difference], dict[Difference, str]]:
-    """Put back what can be, routes first: a rule makes them count. Return that, and why the rest is not."""
+    """Put back what is possible, routes before the rules that use them; return that, and the failures."""
     repaired: list[Difference] = []
     why: dict[Difference, str] = {}
     for difference in results:

@@ -1,4 +1,4 @@
-"""Reads of EC2 that an operation rests on: repeated until a deadline; errors name what was read."""
+"""Repeats a read of EC2 until a deadline. Errors name what was read."""
 
 from __future__ import annotations
 

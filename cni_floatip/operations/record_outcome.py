@@ -1,4 +1,4 @@
-"""The outcome of claiming addresses: what is recorded of each, and taken out of the pod again."""
+"""Records the outcome of claiming addresses, and removes from the pod what could not be claimed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .write_routes import Written
 
 @dataclass(frozen=True, slots=True)
 class AddressOutcomes:
-    """What became of each address. ``elsewhere``: its route works for another, and is not ours to take.
+    """The outcome of each address. ``elsewhere``: its route works for another, and is not ours to take.
 
     ``refused`` is for good, ``failed`` may pass.
     """
@@ -29,7 +29,7 @@ class AddressOutcomes:
 
     @classmethod
     def of(cls, errors: Errors, good: Sequence[WantedAddress] = ()) -> Self:
-        """Return the outcomes of ``good`` addresses, and of those that ``errors`` stand against."""
+        """Return the outcomes of ``good`` addresses, and of those that ``errors`` name."""
         return cls(
             held=[address.interface for address in good if not address.passive],
             elsewhere=[address.interface for address in good if address.passive],
@@ -41,7 +41,7 @@ class AddressOutcomes:
 def record_outcomes(
     world: World, before: Claim, wanted: Sequence[WantedAddress], written: Written, errors: Errors
 ) -> AddressOutcomes:
-    """Record what came of it: held, or as it was before; what a DEL has marked meanwhile stays marked."""
+    """Record each route as held, or as it was before. A mark that a DEL has set meanwhile stays."""
     todo = [address for address in wanted if not address.passive and address.interface.ip not in errors]
     failed = [(address.interface.ip, written.failed.get(key)) for address in todo for key in address.reads]
     errors = with_errors(errors, ((ip, error) for ip, error in failed if error))
@@ -74,7 +74,7 @@ def record_outcomes(
 def _find_unfinished(
     now: Claim, wanted: Sequence[WantedAddress], written: Written
 ) -> Iterator[tuple[Address, CniError]]:
-    """Yield the addresses that are not held although nothing was said against them, and why."""
+    """Yield the addresses that are not held although they have no error, and why."""
     for address in wanted:
         ip, keys = address.interface.ip, set(address.reads)
         if address.passive:
@@ -113,7 +113,7 @@ def _settle_routes(
 
 
 def _unconfigure_pod(world: World, claim: Claim, lost: Sequence[WantedAddress]) -> None:
-    """Take what an address that could not be claimed was given out of the pod."""
+    """Remove from the pod the configuration of addresses that could not be claimed."""
     try:
         with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
             for wanted_address in lost:
@@ -131,9 +131,9 @@ def _unconfigure_pod(world: World, claim: Claim, lost: Sequence[WantedAddress]) 
 
 
 def without_addresses(claim: Claim, gone: Iterable[Interface]) -> Claim:
-    """Return the claim without what its pod was given for the addresses ``gone``, and not for others too.
+    """Return the claim without the pod configuration that serves only the addresses ``gone``.
 
-    What serves a whole family stays with the addresses of the ADD, which may come back.
+    Configuration of a whole family stays with the addresses of the ADD, which may come back.
     """
     gone = list(gone)
     ips = {interface.ip for interface in gone}

@@ -1,8 +1,8 @@
-"""How a claim ends: look, and delete what is still ours and wanted by nobody; record what is left to do.
+"""Releases the routes of an ended claim: reads each, deletes it if it is ours and unwanted, records the rest.
 
-Used by DEL, by GC, by an ADD that failed, and by the next call on the node for what earlier ones left.
+DEL, GC and a failed ADD use this, and so does the next call on the node for the backlog.
 A claim whose routes are all gone stays on disk as ``gone`` until no request of ours can land any more: a
-write that timed out may be applied minutes later, and somebody must know whose it was.
+write that timed out may be applied minutes later, and its owner must be on record.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ AT_ONCE = 8
 
 
 def attachment_lock(attachment: Attachment) -> str:
-    """Return what a call locks that works on ``attachment``: free means that no such call is alive."""
+    """Return the name of the lock that a call on ``attachment`` holds; if free, no such call is alive."""
     return f"attachment {attachment}"
 
 
 def live_claims(
     world: World, besides: Attachment | None = None, *, key: RouteKey | None = None
 ) -> list[Claim]:
-    """Return the claims of this node that want their routes (or ``key``), without that of ``besides``.
+    """Return this node's claims that want their routes (or ``key``), except the claim of ``besides``.
 
-    A ``claiming`` one counts only while its ADD lives (else nobody was told that it succeeded), none from
-    before a reboot does.
+    A ``claiming`` claim counts only while its ADD lives, because a dead ADD never answered. A claim from
+    before a reboot does not count.
     """
     claims = world.claims.for_route(key) if key else world.claims.all()[0]
     return [
@@ -48,7 +48,7 @@ def live_claims(
 
 
 def abandoned(world: World, claim: Claim) -> bool:
-    """Whether nobody stands behind a live claim: its ADD died, or its namespace went with a reboot."""
+    """Whether a live claim has no owner: its ADD died, or its namespace went with a reboot."""
     if claim.boot != world.boot():
         return True  # its namespace went with the reboot
     return claim.state is State.CLAIMING and not world.claims.is_locked(attachment_lock(claim.attachment))
@@ -57,11 +57,11 @@ def abandoned(world: World, claim: Claim) -> bool:
 def release(
     world: World, vpc: Vpc, claim: Claim, deadline: float, present: Collection[str] | None = None
 ) -> Claim:
-    """Take back every ``releasing`` or ``gone`` route of ``claim`` that is due; record how far that came.
+    """Release every ``releasing`` or ``gone`` route of ``claim`` that is due; record the progress.
 
-    The caller holds the attachment, so what is ``claiming`` was left by an ADD that died: it is released too.
-    ``present`` are the ENIs of this node, where the caller knows them; else metadata is asked. Raises
-    CniError when some could not be looked at or deleted; they stay ``releasing`` on disk.
+    The caller holds the attachment's lock, so a ``claiming`` route is of a dead ADD and is released too.
+    ``present`` are the ENIs of this node, where the caller knows them; else metadata is read. Raises
+    CniError when some routes could not be read or deleted; they stay ``releasing`` on disk.
     """
     if claim.state is State.CLAIMING:
         claim = claim.abandon()
@@ -78,10 +78,10 @@ def release(
 
 
 class _Record:
-    """The claim that is being released: its routes change one by one, in threads side by side.
+    """The claim that is being released: parallel threads change its routes one by one.
 
-    A DEL may mark the record meanwhile. So what is put is the record as it is then, changed in nothing but
-    what became of the routes that were released.
+    A DEL may mark the record meanwhile. So each write takes the record as it is then, and changes only the
+    routes that were released.
     """
 
     def __init__(self, world: World, claim: Claim) -> None:
@@ -114,7 +114,7 @@ class _Record:
 def _release_route(
     world: World, vpc: Vpc, record: _Record, route: ClaimedRoute, deadline: float, here: _EniPresence
 ) -> None:
-    """Look at one route and delete it if it is ours and nobody's; each attempt decides anew."""
+    """Read one route and delete it if it is ours and no claim wants it; each attempt decides anew."""
     claim, key, patience = record.claim, route.key, Backoff(world, deadline)
 
     def in_time() -> None:
@@ -199,7 +199,7 @@ def _hand_over(world: World, vpc: Vpc, key: RouteKey, account: str, heir: Claim 
 
 
 class _EniPresence:
-    """Which claims' ENIs are on this node: as the caller knows, else as metadata says, asked once each."""
+    """Which claims' ENIs are on this node: from the caller, else from metadata, read once for each ENI."""
 
     def __init__(self, world: World, present: Collection[str] | None, deadline: float) -> None:
         self._world, self._present, self._deadline = world, present, deadline
@@ -207,7 +207,7 @@ class _EniPresence:
         self._asking = threading.Lock()
 
     def __call__(self, claim: Claim) -> bool:
-        """Return whether the claim's ENI is here. Raises CniError when that cannot be seen."""
+        """Return whether the claim's ENI is here. Raises CniError when metadata does not say."""
         if self._present is not None:
             return claim.eni in self._present
         if not claim.mac:
@@ -225,13 +225,13 @@ class _EniPresence:
 def _is_able(
     policy: NodeConf, table: RouteTable, key: RouteKey, here: Callable[[Claim], bool], claim: Claim
 ) -> bool:
-    """Whether ``claim`` may be given the route at ``key``: policy gives it, and its ENI is here."""
+    """Whether ``claim`` may get the route at ``key``: policy allows it, and the claim's ENI is here."""
     given = policy.allows_table(table) and policy.allows_destination(key.destination, claim.pod.namespace)
     return given and here(claim)
 
 
 def _is_kept(world: World, claim: Claim, key: RouteKey) -> bool:
-    """Whether another claim that has ended keeps the route of ``claim``: its grace is not over."""
+    """Whether the grace of another ended claim keeps the route of ``claim``."""
     now = world.now()
     return any(
         route.key == key and not route.state.live and route.not_before > now

@@ -1,4 +1,4 @@
-"""STATUS: would an ADD have a chance now? Cheap: kubelet may ask every five seconds."""
+"""STATUS: whether an ADD could succeed now. Cheap, because kubelet may ask every five seconds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CREDENTIALS = (
 def status(
     connect: Callable[[float], Metadata], environ: Mapping[str, str], problems: Sequence[str] = ()
 ) -> None:
-    """Return when metadata answers, in the seconds that ``connect`` is given, and credentials are to be had.
+    """Return if metadata answers within the time of ``connect``, and credentials are available.
 
-    Raises NotAvailable (50) that names everything that is not, ``problems`` too.
+    Raises NotAvailable (50) that names everything that is missing, ``problems`` too.
     """
     results = list(problems)
     metadata = connect(STATUS_SECONDS)

@@ -1,12 +1,12 @@
-"""Blackhole routes that dead nodes left inside a declared range: found, judged, and removed one by one.
+"""Removes blackhole routes that dead nodes left inside a declared range, one by one.
 
-A claim is on its node's disk. A node that is terminated takes it along, and its routes stay as blackholes
-that nobody looks at any more and that count against the table's quota. So an administrator says the range,
-and each blackhole in it is removed that leads to a network interface which is gone, or attached to nothing.
-One that is still attached belongs to an instance that is stopped, and works again when that starts.
+A claim is on its node's disk, and a terminated node takes it along. Its routes stay as blackholes that no
+keeper repairs and that count against the table's quota. So an administrator names the range, and the sweep
+removes each blackhole in it whose network interface is gone, or attached to nothing. An interface that is
+still attached belongs to a stopped instance, and its route works again when the instance starts.
 
-EC2 has no conditional delete. What a delete rests on is read right before it, and at most five seconds old;
-an ADD of another node in that moment may still lose its new route, and its keeper creates it again.
+EC2 has no conditional delete. The sweep reads the route right before the delete, at most five seconds
+earlier. An ADD of another node in that moment may still lose its new route; its keeper creates it again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SweepVpc(Vpc, Protocol):
 
 
 class Outcome(Enum):
-    """What became of one blackhole."""
+    """The outcome for one blackhole."""
 
     REMOVED = "removed"
     TO_REMOVE = "to be removed"
@@ -93,10 +93,10 @@ def sweep(
     dry_run: bool = False,
     tell: Callable[[SweepResult], None] = lambda _: None,
 ) -> list[SweepResult]:
-    """Remove what dead nodes left inside ``ranges`` in the VPCs of this node; ``tell`` of each at once.
+    """Remove blackholes of dead nodes inside ``ranges`` in the VPCs of this node; ``tell`` of each at once.
 
-    ``stopped``: also what leads to interfaces that are still attached. Raises CniError when nothing could
-    be looked at; what fails for single routes is in what is returned.
+    ``stopped``: also routes to interfaces that are still attached. Raises CniError when nothing could be
+    read; failures of single routes are in the results.
     """
     refuse_ranges(ranges, world.policy)
     done: list[SweepResult] = []
@@ -121,7 +121,7 @@ def sweep(
 
 
 def refuse_ranges(ranges: Sequence[Network], policy: NodeConf) -> None:
-    """Raise PolicyRefused for every range that can hold nothing floating, or that policy does not give."""
+    """Raise PolicyRefused for every range that can hold no floating IP, or that policy does not allow."""
     given = ", ".join(str(entry.cidr) for entry in policy.allowed_destinations) or "nothing"
     complaints = []
     for network in ranges:
@@ -136,7 +136,7 @@ def refuse_ranges(ranges: Sequence[Network], policy: NodeConf) -> None:
 
 
 def _here(world: World, ec2: Callable[[str], SweepVpc]) -> tuple[list[_OwnVpc], frozenset[str]]:
-    """Return the VPCs that this node has interfaces in, with who owns their tables; and those interfaces."""
+    """Return the VPCs of this node's interfaces, with the owners of their tables, and the interfaces."""
     deadline = world.clock() + READ_SECONDS
     metadata = world.metadata(deadline)
     try:
@@ -155,7 +155,7 @@ def _here(world: World, ec2: Callable[[str], SweepVpc]) -> tuple[list[_OwnVpc], 
 
 
 class _Evaluation:
-    """Says why a blackhole of one VPC stays. Every look reads anew."""
+    """Decides why a blackhole of one VPC stays. Every look reads anew."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Evaluation:
             yield blackhole, self._of_table(table, blackhole) or self._of_target(blackhole, attached)
 
     def recheck(self, blackhole: Blackhole) -> tuple[Outcome, str] | None:
-        """Look at one blackhole anew: None if it is to go, else what became of it. Raises Ec2Error."""
+        """Read one blackhole anew: None if it is to go, else its outcome. Raises Ec2Error."""
         key = blackhole.place
         attached = self._attachments([blackhole.target.id])
         table = table_now(self.ec2, key.table, blackhole.account)  # last: the route's state is what matters
@@ -243,7 +243,7 @@ class _Evaluation:
         return None
 
     def _attachments(self, enis: Sequence[str]) -> dict[str, str]:
-        """Ask in our own name and in the owner's, who sees everybody's. What one sees attached is so."""
+        """Ask as ourselves and as the owner, who sees every interface. Either answer "attached" counts."""
         results: dict[str, str] = {}
         for account in sorted({"", self._around.account}):
             for eni, to in self.ec2.attachments(enis, account).items():
@@ -254,7 +254,7 @@ class _Evaluation:
 def _remove_all(
     world: World, todo: Sequence[tuple[_Evaluation, Blackhole]], note: Callable[[SweepResult], None]
 ) -> None:
-    """Remove one after another. A table that we may not write is not asked again, EC2 away ends it all."""
+    """Remove one after another. Skips a table that we may not write; stops if EC2 is out of reach."""
     refused: set[str] = set()
     away = ""
     for number, (judge, blackhole) in enumerate(todo):
@@ -276,7 +276,7 @@ def _remove_all(
 
 
 def _remove(world: World, judge: _Evaluation, blackhole: Blackhole) -> tuple[Outcome, str]:
-    """Look, judge, delete; each attempt anew. Raises Ec2Error when it could not be done in time."""
+    """Read, decide, delete; each attempt anew. Raises Ec2Error when that did not succeed in time."""
     patience = Backoff(world, world.clock() + ROUTE_SECONDS)
     request = False
     while True:

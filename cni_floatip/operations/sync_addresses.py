@@ -1,11 +1,11 @@
-"""Addresses that come to a pod's interface and leave it later: the pod's own failover, followed.
+"""Brings a claim in line with the watched addresses of its pod's interface, for the pod's own failover.
 
-An application that moves an address between its pods (keepalived, VRRP) says so to nobody but its kernel.
-``sync_addresses`` compares what the claim holds with what is on the interface now: an address that appeared
-is claimed as by an ADD, with all that an ADD refuses; the route of one that vanished is released, with grace.
+An application that moves an address between its pods (keepalived, VRRP) tells only its kernel. So
+``sync_addresses`` compares the claim with the addresses on the interface. It claims an address that appeared
+as an ADD does, with every refusal of an ADD, and releases the route of one that vanished, with grace.
 
-What counts as appeared is the kernel's to say: it dates each address. One that was there when we last looked
-is no new appearance, and takes no route that works for another (a restart of ours must not steal).
+The kernel dates each address, and the date decides what has appeared. An address that was there at the last
+look takes no route that works for another, because a restart of ours must not steal.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Dates = Mapping[Address, float]
 
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
-    """One look at one interface. ``unplugged``: it is known to be gone, and its addresses with it.
+    """One look at one interface. ``unplugged``: the interface is known to be gone, with its addresses.
 
-    ``dates``: the addresses of the last look; None when nobody knows. ``room`` says how many of so many
-    addresses may be claimed now, ``lost`` whether one has been taken away since the look. ``resting``: those
-    that were refused a short while ago, and are not judged again unless they appear again.
+    ``dates``: the addresses of the last look; None when unknown. ``room`` says how many of so many addresses
+    may be claimed now, ``lost`` whether one has been removed since the look. ``resting``: addresses that
+    were refused a short while ago; they are not evaluated again unless they appear again.
     """
 
     attachment: Attachment
@@ -52,8 +52,7 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What a look came to. ``busy``: the attachment's own call is at work; ``claim_ended``: the claim has
-    ended.
+    """The result of a look. ``busy``: a call for the attachment runs; ``claim_ended``: the claim has ended.
 
     ``refused`` is for good, ``failed`` may pass; ``put_off`` waits for room, ``beyond`` is one too many.
     """
@@ -72,14 +71,14 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class _ConfiguredDestinations:
-    """What the configuration claims whatever addresses there are. ``subnets``: whole subnets of the VPC."""
+    """What the configuration claims whatever addresses the pod has. ``subnets``: whole subnets of the VPC."""
 
     all: Collection[Network]
     subnets: Collection[Network] = ()
 
     @classmethod
     def read(cls, world: World, conf: NetConf, claim: Claim) -> Self:
-        """Ask instance metadata which destinations are the VPC's: there EC2 routes whole subnets only."""
+        """Ask metadata which destinations are the VPC's, because EC2 routes only whole subnets there."""
         listed = conf.extra_destinations
         if not listed or not claim.mac:
             return cls(listed)
@@ -93,7 +92,7 @@ class _ConfiguredDestinations:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look rests on: the interface's addresses now, and what the configuration claims anyway."""
+    """The input of one look: the interface's addresses now, and what the configuration claims anyway."""
 
     world: World
     request: WatchRequest
@@ -103,10 +102,10 @@ class _Look:
 
 
 def sync_addresses(request: WatchRequest, world: World) -> SyncResult:
-    """Bring the claim of an attachment up to the addresses that its interface has now.
+    """Bring the claim of an attachment in line with the addresses that its interface has now.
 
-    Raises CniError when the claim or the interface could not be read; what became of each address is in the
-    result.
+    Raises CniError when the claim or the interface could not be read. The result has the outcome of each
+    address.
     """
     with world.claims.lock(attachment_lock(request.attachment), 0) as mine:
         if not mine:
@@ -136,14 +135,14 @@ def sync_addresses(request: WatchRequest, world: World) -> SyncResult:
 
 
 def _merge_dates(dealt: Dates, before: Dates, again: Collection[Address]) -> Dates:
-    """Return ``dates``, so that the next look takes those of ``again`` for what this one took them for."""
+    """Return ``dates`` such that the next look classifies the addresses ``again`` as this one did."""
     return {ip: at for ip, at in dealt.items() if ip not in again} | {
         ip: before[ip] for ip in again if ip in before
     }
 
 
 def _read_addresses(world: World, claim: Claim) -> tuple[PodAddress, ...]:
-    """Read the interface's addresses. The namespace is held no longer than that: its pod may be ending."""
+    """Read the interface's addresses. Holds the namespace only for that, because its pod may be ending."""
     with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
         return pod.addresses()
 
@@ -152,9 +151,9 @@ def _read_addresses(world: World, claim: Claim) -> tuple[PodAddress, ...]:
 
 
 def _release_vanished(look: _Look, claim: Claim) -> tuple[Claim, Sequence[Interface]]:
-    """Record that vanished addresses are no longer wanted; return the claim as it then is, and those.
+    """Record that vanished addresses are no longer wanted; return the new claim, and those addresses.
 
-    A tentative address is neither there nor gone: after a carrier loss the kernel probes it again.
+    A tentative address is neither present nor gone, because the kernel probes it again after a carrier loss.
     """
     world, listed = look.world, look.listed
     here = {address.interface.ip for address in look.present}
@@ -198,7 +197,7 @@ def _release_vanished(look: _Look, claim: Claim) -> tuple[Claim, Sequence[Interf
 def _routed_addresses(
     listed: _ConfiguredDestinations, claim: Claim, routes: Sequence[ClaimedRoute]
 ) -> list[Interface]:
-    """The addresses of the claim for which there is a route among ``routes``."""
+    """Return the addresses of the claim that have a route among ``routes``."""
     every = (*claim.addresses, *claim.watched)
     return [interface for interface in every if any(_is_for(listed, route, interface.ip) for route in routes)]
 
@@ -216,7 +215,7 @@ def _is_for(listed: _ConfiguredDestinations, route: ClaimedRoute, ip: Address) -
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An address that the claim may want. ``appeared``: since we last looked."""
+    """An address that the claim may want. ``appeared``: since the last look."""
 
     interface: Interface
     made: float
@@ -226,7 +225,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """The candidates of a look: those to claim now, in order of appearance, and what is said of others."""
+    """The candidates of a look: those to claim now, in order of appearance, and remarks on the others."""
 
     todo: Sequence[_Candidate]
     refused: Mapping[Address, str]
@@ -293,12 +292,12 @@ def _choose(look: _Look, claim: Claim) -> _Choice:
 
 
 def _may_be_allowed(world: World, claim: Claim, ip: Address) -> bool:
-    """Whether policy can give what ``ip`` needs, its host route or the subnet around it."""
+    """Whether policy can allow the destination of ``ip``: its host route or the subnet around it."""
     return world.policy.allows_destination(host_route(ip), claim.pod.namespace)
 
 
 def _refusals(claim: Claim, candidates: Sequence[_Candidate]) -> dict[Address, str]:
-    """Say, without asking EC2, what policy cannot give; such addresses take nobody's place."""
+    """Return, without asking EC2, the addresses that policy cannot allow; they use up no limit."""
     who = f"namespace {claim.pod.namespace}" if claim.pod.namespace else "a pod without a namespace"
     return {
         candidate.interface.ip: (
@@ -318,7 +317,7 @@ def _may_be_watched(address: PodAddress, conf: NetConf) -> bool:
 
 
 def _has_appeared(address: PodAddress, claimed: bool, dealt: Dates | None) -> bool:
-    """Whether the address was put there since the last look: it was not there then, or has another date."""
+    """Whether the address was assigned since the last look: it is new, or has another date."""
     dated = dealt.get(address.interface.ip) if dealt is not None else None
     if claimed and dated is None:  # by the ADD, which asks for no date
         return False

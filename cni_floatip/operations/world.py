@@ -1,4 +1,4 @@
-"""What an operation may touch: the edges, the clock, the policy. Fake in tests."""
+"""The interfaces of an operation to the outside: edges, clock, policy. Tests replace them by fakes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 class Metadata(Protocol):
     """Instance metadata; see ``imds``.
 
-    ``ask_again``: nothing is remembered from now on of what was read before this conversation; says whether
-    anything that it has answered was.
+    ``ask_again``: forget what was read before this conversation; returns whether any answer so far came from
+    there.
     """
 
     def node(self) -> Node: ...
@@ -51,8 +51,8 @@ class Metadata(Protocol):
 class Vpc(Protocol):
     """EC2; see ``edges.ec2.client``. Every method raises Ec2Error.
 
-    ``wait_turn`` waits until EC2 has room for one more call of a writing action ("CreateRoute" ...): it comes
-    before the decision is judged, since a decision grows old while it waits.
+    ``wait_turn`` waits for the request rate of a writing action ("CreateRoute" ...). Call it before the
+    decision, because a decision grows old while it waits.
     """
 
     def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None: ...
@@ -129,14 +129,14 @@ class Kernel(Protocol):
 
 
 class Namespaces(Protocol):
-    """What stands where namespaces have their paths; see ``edges.host``."""
+    """The paths of network namespaces; see ``edges.host``."""
 
     def is_hidden(self, netns: str) -> bool: ...
     def holds_namespace(self, directory: str) -> bool: ...
 
 
 class Problem(Protocol):
-    """A record that cannot be read. ``moved``: out of the way; else it is kept, and not ours to touch."""
+    """An unreadable record. ``moved``: out of the way; else it stays in place, and is not ours to touch."""
 
     @property
     def moved(self) -> bool: ...
@@ -145,10 +145,10 @@ class Problem(Protocol):
 class Claims(Protocol):
     """The node's claims; see ``agent.claim_cache``.
 
-    ``update`` puts what its callable makes of the record that is there, ``put_if_absent`` puts only where
-    there is none (false: there is one), both with no other put in between. A claim may have ended in memory
-    while the disk was full: it is not ``is_persisted`` until ``flush`` could (which returns why it could not,
-    None for all is written).
+    ``update`` atomically replaces the record by what its callable makes of it. ``put_if_absent`` atomically
+    puts a record where there is none (false: there is one). A claim may have ended in memory while the disk
+    was full: ``is_persisted`` is false until ``flush`` has written it (``flush`` returns why it could not,
+    None when all is written).
     """
 
     def put(self, claim: Claim) -> None: ...
@@ -170,8 +170,8 @@ class Claims(Protocol):
 class Log(Protocol):
     """Where the operator reads what was done and what is wrong.
 
-    A field ``event`` names what has happened: such a line is always written, when it happens. A sentence
-    without one is a condition, and may be told at each look: the agent writes it once in a while.
+    A field ``event`` names what has happened, and such a line is always written at once. A line without one
+    describes a condition; an operation may log it at each look, and the agent writes it once in a while.
     """
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None: ...
@@ -179,13 +179,12 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """Everything outside. No field has a default: what is forgotten is a TypeError, not silence.
+    """Everything outside. No field has a default, so that a forgotten one is a TypeError.
 
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
-    Edges that cost an import are made when they are asked for. ``cancelled`` says why a call is to write no
-    more (None: it may). ``wake_keeper`` wakes whoever releases what a call leaves: the keeper, in direct mode
-    the call itself, when its operation is over. ``run_in_thread`` runs something in another thread;
-    RuntimeError when there is none.
+    Edges that cost an import are made on first use. ``cancelled`` says why a call must stop writing (None: it
+    may write). ``wake_keeper`` starts the release of what a call leaves: by the keeper, or in direct mode by
+    the call itself after its operation. ``run_in_thread`` raises RuntimeError when no thread is available.
     """
 
     policy: NodeConf
@@ -207,10 +206,10 @@ class World:
     run_in_thread: Callable[[Callable[[], None]], None]
 
     def run_all(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:
-        """Run ``thunks`` side by side until all have ended; return what they returned or raised, in order.
+        """Run ``thunks`` in parallel until all have ended; return their results or errors, in order.
 
-        This thread and ``at_once - 1`` more do it. This one waits for those that took part, not for those
-        that come when all is done. An exception that is no CniError is a mistake of ours and is raised here.
+        This thread and ``at_once - 1`` more run them. This thread waits for those that took part, not for
+        those that start when all is done. An exception other than CniError is a bug and is raised here.
         """
         results: dict[int, T | CniError] = {}
         mistakes: list[BaseException] = []
@@ -261,5 +260,5 @@ class World:
 
 
 def start_thread(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread of its own. Raises RuntimeError when none is to be had."""
+    """Run ``work`` in a thread of its own. Raises RuntimeError when no thread is available."""
     threading.Thread(target=work, daemon=True).start()

@@ -1,8 +1,7 @@
-"""Reading and writing VPC routes until it is done, refused, or too late. No I/O of its own.
+"""Retries reads and writes of VPC routes until they succeed, are refused, or time is up. No I/O of its own.
 
-Every attempt decides anew: the SDK repeats nothing, and what a write rests on was read at most five seconds
-before it (docs/protocol.md, "The keeper's table"). EC2 API guide, "Request throttling" and "Eventual
-consistency".
+Every attempt decides anew: the SDK retries nothing, and a write relies on a read that is at most five seconds
+old (docs/protocol.md, "The keeper's table"). EC2 API guide, "Request throttling" and "Eventual consistency".
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 def place_lock(key: RouteKey) -> str:
-    """Return what is locked while a route is looked at, decided on and written."""
+    """Return the name of the lock that is held while a route is read, decided on and written."""
     return f"place {key}"
 
 
 class Waits(Protocol):
-    """What a loop needs of the world."""
+    """What a retry loop needs of the world."""
 
     @property
     def clock(self) -> Callable[[], float]: ...
@@ -66,7 +65,7 @@ class Backoff:
 
 
 def retry(world: Waits, deadline: float, call: Callable[[], T]) -> T:
-    """Return what ``call`` (a read, or idempotent) returns; what may pass is repeated until ``deadline``.
+    """Return the result of ``call`` (a read, or idempotent); transient errors are retried until ``deadline``.
 
     Raises Ec2Error.
     """
@@ -88,14 +87,14 @@ def table_at(vpc: Vpc, key: RouteKey, account: str) -> RouteTable:
 
 
 def table_now(vpc: Vpc, table: str, account: str) -> RouteTable | None:
-    """Read one table by filter: asking by id would fail for all when one is gone."""
+    """Read one table by filter, because a request by ids fails for all when one is gone."""
     tables = vpc.route_tables({"route-table-id": [table]}, account)
     return tables[0] if tables else None
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRead:
-    """What was read of a place, and when (``world.clock``)."""
+    """The target that was read at a route key, and when (``world.clock``)."""
 
     target: RouteTarget | None
     at: float
@@ -105,7 +104,7 @@ class RouteRead:
 class Attempt:
     """One try at pointing the VPC at the ENI of ``claim``; no write begins after ``deadline``.
 
-    ``cancelled`` says why nobody wants a place any more, None while somebody does.
+    ``cancelled`` says why a route is no longer wanted, None while it is.
     """
 
     world: World
@@ -116,7 +115,7 @@ class Attempt:
     cancelled: Callable[[RouteKey], str | None] = lambda _: None
 
     def go_on(self, key: RouteKey | None = None) -> None:
-        """Raise CniError once nothing more may be written: too late, the pod is gone, or a DEL has come."""
+        """Raise CniError once no write may follow: too late, the pod is gone, or a DEL has come."""
         world, claim = self.world, self.claim
         if world.clock() >= self.deadline:
             raise TryAgain(f"stopped: no time is left to claim what {claim.attachment} asks for")
@@ -133,7 +132,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of routes. ``vanished``: their table, which no id names, is gone since it was selected."""
+    """The outcome of writes. ``vanished``: the table, not configured by id, is gone since it was selected."""
 
     written: Collection[RouteKey] = ()
     vanished: Collection[RouteKey] = ()
@@ -151,11 +150,11 @@ def disable_source_check(attempt: Attempt) -> None:
 
 
 def write_routes(attempt: Attempt, *parts: Mapping[RouteKey, RouteRead]) -> Written:
-    """Write the claim's routes at the places of ``parts``, which were read before: creates, then replaces.
+    """Write the claim's routes at the keys of ``parts``, which were read before: creates, then replaces.
 
-    Creates go first because they can fail for a quota. A part of which a write has failed gets no further
-    one. A quota or a missing right is the table's, not the route's: the first create of each table goes
-    alone, and after such a refusal EC2 is asked for nothing more there.
+    Creates go first because they can fail for a quota. After a failed write a part gets no further one. The
+    first create of each table goes alone, because a quota or a missing right concerns the whole table; after
+    such a refusal that table gets no further request.
     """
     reads = {key: sight for part in parts for key, sight in part.items()}
     routes = [route for route in attempt.claim.routes if route.key in reads]
@@ -194,7 +193,7 @@ def write_routes(attempt: Attempt, *parts: Mapping[RouteKey, RouteRead]) -> Writ
 
 
 def _write_route(attempt: Attempt, route: ClaimedRoute, read: RouteRead, go_on: Callable[[], None]) -> bool:
-    """Make one place lead to the claim's ENI; false: its table, which no id names, has vanished."""
+    """Point one route at the claim's ENI; false: its table, not configured by id, has vanished."""
     world, key = attempt.world, route.key
     with world.claims.lock(place_lock(key), attempt.deadline - world.clock(), go_on) as free:
         if not free:
@@ -212,11 +211,11 @@ def _write_route(attempt: Attempt, route: ClaimedRoute, read: RouteRead, go_on: 
 def write_until_done(
     attempt: Attempt, route: ClaimedRoute, read: RouteRead, go_on: Callable[[], None]
 ) -> None:
-    """Make the place lead to the claim's ENI: ADD's write, the only one that replaces a working route.
+    """Point the route at the claim's ENI: ADD's write, the only one that replaces a working route.
 
-    Always writes, also where the read said ours: it may be stale, and only a write that succeeded is proof.
-    An answer that never came may have been applied, so the write is repeated. ``go_on`` raises when the ADD
-    is to stop. Raises Ec2Error, or RouteConflict for a route that is not ours to replace.
+    Writes even if the read said ours, because the read may be stale and only a successful write is proof.
+    Repeats a write without an answer, because EC2 may or may not have applied it. ``go_on`` raises when the
+    ADD is to stop. Raises Ec2Error, or RouteConflict for a route that is not ours to replace.
     """
     world, vpc, deadline, eni = attempt.world, attempt.vpc, attempt.deadline, attempt.claim.eni
     key, account = route.key, route.account

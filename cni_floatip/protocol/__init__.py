@@ -1,1 +1,1 @@
-"""What goes over a pipe: CNI's request, result and answer, and the frames between client and agent."""
+"""Wire formats: CNI's request, result and answer, and the frames between client and agent."""

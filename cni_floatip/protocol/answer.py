@@ -10,7 +10,7 @@ from ..model.errors import CniError, DecodeFailure
 
 
 def error_document(e: Exception, version: str, tell: Callable[[Exception], object]) -> Mapping[str, Any]:
-    """Return what the runtime reads of ``e``. The traceback of a mistake of ours is for ``tell`` alone."""
+    """Return the error document for the runtime. Only ``tell`` gets the traceback of a bug of ours."""
     if isinstance(e, CniError):
         return e.document(version)
     if isinstance(e, RecursionError):
@@ -20,7 +20,7 @@ def error_document(e: Exception, version: str, tell: Callable[[Exception], objec
 
 
 def encode(document: Mapping[str, Any] | None) -> bytes:
-    """Return ``document`` as it is printed; nothing is printed for None."""
+    """Return ``document`` as printed; empty for None."""
     if document is None:
         return b""
     try:

@@ -1,4 +1,4 @@
-"""One CNI call as the runtime makes it: environment and standard input, judged as the specification says.
+"""Parses and validates one CNI call: environment and standard input.
 
 Follows SPEC.md section 2 ("Execution Protocol") and, where that is silent, libcni's ``pkg/skel``.
 """
@@ -46,7 +46,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call that is well formed. ``config`` is the network configuration as sent, not yet judged."""
+    """A well-formed call. ``config`` is the network configuration as sent, not yet validated."""
 
     verb: str
     version: str
@@ -85,7 +85,7 @@ def check_environment(environ: Mapping[str, str]) -> str:
 def ifname_faults(name: str) -> list[str]:
     """The kernel's rules for an interface name (``dev_valid_name``).
 
-    A DEL is not held to them: an error would keep the plugins before us from cleaning up.
+    A DEL is exempt, because an error would keep the plugins before us from cleaning up.
     """
     if len(os.fsencode(name)) > 15:
         return [f"CNI_IFNAME {_quote(name)} is longer than 15 bytes"]
@@ -99,7 +99,7 @@ def ifname_faults(name: str) -> list[str]:
 
 
 def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
-    """Judge one call (not VERSION) and return it as a Request.
+    """Validate one call (not VERSION) and return it as a Request.
 
     Raises InvalidEnvironment (4), DecodeFailure (6), IncompatibleVersion (1), InvalidConfig (7).
     """
@@ -129,7 +129,7 @@ def parse(environ: Mapping[str, str], stdin: bytes) -> Request:
 
 
 def _refuse_large(config: Mapping[str, Any]) -> None:
-    """Raise InvalidConfig for an entry that no network needs: it is read, kept and shown by all who come."""
+    """Raise InvalidConfig for an oversized entry: no network needs one, and each later reader pays for it."""
     size = len(json.dumps({key: value for key, value in config.items() if key != "prevResult"}))
     if size > LARGEST:
         raise InvalidConfig(f"$: the floatip entry has {size} bytes beside prevResult; at most {LARGEST}")
@@ -140,7 +140,7 @@ def _quote(value: object) -> str:
 
 
 def _version(verb: str, config: Mapping[str, Any]) -> str:
-    """Return ``cniVersion``; what is absent or empty is 0.1.0 (libcni ``version.ParseVersion``)."""
+    """Return ``cniVersion``; absent or empty means 0.1.0 (libcni ``version.ParseVersion``)."""
     version = config.get("cniVersion") or "0.1.0"
     if not isinstance(version, str):
         raise DecodeFailure(f"$.cniVersion: expected a string, found {_quote(version)}")
@@ -160,7 +160,7 @@ def _version(verb: str, config: Mapping[str, Any]) -> str:
 
 
 def _identity(args: str, *, strict: bool) -> PodIdentity:
-    """Read ``CNI_ARGS`` (``K=V;K=V``). Keys that we do not know are ignored, as Kubernetes asks."""
+    """Read ``CNI_ARGS`` (``K=V;K=V``). Ignores unknown keys, as Kubernetes asks."""
     results: dict[str, str] = {}
     for pair in filter(None, args.split(";")):
         key, equals, value = pair.partition("=")

@@ -1,6 +1,6 @@
-"""A CNI result as our predecessor left it: which addresses are ours, and what we add to it.
+"""Reads ``prevResult`` for the addresses of our interface, and adds our routes to the result.
 
-SPEC.md section 5 ("Result Types"). The document is kept as it came, so that what we do not know survives.
+SPEC.md section 5 ("Result Types"). The document is kept as it came, so that unknown keys survive.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PrevResult:
     def with_routes(self, version: str, routes: Iterable[PodRoute]) -> dict[str, Any]:
         """Return the result document in ``version`` with the routes that it can express.
 
-        A route of another table than main can be named only from 1.1.0 on; before that a reader would take it
-        for a route of the main table (Multus even copies default gateways), so it is left out.
+        Only 1.1.0 and later can name a route of another table than main. Earlier versions leave it out,
+        because a reader would take it for a route of the main table (Multus even copies default gateways).
         """
         named = [
             _route(route, version)

@@ -1,6 +1,6 @@
-"""What client and agent say to each other over the node's socket: bytes to a call, answers to bytes.
+"""The protocol of client and agent over the node's socket: decodes calls, encodes answers.
 
-The client's half is ``client.py``, which may import nothing. One exchange is one connection::
+The client's half is in ``client.py``, which may import nothing. One exchange is one connection::
 
     client -> agent   hello (8 bytes: "FIP", version, oldest, 0 0 0), u32 length, body
                       body: u32 length of the environment, NAME=value NUL NAME=value ..., standard input
@@ -9,11 +9,11 @@ The client's half is ``client.py``, which may import nothing. One exchange is on
 
     D  how many seconds the agent works on it at most; always first
     R  one byte of exit status, then what the client prints
-    E  why there will be no answer: the two do not speak one language, or the request is not one
+    E  why there will be no answer: incompatible versions, or a malformed request
 
-Numbers are big-endian. ``version`` is what the sender speaks; ``oldest`` is the oldest peer that understands
-what it sends. So a peer one release older or newer is understood, unless one of the two says that it is not.
-Frames and variables that the other side does not know are passed over: a newer peer may add some.
+Numbers are big-endian. ``version`` is the sender's version; ``oldest`` is the oldest version of a peer that
+understands the sender. So peers one release apart understand each other, unless one says that they do not.
+Each side ignores unknown frames and variables, because a newer peer may add some.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_ANSWER = 16 << 20
 
 
 class Malformed(Exception):
-    """What came is not this protocol; ``str`` is fit for an ``E`` frame and a log line."""
+    """The bytes are not this protocol; ``str`` is fit for an ``E`` frame and a log line."""
 
 
 class Incompatible(Malformed):
@@ -47,12 +47,12 @@ class Call:
 
     @property
     def command(self) -> str:
-        """What is asked: ADD, DEL ..., or "status" for the node agent's own status."""
+        """The command: ADD, DEL ..., or "status" for the node agent's own status."""
         return self.env.get("FIP_COMMAND") or self.env.get("CNI_COMMAND", "")
 
     @property
     def netns_errno(self) -> int:
-        """Why the client could not open CNI_NETNS; 0: it could, or had nothing to open."""
+        """The errno of the client's failure to open CNI_NETNS; 0: it could, or had nothing to open."""
         text = self.env.get("FIP_ERRNO", "")
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
@@ -63,16 +63,16 @@ class Call:
 
 
 class Incoming:
-    """The agent's ear on one connection: feed it what arrives, until there is a call."""
+    """Incremental parser of a request, for the agent: feed it bytes until there is a call."""
 
     def __init__(self) -> None:
         self.call: Call | None = None
         self._held = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises Malformed (Incompatible) as soon as it is clear; holds 4 MiB at most.
+        """Take the next bytes. Raises Malformed (Incompatible) as early as possible; holds 4 MiB at most.
 
-        What comes after the request is dropped: nothing is to come.
+        Drops bytes after the request, because none are expected.
         """
         if self.call:
             return
@@ -89,7 +89,7 @@ class Incoming:
 
 
 class Answers:
-    """The other end, for who may import: feed it what the agent sends. ``status`` is None until ``R``."""
+    """Incremental parser of the agent's answer, where imports are allowed. ``status`` is None until ``R``."""
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -130,7 +130,7 @@ class Answers:
 
 
 def read_body(body: bytes, version: int = VERSION) -> Call:
-    """Return the call in a request's body, which is also what a spooled DEL holds. Raises Malformed."""
+    """Return the call in a request's body; a spooled DEL holds the same. Raises Malformed."""
     length = _number(body, 0) if len(body) >= 4 else len(body)
     if len(body) < 4 + length:
         raise Malformed(f"the request is cut short: {len(body)} bytes")
@@ -148,7 +148,7 @@ def hello(version: int = VERSION, oldest: int = OLDEST) -> bytes:
 
 
 def greeting() -> bytes:
-    """Return what the agent sends before its first frame."""
+    """Return the bytes that the agent sends before its first frame."""
     return hello()
 
 

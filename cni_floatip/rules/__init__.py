@@ -1,1 +1,1 @@
-"""Pure decisions: destinations, the pod's routes, what the keeper does about a route."""
+"""Pure decisions: destinations to claim, routes that a pod gets, what the keeper does about a route."""

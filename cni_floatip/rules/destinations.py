@@ -1,7 +1,7 @@
-"""What must be true of the VPC: destinations, tables, and what to do about a difference. Pure.
+"""Decides which destinations to claim in which route tables, and how to release a route. Pure.
 
-Two sentences keep this safe. What we compare with holds only routes that we may touch: a route to anything
-but a network interface is a conflict, never a difference. And only ADD replaces a working route.
+Two rules keep this safe. A route to anything but a network interface is a conflict, and is never changed.
+Only ADD replaces a working route.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def inside(network: Network, cidrs: Iterable[Network]) -> bool:
 
 
 def needs_subnets(conf: NetConf, addresses: Iterable[Interface], eni: Eni) -> bool:
-    """Whether the subnets of the VPC must be known to say what is claimed and where."""
+    """Whether the claim depends on the VPC's subnets, so that they must be read."""
     networks = [*(host_route(address.ip) for address in addresses), *conf.extra_destinations]
     return bool(conf.route_tables.subnets) or any(inside(network, eni.vpc_cidrs) for network in networks)
 
@@ -106,7 +106,7 @@ def refuse_destinations(
     namespace: str,
     occupants: Mapping[str, str],
 ) -> None:
-    """Raise PolicyRefused for every destination that policy does not give, or that no policy can give.
+    """Raise PolicyRefused for every destination that policy does not allow, or that no policy can allow.
 
     ``occupants`` names one network interface for each subnet that has any.
     """
@@ -127,7 +127,7 @@ def objection(
     occupants: Mapping[str, str],
     who: str = "",
 ) -> str | None:
-    """Return why ``want`` may not be claimed, or None; ``who`` are the pods in other words."""
+    """Return why ``want`` may not be claimed, or None; ``who`` names the pods in the message."""
     network = want.destination
     if reason := cidr.never(network):
         return f"{reason}: never a destination"
@@ -155,13 +155,13 @@ def objection(
 
 
 def table_filters(selector: RouteTableSelector, vpc: str) -> dict[str, list[str]]:
-    """Return the DescribeRouteTables filters that find (at least) what ``selector`` means."""
+    """Return the DescribeRouteTables filters that find (at least) the tables of ``selector``."""
     filters = {"vpc-id": [vpc]}
     if selector.ids:
         filters["route-table-id"] = list(selector.ids)
     for key, value in selector.tags.items():
         if value == "*":
-            filters.setdefault("tag-key", [_literal(key)])  # several keys here would mean any of them
+            filters.setdefault("tag-key", [_literal(key)])  # EC2 matches any of several keys
         else:
             filters[f"tag:{key}"] = [_literal(value)]
     return filters
@@ -193,7 +193,7 @@ def select_tables(
 
 
 def matching(selector: RouteTableSelector, tables: Sequence[RouteTable], vpc: str) -> tuple[RouteTable, ...]:
-    """Return those of ``tables``, which are all of ``vpc``'s, that ``selector`` means; maybe none."""
+    """Return those of ``tables`` (all tables of ``vpc``) that ``selector`` matches; maybe none."""
     own = [table for table in tables if table.vpc == vpc]
     if selector.ids:
         return tuple(table for table in own if table.id in selector.ids)
@@ -212,7 +212,7 @@ def _serving(ids: Sequence[str], tables: Sequence[RouteTable]) -> Iterator[Route
 
 
 def refuse_tables(tables: Iterable[RouteTable], wants: Sequence[WantedDestination], policy: NodeConf) -> None:
-    """Raise for every table that may not be written, or holds what is not ours to replace."""
+    """Raise for every table that may not be written, or holds a route that is not ours to replace."""
     tables = list(tables)
     forbidden = [table.id for table in tables if not policy.allows_table(table)]
     if forbidden:
@@ -236,7 +236,7 @@ def replaceable(target: RouteTarget) -> bool:
 
 
 def conflict(key: RouteKey, target: RouteTarget) -> str:
-    """Return what to say of a route at ``key`` that is not ours to replace."""
+    """Return the error for a route at ``key`` that is not ours to replace."""
     how = "propagated, " if target.propagated else ""
     return (
         f"{key}: a route is there that is not ours to replace ({how}to {target}): remove it, or use another"
@@ -248,7 +248,7 @@ def conflict(key: RouteKey, target: RouteTarget) -> str:
 
 
 class Release(Enum):
-    """What becomes of a route whose claim has ended."""
+    """What to do with a route whose claim has ended."""
 
     LEAVE = "leave it"
     DELETE = "delete it"
@@ -266,8 +266,8 @@ def decide_release(
     """Return what to do with the route at ``key``, last read as ``target``, now that ``claim`` has ended.
 
     ``others`` are the other live claims of this node; ``able`` says which of them may be given the route,
-    ``here`` whether a claim's ENI is still on this node. What leads elsewhere by now is somebody else's, and
-    so is what works through an ENI that another node has by now.
+    ``here`` whether a claim's ENI is still on this node. A route that now leads elsewhere is somebody else's;
+    so is a working route through an ENI that another node has now.
     """
     if target is None or not replaceable(target) or target.id != claim.eni:
         return Release.LEAVE
@@ -280,7 +280,7 @@ def decide_release(
 
 
 def heir(claim: Claim, key: RouteKey, others: Iterable[Claim], able: Callable[[Claim], bool]) -> Claim | None:
-    """Return the newest other claim that wants ``key`` and is ``able`` to have it: it gets the route."""
+    """Return the claim that gets the route: the newest other that wants ``key`` and is ``able``."""
     wanting = [
         other for other in others if other.wants(key) and other.attachment != claim.attachment and able(other)
     ]

@@ -1,7 +1,7 @@
-"""What an interface may have behind it: one table of refusals, for ADD and for ``floatipctl validate``.
+"""Which parents cannot carry a floating IP: one table of refusals, for ADD and for ``floatipctl validate``.
 
-ADD knows links and ENIs, a configuration names a plugin, its mode and a master. Either describes what it
-knows as a ``Backing``; the table says why that cannot carry a floating IP, and what to do.
+ADD knows links and ENIs; a configuration names a plugin, its mode and a master. Both describe what they
+know as a ``Backing``. The table says why a backing cannot carry a floating IP, and what to do.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ REFUSED_PARENTS = (
 
 
 def refusal(subject: str, backing: Backing) -> str | None:
-    """Return why ``subject``, which ``backing`` describes, is refused; None: it may carry a floating IP."""
+    """Return why ``subject`` with this ``backing`` is refused; None: it may carry a floating IP."""
     for row in REFUSED_PARENTS:
         if row.applies(backing):
             return row.sentence.format(subject=subject, mode=backing.mode or "unknown")

@@ -1,4 +1,4 @@
-"""What must be true inside the pod: its routes out, and the rules that choose them. Pure."""
+"""Plans the pod's routes and the routing policy rules that choose them. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """What the pod gets. ``connected``: addresses whose connected route misleads and is removed."""
+    """Routes and rules for a pod. ``connected``: addresses whose misleading connected route is removed."""
 
     routes: tuple[PodRoute, ...] = ()
     rules: tuple[PodRule, ...] = ()
@@ -52,9 +52,9 @@ def pod_plan(
 ) -> PodPlan:
     """Return the routes and rules of the pod's ``ifname``; ``table`` is the one for source routing.
 
-    What comes from a listed CIDR leaves through ``ifname`` like the floating addresses. What goes *to* it is
-    behind the pod, so the pod's other tables know the way (``throw``): through ``ifname`` the VPC would send
-    it back for ever. Not so for a CIDR around the pod's own address: it is a range that pods share.
+    Packets from a listed CIDR leave through ``ifname`` like those from floating addresses. Packets *to* it go
+    behind the pod, so the pod's other tables route them (``throw``): through ``ifname`` the VPC would send
+    them back for ever. A CIDR around the pod's own address gets no ``throw``, because pods share that range.
     """
     short = [
         interface for interface in addresses if interface.network.prefixlen < interface.network.max_prefixlen
@@ -82,7 +82,7 @@ def pod_plan(
         pools = [network for network in conf.extra_destinations if network.version in versions]
         rules += [PodRule(pool, table) for pool in pools]
         rules += _rules_of_bound_sockets(versions, table, ifname)
-        # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on the link.
+        # Pattern 2: the addresses of a subnet share one ENI, so its other pods are on-link.
         routes += [
             PodRoute(interface.network, None, table)
             for interface in shared
@@ -104,11 +104,12 @@ def pod_plan(
 
 
 def _rules_of_bound_sockets(versions: Sequence[int], table: int, ifname: str) -> Iterator[PodRule]:
-    """Rules for what is bound to the interface: it may be routed before it has a source (VRRP, ``ping -I``).
+    """Rules for sockets bound to the interface, which may have no source yet (VRRP, ``ping -I``).
 
-    In IPv6 such a look passes an ``unreachable`` route by, as leading through another interface, and finds
-    the default route: a rule must bar the way. It comes last, to be looked at first. In IPv4 nothing can:
-    where no route is, what is bound takes the destination to be on the link.
+    IPv6: a lookup bound to an interface skips ``unreachable`` routes, as of another interface, and falls
+    through to the default route. So metadata gets an ``unreachable`` *rule*, added last because the kernel
+    evaluates the newest rule first. IPv4 has no such rule: a bound socket without a route treats the
+    destination as on-link. The egress guard covers that.
     """
     for version in versions:
         yield PodRule(EVERYTHING[version], table, ifname)
@@ -132,9 +133,9 @@ def _gateway(conf: PodRoutesConf, version: int, eni: Eni) -> Address:
 def refuse_cluster_routes(
     conf: NetConf, cluster: Callable[[], Iterable[Interface]], node_subnets: Iterable[Network]
 ) -> None:
-    """Raise InvalidConfig when routes of the main table would draw off the pod's cluster traffic.
+    """Raise InvalidConfig when routes of the main table would divert the pod's cluster traffic.
 
-    ``cluster`` returns the pod's other addresses; from ``node_subnets`` comes the kubelet, with its probes.
+    ``cluster`` returns the pod's other addresses; the kubelet's probes come from ``node_subnets``.
     """
     routes_conf = conf.pod_routes
     if routes_conf is None or routes_conf.source_routing is not False:

@@ -1,4 +1,4 @@
-"""What the keeper does about a route, given what was seen of it. Pure: no I/O, and time is an argument.
+"""Decides what the keeper does about a route, from observations. Pure: no I/O, and time is an argument.
 
 Theory of operation
 -------------------
@@ -7,8 +7,8 @@ Every node keeps its own claims and knows nothing of the others'. What they shar
 one operation that two nodes cannot both win: CreateRoute on a destination that has no route. So the keeper
 gains a route by Create and by nothing else, and the whole protocol follows from that:
 
-* A route that works and leads elsewhere is somebody's. Whoever wrote it last is right ("last ADD wins"), and
-  only an ADD may say otherwise. The claim is ``superseded``: last in line, never in the way.
+* A route that works and leads elsewhere is somebody's. The last writer is right ("last ADD wins"), and only
+  an ADD may replace its route. The claim is ``superseded``: last in line, never in the way.
 * A route that does not work (absent, or a blackhole that leads to a network interface which is gone) is
   mended by the claims that wanted it, in order of age: the one whose ADD is seconds old at once, an older
   one that held it after half a minute, a superseded one after two looks' time. That order is the only thing
@@ -18,14 +18,14 @@ gains a route by Create and by nothing else, and the whole protocol follows from
   a Replace would take a working route. After a Delete that hit one by bad luck, its owner finds the
   destination absent, is the newest, and creates it within seconds.
 * A claim that has ended deletes the route only if it was seen to be its own, and then stays on disk as
-  ``gone``: a request that timed out may be applied minutes later, and somebody must know whose that is.
+  ``gone``, because a request that timed out may be applied minutes later and its owner must be on record.
   While another claim of the same ENI has its grace, the route stays for all of them.
 * A claim whose ENI is not on this node any more is cut off: it writes nothing, because a route that it
-  created would be a blackhole, and one that leads to that ENI and works is another node's. Neither does a
-  claim to which policy does not give the destination or the table any more.
+  created would be a blackhole, and a working route to that ENI is another node's. A claim whose destination
+  or table policy no longer allows writes nothing either.
 
-One look reads all route tables of a VPC in one call, and judges every claim by that. Before a write the same
-judgement is made again, with the place locked, the claims as they are then, and a fresh read of its table.
+One look reads all route tables of a VPC in one call, and decides for every claim. Before a write the keeper
+decides again, with the route key locked, the claims as they are then, and a fresh read of the table.
 
 docs/protocol.md holds the table, and what goes wrong without each rule. Keep when tuning: the largest gap of
 ``LOOKS_AFTER_ADD`` (15 s) + the staleness of a read (15 s) <= ``HELD_PATIENCE``; the longest gap between the
@@ -71,7 +71,7 @@ class RouteState(Enum):
 
 
 class Outage(StrEnum):
-    """Why a live claim's route does not serve it: what status, log and metrics say, in one word."""
+    """Why a live claim's route does not serve its address, in one word for status, log and metrics."""
 
     ABSENT = "absent"
     BLACKHOLE = "blackhole"
@@ -82,7 +82,7 @@ class Outage(StrEnum):
 
 
 class Action(Enum):
-    """What is to be done about one place."""
+    """What the keeper does to one route."""
 
     NOTHING = "nothing"
     CREATE = "create the route"
@@ -95,7 +95,7 @@ class Action(Enum):
 class Row:
     """One row of the keeper's table (docs/protocol.md): what to do for a live claim, and without one.
 
-    ``event``: what such a look is to the live claim. ``outage``: what its address suffers meanwhile.
+    ``event``: what this route state means to the live claim. ``outage``: what its address suffers meanwhile.
     """
 
     live: Action
@@ -149,7 +149,7 @@ def route_state(target: RouteTarget | None, eni: str, present: Collection[str]) 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is known of a place. ``broken``: since when it was seen broken, with no contrary look between.
+    """What is known of a route. ``broken``: since when every look has shown it broken.
 
     Times are those of the clock that ages decisions, in seconds.
     """
@@ -165,7 +165,7 @@ class Observation:
     ) -> Observation:
         """Return what is known after a look at ``at`` that showed ``target``.
 
-        When nobody has looked for more than ``gap`` seconds, patience begins anew: a newer owner may have
+        After more than ``gap`` seconds without a look, patience begins anew, because a newer owner may have
         had the route meanwhile.
         """
         since = before.since if before and before.target == target else at
@@ -180,7 +180,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """What one claim of this node has in a place."""
+    """One claim of this node that has, or had, a given route."""
 
     claim: Claim
     route: ClaimedRoute
@@ -192,10 +192,10 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done about a place, by whom, and what happened to the claims.
+    """The action for a route, who takes it, and what happened to each claim.
 
-    ``outages``: whom the place as it is does not serve, and why; None where nothing is judged.
-    ``due``: when there will be something to do if the place stays as it is (on the clock of sightings).
+    ``outages``: which claims the route does not serve, and why; None where nothing is decided.
+    ``due``: when there will be something to do if the route stays as it is (on the clock of observations).
     """
 
     action: Action = Action.NOTHING
@@ -214,11 +214,11 @@ def decide(
     reconcile: float,
     given: Callable[[Claim], bool],
 ) -> Decision:
-    """Return what the keeper's table (docs/protocol.md) says about one place.
+    """Return what the keeper's table (docs/protocol.md) says about one route.
 
     ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. ``given`` says whether
-    policy still gives a claim this destination in this table. An ADD that is under way decides for itself,
-    so nothing is done beside it.
+    policy still allows a claim this destination in this table. A running ADD decides for itself, so the
+    keeper does nothing beside it.
     """
     if any(claimant.route.state is State.CLAIMING for claimant in claimants):
         return Decision()
@@ -265,7 +265,7 @@ def decide(
 
 
 def _our_other_eni(live: Sequence[Claimant], target: RouteTarget | None, present: Collection[str]) -> str:
-    """Return the ENI of this node that ``target`` leads to while no live claim wants that, or ""."""
+    """Return the ENI of this node that ``target`` leads to although no live claim wants that, or ""."""
     if target is None or not target.is_eni or target.propagated or target.id not in present:
         return ""
     return "" if any(claimant.claim.eni == target.id for claimant in live) else target.id
@@ -274,7 +274,7 @@ def _our_other_eni(live: Sequence[Claimant], target: RouteTarget | None, present
 def _take_over(
     able: Sequence[Claimant], ended: Sequence[Claimant], eni: str, now: float, reconcile: float
 ) -> tuple[Action, Claimant | None]:
-    """Inside one node: who releases through ``eni`` hands over; what nobody claimed there is moved."""
+    """Inside one node: a releasing claim of ``eni`` hands over; a route that nobody claimed is moved."""
     past = [claimant for claimant in ended if claimant.claim.eni == eni]
     if any(claimant.route.not_before > now for claimant in past):
         return Action.NOTHING, None
@@ -284,7 +284,7 @@ def _take_over(
 
 
 def _first_to_repair(live: Sequence[Claimant], now: float, reconcile: float) -> Claimant:
-    """Return who mends: the one that waits least, of several the newest."""
+    """Return the claimant that repairs: the one with the least patience, of several the newest."""
     return min(
         live,
         key=lambda claimant: (patience_seconds(claimant.route, now, reconcile), -claimant.route.held_since),
@@ -307,9 +307,9 @@ def _decide_for_ended(
 
 
 def patience_seconds(route: ClaimedRoute, now: float, reconcile: float) -> float:
-    """Return for how many seconds a place must have been seen broken before ``route`` is mended.
+    """Return for how many seconds a route must have been seen broken before ``route``'s claim repairs it.
 
-    A superseded claim waits until one that holds the route must have seen it broken and mended it.
+    A superseded claim waits long enough for a claim that holds the route to see it broken and repair it.
     """
     if 0 <= now - route.held_since < FRESH_SECONDS:
         return 0.0
@@ -319,7 +319,7 @@ def patience_seconds(route: ClaimedRoute, now: float, reconcile: float) -> float
 
 
 def claimants_by_route(claims: Iterable[Claim]) -> dict[RouteKey, list[Claimant]]:
-    """Return what ``claims`` have in each place, oldest claim first."""
+    """Return the claimants of each route key among ``claims``, oldest claim first."""
     claimants: dict[RouteKey, list[Claimant]] = {}
     for claim in claims:
         for route in claim.routes:

@@ -1,1 +1,1 @@
-"""EC2 and STS: the calls of the product, credentials, and the part of the API that it needs."""
+"""EC2 and STS: the product's calls, credentials, and the service descriptions of those calls."""

@@ -1,4 +1,4 @@
-"""EC2's answers as our nouns: route tables and subnets."""
+"""Parses EC2's answers into route tables and subnets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def routes_of(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, R
 
 
 def _target(route: Mapping[str, Any]) -> str:
-    """Return the id of what a route leads to that is no network interface; of a new kind with its key."""
+    """Return the id of a route target other than a network interface; of an unknown kind with its key."""
     targets = {key: str(value) for key, value in route.items() if key not in NO_TARGET}
     known = (value for key, value in targets.items() if key.endswith("Id") or key == "CoreNetworkArn")
     others = (f"{key} {value}" for key, value in targets.items())
@@ -58,7 +58,7 @@ def _target(route: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=8192)
 def _network(text: str) -> Network:
-    """Read a route's destination: a look of the node agent reads the same thousands each time."""
+    """Read a route's destination; cached, because each look of the node agent reads the same thousands."""
     return ip_network(text)
 
 

@@ -1,7 +1,7 @@
 """The edge to EC2: route tables, subnets, network interfaces; one attempt per call.
 
-The only module that speaks to EC2, with the clients that ``sessions`` makes. The SDK retries nothing here: a
-mutating request that is sent twice is decided twice, so repeating is the caller's business.
+The only module that speaks to EC2, with the clients that ``sessions`` makes. The SDK retries nothing here;
+the caller retries, because each attempt of a mutating request needs its own decision.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Vpc:
         self._paging = paging
 
     def warm(self, account: str = "") -> None:
-        """Have credentials, client and a connection ready before they are needed, by a dry run."""
+        """Prepare credentials, client and a connection before they are needed, by a dry run."""
         try:
             self.call("describe_route_tables", {"DryRun": True}, account)
         except Ec2Error as e:
@@ -120,9 +120,9 @@ class Vpc:
     # -- writing --------------------------------------------------------------------------------------
 
     def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None:  # noqa: ARG002
-        """Have a client with credentials that are good for the write to come, which renews none.
+        """Make a client with credentials that are good for the coming write, which renews none.
 
-        Nothing else is waited for: one call alone has no queue to stand in.
+        Waits for nothing else, because a single call has no queue.
         """
         assumed = partial(self._sorted, "AssumeRole")
         attempt(action, lambda: self._sdk.client(self._region, account, assumed), lambda: None)
@@ -147,7 +147,7 @@ class Vpc:
         self._write("delete_route", _route_arguments(key), account)
 
     def _write(self, operation: str, parameters: Mapping[str, Any], account: str) -> None:
-        """Send what was decided a moment ago, with the credentials that ``wait_turn`` had renewed."""
+        """Send the write that was just decided, with the credentials that ``wait_turn`` has renewed."""
         self.call(operation, parameters, account, as_it_is=True)
 
     # -- the SDK --------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Vpc:
     def _sorted(
         self, action: str, send: Callable[[], Any], drop_connections: Callable[[], None] = lambda: None
     ) -> Any:
-        """Return what one request answers, or raise the Ec2Error that its failure means to us."""
+        """Return the answer to one request, or raise the Ec2Error that its failure means to us."""
         began = time.monotonic()
         try:
             answer = attempt(action, send, drop_connections)

@@ -1,4 +1,4 @@
-"""Credentials that stay fresh, and that are not asked for again while they cannot be had."""
+"""Keeps credentials fresh, and does not ask again at once after a failure to get them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST_SECONDS = 10
 
 
 class Failure:
-    """Remembers for two seconds that credentials could not be had: who asks meanwhile fails at once."""
+    """Remembers for two seconds that credentials were unavailable, so that callers meanwhile fail at once."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -26,11 +26,11 @@ class Failure:
         self._why: Exception | None = None
 
     def recent(self) -> bool:
-        """Say whether they were asked for in vain a moment ago."""
+        """Return whether the last attempt failed a moment ago."""
         return self._why is not None and self._clock() - self._at < REMEMBER_SECONDS
 
     def once(self, find: Callable[[], Any]) -> Any:
-        """Return what ``find`` does, unless it failed a moment ago."""
+        """Return the result of ``find``, unless it failed a moment ago."""
         if self._why is not None and self.recent():
             raise again(self._why)
         try:
@@ -43,7 +43,7 @@ class Failure:
 
 
 def again(e: Exception) -> Exception:
-    """Return an exception that says the same: one that is raised twice carries where it was first."""
+    """Return an equal exception, because one that is raised twice carries its first traceback."""
     if isinstance(e, Ec2Error):
         return Ec2Error(e.fault, e.action, e.code, e.message)
     if isinstance(e, ClientError):
@@ -54,10 +54,10 @@ def again(e: Exception) -> Exception:
 
 
 class Credentials:
-    """Credentials of one identity as clients sign with them: renewed by ``renew``, never while one signs.
+    """Credentials of one identity that clients sign with: ``renew`` renews them, never a signature.
 
-    The SDK renews its own where a request is signed, after what that does was decided. And in their last ten
-    minutes it does not use those that it cannot renew, and tries to for one caller after the other.
+    The SDK renews its own while it signs a request, after the request was decided. In the last ten minutes it
+    does not use credentials that it cannot renew, and tries to renew them for one caller after the other.
     """
 
     def __init__(self, result: Any, failed: Failure) -> None:
@@ -76,12 +76,12 @@ class Credentials:
         return str(self._found.method)
 
     def renew(self) -> None:
-        """Renew what ends soon. What cannot be renewed is kept as long as it is good."""
+        """Renew credentials that expire soon. Keeps those that cannot be renewed as long as they are good."""
         if not (self._good and self._failed.recent() and not self._over()):
             self._good = self._found.get_frozen_credentials()
 
     def get_frozen_credentials(self) -> Any:
-        """Return what a request is signed with now."""
+        """Return the credentials that sign a request now."""
         if self._good is None or self._over():
             self.renew()
         return self._good
@@ -98,7 +98,7 @@ class Credentials:
 
 
 class Provider:
-    """What a session asks for credentials."""
+    """The provider that a session asks for credentials."""
 
     def __init__(self, credentials: Any) -> None:
         self._credentials = credentials

@@ -1,4 +1,4 @@
-"""What a failed request to EC2 or STS means: the SDK's exceptions and AWS's codes, sorted by table."""
+"""Classifies failed requests to EC2 or STS: tables from the SDK's exceptions and AWS's codes to faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAULTS: Mapping[str, Ec2Fault] = {
 
 @contextmanager
 def readable(action: str) -> Iterator[None]:
-    """Raise Ec2Error where an answer has not the shape that EC2 gives it: asked again it may have."""
+    """Raise Ec2Error for an answer without EC2's shape; the next one may be readable."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as e:
@@ -71,7 +71,7 @@ def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[],
         drop_connections()
         raise Ec2Error(Ec2Fault.UNANSWERED, action, "", str(e)) from e
     except (sdk.NoCredentialsError, sdk.CredentialRetrievalError) as e:
-        raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e  # who gives them may be away for a while
+        raise Ec2Error(Ec2Fault.NOT_SENT, action, "", str(e)) from e  # their provider may be away for a while
     except sdk.PartialCredentialsError as e:
         raise Ec2Error(Ec2Fault.DENIED, action, "", str(e)) from e
     except RuntimeError as e:  # what the SDK says of credentials that are expired when they come
@@ -83,7 +83,7 @@ def attempt(action: str, send: Callable[[], Any], drop_connections: Callable[[],
 
 
 def _send_once(send: Callable[[], Any]) -> Any:
-    """Send once. A pool that another thread has just dropped took nothing: asked again it is a new one."""
+    """Send once. A pool that another thread has just dropped sent nothing, so a retry uses a new pool."""
     for _ in range(3):
         try:
             return send()
@@ -100,7 +100,7 @@ def _refusal(action: str, response: Mapping[str, Any]) -> Ec2Error:
 
 
 def meaning(code: str, message: str = "", status: int = 400) -> Ec2Fault:
-    """Return what an error of EC2 or STS means. One that is not known is REFUSED, of 5xx UNANSWERED."""
+    """Return the fault of an error of EC2 or STS. An unknown one is REFUSED, with status 5xx UNANSWERED."""
     if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:
         return Ec2Fault.THROTTLED
     # ReplaceRoute says this of a route that does not exist (moto pull request 6425, checked on AWS).

@@ -1,4 +1,4 @@
-"""Through which proxy the environment sends the SDK's requests."""
+"""Finds the proxy that the environment sets for the SDK's requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def proxy_of(url: str) -> str:
 
 
 def without_password(proxy: str) -> str:
-    """Return the URL of a proxy as it may be shown."""
+    """Return the URL of a proxy without its password, for messages."""
     scheme, there, rest = proxy.rpartition("://")
     return scheme + there + rest.rpartition("@")[2]
 

@@ -1,7 +1,7 @@
-"""botocore's clients as we use them: a cut-down service model, one attempt, short waits.
+"""Makes botocore clients with a cut-down service model, one attempt per request, and short timeouts.
 
-``client`` knows what to ask EC2, this module in whose name, and ``credentials`` keeps those fresh. boto3
-is not imported: it would add a third to the start-up time, and every name used is botocore's.
+``client`` knows the requests to EC2, this module the identities, and ``credentials`` keeps those fresh. boto3
+is not imported, because it would add a third to the start-up time and every name used is botocore's.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Sdk:
     ) -> Any:
         """Return the client that acts for ``account`` ("": our own identity), credentials renewed in time.
 
-        ``as_it_is``: nothing is renewed that is still good, because nothing may be waited for.
+        ``as_it_is``: credentials that are still good are not renewed, because the caller may not wait.
         """
         result = self._clients.get((service, region, account))
         if result is not None and as_it_is:
@@ -80,16 +80,16 @@ class Sdk:
         return result if result is not None else self._client(service, region, account, held)
 
     def ready(self, region: str, account: str, assumed: Assumed) -> Credentials:
-        """Have credentials for ``account`` that stay good for a while, if they are to be had.
+        """Get credentials for ``account`` that stay good for a while, if they are available.
 
-        Nobody is given a client without: botocore would keep one that never looks for any again.
+        No client is made without credentials, because botocore would never look for any again.
         """
         held = self._held.get(account) or self._find(region, account, assumed)
         held.renew()
         return held
 
     def identity(self) -> str:
-        """Return how our own credentials were found, "" for none; they are renewed if it is time."""
+        """Return how our own credentials were found, "" for none; renews them if it is time."""
         try:
             return str(self.ready("", "", lambda call: call()).method)
         except NoCredentialsError:
@@ -116,7 +116,7 @@ class Sdk:
             return result
 
     def _find(self, region: str, account: str, assumed: Assumed) -> Credentials:
-        """Find credentials for the first time. A failure is that of all who wait: they would repeat it."""
+        """Find credentials for the first time. Waiting callers share a failure, as they would repeat it."""
         with self._making:
             lock = self._finding.setdefault(account, threading.Lock())
             failed = self._failed.setdefault(account, Failure(self._clock))
@@ -127,7 +127,7 @@ class Sdk:
             return self._held[account]
 
     def _our_own(self) -> Any:
-        """Return what the SDK's chain of providers finds (environment, IRSA, Pod Identity, instance)."""
+        """Return the credentials of the SDK's provider chain (environment, IRSA, Pod Identity, instance)."""
         if self._own is None:
             self._own = self._new_session(None)
         if result := self._own.get_credentials():
@@ -184,7 +184,7 @@ def _config(connections: int) -> Any:
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=connections,
         tcp_keepalive=True,
-        # What every call would pay for: what we pass is our own code's, and the name is put together twice.
+        # Every call would pay for both: our own code passes the parameters, and the name is built twice.
         parameter_validation=False,
         user_agent=f"cni-floatip/{__version__} Botocore/{botocore.__version__}",
     )

@@ -1,4 +1,4 @@
-"""Netlink attributes as bytes, for messages that no library knows, and what they hold."""
+"""Packs and unpacks netlink attributes, for messages that no library knows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
 def pack(number: int, payload: bytes) -> bytes:
-    """Return an attribute as it goes over the wire, with what fills it up to four bytes."""
+    """Return an attribute as on the wire, padded to four bytes."""
     return _HEAD.pack(_HEAD.size + len(payload), number) + payload + bytes(-len(payload) % 4)
 
 
 def unpack(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the attributes in ``data``; what is no attribute ends it."""
+    """Yield the attributes in ``data``, up to the first bytes that are none."""
     offset = 0
     while offset + _HEAD.size <= len(data):
         length, number = _HEAD.unpack_from(data, offset)

@@ -1,14 +1,13 @@
 """Filters on an ENI by traffic control: classic BPF, in direct action, on the qdisc clsact.
 
 One is on egress, one on ingress (``guard`` says what each drops). The program goes to the kernel with the
-filter (``cls_bpf``, ``TCA_BPF_OPS``): netlink and CAP_NET_ADMIN suffice, no bpf(2), no action modules. Needed
-are ``sch_ingress`` (clsact) and ``cls_bpf``, as for the network policies of VPC CNI. It reads the frame
-itself: the packet's ``protocol``, by which flower and u32 find their headers, is whatever a packet socket
-says.
+filter (``cls_bpf``, ``TCA_BPF_OPS``): netlink and CAP_NET_ADMIN suffice, no bpf(2), no action modules. It
+needs ``sch_ingress`` (clsact) and ``cls_bpf``, as the network policies of VPC CNI do. It reads the frame
+itself, because a packet socket can set the packet's ``protocol``, by which flower and u32 find headers.
 
-Who has seen a frame before may have let it pass for good: a filter that we cannot get in front of
-(``Placed.behind``), or a tcx program (Linux >= 6.6; Cilium >= 1.16, if it has taken the ENI as one of its
-devices), of which netlink says nothing.
+An earlier filter may let a frame pass for good, so that ours does not see it: a filter that we cannot get in
+front of (``Placed.behind``), or a tcx program (Linux >= 6.6; Cilium >= 1.16, if the ENI is one of its
+devices), which netlink does not show.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def _not_from_itself(mac: str) -> tuple[tuple[int, int, int, int], ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Hook:
-    """Where frames of a link pass, and the program that judges them there."""
+    """A hook of a link, and the program that filters its frames."""
 
     name: str
     parent: int
@@ -95,7 +94,7 @@ def _hooks(link: Link) -> tuple[_Hook, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Filters that are there. ``changed``: something had to be done. ``behind``: whose filter comes first."""
+    """The filters in place. ``changed``: something had to be done. ``behind``: whose filter comes first."""
 
     changed: bool
     behind: str = ""
@@ -116,7 +115,7 @@ class _Filter:
 
     @property
     def whole(self) -> bool:
-        """Whether it is ours and does what ours does."""
+        """Whether the filter is ours and does what ours does."""
         return self.ours and self.protocol == _ETH_P_ALL and self.options == self.hook.program
 
     def __str__(self) -> str:
@@ -124,7 +123,7 @@ class _Filter:
 
 
 def ensure(kernel: Rtnetlink, link: Link) -> Placed:
-    """Put our filters on ``link``, in front of others' where that is possible. Twice is once.
+    """Put our filters on ``link``, in front of others' where possible. Idempotent.
 
     ``Refused`` where this kernel cannot. Filters of others stay as they are.
     """
@@ -160,7 +159,7 @@ def is_left(kernel: Rtnetlink, link: Link) -> bool:
 
 
 def remove(kernel: Rtnetlink, link: Link) -> None:
-    """Remove our filters. The qdisc stays: others may have come to use it, and an empty one does nothing."""
+    """Remove our filters. The qdisc stays, because others may use it and an empty one does nothing."""
     for hook in _hooks(link):
         for item in _filters(kernel, link, hook):
             if item.ours:
@@ -168,7 +167,7 @@ def remove(kernel: Rtnetlink, link: Link) -> None:
 
 
 def _filters(kernel: Rtnetlink, link: Link, hook: _Hook) -> list[_Filter]:
-    """Return what looks at frames at this hook, in its order. Only chain 0 does so by itself."""
+    """Return the filters at this hook, in order; only of chain 0, which alone the kernel runs by itself."""
     messages = kernel.dump("filter", index=link.index, parent=hook.parent)
     return [
         _filter(hook, message)
@@ -186,19 +185,19 @@ def _filter(hook: _Hook, message: Message) -> _Filter:
 
 
 def _priority(there: list[_Filter]) -> int:
-    """Return the first priority that we can have: one priority has filters of one kind and protocol only."""
+    """Return the first available priority, because one priority has filters of one kind and protocol only."""
     taken = {e.priority for e in there if (e.kind, e.protocol) != ("bpf", _ETH_P_ALL)}
     return next(number for number in range(FIRST, 0x10000) if number not in taken)
 
 
 def _shares(there: list[_Filter]) -> bool:
-    """Whether somebody comes before ours at our own priority, where the newest comes first."""
+    """Whether a filter comes before ours at our own priority, where the newest comes first."""
     ours = next(item for item in there if item.ours)
     return any(item.priority == ours.priority for item in there[: there.index(ours)])
 
 
 def _take_over(kernel: Rtnetlink, link: Link, hook: _Hook, there: list[_Filter]) -> None:
-    """Put a new one of ours in front, then remove the old: at no time is there none."""
+    """Put a new filter in front, then remove the old, so that there is one at all times."""
     old = [item for item in there if item.ours]
     free = [handle for handle in HANDLES if handle not in {item.handle for item in old}]
     if not free:  # left so by a process that was killed in between

@@ -1,11 +1,11 @@
-"""What happens to the addresses of a namespace, told by its kernel as it happens (rtnetlink(7)).
+"""Subscribes to a namespace's address and link changes (rtnetlink(7)), and to the loss of our routes.
 
-So are a change of a link, and the loss of a route or rule that carries our mark. What else happens to routes
-and rules, a BGP speaker's thousands and our own writes, a filter drops in the kernel.
+A route or rule is ours if it carries our mark. A filter in the kernel drops all other changes of routes and
+rules: a BGP speaker's thousands, and our own writes.
 
-One socket, made inside the namespace and read from anywhere; it keeps the namespace alive, so whoever holds
-it closes it when the namespace's path goes. An event says that there is something to look at, no more: the
-pod's administrator can make events faster than anybody reads, and the kernel then drops some (``Overrun``).
+The socket is made inside the namespace and read from anywhere. It keeps the namespace alive, so its holder
+closes it when the namespace's path goes. An event only says that there is something to look at, because the
+pod's administrator can make events faster than we read, and the kernel then drops some (``Overrun``).
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class LinkGone:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """Link ``index`` appeared, or went up or down, or something else of it changed.
+    """Link ``index`` appeared, went up or down, or changed otherwise.
 
-    With a link that goes down the kernel removes IPv4 routes and says no more than this.
+    The kernel removes IPv4 routes with a link that goes down, and sends no other event for them.
     """
 
     index: int
@@ -84,12 +84,12 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class OursLost:
-    """A route or rule that carries our mark was removed, by whomever."""
+    """A route or rule that carries our mark was removed, by us or by others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """The kernel had more to tell than room for it: anything may have happened, so look at everything."""
+    """The kernel's buffer overflowed: any event may be lost, so look at everything."""
 
 
 Event = AddressEvent | LinkGone | LinkChanged | OursLost | Overrun
@@ -123,7 +123,7 @@ class Events:
         return results
 
     def close(self) -> None:
-        """Let the namespace go."""
+        """Close the socket, which releases the namespace."""
         self._socket.close()
 
 
@@ -151,7 +151,7 @@ def open_events(netns: str, inode: int, *, buffer: int = 0) -> Events:
 
 
 def _attach_filter(sock: socket.socket) -> None:
-    """Let the kernel drop what nobody here wants to hear of, before it takes room in the socket's buffer."""
+    """Let the kernel drop unwanted events before they take room in the socket's buffer."""
     program = b"".join(struct.pack("=HBBI", *item) for item in _FILTER)
     kept = ctypes.create_string_buffer(program, len(program))
     where = struct.pack("@HP", len(_FILTER), ctypes.addressof(kept))

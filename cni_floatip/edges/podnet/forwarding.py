@@ -1,10 +1,10 @@
-"""The host forwards nothing that comes in through an ENI with floating IPs: it is for pods, or for nobody.
+"""Stops the host from forwarding packets that arrive through an ENI with floating IPs, for pods only.
 
-A packet that still arrives for a pod that has gone would be sent on by the host, out of its primary ENI and
-back into the VPC. A rule for each family, ``iif ENI blackhole``, stops that. It is no setting, because Linux
-has none for one link's IPv6 (``conf/all/forwarding`` decides), and because a write to ``net.ipv4.ip_forward``
-sets all links. What is for the host itself is found in the table ``local`` before, and what is for a pod the
-pod takes before the host routes it. Rules name links by name.
+The host would send a packet for a pod that is gone out of its primary ENI and back into the VPC. A rule for
+each family, ``iif ENI blackhole``, stops that. A setting would not do, because Linux has none for one link's
+IPv6 (``conf/all/forwarding`` decides), and because a write to ``net.ipv4.ip_forward`` sets all links. The
+table ``local`` comes first and has the host's own packets, and pods take theirs before the host routes them.
+Rules name links by name.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _BLACKHOLE, _TO_TABLE, _INVERTED, _LOCAL_TABLE = 6, 1, 0x2, 255  # linux/fib_rul
 
 
 def stop(link: Link) -> bool:
-    """Have the host forward nothing that comes in through this link of its own; say whether that is new.
+    """Stop the host from forwarding packets of this link; return whether that is new.
 
-    ``PodNetworkFailure`` where a family's rules do not look up ``local`` before ours: it would keep from the
-    host what is its own, so there is none of ours in that family then. The other family has its rule.
+    ``PodNetworkFailure`` where a family's rules do not look up ``local`` before ours. Our rule would keep the
+    host's own packets from it, so that family gets none. The other family has its rule.
     """
     changed, late = False, []
     with namespace.own() as kernel, reported(f"stop forwarding from {link.name}"):
@@ -44,7 +44,7 @@ def stop(link: Link) -> bool:
                 if rule not in right[:1] or not finds_local:
                     _remove(kernel, rule)
                     changed = True
-            if there and not finds_local:  # where there is no rule at all there is no such family
+            if there and not finds_local:  # without any rule the kernel lacks the family
                 late.append(FAMILIES[version])
             elif there and not right:
                 _add(kernel, version, link.name)
@@ -59,13 +59,13 @@ def stop(link: Link) -> bool:
 
 
 def stopped(name: str) -> frozenset[int]:
-    """Return the families (4, 6) of which rules of ours stop what comes in through the link of this name."""
+    """Return the families (4, 6) in which our rules stop packets of the link with this name."""
     with namespace.own() as kernel, reported("read the rules"):
         return frozenset(v for v, there in _rules(kernel).items() if any(_link_of(r) == name for r in there))
 
 
 def names() -> frozenset[str]:
-    """Return the names in our rules; there may be no such link any more."""
+    """Return the link names in our rules; such a link may be gone."""
     with namespace.own() as kernel, reported("read the rules"):
         return frozenset(_link_of(rule) for rule in _ours(_rules(kernel)))
 

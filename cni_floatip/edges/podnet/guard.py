@@ -1,26 +1,26 @@
-"""The metadata guard: through an ENI no pod reaches instance metadata, nor the host that the ENI is on.
+"""The metadata guard: filters on an ENI keep pods from instance metadata and from the ENI's host.
 
 A pod with NET_ADMIN can remove its ``unreachable`` routes, one with NET_RAW writes frames past all routes.
-What the children of an ENI (ipvlan, macvlan) send to the VPC, the kernel sends again as the ENI's own: a
-filter on the ENI's *egress* sees it, and is out of the pods' reach. It drops what is for metadata.
+The kernel sends the packets of an ENI's children (ipvlan, macvlan) to the VPC again as the ENI's own. So a
+filter on the ENI's *egress* sees them, out of the pods' reach, and drops those for metadata.
 
 A frame whose destination MAC is its source MAC does not leave: ipvlan (mode l2) hands it to the host as if
 the ENI had received it, past every egress hook. From there it would reach each service of the node and, where
 the host forwards, metadata through the primary ENI. A filter on the ENI's *ingress* drops each frame whose
-source MAC is the ENI's own or a group address. The VPC delivers none of these, and a frame that comes that
-way and that the host takes in has one of them: as destination it has the same MAC, and the host takes in what
-is for its own MAC or for a group (broadcast).
+source MAC is the ENI's own or a group address. The VPC delivers no such frames. Every ipvlan frame that the
+host accepts is one: its source and destination MAC are equal, and the host accepts only its own MAC and group
+addresses (broadcast).
 
-There are two mechanisms, because what takes one away leaves the other, and either suffices: ``nftables``,
-which not every kernel has and ``nft flush ruleset`` removes, and ``clsact``, which EKS's kernels have, but
-which is not asked about a frame that another's filter has let pass.
+There are two mechanisms, because either suffices and they do not fail together: ``nftables``, which not every
+kernel has and ``nft flush ruleset`` removes, and ``clsact``, which EKS's kernels have, but which does not see
+a frame that another's filter has let pass.
 
 The egress filters look at the destination in the fixed IPv4 or IPv6 header, whatever options, extension
-headers, fragment or transport follow, also behind a VLAN tag. Not covered: what a router would have to unwrap
-or rewrite first (IP in IP, LLC/SNAP, source route options, NAT64), which EC2 does not do towards metadata;
-what a pod sends to another pod of the same ENI, which ipvlan delivers itself; and host-device, where the ENI
-is in the pod: one with NET_ADMIN can remove the guard there, one with NET_RAW sends past it (AF_XDP). Against
-that only the instance's own metadata options help.
+headers, fragment or transport follow, also behind a VLAN tag. Not covered: packets that a router would have
+to unwrap or rewrite first (IP in IP, LLC/SNAP, source route options, NAT64), which EC2 does not do towards
+metadata; packets between pods of the same ENI, which ipvlan delivers itself; and host-device, where the ENI
+is in the pod: a pod with NET_ADMIN can remove the guard there, one with NET_RAW sends past it (AF_XDP).
+Against that only the instance's own metadata options help.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .rtnetlink import Refused, Rtnetlink
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A link that is guarded. ``changed``: something had to be done.
+    """A guarded link. ``changed``: something had to be done.
 
-    ``behind``: whose filter may let pass what ours then does not see.
+    ``behind``: the owner of a filter that comes first and may let frames pass before ours sees them.
     """
 
     changed: bool
@@ -47,9 +47,9 @@ class Guarded:
 
 
 def ensure(link: Link, netns: str = "") -> Guarded:
-    """Guard ``link`` of this process's namespace, or of the one at ``netns``. Twice is once.
+    """Guard ``link`` of this process's namespace, or of the one at ``netns``. Idempotent.
 
-    ``PodNetworkFailure`` where this kernel cannot, or the link is gone. What others have there stays.
+    ``PodNetworkFailure`` where this kernel cannot, or the link is gone. Filters of others stay.
     """
     with _inside(netns) as kernel, reported(f"guard {link.name} against access to instance metadata"):
         link = link_of(kernel.get("link", index=link.index))
@@ -68,7 +68,7 @@ def ensure(link: Link, netns: str = "") -> Guarded:
 
 
 def _remove_stale_chains(kernel: Rtnetlink, netns: str) -> None:
-    """Remove the chains of links that have gone or changed their name: they would find another's."""
+    """Remove the chains of links that are gone or renamed, because they would attach to another link."""
     for index, name in nftables.list_guarded(netns):
         try:
             if link_of(kernel.get("link", index=index)).name == name:
@@ -80,7 +80,7 @@ def _remove_stale_chains(kernel: Rtnetlink, netns: str) -> None:
 
 
 def present(link: Link, netns: str = "") -> bool:
-    """Whether ``link`` is guarded, in one way or the other. Changes nothing."""
+    """Whether ``link`` is guarded by either mechanism. Changes nothing."""
     try:
         if nftables.present(link, netns):
             return True
@@ -91,7 +91,7 @@ def present(link: Link, netns: str = "") -> bool:
 
 
 def is_left(link: Link, netns: str = "") -> bool:
-    """Whether anything of a guard is on ``link``, if only what another release left."""
+    """Whether any part of a guard is on ``link``, even one that another release left."""
     with _inside(netns) as kernel, reported(f"read the filters of {link.name}"):
         return link.index in _list_chained(netns) or clsact.is_left(kernel, link)
 
@@ -105,7 +105,7 @@ def remove(link: Link, netns: str = "") -> None:
 
 
 def has_table(netns: str = "") -> bool:
-    """Whether there is a table of ours, even an empty one."""
+    """Whether our table exists, even if empty."""
     try:
         return nftables.has_table(netns)
     except Refused:
@@ -113,7 +113,7 @@ def has_table(netns: str = "") -> bool:
 
 
 def remove_table(netns: str = "") -> None:
-    """Remove the table that the guards of all links had in common, with any that is left."""
+    """Remove the table that the guards of all links share, with any guard that is left."""
     with reported("remove the nftables table netdev floatip"):
         nftables.remove_table(netns)
 

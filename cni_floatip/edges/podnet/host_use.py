@@ -1,6 +1,6 @@
-"""Whether the host itself uses an ENI: an address of its own on it, and a default route through it.
+"""Detects whether the host itself uses an ENI: with an address on it, and a default route through it.
 
-A network manager gives both to an ENI that was plugged in. The metadata guard then stops the host, too.
+A network manager gives both to a hot-plugged ENI. The metadata guard then stops the host, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _UNIVERSE = 0  # linux/rtnetlink.h, rt_scope_t
 
 
 def used_by_host(link: Link) -> str:
-    """Return with which addresses and default routes the host uses its link; "" if it does not."""
+    """Return the addresses and default routes by which the host uses its link; "" if it does not."""
     with namespace.own() as kernel, reported(f"read the addresses and routes of {link.name}"):
         addresses = [
             f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"

@@ -1,4 +1,4 @@
-"""Network interfaces: what the kernel says of one, whose child it is, how an ENI that is down comes up."""
+"""Reads links and their parents from the kernel, and brings an ENI's link up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Parent:
 
 @contextmanager
 def reported(doing: str) -> Iterator[None]:
-    """Turn the kernel's refusal into a ``PodNetworkFailure`` that says what was being done."""
+    """Turn the kernel's refusal into a ``PodNetworkFailure`` that names the failed step."""
     try:
         yield
     except Refused as refused:
@@ -70,7 +70,7 @@ def link_of(message: Message) -> Link:
 def ipvlan_mode(info: Any) -> Literal["", "l2", "l3", "l3s"]:
     """Read the mode from an ipvlan link's IFLA_LINKINFO (linux/if_link.h, ``enum ipvlan_mode``).
 
-    Of a mode that we do not know ``""``: not l2.
+    An unknown mode is ``""``: not l2.
     """
     data = info.get_attr("IFLA_INFO_DATA")
     mode = data.get_attr("IFLA_IPVLAN_MODE") if data else None

@@ -1,4 +1,4 @@
-"""Messages that pyroute2 has not, or has for eBPF only: attributes here are bytes, packed by whoever asks."""
+"""Messages that pyroute2 lacks, or has for eBPF only. Attributes here are bytes that the caller packs."""
 
 from __future__ import annotations
 

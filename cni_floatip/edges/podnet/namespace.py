@@ -1,4 +1,4 @@
-"""A pod's network namespace by its path: looked at before it is entered, never made."""
+"""Opens a pod's network namespace by its path: checks before it enters, and never creates one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ KERNEL_SECONDS = 5.0
 
 
 class NoNamespace(PodNetworkFailure):
-    """There is nothing at the path: the pod is gone."""
+    """Nothing is at the path: the pod is gone."""
 
 
 class NotANamespace(InvalidNetns):
-    """What is at the path is no namespace: a slip, or the empty file that stays when its mount is gone."""
+    """The path is no namespace: a mistake, or the empty file that stays when its mount is gone."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def enter(netns: str, *, override: bool = False) -> Iterator[Rtnetlink]:
 
 
 def make_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: bool = False) -> T:
-    """Return what ``make`` makes inside the namespace at ``netns``, where a socket then stays.
+    """Call ``make`` inside the namespace at ``netns`` and return its result; a socket stays in there.
 
     Raises as ``enter`` does. With ``inode`` also ``NoNamespace`` when the path leads to another one by now.
     """
@@ -62,9 +62,9 @@ def make_inside(netns: str, make: Callable[[], T], *, inode: int = 0, override: 
 
 
 def run_apart(attempt: Callable[[], T]) -> T:
-    """Return what ``attempt`` does in a new network namespace, which ends with it: nothing here is touched.
+    """Call ``attempt`` in a new, temporary network namespace and return its result; nothing here is touched.
 
-    ``PodNetworkFailure`` where none can be made. What ``attempt`` raises of ours is raised.
+    ``PodNetworkFailure`` where none can be made. Raises our errors of ``attempt``.
     """
     results: list[T] = []
     failed: list[Exception] = []
@@ -102,7 +102,7 @@ def own() -> Iterator[Rtnetlink]:
 
 @contextmanager
 def own_descriptor() -> Iterator[int]:
-    """Hold a descriptor of the namespace this process runs in, also while a thread of it is elsewhere."""
+    """Hold a descriptor of this process's namespace, also while one of its threads is in another."""
     descriptor = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor

@@ -1,9 +1,9 @@
-"""Filters on an ENI by nftables: a table of our own, ``netdev floatip``, two chains for each link.
+"""Filters on an ENI by nftables: a table of our own, ``netdev floatip``, with two chains for each link.
 
-On egress it sees a frame before traffic control does, whatever programs are there; on ingress after it, so
-that a program there which redirects frames (TC_ACT_REDIRECT) keeps them from it. Nobody's "accept" passes it
-by. The kernel must have the hooks: Linux >= 5.16, ``NETFILTER_EGRESS``, nf_tables with the family netdev. The
-messages are written here: no program and no library.
+On egress nftables sees a frame before traffic control, whatever programs are there. On ingress it comes after
+traffic control, so a program there that redirects frames (TC_ACT_REDIRECT) hides them. No other chain's
+"accept" bypasses it. The kernel must have the hooks: Linux >= 5.16, ``NETFILTER_EGRESS``, nf_tables with the
+family netdev. This module writes the messages itself, without a program or library.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FOR_METADATA: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """A chain as it is to be: where it hangs, and the expressions of each of its rules."""
+    """A wanted chain: its hook, and the expressions of each of its rules."""
 
     name: bytes
     hook: int
@@ -60,7 +60,7 @@ class _Chain:
 
 
 def _chains(link: Link) -> tuple[_Chain, ...]:
-    """Name them after the index, of which there is only one: names change hands."""
+    """Return the wanted chains, named after the link's index, because link names are reused."""
     device, mac = link.name.encode() + b"\0", mac_bytes(link.mac)
     egress = tuple(_equals(pattern) + _drop() for pattern in _FOR_METADATA)
     ingress = (_equals([(6, mac)]) + _drop(), _is_group(6) + _drop())
@@ -71,7 +71,7 @@ def _chains(link: Link) -> tuple[_Chain, ...]:
 
 
 def ensure(link: Link, netns: str = "") -> bool:
-    """Filter what goes through ``link``; say whether that had to be changed. Raises ``Refused``."""
+    """Filter the frames of ``link``; return whether a change was needed. Raises ``Refused``."""
     with _conversation(netns) as kernel:
         there = _hooks(kernel)
         missing = [chain for chain in _chains(link) if not _whole(kernel, there, chain)]
@@ -110,7 +110,7 @@ def has_table(netns: str = "") -> bool:
 
 
 def remove_table(netns: str = "") -> None:
-    """Remove our table with all that is in it: for good, when nobody guards here any more.
+    """Remove our table with all its chains, when no link is guarded any more.
 
     Raises ``Refused``.
     """
@@ -123,7 +123,7 @@ def remove_table(netns: str = "") -> None:
 
 
 def list_guarded(netns: str = "") -> set[tuple[int, str]]:
-    """Return of each of our chains the link's index, and the name that it hangs on. Raises ``Refused``.
+    """Return for each of our chains the link's index, and the name it is attached to. Raises ``Refused``.
 
     Since Linux 6.16 a chain outlives its link and waits for another of that name: see ``guard``.
     """
@@ -142,7 +142,7 @@ def _index(chain: bytes) -> int:
 
 
 def _hooks(kernel: _Conversation) -> dict[bytes, dict[int, bytes]]:
-    """Return the chains of our table, and where each hangs."""
+    """Return the chains of our table, with the hook of each."""
     return {
         chain.get(_CHAIN_NAME, b""): dict(unpack(chain.get(_CHAIN_HOOK, b"")))
         for chain in kernel.list(_GETCHAIN, pack(_CHAIN_TABLE, TABLE))
@@ -151,7 +151,7 @@ def _hooks(kernel: _Conversation) -> dict[bytes, dict[int, bytes]]:
 
 
 def _whole(kernel: _Conversation, there: Mapping[bytes, Mapping[int, bytes]], chain: _Chain) -> bool:
-    """Whether the chain hangs where it should and holds our rules, no more and no fewer."""
+    """Whether the chain is on its hook and holds exactly our rules."""
     hook = there.get(chain.name, {})
     if (hook.get(_HOOK_NUMBER), hook.get(_HOOK_DEVICE)) != (struct.pack("!I", chain.hook), chain.device):
         return False
@@ -165,7 +165,7 @@ def _whole(kernel: _Conversation, there: Mapping[bytes, Mapping[int, bytes]], ch
 
 
 def _messages_for(chain: _Chain) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the changes that make the chain what it is to be, whatever it is."""
+    """Yield the changes that make the wanted chain from any state."""
     hook = (
         pack(_HOOK_NUMBER, struct.pack("!I", chain.hook))
         + pack(_HOOK_PRIORITY, struct.pack("!i", 0))
@@ -186,7 +186,7 @@ def _equals(pattern: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def _is_group(at: int) -> bytes:
-    """Return the expressions for an Ethernet address that is of a group (or broadcast)."""
+    """Return the expressions that match a group (or broadcast) Ethernet address."""
     registers = (1, _REGISTER), (2, _REGISTER), (3, 1)  # from, to, length
     bit = _expression(
         b"bitwise",
@@ -227,7 +227,7 @@ class _Conversation:
         self._socket = sock
 
     def commit(self, *changes: tuple[int, int, bytes]) -> None:
-        """Do all of it, or nothing: ``(message, flags, attributes)`` each."""
+        """Apply the changes atomically, each ``(message, flags, attributes)``."""
         batch = _message(_BATCH_BEGIN, _REQUEST, 0, b"", family=0, resource=_NFTABLES)
         for number, (kind, flags, attributes) in enumerate(changes, 1):
             batch += _message(_NFTABLES << 8 | kind, _REQUEST | _ACK | flags, number, attributes)
@@ -240,7 +240,7 @@ class _Conversation:
                     return
 
     def list(self, kind: int, attributes: bytes) -> list[dict[int, bytes]]:
-        """Return the attributes of each thing there is; of a table that is not there, nothing."""
+        """Return the attributes of each object; none for a table that does not exist."""
         self._send(_message(_NFTABLES << 8 | kind, _REQUEST | _DUMP, 0, attributes))
         results = []
         for what, _, piece in self._answers():
@@ -261,7 +261,7 @@ class _Conversation:
             raise Refused(error.errno or errno.ETIMEDOUT) from error
 
     def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield type, sequence and what follows the header, until whoever asks has heard enough."""
+        """Yield type, sequence and payload of each message, until the caller stops."""
         while True:
             try:
                 data, sender = self._socket.recvfrom(1 << 16)

@@ -1,4 +1,4 @@
-"""One interface of a pod: what is on it, what leads through it, our routes and rules beside the others."""
+"""Reads and changes one interface of a pod: its addresses, and our routes and rules beside the others."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def clear_pod(
     *,
     override: bool = False,
 ) -> None:
-    """Remove what we left in a pod whose interface is gone: the kernel took its routes along, no more.
+    """Remove what we left in a pod whose interface is gone; the kernel removed only its routes.
 
-    That is every rule of ours that names ``table``, because an ipvlan link leaves its rules behind, every
-    route of ours in it that leads through no link, and what the lists name. A namespace that is gone (also:
-    the empty file that a reboot leaves) has nothing to clear; ``InvalidNetns`` only for the one this process
-    runs in, ``PodNetworkFailure`` if the kernel refuses.
+    Removes every rule of ours that names ``table``, because an ipvlan link leaves its rules behind, every
+    linkless route of ours in it, and what the lists name. A namespace that is gone (also: the empty file that
+    a reboot leaves) has nothing to clear; ``InvalidNetns`` only for the one this process runs in,
+    ``PodNetworkFailure`` if the kernel refuses.
     """
     linkless = [route for route in routes if route.kind != "unicast"]
     try:
@@ -151,7 +151,7 @@ class PodNet:
     # -- routes and rules: reading
 
     def routes(self) -> frozenset[PodRoute]:
-        """Return our routes through this interface, in all tables, and all ours that lead through none."""
+        """Return our routes through this interface, in all tables, and all our linkless routes."""
         with reported("read our routes"):
             messages = tables.read_routes(self._kernel, proto=ROUTE_PROTO)
         return frozenset(
@@ -159,7 +159,7 @@ class PodNet:
         )
 
     def rules(self) -> frozenset[PodRule]:
-        """Return our rules, all of the pod's: not every rule names an interface."""
+        """Return all our rules in the pod, because not every rule names an interface."""
         with reported("read our rules"):
             return frozenset(
                 routes.pod_rule(message)
@@ -168,9 +168,9 @@ class PodNet:
             )
 
     def foreign_routes(self, table: int | None = None) -> tuple[OtherRoute, ...]:
-        """Return what others put into ``table`` (None: all but the kernel's local one), both families.
+        """Return the foreign routes in ``table`` (None: all but the kernel's local one), of both families.
 
-        That includes the kernel's connected routes and what router advertisements brought.
+        They include the kernel's connected routes and those from router advertisements.
         """
         with reported("read the pod's routes"):
             messages = tables.read_routes(self._kernel, table=table)
@@ -201,7 +201,7 @@ class PodNet:
     # -- routes and rules: changing
 
     def add(self, wanted: PodRoute | PodRule) -> None:
-        """Add a route through this interface, or a rule. Equal and ours already: nothing happens.
+        """Add a route through this interface, or a rule. Does nothing if an equal one of ours is there.
 
         A route to the same destination in the same table that differs in anything (next hop, interface,
         mtu, metric, whose it is) is left alone and shown in a ``PodNetworkFailure``; so is somebody else's
@@ -220,7 +220,7 @@ class PodNet:
                 )
 
     def remove(self, unwanted: PodRoute | PodRule) -> None:
-        """Remove a route or rule that carries our mark; none there, or not ours: nothing happens."""
+        """Remove a route or rule that carries our mark. Does nothing if it is missing or not ours."""
         with reported(f"remove {unwanted} on {self.link.name}"):
             if isinstance(unwanted, PodRule):
                 tables.remove_rules(self._kernel, unwanted.table, unwanted)
@@ -230,7 +230,7 @@ class PodNet:
     def remove_all(self, table: int | None) -> None:
         """Remove our routes through this interface, and ``table``'s rules and linkless routes of ours.
 
-        What we did for another interface of the pod, with another table, stays.
+        Our routes and rules for another interface of the pod, with another table, stay.
         """
         with reported(f"remove our routes from {self.link.name}"):
             tables.clear(self._kernel, table, self.link.index)
@@ -238,7 +238,7 @@ class PodNet:
     # -- the kernel's connected route
 
     def connected(self) -> frozenset[Network]:
-        """Return the prefixes that the kernel thinks are on the link (main table, not link-local)."""
+        """Return the prefixes that the kernel treats as on-link (main table, not link-local)."""
         with reported(f"read the connected routes of {self.link.name}"):
             messages = tables.read_routes(self._kernel, table=routes.MAIN_TABLE, proto=routes.KERNEL_PROTO)
         return frozenset(
@@ -249,18 +249,18 @@ class PodNet:
         )
 
     def remove_connected(self, network: Network) -> None:
-        """Remove the kernel's connected route of ``network``. None there: nothing happens.
+        """Remove the kernel's connected route of ``network``. Does nothing if there is none.
 
-        In a VPC nothing of a pattern 1 prefix is on the link: the pod would ask by ARP for a neighbour on
-        another node, and nobody would answer. The route comes back by itself when the address or the
-        interface goes and comes, not when the parent does.
+        In a VPC nothing of a pattern 1 prefix is on-link: the pod would ask by ARP for a neighbour on another
+        node, and nobody would answer. The kernel restores the route when the address or the interface goes
+        and comes, not when the parent does.
         """
         fields, attrs = routes.connected_message(network, self.link.index)
         with reported(f"remove the connected route {network} of {self.link.name}"):
             tables.delete_route(self._kernel, fields, attrs)
 
     def restore_connected(self, interface: Interface) -> None:
-        """Put an address's connected route back. There already, or the address is gone: nothing happens."""
+        """Put an address's connected route back. Does nothing if it is there, or the address is gone."""
         network = interface.network
         if network.prefixlen == network.max_prefixlen or interface.ip not in {
             a.interface.ip for a in self.addresses()

@@ -1,4 +1,4 @@
-"""Our routes and rules, and other people's, as the kernel's messages spell them."""
+"""Converts routes and rules, ours and foreign ones, from and to the kernel's messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OURS: Mapping[int, Literal["unreachable", "throw"]] = {7: "unreachable", 9: "th
 
 @dataclass(frozen=True, slots=True)
 class OtherRoute:
-    """A route that somebody else put into the pod. ``ifname`` is empty for one that leads nowhere."""
+    """A route that somebody else put into the pod. ``ifname`` is empty for a route without a link."""
 
     destination: Network
     table: int
@@ -59,7 +59,7 @@ class OtherRoute:
 
 
 def is_route(message: Message) -> bool:
-    """Tell an IPv4 or IPv6 route from what else a dump of routes may hold (caches, MPLS)."""
+    """Whether a message of a dump is an IPv4 or IPv6 route, not a cache entry or MPLS."""
     return message["family"] in (AF_INET, AF_INET6) and not message["flags"] & _CLONED
 
 
@@ -87,7 +87,7 @@ def pod_route(message: Message) -> PodRoute:
 
 
 def other_routes(message: Message, names: Mapping[int, str]) -> Iterator[OtherRoute]:
-    """Read somebody's route; a multipath route is one for each of its next hops. ``names``: by link index."""
+    """Read a foreign route; a multipath route gives one for each next hop. ``names``: by link index."""
     hops = message.get_attr("RTA_MULTIPATH") or [message]
     for hop in hops:
         via = hop.get_attr("RTA_VIA")
@@ -113,10 +113,10 @@ def is_ours(message: Message, index: int) -> bool:
 
 
 def route_message(route: PodRoute, index: int) -> tuple[dict[str, int], list[tuple[str, Any]]]:
-    """Spell one of our routes, through link ``index``, as ``(header fields, attributes)``.
+    """Return one of our routes, through link ``index``, as ``(header fields, attributes)``.
 
-    The next hop is on-link: it is in the ENI's subnet, which the floating address is not. No preferred
-    source: an IPv6 address may still be tentative, and the kernel refuses one that is.
+    The next hop is on-link, because it is in the ENI's subnet and the floating address is not. No preferred
+    source, because an IPv6 address may still be tentative and the kernel refuses a tentative one.
     """
     unicast = route.kind == "unicast"
     fields = {
@@ -144,7 +144,7 @@ def route_message(route: PodRoute, index: int) -> tuple[dict[str, int], list[tup
 def connected_message(
     network: Network, index: int, address: Address | None = None
 ) -> tuple[dict[str, int], list[tuple[str, Any]]]:
-    """Spell the kernel's connected route of ``network``; with the address there, to put it back."""
+    """Return the kernel's connected route of ``network`` as a message; with the address, to put it back."""
     fields = {
         "family": FAMILIES[network.version],
         "dst_len": network.prefixlen,
@@ -174,7 +174,7 @@ def is_plain_rule(message: Message) -> bool:
 
 
 def pod_rule(message: Message) -> PodRule:
-    """Read a rule as if it were ours: one for a destination bars it."""
+    """Read a rule as if it were ours; a rule with a destination makes it unreachable."""
     to = message["dst_len"]
     return PodRule(
         source=_network(message, message.get_attr("FRA_SRC"), message["src_len"]),
@@ -185,7 +185,7 @@ def pod_rule(message: Message) -> PodRule:
 
 
 def rule_message(rule: PodRule) -> tuple[dict[str, int], list[tuple[str, Any]]]:
-    """Spell a rule of ours as ``(header fields, attributes)``; its priority is left to the kernel."""
+    """Return a rule of ours as ``(header fields, attributes)``; the kernel chooses its priority."""
     fields = {
         "family": FAMILIES[rule.source.version],
         "src_len": rule.source.prefixlen,

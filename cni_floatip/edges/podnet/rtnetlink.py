@@ -2,7 +2,7 @@
 
 pyroute2 gives the messages; the socket is our own. ``pyroute2.IPRoute`` costs an event loop and four
 descriptors, drops keywords that it does not know, and since 0.9 opens another socket, in another namespace,
-for every thread that uses it. One plain socket belongs to the namespace it was made in, whoever uses it.
+for every thread that uses it. One plain socket stays in the namespace it was made in, for every thread.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Message(Protocol):
 
 
 class Refused(Exception):
-    """The kernel's no, with its errno and, where it gave one, its sentence. Never leaves this package."""
+    """The kernel's refusal, with its errno and its message if it gave one. Never leaves this package."""
 
     def __init__(self, number: int, text: str = "") -> None:
         super().__init__(f"{errno.errorcode.get(number, number)}: {text or os.strerror(number)}")
@@ -84,9 +84,9 @@ class Refused(Exception):
 
 
 class Rtnetlink:
-    """Ask and change over one socket; safe to share between threads. Every method raises ``Refused``.
+    """Reads and changes over one socket; safe to share between threads. Every method raises ``Refused``.
 
-    A conversation that breaks off (the kernel did not answer in time) is over: open another.
+    After a timeout the conversation is over; open another.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -98,7 +98,7 @@ class Rtnetlink:
         self._socket.close()
 
     def dump(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> list[Message]:
-        """Return all there is. ``fields`` and ``attrs`` filter in the kernel; callers look again."""
+        """Return all objects. ``fields`` and ``attrs`` filter in the kernel; callers filter again."""
         for _ in range(DUMP_ATTEMPTS):
             messages, torn = self._ask(subject, 2, _DUMP, fields, attrs)
             if not torn:
@@ -106,7 +106,7 @@ class Rtnetlink:
         raise Refused(errno.EAGAIN, f"the list of {subject}s changed each time it was read")
 
     def get(self, subject: Subject, attrs: Iterable[tuple[str, Any]] = (), **fields: int) -> Message:
-        """Return the one link or namespace id that is asked for."""
+        """Return one link or namespace id."""
         messages, _ = self._ask(subject, 2, 0, fields, attrs)
         return messages[0]
 
@@ -146,7 +146,7 @@ class Rtnetlink:
                 self._socket.send(message.data)
                 return self._answer(message_class)
             except OSError as error:  # a timeout has no errno
-                # The rest of a list that was begun would be taken for the next answer.
+                # The rest of an unfinished list would be taken for the next answer.
                 self._socket.close()
                 raise Refused(error.errno or errno.ETIMEDOUT) from error
 

@@ -1,7 +1,7 @@
-"""The routing tables and rules of one namespace: read, put ours in beside the others, take ours out.
+"""Reads the routing tables and rules of one namespace, and adds and removes ours beside the others.
 
-Functions over a conversation with the kernel; they raise its ``Refused``. ``index`` is the interface that a
-route of ours must lead through; an unreachable one and a throw lead through none.
+The functions work over a conversation with the kernel and raise its ``Refused``. ``index`` is the interface
+that a route of ours must lead through; an ``unreachable`` route and a ``throw`` lead through none.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def read_rules(kernel: Rtnetlink, family: int | None = None) -> list[Message]:
 
 
 def add_route(kernel: Rtnetlink, route: PodRoute, index: int, *, empty: bool = False) -> list[Message]:
-    """Add a route unless it is there already; return what is in its way, whereupon nothing was changed.
+    """Add a route unless it is there already; return the conflicting route, if any, and then change nothing.
 
-    In its way is every route to the same destination in the same table, whatever its metric: with a lower
-    one it would win, with a higher one it would be displaced in silence. ``empty``: nobody uses the table,
-    so a look comes only after the kernel has said that something is there.
+    Every route to the same destination in the same table conflicts, whatever its metric: with a lower metric
+    it would win, with a higher one ours would displace it silently. ``empty``: nobody uses the table, so it
+    is read only after the kernel has said that something is there.
     """
     fields, attrs = routes.route_message(route, index)
     if empty and _create(kernel, fields, attrs):
@@ -65,7 +65,7 @@ def add_route(kernel: Rtnetlink, route: PodRoute, index: int, *, empty: bool = F
             return same
         if _create(kernel, fields, attrs):
             return []
-        # Somebody was faster: look what it is.
+        # Somebody was faster: read that route.
     raise Refused(errno.EEXIST, "another route comes and goes there")
 
 
@@ -83,9 +83,9 @@ def _create(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, An
 def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = None) -> None:
     """Add a rule unless it is there; ``PodNetworkFailure`` shows somebody else's for the same packets.
 
-    The kernel puts it before all that are there but the one for the local table, which is where ours belong;
-    but for the one that bars the metadata of what is bound, which stays the first of its table: a rule that
-    is put back goes behind it. ``known``: the rules as they were a moment ago.
+    The kernel puts it before all others but the one for the local table, and ours belong there. The rule that
+    bars metadata for bound sockets stays the first of its table, so a rule that is put back goes behind it.
+    ``known``: the rules as they were a moment ago.
     """
     fields, attrs = routes.rule_message(rule)
     messages = [message for message in known or () if message["family"] == fields["family"]]
@@ -117,10 +117,10 @@ def add_rule(kernel: Rtnetlink, rule: PodRule, known: list[Message] | None = Non
 
 
 def _priority(rule: PodRule, messages: list[Message]) -> int:
-    """Return where the rule is to stand among those ``messages``; 0 leaves that to the kernel.
+    """Return the rule's priority among those of ``messages``; 0 leaves the choice to the kernel.
 
-    To a rule of equal priority the kernel comes later. Where somebody has flushed all rules it would give
-    priority 0, which no ``ip rule flush`` removes.
+    The kernel evaluates a newer rule of equal priority later. If somebody has flushed all rules, the kernel
+    would choose priority 0, which no ``ip rule flush`` removes.
     """
     if not any(map(_priority_of, messages)):
         return BEFORE_MAIN
@@ -137,13 +137,13 @@ def _priority_of(rule: Message) -> int:
 
 
 def remove_route(kernel: Rtnetlink, route: PodRoute, index: int) -> None:
-    """Remove a route that carries our mark; whatever its mtu now is."""
+    """Remove a route that carries our mark, whatever its mtu is now."""
     fields, attrs = routes.route_message(route, index)
     delete_route(kernel, fields, [attr for attr in attrs if attr[0] != "RTA_METRICS"])
 
 
 def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[str, Any]]) -> None:
-    """Delete; one that is not there (ESRCH) is no error."""
+    """Delete a route; a missing one (ESRCH) is no error."""
     try:
         kernel.delete("route", attrs, **fields)
     except Refused as refused:
@@ -152,7 +152,7 @@ def delete_route(kernel: Rtnetlink, fields: dict[str, int], attrs: list[tuple[st
 
 
 def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> None:
-    """Remove our rules that name ``table`` (one, or all), each by its priority: ours goes."""
+    """Remove our rules that name ``table`` (one, or all), each by its priority, so that ours goes."""
     for message in read_rules(kernel):
         pod_rule = routes.pod_rule(message)
         if not routes.is_our_rule(message) or pod_rule.table != table or rule not in (None, pod_rule):
@@ -167,7 +167,7 @@ def remove_rules(kernel: Rtnetlink, table: int, rule: PodRule | None = None) -> 
 
 
 def clear(kernel: Rtnetlink, table: int | None, index: int) -> None:
-    """Remove our routes through link ``index``, and what of ours leads to ``table`` or nowhere in it."""
+    """Remove our routes through link ``index``, our rules for ``table``, and our linkless routes in it."""
     if table:
         remove_rules(kernel, table)
     for message in read_routes(kernel, proto=ROUTE_PROTO):
@@ -178,7 +178,7 @@ def clear(kernel: Rtnetlink, table: int | None, index: int) -> None:
 
 
 def _read(kernel: Rtnetlink, subject: Any, attrs: Any = (), **fields: int) -> list[Message]:
-    """Read a list; a table that nobody has used yet, and IPv6 where there is none, are empty lists."""
+    """Read a list; a table that does not exist yet, and IPv6 where it is off, are empty lists."""
     try:
         return kernel.dump(subject, attrs, **fields)
     except Refused as refused:

@@ -2,5 +2,5 @@
 
 Reading the full description is most of what a client costs: 830 operations, 3 MB. The files beside this one
 are generated from the installed botocore (Apache-2.0) by ``python -m cni_floatip.edges.ec2.service_model``;
-a test fails when they no longer fit. Nobody edits them by hand.
+a test fails when they no longer fit. Do not edit them by hand.
 """

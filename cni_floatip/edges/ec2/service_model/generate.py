@@ -1,4 +1,4 @@
-"""Cut botocore's service descriptions down to what we call. Used when botocore is upgraded, and by a test."""
+"""Cuts botocore's service descriptions down to our calls. Used when botocore is upgraded, and by a test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOCTOR = (
 
 
 def documents() -> dict[str, Any]:
-    """Return path below this package -> document, from the installed botocore."""
+    """Return the documents by path below this package, from the installed botocore."""
     from botocore.loaders import Loader  # the one place beside ``client`` that looks into botocore
 
     loader = Loader()
@@ -87,7 +87,7 @@ def _endpoints(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_prose(value: Any) -> Any:
-    """Leave out documentation: strings only, for a member may bear that name."""
+    """Leave out documentation; only strings, because a member may have that name."""
     if isinstance(value, Mapping):
         return {
             key: _without_prose(inner)
