@@ -1,4 +1,4 @@
-"""``floatipctl``: look at configurations before they are used, and at what this node has claimed."""
+"""``floatipctl``: the command line for configurations, this node's claims and its agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         done: int = options.command(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; nobody reads what Python would say at exit
+    except BrokenPipeError:  # `| head` has closed the pipe; nobody reads Python's message at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except CniError as e:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what understands the command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         prog="floatipctl",
         description="Floating private IPs for pods on Amazon EKS. Start with: status, doctor, validate.",

@@ -1,10 +1,9 @@
-"""``floatip`` on a node: hand one CNI call to the node agent and print what it answers.
+"""``floatip`` on a node: sends one CNI call to the node agent and prints the answer.
 
 ``floatipctl install-client`` writes this file into the runtime's plugin directory. It runs in somebody else's
-cgroup, often with a tenth of a CPU, so it imports what the interpreter holds anyway; ``_socket`` where it
-calls the agent, ``json`` and SHA-256 where it must speak for itself. ``protocol/wire.py`` describes the
-frames. The agent may be away, hung, or die at any moment; every call ends in time all the same, and a DEL
-succeeds.
+cgroup, often with a tenth of a CPU, so it imports only what the interpreter has loaded anyway, ``_socket`` to
+call the agent, and ``json`` and SHA-256 when there is no answer. ``protocol/wire.py`` describes the frames.
+The agent may be away, hung, or die at any moment; every call ends in time all the same, and a DEL succeeds.
 """
 
 import posix
@@ -42,11 +41,11 @@ ABOUT = (
 
 
 class Away(Exception):
-    """There will be no answer; says why."""
+    """There will be no answer; the text says why."""
 
 
 class ConnectionLost(Away):
-    """The agent is not there, or no longer: another one may be soon. ``taken``: it had begun to work."""
+    """The agent is away; another may start soon. ``taken``: it had begun to work on the call."""
 
     def __init__(self, why: str, taken: bool) -> None:
         super().__init__(why)
@@ -73,7 +72,7 @@ def main() -> int:
 
 
 def keep_standard_descriptors() -> bool:
-    """Say whether there is a standard output. One that is closed would else become some file of ours."""
+    """Return whether standard output is open. Fills closed descriptors, which files of ours would get."""
     try:
         posix.fstat(1)
         heard = True
@@ -89,7 +88,7 @@ def keep_standard_descriptors() -> bool:
 
 
 def write(descriptor: int, text: bytes) -> bool:
-    """Write all of ``text``; return whether that worked: the reader may be gone."""
+    """Write all of ``text``; return whether that worked, because the reader may be gone."""
     try:
         while text:
             text = text[posix.write(descriptor, text) :]
@@ -104,9 +103,9 @@ def tell(sentence: str) -> None:
 
 
 def asked_version() -> str:
-    """Return the caller's version if it comes at once: VERSION must not hang on an open input.
+    """Return the caller's version if it comes soon, because VERSION must not hang on an open input.
 
-    A runtime may still be about to write what it asks when we are there already.
+    The runtime may write its request only after we have started.
     """
     import select
 
@@ -117,7 +116,7 @@ def asked_version() -> str:
 
 
 def version_in(config: bytes) -> str:
-    """Return the ``cniVersion`` of ``config`` if it is one of ours, else the newest that we speak."""
+    """Return the ``cniVersion`` of ``config`` if we support it, else the newest that we support."""
     bare = config.translate(None, b" \t\r\n")
     for version in SUPPORTED:
         if bare == b'{"cniVersion":"%s"}' % version.encode():  # what libcni sends, without the cost of json
@@ -135,7 +134,7 @@ def version_in(config: bytes) -> str:
 
 
 def call(verb: str, began: float) -> tuple[int, bytes]:
-    """Return exit status and output of a call that is the agent's to judge."""
+    """Return exit status and output of a call that the agent decides."""
     try:
         stdin = read_stdin(began + STDIN.get(verb, 20))
     except OSError as e:
@@ -160,7 +159,7 @@ def call(verb: str, began: float) -> tuple[int, bytes]:
 
 
 def error(code: int, message: str, config: bytes) -> bytes:
-    """Return what the runtime reads of a failure."""
+    """Return the error document of a failure."""
     import json
 
     document = {"cniVersion": version_in(config), "code": code, "msg": message}
@@ -168,7 +167,7 @@ def error(code: int, message: str, config: bytes) -> bytes:
 
 
 def read_stdin(until: float) -> bytes:
-    """Return what comes until it ends, or until it does not in time: the agent says what is missing."""
+    """Return standard input up to its end, or up to the deadline; the agent says what is missing."""
     import select
 
     held = bytearray()
@@ -191,7 +190,7 @@ def open_netns() -> tuple[int, int]:
 
 
 def request_body(stdin: bytes, failed: int) -> bytes:
-    """Return what is sent, and spooled: the CNI variables and standard input."""
+    """Return the body that is sent, and spooled: the CNI variables and standard input."""
     env = [b"%s=%s" % item for item in posix.environ.items() if item[0].startswith(b"CNI_")]
     env.append(f"FIP_CLIENT={RELEASE}".encode())
     if failed:
@@ -201,7 +200,7 @@ def request_body(stdin: bytes, failed: int) -> bytes:
 
 
 def ask(verb: str, body: bytes, netns: int, began: float) -> tuple[int, bytes]:
-    """Return exit status and output as the agent says. Raises Away when it does not in time."""
+    """Return the agent's exit status and output. Raises Away when it does not answer in time."""
     last = began + CALL_SECONDS.get(verb, 20)
     until = min(time.monotonic() + CONNECT_SECONDS.get(verb, 2), last)
     pause, deaths = 0.05, 0
@@ -218,7 +217,7 @@ def ask(verb: str, body: bytes, netns: int, began: float) -> tuple[int, bytes]:
 
 
 def exchange(body: bytes, netns: int, until: float, last: float) -> tuple[int, bytes]:
-    """Make one connection and one request; return exit status and output. Raises Away, Lost."""
+    """Make one connection and one request; return exit status and output. Raises Away, ConnectionLost."""
     import _socket
 
     taken, agent = False, None
@@ -253,7 +252,7 @@ def exchange(body: bytes, netns: int, until: float, last: float) -> tuple[int, b
 
 
 def connect(agent: "_socket.socket", until: float) -> None:
-    """Connect; an agent that has many to take is waited for. Raises OSError."""
+    """Connect; waits for an agent whose queue is full. Raises OSError."""
     agent.settimeout(max(0.001, until - time.monotonic()))
     while True:
         try:
@@ -266,7 +265,7 @@ def connect(agent: "_socket.socket", until: float) -> None:
 
 
 def send(agent: "_socket.socket", request: bytes, netns: int, until: float) -> None:
-    """Send all, the descriptor with the first byte. One that hangs up may have said why: no error."""
+    """Send all, the descriptor with the first byte. A hang-up is no error: the agent may have said why."""
     import _socket
 
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, netns.to_bytes(4, sys.byteorder, signed=True))
@@ -292,7 +291,7 @@ def receive(agent: "_socket.socket", count: int, until: float) -> bytes:
 
 
 def check_greeting(greeting: bytes) -> None:
-    """Raise Away if what answers is not an agent, or one of another age."""
+    """Raise Away if the peer is no agent, or an agent of an incompatible version."""
     if greeting[:3] != b"FIP":
         raise Away(f"{SOCKET}: another program listens there")
     if greeting[3] < OLDEST or greeting[4] > VERSION:
@@ -303,7 +302,7 @@ def check_greeting(greeting: bytes) -> None:
 
 
 def seconds(payload: bytes) -> float:
-    """Return what a D frame says. Raises Away if that is no length of time."""
+    """Return the seconds of a D frame. Raises Away if they are no length of time."""
     try:
         if 0 <= (result := float(payload)) < 1e6:
             return result
@@ -313,7 +312,7 @@ def seconds(payload: bytes) -> float:
 
 
 def spool(body: bytes, stdin: bytes, fault: str) -> None:
-    """Leave a DEL where an agent will find it. Whatever hinders that is only told: a DEL always succeeds."""
+    """Write a DEL to the spool. A failure is only reported, because a DEL always succeeds."""
     container, ifname = (posix.environ.get(name, b"") for name in (b"CNI_CONTAINERID", b"CNI_IFNAME"))
     name = sha256(b"\0".join((container, ifname, stdin)))[:40] + ".del"
     try:
@@ -331,7 +330,7 @@ def spool(body: bytes, stdin: bytes, fault: str) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """Return the digest in hexadecimal, by the module in which this Python has it: hashlib loads OpenSSL."""
+    """Return the digest in hexadecimal, by Python's built-in module, because hashlib loads OpenSSL."""
     for module in ("_sha2", "_sha256", "hashlib"):
         try:
             return str(__import__(module).sha256(content).hexdigest())
@@ -341,7 +340,7 @@ def sha256(content: bytes) -> str:
 
 
 def make_directories() -> None:
-    """Make the spool directory, for root alone, in one that may have to be made too."""
+    """Make the spool directory, for root alone, and its parent if needed."""
     for directory in (SPOOL.rpartition("/")[0], SPOOL):
         try:
             posix.mkdir(directory, 0o700)
@@ -351,7 +350,7 @@ def make_directories() -> None:
 
 
 def write_whole(path: str, content: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut. Raises OSError."""
+    """Write a file atomically, also with regard to a power cut. Raises OSError."""
     new = f"{path}.{posix.getpid()}.new"
     file = posix.open(new, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600)
     try:
@@ -373,7 +372,7 @@ def write_whole(path: str, content: bytes) -> None:
 
 
 def answer_whatever_happens() -> int:
-    """Return the exit status. A mistake of ours is an error document, and for DEL a line for the operator."""
+    """Return the exit status. A bug of ours gives an error document, and for DEL a line for the operator."""
     try:
         return main()
     except BaseException as e:  # noqa: BLE001 (the one place where every failure becomes an answer)

@@ -1,14 +1,14 @@
 """Direct mode: an agent's core in one process, for the length of one call. For development and ``cnitool``.
 
-A call has the data directory alone, as an agent does. Like an agent it first ends what earlier processes left
-(ADDs that were killed, DELs in the spool), then does its own work, and last what the keeper would: it
-releases. Of two calls at once one waits:
+A call locks the data directory, as an agent does. Like an agent it first works off what earlier processes
+left (killed ADDs, DELs in the spool). Then it does its own work, and last it releases, as the keeper would.
+Of two calls at once one waits:
 
 * An ADD or a CHECK waits as long as it may take.
 * A GC does not wait, because its list of valid attachments grows old.
-* A DEL leaves a file in the spool before it waits, and is content with that after eight seconds. The ADD that
-  it is to end looks for such a file while it waits and before each write. A DEL may be done between two looks
-  of an ADD that waits, so it also removes the note by which that ADD has announced itself.
+* A DEL leaves a file in the spool before it waits, and after eight seconds leaves the work to that file. The
+  ADD that it is to end looks for such a file while it waits and before each write. A DEL may be done between
+  two looks of a waiting ADD, so it also removes the note by which that ADD has announced itself.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ SPOOL_SECONDS = 5.0
 
 
 class AgentIsHere(TryAgain):
-    """An agent has the data directory."""
+    """An agent holds the data directory's lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What a call works with while it has the data directory."""
+    """The state of a call that holds the data directory's lock."""
 
     world: World
     spool: Spool
 
     def catch_up(self, until: float, attachment: Attachment | None = None) -> None:
-        """Do what earlier calls have left, until then; first the DELs of ``attachment``. Raises CniError.
+        """Work off the backlog of earlier calls until then, first DELs of ``attachment``. Raises CniError.
 
         The DELs of others take ``SPOOL_SECONDS`` at most.
         """
@@ -108,7 +108,7 @@ def check(request: Request, policy: NodeConf, environ: Mapping[str, str]) -> Non
 
 
 def gc(request: Request, policy: NodeConf, environ: Mapping[str, str]) -> None:
-    """Run one GC; what could not be released of its network is an error, too. Raises CniError."""
+    """Run one GC; a route of its network that could not be released is an error too. Raises CniError."""
     until = clock() + GC_SECONDS
     with locked(policy, environ, 0.0) as here:
         here.catch_up(until)
@@ -143,7 +143,7 @@ def delete(request: Request, policy: NodeConf, environ: Mapping[str, str], stdin
 
 
 def status(policy: NodeConf, environ: Mapping[str, str]) -> None:
-    """Return when an ADD would have a chance. Waits for no call. Raises NotAvailable."""
+    """Return if an ADD could succeed. Waits for no call. Raises NotAvailable."""
     results = []
     try:
         if _store(policy).is_locked_by_agent():
@@ -163,7 +163,7 @@ def locked(
     on_delete: Literal["release", "keep"] = "keep",
     log: Log | None = None,
 ) -> Iterator[Core]:
-    """Have the data directory alone, after so many seconds at most.
+    """Lock the data directory, after so many seconds at most.
 
     Raises AgentIsHere at once, TryAgain when the time is over, and what ``go_on`` raises meanwhile.
     """
@@ -196,7 +196,7 @@ def assemble(
 ) -> Core:
     """Return the core over ``claims``; only a process that has the data directory ``locked`` writes with it.
 
-    Routes are kept by default, because nobody here mends what a late delete hits.
+    Routes are kept by default, because no keeper repairs a route that a late delete hits.
     """
     world = _world(policy, environ, claims, on_delete, log or tell)
 
@@ -215,7 +215,7 @@ def _world(
     on_delete: Literal["release", "keep"],
     log: Log,
 ) -> World:
-    """Return the world of a call in this process. No grace: nobody is here when it is over."""
+    """Return the world of a call in this process. No grace, because no process is left when it ends."""
     region = environ.get("AWS_REGION", "")
     clients: dict[str, Vpc] = {}
     boot = host.boot()
@@ -261,7 +261,7 @@ def _metadata(environ: Mapping[str, str], deadline: float) -> imds.Metadata:
 
 @contextlib.contextmanager
 def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], str | None]]:
-    """Announce an ADD to the DELs of its attachment; yield what says that one has come (None: none has)."""
+    """Announce an ADD to the DELs of its attachment; yield what says that one has come (else None)."""
     earlier = spool.dels_of(attachment, directory)
     note = Path(directory, f"{_key(attachment)}.{os.getpid()}{spool.NOTE}")
     try:
@@ -282,9 +282,9 @@ def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], 
 
 
 def _leave(request: Request, directory: str, environ: Mapping[str, str], stdin: bytes) -> bool:
-    """End the ADDs of a DEL's attachment, and leave the DEL in the spool; return whether it is there.
+    """End the ADDs of a DEL's attachment, then leave the DEL in the spool; return whether it is there.
 
-    In this order, because another call may do the DEL once its file is there: its ADD would go on.
+    In this order, because once the file is there another call may do the DEL, and the ADD would go on.
     """
     attachment = request.attachment
     path = Path(directory, spool.name_of(attachment.container, attachment.ifname, stdin))
@@ -314,7 +314,7 @@ def _make(directory: Path) -> None:
 
 
 def tell(sentence: str, *_: object, **__: object) -> None:
-    """Write for the operator: the sentence says it all. Nobody may read it, and nothing fails for that."""
+    """Write a line for the operator. A closed standard error is no failure."""
     with contextlib.suppress(OSError):
         os.write(2, f"floatip: {sentence}\n".encode(errors="replace"))
 

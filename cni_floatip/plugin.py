@@ -1,7 +1,7 @@
 """``floatip`` in direct mode: one CNI call, from environment and standard input to one JSON document.
 
-CNI specification, section 2. Standard output is put out of everybody's reach first: what a library prints
-goes to standard error, and the runtime reads one document or nothing.
+CNI specification, section 2. First redirects standard output, so that a library's prints go to standard error
+and the runtime reads one document or nothing.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def main() -> int:
 
 
 def _claim_stdout() -> int:
-    """Return a private descriptor of standard output, -1 if it is closed: the call is done all the same.
+    """Return a private descriptor of standard output, -1 if it is closed; the call runs all the same.
 
-    Descriptor 1 is standard error from here on. One that is closed would else become some file of ours.
+    Descriptor 1 is standard error from here on. If closed, it would become some file of ours.
     """
     try:
         os.fstat(1)
@@ -76,7 +76,7 @@ def call(environ: Mapping[str, str]) -> tuple[int, Mapping[str, Any] | None]:
 
 
 def _asked_version() -> str:
-    """Return the caller's version if it is there without waiting: VERSION must not hang on an open input."""
+    """Return the caller's version if it is there without waiting, because VERSION must not hang."""
     try:
         if not select.select([0], [], [], 0)[0] or not (sent := os.read(0, 65536)):
             return SUPPORTED[-1]
@@ -114,7 +114,7 @@ def _run(question: Request, environ: Mapping[str, str], stdin: bytes) -> Mapping
 
 
 def _delete(question: Request, environ: Mapping[str, str], stdin: bytes) -> None:
-    """DEL always completes: whatever goes wrong is for the operator to read, not for the runtime."""
+    """DEL always completes: errors go to the operator, not to the runtime."""
     try:
         direct.delete(question, nodeconf.load_forgivingly(environ, direct.tell), environ, stdin)
     except Exception as e:  # noqa: BLE001 (an error here would stop the clean-up of the plugins before us)
@@ -122,7 +122,7 @@ def _delete(question: Request, environ: Mapping[str, str], stdin: bytes) -> None
 
 
 def _tell(e: Exception) -> None:
-    """Write the traceback of a mistake of ours to standard error."""
+    """Write the traceback of a bug of ours to standard error."""
     direct.tell("".join(traceback.format_exception(e)))
 
 

@@ -1,7 +1,7 @@
-"""The commands of ``floatipctl``, one module each; what several of them need is here.
+"""The commands of ``floatipctl``, one module each, and their shared options.
 
-A module has ``add``, which describes its command to argparse, and imports what the command works with only
-when it runs: one command does not wait for the libraries of another.
+A module has ``add``, which describes its command to argparse. It imports the command's libraries only when
+the command runs, so that one command does not wait for the libraries of another.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def plugin_directory(text: str) -> Path:
 
 
 def tell(sentence: str) -> None:
-    """Write for the operator what keeps no command from its work."""
+    """Write a line for the operator that does not stop the command."""
     sys.stderr.write(f"floatip: {sentence}\n")
 
 

@@ -1,6 +1,6 @@
-"""What ``floatipctl`` says of words that it does not know: the word itself first, and what was meant.
+"""Reports unknown words on the command line of ``floatipctl``: names the word, and suggests what was meant.
 
-argparse says of a mistyped option what else is missing, and of a mistyped command what there is.
+argparse itself answers a mistyped option with what else is missing, and a mistyped command with a list.
 """
 
 from __future__ import annotations

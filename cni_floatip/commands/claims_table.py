@@ -1,4 +1,4 @@
-"""This node's claims as a person reads them: one line for each attachment."""
+"""Formats this node's claims: one line for each attachment."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def is_left(claim: Claim) -> bool:
 
 
 def pending(claims: Sequence[Claim]) -> list[str]:
-    """Say what there is to do for claims that no pod wants."""
+    """Return the work that is left for claims that no pod wants."""
     return [f"{claim.attachment}: to release: {_places(claim)}" for claim in claims if is_left(claim)]
 
 
 def changes(before: Sequence[Claim], after: Sequence[Claim]) -> list[str]:
-    """Say what became of claims that no pod wants; what is still left was told by whoever tried."""
+    """Return the outcome of claims that no pod wants; the attempt has reported what is still left."""
     now = {claim.attachment: claim for claim in after}
     sentences = []
     for claim in before:

@@ -1,4 +1,4 @@
-"""``floatipctl doctor``: say what would keep a floating IP from working on this node."""
+"""``floatipctl doctor``: check node, VPC and cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``floatipctl gc``: do what earlier calls could not."""
+"""``floatipctl gc``: release routes of pods that are gone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The agent's status as a person reads it: a line for the agent, and one for each route.
+"""Formats the agent's status: a line for the agent, and one for each route.
 
-Reads the document of ``agent.status``, also one of another release: what is missing is shown as "-".
+Reads the document of ``agent.observe.status``, also one of another release; a missing value shows as "-".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``floatipctl uninstall``: leave this node as it was before."""
+"""``floatipctl uninstall``: remove the client, and release this node's routes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     environ = dict(os.environ)
     if options.config:
         environ["FLOATIP_CONFIG"] = options.config
-    named = environ.get("FLOATIP_CONFIG")  # of another one pods may be here that we would not see
+    named = environ.get("FLOATIP_CONFIG")  # with another configuration we might not see its pods
     policy = (
         nodeconf.NodeConf.load(named)
         if named and not options.force
@@ -83,7 +83,7 @@ def _uninstall(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iterator[Installation]:
-    """Have the data directory alone, where there is one. Raises TryAgain."""
+    """Lock the data directory, where there is one. Raises TryAgain."""
     from .. import direct
     from ..agent.claim_cache import ClaimCache
     from ..agent.uninstall import Installation, agent_is_here

@@ -1,4 +1,4 @@
-"""``floatipctl validate``: say everything that is wrong with a configuration."""
+"""``floatipctl validate``: validate configuration files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _texts(names: Sequence[str], reports: list[validate.FileReport]) -> Iterator[tuple[str, bytes]]:
-    """Yield each file with what is in it; one that cannot be read gets its report."""
+    """Yield each file with its text; an unreadable file gets its report."""
     from ..validate import report as validate
 
     for name in names:

@@ -1,7 +1,7 @@
-"""The network configuration: what a network asks for, parsed once and believed everywhere after.
+"""Parses and validates the network configuration, once; later code trusts the result.
 
-``NetConf.parse`` reports every complaint at once, each with its JSON path. DEL and GC never parse: what they
-need is in the claim, and an upgrade must not make a DEL fail.
+``NetConf.parse`` reports every complaint at once, each with its JSON path. DEL and GC never parse, because
+the claim has what they need and an upgrade must not make a DEL fail.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KERNEL_TABLES = (0, 253, 254, 255)
 
 
 def timeout_of(config: Mapping[str, Any]) -> float:
-    """Return how long an ADD with this configuration may take, before anybody has judged it."""
+    """Return how long an ADD with this configuration may take; works before validation."""
     raw = config.get("timeoutSeconds")
     sound = isinstance(raw, int | float) and not isinstance(raw, bool) and 5 <= raw <= 110
     return float(raw) if sound else TIMEOUT_SECONDS  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ REPLACES_DEFAULT = "would replace the pod's cluster default route; use sourceRou
 
 @dataclass(frozen=True, slots=True)
 class RouteTableSelector:
-    """Which route tables a network wants: exactly one of the four is said."""
+    """Which route tables a network wants: exactly one of the four is set."""
 
     ids: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class RouteTableSelector:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> RouteTableSelector:
-        """Return the selector of a document that was accepted before."""
+        """Return the selector of a document that was validated before."""
         return cls(
             ids=_unique(document.get("ids") or ()),
             tags=dict(document.get("tags") or {}),
@@ -80,7 +80,7 @@ def tags_match(wanted: Mapping[str, str], results: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PodRoutesConf:
-    """The routes that a pod gets. ``source_routing``: True for a free table, a table's number, or False."""
+    """The configured pod routes. ``source_routing``: True for a free table, a table's number, or False."""
 
     to: tuple[Network, ...] = ANY_DESTINATION
     gateways: tuple[Address, ...] = ()
@@ -88,16 +88,16 @@ class PodRoutesConf:
     mtu: int | None = None
 
     def gateway(self, version: int) -> Address | None:
-        """Return the next hop that was written for this family; None: the VPC router."""
+        """Return the configured next hop of this family; None: the VPC router."""
         return next((gateway for gateway in self.gateways if gateway.version == version), None)
 
     @property
     def table(self) -> int | None:
-        """The routing table that was asked for by number (which may be 1, and 1 == True)."""
+        """The routing table that is configured by number (which may be 1, and 1 == True)."""
         return None if isinstance(self.source_routing, bool) else self.source_routing
 
     def document(self) -> dict[str, Any]:
-        """Return these routes as they are written in the configuration."""
+        """Return these routes as written in the configuration."""
         return {
             "to": [str(network) for network in self.to],
             "gateway": [str(gateway) for gateway in self.gateways] or "auto",
@@ -142,7 +142,7 @@ class NetConf:
 
 
 def conf_of(claim: Claim) -> NetConf:
-    """Return the configuration that a claim was made with. Raises CniError for one of another release."""
+    """Return the configuration on record of a claim. Raises CniError for one of another release."""
     return _parse(claim.config or RecordedConfig({}))
 
 
@@ -152,7 +152,7 @@ def _parse(config: RecordedConfig) -> NetConf:
 
 
 def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
-    """Return the configuration and all complaints; with any complaint the configuration is not to be used."""
+    """Return the configuration and all complaints. Do not use a configuration with complaints."""
     wrong, sound = schemas.examine("netconf", document)
     sound = sound if isinstance(sound, dict) else {}
     own = {key: sound[key] for key in OWN_KEYS if sound.get(key) is not None}
@@ -285,7 +285,7 @@ def _never(networks: tuple[Network | None, ...], path: Path) -> list[Complaint]:
 
 
 def _never_watched(networks: tuple[Network | None, ...]) -> list[Complaint]:
-    """A wide net may be cast (policy narrows it); one in which nothing can ever be caught is a mistake."""
+    """A wide range is fine, because policy narrows it; one without possible addresses is a mistake."""
     return [
         Complaint(("watchAddresses", index), f"{cidr.never(network)}: its addresses are never claimed")
         for index, network in enumerate(networks)

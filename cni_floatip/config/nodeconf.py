@@ -1,6 +1,6 @@
 """The node configuration: the cluster administrator's policy, and how this node works.
 
-What it does not give is not touched: with no file, no destination and no route table is allowed.
+It allows nothing by default: without a file, no destination and no route table is allowed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHORTEST = {4: 16, 6: 48}
 
 @dataclass(frozen=True, slots=True)
 class AllowedDestination:
-    """A range that pods of some namespaces (none named: of all) may have destinations in."""
+    """A range in which pods of some namespaces (none named: of all) may have destinations."""
 
     cidr: Network
     namespaces: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class AllowedDestination:
         return not self.namespaces or any(namespace and _fits(namespace, glob) for glob in self.namespaces)
 
     def exact(self, network: Network) -> bool:
-        """Return whether the entry names ``network`` itself, not merely a range around it."""
+        """Return whether the entry names ``network`` itself, not only a range around it."""
         return self.cidr == network
 
 
@@ -94,7 +94,7 @@ class SocketAddress:
 
 @dataclass(frozen=True, slots=True)
 class NodeConf:
-    """The policy. Every default is here and, for the reader, in the schema; a test holds them together."""
+    """The policy. Defaults are here and, for the reader, in the schema; a test compares them."""
 
     allowed_destinations: tuple[AllowedDestination, ...] = ()
     allowed_route_tables: AllowedRouteTables = AllowedRouteTables()
@@ -117,7 +117,7 @@ class NodeConf:
 
     @classmethod
     def load(cls, path: str = DEFAULT_PATH) -> NodeConf:
-        """Return the policy in the file at ``path``, or raise InvalidConfig that names the file."""
+        """Return the policy in the file at ``path``. Raises InvalidConfig that names the file."""
         try:
             return cls.parse(strict_json.load_object(Path(path).read_bytes(), path))
         except FileNotFoundError as e:
@@ -132,7 +132,7 @@ class NodeConf:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> NodeConf:
-        """Return the policy in ``document``, or raise InvalidConfig with all that is wrong."""
+        """Return the policy in ``document``. Raises InvalidConfig with every complaint."""
         conf, complaints = examine(document)
         if complaints:  # always code 7: code 2 speaks of the network configuration
             raise InvalidConfig(" | ".join(str(complaint) for complaint in complaints))
@@ -161,14 +161,14 @@ class NodeConf:
 
 
 def path(environ: Mapping[str, str]) -> str:
-    """Return where the node configuration is: ``FLOATIP_CONFIG``, or the default."""
+    """Return the path of the node configuration: ``FLOATIP_CONFIG``, or the default."""
     return environ.get("FLOATIP_CONFIG") or DEFAULT_PATH
 
 
 def load_forgivingly(environ: Mapping[str, str], tell: Callable[[str], object]) -> NodeConf:
-    """Return the node configuration for DEL, which no fault in it may stop; ``tell`` what the fault is.
+    """Return the node configuration for DEL, which no fault in it may stop; ``tell`` the fault.
 
-    Of a file with faults only ``dataDir`` and ``spoolDir`` are believed: they say where the claims are, and
+    Of a faulty file only ``dataDir`` and ``spoolDir`` are used, because they say where the claims are and
     where a DEL may wait.
     """
     file = path(environ)
@@ -197,7 +197,7 @@ def needs_exact_entry(network: Network, vpc_cidrs: Iterable[Network]) -> bool:
 
 
 def examine(document: Mapping[str, Any]) -> tuple[NodeConf, list[Complaint]]:
-    """Return the policy and all complaints; with any complaint the policy is not to be used."""
+    """Return the policy and all complaints. Do not use a policy with complaints."""
     wrong, sound = schemas.examine("nodeconf", document)
     sound = sound if isinstance(sound, dict) else {}
     wrong += strict_json.control_characters(sound, ())
@@ -300,8 +300,8 @@ def _long_socket_path(path: str) -> list[Complaint]:
 
 
 def _fits(namespace: str, glob: str) -> bool:
-    """Return whether ``glob`` stands for ``namespace``: ``*`` for any characters, ``?`` for one.
+    """Return whether ``glob`` matches ``namespace``: ``*`` any characters, ``?`` one.
 
-    ``fnmatch`` looks for each part once, however many stars there are; brackets mean nothing here.
+    ``fnmatch`` looks for each part once, however many stars there are. Brackets have no meaning here.
     """
     return fnmatchcase(namespace, glob.replace("[", "[[]"))

@@ -1,7 +1,7 @@
-"""JSON as people and runtimes write it: read strictly, and complained about by place.
+"""A strict JSON reader whose complaints name the JSON path.
 
-Duplicate keys, NaN and numbers beyond every range are refused: another reader of the same text would
-see another document.
+Refuses duplicate keys, NaN and numbers out of range, because another reader of the same text would see
+another document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[][{}]', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One thing that is wrong with a document, and where. ``unknown``: a key that we do not know."""
+    """One fault of a document, with its path. ``unknown``: the fault is an unknown key."""
 
     path: tuple[Step, ...]
     text: str
@@ -42,7 +42,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What is to be said about one place of a document. ``warning``: it works, otherwise than it looks."""
+    """A remark about one place of a document. ``warning``: it works, but otherwise than it looks."""
 
     path: tuple[Step, ...]
     text: str
@@ -61,12 +61,12 @@ def _step(step: Step) -> str:
 
 
 def show(value: Any) -> str:
-    """Return ``value`` as JSON on one line, cut where it gets long."""
+    """Return ``value`` as JSON on one line, truncated if it is long."""
     return short(json.dumps(value))
 
 
 def refusal(complaints: Sequence[Complaint]) -> CniError:
-    """Return the one error that holds all ``complaints``; code 2 when one is about an unknown key."""
+    """Return one error with all ``complaints``; code 2 when one is about an unknown key."""
     kind = UnsupportedField if any(complaint.unknown for complaint in complaints) else InvalidConfig
     texts = [str(complaint) for complaint in complaints[:MOST_COMPLAINTS]]
     if len(complaints) > MOST_COMPLAINTS:
@@ -85,7 +85,7 @@ def control_characters(value: Any, path: tuple[Step, ...]) -> Iterator[Complaint
 def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
     """Return the JSON in ``text`` (UTF-8; a byte order mark is accepted). Raises DecodeFailure.
 
-    ``cut``: what is nested too deeply is null, and no fault.
+    ``cut``: a value that is nested too deeply becomes null, without a fault.
     """
     rejects: list[object] = []
 
@@ -129,7 +129,7 @@ def load_json(text: bytes, what: str = "document", *, cut: bool = False) -> Any:
 
 
 def load_object(text: bytes, what: str = "document") -> dict[str, Any]:
-    """Return the JSON object in ``text``; any other JSON is a DecodeFailure too."""
+    """Return the JSON object in ``text``. Raises DecodeFailure for any other JSON too."""
     raw = load_json(text, what)
     if not isinstance(raw, dict):
         raise DecodeFailure(f"{what}: expected a JSON object, found {show(raw)}")
@@ -153,11 +153,11 @@ def _truncate(text: bytes) -> bytes:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """Stands in the document for an object with a key that is there twice, so that its path can be found."""
+    """Placeholder for an object with a duplicate key, so that its path can be found."""
 
 
 class _NoNumber(str):
-    """Stands in the document for NaN, Infinity and 1e999."""
+    """Placeholder for NaN, Infinity and 1e999."""
 
     __slots__ = ()
 

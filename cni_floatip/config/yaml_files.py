@@ -1,4 +1,4 @@
-"""YAML as Kubernetes takes it: several documents, no key twice. The only module that imports yaml."""
+"""Reads YAML as Kubernetes does: several documents, no duplicate keys. The only module that imports yaml."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ MOST_NODES = 100_000
 class _Loader(yaml.SafeLoader):
     """YAML of a bounded size, as Kubernetes reads it.
 
-    PyYAML lets the last of two equal keys win; whoever wrote the first would never know. It expands aliases
-    and merge keys (``<<``) without end, and reads 1:59 as a number to the base of 60: YAML 1.1, of which
-    nothing is left in what Kubernetes takes.
+    PyYAML silently lets the last of two equal keys win. It expands aliases and merge keys (``<<``) without
+    limit, and reads 1:59 as a number to the base of 60. That is YAML 1.1, which Kubernetes does not read.
     """
 
     def __init__(self, stream: str) -> None:
@@ -49,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse merge keys: a reader of YAML 1.2 takes ``<<`` for a key."""
+        """Refuse merge keys, because a reader of YAML 1.2 takes ``<<`` for a key."""
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 raise yaml.MarkedYAMLError(

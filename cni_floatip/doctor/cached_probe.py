@@ -1,4 +1,4 @@
-"""What is looked at once and told to everybody, by whichever thread asks first; the others wait for it."""
+"""Properties that are computed once: the first thread computes, and the others wait for the result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class ProbeResults:
-    """What looks have shown so far, or raised: by the name of each."""
+    """The results or errors of reads so far, by name."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._futures: dict[str, Future[Any]] = {}
 
     def of(self, looks: Any, look: Callable[[Any], T]) -> T:
-        """Return what this look saw; only the first to ask looks."""
+        """Return the result of this read; only the first caller reads."""
         with self._lock:
             first = look.__name__ not in self._futures
             future: Future[T] = self._futures.setdefault(look.__name__, Future())
@@ -30,21 +30,21 @@ class ProbeResults:
         return future.result()
 
     def raised(self, error: Exception) -> set[str]:
-        """Return the looks that raised exactly this."""
+        """Return the reads that raised exactly this."""
         with self._lock:
             done = {look: future for look, future in self._futures.items() if future.done()}
         return {look for look, future in done.items() if future.exception() is error}
 
 
 class Remembers(Protocol):
-    """Who has properties that are computed once."""
+    """An object with properties that are computed once."""
 
     @property
     def results(self) -> ProbeResults: ...
 
 
 class cached_probe(Generic[T]):  # noqa: N801 (a decorator)
-    """A property that is computed once, by the thread that asks first; the others wait for it."""
+    """A property that the first thread computes once; other threads wait for it."""
 
     def __init__(self, look: Callable[[Any], T]) -> None:
         self._look = look

@@ -1,6 +1,6 @@
-"""Every finding that wants a person: how bad, why it matters, what mends it. ``docs/doctor.md`` shows them.
+"""The catalog of findings: severity, why it matters, remedy. ``docs/doctor.md`` shows them.
 
-A remedy is a command or a setting; ``{names}`` in it are filled in by whoever found it.
+A remedy is a command or a setting; the check fills in ``{names}``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whose finding explains that another check could not look: out of reach, unsigned, or refused."""
+"""Finds the check whose finding explains another check's failed read: out of reach, unsigned, or refused."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def is_unsigned(error: Ec2Error) -> bool:
 def is_out_of_reach(error: Ec2Error) -> bool:
     """Whether no answer came at all (no way, no time, a certificate that is not AWS's), not a refusal.
 
-    Without credentials nothing is sent: that is no matter of reach.
+    A call without credentials does not count, because nothing is sent.
     """
     return not error.code and error.fault is not Ec2Fault.DENIED and not is_unsigned(error)
 
 
 def explained_by(error: Ec2Error) -> tuple[str, ...]:
-    """Return the check whose finding says why this call failed; none where it is this call's own matter."""
+    """Return the check whose finding explains why this call failed; none if the call is its own cause."""
     if is_out_of_reach(error):
         return ("endpoint",)
     return ("identity",) if is_unsigned(error) else ()
 
 
 def whom(error: Ec2Error, otherwise: str) -> str:
-    """Return the URL that gave no answer: behind a call to EC2 may stand one for credentials, to STS."""
+    """Return the URL that gave no answer; a call to EC2 may have failed at STS, for credentials."""
     request = getattr(error.__cause__, "kwargs", {}).get("endpoint_url") or otherwise
     return str(request).rstrip("/")

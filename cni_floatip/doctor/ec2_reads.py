@@ -1,4 +1,4 @@
-"""EC2 and STS as the doctor asks them: reads, and dry runs of what the agent writes. Nothing is changed.
+"""The doctor's requests to EC2 and STS: reads, and dry runs of the agent's writes. Changes nothing.
 
 The requests go through ``edges.ec2``, with service descriptions of the doctor's own
 (``service_model/doctor``): the agent's do not grow by them.

@@ -1,4 +1,4 @@
-"""What was seen, as values: nothing here looks, and nothing here judges."""
+"""The facts that the doctor has read, as values. No I/O, no judgement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def slot(device: int, card: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are to AWS. ``how``: where the SDK found the credentials (botocore's word)."""
+    """Our AWS identity. ``how``: where the SDK found the credentials (botocore's word)."""
 
     arn: str
     account: str
@@ -46,7 +46,7 @@ class Ec2Interface:
 
     @property
     def never(self) -> str | None:
-        """Why floating IPs can never use it; None: they can, for all that EC2 tells."""
+        """Why floating IPs can never use the ENI; None: they can, as far as EC2 tells."""
         if self.is_vpc_cni:
             return "VPC CNI's own"
         return "EFA-only, which has no IP" if self.type == "efa-only" else None
@@ -205,7 +205,7 @@ class ClaimedPod:
 
 @dataclass(frozen=True, slots=True)
 class KnownRoutes:
-    """What the agent has in its records, live or not: a pod's, in its grace, or with a DEL that waits.
+    """The routes in the agent's records, live or not: of a pod, in grace, or of a DEL that waits.
 
     ``lost_tables``: the ENIs of records of which the routes are not known ("": not even the ENI is).
     """
@@ -215,5 +215,5 @@ class KnownRoutes:
     waiting: int = 0
 
     def has(self, key: RouteKey, eni: str) -> bool:
-        """Whether a route that leads to ``eni`` is, or may be, that of a record."""
+        """Whether a route that leads to ``eni`` is, or may be, on record."""
         return key in self.keys or not self.lost_tables.isdisjoint({eni, ""})

@@ -47,18 +47,18 @@ def fine(subject: str, what: str) -> Finding:
 
 
 def not_checked(subject: str, what: str, remedy: str = "", *, because: tuple[str, ...] = ()) -> Finding:
-    """Return the finding of a check that could not look. ``remedy``: how a person finds the answer."""
+    """Return the finding of a check that could not read. ``remedy``: how a person finds the answer."""
     return Finding("not-checked", Severity.UNCHECKED, subject, what, "", remedy, because)
 
 
 def not_read(subject: str, error: Ec2Error, action: str = "") -> Finding:
-    """Return the finding of a check that got no answer; ``action`` mends that where AWS did not let look."""
+    """Return the finding of a check without an answer; ``action`` is the remedy where AWS denied the read."""
     denied = action and error.fault is Ec2Fault.DENIED
     remedy = f"allow {action} (install/iam: the doctor's policy)" if denied else ""
     return not_checked(subject, str(error), remedy, because=explained_by(error))
 
 
 def list_names(names: Sequence[str], most: int = 10) -> str:
-    """Return names as a line has room for them: a VPC may have hundreds of tables."""
+    """Return names as far as a line has room, because a VPC may have hundreds of tables."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""This node's kernel as the doctor asks it: settings, links, and whether something answers through a link."""
+"""Reads this node's kernel for the doctor: settings, links, and whether metadata answers through a link."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def metadata_answers(device: str, sources: Sequence[str] = ()) -> str:
 
 
 def _bound(address: str, device: str, source: str) -> socket.socket | None:
-    """Return a socket that goes this way to ``address``, None where there is no such way."""
+    """Return a socket that is bound this way, connecting to ``address``; None where that is impossible."""
     family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -100,7 +100,7 @@ def _cannot_try(address: str, through: str, number: int) -> IoFailure:
 
 
 def _first(trying: dict[int, tuple[socket.socket, str]]) -> str:
-    """Return where the first of these connections leads that is answered, if only by a refusal."""
+    """Return the address of the first connection that is answered, if only by a refusal."""
     until = time.monotonic() + TRY_SECONDS
     waiting = select.poll()  # not select: pods with many addresses have descriptors above 1023
     for descriptor in trying:
@@ -116,7 +116,7 @@ def _first(trying: dict[int, tuple[socket.socket, str]]) -> str:
 
 
 def why_no_guard() -> str | None:
-    """Try the metadata guard on a link of a namespace apart; return why it cannot be, or None."""
+    """Try the metadata guard on a link of a temporary namespace; return why it fails, or None."""
     try:
         namespace.run_apart(lambda: guard.ensure(Link("lo", 1, "")))
     except CniError as e:
@@ -172,7 +172,7 @@ def _advertised(table: str, link: str) -> Iterator[str]:
 
 
 def answer_to_version(client: Path, seconds: float = 5.0) -> str | None:
-    """Run the client's VERSION as a runtime would; return what is wrong with that, or None."""
+    """Run the client's VERSION as a runtime would; return its fault, or None."""
     try:
         done = subprocess.run(
             [str(client)],

@@ -1,4 +1,4 @@
-"""Which ENI a link is, by what it is called: one that is missing, or in a pod, is known by its name alone."""
+"""Finds the ENI of a link by the link's name, because a missing link, or one in a pod, has only a name."""
 
 from __future__ import annotations
 

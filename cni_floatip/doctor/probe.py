@@ -1,7 +1,7 @@
-"""What several checks need to see, each seen once, by whichever check needs it first.
+"""Reads the facts that several checks share, each once, when the first check needs it.
 
-A look that fails fails for every check that needs it; one of them says why as its own finding, the others
-are "not checked".
+A failed read fails for every check that needs it. One of them says why as its own finding; the others are
+"not checked".
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_describ
 
 
 class Probe:
-    """The surroundings of the doctor. A property raises what its look does: CniError, Ec2Error.
+    """The facts around the node. A property raises the error of its read: CniError, Ec2Error.
 
     ``only``: names of the ENIs that are meant for floating IPs, where an administrator gave any.
     """
@@ -65,7 +65,7 @@ class Probe:
         self.results = ProbeResults()
 
     def explained_by(self, error: Exception) -> tuple[str, ...]:
-        """Return the check whose own finding says why a look raised this; none where no check does."""
+        """Return the check whose own finding says why a read raised this; none where no check does."""
         raised = self.results.raised(error)
         for look, check in SAYS_WHY.items():
             if look in raised:
@@ -81,7 +81,7 @@ class Probe:
 
     @cached_probe
     def status(self) -> Mapping[str, Any]:
-        """What the agent tells of itself and its claims."""
+        """The agent's status, with its claims."""
         return agent_socket.status(self.policy.socket_path, AGENT_SECONDS)
 
     @cached_probe
@@ -103,7 +103,7 @@ class Probe:
 
     @cached_probe
     def known(self) -> KnownRoutes:
-        """What this node's agent has in its records."""
+        """The routes in the records of this node's agent."""
         claims = self.status["claims"]
         return KnownRoutes(
             frozenset(_place(route) for claim in claims for route in claim["routes"]),
@@ -127,7 +127,7 @@ class Probe:
 
     @property
     def undescribed(self) -> tuple[str, ...]:
-        """Why metadata does not describe the others: VPC CNI may be attaching one at this moment."""
+        """Why metadata does not describe the other ENIs: VPC CNI may be attaching one at this moment."""
         return self._described[1]
 
     @cached_probe
@@ -164,7 +164,7 @@ class Probe:
 
     @cached_probe
     def choices(self) -> tuple[Choice, ...]:
-        """Every ENI that metadata describes, and what is known of its use."""
+        """Every ENI that metadata describes, with its use."""
         never: dict[str, str] = {}
         with contextlib.suppress(Ec2Error):  # not allowed to see: then floating IPs may use it
             never = {eni.id: eni.never for eni in self.interfaces if eni.never}
@@ -186,7 +186,7 @@ class Probe:
     def lacking(self) -> tuple[Ec2Interface, ...]:
         """The ENIs that floating IPs could use if they had the tags of ``allowedInterfaces``.
 
-        Not with the default tag: which ENIs are without that is the matter of a check, whatever policy says.
+        Not for the default tag, because a check reports ENIs without it, whatever policy says.
         """
         wanted: Mapping[str, str] = {}
         with contextlib.suppress(CniError):
@@ -204,7 +204,7 @@ class Probe:
 
     @property
     def lack(self) -> str:
-        """What the ENIs lack that policy does not allow."""
+        """The missing tags of the ENIs that policy does not allow."""
         wanted = " and ".join(f"{key}={value}" for key, value in self.policy.allowed_interfaces.items())
         return f"without the tags of allowedInterfaces ({wanted})"
 
@@ -247,7 +247,7 @@ class Probe:
 
     @property
     def claims_if_told(self) -> tuple[ClaimedPod, ...]:
-        """The live claims, none while the agent does not tell (its own check says so)."""
+        """The live claims; none while the agent does not answer (its own check says so)."""
         try:
             return self.claims
         except CniError:
@@ -262,7 +262,7 @@ class Probe:
 
     @cached_probe
     def audit(self) -> Ec2Reads:
-        """EC2 in this region. Much can be asked while the node configuration is still missing."""
+        """EC2 in this region; works mostly without a node configuration."""
         roles: Mapping[str, str] = {}
         with contextlib.suppress(CniError):
             roles = self.policy.roles

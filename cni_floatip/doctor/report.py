@@ -1,4 +1,4 @@
-"""The report as a person reads it, and as a program does."""
+"""Formats the report, as text for a person and as JSON for a program."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _own(results: Sequence[Found], severity: Severity, at_fault: frozenset[str])
 
 
 def _fold(results: Sequence[Found]) -> list[Found]:
-    """Return the findings, those in one that differ by their place alone."""
+    """Return the findings; those that differ only by their place are merged."""
     alike: dict[tuple[str, ...], list[Found]] = {}
     for check, finding in results:
         place = finding.place or finding.subject or "\0"
@@ -82,7 +82,7 @@ def _fold(results: Sequence[Found]) -> list[Found]:
 
 
 def _one_of(same: Sequence[Found]) -> Finding:
-    """Return one finding for several that say the same of other places."""
+    """Return one finding for several that say the same of different places."""
     _, first = same[0]
     places = list_names(list(dict.fromkeys(finding.place or finding.subject for _, finding in same)))
     place = first.place or first.subject

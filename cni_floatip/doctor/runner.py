@@ -1,4 +1,4 @@
-"""All checks at the same time, within one bound: one that hangs keeps no other from being told."""
+"""Runs all checks at the same time within one deadline, so that a hanging check hides no other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def examine(
 ) -> DoctorReport:
     """Run the checks and return what they found. ``progress`` hears how many are done.
 
-    Threads of checks that are not done by then are left behind: they are daemons, and change nothing.
+    Threads of unfinished checks are left behind; they are daemons, and change nothing.
     """
     done: dict[str, Sequence[Finding]] = {}
     changed = threading.Condition()
@@ -53,7 +53,7 @@ def examine(
         while len(done) < len(checks) and (left := until - time.monotonic()) > 0:
             progress(len(done))
             changed.wait(min(left, 0.5))
-        # A name that nobody resolves is waited for by each that asks EC2; whatever else it was is said, too.
+        # Each check that asks EC2 waits for an unresolvable name; any other reason is named too.
         late = [not_checked("", f"took longer than {seconds:g} s", because=("endpoint",))]
         return DoctorReport([(check, done.get(check.id, late)) for check in checks])
 

@@ -1,4 +1,4 @@
-"""Put the client into the runtime's plugin directory: whole, tried out, and never half replaced.
+"""Installs the client into the runtime's plugin directory, atomically and after a trial run.
 
 What a runtime executes is one regular file, ``DIR/floatip``, and the interpreter that its first line names:
 below ``DIR/.floatip`` when it comes from a node bundle, else one that is on the node. The file is replaced by
@@ -81,7 +81,7 @@ def install_client(
 
 
 def _sound(bin_dir: Path) -> Installed | None:
-    """Return the client that is there and can be used. Raises IoFailure for another's program."""
+    """Return the installed client if it can be used. Raises IoFailure for another's program."""
     try:
         return read_installed(bin_dir)
     except AnotherProgram as e:
@@ -136,7 +136,7 @@ def _refuse_unnameable(bin_dir: Path, interpreter: Path) -> None:
 
 
 def _switch(new: Path, path: Path) -> None:
-    """Let ``path`` be the new file. If it does not work there, what was there is put back."""
+    """Replace ``path`` by the new file. If that does not work there, put the former back."""
     former = files.keep_former(path)
     try:
         new.replace(path)

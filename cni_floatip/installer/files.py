@@ -1,8 +1,8 @@
-"""What the installer does to the plugin directory: files that are there whole or not at all.
+"""Writes files of the plugin directory atomically.
 
 A temporary file stands beside its place, gets its mode, goes to the disk and is read back before it is
-renamed. All names that begin with a dot and end in ``.new`` or ``.former`` are such files: whoever holds the
-directory removes those that a killed installer left.
+renamed. Names that begin with a dot and end in ``.new`` or ``.former`` are such files. The installer that
+holds the directory's lock removes those that a killed installer left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DeadMount(IoFailure):
 
 @contextlib.contextmanager
 def alone_in(bin_dir: Path, seconds: float = ALONE_SECONDS) -> Iterator[None]:
-    """Be the only installer in ``bin_dir``, in whatever container. Raises TryAgain, OSError."""
+    """Lock ``bin_dir`` against installers of all containers. Raises TryAgain, OSError."""
     until = time.monotonic() + seconds
     fd = os.open(bin_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -84,7 +84,7 @@ def put(path: Path, content: bytes) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put ``content`` in the place of the file at ``path``. Raises OSError, IoFailure, with nothing left."""
+    """Replace the file at ``path`` by ``content``. Raises OSError, IoFailure, with nothing left."""
     new = put(path, content)
     try:
         new.replace(path)
@@ -115,7 +115,7 @@ def keep_former(path: Path) -> Path | None:
 
 
 def remove_temporary(bin_dir: Path) -> None:
-    """Remove what killed installers left. Only for who is alone in ``bin_dir``."""
+    """Remove what killed installers left. The caller holds the lock of ``bin_dir``."""
     for pattern in _TEMPORARY:
         for path in bin_dir.glob(pattern):
             with contextlib.suppress(OSError):
@@ -123,7 +123,7 @@ def remove_temporary(bin_dir: Path) -> None:
 
 
 def failure(path: Path, error: OSError, what: str = "install") -> IoFailure:
-    """Return the sentence for what the disk refused: what failed, where, and what to do."""
+    """Return the message for an error of the disk: what failed, where, and what to do."""
     if error.errno == errno.ENOENT and _is_dead(path.parent):
         return DeadMount(
             f"cannot {what} {path}: somebody removed the mounted directory on the host, and this container"

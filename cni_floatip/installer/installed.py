@@ -1,4 +1,4 @@
-"""What stands in the plugin directory: a client that can be used, or why it cannot."""
+"""Reads the installed client from the plugin directory, and says why it cannot be used if so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class Unsound(Exception):
-    """The client cannot be used; says why."""
+    """The client cannot be used; the text says why."""
 
 
 class AnotherProgram(Unsound):
@@ -79,7 +79,7 @@ def _see_interpreter(installed: Installed) -> None:
 
 
 def signature(*paths: Path) -> Signature:
-    """Return what changes whenever one of the files is touched in whatever way. Raises nothing."""
+    """Return a value that changes whenever one of the files is touched. Raises nothing."""
     return tuple(_signature(path) for path in paths)
 
 

@@ -1,7 +1,7 @@
-"""The interpreters below the plugin directory, one to a version: ``DIR/.floatip/RELEASE-DIGEST/python``.
+"""Manages the interpreters of the plugin directory, one per version: ``DIR/.floatip/RELEASE-DIGEST/python``.
 
-One that has been superseded stays: a call that runs reads on from it, and one that has just read the former
-first line is about to start it. After ten minutes it goes, unless it is still being run.
+A superseded interpreter stays for ten minutes, and as long as it runs. A running call reads from it, and a
+call that has just read the former first line is about to start it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUPERSEDED_SECONDS = 600.0
 def staged(path: Path, bundle: Path) -> Iterator[None]:
     """Have the bundle's interpreter at ``path``, and keep it there unless what follows is refused.
 
-    Who is interrupted has done what one has who is killed: the client in its place may need it already.
+    An interrupt leaves the files, as a kill would: the installed client may already use them.
     Raises OSError, IoFailure.
     """
     directories = (path.parent.parent, path.parent)
@@ -78,14 +78,14 @@ def _read(bundle: Path) -> bytes:
 
 
 def superseded_now(bin_dir: Path, version: str) -> None:
-    """Say that a version is about to be superseded: its time begins now."""
+    """Mark a version as superseded: its ten minutes begin now."""
     if version:
         with contextlib.suppress(OSError):
             os.utime(bin_dir / files.VERSIONS / version)
 
 
 def remove_superseded(bin_dir: Path, current: str) -> list[str]:
-    """Remove the versions that nobody can be running any more; return their names. Raises nothing."""
+    """Remove the versions that no process can be running any more; return their names. Raises nothing."""
     removed = []
     for directory in versions(bin_dir):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Take the client out of the plugin directory again: the visible file first, then what it ran on."""
+"""Removes the client from the plugin directory: the visible file first, then its interpreters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The text of the file that is installed: the client with this node's paths, for one interpreter.
+"""Renders the installed file: the client with this node's paths, for one interpreter.
 
-To compile it would cost a third of each start, so it carries the compiled program behind its source, and the
-source runs where the interpreter has become another. Its last line says which release it is, what it was
-made from, and the digest of all before: whoever finds it can tell whether it is whole and up to date.
+Compiling would cost a third of each start, so the file carries the compiled program behind its source; the
+source runs if the interpreter has changed. The last line holds the release, the digest of its inputs, and the
+digest of all before it, so that a reader can tell whether the file is whole and up to date.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Try a client out, as a runtime would run it."""
+"""Tries out a client as a runtime would run it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def smoke_test(client: Path) -> None:
 def run(command: list[str], stdin: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end and return what it said. Raises IoFailure when it cannot be run.
 
-    A file that was just written is busy while a process that another thread has just forked still holds it:
-    that passes, and is waited for here, so that no runtime meets it.
+    A file that was just written is busy while a process that another thread has just forked still holds it.
+    This waits until that has passed, so that no runtime meets it.
     """
     until = time.monotonic() + BUSY_SECONDS
     while True:

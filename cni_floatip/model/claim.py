@@ -82,7 +82,7 @@ class Claim:
 
     @property
     def has_pod(self) -> bool:
-        """Whether the claim has not ended: its pod may have what it lists, even if it has no address now."""
+        """Whether the claim has not ended: its pod is to have what it lists, even without an address now."""
         return self.live or self.awaits_address
 
     @property

@@ -20,7 +20,7 @@ def is_here(claim: Claim, world: World) -> bool:
 
 
 def evidence_among(claims: Sequence[Claim], world: World) -> Callable[[Claim], str | None]:
-    """Return a function that says why the pod of a claim that has not ended must be gone; None: no evidence.
+    """Return a function that says why the pod of a claim that has not ended is gone (else None).
 
     ``claims``: all claims of the node; their namespaces are the evidence.
     """

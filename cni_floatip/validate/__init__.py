@@ -1,1 +1,1 @@
-"""What ``floatipctl validate`` says of networks and node configurations, from files alone."""
+"""``floatipctl validate``: validates networks and node configurations from files alone."""

@@ -1,7 +1,7 @@
-"""A plugin chain as a whole: our entry and what it makes of the addresses that its neighbours give.
+"""Validates a plugin chain as a whole: our entry, and the addresses that the other plugins give.
 
-An error here is what every ADD would answer, or an address that never works; a warning is a chain that works
-otherwise than it looks.
+An error here fails every ADD, or is an address that never works; a warning is a chain that works otherwise
+than it looks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def remarks(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network]
 
 
 def entry(plugin: Mapping[str, Any], path: tuple[Step, ...] = ()) -> Iterator[Remark]:
-    """Yield what will surprise about one floatip entry, wherever it stands."""
+    """Yield the remarks about one floatip entry, wherever it stands."""
     if plugin.get("ipam"):
         yield Remark((*path, "ipam"), "not read: addresses come from the plugin before floatip", warning=True)
     selector = plugin.get("routeTables")
@@ -62,7 +62,7 @@ def entry(plugin: Mapping[str, Any], path: tuple[Step, ...] = ()) -> Iterator[Re
 
 
 def version(document: Mapping[str, Any]) -> Iterator[Remark]:
-    """Yield what is to be said about ``cniVersion``."""
+    """Yield the remarks about ``cniVersion``."""
     raw = document.get("cniVersion") or "0.1.0"
     if raw not in SUPPORTED:
         result = show(document["cniVersion"]) if "cniVersion" in document else "missing, which means 0.1.0"
@@ -73,7 +73,7 @@ def version(document: Mapping[str, Any]) -> Iterator[Remark]:
 
 
 def _place(complaint: Complaint, at: int) -> tuple[Step, ...]:
-    """The name is written at the chain, all else at our entry."""
+    """Return the path of a key: the name is at the chain, all else at our entry."""
     return complaint.path if complaint.path[:1] == ("name",) else ("plugins", at, *complaint.path)
 
 
@@ -119,7 +119,7 @@ def networks(plugin: Mapping[str, Any], key: str) -> Iterator[tuple[int, Network
 
 
 def _never(one: ipam.GivenRange) -> Remark | None:
-    """Some addresses no policy can give."""
+    """Return the remark if no policy can allow some of the addresses, else None."""
     first, last = int(one.first.ip), int(one.last)
     for what, network in cidr.NEVER:
         low, high = int(network.network_address), int(network.broadcast_address)

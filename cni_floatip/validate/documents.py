@@ -1,4 +1,4 @@
-"""What a file holds: documents in JSON or YAML, each of a kind, and node configurations in ConfigMaps."""
+"""Reads a file's documents in JSON or YAML, tells their kinds, and finds configurations in ConfigMaps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How the reference plugins read their JSON: keys in any case, every value of one type.
+"""Reads JSON as the reference plugins do: keys in any case, every value of one type.
 
 They are written in Go, whose ``encoding/json`` takes ``"Master"`` for ``master`` and refuses a number where
-it wants a string. What they do not know they do not read.
+it wants a string. They ignore unknown keys.
 """
 
 from __future__ import annotations

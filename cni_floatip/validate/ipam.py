@@ -1,7 +1,7 @@
-"""Which addresses a plugin's ``ipam`` gives, and what of it the IPAM plugin or the kernel refuses.
+"""Validates a plugin's ``ipam``: which addresses it gives, and what the IPAM plugin or the kernel refuses.
 
-Tried with the reference plugins (``static``, ``host-local``); whereabouts as its source has it. What the
-``ipam`` of another plugin gives is not known here.
+Tested with the reference plugins (``static``, ``host-local``); whereabouts follows its source. The addresses
+of other IPAM plugins are unknown here.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class GivenRange:
 
 
 def given_ranges(plugin: Mapping[str, Any], path: Path) -> list[GivenRange]:
-    """Return what the ``ipam`` of ``plugin`` gives; each path leads to where it is written."""
+    """Return the addresses that the ``ipam`` of ``plugin`` gives, each with its path."""
     return [item for item in _read(plugin, path) if isinstance(item, GivenRange)]
 
 
 def remarks(plugin: Mapping[str, Any], path: Path) -> Iterator[Remark]:
-    """Yield what of the ``ipam`` of ``plugin`` is refused at each ADD, and what surprises."""
+    """Yield the remarks about the ``ipam`` of ``plugin``: what each ADD refuses, and surprises."""
     results = list(_read(plugin, path))
     addresses = [item for item in results if isinstance(item, GivenRange)]
     yield from (item for item in results if isinstance(item, Remark))
@@ -82,7 +82,7 @@ def _read(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Remark
 
 
 def _objects(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the objects in a list; of what is none the plugin complains (``go_json``)."""
+    """Yield the objects in a list; the plugin complains of other values (``go_json``)."""
     yield from (
         (at, item)
         for at, item in enumerate(value if isinstance(value, list) else ())
@@ -235,10 +235,10 @@ INSTEAD = "write podRoutes.to in the floatip entry instead"
 def _routes(
     routes: Sequence[Any], plugin: Mapping[str, Any], ranges: Sequence[GivenRange], path: Path
 ) -> Iterator[Remark]:
-    """Routes of ``ipam`` go to the pod's main table, each through a gateway that must be on the link.
+    """Routes of ``ipam`` go to the pod's main table, each through a gateway that must be on-link.
 
-    A VPC has no gateway for a floating address: the router of a subnet answers in that subnet alone. In IPv6
-    the kernel passes host bits over, and an earlier route that has no gateway puts one on the link.
+    A VPC has no gateway for a floating address: the router of a subnet answers only in that subnet. In IPv6
+    the kernel ignores host bits, and an earlier route without a gateway makes a gateway on-link.
     """
     known = bool(ranges) and not brings_addresses(plugin)
     links: dict[tuple[int, int], set[int]] = {}

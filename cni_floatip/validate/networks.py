@@ -1,4 +1,4 @@
-"""The networks of one call held against each other: what two of them ask for, one of them gets."""
+"""Compares the networks of one call: of two that ask for the same address or table, only one gets it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Path = tuple[Step, ...]
 
 @dataclass(frozen=True, slots=True)
 class NetworkRange:
-    """One thing that one network asks for, and where it is written.
+    """A range that one network asks for, and its place in the file.
 
     ``first`` and ``last`` bound it in ``space``: ``IPv4``, ``IPv6`` (destinations), ``table`` (in the pod).
     """
@@ -30,7 +30,7 @@ class NetworkRange:
     shown: str
 
     def seen_from(self, other: NetworkRange) -> str:
-        """Return where it stands, for a reader of ``other``."""
+        """Return the place of this range, for a reader of ``other``."""
         parts = ["" if self.file == other.file else self.file, self.document]
         return ": ".join(part for part in parts if part) or "another network of this file"
 

@@ -1,7 +1,7 @@
-"""The other plugins of a chain: what each refuses at every ADD, and what it does to floatip's work.
+"""Validates the other plugins of a chain: what each refuses at every ADD, and how it affects floatip.
 
-An error here is what every ADD would answer, or an address that never works. Tried with the reference
-plugins; a plugin that has no judge here is named as not judged.
+An error here fails every ADD, or is an address that never works. Tested with the reference plugins; a plugin
+without rules here is reported as not judged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OURS = re.compile(r"(?:cni)?float(?:ing)?ip")
 
 
 def maker(plugins: Sequence[Plugin], at: int) -> int:
-    """Return which plugin before ``at`` makes the interface: one that is known to, or the first."""
+    """Return the plugin before ``at`` that makes the interface: a known one, or the first."""
     return next((index for index, item in enumerate(plugins[:at]) if item.get("type") in MAKERS), 0)
 
 
@@ -78,7 +78,7 @@ def misspelt(plugin: Plugin) -> bool:
 
 
 def not_judged(version: Any, plugins: Sequence[Plugin], at: int) -> Iterator[str]:
-    """Yield what nothing is known of."""
+    """Yield the plugins that have no rules here."""
     if version == "1.1.0":
         yield "whether the other plugins on the nodes are new enough for cniVersion 1.1.0"
     for plugin in plugins:
@@ -128,7 +128,7 @@ def _backing(plugin: Plugin) -> Backing:
 
 
 def _refusals(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    """Yield why every ADD refuses the interface, whatever is behind it on a node."""
+    """Yield the reasons why every ADD refuses the interface, whatever its parent on a node."""
     backing = _backing(plugin)
     if why := parents.refusal(f"what {plugin['type']} makes", backing):
         yield Remark((*path, "mode") if backing.mode not in ("", "l2") else path, why)
@@ -150,7 +150,7 @@ def _is_chained(path: Path) -> bool:
 
 
 def _macvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    """In mode passthru the pod has the ENI's MAC: no more than a stand-in for ipvlan where there is none."""
+    """In mode passthru the pod has the ENI's MAC; use it only where there is no ipvlan."""
     mode = plugin.get("mode")
     if isinstance(mode, str) and mode not in ("", "bridge", "private", "vepa", "passthru"):
         yield Remark((*path, "mode"), f"{show(mode)} is no mode of macvlan, which refuses it")

@@ -1,8 +1,7 @@
-"""Networks held against a node configuration: what an agent with it would refuse, or never follow.
+"""Compares networks with a node configuration: what an agent with it would refuse, or never watch.
 
-Judged by what the agent itself judges by (``rules.destinations``), as far as files can tell. The subnets of
-the VPC and what is in them, tags of route tables, whose they are (``roles``) and source/dest checks are EC2's
-to say.
+Uses the agent's own rules (``rules.destinations``), as far as files can tell. Only EC2 knows the VPC's
+subnets and what is in them, the tags and owners (``roles``) of route tables, and source/dest checks.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ NEVER = tuple(range_ for _, range_ in cidr.NEVER)
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What networks are held against. ``namespace``: the pods'; None where nobody tells it."""
+    """The policy to compare networks with. ``namespace``: the pods'; None if unknown."""
 
     conf: NodeConf
     namespace: str | None = None
@@ -42,7 +41,7 @@ class PolicyContext:
 
 
 def of_chain(document: Mapping[str, Any], policy: PolicyContext) -> Iterator[Remark]:
-    """Yield what ``policy`` has against a conflist."""
+    """Yield the remarks of ``policy`` on a conflist."""
     plugins = document["plugins"]
     at = next(index for index, plugin in enumerate(plugins) if chain.is_floatip(plugin))
     conf, _ = netconf.examine(plugins[at])
@@ -60,7 +59,7 @@ def of_chain(document: Mapping[str, Any], policy: PolicyContext) -> Iterator[Rem
 
 
 def of_entry(plugin: Mapping[str, Any], policy: PolicyContext, path: Path = ()) -> Iterator[Remark]:
-    """Yield what ``policy`` has against one floatip entry, wherever it stands."""
+    """Yield the remarks of ``policy`` on one floatip entry, wherever it stands."""
     conf, _ = netconf.examine(plugin)  # its complaints are told by others
     listed, most = len(conf.extra_destinations), policy.conf.limits.destinations
     if listed >= most:
@@ -82,14 +81,14 @@ def of_entry(plugin: Mapping[str, Any], policy: PolicyContext, path: Path = ()) 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Something against a destination. ``certain``: whoever the pods are, as far as that is told."""
+    """An objection to a destination. ``certain``: it holds for all pods, as far as they are known."""
 
     text: str
     certain: bool = True
 
 
 def _refusal_of(want: WantedDestination, policy: PolicyContext) -> _Refusal | None:
-    """Return what stands against ``want``; where no namespace is told, of pods in some of them."""
+    """Return the objection to ``want``; without a known namespace, for pods in some namespace."""
     conf, vpc_cidrs = policy.conf, policy.vpc_cidrs
     if policy.namespace is not None:
         text = destinations.objection(want, vpc_cidrs, conf, policy.namespace, {})
@@ -110,14 +109,14 @@ def _refusal_of(want: WantedDestination, policy: PolicyContext) -> _Refusal | No
 
 
 def _as_wanted(network: Network, policy: PolicyContext) -> WantedDestination:
-    """What is wanted of the VPC may be one of its subnets, and empty; nothing smaller than AWS makes them."""
+    """A wanted range of the VPC may be an empty subnet, but nothing smaller than AWS makes subnets."""
     may_be_one = network.prefixlen <= SMALLEST_SUBNET[network.version]
     inside = destinations.inside(network, policy.vpc_cidrs)
     return WantedDestination(network, "", Subnet("", "", "", (network,)) if inside and may_be_one else None)
 
 
 def _address(ip: Address, written: int, conf: NetConf, policy: PolicyContext) -> _Refusal | None:
-    """Return what stands against claiming ``ip``: in the VPC, against the smallest subnet around it.
+    """Return the objection to claiming ``ip``: in the VPC, to the smallest subnet around it.
 
     The prefix length that was ``written`` is most likely that subnet's.
     """
@@ -136,7 +135,7 @@ def _address(ip: Address, written: int, conf: NetConf, policy: PolicyContext) ->
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Addresses of which all are allowed, or none; ``no`` says why."""
+    """A stretch of addresses that are all allowed, or all refused; ``no`` says why."""
 
     first: Address
     last: Address
@@ -154,7 +153,7 @@ class _Span:
 def _spans(
     first: Interface, last: Address, left_out: Iterable[Network], conf: NetConf, policy: PolicyContext
 ) -> list[_Span]:
-    """Judge all addresses from ``first`` to ``last`` but those left out, one of each stretch."""
+    """Judge all addresses from ``first`` to ``last`` except those left out, by one of each stretch."""
     of, written = type(last), first.network.prefixlen
     entries = (entry.cidr for entry in policy.conf.allowed_destinations)
     left_out = [network for network in left_out if network.version == first.version]
@@ -203,7 +202,7 @@ def _of_the_pod_without(remark: Remark) -> Remark:
 
 
 def _judge_watched(path: Path, network: Network, conf: NetConf, policy: PolicyContext) -> Iterator[Remark]:
-    """A wide net may be cast (policy narrows it), but not everybody may know that it does."""
+    """Policy may narrow a wide range to watch; yield a remark that says so."""
     spans = _spans(ip_interface(host_route(network[0])), network[-1], NEVER, conf, policy)
     refused = [span.no for span in spans if span.no]
     followed = [span for span in spans if span.no is None or not span.no.certain]

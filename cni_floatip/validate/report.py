@@ -1,9 +1,9 @@
-"""What is wrong with a file, before anybody's pod finds out: every complaint with its place.
+"""Validates configuration files and reports every complaint with its place.
 
 Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, also inside the
 ``delegates`` of Multus' own configuration, single plugin entries and node configurations, in JSON or YAML,
-several documents to a file. With a node configuration to hold them against, it says of each network what that
-would refuse (``policy``). The networks of one call are held against each other (``networks``).
+several documents to a file. Given a node configuration, it says what that would refuse of each network
+(``policy``). It compares the networks of one call with each other (``networks``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .documents import Configured, Kind, kind_of, label_of
 
 @dataclass(frozen=True, slots=True)
 class FileFinding:
-    """One thing to say about one place. ``path`` is empty where the text could not be read at all."""
+    """One remark about one place. ``path`` is empty where the text could not be read at all."""
 
     file: str
     document: str
@@ -44,8 +44,8 @@ class FileFinding:
 class FileReport:
     """What was found in one file: the documents judged, those passed over, and the findings.
 
-    ``without_floatip``: networks among those passed over. ``not_judged``: by document, what of it nothing is
-    known of. ``ranges``: what the networks ask for, to be held against other networks.
+    ``without_floatip``: networks among those passed over. ``not_judged``: the unknown parts of each document.
+    ``ranges``: what the networks ask for, to compare with other networks.
     """
 
     file: str
@@ -62,7 +62,7 @@ class FileReport:
         return sum(not finding.warning for finding in self.findings)
 
     def add(self, document: str, remarks: Iterable[Remark]) -> None:
-        """Enter what was said about ``document``."""
+        """Enter the remarks about ``document``."""
         self.judged.append(document)
         self.find(document, remarks)
 
@@ -84,20 +84,20 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class ValidateOptions:
-    """What is told besides the files: the VPC's CIDRs, the policy of the nodes, the namespace of the pods."""
+    """What the caller knows besides the files: the VPC's CIDRs, the nodes' policy, the pods' namespace."""
 
     vpc_cidrs: tuple[Network, ...] = ()
     policy: NodeConf | None = None
     namespace: str | None = None
 
     def chain(self, document: Mapping[str, Any], name: str) -> Iterator[Remark]:
-        """Yield all there is to say about a conflist."""
+        """Yield all remarks about a conflist."""
         yield from chain.remarks(document, name, self.vpc_cidrs)
         if self.policy:
             yield from policing.of_chain(document, self._policy(self.policy))
 
     def plugin(self, document: Mapping[str, Any]) -> Iterator[Remark]:
-        """Yield all there is to say about an entry that stands alone."""
+        """Yield all remarks about an entry that stands alone."""
         yield from (Remark(one.path, one.text) for one in netconf.examine(document)[1])
         yield from chain.entry(document)
         if "cniVersion" in document:
@@ -117,9 +117,9 @@ def examine(
     policy: NodeConf | None = None,
     namespace: str | None = None,
 ) -> FileReport:
-    """Judge ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own.
+    """Validate ``text``, the content of ``file``; ``vpc_cidrs`` tell which addresses are the VPC's own.
 
-    Networks are held against ``policy``, as if their pods were in ``namespace``; None: each in its own.
+    Compares networks with ``policy``, as if their pods were in ``namespace``; None: each in its own.
     """
     report, options = FileReport(file), ValidateOptions(tuple(vpc_cidrs), policy, namespace)
     try:
@@ -133,7 +133,7 @@ def examine(
 
 
 def compare(reports: Sequence[FileReport]) -> None:
-    """Enter what the networks of all ``reports`` have against each other."""
+    """Enter the conflicts between the networks of all ``reports``."""
     observed: dict[str, str] = {}
     for report in reports:
         for label in (item for item in report.judged if item.startswith("NetworkAttachmentDefinition ")):
@@ -149,7 +149,7 @@ def compare(reports: Sequence[FileReport]) -> None:
 
 
 def node_conf(file: str, text: bytes) -> tuple[FileReport, NodeConf | None]:
-    """Judge the one node configuration in ``text``, and return it where nothing is wrong with it."""
+    """Validate the one node configuration in ``text``, and return it if nothing is wrong."""
     report = FileReport(file)
     try:
         results = [item for document in documents.documents(text) for item in documents.node_confs(document)]
@@ -223,7 +223,7 @@ def _judge_nad(report: FileReport, document: Mapping[str, Any], options: Validat
 
 
 def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What Multus makes of a network with a device plugin: each plugin is told the pod's device."""
+    """A network as Multus passes it on with a device plugin: each plugin gets the pod's device."""
     plugins = config.get("plugins")
     if not isinstance(plugins, list):
         return dict(config)
@@ -271,7 +271,7 @@ def _judge_chain(
     options: ValidateOptions,
     path: tuple[Step, ...],
 ) -> Iterator[Remark]:
-    """Yield the remarks about one chain; enter what is not judged of it, and what it asks for."""
+    """Yield the remarks about one chain; enter its parts that are not judged, and what it asks for."""
     read = [item if chain.is_floatip(item) else go_json.plugin(item) for item in document["plugins"]]
     at = next(index for index, item in enumerate(read) if chain.is_floatip(item))
     document = {**document, "plugins": read}
@@ -366,7 +366,7 @@ def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
 
 
 def _find_shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:
-    """Warn of entries that keep nobody out, because a wider one lets every namespace in."""
+    """Warn of entries without effect, because a wider entry lets every namespace in."""
     open_to_all = [entry for entry in conf.allowed_destinations if not entry.namespaces]
     for index, entry in enumerate(conf.allowed_destinations):
         around = next((wide for wide in open_to_all if cidr.within(entry.cidr, wide.cidr)), None)

@@ -1,6 +1,6 @@
-"""The two JSON schemas, and one question about a document: has it the right shape?
+"""Loads the two JSON schemas and validates the shape of a document.
 
-The schemas are the only description of the shapes; jsonschema judges by them (``complaints``).
+The schemas are the only description of the shapes; jsonschema validates by them (``complaints``).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def load(name: Name) -> dict[str, Any]:
 
 
 def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
-    """Return every complaint about the shape, and the document with what is refused replaced by ``None``.
+    """Return every complaint about the shape, and the document with ``None`` in place of refused parts.
 
-    So the meaning of the sound parts can still be examined, and all complaints reported at once. Of a
-    document with more complaints than are shown nothing is sound.
+    So the sound parts can still be examined, and all complaints reported at once. A document with more
+    complaints than are shown has no sound part.
     """
     results = complaints(load(name), document)
     if not results:
@@ -42,7 +42,7 @@ def examine(name: Name, document: Any) -> tuple[list[Complaint], Any]:
 
 
 def _without(document: Any, path: tuple[Step, ...]) -> Any:
-    """Put ``None`` where ``path`` leads."""
+    """Put ``None`` at ``path``."""
     if not path:
         return None
     inside = document

@@ -1,4 +1,4 @@
-"""What is wrong with the shape of a document, in words. The only module that imports jsonschema."""
+"""Words jsonschema's errors about a document's shape. The only module that imports jsonschema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = {"object": "an object", "array": "a list", "string": "a string", "boolea
 
 
 def complaints(schema: Mapping[str, Any], document: Any) -> list[Complaint]:
-    """Return what jsonschema has against ``document``, with places: one more than is shown at most."""
+    """Return jsonschema's complaints about ``document``, with paths; at most one more than is shown."""
     results = (
         complaint
         for error in Draft202012Validator(schema).iter_errors(document)
@@ -43,7 +43,7 @@ def _phrase(error: ValidationError, path: tuple[Step, ...]) -> Iterator[Complain
             missing = [key for key in rule if key not in value]
             yield from (Complaint((*path, key), _missing(schema["properties"][key])) for key in missing)
         case "type" if "enum" in schema:
-            pass  # the complaint about enum says all
+            pass  # the complaint about enum says it all
         case "type":
             wanted = " or ".join(WORDS[name] for name in ([rule] if isinstance(rule, str) else rule))
             yield Complaint(path, f"{show(value)} is not {wanted}")

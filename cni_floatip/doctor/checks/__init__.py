@@ -1,6 +1,6 @@
-"""Every check: one function that looks, has what it saw judged, and says what is fine when nothing is wrong.
+"""The list of checks: each is a function that reads facts, has them judged, and says if all is fine.
 
-A look that fails raises; only the check whose subject it is says why. The others are "not checked".
+A failed read raises. Only the check whose subject it is says why; the others are "not checked".
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def endpoint(probe: Probe) -> Iterable[Finding]:
 
 
 def _within(seconds: float, look: Callable[[], T]) -> T:
-    """Return what a look sees. Raises TimeoutError: to look a name up has no bound of its own."""
+    """Return the result of a read. Raises TimeoutError, because a name lookup has no limit of its own."""
     observed: Future[T] = Future()
 
     def run() -> None:
@@ -100,7 +100,7 @@ def permissions(probe: Probe) -> Iterable[Finding]:
 
 
 def _name(probe: Probe) -> str:
-    """Return who we are to AWS. STS, which tells, is not needed for what the agent does: it may be away."""
+    """Return our identity from STS. STS may be away, because the agent does not need it."""
     try:
         return probe.identity.arn
     except Ec2Error as e:

@@ -1,4 +1,4 @@
-"""Pods that have live claims: is everything still there that ADD gave them? As CHECK compares, from disk."""
+"""Checks pods with live claims: compares each with its record on disk, as CHECK does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pods(probe: Probe) -> Iterable[Finding]:
 
 
 def _claims(directory: Path) -> Iterator[Claim]:
-    """Read the records, and leave those that are none: the check of the agent tells of them."""
+    """Read the records, without unreadable ones, because the check of the agent reports them."""
     for path in sorted((directory / "claims").glob("*.json")):
         try:
             claim = Claim.parse(json.loads(path.read_bytes()))

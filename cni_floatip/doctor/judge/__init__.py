@@ -1,1 +1,1 @@
-"""Facts in, findings out. Nothing here looks at anything: each function is tested by a table."""
+"""Judges facts and returns findings. No I/O; a table tests each function."""

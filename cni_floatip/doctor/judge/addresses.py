@@ -1,4 +1,4 @@
-"""The addresses of this node's pods: do the route tables send them here, and what do they send besides?"""
+"""Judges the addresses of this node's pods: whether the route tables send them here, and unclaimed routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .tables import option_of
 class VpcState:
     """The VPC around this node: its tables, this node's ENIs, and where those of others are.
 
-    ``attached``: ENI -> instance, "" for none. One that is missing is not shown to us.
+    ``attached``: ENI -> instance, "" for none. EC2 does not show us a missing one.
     """
 
     tables: Sequence[RouteTable]

@@ -1,4 +1,4 @@
-"""Security groups and network ACLs against the floating ranges, both read only."""
+"""Judges security groups and network ACLs against the floating ranges. Changes neither."""
 
 from __future__ import annotations
 

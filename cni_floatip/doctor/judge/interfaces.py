@@ -1,4 +1,4 @@
-"""ENIs and their links: who manages them, are they up, what do kernel and EC2 do with their packets."""
+"""Judges ENIs and their links: who manages them, whether they are up, how kernel and EC2 filter packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node itself: its policy, agent, clock, and what it is to AWS."""
+"""Judges the node itself: its policy, agent, clock, and AWS identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Allowed ranges against the VPC: what can never be claimed there, and what would harm."""
+"""Judges allowed ranges against the VPC: what can never be claimed there, and what would do harm."""
 
 from __future__ import annotations
 

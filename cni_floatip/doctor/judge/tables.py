@@ -1,4 +1,4 @@
-"""Route tables: which there are, how full, what stands in the way, whom a transit gateway asks."""
+"""Judges route tables: which exist, how full they are, conflicting routes, and those of transit gateways."""
 
 from __future__ import annotations
 
