@@ -50,7 +50,7 @@ DEL_SECONDS = 8.0
 RELEASE_SECONDS = 4.5
 """When a DEL begins its last call to AWS, counted from its beginning. One takes five seconds at most."""
 AFTER_ADD_SECONDS = 2.0
-"""How long an ADD may release what others have left, if as much time is left to it."""
+"""How long an ADD may release the backlog of others, if it has as much time left."""
 LAST_CALL_SECONDS = 5.0
 """How long before its deadline an ADD begins no more calls to AWS."""
 SPOOL_SECONDS = 5.0

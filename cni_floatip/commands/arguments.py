@@ -15,7 +15,7 @@ from ..model.errors import short
 
 ALIKE = 0.6
 _VALUE = re.compile(r"^-(\d+|\d*\.\d+)?$| ")
-"""What argparse takes for a value although it begins with "-": a number, "-" itself, more than one word."""
+"""Words that argparse takes for a value although they begin with "-": a number, "-" itself, several words."""
 
 
 class Parser(argparse.ArgumentParser):

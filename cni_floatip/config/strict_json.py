@@ -19,9 +19,9 @@ from ..model.errors import CniError, DecodeFailure, InvalidConfig, UnsupportedFi
 Step = str | int
 BOM = b"\xef\xbb\xbf"
 MOST_COMPLAINTS = 50
-"""Complaints that one error holds: with more, the document is none of ours."""
+"""The most complaints in one error; a document with more is none of ours."""
 DEEPEST = 100
-"""Levels of a document; nothing of ours has more than six, and Python ends its recursion at a thousand."""
+"""The most levels of a document; ours have at most six, and Python's recursion ends at a thousand."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[][{}]', re.DOTALL)

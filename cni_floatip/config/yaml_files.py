@@ -12,7 +12,7 @@ from ..model.errors import DecodeFailure, short
 from .strict_json import DEEPEST
 
 MOST_NODES = 100_000
-"""Parts of a document, those that an alias repeats counted each time: nine lines can stand for millions."""
+"""The most nodes of a document, counting each use of an alias: nine lines can stand for millions."""
 
 
 class _Loader(yaml.SafeLoader):

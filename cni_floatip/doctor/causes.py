@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..model.errors import Ec2Error, Ec2Fault
 
 NO_CREDENTIALS = ("NoCredentialsError", "CredentialRetrievalError")
-"""What botocore raises where there is nothing to sign with; a token file that is missing is an OSError."""
+"""What botocore raises without credentials; for a missing token file it raises OSError."""
 
 
 def is_unsigned(error: Ec2Error) -> bool:

@@ -35,7 +35,7 @@ from .facts import (
 
 MODELS = Path(service_model.__file__).parent / "doctor"
 NOWHERE = "192.0.2.1/32"
-"""The destination of a dry run: documentation's own (RFC 5737), so that none would do harm if it ran."""
+"""The destination of a dry run: a documentation address (RFC 5737), harmless even if the write ran."""
 
 ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
 

@@ -21,7 +21,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found. ``why`` says why it matters, ``remedy`` is the command or setting that mends it.
+    """What was found. ``why`` says why it matters, ``remedy`` is the command or setting that fixes it.
 
     ``id`` is the check's own for ``ok``, else that of an entry of the catalog, or ``not-checked``.
     ``because``: an error of one of these checks explains it. ``place``: the table or other resource by which

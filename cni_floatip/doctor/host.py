@@ -22,7 +22,7 @@ from ..model.values import Link
 METADATA = ("169.254.169.254", "fd00:ec2::254")
 NAMESPACES = Path("/run/netns")
 TRY_SECONDS = 1.0
-"""Instance metadata is on the host itself: what answers at all answers in milliseconds."""
+"""Short, because instance metadata is on the host itself and answers in milliseconds if at all."""
 
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _IFREQ = struct.Struct("16si20x")

@@ -39,7 +39,7 @@ PRIMARY = "the primary ENI"
 LIVE = frozenset(state for state in State if state.live)
 SETTLED = frozenset(state for state in State if state.settled)
 SAYS_WHY = {"policy": "policy", "status": "agent", "node": "metadata", "_described": "metadata"}
-"""Which check has it as its own finding that one of these looks fails."""
+"""The check that reports the failure of each of these reads as its own finding."""
 
 
 class Probe:

@@ -12,10 +12,10 @@ from .finding import Finding, Severity, list_names
 from .runner import DoctorReport
 
 VERSION = 1
-"""The format of the JSON document. What is there keeps its meaning; keys may be added."""
+"""The format of the JSON document. Keys keep their meaning; keys may be added."""
 
 CAUSES = ("policy", "metadata", "endpoint", "identity", "agent", "addresses")
-"""Checks whose errors explain those of others, what explains most first."""
+"""Checks whose errors explain those of others; the one that explains most comes first."""
 
 _WIDTH = 11
 _TITLES: Mapping[str, str] = {check.id: check.title for check in CHECKS}

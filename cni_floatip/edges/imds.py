@@ -25,7 +25,7 @@ ENDPOINT = "http://169.254.169.254"
 _TOKEN_SECONDS = 21600
 _TIMEOUT = 1.0
 _WHOLE_SECONDS = 2.0
-"""How long one exchange may take, however much of it comes meanwhile."""
+"""How long one exchange may take in all, even while data keeps coming."""
 _MACS = "meta-data/network/interfaces/macs/"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MOST = 256 * 1024

@@ -30,7 +30,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _WAIT = 0.02
 _ABANDONED_SECONDS = 3600.0
 _CALLS_LENGTH, _AGENTS_LENGTH = 1, 2
-"""How many bytes of the lock file each locks: by the second one a call knows an agent."""
+"""How many bytes of the lock file each locks; the second byte tells a call that an agent holds the lock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ NEVER: tuple[tuple[str, Network], ...] = (
     ("the VPC's NAT64", ip_network("64:ff9b::/96")),
     ("IPv4-mapped", ip_network("::ffff:0:0/96")),
 )
-"""What is never claimed, whatever policy says, because node or VPC needs it. 169.254.168.0/22: link-local."""
+"""Never claimed, whatever policy says, because node or VPC needs them. 169.254.168.0/22: link-local."""
 
 
 def parse(text: str) -> Network:

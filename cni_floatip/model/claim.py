@@ -35,7 +35,7 @@ VERSION = 1
 """The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
 
 LATE_SECONDS = 20 * 60.0
-"""How long after it was signed a request may still be applied: AWS refuses it 5 to 15 minutes later."""
+"""How long after its signature a request may still be applied: AWS refuses it 5 to 15 minutes later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ STARTS: Mapping[Event, State] = {
     Event.TABLE_MATCHES: State.HELD,
     Event.RECORD_LOST: State.RELEASING,
 }
-"""How a route comes into a record. One that was there in another state is replaced."""
+"""Events that put a route into a record. They replace an existing route in whatever state."""
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.CLAIMING, Event.WRITTEN): State.HELD,
@@ -121,7 +121,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.GONE, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
     (State.GONE, Event.RELEASED): State.GONE,
 }
-"""What becomes of a route. An event that leaves the state may still bring a time: ``WRITTEN`` does."""
+"""The next state of a route. An event that keeps the state may still set a time, as ``WRITTEN`` does."""
 
 
 def of_claim(states: Iterable[State]) -> State:

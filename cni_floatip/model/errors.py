@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 LONGEST = 8192
 """Characters of a message: kubelet keeps an event of 1024, and a log line of ours has as many."""
 SHORT = 120
-"""Characters that are shown of what others wrote."""
+"""The most characters that a message quotes of foreign text."""
 
 
 class CniError(Exception):

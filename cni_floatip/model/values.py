@@ -19,7 +19,7 @@ Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
 ROUTE_PROTO = 241
-"""The ``proto`` of every route and rule we put into a pod: what does not carry it is not ours."""
+"""The ``proto`` of every route and rule that we put into a pod; one without it is not ours."""
 
 MAIN_TABLE = 254
 """The routing table of everything that no rule sends elsewhere (RT_TABLE_MAIN)."""

@@ -17,7 +17,7 @@ from .errors import TryAgain
 T = TypeVar("T")
 
 STEP_SECONDS = 0.5
-"""How often somebody who waits asks whether to go on, if nobody wakes it."""
+"""How often a wait calls ``go_on`` if nothing wakes it."""
 
 
 @dataclass(frozen=True, slots=True)

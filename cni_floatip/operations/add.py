@@ -27,7 +27,7 @@ from .world import PodNet, World
 from .write_routes import Attempt, Written, disable_source_check, write_routes
 
 UNDO_SECONDS = 10.0
-"""Kept back from an ADD's deadline: its last call takes up to five, undoing what was half done the rest."""
+"""Reserved before an ADD's deadline: its last call takes up to five seconds, the undo takes the rest."""
 DAD_SECONDS = 5.0
 """How long duplicate address detection may take (RFC 4862: about two seconds)."""
 

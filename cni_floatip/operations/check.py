@@ -16,7 +16,7 @@ from .write_routes import retry
 
 CHECK_SECONDS = 20.0
 SETTLE_SECONDS = 15.0
-"""How stale EC2's answers may be after a write: a difference younger than this is looked at again."""
+"""How stale EC2's answers may be after a write; a younger difference is read again."""
 
 
 def check(request: Request, world: World, *, waited: float = 0.0) -> None:

@@ -26,7 +26,7 @@ from .write_routes import Attempt, Written, disable_source_check, write_routes
 T = TypeVar("T")
 
 TAKE_SECONDS = 20.0
-"""How long one attempt may take; what has not succeeded by then is tried again."""
+"""How long one attempt may take; addresses that have not succeeded by then are tried again."""
 
 
 def claim_addresses(

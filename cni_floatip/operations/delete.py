@@ -26,7 +26,7 @@ from .world import World
 LOCK_SECONDS = 4.5
 """How long to wait for an ADD of the same attachment: it stops once its last write is answered."""
 CANCEL_SECONDS = 0.25
-"""How often that ADD is told again: it may have recorded its claim in between."""
+"""How often the mark is repeated, because that ADD may have recorded its claim in between."""
 
 
 def delete(request: Request, world: World) -> None:
@@ -141,7 +141,7 @@ def _keys_to_keep(world: World, claim: Claim) -> set[RouteKey]:
 def _erase(world: World, claim: Claim) -> None:
     try:
         world.claims.delete(claim.attachment)
-    except IoFailure:  # then it says at least that nobody wants it any more
+    except IoFailure:  # then the record says at least that the claim has ended
         world.claims.put(claim)
         raise
 

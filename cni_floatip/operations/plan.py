@@ -20,7 +20,7 @@ from .locate import EniSite, VpcView
 from .world import PodNet, World
 
 KEPT = ("cniVersion", "type", *OWN_KEYS)
-"""Keys of a configuration that are read after the call is over: what others wrote beside is of any size."""
+"""Keys of a configuration that are read after the call; others are dropped, as they may be of any size."""
 
 
 @dataclass(frozen=True, slots=True)

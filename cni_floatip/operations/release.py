@@ -23,7 +23,7 @@ from .world import Vpc, World
 from .write_routes import FRESH_SECONDS, Backoff, place_lock, table_at
 
 AT_ONCE = 8
-"""How many routes are looked at and deleted side by side."""
+"""How many routes are read and deleted in parallel."""
 
 
 def attachment_lock(attachment: Attachment) -> str:

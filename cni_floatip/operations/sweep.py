@@ -28,7 +28,7 @@ from .write_routes import FRESH_SECONDS, Backoff, table_now
 READ_SECONDS = 60.0
 """How long looking for blackholes may take."""
 ROUTE_SECONDS = 60.0
-"""How long one route is tried; what passes later than that ends the sweep, which can be run again."""
+"""How long one route is tried; a transient error that lasts longer ends the sweep, which can be run again."""
 PAUSE_SECONDS = 0.4
 """Between two deletes: half of what EC2 gives the whole account (5 a second) is left to others."""
 

@@ -30,7 +30,7 @@ from .world import World
 METADATA_SECONDS = 5.0
 
 Dates = Mapping[Address, float]
-"""When the kernel says that each address was put there, as far as it has been dealt with."""
+"""The kernel's date of each address that has been dealt with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ T = TypeVar("T")
 FRESH_SECONDS = 5.0
 """How long a decision is good for."""
 NEW_ENI_SECONDS = 10.0
-"""How long a network interface that EC2 does not know may merely be new (eventual consistency)."""
+"""How long an interface that EC2 does not know may simply be new (eventual consistency)."""
 FOR_THE_TABLE = (Ec2Fault.QUOTA, Ec2Fault.DENIED)
-"""What is true of every route of a table when it is of one."""
+"""Faults that concern every route of a table."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 

@@ -36,11 +36,11 @@ VERBS: Mapping[str, Verb] = {
 }
 
 LARGEST = 65536
-"""Bytes of a floatip entry beside ``prevResult``; the longest that means anything has some thousands."""
+"""The most bytes of a floatip entry without ``prevResult``; the longest useful one has some thousands."""
 LONGEST_NAME = 253
 """Characters of a network's name; that of a NetworkAttachmentDefinition has no more."""
 LONGEST_VARIABLES = {"CNI_CONTAINERID": 255, "CNI_NETNS": 4095}
-"""Bytes of what cannot be longer and be true (NAME_MAX, PATH_MAX)."""
+"""The most bytes of variables that the kernel limits (NAME_MAX, PATH_MAX)."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*\Z")
 
 

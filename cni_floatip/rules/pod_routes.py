@@ -26,7 +26,7 @@ EVERYTHING: Mapping[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network
 """All there is, by IP version."""
 
 ON_EVERY_LINK: tuple[Network, ...] = (IPv6Network("fe80::/64"),)
-"""What no router is asked for, and what is bound to the interface finds in its own table only."""
+"""On-link everywhere: no router has these, and bound sockets find them only in their own table."""
 
 VPC_ROUTER_V6 = IPv6Address("fe80:ec2::1")
 """The VPC router in every subnet (VPC user guide, "Subnet sizing")."""

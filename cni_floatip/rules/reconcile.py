@@ -43,11 +43,11 @@ from ..model.claim_state import ClaimedRoute, Event, State
 from ..model.values import Attachment, RouteKey, RouteTarget
 
 LOOKS_AFTER_ADD = (1.0, 3.0, 7.0, 15.0, 30.0, 45.0)
-"""When the keeper looks after an ADD, in seconds: the time in which another node's late delete may hit it."""
+"""When the keeper looks after an ADD, in seconds, while another node's late delete may hit its routes."""
 FRESH_SECONDS = 60.0
-"""How long after its own ADD a claim mends at once."""
+"""How long after its own ADD a claim repairs at once."""
 HELD_PATIENCE = 30.0
-"""How long an older claim that holds its route sees it broken before it mends."""
+"""How long an older claim that holds its route sees it broken before it repairs it."""
 STALE_SECONDS = 15.0
 """How old the answers of EC2 may be."""
 LONGEST_GAP = 1.1
@@ -127,7 +127,8 @@ TABLE: Mapping[RouteState, Row] = {
         Action.NOTHING, None, Action.NOTHING, None, "policy does not give it any more: not mended"
     ),
 }
-"""What ``ended`` has no act for is released. What policy gives no more suffers what is to be seen."""
+"""Where ``ended`` is NOTHING, an ended claim's route counts as released. A claim that policy no longer allows
+has the outage of the route state beneath."""
 
 
 def route_state(target: RouteTarget | None, eni: str, present: Collection[str]) -> RouteState:
@@ -254,7 +255,7 @@ def decide(
     elif not any(observation.target and claimant.claim.eni == observation.target.id for claimant in live):
         past = _decide_for_ended(
             ended, observation, present, now
-        )  # nobody who could mend it wants what is there
+        )  # no claim that could repair it wants this route
         return replace(past, events={**events, **past.events}, reports=reports, outages=outages)
     events |= {
         claimant.claim.attachment: Event.RELEASED

@@ -20,9 +20,9 @@ from ..probe import Probe
 T = TypeVar("T")
 
 ANSWER_SECONDS = 15.0
-"""Less than all checks have together: an endpoint whose name nobody resolves is a finding, not "too late"."""
+"""Less than the time of all checks, so that an unresolvable endpoint is a finding, not "too late"."""
 TABLES_TRIED = 10
-"""On how many tables permissions are tried: dry runs count against the account's request rate as well."""
+"""How many tables permissions are tried on; few, because dry runs count against the request rate too."""
 
 
 def endpoint(probe: Probe) -> Iterable[Finding]:

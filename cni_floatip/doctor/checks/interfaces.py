@@ -1,4 +1,4 @@
-"""ENIs and their links, and what stands between their packets and the VPC."""
+"""Checks ENIs and their links, and the filters between their packets and the VPC."""
 
 from __future__ import annotations
 

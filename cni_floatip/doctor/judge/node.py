@@ -16,7 +16,7 @@ from ..facts import DryRun, EndpointAnswer, Identity
 from ..finding import Finding, list_names, not_checked
 
 SKEW_SECONDS = 60
-"""A clock that is this far off will be 5 minutes off one day; the Date of an answer has whole seconds."""
+"""A clock this far off will be 5 minutes off one day; the Date of an answer has whole seconds."""
 SLOW_SECONDS = 0.5
 _WRITTEN = re.compile(r"(?m)^(SOCKET|RELEASE) = ('[^'\n]*')$")
 

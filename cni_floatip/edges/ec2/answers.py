@@ -14,7 +14,7 @@ PROPAGATED = frozenset({"EnableVgwRoutePropagation", "Advertisement"})
 NO_TARGET = frozenset(
     {"DestinationCidrBlock", "DestinationIpv6CidrBlock", "InstanceOwnerId", "Origin", "State"}
 )
-"""What EC2 says of a route beside its target (EC2 API reference, Route)."""
+"""Keys of a route other than its target (EC2 API reference, Route)."""
 
 
 def table_of(raw: Mapping[str, Any]) -> RouteTable:

@@ -18,7 +18,7 @@ from .faults import attempt, readable
 from .sessions import Sdk
 
 MAX_VALUES = 200
-"""How many values the filters of one request may have."""
+"""The most values that the filters of one request may have."""
 
 
 class Vpc:

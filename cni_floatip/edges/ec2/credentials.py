@@ -10,11 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from ...model.errors import Ec2Error
 
 REMEMBER_SECONDS = 2.0
-"""How long credentials that could not be had are not asked for again."""
+"""How long not to ask again after a failure to get credentials."""
 RENEW_SECONDS = 300
-"""Credentials are renewed when they have less than this left; those that cannot be are used on."""
+"""Credentials with less time left are renewed; if that fails, they stay in use."""
 LAST_SECONDS = 10
-"""With less left, a request might come too late: no credentials are better than these."""
+"""Credentials with less time left are not used, because a request might come too late."""
 
 
 class Failure:

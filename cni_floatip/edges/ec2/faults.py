@@ -40,7 +40,7 @@ FAULTS: Mapping[str, Ec2Fault] = {
     "RequestExpired": Ec2Fault.DENIED,
     "InvalidClientTokenId": Ec2Fault.DENIED,
 }
-"""EC2 and STS API references, "Error codes"; what means throttling the SDK knows. See ``meaning``."""
+"""EC2 and STS API references, "Error codes"; the SDK lists the codes for throttling. See ``meaning``."""
 
 
 @contextmanager

@@ -30,7 +30,7 @@ READ_SECONDS = 4.0
 _MODEL = Path(__file__).parent / "service_model"
 
 Assumed = Callable[[Callable[[], Any]], Any]
-"""Carries out one AssumeRole call and sorts its errors (``VpcState`` does)."""
+"""Carries out one AssumeRole call and sorts its errors (``client.Vpc`` does)."""
 
 
 def _now() -> datetime:

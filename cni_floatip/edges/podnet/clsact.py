@@ -30,7 +30,7 @@ FIRST: Final = 1
 """The first priority there is. Cilium's filters (before tcx) have it too; of our kind, they share it."""
 
 HANDLES: Final = (0xF10A7100, 0xF10A7101)
-"""By these a filter is known as ours. The second for the moment in which a new one takes over from an old."""
+"""These identify a filter as ours. The second serves while a new filter takes over from an old one."""
 
 # linux/filter.h: code, jump if true, jump if false, operand. Beyond the frame's end a load ends the program
 # with 0, "pass": such a frame is too short to hold the header that it claims.

@@ -24,7 +24,7 @@ from . import namespace
 from .attributes import unpack
 
 READ_AT_ONCE = 64
-"""How many datagrams one ``read`` takes: a namespace that floods is not to keep its reader from others."""
+"""How many datagrams one ``read`` takes, so that a flooding namespace does not starve the others."""
 
 # linux/rtnetlink.h, linux/if_addr.h. pyroute2 would take ten times as long, and a flood is parsed as well.
 _GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 0x40000

@@ -23,7 +23,7 @@ from .rtnetlink import Refused
 
 TABLE: Final = b"floatip\0"
 TAG: Final = "floatip metadata guard 2"
-"""In every rule of ours: whether a chain holds what this release puts there is known by it."""
+"""Part of every rule of ours; it tells whether a chain holds the rules of this release."""
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _NETLINK_NETFILTER, _NFTABLES, _BATCH_BEGIN, _BATCH_END = 12, 10, 16, 17

@@ -63,7 +63,7 @@ SOCKET_OPTIONS = (10, 11, 12)
 DUMP_ATTEMPTS = 10
 """How often a list that changed while it was read is read again."""
 MOST_MESSAGES = 16384
-"""How long a list may be: whoever administers a pod's network could use up our memory with a longer one."""
+"""The most messages of a list, because a pod's administrator could use up our memory with a longer one."""
 
 
 class Message(Protocol):

@@ -26,7 +26,7 @@ DOCTOR = (
     "DescribeSecurityGroups",
     "DescribeTransitGatewayVpcAttachments",
 )
-"""What ``floatipctl doctor`` reads besides: in a model of its own, which the agent never loads."""
+"""Further reads of ``floatipctl doctor``, in a model of their own that the agent never loads."""
 
 
 def documents() -> dict[str, Any]:
