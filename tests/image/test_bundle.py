@@ -152,13 +152,20 @@ def test_a_client_that_was_damaged_fails_as_programs_do(root: Root) -> None:
 
 def test_a_mistake_of_ours_is_an_answer_too(root: Root) -> None:
     client = root.path / "opt/cni/bin/floatip"
-    client.write_text(re.sub(r"(?m)^SPOOL = .*", "SPOOL = None", client.read_text(), count=1))
+    client.write_text(without_value(client.read_text(), "SPOOL"))
     done = root.call("DEL")
     assert done.returncode == 0
     assert b"AttributeError" in done.stderr
-    client.write_text(re.sub(r"(?m)^PATIENCE = .*", "PATIENCE = None", client.read_text(), count=1))
+    client.write_text(without_value(client.read_text(), "CONNECT_SECONDS"))
     done = root.call("STATUS")
     assert (done.returncode, json.loads(done.stdout)["code"]) == (1, 999)
+
+
+def without_value(program: str, constant: str) -> str:
+    """Return ``program`` with a mistake: ``constant`` is None."""
+    changed, count = re.subn(rf"(?m)^{constant} = .*", f"{constant} = None", program, count=1)
+    assert count == 1
+    return changed
 
 
 def test_the_compiled_program_is_what_runs(root: Root) -> None:
