@@ -229,10 +229,16 @@ def _fields(claim: Any) -> dict[str, Any]:
 
 def test_a_pod_that_flaps_is_held_back_and_its_last_word_counts(pod: Pod, tmp_path: Path) -> None:
     node = Node(tmp_path, watchLimits={"secondsPerChange": 1})
+
+    def limited() -> list[str]:
+        return [line for line in node.place.logged if "change faster than one per 1 s" in line]
+
     with node.agent():
         who = node.add(pod)
         began = time.monotonic()
-        for _ in range(40):
+        for flap in range(400):
+            if flap >= 40 and limited():  # on a busy machine the watcher sees few of the changes
+                break
             pod.ip(f"addr add {VIP}/32 dev net1")
             time.sleep(0.05)
             pod.ip(f"addr del {VIP}/32 dev net1")
@@ -243,8 +249,7 @@ def test_a_pod_that_flaps_is_held_back_and_its_last_word_counts(pod: Pod, tmp_pa
         throughout(lambda: node.place.states(who)[f"{VIP}/32"] == "held", 1.5)
     changes = node.writes(f"{VIP}/32") / 2
     assert changes <= 4 + took + 3
-    limited = [line for line in node.place.logged if "change faster than one per 1 s" in line]
-    assert len(limited) == 1
+    assert len(limited()) == 1
     assert "limited" in node.counts.seen
 
 
