@@ -56,11 +56,11 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
             view, claim = evaluate_site(metadata, partial(locate, pod, metadata, call.conf), plan_at)
         answer = call.prev.with_routes(request.version, claim.pod_routes)
         bring_up(pod, world)
+        attempt = Attempt(world, world.vpc(claim.region), call.conf, claim, deadline)
 
         # 5. Record the claim.
         _make_way(world, pod, claim, before)
         world.claims.put(claim)
-        attempt = Attempt(world, world.vpc(claim.region), call.conf, claim, deadline)
         try:
             # 6. Configure the pod, then write the VPC routes.
             raise_any(configure_pod(pod, claim, before).values())

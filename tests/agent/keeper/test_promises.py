@@ -22,6 +22,7 @@ from cni_floatip.model.errors import IoFailure, NotAsClaimed, TryAgain
 from cni_floatip.model.values import RouteKey, RouteTarget
 from cni_floatip.operations.delete import _cancelled
 from cni_floatip.operations.release import attachment_lock
+from cni_floatip.operations.world import Vpc
 from cni_floatip.operations.write_routes import place_lock
 from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, in_order
@@ -280,6 +281,25 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(
     assert gone
     assert cluster.leads(destination=destination) == ""
     assert not a.claim(pod).live
+
+
+def test_an_add_has_its_client_of_ec2_before_it_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails between the record and the writes would leave a claim that nothing undoes."""
+    in_order(monkeypatch)
+    cluster = ClusterWithPods(tmp_path, "a")
+    a = cluster.nodes["a"]
+    pod = a.pod(cluster.destination(2))
+
+    def vpc(region: str) -> Vpc:
+        if a.world.claims.get(pod) is not None:
+            raise TryAgain("no client can be made any more")
+        return a.world.vpc(region)
+
+    env, config = a.calls[pod]
+    operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), replace(a.world, vpc=vpc))
+    assert a.claim(pod).state is State.HELD
 
 
 def test_an_add_that_records_late_is_told_again_of_its_del(
