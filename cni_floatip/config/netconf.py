@@ -71,11 +71,9 @@ class RouteTableSelector:
         )
 
 
-def tags_match(wanted: Mapping[str, str], results: Mapping[str, str]) -> bool:
-    """Return whether ``results`` has every wanted tag; ``"*"`` alone is any value, else values are
-    literal.
-    """
-    return all(key in results and value in ("*", results[key]) for key, value in wanted.items())
+def tags_match(wanted: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    """Return whether ``tags`` has every wanted tag; ``"*"`` alone is any value, else values are literal."""
+    return all(key in tags and value in ("*", tags[key]) for key, value in wanted.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +226,12 @@ def _unfit_destination(network: Network, source_routing: bool | int) -> str | No
     return None
 
 
-def _gateways(answer: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
-    if answer == "auto":
+def _gateways(raw: str | list[str | None], wrong: list[Complaint]) -> tuple[Address, ...]:
+    if raw == "auto":
         return ()
     at: Path = ("podRoutes", "gateway")
     texts: list[tuple[Path, str | None]] = (
-        [(at, answer)]
-        if isinstance(answer, str)
-        else [((*at, index), text) for index, text in enumerate(answer)]
+        [(at, raw)] if isinstance(raw, str) else [((*at, index), text) for index, text in enumerate(raw)]
     )
     addresses: list[Address] = []
     for path, text in texts:

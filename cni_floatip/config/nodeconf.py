@@ -267,16 +267,16 @@ def _fields(of: type[Limits | WatchLimits], raw: Mapping[str, Any]) -> dict[str,
     return {names[key]: value for key, value in raw.items() if key in names and value is not None}
 
 
-def _socket_address(key: str, answer: str | None, wrong: list[Complaint]) -> SocketAddress | None:
-    if answer is None:
+def _socket_address(key: str, raw: str | None, wrong: list[Complaint]) -> SocketAddress | None:
+    if raw is None:
         return None
-    match = re.fullmatch(r"(?:\[([^\]]+)\]|([0-9.]+)):([0-9]{1,5})", answer, re.ASCII)
+    match = re.fullmatch(r"(?:\[([^\]]+)\]|([0-9.]+)):([0-9]{1,5})", raw, re.ASCII)
     try:
         if match is None or not 0 < int(match[3]) < 65536:
             raise ValueError
         return SocketAddress(str(ip_address(match[1] or match[2])), int(match[3]))
     except ValueError:
-        text = f"{strict_json.show(answer)} is not IP:port, such as 127.0.0.1:9818 or [::]:9818"
+        text = f"{strict_json.show(raw)} is not IP:port, such as 127.0.0.1:9818 or [::]:9818"
         wrong.append(Complaint((key,), text))
         return None
 

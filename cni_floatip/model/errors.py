@@ -31,8 +31,8 @@ class CniError(Exception):
 
     def document(self, version: str) -> dict[str, Any]:
         """Return the error as the specification prints it: ``{cniVersion, code, msg, details?}``."""
-        raw: dict[str, Any] = {"cniVersion": version, "code": self.code, "msg": self.msg}
-        return raw | {"details": self.details} if self.details else raw
+        document: dict[str, Any] = {"cniVersion": version, "code": self.code, "msg": self.msg}
+        return document | {"details": self.details} if self.details else document
 
 
 class IncompatibleVersion(CniError):
@@ -126,7 +126,7 @@ class NotAsClaimed(CniError):
 
 
 class Ec2Fault(Enum):
-    """What an EC2 error means to us; ``edges.ec2.client`` sorts AWS's codes into these."""
+    """What an EC2 error means to us; ``edges.ec2.faults`` sorts AWS's codes into these."""
 
     ROUTE_EXISTS = "the route exists already"
     NO_ROUTE = "there is no such route"

@@ -157,7 +157,8 @@ def _release_time(world: World, claim: Claim) -> float:
 def _drop_from_older_claims(world: World, claim: Claim, keys: Collection[RouteKey]) -> None:
     """Drop ``keys`` from older, ended claims of this node.
 
-    Otherwise they would delete the routes that ``onDelete: keep`` leaves."""
+    Otherwise they would delete the routes that ``onDelete: keep`` leaves.
+    """
     if not keys:
         return
     for other in world.claims.all()[0]:

@@ -119,10 +119,10 @@ def refuse_chosen_addresses(world: World, request: Request) -> None:
     args = request.config.get("args")
     of_pod = args.get("cni") if isinstance(args, dict) else None
     raw = {"args.cni.ips": of_pod, "runtimeConfig.ips": request.config.get("runtimeConfig")}
-    for key, result in raw.items():
-        if isinstance(result, dict) and result.get("ips"):
+    for key, chosen in raw.items():
+        if isinstance(chosen, dict) and chosen.get("ips"):
             raise PolicyRefused(
-                f"$.{key}: {show(result['ips'])}: the pod chose its addresses, which the node configuration"
+                f"$.{key}: {show(chosen['ips'])}: the pod chose its addresses, which the node configuration"
                 ' forbids ("fixedAddresses": true): let the network set them'
             )
 
@@ -140,8 +140,8 @@ def refuse_interface(world: World, site: EniSite, view: VpcView) -> None:
     """Raise PolicyRefused for an ENI that is not ours to use: VPC CNI's, say."""
     if view.interface is None or world.policy.allows_interface(view.interface):
         return
-    wanted, results = world.policy.allowed_interfaces, view.interface.tags
-    missing = {k: "" if v == "*" else v for k, v in wanted.items() if not tags_match({k: v}, results)}
+    wanted, present = world.policy.allowed_interfaces, view.interface.tags
+    missing = {k: "" if v == "*" else v for k, v in wanted.items() if not tags_match({k: v}, present)}
     text = ", ".join(f"{k}={v or '*'}" for k, v in missing.items())
     tags = " ".join(f"'Key={k},Value={v}'" for k, v in missing.items())
     raise PolicyRefused(

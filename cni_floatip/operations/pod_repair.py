@@ -24,7 +24,7 @@ from .world import PodNet, World
 class Difference:
     """One difference between a pod and its claim. ``wanted``: what ADD put there and can put back.
 
-    An ``Ec2Interface`` is an address whose connected route is back, which ADD removes.
+    An ``Interface`` is an address whose connected route is back, which ADD removes.
     """
 
     text: str
@@ -36,11 +36,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What a look at a pod came to. ``busy``: the attachment's own call is at work; ``claim_ended``: it has
-    ended.
+    """The result of a look at a pod. ``busy``: a call for the attachment runs.
 
-    ``index`` is the interface's. ``repaired`` says what was put back, ``lost`` what stays lost and why,
-    ``raised`` which link of the node was brought up.
+    ``claim_ended``: the claim has ended, or its pod's namespace is gone. ``index`` is the interface's.
+    ``repaired`` says what was put back, ``lost`` what stays lost and why, ``raised`` which link of the node
+    was brought up.
     """
 
     busy: bool = False

@@ -26,15 +26,15 @@ def status(
 
     Raises NotAvailable (50) that names everything that is missing, ``problems`` too.
     """
-    results = list(problems)
+    missing = list(problems)
     metadata = connect(STATUS_SECONDS)
     try:
         metadata.macs()
         if not any(environ.get(name) for name in CREDENTIALS) and not metadata.role():
-            results.append("no AWS credentials: no instance profile, and none in the environment")
+            missing.append("no AWS credentials: no instance profile, and none in the environment")
     except CniError as e:
-        results.append(e.msg)
+        missing.append(e.msg)
     finally:
         metadata.close()
-    if results:
-        raise NotAvailable(" | ".join(results))
+    if missing:
+        raise NotAvailable(" | ".join(missing))

@@ -278,17 +278,17 @@ def _remove_all(
 def _remove(world: World, judge: _Evaluation, blackhole: Blackhole) -> tuple[Outcome, str]:
     """Read, decide, delete; each attempt anew. Raises Ec2Error when that did not succeed in time."""
     patience = Backoff(world, world.clock() + ROUTE_SECONDS)
-    request = False
+    sent = False
     while True:
         try:
             began = world.clock()
             verdict = judge.recheck(blackhole)
             if verdict is not None:
-                return (Outcome.REMOVED, "") if request and verdict[0] is Outcome.GONE else verdict
+                return (Outcome.REMOVED, "") if sent and verdict[0] is Outcome.GONE else verdict
             if world.clock() - began > FRESH_SECONDS:
                 raise Ec2Error(Ec2Fault.UNANSWERED, "DescribeRouteTables", "", "too slow to act on")
             judge.ec2.wait_turn("DeleteRoute", blackhole.place, blackhole.account, world.clock())
-            request = True
+            sent = True
             judge.ec2.delete(blackhole.place, blackhole.account)
             return Outcome.REMOVED, ""
         except Ec2Error as e:

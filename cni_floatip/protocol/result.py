@@ -59,11 +59,11 @@ class PrevResult:
             and route.gateway is not None
             and (route.table == MAIN_TABLE or at_least(version, "1.1.0"))
         ]
-        raw = {"cniVersion": version} | dict(self.document) | {"cniVersion": version}
+        document = {"cniVersion": version} | dict(self.document) | {"cniVersion": version}
         if named:
-            present = raw.get("routes") or []
-            raw["routes"] = [*present, *(route for route in named if route not in present)]
-        return raw
+            present = document.get("routes") or []
+            document["routes"] = [*present, *(route for route in named if route not in present)]
+        return document
 
 
 def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
@@ -94,10 +94,10 @@ def _ours(document: Mapping[str, Any], ifname: str) -> Iterable[Interface]:
 
 
 def _route(route: PodRoute, version: str) -> dict[str, Any]:
-    raw: dict[str, Any] = {"dst": str(route.destination), "gw": str(route.gateway)}
+    entry: dict[str, Any] = {"dst": str(route.destination), "gw": str(route.gateway)}
     if at_least(version, "1.1.0"):
         if route.mtu:
-            raw["mtu"] = route.mtu
+            entry["mtu"] = route.mtu
         if route.table != MAIN_TABLE:
-            raw["table"] = route.table
-    return raw
+            entry["table"] = route.table
+    return entry

@@ -253,9 +253,8 @@ def decide(
             due = observation.broken + patience_seconds(by.route, now, reconcile)
             action, due = (action, None) if observation.at >= due else (Action.NOTHING, due)
     elif not any(observation.target and claimant.claim.eni == observation.target.id for claimant in live):
-        past = _decide_for_ended(
-            ended, observation, present, now
-        )  # no claim that could repair it wants this route
+        # No claim that could repair the route wants it where it leads now.
+        past = _decide_for_ended(ended, observation, present, now)
         return replace(past, events={**events, **past.events}, reports=reports, outages=outages)
     events |= {
         claimant.claim.attachment: Event.RELEASED
