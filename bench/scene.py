@@ -34,17 +34,7 @@ VPC, ACCOUNT, REGION, TAG = "vpc-bench", "111122223333", "eu-central-1", {"float
 ENI, MAC, ELSEWHERE = "eni-here", "02:00:00:00:00:01", "eni-elsewhere"
 EC2_PORT, HEALTH_PORT = 8000, 9819
 STARTS_WITHIN = 30.0
-
-UNLIMITED = """
-import sys
-from cni_floatip.agent import buckets
-for action in buckets.PUBLISHED:
-    buckets.PUBLISHED[action] = buckets.Rate(1e6, 1e6)
-from cni_floatip import cli
-sys.argv = ["floatipctl", "agent"]
-sys.exit(cli.main())
-"""
-"""The agent with EC2's published request rates lifted: they, and not the agent, would be measured."""
+UNLIMITED = Path(__file__).with_name("unlimited_agent.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +151,7 @@ class Scene:
         }
 
     def _start_agent(self) -> None:
-        argv = [sys.executable, "-c", UNLIMITED] if self.unlimited else [str(PROGRAM), "agent"]
+        argv = [sys.executable, str(UNLIMITED)] if self.unlimited else [str(PROGRAM), "agent"]
         self.log = self._state / "agent.log"
         with self.log.open("wb") as log:
             self.agent: subprocess.Popen[bytes] = netns.inside(
