@@ -713,7 +713,7 @@ MUTANTS = (
     Mutant(
         "throttling-for-good",
         "edges/ec2/faults",
-        "    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:",
+        "    if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:",
         "    if code in ():",
         "throttling is an error for good",
         "tests/edges/ec2/test_client.py",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -40,7 +39,10 @@ FAULTS: Mapping[str, Ec2Fault] = {
     "RequestExpired": Ec2Fault.DENIED,
     "InvalidClientTokenId": Ec2Fault.DENIED,
 }
-"""EC2 and STS API references, "Error codes"; the SDK lists the codes for throttling. See ``meaning``."""
+"""EC2 and STS API references, "Error codes". See ``meaning``."""
+
+THROTTLING = frozenset(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)  # type: ignore[attr-defined]
+"""The codes by which any of AWS's services may say "ask again later", as the SDK lists them."""
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def _refusal(action: str, response: Mapping[str, Any]) -> Ec2Error:
 
 def meaning(code: str, message: str = "", status: int = 400) -> Ec2Fault:
     """Return the fault of an error of EC2 or STS. An unknown one is REFUSED, with status 5xx UNANSWERED."""
-    if code in _throttling() or status == HTTPStatus.TOO_MANY_REQUESTS:
+    if code in THROTTLING or status == HTTPStatus.TOO_MANY_REQUESTS:
         return Ec2Fault.THROTTLED
     # ReplaceRoute says this of a route that does not exist (moto pull request 6425, checked on AWS).
     if code == "InvalidParameterValue" and "There is no route defined for" in message:
@@ -110,9 +112,3 @@ def meaning(code: str, message: str = "", status: int = 400) -> Ec2Fault:
     if code == "InvalidIdentityToken" and "retrieve verification key" in message:
         return Ec2Fault.NOT_SENT
     return FAULTS.get(code) or (Ec2Fault.UNANSWERED if status >= 500 else Ec2Fault.REFUSED)
-
-
-@cache
-def _throttling() -> frozenset[str]:
-    """The codes by which any of AWS's services may say "ask again later", as the SDK lists them."""
-    return frozenset(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)  # type: ignore[attr-defined]
