@@ -243,6 +243,14 @@ MUTANTS = (
         ORDER,
     ),
     Mutant(
+        "repair-puts-off-others",
+        "agent/keeper/repair",
+        "            self.errors |= dict.fromkeys(keys, repr(e))\n",
+        "            raise\n",
+        "a repair that fails puts off those of other routes, and an older owner mends first",
+        "tests/agent/keeper/test_unexpected_errors.py",
+    ),
+    Mutant(
         "stretched",
         "agent/keeper/loop",
         "stretch = 1.0 if self._holds() else self._stretch",

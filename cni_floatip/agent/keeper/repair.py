@@ -49,9 +49,10 @@ Group = tuple[str, str, str]
 class Look:
     """The result of one look.
 
-    ``whole``: all groups could be read. ``groups`` are those that could, ``pending`` the ended claims whose
-    routes still exist, ``progress`` counts repairs and releases, ``due`` is when a route that was seen broken
-    is to be repaired. ``throttled``: EC2 refused for its request rate; ``broken``: the unexpected errors.
+    ``whole``: all groups could be read, and no repair met an unexpected error. ``groups`` are those of which
+    this is true, ``pending`` the ended claims whose routes still exist, ``progress`` counts repairs and
+    releases, ``due`` is when a route that was seen broken is to be repaired. ``throttled``: EC2 refused for
+    its request rate; ``broken``: an unexpected error.
     """
 
     whole: bool = True
@@ -76,11 +77,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """The result of one repair. ``released``: the claim that has no route left to release."""
+    """The result of one repair. ``released``: the claim that has no route left to release.
+
+    ``broken``: the unexpected error.
+    """
 
     progress: int = 0
     throttled: bool = False
     released: Attachment | None = None
+    broken: str | None = None
 
 
 class RouteRepairer:
@@ -142,8 +147,7 @@ class RouteRepairer:
         except Exception as e:  # noqa: BLE001 (the other groups' routes must be looked after all the same)
             self._failed("a read of route tables failed unexpectedly", e)
             self.errors |= {route.key: repr(e) for claim in claims for route in claim.routes}
-            broken = f"cannot maintain the routes in the tables of {where}: {e!r}"
-            return Look(whole=False, broken=broken)
+            return Look(whole=False, broken=f"cannot maintain the routes in the tables of {where}: {e!r}")
 
     def _refresh_enis(self, claims: Sequence[Claim]) -> None:
         """Read which ENIs this node has, and log once which live claims are cut off.
@@ -204,20 +208,23 @@ class RouteRepairer:
                 due.add(decision.due)
             if decision.action is Action.RELEASE and decision.by:
                 claim = decision.by.claim
-                releases[claim.attachment] = partial(self._release, region, claim, deadline)
+                act = partial(self._release, region, claim, deadline)
+                releases[claim.attachment] = partial(self._attempt, act, [r.key for r in claim.routes])
             elif decision.action is not Action.NOTHING and table:
-                mends.append(
-                    partial(self._repair, region, key, account, decision.action, reconcile, deadline)
-                )
+                act = partial(self._repair, region, key, account, decision.action, reconcile, deadline)
+                mends.append(partial(self._attempt, act, [key]))
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
         results = self._world.run_all(*both, at_once=AT_ONCE)
         done = [result for result in results if isinstance(result, _Done)]
+        broken = next((result.broken for result in done if result.broken), None)
         return Look(
-            groups=frozenset([group]),
+            whole=broken is None,
+            groups=frozenset() if broken else frozenset([group]),
             pending=frozenset(releases.keys() - {done.released for done in done}),
             progress=sum(done.progress for done in done),
             due=frozenset(due),
             throttled=any(done.throttled for done in done),
+            broken=broken,
         )
 
     def _is_gone(self, table: str, at: float) -> bool:
@@ -286,6 +293,15 @@ class RouteRepairer:
                 self.errors[key] = f"{report}: {self.observations[key].target}"
 
     # -- what is done ---------------------------------------------------------------------------------
+
+    def _attempt(self, act: Callable[[], _Done], keys: Sequence[RouteKey]) -> _Done:
+        """Do one repair or release of the routes at ``keys``."""
+        try:
+            return act()
+        except Exception as e:  # noqa: BLE001 (what the look showed of the other routes must not be lost)
+            self._failed("a repair failed unexpectedly", e)
+            self.errors |= dict.fromkeys(keys, repr(e))
+            return _Done(broken=f"cannot maintain {keys[0]}: {e!r}")
 
     def _repair(
         self, region: str, key: RouteKey, account: str, step: Action, reconcile: float, deadline: float

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from cni_floatip.agent.keeper import repair
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.lines import LineWriter
 from cni_floatip.agent.observe.logs import DedupLog, Log
 from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.model.claim import Claim
+from cni_floatip.model.values import RouteKey
+from cni_floatip.rules.reconcile import HELD_PATIENCE
 from tests.support.simulated_cluster import FLOATING, SimulatedCluster
 
 
@@ -117,3 +120,25 @@ def test_a_group_that_failed_is_tried_again(
     bad = False
     cluster.pass_time(200)
     assert keeper.ready_problem() is None
+
+
+def test_a_repair_that_fails_does_not_put_off_the_others(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A route that is lost beside it is mended when patience ends, not at some later look."""
+    node, other = cluster.nodes["a"], ip_network("192.168.0.3/32")
+    keeper, _ = failing(cluster, node)
+    ended = node.add()
+    node.add(other)
+    monkeypatch.setattr(repair, "release", explodes)
+    node.delete(ended)
+    cluster.pass_time(1000)
+    assert "nobody expected this" in str(keeper.ready_problem())
+    assert keeper.last_look() < cluster.now() - 900, "a look in which something failed is not complete"
+    del cluster.ec2.tables["rtb-1"][other]
+    lost = RouteKey("rtb-1", other)
+    while keeper.route_reports()[lost].target:
+        cluster.pass_time(1)
+    cluster.pass_time(HELD_PATIENCE + 2)
+    assert cluster.leads(destination=other) == "eni-a"
+    assert node.state(ended) == "releasing", "it is tried again, and its record stays"
