@@ -47,7 +47,7 @@ class Preparation:
             self._aws.warm(self.node.region)
         except (CniError, Ec2Error) as e:
             self._log(f"EC2 does not answer yet: {e}", "warning")
-        except Exception as e:  # noqa: BLE001
+        except Exception as e:  # noqa: BLE001 (ADDs do without the preparation, so it is only tried again)
             self._log.failure("cannot prepare the EC2 clients", e)
         else:
             return True

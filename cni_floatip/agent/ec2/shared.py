@@ -191,9 +191,8 @@ class CallEc2:
         self._put_back(key, account)
         where = self._action(action, account)
         last = min(deadline, caller.until)
-        self._vpc.wait_turn(
-            action, key, account, last
-        )  # credentials first: else they would be waited for after the turn
+        # Credentials first: else they would be waited for after the turn.
+        self._vpc.wait_turn(action, key, account, last)
 
         def stop() -> str | None:
             return caller.cancelled() or (caller.superseded_by(key) if action in CLAIMING else None)

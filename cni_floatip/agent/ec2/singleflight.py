@@ -80,7 +80,7 @@ class SingleFlight:
             token = self._begin_read(question, flight, turn)
             try:
                 flight.answer = read(token)
-            except BaseException as e:
+            except BaseException as e:  # whatever it is, the other callers get it too
                 flight.error = e
                 raise
             finally:
@@ -124,7 +124,7 @@ class SingleFlight:
             with self._lock:
                 self._wait_for_running(question)
             token = turn()
-        except BaseException:
+        except BaseException:  # whatever it is, it ends this caller's turn only
             with self._lock:
                 flight.has_reader = False  # another caller, if any, becomes the reader
                 flight.changed.notify_all()

@@ -58,7 +58,7 @@ class Pages:
                 sock = _listen(address)
                 self._listening.append(sock)
                 self._watched.register(sock, selectors.EVENT_READ, dict(here))
-        except BaseException:
+        except BaseException:  # whatever it is, no bound socket outlives a failed construction
             self.close()
             raise
 
@@ -101,11 +101,9 @@ class Pages:
     def _accept(self, listening: socket.socket, pages: Mapping[str, Page]) -> None:
         try:
             sock, _ = listening.accept()
-        except (
-            OSError
-        ) as e:  # the caller has gone; or no descriptors are left, which must not become a busy loop
+        except OSError as e:  # the caller has gone, or no descriptors are left
             if not isinstance(e, BlockingIOError | ConnectionError):
-                time.sleep(0.05)
+                time.sleep(0.05)  # else this would be a busy loop
             return
         sock.setblocking(False)
         if len(self._open) >= MOST_CONNECTIONS:

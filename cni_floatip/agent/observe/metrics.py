@@ -183,7 +183,7 @@ class Metrics:
         for what in WATCHED:
             self._watch.labels(what)
 
-    # -- Counts ---------------------------------------------------------------------------------------
+    # -- Recorder -------------------------------------------------------------------------------------
 
     def call(self, verb: str, outcome: str, seconds: float) -> None:
         """Count a CNI call."""

@@ -35,7 +35,7 @@ class Failure:
             raise again(self._why)
         try:
             result = find()
-        except Exception as e:
+        except Exception as e:  # whatever a provider raises, callers meanwhile get the same
             self._at, self._why = self._clock(), e
             raise
         self._why = None
