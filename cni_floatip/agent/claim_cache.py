@@ -33,7 +33,7 @@ class ClaimCache:
         self._store = store
         self._claims: dict[Attachment, Claim] = {}
         self._sorted: list[Claim] | None = None
-        self._places: dict[RouteKey, set[Attachment]] = {}
+        self._by_route: dict[RouteKey, set[Attachment]] = {}
         self._problems: Sequence[Problem] = ()
         self._troubled = False  # else the disk knows nothing that memory does not
         self._unwritten: set[Attachment] = set()
@@ -48,7 +48,7 @@ class ClaimCache:
         """Read the disk again: at the start, and after another process has written files there."""
         claims, problems = self._store.all()
         with self._index:
-            self._claims, self._places = {}, {}
+            self._claims, self._by_route = {}, {}
             for claim in claims:
                 self._know(claim.attachment, claim)
             self._problems = problems
@@ -145,7 +145,7 @@ class ClaimCache:
     def for_route(self, key: RouteKey) -> list[Claim]:
         """Return the claims that have ``key`` among their routes, in whatever state, oldest first."""
         with self._index:
-            claims = [self._claims[attachment] for attachment in self._places.get(key, ())]
+            claims = [self._claims[attachment] for attachment in self._by_route.get(key, ())]
         return sorted(claims, key=lambda claim: claim.created_at)
 
     def delete(self, attachment: Attachment) -> None:
@@ -166,16 +166,16 @@ class ClaimCache:
         """Replace the known claim of ``attachment`` with ``claim`` (None: nothing); return the old one."""
         before = self._claims.get(attachment)
         for route in before.routes if before else ():
-            there = self._places.get(route.key, set())
+            there = self._by_route.get(route.key, set())
             there.discard(attachment)
             if not there:
-                self._places.pop(route.key, None)
+                self._by_route.pop(route.key, None)
         if claim is None:
             self._claims.pop(attachment, None)
         else:
             self._claims[attachment] = claim  # replaced, never removed first, because ``get`` takes no lock
             for route in claim.routes:
-                self._places.setdefault(route.key, set()).add(attachment)
+                self._by_route.setdefault(route.key, set()).add(attachment)
         self._sorted = None
         return before
 
