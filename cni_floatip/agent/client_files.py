@@ -36,7 +36,7 @@ class Install(Protocol):
 
 
 class ClientFiles:
-    """The client in one directory. ``problem`` says why the runtime cannot use it, "" when it can."""
+    """The client in one directory. ``problem`` says why the runtime cannot use it, None when it can."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class WorkerPool:
                 self._idle -= 1
                 self._work.put(work)
                 return
-        threading.Thread(target=self._live, args=(work,), name="crew", daemon=True).start()
+        threading.Thread(target=self._live, args=(work,), name="worker", daemon=True).start()
 
     def _live(self, work: Callable[[], None] | None) -> None:
         while work is not None:

@@ -99,11 +99,8 @@ class Vpc:
             filters = {"network-interface-id": enis[start : start + MAX_VALUES]}
             for eni in self.pages("describe_network_interfaces", "NetworkInterfaces", filters, account):
                 attached = eni.get("Attachment") or {}
-                to = (
-                    attached.get("InstanceId")
-                    or attached.get("AttachmentId")
-                    or ("an instance that EC2 does not show")
-                )
+                known = attached.get("InstanceId") or attached.get("AttachmentId")
+                to = known or "an instance that EC2 does not show"
                 free = attached.get("Status") == "detached" if attached else eni.get("Status") == "available"
                 yield eni["NetworkInterfaceId"], "" if free else to
 
@@ -119,7 +116,7 @@ class Vpc:
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def wait_turn(self, action: str, place: RouteKey, account: str, deadline: float) -> None:  # noqa: ARG002
+    def wait_turn(self, action: str, key: RouteKey, account: str, deadline: float) -> None:  # noqa: ARG002
         """Make a client with credentials that are good for the coming write, which renews none.
 
         Waits for nothing else, because a single call has no queue.
@@ -135,7 +132,7 @@ class Vpc:
         )
 
     def create(self, key: RouteKey, eni: str, account: str = "") -> None:
-        """Make the route ``place -> eni`` where there is none (CreateRoute)."""
+        """Make the route ``key -> eni`` where there is none (CreateRoute)."""
         self._write("create_route", _route_arguments(key) | {"NetworkInterfaceId": eni}, account)
 
     def replace(self, key: RouteKey, eni: str, account: str = "") -> None:
