@@ -24,6 +24,7 @@ from ...operations.release import attachment_lock
 from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..observe.recorder import Recorder
+from .interface_check import InterfaceCheck
 from .repair import Look, RouteRepairer, groups_of
 
 SPACING_SECONDS = 1.0
@@ -66,16 +67,15 @@ class Keeper:
         failed: Callable[[str, Exception], object] | None = None,
     ) -> None:
         self._world = world
-        self._counts = recorder
         self._chores = tuple(chores)
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._repairer = RouteRepairer(world, recorder, present, urgent, self._failed)
+        self._interfaces = InterfaceCheck(world, recorder)
         self._last = Look()
         self._reconcile = world.policy.reconcile_seconds
         self._stretch = 1.0
         self._failing = math.inf
         self._seen_all = 0.0
-        self._checked: frozenset[str] = frozenset()
         self._in_vain = 0
         self._again = math.inf
         self._due: set[float] = set()
@@ -133,7 +133,7 @@ class Keeper:
 
     def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
         """Return why ``route`` does not serve its claim, as looks have shown; None: no look shows one."""
-        return self._repairer.outages.of_route(claim, route, self._repairer.cut_off, self._checked)
+        return self._repairer.outages.of_route(claim, route, self._repairer.cut_off, self._interfaces.checked)
 
     def last_look(self) -> float:
         """Return when a look last was complete, in seconds since the epoch; 0: never yet."""
@@ -222,7 +222,7 @@ class Keeper:
 
     def _do_chores(self) -> None:
         self._try(self._look_for_pods_that_are_gone, "the search for pods that are gone")
-        self._try(self._look_at_interfaces, "the check of network interfaces")
+        self._try(self._interfaces.look, "the check of network interfaces")
         for chore in self._chores:
             self._try(chore, "a chore")
 
@@ -283,7 +283,7 @@ class Keeper:
                 with contextlib.suppress(IoFailure):  # a full disk: later
                     self._world.claims.put(replace(claim, routes=routes))
 
-    # -- pods and interfaces --------------------------------------------------------------------------
+    # -- pods -----------------------------------------------------------------------------------------
 
     def _look_for_pods_that_are_gone(self) -> None:
         world = self._world
@@ -311,42 +311,6 @@ class Keeper:
                         end_claim(world, claim, claim.netns)
                     except CniError as e:
                         world.log(f"{claim.attachment}: {e}", "warning")
-
-    def _look_at_interfaces(self) -> None:
-        """Check every ENI in use again: its source/dest check may be on, a tag may be gone."""
-        world, wanted = self._world, self._world.policy.source_dest_check
-        used = {(claim.region, claim.eni) for claim in world.claims.all()[0] if claim.live}
-        if wanted == "ignore" and not world.policy.allowed_interfaces:
-            return
-        checked: set[str] = set()
-        for region, eni in sorted(used):
-            try:
-                ec2 = world.vpc(region)
-                interface = ec2.network_interface(eni)
-                if not world.policy.allows_interface(interface):
-                    sentence = f"{eni} has pods, but no longer has the tags of allowedInterfaces"
-                    world.log(sentence, "warning", eni=eni)
-                if not interface.checks_source or wanted == "ignore":
-                    continue
-                checked.add(eni)
-                if wanted == "disable":
-                    ec2.disable_source_dest_check(eni)
-                    checked.remove(eni)
-                    self._counts.repaired("source-dest-check")
-                    sentence = f"source/dest check of {eni} was on: turned off"
-                    world.log(sentence, "warning", event="source-dest-check", eni=eni)
-            except Ec2Error as e:
-                checked |= self._checked & {eni}  # the others were not seen
-                sentence = f"cannot verify the source/dest check and tags of {eni}: {e}"
-                world.log(sentence, "warning", eni=eni)
-        for eni in sorted(checked - self._checked):
-            sentence = f"source/dest check of {eni} is on: EC2 drops the traffic of floating IPs"
-            world.log(sentence, "warning", event=Outage.CHECKED.value, eni=eni)
-        for eni in sorted(self._checked - checked):
-            world.log(
-                f"source/dest check of {eni} no longer drops traffic of a pod", event="unchecked", eni=eni
-            )
-        self._checked = frozenset(checked)
 
 
 def _step(at: float) -> float:
