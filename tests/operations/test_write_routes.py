@@ -208,6 +208,22 @@ def test_throttling_ends_at_the_deadline() -> None:
     assert time.at < 1030
 
 
+def test_a_pause_that_lasts_beyond_the_deadline_ends_with_what_ec2_said() -> None:
+    class Oversleeping(FakeTime):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds + 100)
+
+    vpc, time = world(OTHER, Ec2Fault.THROTTLED), Oversleeping()
+    deadline = time.at + 60
+
+    def go_on() -> None:
+        assert time.at < deadline, "the ADD would say that no time is left, and not why"
+
+    with pytest.raises(Ec2Error) as caught:
+        write(vpc, time, target=OTHER, go_on=go_on)
+    assert caught.value.fault is Ec2Fault.THROTTLED
+
+
 def test_reading_repeats_what_passes() -> None:
     answers = iter([Ec2Fault.THROTTLED, Ec2Fault.UNANSWERED, None])
 

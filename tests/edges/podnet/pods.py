@@ -14,6 +14,7 @@ from typing import Any
 from cni_floatip.edges import podnet
 from cni_floatip.model.values import PodRule
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
+from tests.support.waiting import until
 
 PREFIX = f"fl-{os.getpid()}-podnet"
 NETNS = Path("/run/netns")
@@ -69,6 +70,7 @@ class KernelPod:
             *(f"addr add {item} dev net1" for item in ADDRESSES),
         ):
             self.ip(*command.split())
+        until(lambda: "tentative" not in self.ip("-6", "addr", "show", "dev", "net1"))
 
     def ip(self, *command: str, check: bool = True) -> str:
         return ip(*command, netns=self.name, check=check)
