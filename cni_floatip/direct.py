@@ -33,7 +33,7 @@ from .config.nodeconf import NodeConf
 from .edges import host, imds, podnet, spool
 from .edges.ec2 import client
 from .edges.host import clock
-from .edges.store import Store, write_whole
+from .edges.store import Store, make_directory, write_whole
 from .model.errors import CniError, IoFailure, TryAgain, raise_any
 from .model.values import Attachment
 from .model.waiting import always, pause, unless
@@ -265,7 +265,7 @@ def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], 
     earlier = spool.dels_of(attachment, directory)
     note = Path(directory, f"{_key(attachment)}.{os.getpid()}{spool.NOTE}")
     try:
-        _make(note.parent)
+        make_directory(note.parent)
         note.touch(mode=0o600)
     except OSError as e:
         raise IoFailure(f"cannot use the spool directory {directory}: {e.strerror}") from e
@@ -291,7 +291,7 @@ def _leave(request: Request, directory: str, environ: Mapping[str, str], stdin: 
     env = {name: value for name, value in environ.items() if name.startswith("CNI_")}
     body = wire.body_bytes(env, stdin)
     try:
-        _make(path.parent)
+        make_directory(path.parent)
         for note in path.parent.glob(f"{_key(attachment)}.*{spool.NOTE}"):
             note.unlink(missing_ok=True)
         if len(body) > wire.MOST_BODY:  # nobody would read it
@@ -305,12 +305,6 @@ def _leave(request: Request, directory: str, environ: Mapping[str, str], stdin: 
 
 def _key(attachment: Attachment) -> str:
     return spool.name_of(attachment.container, attachment.ifname, b"").removesuffix(spool.SUFFIX)
-
-
-def _make(directory: Path) -> None:
-    if not directory.is_dir():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)  # whatever the umask took away
 
 
 def tell(sentence: str, *_: object, **__: object) -> None:

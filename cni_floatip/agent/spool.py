@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..edges.spool import SUFFIX, Owner, opened, owner_of
+from ..edges.store import make_directory
 from ..model.errors import CniError
 from ..operations.world import Log
 from ..protocol import wire
@@ -93,9 +94,7 @@ class Spool:
     def prepare(self) -> None:
         """Make the directory, for root only; remove half-written files of clients that were killed."""
         with contextlib.suppress(OSError):
-            if not self._root.is_dir():
-                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._root.chmod(0o700)
+            make_directory(self._root)
             for path in self._root.iterdir():
                 half = path.suffix != SUFFIX and path.is_file()
                 if half and time.time() - path.stat().st_mtime > ABANDONED_SECONDS:

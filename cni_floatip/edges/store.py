@@ -160,7 +160,7 @@ class Store:
 
     def _make_directories(self) -> None:
         for directory in (self._root, self._claims):
-            _make(directory)
+            make_directory(directory)
 
     def _unusable(self, e: OSError) -> IoFailure:
         return IoFailure(f"cannot use the data directory {self._root}: {e.strerror}")
@@ -202,7 +202,7 @@ class Store:
     @contextlib.contextmanager
     def _open_lock_file(self) -> Iterator[int]:
         try:
-            _make(self._root)
+            make_directory(self._root)
             fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(fd, 0o600)
         except OSError as e:
@@ -213,7 +213,8 @@ class Store:
             os.close(fd)
 
 
-def _make(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make a directory for root only, unless it exists. Raises OSError."""
     if not directory.is_dir():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)  # whatever the umask took away

@@ -40,6 +40,7 @@ ONCE = {
     "_?is_here": {"operations.evidence.is_here"},
     "_?alone": set(),
     "_?unpack|_?attributes": {"edges.podnet.attributes.unpack"},
+    "_?make(_directory)?": {"edges.store.make_directory"},
     "write_whole": {"edges.store.write_whole", "client.write_whole"},
     "_?sync(_directory)?": {"edges.store.sync_directory"},
 }
