@@ -130,6 +130,7 @@ def delete(request: Request, policy: NodeConf, environ: Mapping[str, str], stdin
     try:
         with locked(policy, environ, began + DEL_SECONDS - clock()) as here:
             if not is_left:
+                recovery.end_unanswered(here.world)  # else a killed ADD releases a route that the DEL keeps
                 operations.delete(request, here.world)
             with contextlib.suppress(CniError):  # it has been told
                 here.catch_up(began + DEL_SECONDS, attachment)

@@ -162,6 +162,19 @@ def test_what_a_killed_add_had_begun_takes_no_route_that_a_del_lets_stay(
     assert place.alive() == []
 
 
+def test_also_when_that_del_cannot_be_left(scene: Scene, place: Place, one: Attachment) -> None:
+    one.on_delete = "keep"
+    assert one.add().code == 0
+    assert one.again().add("after", "ec2.replace", 1).code == -signal.SIGKILL
+    (place.data / "file").touch()
+    place.policy(spoolDir=str(place.data / "file"))
+    answer = one.delete()
+    assert answer.code == 0
+    assert "cannot be kept" in answer.stderr
+    assert place.alive() == []
+    assert set(scene.routes(ADDRESS)) == set(TABLES)
+
+
 def test_check_waits_too_and_does_not_wait_for_ever(
     scene: Scene, place: Place, one: Attachment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
