@@ -263,7 +263,8 @@ def _metadata(environ: Mapping[str, str], deadline: float) -> imds.Metadata:
 @contextlib.contextmanager
 def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], str | None]]:
     """Announce an ADD to the DELs of its attachment; yield what says that one has come (else None)."""
-    earlier = spool.dels_of(attachment, directory)
+    others = set(spool.snapshot(directory))  # DELs that were left before this ADD began do not end it
+    deleted = f"{attachment} was deleted meanwhile"
     note = Path(directory, f"{_key(attachment)}.{os.getpid()}{spool.NOTE}")
     try:
         make_directory(note.parent)
@@ -272,9 +273,15 @@ def _announced(attachment: Attachment, directory: str) -> Iterator[Callable[[], 
         raise IoFailure(f"cannot use the spool directory {directory}: {e.strerror}") from e
 
     def stop() -> str | None:
-        if note.exists() and spool.dels_of(attachment, directory) <= earlier:
-            return None
-        return f"{attachment} was deleted meanwhile"
+        if not note.exists():
+            return deleted
+        for file in spool.snapshot(directory) - others:
+            owner = spool.owner_of(Path(directory, file[0]))
+            if owner == (attachment.container, attachment.ifname):
+                return deleted
+            if owner:  # not read again, because a waiting ADD looks fifty times a second
+                others.add(file)
+        return None
 
     try:
         yield stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -12,7 +13,6 @@ from typing import BinaryIO
 
 from ..model.claim import Claim
 from ..model.errors import IoFailure
-from ..model.values import Attachment
 from ..protocol import wire
 
 SUFFIX = ".del"
@@ -23,6 +23,9 @@ SHOWN = 3
 
 Owner = tuple[str, str]
 """Container and interface, as the environment in a file names them."""
+
+File = tuple[str, int, int]
+"""Name, inode and time of change, so that a rewritten file counts as another one."""
 
 
 def opened(path: Path) -> BinaryIO:
@@ -52,15 +55,12 @@ def name_of(container: str, ifname: str, stdin: bytes) -> str:
     return hashlib.sha256(key).hexdigest()[:40] + SUFFIX
 
 
-def dels_of(attachment: Attachment, directory: str) -> frozenset[tuple[str, int, int]]:
-    """Return the files with a DEL of ``attachment``. A rewritten file counts as another one."""
+def snapshot(directory: str) -> frozenset[File]:
+    """Return the files in the spool without reading them."""
     results = set()
     for path in Path(directory).glob(f"*{SUFFIX}"):
-        try:
+        with contextlib.suppress(OSError):  # done meanwhile
             status = path.stat()
-        except OSError:  # done meanwhile
-            continue
-        if owner_of(path) == (attachment.container, attachment.ifname):
             results.add((path.name, status.st_ino, status.st_mtime_ns))
     return frozenset(results)
 

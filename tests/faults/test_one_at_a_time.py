@@ -16,7 +16,9 @@ import pytest
 from cni_floatip import direct, operations
 from cni_floatip.agent.spool import Spool
 from cni_floatip.config.nodeconf import NodeConf
+from cni_floatip.edges import spool
 from cni_floatip.edges.store import write_whole
+from cni_floatip.model import values as model
 from cni_floatip.model.errors import TryAgain
 from cni_floatip.operations.add import _time_limits
 from cni_floatip.operations.plan import AddRequest
@@ -293,6 +295,30 @@ def test_a_del_ends_the_add_of_its_attachment_that_waits(
     assert (first.answer().code, deleting.answer().code) == (0, 0)
     assert scene.routes(ANOTHER) == {}
     assert place.spooled() == []
+
+
+def test_an_add_reads_a_del_of_another_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(name: str, container: str) -> None:
+        env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container, "CNI_IFNAME": "net1"}
+        write_whole(tmp_path / name, wire.body_bytes(env, b"{}"))
+
+    read: list[str] = []
+
+    def owner_of(path: Path) -> spool.Owner | None:
+        read.append(path.name)
+        return owner(path)
+
+    owner = spool.owner_of
+    monkeypatch.setattr(spool, "owner_of", owner_of)
+    leave("1.del", "another")
+    leave("2.del", "c1")
+    with direct._announced(model.Attachment("vip", "c1", "net1"), str(tmp_path)) as stop:
+        assert (stop(), read) == (None, []), "what was there before does not concern it"
+        leave("3.del", "another")
+        assert (stop(), stop(), read) == (None, None, ["3.del"])
+        leave("2.del", "c1")
+        assert stop() == "vip/c1/net1 was deleted meanwhile", "the runtime has repeated its DEL"
+        assert read == ["3.del", "2.del"]
 
 
 def test_also_when_it_was_done_between_two_looks_of_the_add(
