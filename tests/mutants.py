@@ -323,6 +323,14 @@ MUTANTS = (
         "tests/commands/test_gc.py",
     ),
     Mutant(
+        "anothers-spool",
+        "commands/gc",
+        "            if not options.dry_run and policy.data_dir == configured.data_dir:\n",
+        "            if not options.dry_run:\n",
+        "gc takes DELs whose claims are in another data directory for done, and removes them",
+        "tests/commands/test_gc.py",
+    ),
+    Mutant(
         "good-look-undated",
         "agent/keeper/loop",
         "            self._seen_all = self._world.now()",

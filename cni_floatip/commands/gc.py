@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 from ..model.errors import TryAgain
-from . import add_data_dir, command, see_through
+from . import add_data_dir, command, see_through, tell
 
 WAIT_SECONDS = 10.0
 """How long to wait for a call in direct mode to leave the data directory."""
@@ -22,7 +22,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         brief="release routes that no pod on this node uses any more",
         description=(
             "End the claims of pods that are gone without a DEL, and finish what earlier calls could not:"
-            " read every VPC route that awaits its release, and delete it if it still leads to this node."
+            " do the DELs in the spool, read every VPC route that awaits its release, and delete it if it"
+            " still leads to this node."
             " gc forgets a claim 20 minutes after its last write, because no late write can land after"
             " that."
         ),
@@ -41,17 +42,19 @@ def _gc(options: argparse.Namespace) -> int:
     from ..edges.store import Store
     from . import claims_table
 
-    policy = NodeConf.load(nodeconf.path(os.environ))
-    policy = replace(policy, data_dir=options.data_dir or policy.data_dir)
+    configured = NodeConf.load(nodeconf.path(os.environ))
+    policy = replace(configured, data_dir=options.data_dir or configured.data_dir)
     see_through(policy.data_dir, named=bool(options.data_dir))
     if not Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic).exists():
         sys.stdout.write("no claims\n")
         return 0
-    try:  # what is logged comes back, too
-        with direct.locked(policy, os.environ, WAIT_SECONDS, log=lambda *_, **__: None) as core:
+    try:  # onDelete is as under an agent: DELs wait in the spool of a node whose agent is away
+        with direct.locked(policy, os.environ, WAIT_SECONDS, on_delete="release", log=_log) as core:
             before, _ = core.world.claims.all()
             if not options.dry_run:
                 recovery.end_unanswered(core.world)
+            if not options.dry_run and policy.data_dir == configured.data_dir:
+                core.spool.process_all()  # in another directory these DELs would find no claim, and be lost
             sentences = operations.collect(core.world, dry_run=options.dry_run)
             after, _ = core.world.claims.all()
     except direct.AgentIsHere as e:
@@ -64,3 +67,9 @@ def _gc(options: argparse.Namespace) -> int:
     ]
     sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
     return 1 if not options.dry_run and any(claims_table.is_left(claim) for claim in after) else 0
+
+
+def _log(sentence: str, level: str = "info", **_: object) -> None:
+    """Tell of a DEL that was set aside; what else is logged comes back."""
+    if level == "error":
+        tell(sentence)

@@ -1,4 +1,4 @@
-"""Reads the spool of DELs that wait for an agent: which files there are, and whose. Writes nothing."""
+"""Reads the spool of DELs that wait: which files there are, and whose. Writes nothing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def files_of(claim: Claim, files: Mapping[Owner, list[str]]) -> list[str]:
 
 
 def reported(claims: Iterable[Claim], files: Mapping[Owner, list[str]]) -> list[str]:
-    """Say which of ``claims`` are to end when the agent comes."""
+    """Say of which of ``claims`` a DEL waits."""
     return [f"{claim.attachment}: {sentence(paths)}" for claim in claims if (paths := files_of(claim, files))]
 
 
@@ -96,4 +96,4 @@ def sentence(paths: list[str]) -> str:
     count = len(paths)
     more = f" and {count - SHOWN} more" if count > SHOWN else ""
     files = ", ".join(paths[:SHOWN]) + more
-    return f"{count} DEL{'s' * (count != 1)} wait{'s' * (count == 1)} for the agent: {files}"
+    return f"{count} DEL{'s' * (count != 1)} wait{'s' * (count == 1)} in the spool: {files}"

@@ -241,7 +241,7 @@ def test_a_del_that_waits_for_the_agent_is_said(data_dir: str, tmp_path: Path) -
         (spool / f"{name}.del").write_bytes(wire.body_bytes(env, b"{}"))
     (spool / "4.del").write_bytes(b"cut short")
     (spool / "5.del.new").write_bytes(b"not whole yet")
-    sentence = f"vip/c1/net1: 2 DELs wait for the agent: {spool}/1.del, {spool}/2.del"
+    sentence = f"vip/c1/net1: 2 DELs wait in the spool: {spool}/1.del, {spool}/2.del"
     shown = floatipctl("claims", FLOATIP_CONFIG=str(config))
     assert (shown.returncode, shown.stdout.splitlines()[3:], shown.stderr) == (0, [sentence], "")
     result = json.loads(floatipctl("claims", "--json", FLOATIP_CONFIG=str(config)).stdout)

@@ -95,15 +95,50 @@ def test_gc_without_claims_does_nothing(here: Here) -> None:
     assert not (here.directory / "state").exists()
 
 
-def test_a_del_that_waits_for_the_agent_is_said(here: Here) -> None:
+@pytest.fixture
+def spooled(here: Here) -> Path:
+    """A DEL of c2 in the spool, beside claims of c1 and c2."""
     here.claim("c1", State.HELD)
     here.claim("c2", State.HELD)
     here.spool.mkdir()
-    env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c2", "CNI_IFNAME": "net1"}
-    (here.spool / "1.del").write_bytes(wire.body_bytes(env, b"{}"))
-    sentence = f"vip/c2/net1: 1 DEL waits for the agent: {here.spool}/1.del\n"
-    assert here.gc("--dry-run") == (0, sentence)
-    assert here.gc() == (0, sentence), "the agent does it: here it stays"
+    env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c2", "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
+    (here.spool / "1.del").write_bytes(wire.body_bytes(env, b'{"name": "vip", "cniVersion": "1.0.0"}'))
+    return here.spool / "1.del"
+
+
+def test_a_del_in_the_spool_is_done(here: Here, spooled: Path) -> None:
+    assert here.gc("--dry-run") == (0, f"vip/c2/net1: 1 DEL waits in the spool: {spooled}\n")
+    assert here.states() == {"c1": "held", "c2": "held"}
+    assert here.gc() == (0, f"vip/c2/net1: released: rtb-a 192.168.0.2/32; {KEPT}\n")
+    assert here.states() == {"c1": "held", "c2": "gone"}
+    assert list(here.spool.iterdir()) == []
+
+
+def test_a_del_in_the_spool_is_kept_from_claims_that_are_not_its(here: Here, spooled: Path) -> None:
+    another = here.directory / "another"
+    (another / "claims").mkdir(parents=True)
+    assert here.gc("--data-dir", str(another)) == (0, "nothing to do\n")
+    assert spooled.exists()
+
+
+def test_a_del_whose_record_is_lost_releases_as_under_an_agent(here: Here) -> None:
+    here.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://127.0.0.1:1"
+    here.claim("c2", State.HELD)
+    next((here.directory / "state" / "claims").iterdir()).write_bytes(b"cut short")
+    here.spool.mkdir()
+    env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c2", "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
+    config = {"name": "vip", "cniVersion": "1.0.0", "prevResult": {"cniVersion": "1.0.0"}}
+    (here.spool / "1.del").write_bytes(wire.body_bytes(env, json.dumps(config).encode()))
+    status, _ = here.gc()
+    assert status == 1
+    assert here.states() == {"c2": "releasing"}
+
+
+def test_a_file_in_the_spool_that_is_no_del_is_said(here: Here, spooled: Path) -> None:
+    spooled.write_bytes(b"cut short")
+    status, out = here.gc()
+    assert status == 0
+    assert f"{spooled}: not a DEL that the agent can perform" in out
     assert here.states() == {"c1": "held", "c2": "held"}
 
 

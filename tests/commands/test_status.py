@@ -219,7 +219,7 @@ def test_a_del_that_waits_is_said_with_its_file() -> None:
     held = claim(ClaimedRoute(place("rtb-a"), State.HELD))
     facts = status.Facts("1", 1, NOON, spooled=1, waiting={("c" * 64, "net1"): ["/spool/1.del"]})
     raw = status.document(facts, [held], [], UNSEEN, **AT)
-    assert "  core/upf-0: 1 DEL waits for the agent: /spool/1.del\n" in status_view.text(raw)
+    assert "  core/upf-0: 1 DEL waits in the spool: /spool/1.del\n" in status_view.text(raw)
     assert raw["claims"][0]["spooled"] == ["/spool/1.del"]
 
 
@@ -355,7 +355,7 @@ def test_without_an_agent_the_dels_that_wait_for_it_are_said(tmp_path: Path) -> 
     files = ", ".join(str(spool / f"{number}.del") for number in range(3))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith(
-        f"there is no socket {path} {IN_POD}; 4 DELs wait for the agent: {files} and 1 more\n"
+        f"there is no socket {path} {IN_POD}; 4 DELs wait in the spool: {files} and 1 more\n"
     )
 
 
