@@ -41,7 +41,7 @@ ROUTE_ACTIONS = ("create_route", "replace_route", "delete_route")
 
 
 class Ec2Reads:
-    """EC2 in one region. Every method but ``asked`` raises Ec2Error."""
+    """EC2 in one region. The dry runs and ``endpoint`` raise nothing, the other methods Ec2Error."""
 
     def __init__(self, region: str, roles: Mapping[str, str]) -> None:
         self._region = region

@@ -76,7 +76,7 @@ def put(path: Path, content: bytes) -> Path:
             raise IoFailure(
                 f"{path}: reading it back does not return what was written: the disk may be failing"
             )
-    except BaseException:
+    except BaseException:  # whatever it was: no temporary file stays
         with contextlib.suppress(OSError):
             new.unlink()
         raise

@@ -120,7 +120,7 @@ def _identity(interpreter: str) -> str:
         return ""  # its path holds its digest
     try:
         status = Path(interpreter).stat()
-    except OSError:  # who tries to run it says why
+    except OSError:  # the trial run reports why
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"
 
