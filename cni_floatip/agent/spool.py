@@ -126,10 +126,10 @@ class Spool:
     def _owner(self, name: str) -> Owner | None:
         """Return whose DEL a file holds, None if it cannot be understood. A file's owner never changes."""
         if name not in self._owners:
-            if (results := owner_of(self._root / name)) is None:
+            if (owner := owner_of(self._root / name)) is None:
                 return None
             with self._changed:
-                self._owners[name] = results
+                self._owners[name] = owner
         return self._owners.get(name)
 
     def _do(self, name: str, seconds: float) -> None:

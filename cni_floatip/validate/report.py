@@ -228,11 +228,11 @@ def _with_device(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(plugins, list):
         return dict(config)
     device = {"deviceID": "of the pod"}
-    sentences = [
+    with_device = [
         plugin | device if isinstance(plugin, dict) and not chain.is_floatip(plugin) else plugin
         for plugin in plugins
     ]
-    return {**config, "plugins": sentences}
+    return {**config, "plugins": with_device}
 
 
 def _judge_network(

@@ -18,8 +18,8 @@ from ..probe import Probe
 
 def pods(probe: Probe) -> Iterable[Finding]:
     claims = list(_claims(Path(probe.policy.data_dir)))
-    raw = fine("", f"{len(claims)} with live claims: as ADD left them" if claims else "none has a live claim")
-    return [finding for claim in claims for finding in _judge(claim)] or [raw]
+    fit = fine("", f"{len(claims)} with live claims: as ADD left them" if claims else "none has a live claim")
+    return [finding for claim in claims for finding in _judge(claim)] or [fit]
 
 
 def _claims(directory: Path) -> Iterator[Claim]:
