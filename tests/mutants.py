@@ -813,7 +813,7 @@ MUTANTS = (
         "        if not isinstance(now, Claim) or not now.live or now.deleted_at > now.created_at:\n",
         "        if False:\n",
         "an ADD writes after the DEL of its attachment",
-        "tests/faults/test_concurrent_calls.py",
+        "tests/operations/test_write_routes.py",
     ),
     Mutant(
         "claiming-after-restart",
@@ -1060,7 +1060,7 @@ MUTANTS = (
         "ours-is-believed",
         "operations/write_routes",
         "    switches = 0\n    while True:\n",
-        "    switches = 0\n    if seen.target is not None and seen.target.id == eni:\n        return\n"
+        "    switches = 0\n    if read.target is not None and read.target.id == eni:\n        return\n"
         "    while True:\n",
         "an ADD succeeds by a stale read",
         "tests/operations/test_write_routes.py",

@@ -274,7 +274,7 @@ class Writing:
         self.vpc = FakeVpc({"rtb-a": {}, "rtb-b": {}})
         self.attempt = Attempt(self.world, self.vpc, conf, claim, self.world.clock() + 60)
 
-    def seen(self, *addresses: Network) -> dict[RouteKey, RouteRead]:
+    def reads(self, *addresses: Network) -> dict[RouteKey, RouteRead]:
         """Return where the routes to ``addresses`` (default: all) lead now."""
         return {
             RouteKey(table, to): RouteRead(routes.get(to), self.world.clock())
@@ -299,18 +299,18 @@ def writing(tmp_path: Path) -> Writing:
 
 def test_the_first_create_of_each_table_goes_alone_and_replaces_come_last(writing: Writing) -> None:
     writing.vpc.tables["rtb-a"][writing.addresses[0]] = OTHER
-    written = write_routes(writing.attempt, writing.seen())
+    written = write_routes(writing.attempt, writing.reads())
     first, others = writing.calls()[:2], writing.calls()[2:5]
     assert sorted(first) == ["create rtb-a 3", "create rtb-b 2"]
     assert sorted(others) == ["create rtb-a 4", "create rtb-b 3", "create rtb-b 4"]
     assert writing.calls()[5:] == ["replace rtb-a 2"]
-    assert (set(written.written), set(written.vanished), written.failed) == (set(writing.seen()), set(), {})
+    assert (set(written.written), set(written.vanished), written.failed) == (set(writing.reads()), set(), {})
 
 
 @pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED])
 def test_what_ec2_refuses_of_a_table_is_asked_for_once(writing: Writing, fault: Ec2Fault) -> None:
     writing.vpc.script = [fault]
-    parts = [writing.seen(address) for address in writing.addresses]
+    parts = [writing.reads(address) for address in writing.addresses]
     written = write_routes(writing.attempt, *parts)
     assert len(written.failed) == 3, "of one table"
     (refused,) = {key.table for key in written.failed}
@@ -324,7 +324,7 @@ def test_a_part_that_has_failed_gets_no_further_write_and_another_does(writing: 
     one, two, _ = writing.addresses
     writing.vpc.tables["rtb-b"] |= {one: OTHER, two: OTHER}
     writing.vpc.script = [Ec2Fault.REFUSED]  # of the create in rtb-a for one of them
-    written = write_routes(writing.attempt, writing.seen(one), writing.seen(two))
+    written = write_routes(writing.attempt, writing.reads(one), writing.reads(two))
     (failed,) = written.failed
     other = two if failed.destination == one else one
     assert set(written.written) == {RouteKey("rtb-a", other), RouteKey("rtb-b", other)}
@@ -341,11 +341,26 @@ def test_a_table_that_vanished_is_an_error_only_where_it_is_named(tmp_path: Path
     by_id = NetConf("1.1.0", "net", RouteTableSelector(ids=("rtb-a", "rtb-b")))
     for conf, fails in ((CONF, False), (by_id, True)):
         writing = Writing(tmp_path / str(fails), conf=conf)
-        reads = writing.seen(writing.addresses[0])
+        reads = writing.reads(writing.addresses[0])
         del writing.vpc.tables["rtb-b"]
         written = write_routes(writing.attempt, reads)
         key = RouteKey("rtb-b", writing.addresses[0])
         assert (key in written.failed, key in written.vanished) == (fails, not fails)
+
+
+def test_no_write_follows_a_del(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim's record alone says so, because nobody cancels the watch's write of a pod's addresses."""
+    claim, create = writing.attempt.claim, writing.vpc.create
+
+    def create_and_end(*args: Any) -> None:
+        create(*args)
+        writing.world.claims.put(claim.release(0.0))
+
+    monkeypatch.setattr(writing.vpc, "create", create_and_end)
+    outcome = write_routes(writing.attempt, writing.reads())
+    assert len(writing.calls()) == len(outcome.written) == 1
+    (error,) = outcome.failed.values()
+    assert error.msg == f"stopped: {claim.attachment} was deleted meanwhile"
 
 
 def test_what_is_cancelled_is_not_written(writing: Writing) -> None:
@@ -353,6 +368,6 @@ def test_what_is_cancelled_is_not_written(writing: Writing) -> None:
     attempt = replace(
         writing.attempt, cancelled=lambda key: "it was taken away" if key.destination == one else None
     )
-    written = write_routes(attempt, writing.seen(one), writing.seen(two))
+    written = write_routes(attempt, writing.reads(one), writing.reads(two))
     assert {error.msg for error in written.failed.values()} == {"stopped: it was taken away"}
     assert {key.destination for key in written.written} == {two}
