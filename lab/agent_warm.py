@@ -9,8 +9,9 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import lab.direct_warm  # noqa: F401 (what its calls load)
 from cni_floatip import cli
@@ -21,12 +22,17 @@ from lab.agent import HASTENED
 def main() -> int:
     """Be ``floatipctl``, in a session of its own and with the constants that ``HASTENED`` gives."""
     os.setsid()
-    for name, value in json.loads(os.environ.pop(HASTENED, "{}")).items():
+    set_constants(json.loads(os.environ.pop(HASTENED, "{}")))
+    return cli.main()
+
+
+def set_constants(constants: Mapping[str, Any]) -> None:
+    """Set {"module.CONSTANT": value} in this process; refuse a name that does not exist."""
+    for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         owner = importlib.import_module(module)
         assert hasattr(owner, constant), name
         setattr(owner, constant, value)
-    return cli.main()
 
 
 def client() -> NoReturn:

@@ -142,14 +142,14 @@ def read_body(body: bytes, version: int = VERSION) -> Call:
     return Call(env, body[4 + length :], version)
 
 
-def hello(version: int = VERSION, oldest: int = OLDEST) -> bytes:
-    """Return the first bytes of either side."""
+def hello(version: int, oldest: int) -> bytes:
+    """Return the first bytes of a peer of this version."""
     return MAGIC + bytes((version, oldest, 0, 0, 0))
 
 
 def greeting() -> bytes:
-    """Return the bytes that the agent sends before its first frame."""
-    return hello()
+    """Return the first bytes of this release, as client or as agent."""
+    return hello(VERSION, OLDEST)
 
 
 def deadline_frame(seconds: float) -> bytes:
@@ -176,7 +176,7 @@ def body_bytes(env: Mapping[str, str], stdin: bytes) -> bytes:
 def request_bytes(env: Mapping[str, str], stdin: bytes = b"") -> bytes:
     """Return a whole request."""
     body = body_bytes(env, stdin)
-    return hello() + len(body).to_bytes(4, "big") + body
+    return greeting() + len(body).to_bytes(4, "big") + body
 
 
 def _frame(kind: bytes, payload: bytes) -> bytes:

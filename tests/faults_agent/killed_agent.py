@@ -16,7 +16,6 @@ it)::
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -24,18 +23,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import boto3  # noqa: F401 (so that no agent has to)
 
-import lab.direct_warm  # noqa: F401 (likewise)
 from cni_floatip import cli
-from cni_floatip.agent import main as agent  # noqa: F401 (what the command loads)
 from cni_floatip.agent.server import handler
 from cni_floatip.edges.ec2 import client
 from cni_floatip.edges.podnet import rtnetlink
+from lab.agent_warm import set_constants  # with what the command and its calls load
 from tests.faults import killed_call  # the same events as in direct mode
 
 
@@ -102,7 +100,7 @@ WRITES = ("disable_source_dest_check", "create", "replace", "delete")
 
 def main() -> int:
     doom, constants = map(json.loads, sys.argv[1:])
-    change(constants)
+    set_constants(constants)
     message = Doom()
     message.take(doom or ())
     named, remove = Path(os.environ["FLOATIP_DOOM"]), os.unlink
@@ -114,15 +112,3 @@ def main() -> int:
     signal.signal(signal.SIGUSR1, obey)
     watch_everything(message)
     return cli.main(["agent"])
-
-
-def change(constants: Mapping[str, Any]) -> None:
-    for name, value in constants.items():
-        module, _, constant = name.rpartition(".")
-        result = importlib.import_module(module)
-        if constant == "GREETING":  # what the agent says of itself: defaults of a function
-            result.hello.__defaults__ = tuple(value)
-            vars(result).update(zip(("VERSION", "OLDEST"), value, strict=True))
-        else:
-            assert hasattr(result, constant), name
-            setattr(result, constant, value)

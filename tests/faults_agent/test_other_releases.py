@@ -24,7 +24,8 @@ VERBS = ("ADD", "CHECK", "DEL", "STATUS", "GC")
 @contextmanager
 def agent_of(place: Served, version: int, oldest: int) -> Iterator[Lives]:
     """Run an agent of another release."""
-    with lives_of([place], {"cni_floatip.protocol.wire.GREETING": (version, oldest)}) as (lives,):
+    wire = "cni_floatip.protocol.wire"
+    with lives_of([place], {f"{wire}.VERSION": version, f"{wire}.OLDEST": oldest}) as (lives,):
         lives.start()
         yield lives
 

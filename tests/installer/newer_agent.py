@@ -13,5 +13,5 @@ from cni_floatip.edges import store  # noqa: E402 (of that release)
 from cni_floatip.model import claim  # noqa: E402
 
 for module in (claim, store):
-    vars(module)["VERSION"] = 2
+    vars(module)["VERSION"] += 1
 sys.exit(main())

@@ -85,15 +85,15 @@ def test_not_this_protocol_is_known_with_the_first_bytes(data: bytes) -> None:
 
 
 def test_a_length_beyond_all_bounds_is_refused_before_the_bytes_come() -> None:
-    told(wire.hello() + (4 << 20).to_bytes(4, "big"))
+    told(wire.greeting() + (4 << 20).to_bytes(4, "big"))
     with pytest.raises(wire.Malformed, match="4194305 bytes"):
-        told(wire.hello() + ((4 << 20) + 1).to_bytes(4, "big"))
+        told(wire.greeting() + ((4 << 20) + 1).to_bytes(4, "big"))
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0", b"\0\0\0\x05CNI"])
 def test_an_environment_that_is_cut_short(body: bytes) -> None:
     with pytest.raises(wire.Malformed, match="cut short"):
-        told(wire.hello() + len(body).to_bytes(4, "big") + body)
+        told(wire.greeting() + len(body).to_bytes(4, "big") + body)
 
 
 def test_what_is_not_ours_in_the_environment_is_passed_over() -> None:

@@ -156,8 +156,8 @@ def test_a_request_may_come_byte_by_byte(running: Running) -> None:
 GARBAGE = {
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",
     "zeros": bytes(64),
-    "a length that nobody takes": wire.hello() + b"\xff\xff\xff\xff",
-    "an environment longer than the request": wire.hello() + b"\0\0\0\x08\0\0\xff\xff____",
+    "a length that nobody takes": wire.greeting() + b"\xff\xff\xff\xff",
+    "an environment longer than the request": wire.greeting() + b"\0\0\0\x08\0\0\xff\xff____",
     "a version of the far future": wire.hello(9, 9) + b"\0\0\0\0",
 }
 
@@ -221,7 +221,7 @@ def test_unfinished_requests_are_not_held_without_end(
     monkeypatch.setattr(the_server, "HELD_BYTES", 1 << 20)
     with Dialogue(running.path) as dialogue:
         with pytest.raises(OSError, match=r"pipe|reset"):
-            dialogue.send(wire.hello() + (3 << 20).to_bytes(4, "big") + bytes(3 << 20)[:-1])
+            dialogue.send(wire.greeting() + (3 << 20).to_bytes(4, "big") + bytes(3 << 20)[:-1])
         assert running.seen == []
 
 
