@@ -13,7 +13,7 @@ import pytest
 from tests.support.waiting import throughout, until
 
 TESTS = Path(__file__).parents[1]
-SLEEPS = 29
+SLEEPS = 27
 """Lower this with each sleep that goes: a test waits for what it needs (``tests.support.waiting``)."""
 
 

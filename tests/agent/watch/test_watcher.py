@@ -21,6 +21,7 @@ from cni_floatip.agent.watch.watcher import Hooks, Watcher
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet.events import Event, Events, open_events
 from cni_floatip.model.errors import Ec2Fault, TryAgain
+from cni_floatip.model.values import Attachment
 from tests.agent.watch.pods_in_kernel import Pod, ip
 from tests.support.waiting import throughout, until
 from tests.support.watched_pods import Place, running
@@ -78,6 +79,10 @@ class Node:
         attachment = self.place.add(pod.path, address, container=container, mac=pod.net1_mac, **keys)
         until(lambda: attachment in self.watch.watching())
         return attachment
+
+    def addresses_on_disk(self, who: Attachment) -> set[str]:
+        """Return the addresses that the next agent reads of the attachment."""
+        return {str(ip) for ip in AddressHistory(str(self.place.directory), "boot-1").get(who) or ()}
 
     def writes(self, destination: str) -> int:
         return len([call for call in self.ec2.calls if f" {destination} " in call])
@@ -208,7 +213,7 @@ def test_a_restart_is_no_appearance(pod: Pod, watcher: Node) -> None:
         pod.ip("addr add 192.168.5.9/32 dev net1")
         until(lambda: watcher.place.states(who).get("192.168.5.9/32") == "held")
         until(lambda: watcher.place.states(who).get(f"{VIP}/32") == "held")
-        time.sleep(0.3)
+        until(lambda: {VIP, "192.168.5.9"} <= watcher.addresses_on_disk(who))
     for item in (VIP, "192.168.5.8"):
         watcher.ec2.point(f"{item}/32", "eni-elsewhere")
     claim = watcher.place.claim(who)
