@@ -80,11 +80,15 @@ def environment(pod: Attachment, verb: str) -> dict[str, str]:
     }
 
 
-def add(node: Node, pod: Attachment) -> None:
-    code, document = call(
-        node.agent.socket, "ADD", pod.config(), netns=pod.pod.netns, container=pod.container
-    )
+def make(node: Node, pod: Attachment, verb: str) -> dict[str, Any]:
+    """Make a call that succeeds; return its document."""
+    code, document = call(node.agent.socket, verb, pod.config(), netns=pod.pod.netns, container=pod.container)
     assert code == 0, document
+    return document
+
+
+def add(node: Node, pod: Attachment) -> None:
+    make(node, pod, "ADD")
 
 
 def claims(node: Node) -> dict[str, Claim]:
@@ -258,16 +262,7 @@ def test_a_restart_leaves_a_running_pod_alone(bare: Node, attached: Attachment, 
     bare.start_agent()
     assert claims(bare)[attached.container].state is State.HELD
     assert (Scene(lab).routes(attached.address), ours_in(attached.pod)) == (routes, ours)
-    assert (
-        call(
-            bare.agent.socket,
-            "CHECK",
-            attached.config(),
-            netns=attached.pod.netns,
-            container=attached.container,
-        )[0]
-        == 0
-    )
+    make(bare, attached, "CHECK")
 
 
 def test_a_spooled_del_is_done_before_the_socket_accepts(bare: Node, attached: Attachment) -> None:
@@ -304,16 +299,7 @@ def test_sigterm_finishes_what_runs_and_releases_with_no_more_grace(
     other = scene.attach(attached.place, f"192.168.0.{next(NUMBERS)}/32")
     bare.start_agent()
     add(bare, other)
-    assert (
-        call(
-            bare.agent.socket,
-            "DEL",
-            other.config(),
-            netns=other.pod.netns,
-            container=other.container,
-        )[0]
-        == 0
-    )
+    make(bare, other, "DEL")
     assert scene.routes(other.address), "its grace is ten minutes"
     lab.ec2.faults.hold("DescribeRouteTables")
     before = endings(bare)
@@ -352,14 +338,7 @@ def test_what_cannot_be_released_as_it_ends_stays_on_disk(bare: Node, attached: 
     add(bare, attached)
     lab.ec2.faults.cut(bare.name)
     try:
-        done = call(
-            bare.agent.socket,
-            "DEL",
-            attached.config(),
-            netns=attached.pod.netns,
-            container=attached.container,
-        )
-        assert done == (0, {})
+        assert make(bare, attached, "DEL") == {}
         os.kill(bare.agent.pid, signal.SIGTERM)
         throughout(lambda: bare.agent.is_running, 1)  # it tries as long as it may
         assert bare.agent.stop(10) == 0

@@ -87,15 +87,21 @@ def aboard(flights: SingleFlight) -> int:
     return sum(flight.callers for flight in (*route.gathering, *route.under_way))
 
 
-@pytest.mark.usefixtures("patient")
-def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: SingleFlight, reader: Reader) -> None:
+def going_meanwhile(flights: SingleFlight, reader: Reader, number: int) -> tuple[Asking, list[Asking]]:
+    """Ask once, then so often while that read is under way; return the threads, which have ended."""
     first = going(flights, reader)
     until(lambda: reader.began)
-    later = [going(flights, reader) for _ in range(20)]
-    until(lambda: aboard(flights) == 21)
+    later = [going(flights, reader) for _ in range(number)]
+    until(lambda: aboard(flights) == 1 + number)
     reader.free.set()
     for thread in (first, *later):
         thread.join()
+    return first, later
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_asks_while_a_read_is_under_way_shares_the_next(flights: SingleFlight, reader: Reader) -> None:
+    first, later = going_meanwhile(flights, reader, 20)
     assert len(reader.began) == 2
     assert first.answer == reader.began[0]
     assert all(thread.answer == reader.began[1] >= thread.asked for thread in later)
@@ -115,13 +121,7 @@ def test_read_that_hangs_is_not_waited_for(flights: SingleFlight, reader: Reader
 @pytest.mark.usefixtures("patient")
 def test_failure_is_everybodys_and_each_has_its_own(flights: SingleFlight, reader: Reader) -> None:
     reader.error = Ec2Error(Ec2Fault.DENIED, "DescribeRouteTables", "UnauthorizedOperation", "no")
-    first = going(flights, reader)
-    until(lambda: reader.began)
-    later = [going(flights, reader) for _ in range(3)]
-    until(lambda: aboard(flights) == 4)
-    reader.free.set()
-    for thread in (first, *later):
-        thread.join()
+    _, later = going_meanwhile(flights, reader, 3)
     assert len(reader.began) == 2
     errors = [thread.answer for thread in later]
     assert [str(e) for e in errors] == [str(reader.error)] * 3
