@@ -163,9 +163,7 @@ def test_the_address_moves_both_ways_and_packets_follow(
     lab: Lab, replicas: tuple[Replica, Replica], record_property: Callable[[str, object], None]
 ) -> None:
     first, second = replicas
-    first.start()
-    until(leads_to(lab, first), *replicas)
-    second.start()
+    settle(lab, first, second)
     assert lab.clients["vpc"].ask(VIP) == lab.clients["tgw"].ask(VIP) == "app-a1"
 
     for old, new in ((first, second), (second, first)):
