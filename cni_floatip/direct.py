@@ -179,7 +179,7 @@ def locked(
         if not mine:
             wait()
             raise TryAgain(f"another call has {policy.data_dir}, and has not ended in {seconds:.0f} s")
-        core = assemble(policy, environ, ClaimCache(store), on_delete=on_delete, log=log)
+        core = assemble(policy, environ, ClaimCache(store, time.time), on_delete=on_delete, log=log)
         try:
             yield core
         finally:

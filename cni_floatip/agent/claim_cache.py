@@ -27,10 +27,14 @@ _STRIPES = 64
 
 
 class ClaimCache:
-    """``Claims`` of ``world``, over a ``Store`` that only this process uses. For many threads."""
+    """``Claims`` of ``world``, over a ``Store`` that only this process uses. For many threads.
 
-    def __init__(self, store: Store) -> None:
+    ``now`` returns the time in seconds since the epoch, to date what changes.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store = store
+        self._now = now
         self._claims: dict[Attachment, Claim] = {}
         self._sorted: list[Claim] | None = None
         self._by_route: dict[RouteKey, set[Attachment]] = {}
@@ -101,6 +105,7 @@ class ClaimCache:
         known = self._claims.get(attachment)
         if known is not None:
             claim = claim.merge_into(known)
+        claim = claim.date_changes(known, self._now())
         try:
             self._store.put(claim)
         except IoFailure:

@@ -99,12 +99,13 @@ class Agent:
         self._seldom = logs.DedupLog(log)
         self._client: ClientFiles | None = None
         self.metrics = Metrics(__version__)
-        self.claims = ClaimCache(store)
+        now = monotonic_wall_clock(time.time, host.clock)
+        self.claims = ClaimCache(store, now)
         self.ec2 = shared.SharedEc2(policy, self.metrics, host.clock, region=os.environ.get("AWS_REGION", ""))
         self.metadata = MetadataCache(_connect, host.clock)
         self.preparation = Preparation(self.ec2, self.metadata, self._seldom)
         self.report = Report(self)
-        self.world = self._world()
+        self.world = self._world(now)
         self.since = self.world.now()
         self.guard = Guard(self.world, self.metrics)
         self.newest_add = NewestAdd()
@@ -227,7 +228,7 @@ class Agent:
         self.is_quiet = self.supervisor.join(LAST_SECONDS) and drained and not working
         self.log("ended", seconds=time.monotonic() - began)
 
-    def _world(self) -> World:
+    def _world(self, now: Callable[[], float]) -> World:
         boot = host.boot()
         return World(
             policy=self.policy,
@@ -240,7 +241,7 @@ class Agent:
             inode=host.inode,
             namespaces=host,
             clock=host.clock,
-            now=monotonic_wall_clock(time.time, host.clock),
+            now=now,
             sleep=time.sleep,
             jitter=random.random,
             log=self._seldom,  # repeated looks would repeat the same sentences

@@ -79,7 +79,12 @@ def clamp_times(claim: Claim, now: float, grace: float) -> Claim:
 
     def of_route(route: ClaimedRoute) -> ClaimedRoute:
         after = route.not_before if route.not_before <= now + 2 * grace else now + grace
-        return replace(route, held_since=min(route.held_since, now), not_before=after)
+        return replace(
+            route,
+            held_since=min(route.held_since, now),
+            not_before=after,
+            changed_at=min(route.changed_at, now),
+        )
 
     return replace(
         claim,
@@ -87,4 +92,5 @@ def clamp_times(claim: Claim, now: float, grace: float) -> Claim:
         created_at=min(claim.created_at, now),
         last_write_at=min(claim.last_write_at, now),
         deleted_at=min(claim.deleted_at, math.nextafter(now, math.inf)),
+        pod_lost_since=min(claim.pod_lost_since, now),
     )

@@ -93,7 +93,7 @@ def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iter
     # What is left is told later; and it is an agent's work that is done here, a DEL's default is an agent's.
     how: Mapping[str, Any] = {"log": lambda *_, **__: None, "on_delete": "release"}
     if not Path(policy.data_dir).is_dir():
-        core = direct.assemble(policy, environ, ClaimCache(store), **how)
+        core = direct.assemble(policy, environ, ClaimCache(store, time.time), **how)
         yield Installation(policy, core.world, core.spool, bin_dir, has_records=False)
         return
     try:

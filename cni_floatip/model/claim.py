@@ -47,7 +47,8 @@ class Claim:
     addresses that the pod gave itself. ``awaits_address``: the pod has removed every address and may put one
     back, so the claim has not ended ("standby" in its file). ``deleted_at``: when the claim ended for good
     (0: it has not), later than ``created_at``. ``lost_record`` holds the network configuration of a DEL whose
-    record was unreadable, until its tables can be looked up.
+    record was unreadable, until its tables can be looked up. ``pod_lost_since``: since when looks show that
+    the pod lacks something of the network that ADD made (0: nothing).
     """
 
     attachment: Attachment
@@ -74,6 +75,7 @@ class Claim:
     awaits_address: bool = False
     deleted_at: float = 0.0
     lost_record: RecordedConfig | None = None
+    pod_lost_since: float = 0.0
 
     @property
     def live(self) -> bool:
@@ -125,7 +127,8 @@ class Claim:
 
     def hold(self, keys: Collection[RouteKey], now: float) -> Self:
         """Return the claim with ``keys`` held, as an ADD that ended at ``now`` leaves them."""
-        return replace(self._map_routes(lambda route: route.hold(now), keys), last_write_at=now)
+        held = self._map_routes(lambda route: route.hold(now, self.eni), keys)
+        return replace(held, last_write_at=now)
 
     def give_up(self, keys: Collection[RouteKey] | None = None) -> Self:
         """Return the claim after its ADD failed: routes that the ADD had begun (of ``keys``) are released."""
@@ -142,6 +145,16 @@ class Claim:
     def observe(self, key: RouteKey, event: Event) -> Self:
         """Return the claim after a look of the keeper at ``key``."""
         return self._map_routes(lambda route: route.observe(event), (key,))
+
+    def date_changes(self, known: Self | None, now: float) -> Self:
+        """Return the claim with ``changed_at`` of each route that is not as in the record ``known``."""
+        before = {route.key: route for route in known.routes} if known else {}
+
+        def date(route: ClaimedRoute) -> ClaimedRoute:
+            former = before.get(route.key)
+            return replace(route, changed_at=former.changed_at if former and route.is_as(former) else now)
+
+        return self._map_routes(date)
 
     def finish(self, keys: Collection[RouteKey]) -> Self:
         """Return the claim after ``keys`` were released."""
@@ -224,6 +237,7 @@ class Claim:
             "standby": self.awaits_address,
             "deleted": self.deleted_at,
             "unresolved": self.lost_record.document if self.lost_record else None,
+            "podLostSince": self.pod_lost_since,
         }
 
     def _pod_document(self) -> dict[str, Any]:
@@ -270,7 +284,7 @@ class Claim:
             boot=record.text("boot"),
             pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
             on_delete=record.one_of("onDelete", ("release", "keep")),
-            routes=tuple(map(ClaimedRoute.parse, record.objects("routes"))),
+            routes=tuple(_routes(record)),
             pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
             pod_rules=tuple(
                 PodRule(
@@ -294,7 +308,17 @@ class Claim:
             awaits_address=record.truth("standby"),
             deleted_at=record.time("deleted", 0.0),
             lost_record=_config(record, "unresolved"),
+            pod_lost_since=record.time("podLostSince", 0.0),
         )
+
+
+def _routes(record: Record) -> Iterator[ClaimedRoute]:
+    for fields in record.objects("routes"):
+        route = ClaimedRoute.parse(fields)
+        if "target" not in fields.fields and route.state is State.HELD and route.held_since:
+            # Agents up to release 0.3 did not record what looks show: then the route is as its ADD left it.
+            route = replace(route, target=record.text("eni"), changed_at=route.held_since)
+        yield route
 
 
 def _pod_routes(record: Record) -> Iterator[PodRoute]:

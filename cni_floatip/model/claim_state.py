@@ -135,7 +135,9 @@ class ClaimedRoute:
 
     Times are seconds since the epoch. ``held_since``: when the ADD that claimed it had written it.
     ``not_before``: a ``releasing`` route is not taken back before then: while its pod moves, the next owner
-    replaces it.
+    replaces it. ``target`` is where the last look, or the ADD, saw it lead ("": nowhere; None: not known) and
+    ``outage`` why it then did not serve its claim ("": it did). ``changed_at``: since when it is as ``is_as``
+    compares it (0: not known), for people and across restarts of the agent; nothing decides by these three.
     """
 
     key: RouteKey
@@ -144,6 +146,9 @@ class ClaimedRoute:
     successor: str = ""
     held_since: float = 0.0
     not_before: float = 0.0
+    target: str | None = None
+    outage: str = ""
+    changed_at: float = 0.0
 
     @classmethod
     def begin(cls, key: RouteKey, account: str) -> Self:
@@ -175,6 +180,9 @@ class ClaimedRoute:
             record.text("successor"),
             record.time("since", 0.0),
             record.time("after", 0.0),
+            None if record.is_null("target") else record.text("target"),
+            record.text("outage", ""),
+            record.time("changed", 0.0),
         )
 
     def document(self) -> dict[str, Any]:
@@ -187,11 +195,22 @@ class ClaimedRoute:
             "successor": self.successor,
             "since": self.held_since,
             "after": self.not_before,
+            "target": self.target,
+            "outage": self.outage,
+            "changed": self.changed_at,
         }
 
-    def hold(self, now: float) -> Self:
-        """Return the route after its ADD had written it ``now``."""
-        return self._on(Event.WRITTEN, held_since=now)
+    def is_as(self, other: ClaimedRoute) -> bool:
+        """Whether state, target and outage are those of ``other``."""
+        return (self.state, self.target, self.outage) == (other.state, other.target, other.outage)
+
+    def hold(self, now: float, target: str) -> Self:
+        """Return the route after its ADD had written it ``now``, to lead to the ENI ``target``."""
+        return self._on(Event.WRITTEN, held_since=now, target=target, outage="")
+
+    def see(self, target: str, outage: str) -> Self:
+        """Return the route after a look showed where it leads, and why it does not serve its claim."""
+        return replace(self, target=target, outage=outage)
 
     def give_up(self) -> Self:
         """Return the route after the ADD that claimed it failed: it is released without a grace."""

@@ -7,12 +7,13 @@ because it is the pod's or the runtime's to restore.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..model.claim import Claim
 from ..model.claim_state import State
-from ..model.errors import CniError, InvalidNetns
+from ..model.errors import CniError, InvalidNetns, IoFailure
 from ..model.values import Attachment, Interface, PodRoute, PodRule
 from .evidence import is_here
 from .locate import bring_up
@@ -39,8 +40,8 @@ class RepairResult:
     """The result of a look at a pod. ``busy``: a call for the attachment runs.
 
     ``claim_ended``: the claim has ended, or its pod's namespace is gone. ``index`` is the interface's.
-    ``repaired`` says what was put back, ``lost`` what stays lost and why, ``raised`` which link of the node
-    was brought up.
+    ``repaired`` says what was put back, ``lost`` what stays lost and why, ``lost_since`` since when something
+    does (seconds since the epoch), ``raised`` which link of the node was brought up.
     """
 
     busy: bool = False
@@ -48,6 +49,7 @@ class RepairResult:
     index: int = 0
     repaired: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    lost_since: float = 0.0
     raised: str = ""
 
 
@@ -126,11 +128,23 @@ def repair_pod(attachment: Attachment, world: World) -> RepairResult:
             with world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
                 if not is_here(claim, world):  # the path has come to lead elsewhere
                     return RepairResult(claim_ended=True)
-                return _compare_and_repair(pod, claim, world)
+                result = _compare_and_repair(pod, claim, world)
         except InvalidNetns:  # the host's own, which only CNI_NETNS_OVERRIDE lets be a pod's
             return RepairResult(claim_ended=True)
         except CniError as e:
-            return RepairResult(lost=(e.msg,)) if is_here(claim, world) else RepairResult(claim_ended=True)
+            if not is_here(claim, world):
+                return RepairResult(claim_ended=True)
+            result = RepairResult(lost=(e.msg,))
+        return result if result.claim_ended else replace(result, lost_since=_date_loss(claim, world, result))
+
+
+def _date_loss(claim: Claim, world: World, result: RepairResult) -> float:
+    """Record since when the pod lacks something (0: it lacks nothing), for the next agent; return that."""
+    since = (claim.pod_lost_since or world.now()) if result.lost else 0.0
+    if since != claim.pod_lost_since:
+        with contextlib.suppress(IoFailure):  # a full disk: the next look tries again
+            world.claims.update(claim.attachment, lambda now: replace(now, pod_lost_since=since))
+    return since
 
 
 def _compare_and_repair(pod: PodNet, claim: Claim, world: World) -> RepairResult:

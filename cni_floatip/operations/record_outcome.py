@@ -103,7 +103,7 @@ def _settle_routes(
         if key not in wrote or not route.state.live:
             yield route
         elif key in written.written and (key in keep or key in former):
-            yield route.hold(at)
+            yield route.hold(at, now.eni)
         elif key in keep and key not in written.vanished:
             yield route  # superseded, by one that works
         elif key in former:

@@ -66,7 +66,7 @@ def store(directory: Path) -> Store:
 
 def lock_of(what: str) -> Callable[[Path, ExitStack], Wait]:
     def place(directory: Path, ends: ExitStack) -> Wait:
-        claims = ClaimCache(store(directory))
+        claims = ClaimCache(store(directory), time.time)
         assert ends.enter_context(claims.lock(what, 0))
 
         def wait(call: Call) -> None:

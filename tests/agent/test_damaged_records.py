@@ -112,7 +112,7 @@ def test_what_has_another_type_is_moved_aside(tmp_path: Path) -> None:
         if path[0] in ("config", "unresolved") and len(path) > 1:
             continue  # judged where it is used, as a network configuration
         file = put(tmp_path, changed(path, value))
-        claims, problems = ClaimCache(Store(str(tmp_path), sleep=print, clock=float)).all()
+        claims, problems = ClaimCache(Store(str(tmp_path), sleep=print, clock=float), float).all()
         if claims or len(problems) != 1 or not problems[0].moved or file.exists():
             accepted.append((path, value))
     assert accepted == []

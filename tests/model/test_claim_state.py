@@ -84,7 +84,7 @@ def test_a_claim_is_in_the_state_of_its_least_settled_route() -> None:
 @pytest.mark.parametrize("state", State)
 def test_what_an_event_does_not_concern_keeps_its_times_too(state: State) -> None:
     before = route(state)
-    held, released = before.hold(9.0), before.release(after=9.0)
+    held, released = before.hold(9.0, "eni-a"), before.release(after=9.0)
     assert held == before if not state.live else held.held_since == 9.0
     assert released == before if not state.live else released.not_before == 9.0
 
@@ -168,7 +168,7 @@ def test_a_breach_is_found(breach: str) -> None:
         "route.state in (State.HELD, State.GONE) or State.GONE != state",
         "match state:\n    case State.HELD | State.GONE: pass",
         "live = [state for state in State if state.live]",
-        "route.hold(now)",
+        "route.hold(now, eni)",
     ],
 )
 def test_reading_a_state_is_no_breach(sound: str) -> None:

@@ -62,7 +62,7 @@ class Node(Place):
 
     def _memory(self) -> ClaimCache:
         self.disk = Disk(str(self.directory), sleep=time.sleep, clock=time.monotonic)
-        return ClaimCache(self.disk)
+        return ClaimCache(self.disk, time.time)
 
     def delete(self, world: World | None = None, **keys: Any) -> None:
         delete(self.request("DEL", NETNS, "192.168.0.2/24", **keys), world or self.world)

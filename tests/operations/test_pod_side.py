@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,10 +98,34 @@ def test_nothing_is_put_over_somebody_elses_and_the_rest_is_put_back(case: Scene
 
 def test_an_address_and_an_interface_that_are_gone_are_said_and_not_put_back(case: Scene) -> None:
     case.link.addresses.remove(VIP6)
-    assert case.keep() == RepairResult(index=case.link.index, lost=("address fd00:192:168::2 is missing",))
+    kept = case.keep()
+    assert kept == RepairResult(
+        index=case.link.index, lost=("address fd00:192:168::2 is missing",), lost_since=kept.lost_since
+    )
     assert VIP6 not in case.link.addresses
     case.pod.unplug("net1")
     assert case.keep().lost == (f"net1 does not exist in the pod ({NETNS})",)
+
+
+def test_what_is_lost_is_lost_since_then_for_the_next_agent_too(case: Scene) -> None:
+    assert case.keep().lost_since == 0.0
+    before = time.time()
+    case.link.addresses.remove(VIP6)
+    since = case.keep().lost_since
+    assert before <= since <= time.time()
+    case.place.restart()
+    assert case.keep().lost_since == since
+    case.pod.unplug("net1")  # another loss: the pod has not been whole in between
+    assert case.keep().lost_since == since
+
+
+def test_a_pod_that_is_whole_again_has_lost_nothing(case: Scene) -> None:
+    case.link.addresses.remove(VIP6)
+    assert case.keep().lost_since
+    case.link.addresses.append(VIP6)
+    assert case.keep().lost_since == 0.0
+    case.place.restart()
+    assert case.claim.pod_lost_since == 0.0
 
 
 @pytest.mark.parametrize("verb", ["addresses", "routes", "rules", "parent", "add"])

@@ -230,7 +230,8 @@ class SimulatedNode:
         self.due = clock()
 
     def _memory(self) -> ClaimCache:
-        return ClaimCache(Store(str(self._directory), sleep=lambda _: None, clock=self.cluster.clock))
+        disk = Store(str(self._directory), sleep=lambda _: None, clock=self.cluster.clock)
+        return ClaimCache(disk, self.cluster.now)
 
     def kernel(self) -> Kernel:
         raise AssertionError("not asked for in this test")

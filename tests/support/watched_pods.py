@@ -121,7 +121,7 @@ class Place:
         self.claims = self._memory()
 
     def _memory(self) -> ClaimCache:
-        return ClaimCache(Store(str(self.directory), sleep=time.sleep, clock=time.monotonic))
+        return ClaimCache(Store(str(self.directory), sleep=time.sleep, clock=time.monotonic), time.time)
 
     def restart(self) -> None:
         """Forget what an agent has in memory."""

@@ -211,6 +211,7 @@ class Keeper:
         self._stretch = longer if look.throttled else max(1.0, self._stretch / 2)
         with self._lock:
             self._due |= {_step(at) for at in look.due}
+        self._record_sightings()
         self._erase_what_cannot_matter()
         if look.progress or not look.pending:
             self._in_vain = 0
@@ -261,6 +262,22 @@ class Keeper:
                     resolve_or_give_up(world, now, world.clock() + END_SECONDS)
                 except CniError as e:
                     world.log(f"{claim.attachment}: {e}", "warning")
+
+    def _record_sightings(self) -> None:
+        """Record what looks have shown of each route, so that ``status`` tells since when across restarts."""
+        observations, outage = self._repairer.observations, self.outage
+
+        def see(claim: Claim) -> Claim:
+            routes = (
+                route.see(str(observation.target or ""), str(outage(claim, route) or ""))
+                if (observation := observations.get(route.key))
+                else route
+                for route in claim.routes
+            )
+            return replace(claim, routes=tuple(routes))
+
+        for claim in self._world.claims.all()[0]:
+            self._repairer.change(claim.attachment, see)
 
     def _erase_what_cannot_matter(self) -> None:
         """Erase claims that want nothing, once no request of ours can land any more."""

@@ -189,7 +189,7 @@ class RouteRepairer:
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
         for claim in claims if vpc else ():
             if change := self._membership.change_for(claim, account, tuple(tables.values()), at):
-                self._change(claim.attachment, change)
+                self.change(claim.attachment, change)
         mends: list[Callable[[], _Done]] = []
         releases: dict[Attachment, Callable[[], _Done]] = {}
         due: set[float] = set()
@@ -264,9 +264,9 @@ class RouteRepairer:
     def _record_states(self, key: RouteKey, decision: Decision) -> None:
         """Record the claims' new states. A claim whose own call is at work is left to that call."""
         for attachment, event in decision.events.items():
-            self._change(attachment, lambda claim, event=event: claim.observe(key, event))  # type: ignore[misc]
+            self.change(attachment, lambda claim, event=event: claim.observe(key, event))  # type: ignore[misc]
 
-    def _change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
+    def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when the claim's own call is at work, or the disk refuses."""
         claims = self._world.claims
         now = claims.get(attachment)
@@ -336,7 +336,7 @@ class RouteRepairer:
         """Do ``action``; return the number of repairs."""
         world, who = self._world, by.claim.attachment
         # Recorded before it is sent, because a request whose answer never comes may still make a route later.
-        if action is not Action.DELETE and not self._change(
+        if action is not Action.DELETE and not self.change(
             who, lambda claim: replace(claim, last_write_at=world.now())
         ):
             return 0
@@ -353,11 +353,11 @@ class RouteRepairer:
             try:
                 ec2.create(key, by.claim.eni, account)
             finally:
-                self._change(who, lambda claim: replace(claim, last_write_at=world.now()))
+                self.change(who, lambda claim: replace(claim, last_write_at=world.now()))
             if action is Action.CREATE and fresh:
                 self._counts.absent_fresh()
             self._observe(key, RouteTarget(by.claim.eni, is_eni=True), world.clock())
-            self._change(who, lambda claim: claim.observe(key, Event.SEEN_OURS))
+            self.change(who, lambda claim: claim.observe(key, Event.SEEN_OURS))
             self.outages.wrote(key, who)
             sentence = f"{who}: {key} was absent: created, leads to {by.claim.eni} again"
             world.log(sentence, event="created", target=by.claim.eni, **by.claim.subject(key))
@@ -393,7 +393,7 @@ class RouteRepairer:
 
     def _release_at_once(self, claim: Claim, deadline: float) -> None:
         if self._world.clock() < deadline:
-            self._change(claim.attachment, Claim.end_grace)
+            self.change(claim.attachment, Claim.end_grace)
             self._release(claim.region, claim, deadline)
 
     # -- claims ---------------------------------------------------------------------------------------

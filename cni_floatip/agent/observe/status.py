@@ -25,9 +25,10 @@ VERSION = 1
 
 
 class RouteReport(Protocol):
-    """What the last look at a route key showed: where its route led (None or "": there was none).
+    """What this agent's last look at a route key showed: where its route led (None or "": there was none).
 
-    ``since`` is when looks first showed the same; ``error`` says why the last look or repair failed, or "".
+    ``at`` is 0 if this agent has not looked. ``since`` is when its looks first showed the same; ``error``
+    says why the last look or repair failed, or "".
     """
 
     @property
@@ -191,15 +192,23 @@ def _route(route: ClaimedRoute, why: Outage | None, observation: RouteReport | N
         "outage": why.value if why else None,
         "successor": route.successor,
         "notBefore": _date(route.not_before),
-        "seen": None
-        if observation is None
-        else {
-            "target": str(observation.target) if observation.target else None,
-            "at": _date(observation.at),
-            "since": _date(observation.since),
-        },
+        "seen": _seen(route, observation),
         "error": observation.error if observation and not gone else "",
     }
+
+
+def _seen(route: ClaimedRoute, observation: RouteReport | None) -> dict[str, Any] | None:
+    """Return where the route leads: as the last look showed, else as is on record ("at" is null then).
+
+    "since" is on record, because it must outlive the agent; what a full disk kept out of the record is new.
+    """
+    if observation is None or not observation.at:
+        if route.target is None:
+            return None
+        return {"target": route.target or None, "at": None, "since": _date(route.changed_at)}
+    target = str(observation.target or "")
+    since = route.changed_at if route.target == target and route.changed_at else observation.since
+    return {"target": target or None, "at": _date(observation.at), "since": _date(since)}
 
 
 def _date(seconds: float) -> str | None:

@@ -193,7 +193,7 @@ class WatchedPods:
         if not kept.lost or self._sides.get(side.attachment) is not side:
             side.lost = None
         else:
-            side.lost = Lost(_first_texts(kept.lost), before.since if before else self._world.now())
+            side.lost = Lost(_first_texts(kept.lost), kept.lost_since)
         self._report(side, kept, before)
 
     def _report(self, side: WatchedPod, kept: RepairResult, before: Lost | None) -> None:

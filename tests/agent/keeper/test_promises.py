@@ -313,7 +313,7 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
     assert pod
     env, config = a.calls[pod]
     claim = a.claim(pod)
-    claims = ClaimCache(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic))
+    claims = ClaimCache(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic), time.time)
     claims.put(claim)
 
     def deleted() -> float:

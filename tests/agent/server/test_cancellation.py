@@ -61,7 +61,7 @@ class Scene:
 
 @pytest.fixture
 def cancelled_add(tmp_path: Path) -> Scene:
-    return Scene(ClaimCache(Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic)))
+    return Scene(ClaimCache(Store(str(tmp_path), sleep=time.sleep, clock=time.monotonic), time.time))
 
 
 def test_a_call_goes_on_for_its_client_and_its_pod(cancelled_add: Scene) -> None:

@@ -60,7 +60,7 @@ class Agent:
         known: dict[str, Any] = {
             "policy": NodeConf(),
             "on_delete": "release",
-            "claims": ClaimCache(store),
+            "claims": ClaimCache(store, time.time),
             "kernel": FakePods,
             "metadata": lambda deadline: None,
             "vpc": lambda region: None,
