@@ -453,6 +453,14 @@ MUTANTS = (
         PROMISES,
     ),
     Mutant(
+        "evidence-foreign-proc",
+        "operations/evidence",
+        'return _PROC if claim.netns.startswith(f"{_PROC}/") else str(',
+        "return str(",
+        "an agent in a PID namespace of its own takes its own threads for evidence, and ends claims of pods",
+        "tests/operations/test_evidence.py",
+    ),
+    Mutant(
         "evidence-hidden",
         "operations/evidence",
         " or world.namespaces.is_hidden(claim.netns):",

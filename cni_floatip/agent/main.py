@@ -21,7 +21,7 @@ from ..config.nodeconf import NodeConf
 from ..edges import host, imds, podnet
 from ..edges.store import Store
 from ..model.claim import Claim
-from ..model.errors import TryAgain
+from ..model.errors import ForeignProc, TryAgain
 from ..model.values import Attachment
 from ..operations.world import World
 from ..protocol.request import Request
@@ -70,6 +70,8 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     policy = NodeConf.load(path)
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=host.clock)
+    if not host.sees_itself():  # no call's descriptor could be opened
+        raise ForeignProc
     with store.lock(OWN_SECONDS, as_agent=True) as alone:
         if not alone:
             raise TryAgain(

@@ -22,6 +22,11 @@ def boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def sees_itself() -> bool:
+    """Whether ``/proc`` shows this process: not if it belongs to a PID namespace without the process."""
+    return os.path.exists(_OWN)  # noqa: PTH110 (follows the link)
+
+
 def inode(netns: str) -> int:
     """The inode of the namespace at a path, 0 when there is none; a path may come to lead to another."""
     try:

@@ -119,10 +119,28 @@ class PodNetworkFailure(CniError):
     code = 103
 
 
+class ForeignProc(PodNetworkFailure):
+    """``/proc`` belongs to a PID namespace that this process is not in, so it cannot open its descriptors."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process does not see itself in /proc, because /proc belongs to another PID namespace:"
+            " start it in that namespace (nsenter --pid beside --mount), or with a /proc of its own"
+        )
+
+
 class NotAsClaimed(CniError):
     """CHECK: the pod or the VPC differs from the claim."""
 
     code = 104
+
+
+def no_namespace(netns: str) -> str:
+    """Return what it means that nothing is at the path ``netns`` of a pod's namespace."""
+    why = "the pod is gone"
+    if netns.startswith("/proc/"):
+        why += ", or this is not the runtime's /proc (Multus and the agent need hostPID for such paths)"
+    return f"CNI_NETNS {netns} does not exist: {why}"
 
 
 class Ec2Fault(Enum):

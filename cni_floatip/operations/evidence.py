@@ -3,6 +3,9 @@
 An absent path proves nothing by itself. Our own view of the directory may be empty (a mount that did not
 propagate, a runtime that keeps its namespaces elsewhere), and then every pod of the node would look gone at
 once. So another namespace in the same directory must show that the view is good.
+
+Of ``/proc/PID/ns/net`` only another claim's namespace shows that. Whatever is below our own ``/proc`` may
+belong to another PID namespace, where the same PID is another process.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from pathlib import Path
 
 from ..model.claim import Claim
 from .world import World
+
+_PROC = "/proc"
 
 
 def is_here(claim: Claim, world: World) -> bool:
@@ -48,7 +53,8 @@ def none_visible(claims: Sequence[Claim], world: World) -> bool:
 
 
 def _directory(claim: Claim) -> str:
-    return str(Path(claim.netns).parent)
+    """Return the directory whose view is good or not as a whole. ``/proc`` itself holds no namespace."""
+    return _PROC if claim.netns.startswith(f"{_PROC}/") else str(Path(claim.netns).parent)
 
 
 def _beside(claim: Claim, known: frozenset[str], world: World) -> bool:

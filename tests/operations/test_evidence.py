@@ -40,6 +40,8 @@ def world(paths: dict[str, int], *, hidden: str = "", beside: str = "") -> Any:
         (claim("/n/a"), world({"/n/a": 8}, beside="/n"), True),
         (claim("/n/a"), world({"/n/a": 1}, hidden="/n/a", beside="/n"), False),
         (claim("/n/a", boot="before"), world({"/n/a": 7}), True),
+        (claim("/proc/9/ns/net"), world({"/proc/9/ns/net": 1}, beside="/proc/9/ns"), False),
+        (claim("/proc/9/ns/net"), world({"/proc/9/ns/net": 1, "/proc/8/ns/net": 9}), True),
     ],
     ids=[
         "is here",
@@ -50,10 +52,12 @@ def world(paths: dict[str, int], *, hidden: str = "", beside: str = "") -> Any:
         "the path leads to another namespace",
         "a mount hides it",
         "before the boot",
+        "another process has its PID, maybe in another PID namespace",
+        "another process has its PID, and another claim's process is here",
     ],
 )
 def test_evidence(one: Claim, node: Any, gone: bool) -> None:
-    witnesses = [claim("/n/b", 9), claim("/m/b", 9)]
+    witnesses = [claim("/n/b", 9), claim("/m/b", 9), claim("/proc/8/ns/net", 9)]
     assert bool(evidence_among([one, *witnesses], node)(one)) is gone
 
 

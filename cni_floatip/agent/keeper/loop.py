@@ -306,9 +306,14 @@ class Keeper:
         world = self._world
         live = [claim for claim in world.claims.all()[0] if claim.has_pod]
         if none_visible(live, world):
+            remedy = (
+                "does the agent run with hostPID, which such paths need?"
+                if live[0].netns.startswith("/proc/")
+                else "is their directory mounted into the agent?"
+            )
             blind = (
                 f"the agent sees none of the namespaces of {len(live)} claims (the first: {live[0].netns}),"
-                " so it releases nothing without a DEL; is their directory mounted into the agent?"
+                f" so it releases nothing without a DEL; {remedy}"
             )
             if blind != self._blind:
                 world.log(blind, "warning", event="blind")

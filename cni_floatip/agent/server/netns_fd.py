@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from ...model.errors import CniError, InvalidNetns, PodNetworkFailure
+from ...model.errors import CniError, InvalidNetns, PodNetworkFailure, no_namespace
 from ...model.values import Link, PodRoute, PodRule
 from ...operations.world import Kernel, PodNet
 
@@ -104,7 +104,7 @@ class CallNamespace:
     def _not_opened(self) -> NoReturn:
         """Raise the error that ``podnet`` raises for a path that cannot be opened."""
         if self._number in (0, errno.ENOENT, errno.ENOTDIR):
-            raise PodNetworkFailure(f"CNI_NETNS {self._netns} does not exist: the pod is gone")
+            raise PodNetworkFailure(no_namespace(self._netns))
         raise PodNetworkFailure(f"CNI_NETNS {self._netns} cannot be opened", os.strerror(self._number))
 
     @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ...model.errors import CniError, InvalidNetns, PodNetworkFailure
+from ...model.errors import CniError, ForeignProc, InvalidNetns, PodNetworkFailure, no_namespace
 from .rtnetlink import SOCKET_OPTIONS, SOL_NETLINK, Rtnetlink
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
@@ -103,7 +103,10 @@ def own() -> Iterator[Rtnetlink]:
 @contextmanager
 def own_descriptor() -> Iterator[int]:
     """Hold a descriptor of this process's namespace, also while one of its threads is in another."""
-    descriptor = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ForeignProc from error
     try:
         yield descriptor
     finally:
@@ -115,7 +118,9 @@ def _open(netns: str) -> int:
         # O_NONBLOCK: whatever the path is (a pipe, say), opening it must not wait.
         return os.open(netns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoNamespace(f"CNI_NETNS {netns} does not exist: the pod is gone") from error
+        if netns.startswith("/proc/"):
+            _own_status()  # else the pod may be there, and only we cannot see it
+        raise NoNamespace(no_namespace(netns)) from error
     except (OSError, ValueError) as error:
         raise PodNetworkFailure(f"CNI_NETNS {netns} cannot be opened", str(error)) from error
 
@@ -127,8 +132,16 @@ def _look(netns: str, descriptor: int, *, override: bool) -> None:
         raise NotANamespace(f"CNI_NETNS {netns} is not a namespace", str(error)) from error
     if kind != _CLONE_NEWNET:
         raise InvalidNetns(f"CNI_NETNS {netns} is a namespace, but not a network namespace")
-    if not override and os.path.samestat(os.fstat(descriptor), os.stat(_OWN)):  # noqa: PTH116
+    if not override and os.path.samestat(os.fstat(descriptor), _own_status()):
         raise InvalidNetns(f"CNI_NETNS {netns} is the host's own network namespace, not a pod's")
+
+
+def _own_status() -> os.stat_result:
+    """Return the status of this process's own namespace. Raises ForeignProc."""
+    try:
+        return os.stat(_OWN)  # noqa: PTH116 (follows the link)
+    except FileNotFoundError as error:
+        raise ForeignProc from error
 
 
 def _make_inside(netns: str, descriptor: int, make: Callable[[], T]) -> T:
