@@ -49,6 +49,7 @@ CUT_OFF = "tests/agent/keeper/test_detached_eni.py"
 ORDER = "tests/agent/keeper/test_repair_order.py"
 OUTAGES = "tests/agent/observe/test_outages.py"
 PROMISES = "tests/agent/keeper/test_promises.py"
+COST = "tests/agent/keeper/test_cost_of_a_look.py"
 DELETED = "tests/operations/test_concurrent_delete.py"
 WAITING = "tests/agent/test_cancelled_waits.py"
 ONE_AT_A_TIME = "tests/faults/test_one_at_a_time.py"
@@ -389,10 +390,42 @@ MUTANTS = (
         PROMISES,
     ),
     Mutant(
+        "claimants-by-each-route",
+        "agent/keeper/repair",
+        "claimants = claimants_of.get(key, [])",
+        "claimants = self._claimants(self._world.claims.for_route(key)).get(key, [])",
+        "a look goes through all routes of a claim for each of them",
+        COST,
+    ),
+    Mutant(
+        "equal-claims-rebuilt",
+        "model/claim_state",
+        "        if state is self.state and not times:\n",
+        "        if False:\n",
+        "a look rebuilds every claim although nothing has changed",
+        COST,
+    ),
+    Mutant(
+        "equal-tables-joined",
+        "agent/keeper/table_membership",
+        "    if not gone and not leaving and not joined:\n",
+        "    if False:\n",
+        "a look rebuilds every claim although the same tables match",
+        COST,
+    ),
+    Mutant(
+        "written-by-each-route",
+        "agent/keeper/repair",
+        "events.setdefault(attachment, {})[key] = event",
+        "self.change(attachment, partial(Claim.observe, events={key: event}))",
+        "a claim that changes in ten tables is written ten times",
+        COST,
+    ),
+    Mutant(
         "left-on-one-read",
         "agent/keeper/table_membership",
-        "elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:",
-        "else:",
+        "if at - since >= UNMATCHED_SECONDS}",
+        "}",
         "a table is left on one stale read of tags",
         PROMISES,
     ),

@@ -20,6 +20,7 @@ from an older copy: only a claim that was ``created_at`` later, by another ADD, 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -142,9 +143,13 @@ class Claim:
         """Return the claim with every route ``releasing``, also those that were ``gone``."""
         return self._map_routes(ClaimedRoute.drop)
 
-    def observe(self, key: RouteKey, event: Event) -> Self:
-        """Return the claim after a look of the keeper at ``key``."""
-        return self._map_routes(lambda route: route.observe(event), (key,))
+    def observe(self, events: Mapping[RouteKey, Event]) -> Self:
+        """Return the claim after a look of the keeper; itself where no route changes its state."""
+        return self._map_routes(lambda route: route.observe(events[route.key]), events.keys())
+
+    def see(self, look: Callable[[ClaimedRoute], ClaimedRoute]) -> Self:
+        """Return the claim with what ``look`` has seen of each route; itself where that is known."""
+        return self._map_routes(look)
 
     def date_changes(self, known: Self | None, now: float) -> Self:
         """Return the claim with ``changed_at`` of each route that is not as in the record ``known``."""
@@ -203,10 +208,13 @@ class Claim:
     def _map_routes(
         self, change: Callable[[ClaimedRoute], ClaimedRoute], keys: Collection[RouteKey] | None = None
     ) -> Self:
-        """Return the claim with ``change`` made to its routes at ``keys`` (all by default)."""
+        """Return the claim with ``change`` made to its routes at ``keys`` (all by default).
+
+        Where every route stays the same object, so does the claim.
+        """
         chosen = None if keys is None else frozenset(keys)
-        routes = (change(r) if chosen is None or r.key in chosen else r for r in self.routes)
-        return replace(self, routes=tuple(routes))
+        routes = tuple(change(r) if chosen is None or r.key in chosen else r for r in self.routes)
+        return self if all(map(operator.is_, routes, self.routes)) else replace(self, routes=routes)
 
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import ip_network
 from typing import Any, Self, assert_never
 
@@ -27,7 +28,7 @@ class State(StrEnum):
     RELEASING = "releasing"
     GONE = "gone"
 
-    @property
+    @cached_property
     def live(self) -> bool:
         """Whether a pod (or an ADD under way) wants the route."""
         match self:
@@ -38,7 +39,7 @@ class State(StrEnum):
             case _:
                 assert_never(self)
 
-    @property
+    @cached_property
     def settled(self) -> bool:
         """Whether a pod has the route: its ADD has answered, and the keeper reconciles it."""
         match self:
@@ -49,7 +50,7 @@ class State(StrEnum):
             case _:
                 assert_never(self)
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """The order of the states: a claim's own state is that of its lowest-ranked route."""
         match self:
@@ -210,6 +211,8 @@ class ClaimedRoute:
 
     def see(self, target: str, outage: str) -> Self:
         """Return the route after a look showed where it leads, and why it does not serve its claim."""
+        if (self.target, self.outage) == (target, outage):
+            return self
         return replace(self, target=target, outage=outage)
 
     def give_up(self) -> Self:
@@ -252,4 +255,6 @@ class ClaimedRoute:
 
     def _on(self, event: Event, **times: Any) -> Self:
         state = TRANSITIONS.get((self.state, event))
+        if state is self.state and not times:
+            return self
         return self if state is None else replace(self, state=state, **times)

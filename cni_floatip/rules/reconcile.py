@@ -227,18 +227,20 @@ def decide(
     ended = [claimant for claimant in claimants if not claimant.live]
     if not live:
         return _decide_for_ended(ended, observation, present, now)
-    able = [claimant for claimant in live if claimant.claim.eni in present and given(claimant.claim)]
+    states = [route_state(observation.target, claimant.claim.eni, present) for claimant in live]
+    able: Sequence[Claimant] = ()  # a route that serves all of them is not written, so policy is not asked
+    if any(what is not RouteState.OURS for what in states):
+        able = [claimant for claimant in live if claimant.claim.eni in present and given(claimant.claim)]
     events: dict[Attachment, Event] = {}
     reports: dict[Attachment, str] = {}
     outages: dict[Attachment, Outage] = {}
     elsewhere = _our_other_eni(live, observation.target, present)
-    for claimant in live:
-        what = route_state(observation.target, claimant.claim.eni, present)
-        if outage := TABLE[what].outage:
-            outages[claimant.claim.attachment] = outage
-        if TABLE[what].live is not Action.NOTHING and claimant not in able:
-            what = RouteState.NOT_GIVEN
+    for claimant, what in zip(live, states, strict=True):
         row = TABLE[what]
+        if row.outage:
+            outages[claimant.claim.attachment] = row.outage
+        if row.live is not Action.NOTHING and claimant not in able:
+            row = TABLE[RouteState.NOT_GIVEN]
         if row.event and not elsewhere:
             events[claimant.claim.attachment] = row.event
         if row.report:

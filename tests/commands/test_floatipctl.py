@@ -171,7 +171,7 @@ def data_dir(tmp_path: Path) -> str:
     store = Store(str(tmp_path / "state"), sleep=lambda _: None, clock=lambda: 0.0)
     store.put(claim("c2", State.RELEASING, pod=PodIdentity(), created_at=86_400.0))
     held = claim("c1", State.HELD, destinations=("192.168.0.2/32", "2001:db8::2/128"))
-    store.put(held.observe(held.routes[0].key, Event.SEEN_ELSEWHERE))
+    store.put(held.observe({held.routes[0].key: Event.SEEN_ELSEWHERE}))
     return str(tmp_path / "state")
 
 

@@ -208,7 +208,7 @@ class TestWhoeverHoldsTheClaim:
         holder.add(NETNS, "192.168.0.2/24")
         assert holder.holds() == ["rtb-a", "rtb-b"]
         assert not holder.now.deleted_at
-        holder.claims.put(holder.now.observe(holder.now.routes[0].key, Event.SEEN_ELSEWHERE))
+        holder.claims.put(holder.now.observe({holder.now.routes[0].key: Event.SEEN_ELSEWHERE}))
         assert holder.holds() == ["rtb-a", "rtb-b"]
 
     def test_an_add_that_is_deleted_as_it_ends_says_so(self, holder: Node) -> None:

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
@@ -267,17 +268,14 @@ class Keeper:
         """Record what looks have shown of each route, so that ``status`` tells since when across restarts."""
         observations, outage = self._repairer.observations, self.outage
 
-        def see(claim: Claim) -> Claim:
-            routes = (
-                route.see(str(observation.target or ""), str(outage(claim, route) or ""))
-                if (observation := observations.get(route.key))
-                else route
-                for route in claim.routes
-            )
-            return replace(claim, routes=tuple(routes))
+        def see(claim: Claim, route: ClaimedRoute) -> ClaimedRoute:
+            observation = observations.get(route.key)
+            if observation is None:
+                return route
+            return route.see(str(observation.target or ""), str(outage(claim, route) or ""))
 
         for claim in self._world.claims.all()[0]:
-            self._repairer.change(claim.attachment, see)
+            self._repairer.change(claim.attachment, lambda now: now.see(partial(see, now)))
 
     def _erase_what_cannot_matter(self) -> None:
         """Erase claims that want nothing, once no request of ours can land any more."""

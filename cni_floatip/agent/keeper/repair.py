@@ -6,7 +6,7 @@ decision is made again, with the route key locked and its table read anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
@@ -118,6 +118,7 @@ class RouteRepairer:
         self._membership = TableMembership(world)
         self._unseen: dict[str, float] = {}
         self._gap = 0.0
+        self._claims: list[Claim] = []
 
     def check_routes(self, reconcile: float) -> Look:
         """Look at all routes once. AWS's errors are recorded, not raised.
@@ -125,7 +126,9 @@ class RouteRepairer:
         ``reconcile`` is the gap between two ordinary looks, in seconds.
         """
         claims = [claim for claim in self._world.claims.all()[0] if claim.routes]
-        self._forget(claims)
+        if claims != self._claims:
+            self._claims = claims
+            self._forget(claims)
         self._refresh_enis(claims)
         self._gap = GAP * reconcile
         deadline = self._world.clock() + ACT_SECONDS
@@ -187,21 +190,25 @@ class RouteRepairer:
         tables = {table.id: table for table in ec2.route_tables(filters, account)}
         if not tables:  # every VPC has a main table, so an empty answer says nothing
             raise Ec2Error(Ec2Fault.NO_TABLE, "DescribeRouteTables", "", f"no route tables at all in {vpc}")
-        for claim in claims if vpc else ():
-            if change := self._membership.change_for(claim, account, tuple(tables.values()), at):
-                self.change(claim.attachment, change)
+        for claim, change in self._membership.changes(
+            claims if vpc else (), account, tuple(tables.values()), at
+        ):
+            self.change(claim.attachment, change)
         mends: list[Callable[[], _Done]] = []
         releases: dict[Attachment, Callable[[], _Done]] = {}
         due: set[float] = set()
+        claimants_of = self._claimants(self._world.claims.all()[0])
+        events: dict[Attachment, dict[RouteKey, Event]] = {}
         for key in {r.key: None for claim in claims for r in claim.routes if r.account == account}:
             table = tables.get(key.table)
             if table is None and not self._is_gone(key.table, at):
                 continue  # not seen this time: its routes are not judged
             self._unseen.pop(key.table, None) if table else None
-            claimants = self._claimants(key)
+            claimants = claimants_of.get(key, [])
             observation = self._observe(key, table.routes.get(key.destination) if table else None, at)
             decision = self._decide(claimants, observation, key, table, reconcile)
-            self._record_states(key, decision)
+            for attachment, event in _state_changes(claimants, decision):
+                events.setdefault(attachment, {})[key] = event
             self.outages.look(key, claimants, observation, decision)
             self._report(key, claimants, decision)
             if decision.due is not None:
@@ -213,6 +220,8 @@ class RouteRepairer:
             elif decision.action is not Action.NOTHING and table:
                 act = partial(self._repair, region, key, account, decision.action, reconcile, deadline)
                 mends.append(partial(self._attempt, act, [key]))
+        for attachment, by_key in events.items():  # a claim whose own call is at work is left to that call
+            self.change(attachment, partial(Claim.observe, events=by_key))
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
         results = self._world.run_all(*both, at_once=AT_ONCE)
         done = [result for result in results if isinstance(result, _Done)]
@@ -231,11 +240,10 @@ class RouteRepairer:
         """Whether a table has not been seen for so long that it does not exist any more."""
         return at - self._unseen.setdefault(table, at) >= table_membership.UNMATCHED_SECONDS
 
-    def _claimants(self, key: RouteKey) -> list[Claimant]:
-        """Return this node's claimants of ``key``. An ADD that nobody runs counts as ended."""
-        claims = self._world.claims.for_route(key)
+    def _claimants(self, claims: Iterable[Claim]) -> dict[RouteKey, list[Claimant]]:
+        """Return the claimants of each route of ``claims``. An ADD that nobody runs counts as ended."""
         ended = (claim.abandon() if abandoned(self._world, claim) else claim for claim in claims)
-        return claimants_by_route(ended).get(key, [])
+        return claimants_by_route(ended)
 
     # -- what was seen --------------------------------------------------------------------------------
 
@@ -261,18 +269,13 @@ class RouteRepairer:
 
         return decide(claimants, observation, self._enis, self._world.now(), reconcile, given)
 
-    def _record_states(self, key: RouteKey, decision: Decision) -> None:
-        """Record the claims' new states. A claim whose own call is at work is left to that call."""
-        for attachment, event in decision.events.items():
-            self.change(attachment, lambda claim, event=event: claim.observe(key, event))  # type: ignore[misc]
-
     def change(self, attachment: Attachment, change: Callable[[Claim], Claim]) -> bool:
         """Record a change; false when the claim's own call is at work, or the disk refuses."""
         claims = self._world.claims
         now = claims.get(attachment)
         if not isinstance(now, Claim):
             return False
-        if change(now) == now:
+        if _same(change(now), now):
             return True
         with claims.lock(attachment_lock(attachment), 0) as free:
             now = claims.get(attachment)
@@ -280,7 +283,8 @@ class RouteRepairer:
                 return False
             changed = change(now)
             try:
-                claims.put(changed)
+                if not _same(changed, now):
+                    claims.put(changed)
             except CniError as e:
                 self._world.log(str(e), "warning")
                 return False
@@ -318,7 +322,8 @@ class RouteRepairer:
                 at = world.clock()
                 table = table_at(ec2, key, account)
                 observation = self._observe(key, table.routes.get(key.destination), at)
-                decision = self._decide(self._claimants(key), observation, key, table, reconcile)
+                claimants = self._claimants(world.claims.for_route(key)).get(key, [])
+                decision = self._decide(claimants, observation, key, table, reconcile)
                 if decision.action is not step or decision.by is None or world.clock() - at > FRESH_SECONDS:
                     return _Done()
                 return _Done(progress=self._write(ec2, key, account, step, decision.by))
@@ -357,7 +362,7 @@ class RouteRepairer:
             if action is Action.CREATE and fresh:
                 self._counts.absent_fresh()
             self._observe(key, RouteTarget(by.claim.eni, is_eni=True), world.clock())
-            self.change(who, lambda claim: claim.observe(key, Event.SEEN_OURS))
+            self.change(who, lambda claim: claim.observe({key: Event.SEEN_OURS}))
             self.outages.wrote(key, who)
             sentence = f"{who}: {key} was absent: created, leads to {by.claim.eni} again"
             world.log(sentence, event="created", target=by.claim.eni, **by.claim.subject(key))
@@ -417,7 +422,7 @@ class RouteRepairer:
 
 def groups_of(claim: Claim) -> set[Group]:
     """Return the groups that the claim's routes are in."""
-    return {(claim.region, route.account, claim.vpc) for route in claim.routes}
+    return {(claim.region, account, claim.vpc) for account in {route.account for route in claim.routes}}
 
 
 def _groups(claims: Iterable[Claim]) -> dict[Group, list[Claim]]:
@@ -437,6 +442,19 @@ class _Urgent:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ec2, name)
+
+
+def _state_changes(claimants: Sequence[Claimant], decision: Decision) -> Iterator[tuple[Attachment, Event]]:
+    """Yield the events that change the state of a claimant's route: most looks show it as it was."""
+    for claimant in claimants:
+        event = decision.events.get(claimant.claim.attachment)
+        if event and claimant.route.observe(event) is not claimant.route:
+            yield claimant.claim.attachment, event
+
+
+def _same(claim: Claim, other: Claim) -> bool:
+    """Whether two claims are equal: most often they are one object, which spares comparing the fields."""
+    return claim is other or claim == other
 
 
 def _has_ended_routes(claim: Claim) -> bool:

@@ -6,8 +6,8 @@ leaves its last one: that nothing matches any more is an error, as it is for an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ...config.netconf import NetConf, conf_of
 from ...model.claim import Claim
@@ -21,50 +21,86 @@ UNMATCHED_SECONDS = 30.0
 """How long a table must not have matched (or existed) before a claim leaves it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The ids of the tables that a network selects now (``chosen``), and of those that policy allows.
+
+    ``complaint``: why its claims stay in the tables they are in, or "".
+    """
+
+    conf: NetConf
+    chosen: frozenset[str]
+    allowed: frozenset[str]
+    complaint: str
+
+
 class TableMembership:
     """Tracks which tables match the selectors of claims. Used by one thread."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._unmatched: dict[tuple[Attachment, RouteKey], float] = {}
+        self._unmatched: dict[Attachment, dict[RouteKey, float]] = {}
         self._reported: dict[Attachment, str] = {}
 
     def forget(self, keys: Collection[RouteKey], attachments: Collection[Attachment]) -> None:
         """Forget all other routes and attachments."""
         self._reported = {a: sentence for a, sentence in self._reported.items() if a in attachments}
         self._unmatched = {
-            (a, key): since for (a, key), since in self._unmatched.items() if a in attachments and key in keys
+            a: {key: since for key, since in unmatched.items() if key in keys}
+            for a, unmatched in self._unmatched.items()
+            if a in attachments
         }
 
-    def change_for(
-        self, claim: Claim, account: str, tables: Sequence[RouteTable], at: float
-    ) -> Callable[[Claim], Claim] | None:
-        """Return the change that makes the claim join tables that match now, and leave the others."""
-        if not claim.live or claim.config is None or claim.state is State.CLAIMING:
-            return None
-        conf = self._conf(claim)
-        if conf is None:
-            return None
-        chosen = {table.id: table for table in destinations.matching(conf.route_tables, tables, claim.vpc)}
+    def changes(
+        self, claims: Iterable[Claim], account: str, tables: Sequence[RouteTable], at: float
+    ) -> Iterator[tuple[Claim, Callable[[Claim], Claim]]]:
+        """Yield the changes that make ``claims`` join tables that match now, and leave the others.
+
+        ``tables`` are all of ``account`` in the one VPC that the claims are in, read ``at`` on the clock.
+        """
+        known = frozenset(table.id for table in tables)
+        selections: dict[int, _Selection] = {}  # by the network: its claims share one parsed configuration
+        for claim in claims:
+            if not claim.live or claim.config is None or claim.state is State.CLAIMING:
+                continue
+            conf = self._conf(claim)
+            if conf is None:
+                continue
+            selection = selections.get(id(conf))
+            if selection is None:
+                selection = selections[id(conf)] = self._select(conf, tables, claim.vpc)
+            if selection.complaint:
+                self._tell(claim, selection.complaint)
+            else:
+                yield claim, self._change_for(claim, account, selection, known, at)
+
+    def _select(self, conf: NetConf, tables: Sequence[RouteTable], vpc: str) -> _Selection:
+        """Return which of ``tables`` a network selects now, and which of these policy allows."""
+        chosen = {table.id: table for table in destinations.matching(conf.route_tables, tables, vpc)}
+        allowed = frozenset(t.id for t in chosen.values() if self._world.policy.allows_table(t))
+        complaint = ""
         if not chosen:  # as for an ADD, this is an error and no wish to leave
-            self._tell(
-                claim, f"$.routeTables: {conf.route_tables}: no route table of {claim.vpc} matches now"
-            )
-            return None
-        allowed = {table.id for table in chosen.values() if self._world.policy.allows_table(table)}
-        if not allowed:
-            self._tell(claim, f"{', '.join(chosen)}: no longer in allowedRouteTables: left unchanged")
-            return None
-        known = {table.id for table in tables}
-        gone: set[RouteKey] = set()
-        leaving: set[RouteKey] = set()
-        for route in claim.routes:
-            key = (claim.attachment, route.key)
-            if route.account != account or not route.state.live or route.key.table in chosen:
-                self._unmatched.pop(key, None)
-            elif at - self._unmatched.setdefault(key, at) >= UNMATCHED_SECONDS:
-                (leaving if route.key.table in known else gone).add(route.key)
-        return lambda now: _with_tables(now, account, allowed, gone, leaving)
+            complaint = f"$.routeTables: {conf.route_tables}: no route table of {vpc} matches now"
+        elif not allowed:
+            complaint = f"{', '.join(chosen)}: no longer in allowedRouteTables: left unchanged"
+        return _Selection(conf, frozenset(chosen), allowed, complaint)
+
+    def _change_for(
+        self, claim: Claim, account: str, selection: _Selection, known: Collection[str], at: float
+    ) -> Callable[[Claim], Claim]:
+        """Return the change of one claim. ``known``: the tables that exist."""
+        before = self._unmatched.pop(claim.attachment, {})
+        unmatched = {
+            route.key: before.get(route.key, at)
+            for route in claim.routes
+            if route.account == account and route.state.live and route.key.table not in selection.chosen
+        }
+        if unmatched:
+            self._unmatched[claim.attachment] = unmatched
+        due = {key for key, since in unmatched.items() if at - since >= UNMATCHED_SECONDS}
+        leaving = {key for key in due if key.table in known}
+        gone = due - leaving
+        return lambda now: _with_tables(now, account, selection.allowed, gone, leaving)
 
     def _conf(self, claim: Claim) -> NetConf | None:
         """Return the claim's configuration; None for one that this release does not understand."""
@@ -97,9 +133,16 @@ def _with_tables(
         for route in claim.routes
         if route.key not in gone
     ]
-    wanted = dict.fromkeys(route.key.destination for route in claim.routes if route.state.live)
-    there = {route.key for route in kept if route.state.live}
-    joined = {RouteKey(table, destination) for destination in wanted for table in sorted(tables)} - there
+    wanted = {route.key.key: route.key.destination for route in claim.routes if route.state.live}
+    there = {(route.key.table, route.key.key) for route in kept if route.state.live}
+    joined = {
+        RouteKey(table, destination)
+        for key, destination in wanted.items()
+        for table in tables
+        if (table, key) not in there
+    }
+    if not gone and not leaving and not joined:
+        return claim
     kept = [route for route in kept if route.key not in joined]
     new = [ClaimedRoute.join(key, account) for key in sorted(joined, key=str)]
     return replace(claim, routes=(*kept, *new))
