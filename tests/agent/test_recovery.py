@@ -37,7 +37,7 @@ class Node(SimulatedNode):
         now = monotonic_wall_clock(lambda: self.cluster.now() + self.off, clock)
         self.world = replace(self.world, now=now)
         recover(self.world)
-        self.keeper._world = self.keeper._repairer._world = self.world
+        self.keeper._world = self.keeper._repairer._world = self.keeper._reconciler._world = self.world
 
 
 def node(tmp_path: Path) -> Node:

@@ -1,8 +1,9 @@
 """The keeper's loop: decides when to look at the VPC, does the agent's chores, and survives failed looks.
 
-The rules are in ``rules.reconcile``, the repairs in ``repair``. A look is one DescribeRouteTables per account
-and VPC, whatever the number of claims; at most one a second, and none while there are no claims. When AWS
-does not answer, looks become rarer, and nothing is forgotten, because all unfinished work is on disk.
+The rules are in ``rules.reconcile``; ``look`` applies them, ``repair`` writes. A look is one
+DescribeRouteTables per account and VPC, whatever the number of claims; at most one a second, and none while
+there are no claims. When AWS does not answer, looks become rarer, and nothing is forgotten, because all
+unfinished work is on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..observe.recorder import Recorder
 from .interface_check import InterfaceCheck
-from .repair import Look, RouteRepairer, groups_of
+from .look import Look, Reconciler, groups_of
+from .repair import RouteRepairer
 
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
@@ -70,7 +72,8 @@ class Keeper:
         self._world = world
         self._chores = tuple(chores)
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
-        self._repairer = RouteRepairer(world, recorder, present, urgent, self._failed)
+        self._repairer = RouteRepairer(world, recorder, urgent, self._failed)
+        self._reconciler = Reconciler(world, self._repairer, present, self._failed)
         self._interfaces = InterfaceCheck(world, recorder)
         self._last = Look()
         self._reconcile = world.policy.reconcile_seconds
@@ -134,7 +137,9 @@ class Keeper:
 
     def outage(self, claim: Claim, route: ClaimedRoute) -> Outage | None:
         """Return why ``route`` does not serve its claim, as looks have shown; None: no look shows one."""
-        return self._repairer.outages.of_route(claim, route, self._repairer.cut_off, self._interfaces.checked)
+        return self._repairer.outages.of_route(
+            claim, route, self._reconciler.cut_off, self._interfaces.checked
+        )
 
     def last_look(self) -> float:
         """Return when a look last was complete, in seconds since the epoch; 0: never yet."""
@@ -146,7 +151,7 @@ class Keeper:
 
     def drain(self, deadline: float) -> None:
         """Release every ended claim, even within its grace, because the node may be gone seconds from now."""
-        self._repairer.release_all(deadline)
+        self._reconciler.release_all(deadline)
 
     # -- rounds ---------------------------------------------------------------------------------------
 
@@ -204,7 +209,7 @@ class Keeper:
         if unwritten := self._world.claims.flush():
             self._world.log(unwritten, "warning")
         self._resolve_lost_records()
-        look = self._last = self._repairer.check_routes(self._reconcile * self._stretch)
+        look = self._last = self._reconciler.check_routes(self._reconcile * self._stretch)
         if look.whole:
             self._seen_all = self._world.now()
         self._failing = math.inf if look.whole else min(self._failing, self._world.clock())
@@ -279,7 +284,7 @@ class Keeper:
 
     def _erase_what_cannot_matter(self) -> None:
         """Erase claims that want nothing, once no request of ours can land any more."""
-        if not self._repairer.knows_interfaces:
+        if not self._reconciler.knows_interfaces:
             return  # a route to an ENI of a claim may be this node's
         for claim in self._world.claims.all()[0]:
             if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.groups:

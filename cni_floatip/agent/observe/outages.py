@@ -147,7 +147,7 @@ class Outages:
         known: OpenOutage | None,
         outage: OpenOutage,
     ) -> None:
-        """Log an outage that begins or changes. ``keeper.repair`` logs that of a whole claim."""
+        """Log an outage that begins or changes. ``keeper.look`` logs that of a whole claim."""
         if known and (known.outage, known.report) == (outage.outage, outage.report):
             return
         new = known is None or known.outage is not outage.outage

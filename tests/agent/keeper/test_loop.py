@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.keeper.repair import Look
+from cni_floatip.agent.keeper.look import Look
 from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
@@ -175,13 +175,13 @@ class TestOutages:
         cluster.ec2.down = True
         a.delete(gone)
         rounds: list[float] = []
-        look = a.keeper._repairer.check_routes
+        look = a.keeper._reconciler.check_routes
 
         def counted(reconcile: float) -> Look:
             rounds.append(reconcile)
             return look(reconcile)
 
-        a.keeper._repairer.check_routes = counted  # type: ignore[method-assign]
+        a.keeper._reconciler.check_routes = counted  # type: ignore[method-assign]
         cluster.pass_time(86400)
         assert len(rounds) < 86400 / 60 * 1.2 + 20
         assert a.state(gone) == "releasing"

@@ -279,7 +279,7 @@ class Week:
             for kept in (
                 mender.observations,
                 mender.errors,
-                mender._membership._unmatched,
+                node.keeper._reconciler._membership._unmatched,
                 mender.outages._known,
                 mender.outages._served,
                 mender.outages._wrote,
@@ -376,7 +376,7 @@ def test_a_simulated_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed:
         kept = (
             mender.observations,
             mender.errors,
-            mender._membership._unmatched,
+            node.keeper._reconciler._membership._unmatched,
             mender.outages._known,
             mender.outages._served,
             mender.outages._wrote,
