@@ -9,18 +9,15 @@ the claim or the interface ends.
 
 from __future__ import annotations
 
-import os
-import selectors
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from ...config.netconf import conf_of
-from ...edges.podnet.events import READ_AT_ONCE, AddressEvent, Event, Events, LinkGone, Overrun, open_events
+from ...edges.podnet.events import AddressEvent, Event, Events, LinkGone, Overrun, open_events
 from ...model.claim import Claim
 from ...model.claim_state import State
 from ...model.errors import CniError
@@ -30,7 +27,9 @@ from ...operations.world import Vpc, World
 from ..observe.recorder import Recorder
 from . import watched_pods
 from .history import AddressHistory, Dates
-from .interface import MOST_TOLD, OVERRUN_SECONDS, Allowance, WatchedInterface
+from .interface import OVERRUN_SECONDS, Allowance, WatchedInterface
+from .namespaces import Namespace, NamespaceEvents
+from .watch_log import WatchLog
 from .watched_pods import WatchedPod, WatchedPods
 
 AT_ONCE = 8
@@ -41,23 +40,11 @@ UNSEEN_SECONDS = 30.0
 """When to try again to watch a namespace that could not be seen or entered."""
 FAILED_SECONDS = 1.0
 """How long the loop rests after a failed round."""
-FLOOD_SECONDS = 0.1
-"""How long a namespace that floods us with events is not read; the kernel drops the rest."""
 
 Listen = Callable[[Callable[[Attachment, Claim | None], None]], None]
 
 InTheNameOf = Callable[[str, str, Callable[[], str | None]], Vpc]
 """Returns EC2 in a region, for a pod with a name, until the callable says why the pod needs it no more."""
-
-
-@dataclass
-class _Namespace:
-    """A namespace whose events are read."""
-
-    events: Events
-    watched: list[WatchedInterface] = field(default_factory=list)
-    sides: list[WatchedPod] = field(default_factory=list)
-    silent_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +75,17 @@ class Watcher:
     ) -> None:
         hooks = hooks or Hooks()
         self._world = world
-        self._counts = recorder
+        self._log = WatchLog(world, recorder)
         self._history = appearances
         self._pods = pods
         self._vpc = hooks.vpc or (lambda region, _who, _stop: world.vpc(region))
         self._beat = hooks.beat
-        self._listen_in = hooks.listen_in
         self._failed = hooks.failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._broken: str | None = None
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watched: dict[Attachment, WatchedInterface] = {}
-        self._namespaces: dict[int, _Namespace] = {}
+        self._namespaces = NamespaceEvents(hooks.listen_in)
         self._unseen: dict[Attachment, tuple[Claim, bool, float]] = {}
-        self._explained: set[Attachment] = set()
-        self._selector = selectors.DefaultSelector()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._bell, selectors.EVENT_READ)
-        self._ringing = threading.Lock()
         self._paths_at = 0.0
 
     # -- for the rest of the agent --------------------------------------------------------------------
@@ -151,10 +132,7 @@ class Watcher:
                     self._drop(attachment)
                 for side in self._pods.all():
                     self._keep_no_longer(side)
-                with self._ringing:
-                    self._selector.close()
-                    os.close(self._bell)
-                    self._bell = -1
+                self._namespaces.close()
 
     def problem(self) -> str | None:
         """Return the unexpected error of the last round, None for none."""
@@ -173,12 +151,10 @@ class Watcher:
         return None
 
     def _turn(self, pool: ThreadPoolExecutor, world: World) -> None:
-        for key, _ in self._selector.select(self._pause()):
-            if key.data is None:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(self._bell)
-            else:
-                self._read(key.data)
+        for namespace in self._namespaces.wait(self._pause()):
+            now = self._world.clock()
+            for event in self._namespaces.read(namespace, now):
+                self._on_event(namespace, event, now)
         with suppress(Empty):
             while True:
                 self._news.get_nowait()()
@@ -186,10 +162,7 @@ class Watcher:
         if now >= self._paths_at:
             self._paths_at = now + PATHS_SECONDS
             self._look_at_paths(now)
-        for inode, namespace in self._namespaces.items():
-            if namespace.silent_until and now >= namespace.silent_until:
-                namespace.silent_until = 0.0
-                self._selector.register(namespace.events, selectors.EVENT_READ, inode)
+        self._namespaces.resume(now)
         for interface in self._watched.values():
             if interface.due is not None and interface.due <= now and not interface.running:
                 pool.submit(self._look, interface, interface.begin(self._room(interface), now), world)
@@ -203,16 +176,13 @@ class Watcher:
             for interface in self._watched.values()
             if interface.due is not None and not interface.running
         ]
-        due += [namespace.silent_until for namespace in self._namespaces.values() if namespace.silent_until]
-        due += self._pods.due()
+        due += [*self._namespaces.due(), *self._pods.due()]
         return max(0.0, min([self._paths_at, *due]) - self._world.clock())
 
     def _enqueue(self, news: Callable[[], None]) -> None:
         """Have the loop's thread call ``news``."""
         self._news.put(news)
-        with self._ringing, suppress(BlockingIOError):
-            if self._bell >= 0:
-                os.eventfd_write(self._bell, 1)
+        self._namespaces.wake()
 
     # -- what to watch --------------------------------------------------------------------------------
 
@@ -236,28 +206,28 @@ class Watcher:
         attachment, now = claim.attachment, self._world.clock()
         self._unseen[attachment] = (claim, earlier, now + UNSEEN_SECONDS)
         if self._world.inode(claim.netns) != claim.netns_inode:
-            self._tell_once(attachment, f"its namespace {claim.netns} cannot be seen here")
+            self._log.not_followed(attachment, f"its namespace {claim.netns} cannot be seen here")
             return
         try:
             self._open(claim, now, earlier=earlier)
         except CniError as e:
-            self._tell_once(attachment, str(e))
+            self._log.not_followed(attachment, str(e))
             return
         except Exception as e:  # noqa: BLE001 (one odd pod must not end the watch of all)
             self._failed(f"{attachment}: its addresses cannot be followed", e)
             return
         del self._unseen[attachment]
-        self._explained.discard(attachment)
+        self._log.forget(attachment)
 
     def _open(self, claim: Claim, now: float, *, earlier: bool) -> None:
         attachment, inode = claim.attachment, claim.netns_inode
         conf = conf_of(claim)
-        namespace = self._listening(claim.netns, inode)
+        namespace = self._namespaces.open(claim.netns, inode)
         try:
             with self._world.kernel().open_pod(claim.netns, attachment.ifname) as pod:
                 index = pod.link.index
         except CniError:
-            self._close_if_idle(inode)
+            self._namespaces.close_if_idle(inode)
             raise
         watched = WatchedInterface(
             attachment,
@@ -274,15 +244,6 @@ class Watcher:
         watched.look_at(now)
         namespace.watched.append(watched)
         self._watched[attachment] = watched
-
-    def _listening(self, netns: str, inode: int) -> _Namespace:
-        """Return the namespace, with its events being read. Raises CniError."""
-        namespace = self._namespaces.get(inode)
-        if namespace is None:
-            namespace = _Namespace(self._listen_in(netns, inode))
-            self._namespaces[inode] = namespace
-            self._selector.register(namespace.events, selectors.EVENT_READ, inode)
-        return namespace
 
     def _keep(self, attachment: Attachment, claim: Claim | None, *, earlier: bool) -> None:
         """Watch the pod of a live claim, and of no other."""
@@ -305,7 +266,7 @@ class Watcher:
             return
         why_not = ""
         try:
-            self._listening(side.netns, side.inode).sides.append(side)
+            self._namespaces.open(side.netns, side.inode).sides.append(side)
         except CniError as e:
             why_not = str(e)
         self._pods.heard_by(side, why_not)
@@ -314,38 +275,23 @@ class Watcher:
         if side.listening:
             side.listening = False
             self._namespaces[side.inode].sides.remove(side)
-            self._close_if_idle(side.inode)
+            self._namespaces.close_if_idle(side.inode)
 
     def _look_at_pods(self) -> None:
         for side in self._pods.all():
             self._listen_for(side)
         self._pods.look_at_all()
 
-    def _tell_once(self, attachment: Attachment, why: str) -> None:
-        if attachment not in self._explained:
-            self._explained.add(attachment)
-            sentence = f"{attachment}: its addresses are not followed: {why}"
-            self._world.log(sentence, "warning", event="not followed", **self._subject(attachment))
-
     def _drop(self, attachment: Attachment, *, ended: bool = False) -> None:
         """Stop watching; with the last interface of a namespace its socket is closed."""
         watched = self._watched.pop(attachment, None)
         self._unseen.pop(attachment, None)
-        self._explained.discard(attachment)
+        self._log.forget(attachment)
         if watched:
             self._namespaces[watched.inode].watched.remove(watched)
-            self._close_if_idle(watched.inode)
+            self._namespaces.close_if_idle(watched.inode)
         if ended:
             self._record_dates(attachment, None)
-
-    def _close_if_idle(self, inode: int) -> None:
-        namespace = self._namespaces[inode]
-        if namespace.watched or namespace.sides:
-            return
-        del self._namespaces[inode]
-        if not namespace.silent_until:
-            self._selector.unregister(namespace.events)
-        namespace.events.close()
 
     def _look_at_paths(self, now: float) -> None:
         for side in self._pods.all():
@@ -353,12 +299,7 @@ class Watcher:
                 self._be_deaf_to(side)
         for interface in list(self._watched.values()):
             if self._world.inode(interface.netns) != interface.inode:
-                sentence = (
-                    f"{interface.attachment}: {interface.netns} is gone: its addresses are not followed"
-                )
-                self._world.log(
-                    sentence, "warning", event="not followed", **self._subject(interface.attachment)
-                )
+                self._log.path_is_gone(interface)
                 self._drop(interface.attachment)
                 claim = self._world.claims.get(interface.attachment)
                 if isinstance(claim, Claim) and claim.watches:  # the path may be back before a DEL comes
@@ -369,19 +310,7 @@ class Watcher:
 
     # -- events ---------------------------------------------------------------------------------------
 
-    def _read(self, inode: int) -> None:
-        namespace = self._namespaces.get(inode)
-        if namespace is None:
-            return
-        now = self._world.clock()
-        results = namespace.events.read()
-        for event in results:
-            self._on_event(namespace, event, now)
-        if len(results) >= READ_AT_ONCE:
-            namespace.silent_until = now + FLOOD_SECONDS
-            self._selector.unregister(namespace.events)
-
-    def _on_event(self, namespace: _Namespace, event: Event, now: float) -> None:
+    def _on_event(self, namespace: Namespace, event: Event, now: float) -> None:
         for side in namespace.sides:
             if side.concerns(event):
                 side.on_event(now)
@@ -393,11 +322,11 @@ class Watcher:
                     interface.unplugged = True
                     interface.look_at(now)
         elif isinstance(event, Overrun) and namespace.watched:
-            self._counts.watch("overrun")
+            self._log.overrun()
             for interface in namespace.watched:
                 interface.look_at(now + OVERRUN_SECONDS)
 
-    def _handle_event(self, namespace: _Namespace, event: AddressEvent, now: float) -> None:
+    def _handle_event(self, namespace: Namespace, event: AddressEvent, now: float) -> None:
         ip = event.interface.ip
         for interface in namespace.watched:
             if interface.index != event.index or not interface.concerns(ip):
@@ -406,20 +335,7 @@ class Watcher:
                 interface.on_vanished(ip, now)
             elif not event.tentative:  # else another event says that it can be used
                 interface.on_appeared(ip, now)
-                self._hold_back(interface, now)
-
-    def _hold_back(self, watched: WatchedInterface, now: float) -> None:
-        """Count, and log once, that an interface changes faster than we follow."""
-        held_back = watched.allowance.due(now) > now
-        if held_back:
-            self._counts.watch("limited")
-        if watched.begins_limit(held_back, now):
-            seconds = self._world.policy.watch_limits.seconds_per_change
-            self._world.log(
-                f"{watched.attachment}: its addresses change faster than one per {seconds:g} s:"
-                " only the latest counts",
-                "warning",
-            )
+                self._log.hold_back(interface, now)
 
     # -- looks ----------------------------------------------------------------------------------------
 
@@ -433,10 +349,10 @@ class Watcher:
                 self._record_dates(watched.attachment, result.dates)
         except CniError as e:
             error = str(e)
-            self._enqueue(lambda: self._report_failure(watched, error))
+            self._enqueue(lambda: self._log.failure(watched, error))
         except Exception as e:  # noqa: BLE001 (one odd pod must not end the watch of all)
             error = f"{type(e).__name__}: {e}"
-            self._enqueue(lambda: self._report_failure(watched, error))
+            self._enqueue(lambda: self._log.failure(watched, error))
         self._enqueue(lambda: self._finish(watched, request, result))
 
     def _finish(self, watched: WatchedInterface, request: WatchRequest, result: SyncResult | None) -> None:
@@ -449,62 +365,10 @@ class Watcher:
         elif result and not result.busy and (result.claim_ended or request.unplugged):
             self._drop(attachment)
         if result:
-            self._report(watched, result, now)
+            self._log.result(watched, result, now)
 
     def _record_dates(self, attachment: Attachment, dates: Dates | None) -> None:
         try:
             self._history.record(attachment, dates)
         except OSError as e:
             self._world.log(f"cannot record the addresses of {attachment}: {e.strerror}", "warning")
-
-    # -- the log --------------------------------------------------------------------------------------
-
-    def _report_failure(self, watched: WatchedInterface, error: str) -> None:
-        if watched.is_news("look", error, self._world.clock()):
-            sentence = f"{watched.attachment}: cannot read its addresses: {error}"
-            self._world.log(sentence, "warning", **self._subject(watched.attachment))
-
-    def _subject(self, attachment: Attachment) -> dict[str, Any]:
-        claim = self._world.claims.get(attachment)
-        return claim.subject() if isinstance(claim, Claim) else {}
-
-    def _report(self, watched: WatchedInterface, result: SyncResult, now: float) -> None:
-        who, count = watched.attachment, self._counts.watch
-
-        def log(sentence: str, address: object, level: str = "info", event: str = "") -> None:
-            self._world.log(sentence, level, event=event, address=str(address), **self._subject(who))
-
-        for interface in result.appeared:
-            count("appeared")
-            log(f"{who}: {interface.ip} appeared: claimed", interface.ip, event="appeared")
-        for interface in result.vanished:
-            count("vanished")
-            log(f"{who}: {interface.ip} vanished: released after the grace", interface.ip, event="vanished")
-        for interface in result.elsewhere:
-            message = f"{who}: {interface.ip} was here before, and leads elsewhere: left there"
-            log(message, interface.ip, "warning", event="left")
-        for ip, why in result.refused.items():
-            if watched.is_news(ip, why, now):
-                count("refused")
-                log(f"{who}: {ip} appeared and is not claimed: {why}", ip, "warning", event="refused")
-        for ip, why in result.failed.items():
-            if watched.is_news(ip, why, now):
-                log(f"{who}: {ip} appeared and is not claimed yet: {why}", ip, "warning")
-        if watched.silent and watched.is_news("silent", f"{MOST_TOLD}", now):
-            message = (
-                f"{who}: {MOST_TOLD} addresses appeared and are not claimed: the log names no more of them"
-            )
-            self._world.log(message, "warning", event="refused", **self._subject(who))
-        limits = self._world.policy.watch_limits
-        if result.beyond and watched.is_news("beyond", f"{limits.addresses}", now):
-            count("limited")
-            first = result.beyond[0].ip
-            message = f"{who}: more than {limits.addresses} addresses: {first} is not claimed"
-            log(message, first, "warning", event="refused")
-        if result.put_off:
-            self._hold_back(watched, now)
-        if not result.busy and not result.claim_ended:
-            still = [
-                key for key, holds in {"beyond": result.beyond, "silent": watched.silent}.items() if holds
-            ]
-            watched.forget([*result.dates, *result.failed, *result.refused, *still], now)
