@@ -5,27 +5,33 @@ another machine. The agent is the real process, the client the really installed 
 namespace; EC2 is in memory, and answers as quickly as a row says. Needs root; about five minutes, of which
 row 9 waits for a token bucket for one and a half.
 
-    python bench/agent.py [--only ROW]... [--rounds N] [--json]
+    python bench/agent.py [--only ROW]... [--rounds N] [--json] [--save]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 from collections.abc import Iterable
 from types import FrameType
 
-from bench import rows_burst, rows_calls, rows_cgroup
-from bench.figure import Figure, say, table
+from bench import document, rows_burst, rows_calls, rows_cgroup
+from bench.figure import Figure, say
 from bench.running import Failed
 from bench.scene import Scene, compile_package
 from lab.errors import LabError
 
 ALONE, CROWD, MOVES = frozenset({1, 2, 3, 4, 5, 6, 7}), frozenset({8, 10}), frozenset({9})
 """The rows that share a scene."""
+
+ABOUT = """\
+Each ratio is measured within one run, and what it compares is interleaved.
+Values are medians; CPU is user and system time of that process alone.
+"Bare" is a Python interpreter that starts, without the site module, and ends."""
+SIMULATED = """\
+EC2 and instance metadata are one process in memory, which answers as quickly as a row says, without TLS.
+The agent, the installed client, network namespaces and cgroups are real."""
 
 
 def main() -> int:
@@ -35,11 +41,12 @@ def main() -> int:
         "--only", type=int, action="append", metavar="ROW", help="measure this row (again: and that)"
     )
     parser.add_argument("--rounds", type=int, default=25, help="how often calls are repeated (default 25)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    document.add_options(parser)
     options = parser.parse_args()
     wanted = frozenset(options.only or range(1, 11))
     signal.signal(signal.SIGTERM, _told_to_end)
     compile_package()
+    begun = document.begin("agent", "The node agent and its client", about=ABOUT, simulated=SIMULATED)
     try:
         figures = sorted(measure(wanted, max(1, options.rounds)), key=lambda figure: figure.row)
     except (Failed, LabError) as e:
@@ -48,14 +55,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    load = [round(item, 1) for item in os.getloadavg()]
-    if options.json:
-        machine = {"cores": os.cpu_count(), "kernel": os.uname().release, "load": load}
-        rows = [figure.document() for figure in figures]
-        print(json.dumps({"rounds": options.rounds, "machine": machine, "rows": rows}, indent=2))
-    else:
-        print(table(figures))
-        print(f"\n{os.cpu_count()} cores, load at the end {load}")
+    document.publish(begun, figures, options)
     return 0
 
 

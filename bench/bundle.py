@@ -4,14 +4,13 @@ As in ``bench/agent.py`` ratios are measured within one run, interleaved, agains
 bundle's own, and this machine's. The bundle is the one that is named, or is built here from Debian's packages
 (python3, libpython3-dev, gcc). Needs root; half a minute.
 
-    python bench/bundle.py [--bundle DIR] [--rounds N] [--json]
+    python bench/bundle.py [--bundle DIR] [--rounds N] [--json] [--save]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -22,8 +21,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import rows_cgroup, running
-from bench.figure import Figure, say, table
+from bench import document, rows_cgroup, running
+from bench.figure import Figure, say
 from bench.running import Command, Failed, Ran, interleaved, median_ms
 from bench.scene import BARE, Scene, compile_package
 from lab.errors import LabError
@@ -32,6 +31,9 @@ BUILD = Path(__file__).parents[1] / "install" / "bundle" / "build.sh"
 FIRST_ROW = 11
 LARGEST = 12e6
 BLOCKED = 5
+ABOUT = """\
+The node bundle is one static CPython, which runs the client where a node has no Python.
+Each ratio is measured within one run, and what it compares is interleaved."""
 
 
 def main() -> int:
@@ -39,9 +41,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="a built bundle; default: build one")
     parser.add_argument("--rounds", type=int, default=40, help="how often a start is repeated (default 40)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    document.add_options(parser)
     options = parser.parse_args()
     compile_package()
+    begun = document.begin("bundle", "The client with the node bundle's interpreter", about=ABOUT)
     try:
         with _bundle(options.bundle) as bundle, Scene(bundle=bundle) as scene:
             figures = list(measure(scene, bundle, max(1, options.rounds)))
@@ -51,11 +54,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    if options.json:
-        rows = [figure.document() for figure in figures]
-        print(json.dumps({"rounds": options.rounds, "rows": rows}, indent=2))
-    else:
-        print(table(figures))
+    document.publish(begun, figures, options)
     return 0
 
 

@@ -4,7 +4,7 @@ All figures are ratios within one run, so that they mean the same on another mac
 real ones: console script, kernel namespace, HTTP to the simulated EC2. Rounds are interleaved, so that what
 else the machine does falls on all alike; the median of each is taken.
 
-    python bench/startup.py [--rounds N] [--json]
+    python bench/startup.py [--rounds N] [--json] [--save]
 """
 
 from __future__ import annotations
@@ -22,30 +22,33 @@ from pathlib import Path
 from typing import Any
 
 import cni_floatip
+from bench import document
+from bench.figure import Figure, Grid
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 
 BARE = [sys.executable, "-I", "-S", "-c", "pass"]
 FLOATIP = str(Path(sys.executable).with_name("floatip"))
+FIRST_ROW = 50
+ABOUT = """\
+In direct mode the plugin does everything in its own process; it is for development and tests.
+Calls are interleaved in one run, and medians are compared.
+"Bare" is a Python interpreter that starts, without the site module, and ends."""
 
 
 def main() -> int:
     """Measure, print the table, and return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="how often each is run (default 15)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    document.add_options(parser)
     options = parser.parse_args()
+    begun = document.begin("startup", "Direct mode", about=ABOUT)
     package = str(Path(cni_floatip.__file__).parent)  # compiled files present, as they are in use
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
     with Lab(azs=1, nodes_per_az=1, fast_dad=True) as lab:
         results = measure(lab, options.rounds)
-    ratios = {
-        name: {what: round(cost[what] / results["bare"][what], 2) for what in ("wall", "cpu")}
-        for name, cost in results.items()
-    }
-    document = {"rounds": options.rounds, "seconds": results, "to_bare": ratios}
-    print(json.dumps(document, indent=2) if options.json else table(results, ratios))
+    document.publish(begun, [figure(results, options.rounds)], options)
     return 0
 
 
@@ -112,16 +115,28 @@ def run(node: Node, argv: list[str], env: Mapping[str, str], stdin: str = "") ->
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def table(results: Mapping[str, Mapping[str, float]], ratios: Mapping[str, Any]) -> str:
-    """Return the figures for people."""
-    lines = [f"{'':22}{'wall ms':>9}{'cpu ms':>9}{'x bare (wall)':>15}{'x bare (cpu)':>14}"]
-    for name, cost in results.items():
-        lines.append(
-            f"{name:22}{cost['wall'] * 1000:9.1f}{cost['cpu'] * 1000:9.1f}"
-            f"{ratios[name]['wall']:15.2f}{ratios[name]['cpu']:14.2f}"
+def figure(results: Mapping[str, Mapping[str, float]], rounds: int) -> Figure:
+    """Return the row. The ADD includes every round trip to the simulated EC2."""
+    ratios = {
+        name: {what: round(cost[what] / results["bare"][what], 2) for what in ("wall", "cpu")}
+        for name, cost in results.items()
+    }
+    rows = [
+        (
+            name,
+            round(cost["wall"] * 1000, 1),
+            round(cost["cpu"] * 1000, 1),
+            ratios[name]["wall"],
+            ratios[name]["cpu"],
         )
-    lines.append("(the ADD includes every round trip to the simulated EC2)")
-    return "\n".join(lines)
+        for name, cost in results.items()
+    ]
+    columns = ("call", "wall ms", "CPU ms", "wall / bare", "CPU / bare")
+    shown = f"{ratios['ADD']['wall']:g} wall, {ratios['ADD']['cpu']:g} CPU"
+    grid = Grid(columns, rows)
+    return Figure(
+        FIRST_ROW, "ADD in direct mode / bare interpreter", shown, "", None, {"rounds": rounds}, grid=grid
+    )
 
 
 if __name__ == "__main__":
