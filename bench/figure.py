@@ -53,7 +53,8 @@ class Grid:
 class Figure:
     """One row. ``met`` is None where nothing could be measured, or where there is no ``aim`` ("").
 
-    ``detail`` is for people and machines; ``limit`` says what keeps a row from its aim.
+    ``detail`` is for people and machines. ``limit`` says what would keep the row from its aim, one sentence a
+    line; it is told where the aim is missed.
     """
 
     row: int
@@ -74,7 +75,7 @@ class Figure:
             "value": self.shown,
             "aim": self.aim,
             "met": self.met,
-            "limit": self.limit,
+            "limit": self.limit if self.met is False else "",
             "detail": dict(self.detail),
             "grid": self.grid.document() if self.grid else None,
             "plots": [plot.document() for plot in self.plots],
@@ -110,7 +111,7 @@ def table(figures: Sequence[Figure]) -> str:
             cells = [[text(cell) for cell in row] for row in (f.grid.columns, *f.grid.rows)]
             wide = [max(len(row[column]) for row in cells) for column in range(len(f.grid.columns))]
             lines.extend(f"   {_aligned(row, wide)}" for row in cells)
-        if f.limit:
+        if f.limit and f.met is False:
             lines.append(f"   limit: {f.limit}")
     return "\n".join(lines)
 

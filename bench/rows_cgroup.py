@@ -68,6 +68,11 @@ def in_cell(scene: Scene, rounds: int) -> Figure:
             "calls of each": rounds * BATCH,
             "killed": killed,
         },
+        limit=(
+            "The client's own CPU is the bare interpreter's start and little more.\n"
+            "Its wall time is also that of the agent, which lives outside of this cgroup, and of whatever"
+            " else the machine does."
+        ),
     )
 
 
@@ -104,6 +109,12 @@ def crowded(scene: Scene) -> Figure:
             },
             "how many of them fit": {kind: int(room / size) for kind, size in item.items()},
         },
+        limit=(
+            f"A bare interpreter that does nothing takes {item['bare interpreter'] / MIB:.1f} MiB here, and a"
+            f" client {item['client'] / MIB:.1f}.\n"
+            f"So {int(room / item['client'])} clients fill what is left of the 50 MiB, whatever they do;"
+            " the node bundle's client, is a row of its own."
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import cni_floatip
 from bench import document
-from bench.figure import Figure, Grid
+from bench.figure import Figure, Grid, Plot
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
@@ -133,9 +133,24 @@ def figure(results: Mapping[str, Mapping[str, float]], rounds: int) -> Figure:
     ]
     columns = ("call", "wall ms", "CPU ms", "wall / bare", "CPU / bare")
     shown = f"{ratios['ADD']['wall']:g} wall, {ratios['ADD']['cpu']:g} CPU"
-    grid = Grid(columns, rows)
+    plot = Plot(
+        "bars",
+        "Calls in direct mode",
+        "times a bare interpreter",
+        {
+            what: [(name, ratio[key]) for name, ratio in ratios.items() if name != "bare"]
+            for what, key in (("wall time", "wall"), ("CPU time", "cpu"))
+        },
+    )
     return Figure(
-        FIRST_ROW, "ADD in direct mode / bare interpreter", shown, "", None, {"rounds": rounds}, grid=grid
+        FIRST_ROW,
+        "ADD in direct mode / bare interpreter",
+        shown,
+        "",
+        None,
+        {"rounds": rounds},
+        grid=Grid(columns, rows),
+        plots=[plot],
     )
 
 
