@@ -12,7 +12,8 @@ from typing import Any
 class Call:
     """One call over HTTP. ``outcome``: ``ok``, an error code, or in angle brackets what the lab did to it.
 
-    ``program``: what the caller says it is (User-Agent).
+    ``program``: what the caller says it is (User-Agent). ``answered``: time.monotonic() just before the
+    answer is sent, or the connection closed. All processes of a machine share that clock.
     """
 
     at: float
@@ -23,6 +24,7 @@ class Call:
     seconds: float = 0.0
     account: str = ""
     program: str = ""
+    answered: float = 0.0
 
     def __str__(self) -> str:
         where = " ".join(str(value) for value in self.params.values())

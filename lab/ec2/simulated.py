@@ -165,7 +165,8 @@ class SimulatedEC2:
         action, params, account = (call.action, call.params, call.account) if call else ("?", {}, "")
         took = time.perf_counter() - started
         program = request.headers.get("user-agent", "")
-        self.journal.add(Call(arrived, caller, action, params, outcome, took, account, program))
+        answered = time.monotonic()
+        self.journal.add(Call(arrived, caller, action, params, outcome, took, account, program, answered))
         return answer and dataclasses.replace(answer, headers={**answer.headers, "Date": self._date()})
 
     def _date(self) -> str:

@@ -68,6 +68,17 @@ class TestJournal:
         assert before <= first.at <= second.at <= time.time()
         assert ec2.journal.of(caller="b1") == [second]
 
+    def test_when_a_call_was_answered(
+        self, ec2: SimulatedEC2, vpc: Sample, connect: Callable[..., Any]
+    ) -> None:
+        """By the monotonic clock, which is one for all processes of a machine."""
+        client = connect("a1")
+        ec2.faults.latency(1.0)
+        before = time.monotonic()
+        client.describe_route_tables(RouteTableIds=[vpc.tables["a"]])
+        (call,) = ec2.journal.of("DescribeRouteTables")
+        assert before + 1.0 <= call.answered <= time.monotonic()
+
     def test_the_labs_own_calls_are_not_in_it(self, ec2: SimulatedEC2, vpc: Sample) -> None:
         assert len(ec2.journal) == 0
 
