@@ -199,19 +199,7 @@ class Scene:
         """Have ``count`` pods; return them."""
         new = range(len(self.pods), count)
         names = {number: f"{self.prefix}p{number}" for number in new}
-        netns.make(names.values())
-        netns.ip(
-            self._ns,
-            itertools.chain.from_iterable(
-                (
-                    f"link add p{number} type veth peer name net1 netns {name} address {MAC}",
-                    f"link set p{number} up",
-                )
-                for number, name in names.items()
-            ),
-        )
-        for some in _pieces(list(names.items()), 32):
-            netns.ip_each({name: _pod_lines(number) for number, name in some})
+        veth_pods(self._ns, MAC, {name: (number, address(number)) for number, name in names.items()})
         self.pods += [Pod(str(netns.path(name)), address(number)) for number, name in names.items()]
         return self.pods[:count]
 
@@ -328,8 +316,28 @@ def address(number: int) -> str:
     return f"192.168.{number // 200}.{number % 200 + 1}"
 
 
-def _pod_lines(number: int) -> list[str]:
-    return ["link set lo up", f"addr add {address(number)}/32 dev net1", "link set net1 up"]
+def veth_pods(node: str, mac: str, pods: Mapping[str, tuple[int, str]]) -> None:
+    """Make pods' namespaces (name -> a number for the link, and the floating address on ``net1``).
+
+    ``net1`` has the ENI's MAC address, as ipvlan would; its other end is in the node's namespace.
+    """
+    netns.make(pods)
+    netns.ip(
+        node,
+        itertools.chain.from_iterable(
+            (
+                f"link add p{number} type veth peer name net1 netns {name} address {mac}",
+                f"link set p{number} up",
+            )
+            for name, (number, _) in pods.items()
+        ),
+    )
+    for some in _pieces(list(pods.items()), 32):
+        netns.ip_each({name: _pod_lines(floating) for name, (_, floating) in some})
+
+
+def _pod_lines(floating: str) -> list[str]:
+    return ["link set lo up", f"addr add {floating}/32 dev net1", "link set net1 up"]
 
 
 def _pieces(all_of_them: list[Any], size: int) -> Iterator[list[Any]]:
