@@ -14,10 +14,9 @@ AIMS = {(1, 1): 60.0, (1, 3): 200.0}
 """How many times faster than aws-vpc-move-ip, by addresses and tables, where EC2 answers at once."""
 
 OURS = (AGENT, DIRECT)
-CALLS = (
-    "Once a minute an ADD also asks EC2 for the ENI's source/dest check, which no peer looks at;"
-    " it does so beside DescribeRouteTables, which costs a call and no time."
-)
+CALLS = """\
+Once a minute an ADD also asks EC2 for the ENI's source/dest check, which no peer looks at.
+It does so beside DescribeRouteTables, which costs a call and no time."""
 
 COLUMNS = (
     "EC2 in",
