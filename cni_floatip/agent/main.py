@@ -231,12 +231,12 @@ class Agent:
         self.log("ended", seconds=time.monotonic() - began)
 
     def _world(self, now: Callable[[], float]) -> World:
-        boot = host.boot()
+        boot, kernel = host.boot(), podnet.RememberingKernel()
         return World(
             policy=self.policy,
             on_delete="release",
             claims=self.claims,
-            kernel=lambda: podnet,
+            kernel=lambda: kernel,
             metadata=self.metadata,
             vpc=lambda region: self.ec2.for_call(region, shared.Caller(Priority.KEEPER)),
             boot=lambda: boot,

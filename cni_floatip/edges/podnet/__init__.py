@@ -10,6 +10,7 @@ not are no errors; nothing is ever replaced. Every failure is a ``CniError``, ne
 ``OSError``.
 """
 
+from .host_links import RememberingKernel
 from .links import Parent, host_link, link_by_mac, link_names, set_up
 from .namespace import NoNamespace
 from .pod import NoInterface, PodNet, clear_pod, open_pod
@@ -21,6 +22,7 @@ __all__ = [
     "OtherRoute",
     "Parent",
     "PodNet",
+    "RememberingKernel",
     "clear_pod",
     "host_link",
     "link_by_mac",

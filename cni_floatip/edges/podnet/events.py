@@ -27,7 +27,8 @@ READ_AT_ONCE = 64
 """How many datagrams one ``read`` takes, so that a flooding namespace does not starve the others."""
 
 # linux/rtnetlink.h, linux/if_addr.h. pyroute2 would take ten times as long, and a flood is parsed as well.
-_GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 0x40000
+_LINKS = 0x1
+_GROUPS = _LINKS | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 0x40000
 """Links; IPv4 addresses, IPv6 addresses; IPv4 routes, IPv6 routes; IPv4 rules, IPv6 rules."""
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR = 16, 17, 20, 21
 _NEWROUTE, _DELROUTE, _NEWRULE, _DELRULE = 24, 25, 32, 33
@@ -134,20 +135,26 @@ def open_events(netns: str, inode: int, *, buffer: int = 0) -> Events:
     may keep for us, in bytes; 0 for its default, about 256 events.
     """
 
-    def listening() -> Events:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        try:
-            if buffer:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            _attach_filter(sock)
-            sock.bind((0, _GROUPS))
-        except OSError:
-            sock.close()
-            raise
-        return Events(sock)
+    return namespace.make_inside(netns, lambda: _listen(_GROUPS, buffer), inode=inode)
 
-    return namespace.make_inside(netns, listening, inode=inode)
+
+def open_link_events(buffer: int) -> Events:
+    """Listen to the links of this process's namespace; ``buffer`` as above. Raises OSError."""
+    return _listen(_LINKS, buffer)
+
+
+def _listen(groups: int, buffer: int) -> Events:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+    try:
+        if buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        _attach_filter(sock)
+        sock.bind((0, groups))
+    except OSError:
+        sock.close()
+        raise
+    return Events(sock)
 
 
 def _attach_filter(sock: socket.socket) -> None:

@@ -34,6 +34,10 @@ _REASONS: Mapping[int, str] = MappingProxyType(
 )
 
 
+HostLink = Callable[[int, Callable[[], Link]], Link]
+"""Returns a link of this process's namespace by its index; the callable asks the kernel for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parent:
     """The link below the pod's interface. ``here``: it lives in the namespace this process runs in."""
@@ -77,7 +81,12 @@ def ipvlan_mode(info: Any) -> Literal["", "l2", "l3", "l3s"]:
     return _IPVLAN_MODES.get(mode, "")  # type: ignore[arg-type]  # a mode that is missing is not l2 either
 
 
-def parent_of(kernel: Rtnetlink, message: Message) -> Parent | None:
+def ask_always(_: int, ask: Callable[[], Link]) -> Link:
+    """A ``HostLink`` that remembers nothing."""
+    return ask()
+
+
+def parent_of(kernel: Rtnetlink, message: Message, host_link: HostLink = ask_always) -> Parent | None:
     """Resolve IFLA_LINK in the namespace that IFLA_LINK_NETNSID names; None if the link has no parent.
 
     Without IFLA_LINK_NETNSID the parent lives beside its child.
@@ -91,10 +100,13 @@ def parent_of(kernel: Rtnetlink, message: Message) -> Parent | None:
     # The kernel's IFLA_TARGET_NETNSID under its older name. A name that pyroute2 does not know is left out in
     # silence, and the answer is then some link of the pod.
     elsewhere = [] if nsid is None else [("IFLA_IF_NETNSID", nsid)]
+    here = nsid is not None and nsid == our_id
+
+    def ask() -> Link:
+        return link_of(kernel.get("link", elsewhere, index=index))
+
     try:
-        return Parent(
-            link_of(kernel.get("link", elsewhere, index=index)), here=nsid is not None and nsid == our_id
-        )
+        return Parent(host_link(index, ask) if here else ask(), here)
     except Refused as refused:
         if refused.errno == errno.ENODEV:
             return None

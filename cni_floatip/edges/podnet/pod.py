@@ -11,7 +11,7 @@ from ipaddress import ip_interface
 from ...model.errors import PodNetworkFailure
 from ...model.values import ROUTE_PROTO, Address, Interface, Link, Network, PodAddress, PodRoute, PodRule
 from . import namespace, routes, tables
-from .links import POLL_SECONDS, Parent, link_of, parent_of, reported
+from .links import POLL_SECONDS, HostLink, Parent, ask_always, link_of, parent_of, reported
 from .routes import OtherRoute
 from .rtnetlink import Message, Refused, Rtnetlink
 
@@ -24,13 +24,15 @@ class NoInterface(PodNetworkFailure):
 
 
 @contextmanager
-def open_pod(netns: str, ifname: str, *, override: bool = False) -> Iterator[PodNet]:
+def open_pod(
+    netns: str, ifname: str, *, override: bool = False, host_link: HostLink = ask_always
+) -> Iterator[PodNet]:
     """Hold the pod's interface ``ifname`` in the namespace at ``netns`` for the length of a ``with`` block.
 
     ``PodNetworkFailure`` if path or interface do not exist; ``InvalidNetns`` if the path is not a network
     namespace or, unless ``override`` (CNI_NETNS_OVERRIDE), the one this process runs in. The namespace is
     never made. The block holds one descriptor (a socket), which keeps the namespace alive: do not hold it
-    longer than a call.
+    longer than a call. ``host_link`` may remember links of this process's namespace.
     """
     with namespace.enter(netns, override=override) as kernel:
         try:
@@ -40,7 +42,7 @@ def open_pod(netns: str, ifname: str, *, override: bool = False) -> Iterator[Pod
             if isinstance(failure.__cause__, Refused) and failure.__cause__.errno == errno.ENODEV:
                 raise NoInterface(f"{ifname} does not exist in the pod ({netns})") from failure
             raise
-        yield PodNet(kernel, message)
+        yield PodNet(kernel, message, host_link)
 
 
 def clear_pod(
@@ -79,9 +81,10 @@ class PodNet:
     Every method raises ``PodNetworkFailure`` where the kernel refuses. ``link`` is as it was when opened.
     """
 
-    def __init__(self, kernel: Rtnetlink, message: Message) -> None:
+    def __init__(self, kernel: Rtnetlink, message: Message, host_link: HostLink) -> None:
         self._kernel = kernel
         self._message = message
+        self._host_link = host_link
         self._parent: Parent | None = None
         self._empty: set[int] = set()  # tables in which nothing was when this call looked
         self._rules: list[Message] = []  # as they were then
@@ -95,7 +98,7 @@ class PodNet:
         """
         if self._parent is None:
             with reported(f"look for the parent of {self.link.name}"):
-                self._parent = parent_of(self._kernel, self._message)
+                self._parent = parent_of(self._kernel, self._message, self._host_link)
         return self._parent
 
     # -- addresses

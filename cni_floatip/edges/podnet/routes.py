@@ -137,7 +137,7 @@ def route_message(route: PodRoute, index: int) -> tuple[dict[str, int], list[tup
     if unicast and route.gateway:
         attrs.append(("RTA_GATEWAY", str(route.gateway)))
     if route.mtu:
-        attrs.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", route.mtu)]}))
+        attrs.append(("RTA_METRICS", (("RTAX_MTU", route.mtu),)))
     return fields, attrs
 
 

@@ -8,6 +8,7 @@ for every thread that uses it. One plain socket stays in the namespace it was ma
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import importlib.util
 import itertools
@@ -55,6 +56,7 @@ _MULTI, _DUMP_INTERRUPTED, _CAPPED, _HAS_TEXT = 0x2, 0x10, 0x100, 0x200
 _ERROR, _DONE = 2, 3
 _ERROR_TEXT = 1  # NLMSGERR_ATTR_MSG
 _HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
+_SEQUENCE, _SEQUENCE_AT = struct.Struct("I"), 8
 
 SOL_NETLINK = 270
 SOCKET_OPTIONS = (10, 11, 12)
@@ -64,6 +66,10 @@ DUMP_ATTEMPTS = 10
 """How often a list that changed while it was read is read again."""
 MOST_MESSAGES = 16384
 """The most messages of a list, because a pod's administrator could use up our memory with a longer one."""
+
+
+ENCODED = 256
+"""How many requests are kept as bytes: each pod gets the same, and encoding one takes longer than asking."""
 
 
 class Message(Protocol):
@@ -86,7 +92,8 @@ class Refused(Exception):
 class Rtnetlink:
     """Reads and changes over one socket; safe to share between threads. Every method raises ``Refused``.
 
-    After a timeout the conversation is over; open another.
+    An attribute whose value is a tuple holds attributes. After a timeout the conversation is over; open
+    another.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -130,21 +137,12 @@ class Rtnetlink:
         fields: dict[str, int],
         attrs: Iterable[tuple[str, Any]],
     ) -> tuple[list[Message], bool]:
-        message_class = _CLASSES[subject]
-        message = message_class()
-        message.update(fields)
-        message["attrs"] = list(attrs)
+        request = bytearray(_encode(subject, verb, flags, tuple(fields.items()), tuple(attrs)))
         with self._lock:
-            message["header"] = {
-                "type": _SUBJECTS[subject][2] + verb,
-                "flags": flags | _REQUEST,
-                "sequence_number": next(self._sequence),
-                "pid": 0,
-            }
-            message.encode()
+            _SEQUENCE.pack_into(request, _SEQUENCE_AT, next(self._sequence))
             try:
-                self._socket.send(message.data)
-                return self._answer(message_class)
+                self._socket.send(request)
+                return self._answer(_CLASSES[subject])
             except OSError as error:  # a timeout has no errno
                 # The rest of an unfinished list would be taken for the next answer.
                 self._socket.close()
@@ -175,6 +173,28 @@ class Rtnetlink:
                 messages.append(message)
                 if not flags & _MULTI:
                     return messages, torn
+
+
+@functools.lru_cache(maxsize=ENCODED)
+def _encode(
+    subject: Subject,
+    verb: int,
+    flags: int,
+    fields: tuple[tuple[str, int], ...],
+    attrs: tuple[tuple[str, Any], ...],
+) -> bytes:
+    """Return a request as on the wire, but for its sequence number."""
+    message = _CLASSES[subject]()
+    message.update(fields)
+    message["attrs"] = [(name, _nested(value)) for name, value in attrs]
+    message["header"] = {"type": _SUBJECTS[subject][2] + verb, "flags": flags | _REQUEST, "pid": 0}
+    message.encode()
+    return bytes(message.data)
+
+
+def _nested(value: Any) -> Any:
+    """Return an attribute's value as pyroute2 takes it."""
+    return {"attrs": list(value)} if isinstance(value, tuple) else value
 
 
 def _raise_refusal(piece: bytes, kind: int, flags: int) -> None:

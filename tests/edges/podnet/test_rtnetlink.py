@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -87,6 +88,27 @@ def test_a_conversation_that_broke_off_is_over(conversation: Callable[..., Any])
         with pytest.raises(Refused) as refused:
             kernel.dump("link")
         assert refused.value.errno == number
+
+
+def test_requests_that_are_kept_as_bytes_are_told_apart(conversation: Callable[..., Any]) -> None:
+    """Each has a sequence number of its own, and no attribute of another."""
+    line, kernel = conversation(lambda _, data: data)
+    requests: list[bytes] = []
+    real = line.send
+
+    def send(data: bytes) -> Any:
+        requests.append(bytes(data))
+        return real(data)
+
+    line.send = send
+    for name in ("lo", "lo", "none"):
+        with contextlib.suppress(Refused):
+            kernel.get("link", [("IFLA_IFNAME", name)])
+    assert [struct.unpack_from("I", data, 8)[0] for data in requests] == [1, 2, 3]
+    assert requests[0][:8] + requests[0][12:] == requests[1][:8] + requests[1][12:]
+    assert [name in data for data, name in zip(requests, (b"lo\0", b"lo\0", b"none\0"), strict=True)] == [
+        True
+    ] * 3
 
 
 def attribute(kind: Any, data: Any) -> Any:
