@@ -181,6 +181,7 @@ class Agent:
         self.supervisor.start("credentials", self.preparation.run)
         if self._client:
             self.supervisor.start("client", self._client.run)
+        process.spare_what_stays()
         self.accepting.reach()
         self.log(
             "ready",

@@ -1,9 +1,10 @@
-"""Tunes this process's kernel limits and C library, before its first thread begins."""
+"""Tunes this process: kernel limits and C library before its first thread begins, the collector later."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 
@@ -11,6 +12,8 @@ RES_OPTIONS = "timeout:1 attempts:2"
 """resolv.conf(5); the default is 5 s, twice, and Amazon Linux says 2 s, five times."""
 M_ARENA_MAX, ARENAS = -8, 2
 """Of mallopt(3). Python runs one thread at a time, so threads hardly ever compete for an arena."""
+YOUNG_OBJECTS = 10_000
+"""How many new objects make the collector look for cycles; a call makes and drops thousands without any."""
 
 
 def tune() -> None:
@@ -18,6 +21,16 @@ def tune() -> None:
     _enough_descriptors()
     _few_arenas()
     _short_name_resolution()
+
+
+def spare_what_stays() -> None:
+    """Let the collector pass over all that there is now: the modules, which stay. Call once, at the start.
+
+    It took 6 % of an ADD's CPU, and looked through the modules for 40 ms with all calls waiting.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 def _few_arenas() -> None:
