@@ -57,6 +57,8 @@ CHART = "install/helm/cni-floatip/templates/_helpers.tpl"
 PODSIDE = "tests/operations/test_pod_side.py"
 PODSIDES = "tests/agent/watch/test_pod_sides.py"
 ADDRESSES = "tests/doctor/test_addresses.py"
+DETECTION = "tests/edges/podnet/test_dad.py"
+SKIPPED = "tests/operations/test_skipped_detection.py"
 
 MUTANTS = (
     Mutant(
@@ -1371,6 +1373,88 @@ MUTANTS = (
         "host_link(index, ask)",
         "a link of another namespace passes for the node's with the same index",
         "tests/edges/podnet/test_host_links.py",
+    ),
+    Mutant(
+        "renewed-in-two",
+        "edges/podnet/rtnetlink",
+        "            requests = self._request(subject, 1, _ACK, fields, key)\n            requests +=",
+        "            self._socket.send(self._request(subject, 1, _ACK, fields, key))\n            requests =",
+        "an ADD that is killed between the two requests loses the pod's address",
+        f"{DETECTION}::test_a_process_that_is_killed_on_the_way_takes_no_address_along",
+    ),
+    Mutant(
+        "renewed-duplicate",
+        "edges/podnet/dad",
+        "_STATE = _TEMPORARY | _DADFAILED | _TENTATIVE",
+        "_STATE = _TEMPORARY | _TENTATIVE",
+        "an address that is found to be a duplicate is used all the same",
+        f"{DETECTION}::test_a_duplicate_stays_an_error",
+    ),
+    Mutant(
+        "renewed-removed",
+        "edges/podnet/dad",
+        "if not_deleted and not not_added:",
+        "if False:",
+        "an address that the pod removes a moment before comes back",
+        f"{DETECTION}::test_an_address_that_is_removed_meanwhile_does_not_come_back",
+    ),
+    Mutant(
+        "renewed-lost",
+        "edges/podnet/dad",
+        '            kernel.create("address", [*attrs, ("IFA_FLAGS", flags)], **fields)\n',
+        "            pass\n",
+        "an address that the kernel refuses without detection is lost",
+        f"{DETECTION}::test_an_address_that_another_takes_meanwhile_is_an_error_and_comes_back_where_it_can",
+    ),
+    Mutant(
+        "renewed-bare",
+        "edges/podnet/dad",
+        "key + _present(message, _OTHERS) + _lifetimes(message)",
+        "key",
+        "an address without detection lives for ever, with another metric",
+        f"{DETECTION}::test_an_address_can_be_used_at_once_and_is_otherwise_as_it_was",
+    ),
+    Mutant(
+        "renewed-order",
+        "edges/podnet/dad",
+        "in reversed(kernel.dump(",
+        "in (kernel.dump(",
+        "the pod's packets leave from another of its addresses than before",
+        f"{DETECTION}::test_an_address_can_be_used_at_once_and_is_otherwise_as_it_was",
+    ),
+    Mutant(
+        "detection-anywhere",
+        "edges/podnet/dad",
+        "    return parent is None or not (beside or parent.here)\n",
+        "    return True\n",
+        "detection is skipped where another host may have the address",
+        f"{DETECTION}::test_detection_is_skipped_only_where_it_can_find_nobody",
+    ),
+    Mutant(
+        "detection-unasked",
+        "operations/add",
+        "    if not attempt.conf.duplicate_address_detection:\n",
+        "    if True:\n",
+        "a network that wants duplicate address detection does not get it",
+        SKIPPED,
+    ),
+    Mutant(
+        "detection-last",
+        "operations/add",
+        "            _skip_detection(pod, attempt)\n"
+        "            raise_any(configure_pod(pod, claim, before).values())\n",
+        "            raise_any(configure_pod(pod, claim, before).values())\n"
+        "            _skip_detection(pod, attempt)\n",
+        "the connected route that ADD removed is back",
+        SKIPPED,
+    ),
+    Mutant(
+        "detection-redated",
+        "operations/sync_addresses",
+        "_has_appeared(address, ip in claimed, request.dates) and ip not in request.resting",
+        "ip not in request.resting",
+        "an address that was there before takes a working route, because it is dated anew",
+        "tests/operations/test_sync_addresses.py",
     ),
     Mutant(
         "not-the-kernel",

@@ -115,6 +115,7 @@ class NetConf:
     pod_routes: PodRoutesConf | None = PodRoutesConf()
     on_delete: Literal["release", "keep"] | None = None
     watch_addresses: tuple[Network, ...] = ()
+    duplicate_address_detection: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
 
     @classmethod
@@ -134,6 +135,7 @@ class NetConf:
             "destination": [str(network) for network in self.extra_destinations] or self.destination,
             "podRoutes": self.pod_routes.document() if self.pod_routes else False,
             "watchAddresses": [str(network) for network in self.watch_addresses],
+            "duplicateAddressDetection": self.duplicate_address_detection,
             "timeoutSeconds": self.timeout_seconds,
         }
         return raw | ({"onDelete": self.on_delete} if self.on_delete else {})
@@ -170,12 +172,22 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
         pod_routes=_pod_routes(own.get("podRoutes", {}), wrong),
         on_delete=own.get("onDelete"),
         watch_addresses=_unique(watched),
+        duplicate_address_detection=own.get("duplicateAddressDetection", False),
         timeout_seconds=own.get("timeoutSeconds", TIMEOUT_SECONDS),
     )
     return conf, sorted(wrong, key=str)
 
 
-OWN_KEYS = ("name", "routeTables", "destination", "podRoutes", "onDelete", "watchAddresses", "timeoutSeconds")
+OWN_KEYS = (
+    "name",
+    "routeTables",
+    "destination",
+    "podRoutes",
+    "onDelete",
+    "watchAddresses",
+    "duplicateAddressDetection",
+    "timeoutSeconds",
+)
 
 
 def _pod_routes(raw: Mapping[str, Any] | bool, wrong: list[Complaint]) -> PodRoutesConf | None:

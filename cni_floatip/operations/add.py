@@ -63,6 +63,7 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
         world.claims.put(claim)
         try:
             # 6. Configure the pod, then write the VPC routes.
+            _skip_detection(pod, attempt)
             raise_any(configure_pod(pod, claim, before).values())
             results = world.run_all(partial(_write_routes, attempt, view), *_waits(pod, attempt))
             # 7. Record that the claim is held, and answer.
@@ -115,6 +116,15 @@ def _make_way(world: World, pod: PodNet, claim: Claim, before: Claim | None) -> 
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
     if before and before.eni and before.eni != claim.eni:
         _leave_former(world, before)
+
+
+def _skip_detection(pod: PodNet, attempt: Attempt) -> None:
+    """Make IPv6 addresses usable at once that the plugin before us left tentative, unless the network waits.
+
+    Before routes and rules, because the connected route that ADD removes comes back with the address.
+    """
+    if not attempt.conf.duplicate_address_detection:
+        pod.skip_detection(address.ip for address in attempt.claim.addresses)
 
 
 def _write_routes(attempt: Attempt, view: VpcView) -> Written:

@@ -18,6 +18,7 @@ from ..config.netconf import NetConf, conf_of
 from ..model import cidr
 from ..model.claim import Claim
 from ..model.claim_state import ClaimedRoute
+from ..model.errors import CniError
 from ..model.values import Address, Attachment, Interface, Network, PodAddress, host_route
 from ..rules import destinations
 from .claim_addresses import claim_addresses
@@ -55,6 +56,7 @@ class SyncResult:
     """The result of a look. ``busy``: a call for the attachment runs; ``claim_ended``: the claim has ended.
 
     ``refused`` is for good, ``failed`` may pass; ``put_off`` waits for room, ``beyond`` is one too many.
+    ``ready``: can be used since this look, which did not claim them.
     """
 
     busy: bool = False
@@ -66,6 +68,7 @@ class SyncResult:
     failed: Mapping[Address, str] = field(default_factory=dict)
     put_off: Sequence[Interface] = ()
     beyond: Sequence[Interface] = ()
+    ready: Sequence[Interface] = ()
     dates: Dates = field(default_factory=dict)
 
 
@@ -116,6 +119,7 @@ def sync_addresses(request: WatchRequest, world: World) -> SyncResult:
         conf = conf_of(claim)
         present = () if request.unplugged else _read_addresses(world, claim)
         look = _Look(world, request, conf, present, _ConfiguredDestinations.read(world, conf, claim))
+        ready, not_ready = _skip_detection(look, claim)
         left, vanished = _release_vanished(look, claim)
         chosen = _choose(look, left)
         outcomes = _claim_chosen(look, left, chosen.todo) if chosen.todo else AddressOutcomes()
@@ -127,9 +131,10 @@ def sync_addresses(request: WatchRequest, world: World) -> SyncResult:
         vanished=vanished,
         elsewhere=outcomes.elsewhere,
         refused={**chosen.refused, **outcomes.refused},
-        failed=outcomes.failed,
+        failed={**not_ready, **outcomes.failed},
         put_off=chosen.put_off,
         beyond=chosen.beyond,
+        ready=ready,
         dates=_merge_dates(chosen.dates, request.dates or {}, again),
     )
 
@@ -145,6 +150,35 @@ def _read_addresses(world: World, claim: Claim) -> tuple[PodAddress, ...]:
     """Read the interface's addresses. Holds the namespace only for that, because its pod may be ending."""
     with world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
         return pod.addresses()
+
+
+def _skip_detection(look: _Look, claim: Claim) -> tuple[Sequence[Interface], Mapping[Address, str]]:
+    """Make tentative addresses usable at once; return them, or why they cannot be.
+
+    Only those that have appeared since the last look: an address that is added again has a new date, and one
+    that was there must not become new by it. The kernel's events bring about the look that claims them.
+    """
+    if look.conf.duplicate_address_detection:
+        return (), {}
+    request, given, claimed = look.request, _given(claim), _claimed(look, claim)
+    wanted = [
+        address.interface
+        for address in look.present
+        if address.tentative and not address.duplicate
+        if (ip := address.interface.ip) in given or _may_be_watched(address, look.conf)
+        if _has_appeared(address, ip in claimed, request.dates) and ip not in request.resting
+        if _may_be_allowed(look.world, claim, ip)
+    ][: look.world.policy.watch_limits.addresses]
+    ips = [interface.ip for interface in wanted]
+    if not ips:
+        return (), {}
+    try:
+        with look.world.kernel().open_pod(claim.netns, claim.attachment.ifname) as pod:
+            pod.skip_detection(ips)
+            tentative = {address.interface for address in pod.addresses() if address.tentative}
+    except CniError as e:
+        return (), dict.fromkeys(ips, e.msg)
+    return [interface for interface in wanted if interface not in tentative], {}
 
 
 # -- what vanished ------------------------------------------------------------------------------------------
@@ -238,9 +272,7 @@ def _choose(look: _Look, claim: Claim) -> _Choice:
     """Choose the addresses to claim now, as far as the limits allow."""
     world, request, present = look.world, look.request, look.present
     limits = world.policy.watch_limits
-    given = {interface.ip for interface in claim.addresses}
-    settled = [route for route in claim.routes if route.state.settled]
-    claimed = {interface.ip for interface in _routed_addresses(look.listed, claim, settled)}
+    given, claimed = _given(claim), _claimed(look, claim)
     candidates = [
         _Candidate(
             address.interface,
@@ -289,6 +321,17 @@ def _choose(look: _Look, claim: Claim) -> _Choice:
         dates=dict.fromkeys(away, -1.0)
         | {candidate.interface.ip: candidate.made for candidate in candidates},
     )
+
+
+def _given(claim: Claim) -> set[Address]:
+    """Return the addresses of the ADD."""
+    return {interface.ip for interface in claim.addresses}
+
+
+def _claimed(look: _Look, claim: Claim) -> set[Address]:
+    """Return the addresses whose routes have been dealt with to the end."""
+    settled = [route for route in claim.routes if route.state.settled]
+    return {interface.ip for interface in _routed_addresses(look.listed, claim, settled)}
 
 
 def _may_be_allowed(world: World, claim: Claim, ip: Address) -> bool:

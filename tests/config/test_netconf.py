@@ -249,6 +249,11 @@ REFUSED = [
         "$.watchAddresses[0]: fe80::/64 is link-local: its addresses are never claimed",
         id="watch-link-local",
     ),
+    pytest.param(
+        LEAST | {"duplicateAddressDetection": "no"},
+        '$.duplicateAddressDetection: "no" is not true or false',
+        id="C09-detection-string",
+    ),
     pytest.param(LEAST | {"timeoutSeconds": 4}, "$.timeoutSeconds: 4 is less than 5", id="C09-timeout-short"),
     pytest.param(
         LEAST | {"timeoutSeconds": 111}, "$.timeoutSeconds: 111 is more than 110", id="C09-timeout-long"
@@ -371,6 +376,7 @@ def test_the_least_configuration() -> None:
         ),
         on_delete=None,
         watch_addresses=(),
+        duplicate_address_detection=False,
         timeout_seconds=90,
     )
 
@@ -389,6 +395,7 @@ def test_every_key_of_netconf_is_parsed() -> None:
             },
             "onDelete": "keep",
             "watchAddresses": ["192.168.0.0/24", "::/0"],
+            "duplicateAddressDetection": True,
             "timeoutSeconds": 7.5,
         }
     )
@@ -404,6 +411,7 @@ def test_every_key_of_netconf_is_parsed() -> None:
     assert isinstance(conf.pod_routes.mtu, int)
     assert (conf.on_delete, conf.timeout_seconds) == ("keep", 7.5)
     assert conf.watch_addresses == (ip_network("192.168.0.0/24"), ip_network("::/0"))
+    assert conf.duplicate_address_detection is True
 
 
 def test_a_family_without_a_gateway_stays_auto() -> None:

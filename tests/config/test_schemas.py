@@ -84,7 +84,13 @@ def test_keys_of_the_node_configuration_are_the_fields() -> None:
 def test_what_the_network_schema_calls_default_is_the_default() -> None:
     least = {"name": "vip", "routeTables": {"all": True}}
     output = {key: inner["default"] for key, inner in NET["properties"].items() if "default" in inner}
-    assert set(output) == {"destination", "podRoutes", "watchAddresses", "timeoutSeconds"}
+    assert set(output) == {
+        "destination",
+        "podRoutes",
+        "watchAddresses",
+        "duplicateAddressDetection",
+        "timeoutSeconds",
+    }
     routes = {
         key: inner.get("default") for key, inner in NET["properties"]["podRoutes"]["properties"].items()
     }

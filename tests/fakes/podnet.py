@@ -242,6 +242,20 @@ class FakePodNet:
                     f"{', '.join(tentative)} on {self.link.name} cannot be used yet: tentative"
                 )
 
+    def skip_detection(self, addresses: Iterable[Address]) -> None:
+        _fail(self._pod, "skip_detection")
+        parent = self._link.parent
+        if self._link.kind != "ipvlan" and parent and parent.here:
+            return
+        wanted = {address for address in addresses if address.version == 6}
+        for address in self.addresses():
+            shown = str(address.interface)
+            if address.interface.ip in wanted and address.tentative and not address.duplicate:
+                self._link.tentative.discard(shown)
+                self._link.made[shown] = self._link.made.get(shown, 0.0) + 1
+                if address.interface.network not in self.connected():
+                    self._pod._connect(self._link, address.interface)
+
     def other_addresses(self) -> tuple[Interface, ...]:
         others = [address for link in self._pod.links if link is not self._link for address in link.addresses]
         return tuple(interface for interface in map(ip_interface, others) if not interface.ip.is_link_local)

@@ -299,6 +299,83 @@ def test_addresses_that_cannot_be_used_or_do_not_stay_are_not_claimed(mover: Pod
     assert not mover.ec2.calls
 
 
+VIP6 = "fd00:5::9/128"
+
+
+def tentative(mover: Pod, address: str = VIP6, made: float = 5.0) -> None:
+    mover.put(address, made)
+    mover.link.tentative.add(address)
+
+
+@pytest.fixture
+def mover6(tmp_path: Path) -> Pod:
+    allowed = [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}]
+    return Pod(tmp_path, policy={"allowedDestinations": allowed})
+
+
+def test_a_tentative_address_that_appeared_is_made_ready_and_then_claimed(mover6: Pod) -> None:
+    tentative(mover6)
+    result = mover6.look()
+    assert names(result.ready) == ["fd00:5::9"]
+    assert not mover6.link.tentative
+    assert not result.appeared
+    assert names(mover6.look().appeared) == ["fd00:5::9"]
+
+
+@pytest.mark.parametrize(
+    ("dealt", "address"),
+    [
+        (None, VIP6),
+        ({ip_address("fd00:5::9"): 5.0}, VIP6),
+        ({}, "fd00:6::9/128"),
+        ({}, "2001:db8::9/128"),
+    ],
+    ids=["after a restart", "there before", "not allowed", "not watched"],
+)
+def test_other_tentative_addresses_keep_their_date(mover6: Pod, dealt: Any, address: str) -> None:
+    """An address that is added again is dated anew, and would take a route that works for another."""
+    tentative(mover6, address)
+    mover6.dealt = dealt
+    assert not mover6.look().ready
+    assert mover6.link.tentative == {address}
+    assert mover6.link.made[address] == 5.0
+
+
+def test_a_claimed_address_whose_detection_starts_again_keeps_its_date(mover6: Pod) -> None:
+    mover6.put(VIP6)
+    mover6.look()
+    mover6.ec2.point(VIP6, "eni-elsewhere")
+    mover6.ec2.calls.clear()
+    mover6.link.tentative.add(VIP6)
+    for _ in range(2):
+        assert not mover6.look().ready
+    assert mover6.ec2.calls == []
+
+
+def test_a_network_that_wants_detection_waits_for_it(tmp_path: Path) -> None:
+    policy = {"allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}]}
+    mover = Pod(tmp_path, policy=policy, duplicateAddressDetection=True)
+    tentative(mover)
+    assert not mover.look().ready
+    assert mover.link.tentative == {VIP6}
+
+
+def test_no_more_addresses_are_made_ready_than_may_be_claimed(mover6: Pod) -> None:
+    for number in range(1, 30):
+        tentative(mover6, f"fd00:5::{number:x}/128")
+    assert len(mover6.look().ready) == mover6.place.world.policy.watch_limits.addresses
+
+
+def test_an_address_that_cannot_be_made_ready_is_reported_and_tried_again(mover6: Pod) -> None:
+    tentative(mover6)
+    mover6.pod.fail("skip_detection", "fd00:5::9 cannot be added again")
+    result = mover6.look()
+    assert result.failed == {ip_address("fd00:5::9"): "skip_detection: fd00:5::9 cannot be added again"}
+    assert not result.ready
+    mover6.pod.trouble.clear()
+    assert names(mover6.look().ready) == ["fd00:5::9"]
+
+
 def test_a_claimed_address_that_is_probed_again_stays_claimed(mover: Pod) -> None:
     mover.link.tentative.add("192.168.0.2/24")
     mover.look()

@@ -199,21 +199,113 @@ def of_a_pool_behind_ipvlan_only_the_interfaces_own_addresses_arrive(lab: Lab) -
 
 @scenario
 def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
+    """By default without detection, which takes longer here than all scenarios; and with it."""
     from lab import netns
 
     node = lab.nodes["a1"]
-    chain = lab.conflist(["192.168.0.9/32", "fd00:192:168::9/128"])
-    alone = {**chain, "name": "alone", "plugins": [lab.predecessor(addresses=["fd00:192:168::a/128"])]}
-    with pods(node, "early", "ready") as (early, ready):
-        for pod, seconds in (early, 20), (ready, 3):  # longer than the guest takes for the rest of an ADD
+    alone = {
+        **lab.conflist([], name="alone"),
+        "plugins": [lab.predecessor(addresses=["fd00:192:168::a/128"])],
+    }
+    chains = {
+        3: lab.conflist(["fd00:192:168::b/128"], name="waits", duplicateAddressDetection=True),
+        200: lab.conflist(["192.168.0.9/32", "fd00:192:168::9/128"]),
+    }
+    with pods(node, "early", "waits", "ready") as (early, waits, ready):
+        for pod, seconds in (early, 200), (waits, 3), (ready, 200):
             netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": seconds})
         node.add(early, alone)
         assert tentative(early, "fd00:192:168::a")
         assert not can_bind(early, "fd00:192:168::a")
-        node.add(ready, chain)
-        assert not tentative(ready, "fd00:192:168::9")
-        assert can_bind(ready, "fd00:192:168::9")
-        answers(lab, "ready", "fd00:192:168::9")
+        node.add(waits, chains[3])
+        node.add(ready, chains[200])
+        for pod, address in (waits, "fd00:192:168::b"), (ready, "fd00:192:168::9"):
+            assert not tentative(pod, address)
+            assert can_bind(pod, address)
+            answers(lab, pod.name, address)
+        flags = node.run(["ip", "-n", ready.ns, "-6", "addr", "show", "dev", "net1"]).stdout
+        assert "nodad" in flags.partition("fd00:192:168::9/128")[2].splitlines()[0]
+        # Link-local addresses are not ours, and are probed as ever: neighbour discovery does not need them.
+        assert "tentative" in flags.partition("inet6 fe80:")[2].splitlines()[0]
+
+
+@scenario
+def ipvlan_itself_refuses_the_address_of_a_sibling(lab: Lab) -> None:
+    """In both families, with and without detection, also while the first is tentative."""
+    from lab import netns
+
+    node = lab.nodes["a1"]
+
+    def add(pod: Pod, address: str, *options: str) -> str:
+        """Return the kernel's refusal, nothing if it took the address."""
+        command = ["ip", "-n", pod.ns, "addr", "add", address, "dev", "net1", *options]
+        return node.run(command).stderr.strip()
+
+    refusal = "Address already assigned to an ipvlan device."
+    with pods(node, "first", "second") as (first, second):
+        for pod in first, second:
+            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": 200})
+            for line in (
+                f"link add link eth1 name net1 netns {pod.ns} type ipvlan mode l2",
+                f"-n {pod.ns} link set net1 up",
+            ):
+                node.run(["ip", *line.split()])
+        for number, (theirs, mine) in enumerate(itertools.product(((), ("nodad",)), repeat=2), 1):
+            address = f"fd00:192:168:7::{number}/128"
+            equal(add(first, address, *theirs), "")
+            equal(tentative(first, address.partition("/")[0]), not theirs)
+            assert refusal in add(second, address, *mine), (theirs, mine)
+        equal(add(first, "192.168.7.1/32"), "")
+        assert refusal in add(second, "192.168.7.1/32")
+
+
+@scenario
+def an_address_that_a_sibling_takes_during_the_add_is_an_error(lab: Lab) -> None:
+    """The sibling takes it in the moment in which it is on no interface. Nothing is taken twice."""
+    from cni_floatip.edges.podnet import dad, namespace
+    from cni_floatip.edges.podnet.rtnetlink import Refused, Rtnetlink
+    from lab import netns
+
+    node, address = lab.nodes["a1"], "fd00:192:168:7::8"
+    with pods(node, "first", "second") as (first, second):
+        for pod in first, second:
+            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": 200})
+            for line in (
+                f"link add link eth1 name net1 netns {pod.ns} type ipvlan mode l2",
+                f"-n {pod.ns} link set net1 up",
+            ):
+                node.run(["ip", *line.split()])
+        take = ["ip", "-n", second.ns, "addr", "add", f"{address}/128", "dev", "net1", "nodad"]
+        node.run(["ip", "-n", first.ns, "addr", "add", f"{address}/128", "dev", "net1"])
+
+        class Interrupted:
+            """The kernel, with the sibling between the two requests of a renewal."""
+
+            def __init__(self, kernel: Rtnetlink) -> None:
+                self._kernel = kernel
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._kernel, name)
+
+            def renew(self, subject: Any, key: Any, attrs: Any, **fields: int) -> Any:
+                self._kernel.delete(subject, key, **fields)
+                equal(node.run(take).stderr, "")
+                return None, self._kernel.renew(subject, key, attrs, **fields)[1]
+
+        with namespace.enter(first.netns) as kernel:
+            index = kernel.get("link", [("IFLA_IFNAME", "net1")])["index"]
+            try:
+                dad.skip(Interrupted(kernel), index, {IPv6Address(address)})  # type: ignore[arg-type]
+            except Refused as refused:
+                why = refused.text
+            else:
+                why = ""
+        wanted = (
+            f"{address} cannot be added again: Address already assigned to an ipvlan device;"
+            " the interface is left without it"
+        )
+        equal(why, wanted)
+        equal([can_bind(pod, address) for pod in (first, second)], [False, True])
 
 
 @scenario

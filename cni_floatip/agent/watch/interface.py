@@ -71,7 +71,8 @@ class WatchedInterface:
     """An attachment whose addresses are followed.
 
     ``index`` is its interface's, ``given`` are the addresses of its ADD, ``networks`` its
-    ``watchAddresses``; ``dates`` is as in ``WatchRequest``; ``who`` names the pod in EC2's queue.
+    ``watchAddresses``; ``dates`` is as in ``WatchRequest``; ``who`` names the pod in EC2's queue;
+    ``detects``: tentative addresses wait for duplicate address detection.
     """
 
     attachment: Attachment
@@ -84,6 +85,7 @@ class WatchedInterface:
     dates: Mapping[Address, float] | None
     allowance: Allowance
     who: str = ""
+    detects: bool = False
     due: float | None = None
     running: bool = False
     unplugged: bool = False
@@ -91,6 +93,7 @@ class WatchedInterface:
     _renewed: set[Address] = field(default_factory=set)
     _resting: dict[Address, float] = field(default_factory=dict)
     _again: bool = False
+    _hurries: bool = False  # the last look made addresses ready for the next one
     _not_before: float = -math.inf
     _failures: int = 0
     _reported: dict[Address | str, tuple[str, float]] = field(default_factory=dict)
@@ -160,8 +163,10 @@ class WatchedInterface:
                 after.append(self.allowance.due(now))
             self._resting |= dict.fromkeys(result.refused, now + REFUSED_SECONDS)
         after += self._resting.values()
-        if result is not None and not result.appeared and not result.vanished:
+        hurries = result is not None and bool(result.ready) and not self._hurries
+        if result is not None and not (result.appeared or result.vanished or hurries):
             self._not_before = now + IDLE_SECONDS
+        self._hurries = hurries
         if self._again:
             after.append(max(self.allowance.due(now), self._not_before))
         self.due = min(after, default=None)

@@ -240,6 +240,7 @@ class Watcher:
             self._history.get(attachment) if earlier else {},
             Allowance(self._world.policy.watch_limits, now),
             who=claim.pod.uid or claim.pod.name or attachment.container,
+            detects=conf.duplicate_address_detection,
         )
         watched.look_at(now)
         namespace.watched.append(watched)
@@ -333,7 +334,7 @@ class Watcher:
                 continue
             if not event.present:
                 interface.on_vanished(ip, now)
-            elif not event.tentative:  # else another event says that it can be used
+            elif not (event.tentative and interface.detects):  # else another event says that it can be used
                 interface.on_appeared(ip, now)
                 self._log.hold_back(interface, now)
 

@@ -10,7 +10,7 @@ from ipaddress import ip_interface
 
 from ...model.errors import PodNetworkFailure
 from ...model.values import ROUTE_PROTO, Address, Interface, Link, Network, PodAddress, PodRoute, PodRule
-from . import namespace, routes, tables
+from . import dad, namespace, routes, tables
 from .links import POLL_SECONDS, HostLink, Parent, ask_always, link_of, parent_of, reported
 from .routes import OtherRoute
 from .rtnetlink import Message, Refused, Rtnetlink
@@ -142,6 +142,17 @@ class PodNet:
                 raise PodNetworkFailure(
                     f"{', '.join(tentative)} on {self.link.name} cannot be used yet: tentative", carrier
                 )
+
+    def skip_detection(self, addresses: Iterable[Address]) -> None:
+        """Make tentative ones of ``addresses`` usable at once, without duplicate address detection.
+
+        Does nothing on a link where detection may find another host, and leaves duplicates as they are.
+        ``PodNetworkFailure`` if an address that had to be deleted for it cannot be added again.
+        """
+        wanted = {address for address in addresses if address.version == 6}
+        if wanted and dad.finds_nobody(self._message, self.parent()):
+            with reported(f"skip duplicate address detection on {self.link.name}"):
+                dad.skip(self._kernel, self.link.index, wanted)
 
     def other_addresses(self) -> tuple[Interface, ...]:
         """Return the addresses of the pod's other interfaces, without lo and link-local."""

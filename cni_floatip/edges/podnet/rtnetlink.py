@@ -17,7 +17,8 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 from .attributes import unpack
@@ -92,8 +93,8 @@ class Refused(Exception):
 class Rtnetlink:
     """Reads and changes over one socket; safe to share between threads. Every method raises ``Refused``.
 
-    An attribute whose value is a tuple holds attributes. After a timeout the conversation is over; open
-    another.
+    An attribute whose value is a tuple holds attributes; a frozenset has the names and values of a structure.
+    After a timeout the conversation is over; open another.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -129,6 +130,31 @@ class Rtnetlink:
         """Delete one."""
         self._ask(subject, 1, _ACK, fields, attrs)
 
+    def renew(
+        self,
+        subject: Subject,
+        key: Iterable[tuple[str, Any]],
+        attrs: Iterable[tuple[str, Any]],
+        **fields: int,
+    ) -> tuple[Refused | None, Refused | None]:
+        """Delete one by its ``key`` and create it with ``attrs``; return the refusal of each, None for none.
+
+        Both requests are one datagram, which the kernel works off before ``send`` returns, whatever becomes
+        of this process meanwhile. It tries the second also after it has refused the first.
+        """
+        with self._lock, self._over_if_broken():
+            requests = self._request(subject, 1, _ACK, fields, key)
+            requests += self._request(subject, 0, _ACK | _CREATE | _EXCL, fields, attrs)
+            self._socket.send(requests)
+            return self._refusal(subject), self._refusal(subject)
+
+    def _refusal(self, subject: Subject) -> Refused | None:
+        try:
+            self._answer(_CLASSES[subject])
+        except Refused as refused:
+            return refused
+        return None
+
     def _ask(
         self,
         subject: Subject,
@@ -137,16 +163,31 @@ class Rtnetlink:
         fields: dict[str, int],
         attrs: Iterable[tuple[str, Any]],
     ) -> tuple[list[Message], bool]:
+        with self._lock, self._over_if_broken():
+            self._socket.send(self._request(subject, verb, flags, fields, attrs))
+            return self._answer(_CLASSES[subject])
+
+    def _request(
+        self,
+        subject: Subject,
+        verb: int,
+        flags: int,
+        fields: dict[str, int],
+        attrs: Iterable[tuple[str, Any]],
+    ) -> bytes:
+        """Return a request as on the wire, padded to four bytes."""
         request = bytearray(_encode(subject, verb, flags, tuple(fields.items()), tuple(attrs)))
-        with self._lock:
-            _SEQUENCE.pack_into(request, _SEQUENCE_AT, next(self._sequence))
-            try:
-                self._socket.send(request)
-                return self._answer(_CLASSES[subject])
-            except OSError as error:  # a timeout has no errno
-                # The rest of an unfinished list would be taken for the next answer.
-                self._socket.close()
-                raise Refused(error.errno or errno.ETIMEDOUT) from error
+        _SEQUENCE.pack_into(request, _SEQUENCE_AT, next(self._sequence))
+        return bytes(request) + bytes(-len(request) % 4)
+
+    @contextmanager
+    def _over_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a timeout has no errno
+            # The rest of an unfinished list would be taken for the next answer.
+            self._socket.close()
+            raise Refused(error.errno or errno.ETIMEDOUT) from error
 
     def _answer(self, message_class: Any) -> tuple[list[Message], bool]:
         """Read to the end: ``(messages, torn)``, torn if the list changed while it was read."""
@@ -194,6 +235,8 @@ def _encode(
 
 def _nested(value: Any) -> Any:
     """Return an attribute's value as pyroute2 takes it."""
+    if isinstance(value, frozenset):
+        return dict(value)
     return {"attrs": list(value)} if isinstance(value, tuple) else value
 
 

@@ -63,6 +63,23 @@ def test_a_flood_that_changes_nothing_is_looked_at_now_and_then() -> None:
     assert interface.due == 100.0 + IDLE_SECONDS
 
 
+def test_an_address_that_a_look_made_ready_is_claimed_by_the_next_without_a_pause() -> None:
+    interface = watched()
+    interface.begin(lambda n: n, 100.0)
+    interface.on_appeared(B, 100.0)
+    interface.end(SyncResult(ready=[ip_interface("192.168.5.6/32")]), 100.0)
+    assert interface.due == 100.0
+
+
+def test_a_pod_that_has_addresses_made_ready_all_the_time_is_looked_at_now_and_then() -> None:
+    interface, ready = watched(), SyncResult(ready=[ip_interface("192.168.5.6/32")])
+    for now, pause in ((100.0, 0.0), (101.0, IDLE_SECONDS), (102.0, 0.0)):
+        interface.begin(lambda n: n, now)
+        interface.end(ready, now)
+        interface.on_appeared(B, now)
+        assert interface.due == now + pause
+
+
 def test_what_happens_during_a_look_is_looked_at_after_it() -> None:
     interface = watched()
     request = interface.begin(lambda n: n, 100.0)

@@ -121,22 +121,37 @@ def test_an_address_is_followed_there_and_back(pod: Pod, watcher: Node) -> None:
         until(lambda: watcher.counts.seen == ["appeared", "vanished"])
 
 
-def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, watcher: Node) -> None:
-    watcher.place.policy = watcher.place.policy.parse(
-        {
-            "allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}],
-            "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
-            "allowHostDevice": True,
-        }
-    )
+BOTH_FAMILIES = {
+    "allowedDestinations": [{"cidr": "192.168.0.0/16"}, {"cidr": "fd00:5::/64"}],
+    "allowedRouteTables": {"ids": ["rtb-a", "rtb-b"]},
+    "allowHostDevice": True,
+}
+VIP6 = "fd00:5::5/128"
+
+
+def detects_for(pod: Pod, seconds: int) -> None:
+    """Let duplicate address detection of net1 take so long."""
+    path = "/proc/sys/net/ipv6/conf/net1/dad_transmits"
+    write = ["ip", "netns", "exec", pod.name, "sh", "-c", f"echo {seconds} > {path}"]
+    subprocess.run(write, check=True)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after detection"])
+def test_an_ipv6_address_is_claimed_once_it_can_be_used(pod: Pod, watcher: Node, waits: bool) -> None:
+    watcher.place.policy = watcher.place.policy.parse(BOTH_FAMILIES)
     known = []
     with watcher.agent():
-        who = watcher.add(pod)
+        who = watcher.add(pod, duplicateAddressDetection=waits)
         watcher.ec2.before_write = lambda what: known.append(pod.ip("-6 addr show dev net1"))
-        pod.ip("addr add fd00:5::5/128 dev net1")
-        until(lambda: watcher.place.states(who).get("fd00:5::5/128") == "held")
-        assert "tentative" not in known[0].split("fd00:5::5/128")[1].splitlines()[0]
+        detects_for(pod, 1 if waits else 250)  # the second is longer than the test waits
+        pod.ip(f"addr add {VIP6} dev net1")
+        until(lambda: watcher.place.states(who).get(VIP6) == "held")
+        shown = known[0].split(VIP6)[1].splitlines()[0]
+        assert "tentative" not in shown
+        assert ("nodad" not in shown) is waits
         assert "from fd00:5::5 lookup 100" in pod.ip("-6 rule")
+        until(lambda: "fd00:5::5" in watcher.addresses_on_disk(who))
+    assert watcher.writes(VIP6) == 2  # one for each table: the second date was no second appearance
 
 
 def test_the_last_ipv4_address_takes_the_pods_routes_along(pod: Pod, watcher: Node) -> None:
