@@ -46,7 +46,7 @@ def main() -> int:
     begun = document.begin("startup", "Direct mode", about=ABOUT)
     package = str(Path(cni_floatip.__file__).parent)  # compiled files present, as they are in use
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True) as lab:
+    with Lab(azs=1, nodes_per_az=1) as lab:
         results = measure(lab, options.rounds)
     document.publish(begun, [figure(results, options.rounds)], options)
     return 0

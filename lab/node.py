@@ -186,17 +186,14 @@ class Node:
         path.write_text(json.dumps({**own, **document}, indent=2) + "\n")
         return path
 
-    def pod(
-        self, name: str, *, namespace: str = "default", serve: bool = True, fast_dad: bool | None = None
-    ) -> Pod:
+    def pod(self, name: str, *, namespace: str = "default", serve: bool = True) -> Pod:
         """Make a pod sandbox with its cluster interface. ``serve``: it answers datagrams with its name."""
-        fast = self._lab.fast_dad if fast_dad is None else fast_dad
-        if self._ahead and fast == self._lab.fast_dad:
+        if self._ahead:
             pod = self._ahead.pop(0)
             pod.name, pod.namespace = name, namespace
         else:
             pod = self._new_pod(name, namespace)
-            make_pods([pod], fast_dad=fast)
+            make_pods([pod])
         self.pods.append(pod)
         if serve:
             pod.serve()
@@ -206,7 +203,7 @@ class Node:
         """Make sandboxes for ``pod`` side by side, cheaper than one by one; none while one is left."""
         if not self._ahead:
             self._ahead = [self._new_pod("ahead", "default") for _ in range(count)]
-            make_pods(self._ahead, fast_dad=self._lab.fast_dad)
+            make_pods(self._ahead)
 
     def _new_pod(self, name: str, namespace: str) -> Pod:
         number = next(self._numbers)

@@ -11,8 +11,6 @@ from cni_floatip.model.values import Address
 from lab import netns
 from lab.client import PORT, ask, end_packets, ping, start_packets
 
-NO_DAD = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0}
-
 
 @dataclass(eq=False)
 class Pod:
@@ -61,13 +59,10 @@ class Pod:
         return self.name
 
 
-def make_pods(pods: Sequence[Pod], *, fast_dad: bool) -> None:
+def make_pods(pods: Sequence[Pod]) -> None:
     """Create namespaces of one node, each with its cluster interface as VPC CNI makes it: a /32, a gateway on
     no subnet."""
     netns.make(pod.ns for pod in pods)
-    for pod in pods if fast_dad else ():
-        # The kernel skips duplicate address detection only if "all" and the interface's own value say so.
-        netns.sysctl(pod.ns, NO_DAD)
     for host in {pod.host_ns for pod in pods}:
         netns.ip(host, [line for pod in pods if pod.host_ns == host for line in _host_lines(pod)])
     netns.ip_each({pod.ns: _pod_lines(pod) for pod in pods})

@@ -47,7 +47,6 @@ class Lab:
         nodes_per_az: int = 2,
         prefix: str | None = None,
         *,
-        fast_dad: bool = False,
         owner: int | None = None,
         guests: Mapping[str, str] | None = None,
         agents: bool = False,
@@ -57,9 +56,7 @@ class Lab:
         packets: bool = True,
         warm: bool = False,
     ) -> None:
-        """``fast_dad``: pods skip IPv6 duplicate address detection (1 to 2 s), unlike real ones.
-
-        ``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
+        """``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
         ``agents``: every node runs the agent, and its runtime the client; else plugins run in direct mode.
         ``policy``: more keys of every node's configuration. ``seed``: ids and MAC addresses follow from it.
         ``prepared``: a node template and an administrator have done what install/ says; otherwise an ENI is
@@ -68,7 +65,6 @@ class Lab:
         False where no VPC packet is sent. ``warm``: our own programs run by forks (``Node.starter``).
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
-        self.fast_dad = fast_dad
         self._seed = seed
         self._packets = packets
         self.warm = warm

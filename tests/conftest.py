@@ -187,7 +187,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     from lab.world import Lab
 
     mark = request.node.get_closest_marker("lab")
-    with Lab(**{"fast_dad": True, **(mark.kwargs if mark else {})}) as running:
+    with Lab(**(mark.kwargs if mark else {})) as running:
         yield running
 
 

@@ -39,11 +39,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="1: an address outside the VPC; 2: in a subnet (default: both)",
     )
     parser.add_argument(
-        "--fast-dad",
-        action="store_true",
-        help="pods skip IPv6 duplicate address detection (real ones wait 1 to 2 s for it)",
-    )
-    parser.add_argument(
         "--direct", action="store_true", help="without agents: each plugin call does everything itself"
     )
     parser.set_defaults(run=run)
@@ -60,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     stage = show.choose(json=args.json, plain=args.plain or not sys.stdout.isatty())
     stage.title()
     policy = {} if args.direct else {"releaseGraceSeconds": GRACE}
-    with Lab(fast_dad=args.fast_dad, agents=not args.direct, policy=policy) as lab:
+    with Lab(agents=not args.direct, policy=policy) as lab:
         stage.world(list(show.world_lines(lab)))
         patterns = [p for p in story.patterns(lab) if args.pattern in (None, p.number)]
         outcomes = [story.play(lab, pattern, stage) for pattern in patterns]

@@ -335,7 +335,6 @@ def spent(lab: Lab, node: Node) -> Spent:
         actions[call.action] += 1
     agent = _agent_seconds(node) if lab.agents else None
     rest = "the agent's own work" if lab.agents else "the start of its process"
-    rest += "" if lab.fast_dad else " and IPv6 duplicate address detection"
     return Spent(before.plugin, before.seconds, last.seconds, agent, busy, actions, rest)
 
 

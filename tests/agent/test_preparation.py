@@ -18,7 +18,7 @@ from lab.node import Node
 from lab.world import Lab
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, fast_dad=False, warm=True)
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, warm=True)
 
 
 SOON = {

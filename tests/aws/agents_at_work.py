@@ -69,7 +69,7 @@ class Played:
 @contextmanager
 def playing() -> Iterator[Played]:
     """Play it, and hold the lab while it is judged."""
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, guests={"b1": GUEST}, warm=True) as lab:
+    with Lab(azs=2, nodes_per_az=1, guests={"b1": GUEST}, warm=True) as lab:
         for node in lab.nodes.values():
             for eni in node.enis[1:]:
                 tags = [{"Key": "floatip", "Value": TAG}]

@@ -20,6 +20,7 @@ from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
 from tests.aws.template import SHIPPED
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "ip", "curl", "flock"), pytest.mark.lab(azs=1, nodes_per_az=1)]
 
@@ -288,6 +289,7 @@ def test_link_that_pods_stand_on(lab: Lab, worker: Worker) -> None:
     pod = worker.node.pod("stands")
     worker.node.add(pod, chain)
     try:
+        until(lambda: "local fe80:" in _network_of(pod))  # the kernel's own detection has ended
         before = _network_of(pod)
         assert "fd00:192:168::9" in before
         for _ in range(2):

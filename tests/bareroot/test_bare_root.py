@@ -60,7 +60,7 @@ class TestOnAFreshMachine:
 
     @LONG
     def test_the_demo_is_played_again_without_a_network(self, root: roots.Root) -> None:
-        ran = root.run(f"{roots.readme_commands()[0]} ARGS='--pattern 1 --fast-dad'", DEMO_SECONDS)
+        ran = root.run(f"{roots.readme_commands()[0]} ARGS='--pattern 1'", DEMO_SECONDS)
         assert ran.status == 0, ran.text
         assert "bootstrap:" not in ran.text
 

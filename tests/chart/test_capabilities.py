@@ -25,7 +25,7 @@ MAY = manifest("cni-floatip.yaml").container("agent")["securityContext"]["capabi
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Lab]:
-    with Lab(azs=1, nodes_per_az=1, fast_dad=True, agents=True) as running:
+    with Lab(azs=1, nodes_per_az=1, agents=True) as running:
         yield running
 
 

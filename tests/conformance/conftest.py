@@ -23,9 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
-    """Two Availability Zones with a node each; pods skip duplicate address detection; DEL has no grace."""
+    """Two Availability Zones with a node each; DEL has no grace."""
     policy = {"releaseGraceSeconds": 0}
-    with Lab(azs=2, nodes_per_az=1, fast_dad=True, policy=policy, packets=False, warm=True) as running:
+    with Lab(azs=2, nodes_per_az=1, policy=policy, packets=False, warm=True) as running:
         yield running
 
 

@@ -350,12 +350,11 @@ class Bench:
         kind: str = "macvlan",
         name: str = "web",
         namespace: str = "default",
-        fast_dad: bool | None = None,
     ) -> Sandbox:
         """Make a pod whose net1 has the addresses, as a plugin before us leaves it."""
         node = self.lab.nodes[on]
         node.pods_ahead(AHEAD)
-        pod = node.pod(name, namespace=namespace, serve=False, fast_dad=fast_dad)
+        pod = node.pod(name, namespace=namespace, serve=False)
         made = Sandbox(pod, node, eth, addresses)
         self.sandboxes.append(made)
         mac, host = node.eni(eth).mac, f"v{pod.host_link}"

@@ -164,14 +164,19 @@ def test_A05_each_family_alone_and_both(bench: Bench, addresses: list[str], netw
     assert len(bench.written("CreateRoute")) == len(addresses) * len(bench.lab.tables)
 
 
-def test_A05_no_address_is_tentative_when_add_answers(bench: Bench) -> None:
-    pod = bench.sandbox(VIP, VIP6, fast_dad=False)
-    tentative = ["ip", "-n", pod.pod.ns, "-6", "-br", "addr", "show", "dev", "net1", "tentative"]
-    until(lambda: subprocess.run(tentative, capture_output=True, check=True).stdout)
-    bench.add(pod).ok()
-    assert (
-        VIP6.split("/")[0] not in subprocess.run(tentative, capture_output=True, text=True, check=True).stdout
-    )
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after detection"])
+def test_A05_no_address_is_tentative_when_add_answers(bench: Bench, waits: bool) -> None:
+    pod = bench.sandbox(VIP, VIP6)
+    probes = 1 if waits else 250  # one each second: more than an ADD would wait for
+    netns.sysctl(pod.pod.ns, {"ipv6/conf/net1/dad_transmits": probes})
+    shown = ["ip", "-n", pod.pod.ns, "-6", "-o", "addr", "show", "dev", "net1", "to", VIP6]
+    pod.ip(f"addr del {VIP6} dev net1", f"addr add {VIP6} dev net1")
+    until(lambda: "tentative" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout)
+    bench.add(pod, duplicateAddressDetection=waits).ok()
+    after = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    assert VIP6 in after
+    assert "tentative" not in after
+    assert ("nodad" not in after) is waits
 
 
 def test_A05_an_address_of_the_vpc_claims_its_whole_empty_subnet(bench: Bench) -> None:

@@ -145,7 +145,7 @@ def terminate(lab: Lab, node: Node) -> None:
 @pytest.fixture(scope="module")
 def lab_and_node() -> Iterator[tuple[Lab, Any]]:
     """A lab's node with an agent and a pod that has 192.168.0.2; a node that is gone left blackholes."""
-    with Lab(nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
+    with Lab(nodes_per_az=1, agents=True, warm=True) as lab:
         here, lost = lab.nodes["a1"], lab.nodes["b1"]
         lost.add(lost.pod("gone"), lab.conflist(["192.168.0.9/32"]))
         lost.crash()

@@ -24,9 +24,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory: Path = tmp_path_factory.mktemp("cluster")
     # The doctor looks for an ENI in every pod of the machine: other labs must not have the same MAC.
     with (
-        Lab(
-            azs=1, nodes_per_az=1, fast_dad=True, agents=True, seed=os.getpid(), policy=RESTING, warm=True
-        ) as lab,
+        Lab(azs=1, nodes_per_az=1, agents=True, seed=os.getpid(), policy=RESTING, warm=True) as lab,
         running(lab.nodes["a1"].ns, directory) as cluster,
         pytest.MonkeyPatch.context() as env,
     ):

@@ -17,7 +17,7 @@ from lab.world import Lab
 
 GUEST = "444455556666"
 
-pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, fast_dad=False, guests={"a1": GUEST}, warm=True)
+pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1, guests={"a1": GUEST}, warm=True)
 
 ASKED = ("roles", "permissions", "tables", "quota", "conflicts", "transit", "ranges")
 

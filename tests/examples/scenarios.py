@@ -27,7 +27,6 @@ class Scenario:
     tables: tuple[str, ...] = ALL
     heard_by: tuple[str, ...] = BOTH
     kept: bool = True
-    real_dad: bool = False
 
     def __str__(self) -> str:
         return f"{self.file} under {self.policy}"
@@ -50,7 +49,7 @@ SCENARIOS = (
         policy="node-per-namespace.json",
         namespace="core-signalling",
     ),
-    Scenario("ipv6.yaml", {"net1": ("fd00:192:168::13/128",)}, policy="node-full.json", real_dad=True),
+    Scenario("ipv6.yaml", {"net1": ("fd00:192:168::13/128",)}, policy="node-full.json"),
     Scenario(
         "dual-stack.yaml", {"net1": ("192.168.0.14/32", "fd00:192:168::14/128")}, policy="node-full.json"
     ),

@@ -47,7 +47,7 @@ def one(file: str, policy: str | None = None) -> Scenario:
 
 def start(scenario: Scenario, lab: Lab, node: Node) -> Pod:
     """Start the example's pod as Multus does: one chain after another."""
-    pod = node.pod("web", namespace=scenario.namespace, fast_dad=not scenario.real_dad)
+    pod = node.pod("web", namespace=scenario.namespace)
     for chain, ifname in files.attachments(scenario.file):
         result = node.add(pod, adapted.chain(chain, lab), ifname)
         assert [ip["address"] for ip in result["ips"]] == files.addresses(chain)
@@ -112,12 +112,10 @@ def _reaches(pod: Pod, address: str, lab: Lab, client: str) -> bool:
 def test_ipv6_is_usable_and_takes_no_advertisements(scenario: Scenario, lab: Lab, at: Node) -> None:
     pod = start(scenario, lab, at)
 
-    # At once: ADD has waited for duplicate address detection, which for ipv6.yaml is the kernel's real one.
     floating = ["ip", "-n", pod.ns, "-6", "addr", "show", "dev", "net1", "scope", "global"]
     assert "/128 scope global" in at.run(floating).stdout
     assert at.run([*floating, "tentative"]).stdout == ""
     assert _sysctl(pod, "net1/accept_ra") == "0"
-    assert (_sysctl(pod, "net1/accept_dad") != "0") is scenario.real_dad
 
 
 def _sysctl(pod: Pod, key: str) -> str:

@@ -205,7 +205,7 @@ def test_a_probe_that_ends_is_an_error_of_the_lab(lab: Lab) -> None:
 
 @pytest.mark.thorough(sample="test_both_patterns_hold_in_both_families")
 def test_the_demo_without_agents() -> None:
-    done = demo("--direct", "--json", "--pattern", "1", "--fast-dad")
+    done = demo("--direct", "--json", "--pattern", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     (pattern,) = json.loads(done.stdout)["patterns"]
     assert {spent["agent"] for spent in pattern["add"].values()} == {None}
@@ -214,7 +214,7 @@ def test_the_demo_without_agents() -> None:
 @pytest.mark.needs("script")
 @pytest.mark.thorough(sample="test_a_terminal_is_shown_the_story")
 def test_a_terminal_gets_a_live_display(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m lab demo --pattern 1 --fast-dad"
+    command = f"{sys.executable} -m lab demo --pattern 1"
     done = subprocess.run(
         ["script", "-qec", command, str(tmp_path / "typescript")],
         capture_output=True,

@@ -30,7 +30,7 @@ def lose(lab: Lab, node: Node) -> None:
 @pytest.mark.needs("root", "ip", "macvlan-plugin")
 def test_an_add_between_the_last_look_and_the_delete_gets_its_route_back() -> None:
     """The sweep's delete is under way while another node's ADD takes the blackhole over: it hits that."""
-    with Lab(azs=3, nodes_per_az=1, fast_dad=True, agents=True, warm=True) as lab:
+    with Lab(azs=3, nodes_per_az=1, agents=True, warm=True) as lab:
         sweeper, lost, heir = lab.nodes["a1"], lab.nodes["b1"], lab.nodes["c1"]
         lost.add(lost.pod("old"), lab.conflist([VIP]))
         lose(lab, lost)

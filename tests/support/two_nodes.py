@@ -219,7 +219,7 @@ class Scene:
 
     def attach(self, key: Place, address: str, eth: str = "eth1", **more: Any) -> Attachment:
         """Make a pod with an interface on an ENI of the node."""
-        pod = key.node.pod(f"p{next(_numbers)}", serve=False, fast_dad=True)
+        pod = key.node.pod(f"p{next(_numbers)}", serve=False)
         return self.plug(Attachment(key, pod, eth, address, **more))
 
     def plug(self, attachment: Attachment) -> Attachment:
