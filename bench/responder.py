@@ -1,15 +1,18 @@
 """EC2 and instance metadata in memory, quick enough that what is measured is the agent and not them.
 
-A process of its own with one thread: answers are put together beforehand, connections are kept, and a delay
-costs nothing while it passes. It knows what an ADD, a DEL and the keeper ask for, nothing else; the lab's
-simulated EC2 is the one that knows AWS. Standard library only: started as ``python -I -S``.
+A process of its own with one thread: answers are put together beforehand, connections are kept, a delay
+costs nothing while it passes, and a peer that reads slowly keeps nobody else waiting. It knows what an ADD, a
+DEL and the keeper ask for, nothing else; the lab's simulated EC2 is the one that knows AWS. Standard library
+only: started as ``python -I -S``.
+
+A table holds the routes that are written, and as many as ``fill`` says that nobody touches: those are
+rendered once. Routes look as EC2 writes them, on indented lines of their own: more than 400 bytes each.
 
 The first line of standard input is what it serves (``Served``). A unix socket takes orders, the same way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
 import select
@@ -24,6 +27,9 @@ from urllib.parse import parse_qsl
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 XMLNS = 'xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"'
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute")
+FIELDS = ("destinationCidrBlock", "instanceId", "instanceOwnerId", "networkInterfaceId", "state", "origin")
+INSTANCE, FILLED = "i-0123456789abcdef0", "eni-0fedcba9876543210"
+"""The instance of every interface, and the interface that routes lead to which nobody touches."""
 
 
 class Refused(Exception):
@@ -60,7 +66,12 @@ class Cloud:
     held: bool = False
     buckets: dict[str, Bucket] = field(default_factory=dict)
     log: list[tuple[str, str, float, float]] = field(default_factory=list)
+    fill: int = 0
     _rendered: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cidrs = (f"172.{16 + n // 65536}.{n // 256 % 256}.{n % 256}/32" for n in range(self.fill))
+        self._filling = "".join(self._route(cidr, FILLED) for cidr in cidrs)
 
     def ask(self, text: str) -> tuple[str, str, int, str]:
         """Return action, outcome, status and document of one request."""
@@ -83,6 +94,12 @@ class Cloud:
         for table, routes in tables.items():
             self.tables[table].update(routes)
             self._rendered.pop(table, None)
+
+    def clear(self) -> None:
+        """Take every route away but those that nobody touches."""
+        for routes in self.tables.values():
+            routes.clear()
+        self._rendered.clear()
 
     def _change(self, action: str, request: Mapping[str, str]) -> str:
         table, cidr = request["RouteTableId"], request.get("DestinationCidrBlock", "")
@@ -126,37 +143,43 @@ class Cloud:
 
     def _table(self, table: str) -> str:
         if table not in self._rendered:
-            routes = "".join(
-                f"<item><destinationCidrBlock>{cidr}</destinationCidrBlock><networkInterfaceId>{eni}"
-                "</networkInterfaceId><state>active</state><origin>CreateRoute</origin></item>"
-                for cidr, eni in self.tables[table].items()
-            )
+            routes = "".join(self._route(cidr, eni) for cidr, eni in self.tables[table].items())
             tags = "".join(
                 f"<item><key>{key}</key><value>{value}</value></item>" for key, value in self.tags.items()
             )
             self._rendered[table] = (
                 f"<item><routeTableId>{table}</routeTableId><vpcId>{self.vpc}</vpcId>"
-                f"<ownerId>{self.account}</ownerId><routeSet>{routes}</routeSet><associationSet/>"
+                f"<ownerId>{self.account}</ownerId><routeSet>{routes}{self._filling}</routeSet><associationSet/>"
                 f"<propagatingVgwSet/><tagSet>{tags}</tagSet></item>"
             )
         return self._rendered[table]
 
+    def _route(self, cidr: str, eni: str) -> str:
+        values = (cidr, INSTANCE, self.account, eni, "active", "CreateRoute")
+        lines = (f"{' ' * 20}<{name}>{value}</{name}>\n" for name, value in zip(FIELDS, values, strict=True))
+        return f"{' ' * 16}<item>\n{''.join(lines)}{' ' * 16}</item>\n"
+
 
 @dataclass(eq=False)
 class Peer:
-    """One connection."""
+    """One connection. ``unsent`` is what its peer has not read yet."""
 
     sock: socket.socket
     taken: Callable[[Peer, str, str, str], None]
     held: bytes = b""
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
 
     def read(self) -> bool:
-        """Take in what came, and every request that it completes; false when the peer has gone."""
+        """Take in all that came, and every request that it completes; false when the peer has gone."""
+        gone = False
         try:
-            piece = self.sock.recv(1 << 16)
+            while piece := self.sock.recv(1 << 16):
+                self.held += piece
+            gone = True
+        except BlockingIOError:
+            pass
         except OSError:
             return False
-        self.held += piece
         while (end := self.held.find(b"\r\n\r\n")) >= 0:
             head = self.held[:end].decode("latin-1").lower()
             _, _, rest = head.partition("content-length:")
@@ -167,14 +190,24 @@ class Peer:
             body = self.held[end + 4 : end + 4 + length]
             self.held = self.held[end + 4 + length :]
             self.taken(self, method.decode(), path.decode(), body.decode())
-        return bool(piece)
+        return not gone
 
     def write(self, status: int, body: str, kind: str = "text/xml;charset=UTF-8") -> None:
-        """Answer. Who does not read any more is left alone."""
+        """Answer, as far as the peer reads now."""
         content = body.encode()
         head = f"HTTP/1.1 {status} .\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
-        with contextlib.suppress(OSError):
-            self.sock.sendall(head.encode() + content)
+        self.unsent = memoryview(b"".join((self.unsent, head.encode(), content)))
+        self.write_on()
+
+    def write_on(self) -> None:
+        """Send more of what is unsent. Who does not read any more is left alone."""
+        try:
+            while self.unsent:
+                self.unsent = self.unsent[self.sock.send(self.unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unsent = memoryview(b"")
 
 
 class Responder:
@@ -196,18 +229,26 @@ class Responder:
         """Serve until the process ends."""
         while True:
             pause = max(0.0, self._due[0][0] - time.monotonic()) if self._due else -1
-            for number, _ in self._poll.poll(pause):
+            for number, events in self._poll.poll(pause):
                 if number in self._doors:
-                    sock, _ = self._doors[number].accept()
-                    if sock.family != socket.AF_UNIX:
-                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    self._peers[sock.fileno()] = Peer(sock, self._taken)
-                    self._poll.register(sock.fileno(), select.EPOLLIN)
-                elif not self._peers[number].read():
+                    self._open(self._doors[number])
+                    continue
+                if events & select.EPOLLOUT:
+                    self._peers[number].write_on()
+                if events & ~select.EPOLLOUT and not self._peers[number].read():
                     self._poll.unregister(number)
                     self._peers.pop(number).sock.close()
             while self._due and self._due[0][0] <= time.monotonic():
                 self._answer(heapq.heappop(self._due))
+
+    def _open(self, door: socket.socket) -> None:
+        """Accept a peer. Events come once (edge-triggered), so that room to write is no event by itself."""
+        sock, _ = door.accept()
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peers[sock.fileno()] = Peer(sock, self._taken)
+        self._poll.register(sock.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
 
     def _answer(self, item: tuple[float, int, Peer, int, str, str, str, float]) -> None:
         _, _, peer, status, document, action, outcome, came = item
@@ -237,6 +278,8 @@ class Responder:
 
     def _obey(self, order: Mapping[str, Any]) -> Any:
         cloud = self._cloud
+        if order.get("clear"):
+            cloud.clear()
         cloud.put(order.get("routes", {}))
         cloud.latency = order.get("latency", cloud.latency)
         cloud.held = order.get("held", cloud.held)
@@ -255,7 +298,8 @@ class Responder:
 def main() -> None:
     """Serve what standard input describes."""
     served = json.loads(sys.stdin.readline())
-    cloud = Cloud(served["vpc"], served["account"], served["tags"], {t: {} for t in served["tables"]})
+    tables: dict[str, dict[str, str]] = {table: {} for table in served["tables"]}
+    cloud = Cloud(served["vpc"], served["account"], served["tags"], tables, fill=served["fill"])
     doors = [socket.socket(fileno=number) for number in served["doors"]]
     Responder(cloud, served["items"], doors).run()
 

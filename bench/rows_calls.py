@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import running
-from bench.figure import Figure, say
+from bench.figure import Figure, Plot, say
 from bench.running import Ran, interleaved, median_ms
 from bench.scene import BARE, Scene
 
@@ -33,6 +33,7 @@ def version(scene: Scene, rounds: int) -> Figure:
         "<= 1.3",
         ratio <= 1.3,
         {"wall ms": _walls(rans), "cpu ms": _cpus(rans), "rounds": rounds},
+        limit="The client starts as a bare interpreter does, and reads one compiled module.",
     )
 
 
@@ -68,16 +69,30 @@ def add_and_delete(scene: Scene, rounds: int) -> tuple[Figure, Figure, Figure]:
     to_add, to_del = walls["ADD"] / walls["bare"], walls["DEL"] / walls["bare"]
     exact = set(writes) == {scene.tables}
     per_table = statistics.mean(writes) / scene.tables
+    bars = {"wall time": list(walls.items()), "the client's CPU": list(cpus.items())}
     return (
         Figure(
             2,
             "ADD through the agent, EC2 in 0 ms / bare",
             f"{to_add:.2f}",
-            "<= 3",
-            to_add <= 3,
+            "<= 2.5",
+            to_add <= 2.5,
             {**shared, "route tables": scene.tables},
+            limit=(
+                "After the client's start the agent reads the tables, sets the pod up by netlink, writes its"
+                " record twice with fsync, and writes the routes."
+            ),
+            plots=[Plot("bars", "Calls through the agent, beside a bare interpreter", "ms (median)", bars)],
         ),
-        Figure(3, "DEL through the agent / bare", f"{to_del:.2f}", "<= 2", to_del <= 2, shared),
+        Figure(
+            3,
+            "DEL through the agent / bare",
+            f"{to_del:.2f}",
+            "<= 2",
+            to_del <= 2,
+            shared,
+            limit="After the client's start the agent clears the pod by netlink and writes its record.",
+        ),
         Figure(
             6,
             "mutating EC2 calls per failover / tables",
@@ -85,6 +100,7 @@ def add_and_delete(scene: Scene, rounds: int) -> tuple[Figure, Figure, Figure]:
             "exactly 1",
             exact,
             {"failovers": len(writes), "writes in each": sorted(set(writes))},
+            limit="A second write in a table means that the first met another route than the read had shown.",
         ),
     )
 
@@ -125,6 +141,7 @@ def round_trips(scene: Scene, rounds: int) -> Figure:
             "ADD's wall ms": round(wall * 1000, 1),
             "requests of the last": " ".join(actions),
         },
+        limit="Writes wait for the read, which says which tables there are and which routes are in them.",
     )
 
 

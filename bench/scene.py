@@ -34,6 +34,8 @@ VPC, ACCOUNT, REGION, TAG = "vpc-bench", "111122223333", "eu-central-1", {"float
 ENI, MAC, ELSEWHERE = "eni-here", "02:00:00:00:00:01", "eni-elsewhere"
 EC2_PORT, HEALTH_PORT = 8000, 9819
 STARTS_WITHIN = 30.0
+QUIET_SAMPLES, SAMPLE_SECONDS = 10, 0.02
+SCENES = itertools.count()
 UNLIMITED = Path(__file__).with_name("unlimited_agent.py")
 
 
@@ -47,13 +49,19 @@ class Pod:
 
 @dataclass
 class Scene:
-    """``with Scene(...) as scene:``. ``unlimited``: the agent does not wait for EC2's request rates.
+    """``with Scene(...) as scene:``, also several at once.
 
-    ``bundle``: the client runs with this node bundle's interpreter, else with ours.
+    ``tables`` with ``routes`` each, beside those of pods. ``unlimited``: the agent does not wait for EC2's
+    request rates; then ``looks`` are the seconds after an ADD at which its keeper looks, "" for none.
+    ``tags``: more tags of all tables. ``bundle``: the client runs with this node bundle's interpreter, else
+    with ours. ``policy``: more keys of the node's configuration.
     """
 
     tables: int = 3
+    routes: int = 0
     unlimited: bool = False
+    looks: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
     bundle: Path | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     pods: list[Pod] = field(default_factory=list)
@@ -76,7 +84,7 @@ class Scene:
 
     def _build(self) -> None:
         leftovers.sweep()
-        self.prefix = f"fl-{os.getpid()}-"
+        self.prefix = f"fl-{os.getpid()}-{next(SCENES)}-"
         self._state = leftovers.register(self.prefix, os.getpid())
         self._ends.callback(leftovers.remove, self.prefix)
         self._ns = f"{self.prefix}node"
@@ -107,8 +115,9 @@ class Scene:
         served = {
             "vpc": VPC,
             "account": ACCOUNT,
-            "tags": TAG,
+            "tags": {**TAG, **self.tags},
             "tables": self.table_ids,
+            "fill": self.routes,
             "items": _metadata(),
             "doors": [door.fileno() for door in doors],
         }
@@ -120,6 +129,7 @@ class Scene:
             text=True,
         )
         self._ends.callback(_end, process)
+        self._responder = process.pid
         assert process.stdin is not None
         process.stdin.write(json.dumps(served) + "\n")
         process.stdin.flush()
@@ -152,6 +162,8 @@ class Scene:
 
     def _start_agent(self) -> None:
         argv = [sys.executable, str(UNLIMITED)] if self.unlimited else [str(PROGRAM), "agent"]
+        if self.looks is not None:
+            argv += ["--looks-after-add", self.looks]
         self.log = self._state / "agent.log"
         with self.log.open("wb") as log:
             self.agent: subprocess.Popen[bytes] = netns.inside(
@@ -206,7 +218,7 @@ class Scene:
     # -- using it -----------------------------------------------------------------------------------------
 
     def order(self, **what: Any) -> Any:
-        """Tell EC2 how to be: ``routes``, ``latency``, ``held``, ``buckets``; ``log`` returns the log."""
+        """Tell EC2 how to be: clear, routes, latency, held, buckets. With ``log`` return what came since."""
         body = json.dumps(what).encode()
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(self._orders)
@@ -259,6 +271,19 @@ class Scene:
         """Run an ADD."""
         return running.run(self.command("ADD", pod, container or self.container(), **options)).good("ADD")
 
+    def looks_in_log(self) -> int:
+        """Fetch EC2's log; return how often the route tables were read."""
+        return sum(action == "DescribeRouteTables" for action, *_ in self.order(log=True))
+
+    def await_look(self, seconds: float = 60.0) -> None:
+        """Wait until the keeper has read the route tables, since EC2's log was fetched, and is at rest."""
+        until = time.monotonic() + seconds
+        while not self.looks_in_log():
+            if time.monotonic() > until:
+                raise Failed(f"the keeper did not look within {seconds:g} s")
+            time.sleep(SAMPLE_SECONDS)
+        self.rest()
+
     def delete(self, pod: Pod, container: str) -> Ran:
         """Run a DEL."""
         return running.run(self.command("DEL", pod, container)).good("DEL")
@@ -277,8 +302,16 @@ class Scene:
 
     def agent_cpu(self) -> float:
         """Return the CPU seconds that the agent has had."""
-        fields = Path(f"/proc/{self.agent.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime((~self.agent.pid << 3) | 2)  # a process's own clock: clock_getcpuclockid(3)
+
+    def rest(self, seconds: float = 60.0) -> None:
+        """Wait until agent and EC2 do nothing: no thread of theirs runs or wants to. Raises Failed."""
+        until, quiet = time.monotonic() + seconds, 0
+        while quiet < QUIET_SAMPLES:
+            if time.monotonic() > until:
+                raise Failed(f"the agent did not come to rest within {seconds:g} s")
+            time.sleep(SAMPLE_SECONDS)
+            quiet = 0 if _runs(self.agent.pid) or _runs(self._responder) else quiet + 1
 
     def working(self) -> int:
         """Return how many clients wait for the agent now: connections that it has accepted."""
@@ -350,6 +383,15 @@ def _listen(port: int) -> socket.socket:
     sock.bind(("127.0.0.1", port))
     sock.listen(512)
     return sock
+
+
+def _runs(pid: int) -> bool:
+    """Whether any thread of a process runs or waits for a processor or a disk."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False
 
 
 def _kib(text: str, name: str) -> int:
