@@ -85,7 +85,7 @@ def works(wanted: frozenset[int], rounds: int) -> Iterator[Callable[[], Iterable
     if 20 in wanted:
         yield lambda: [rows_ipv6.first_answer(rounds)]
     if 21 in wanted:
-        yield lambda: [rows_size.hour_of_looks()]
+        yield lambda: [rows_size.hour_of_looks(rounds)]
     if 22 in wanted:
         quiet = Scene(unlimited=True, looks="", policy=rows_size.RESTING)
         yield lambda: _within(quiet, lambda scene: [rows_burst.parallel_cpu(scene, rounds)])
