@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import document
+from bench import agent, document
 from bench.figure import Figure, Grid, Plot
 from docs import generate_performance
 from docs.drawing import DARK, LIGHT, drawing
@@ -63,6 +63,34 @@ def test_each_bench_has_a_result_that_is_kept() -> None:
 def test_row_numbers_mean_one_row() -> None:
     numbers = [row["row"] for path in RESULTS for row in json.loads(path.read_text())["rows"]]
     assert len(numbers) == len(set(numbers))
+
+
+def cited(text: str) -> set[int]:
+    """Return the numbers of rows that a page cites: in a table's column "row", or as "Row 9 of [...]"."""
+    numbers = [match[1] for match in re.finditer(r"\bRow (\d+) of \[performance", text)]
+    for table in re.findall(r"^\|.*\| row \|\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
+        numbers += [line.rstrip("| ").rpartition("|")[2] for line in table.splitlines()]
+    bare = (re.sub(r"\(.*?\)", "", cell) for cell in numbers)
+    parts = [part for cell in bare for part in re.split(",|and", cell)]
+    ends = [tuple(map(int, part.split(" to "))) for part in parts]
+    return {number for pair in ends for number in range(pair[0], pair[-1] + 1)}
+
+
+def test_rows_that_other_pages_cite_are_there() -> None:
+    """A row need not be in a result that is kept, because a bench leaves out what it could not measure."""
+    kept = {row["row"] for path in RESULTS for row in json.loads(path.read_text())["rows"]}
+    rows = kept | agent.ROWS
+    pages_ = {path.name: cited(path.read_text()) for path in (ROOT / "docs").glob("*.md")}
+    assert {name: numbers - rows for name, numbers in pages_.items() if numbers - rows} == {}
+    assert pages_["sizing.md"] >= {8, 9, 15, 16, 17, 21}
+    assert cited("| what | row |\n|---|---|\n| a | 5 (x, y), 13 and 14 (z) |\n| b | 1 to 3 |\n") == {
+        5,
+        13,
+        14,
+        1,
+        2,
+        3,
+    }
 
 
 def test_pictures_of_all_pages_are_there() -> None:
