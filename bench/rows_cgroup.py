@@ -113,7 +113,7 @@ def crowded(scene: Scene) -> Figure:
             f"A bare interpreter that does nothing takes {item['bare interpreter'] / MIB:.1f} MiB here, and a"
             f" client {item['client'] / MIB:.1f}.\n"
             f"So {int(room / item['client'])} clients fill what is left of the 50 MiB, whatever they do;"
-            " the node bundle's client, is a row of its own."
+            " the node bundle's client is a row of its own."
         ),
     )
 

@@ -49,7 +49,7 @@ class Place:
         scene.routes_elsewhere(made)
         for pod, container in zip(made, containers, strict=True):
             scene.add(pod, container)
-        scene.await_look()
+        _await_looks(scene)
         return cls(scene, made[0], containers[0])
 
     def measure(self) -> None:
@@ -67,8 +67,18 @@ class Place:
                 self.adds.append(between - before)
                 self.looks.append(scene.agent_cpu() - between)
                 return
-            scene.rest()  # on a busy machine the look came before the ADD's end
+            _await_looks(scene)  # on a busy machine the look came before the ADD's end
         raise Failed("the machine is too busy to tell an ADD from a look of the keeper")
+
+
+def _await_looks(scene: Scene) -> None:
+    """Wait until no look is under way or due. Raises Failed."""
+    for _ in range(ATTEMPTS):
+        if not scene.looks_in_log():
+            scene.rest()
+            return
+        time.sleep(float(LOOK_AFTER) + 2)
+    raise Failed("the keeper looks again and again")
 
 
 def by_size(rounds: int) -> Iterator[Figure]:
