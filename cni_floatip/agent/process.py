@@ -12,6 +12,10 @@ RES_OPTIONS = "timeout:1 attempts:2"
 """resolv.conf(5); the default is 5 s, twice, and Amazon Linux says 2 s, five times."""
 M_ARENA_MAX, ARENAS = -8, 2
 """Of mallopt(3). Python runs one thread at a time, so threads hardly ever compete for an arena."""
+M_MMAP_THRESHOLD, LARGE = -3, 1 << 20
+"""Of mallopt(3): a larger block goes back to the kernel when it is freed. Left alone, glibc raises its
+threshold to the largest block that was freed, so EC2's answers of megabytes would stay in the heap.
+"""
 YOUNG_OBJECTS = 10_000
 """How many new objects make the collector look for cycles; a call makes and drops thousands without any."""
 
@@ -19,7 +23,7 @@ YOUNG_OBJECTS = 10_000
 def tune() -> None:
     """Set this process up for many concurrent calls, and for a network that does not answer."""
     _enough_descriptors()
-    _few_arenas()
+    _little_memory_kept()
     _short_name_resolution()
 
 
@@ -33,10 +37,12 @@ def spare_what_stays() -> None:
     gc.set_threshold(YOUNG_OBJECTS)
 
 
-def _few_arenas() -> None:
+def _little_memory_kept() -> None:
     """Let all threads share memory: glibc gives each an arena, which keeps what a burst of calls needed."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_ARENA_MAX, ARENAS)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _short_name_resolution() -> None:

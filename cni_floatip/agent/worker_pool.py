@@ -32,11 +32,16 @@ class WorkerPool:
                 self._idle -= 1
                 self._work.put(work)
                 return
-        threading.Thread(target=self._live, args=(work,), name="worker", daemon=True).start()
+        threading.Thread(target=self._live, args=([work],), name="worker", daemon=True).start()
 
-    def _live(self, work: Callable[[], None] | None) -> None:
+    def _live(self, first: list[Callable[[], None]]) -> None:
+        """Run the only piece of ``first``, and then others. A waiting thread holds no piece, because a piece
+        holds what it has read: ``Thread`` keeps its arguments, so the list is emptied.
+        """
+        work: Callable[[], None] | None = first.pop()
         while work is not None:
             work()
+            work = None
             work = self._next()
 
     def _next(self) -> Callable[[], None] | None:

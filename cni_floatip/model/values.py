@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -126,7 +126,10 @@ class RouteKey:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """A VPC route table as last read. ``routes`` holds CIDR destinations only (no prefix lists)."""
+    """A VPC route table as last read. ``routes`` holds CIDR destinations only (no prefix lists).
+
+    ``routes`` may keep EC2's whole answer in memory, and raise Ec2Error where that is not readable.
+    """
 
     id: str
     vpc: str
@@ -136,6 +139,11 @@ class RouteTable:
     subnets: frozenset[str] = frozenset()
     main: bool = False
     is_gateway_table: bool = False
+
+    def narrowed(self, destinations: Collection[Network]) -> RouteTable:
+        """Return the table with its routes to ``destinations`` alone; it keeps no answer in memory."""
+        routes = {network: self.routes.get(network) for network in destinations}
+        return replace(self, routes={network: target for network, target in routes.items() if target})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ A record of an earlier call is never erased without a read, because a timed-out 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ..config.netconf import NetConf
 from ..model.claim import LATE_SECONDS, Claim
 from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import CniError, Ec2Error, TryAgain
-from ..model.values import Attachment, RouteKey
+from ..model.values import Attachment, RouteKey, RouteTable
 from ..protocol.result import PrevResult
 from .locate import read_vpc, site_of
 from .release import attachment_lock, release
@@ -83,17 +84,23 @@ def _find_strays(world: World, gone: list[Claim], deadline: float) -> tuple[set[
                 raise TryAgain("no time is left to check released routes")
             ids = sorted({route.key.table for _, route in here})
             tables = world.vpc(region).route_tables({"route-table-id": ids}, account)
+            strays |= set(_present(here, tables))
         except (TryAgain, Ec2Error) as e:
             world.log(f"cannot check released routes now: {e}", "warning")
             unseen |= {claim.attachment for claim, _ in here}
             continue
-        present = {(t.id, network, target.id) for t in tables for network, target in t.routes.items()}
-        strays |= {
-            claim.attachment
-            for claim, route in here
-            if (route.key.table, route.key.destination, claim.eni) in present
-        }
     return strays, unseen
+
+
+def _present(
+    places: Iterable[tuple[Claim, ClaimedRoute]], tables: Iterable[RouteTable]
+) -> Iterator[Attachment]:
+    """Yield the claims of which one of the routes leads to their ENI."""
+    routes = {table.id: table.routes for table in tables}
+    for claim, route in places:
+        target = routes.get(route.key.table, {}).get(route.key.destination)
+        if target and target.id == claim.eni:
+            yield claim.attachment
 
 
 def work_off_one(world: World, attachment: Attachment, deadline: float) -> None:

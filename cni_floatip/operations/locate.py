@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
-from ..model.errors import CniError, InvalidConfig, TryAgain, raise_any
+from ..model.errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
 from ..model.values import Eni, Link, Network, NetworkInterface, Node, RouteKey, RouteTable, Subnet
 from ..protocol.result import PrevResult
 from ..rules import destinations, parents
@@ -105,6 +105,7 @@ def bring_up(pod: PodNet, world: World) -> None:
 class VpcView:
     """The VPC as one ADD read it. ``read_at`` is a time of ``world.clock``.
 
+    ``tables`` hold the routes to ``wants`` alone, because an ADD may wait long for its turn to write.
     ``checks_source``: the source/dest check is on, and policy cares. ``interface``: None where policy does
     not depend on the ENI's tags or check.
     """
@@ -149,15 +150,18 @@ def read_vpc(
         reads["interface"] = partial(read_now, what, partial(vpc.network_interface, eni.id))
     answers: dict[str, Any] = dict(zip(reads, world.run_all(*reads.values()), strict=True))
     raise_any(answers.values())
-    tables: tuple[RouteTable, ...] = answers["tables"]
     subnets: tuple[Subnet, ...] = answers.get("subnets", ())
     interface: NetworkInterface | None = answers.get("interface")
     wants = destinations.destinations(conf, prev.addresses, eni, subnets)
+    chosen = destinations.select_tables(conf.route_tables, answers.pop("tables"), subnets, eni)
+    try:
+        chosen = tuple(table.narrowed([want.destination for want in wants]) for table in chosen)
+    except Ec2Error as e:
+        raise e.to_cni_error(f"cannot read the route tables of {eni.vpc}") from e
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}
     for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only
         occupants |= read_now("interfaces of the subnets", partial(vpc.interfaces_in, dummies, who))
-    chosen = destinations.select_tables(conf.route_tables, tables, subnets, eni)
     checks_source = (
         interface is not None and interface.checks_source and world.policy.source_dest_check != "ignore"
     )

@@ -22,7 +22,7 @@ from cni_floatip import operations
 from cni_floatip.agent.claim_cache import ClaimCache
 from cni_floatip.agent.ec2.ratelimit import Priority
 from cni_floatip.agent.ec2.request_queue import ApiAction, RequestQueue
-from cni_floatip.agent.ec2.singleflight import SingleFlight
+from cni_floatip.agent.ec2.singleflight import Same, SingleFlight
 from cni_floatip.agent.metadata import MetadataCache
 from cni_floatip.edges.store import Store
 from cni_floatip.model import waiting
@@ -128,14 +128,14 @@ def flight(directory: Path, ends: ExitStack) -> Wait:
         over.wait(60)
 
     def pilot() -> None:
-        flights.do("tables", 0, lambda: None, turn, lambda _: ())
+        flights.do(Same("tables"), 0, lambda: None, turn, lambda *_: ())
 
     thread = threading.Thread(target=pilot, daemon=True)
     thread.start()
     assert first.wait(20)
     ends.callback(thread.join, 20)
     ends.callback(over.set)
-    return lambda call: flights.do("tables", 0, call.stop, lambda: None, lambda _: (), call.left)
+    return lambda call: flights.do(Same("tables"), 0, call.stop, lambda: None, lambda *_: (), call.left)
 
 
 def metadata(directory: Path, ends: ExitStack) -> Wait:

@@ -24,8 +24,10 @@ from ...model.values import NetworkInterface, RouteKey, RouteTable, Subnet
 from ...operations.world import Vpc as AnyVpc
 from ..observe.recorder import Recorder
 from .ratelimit import Priority, Token
+from .read_limit import ReadLimit
 from .request_queue import ApiAction, RequestQueue
-from .singleflight import SingleFlight
+from .singleflight import Same, Shareable, SingleFlight
+from .table_question import TableQuestion
 
 T = TypeVar("T")
 
@@ -77,6 +79,7 @@ class SharedEc2:
         self.clock = clock
         self.queue = turns or RequestQueue(clock)
         self.single_flight = SingleFlight()
+        self.table_reads = ReadLimit()
         self.cache = TtlCache()
         self._counts = recorder
         self._region = region
@@ -120,6 +123,7 @@ class SharedEc2:
         """Make every waiting caller check again whether to give up, because some call has ended."""
         self.queue.wake()
         self.single_flight.wake()
+        self.table_reads.wake()
 
     def _ec2(self, region: str) -> Vpc:
         paging = partial(self._take_for_page, region)
@@ -157,20 +161,34 @@ class CallEc2:
     # -- reading --------------------------------------------------------------------------------------
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
-        """Return the tables that match ``filters``, from a read that began after this call."""
-        question = self._action("DescribeRouteTables", account), _frozen(filters)
-        return self._read(*question, partial(self._vpc.route_tables, filters, account))
+        """Return the tables that match ``filters``, from a read that began after this call.
+
+        Callers that ask for different tables of one VPC at the same time share a read where that costs no
+        more (``table_question``). So many reads as ``ReadLimit`` allows run at once.
+        """
+        action = self._action("DescribeRouteTables", account)
+        own = TableQuestion.of(action, filters)
+
+        def read(token: Token, question: TableQuestion) -> tuple[TableQuestion, tuple[RouteTable, ...]]:
+            try:
+                call = partial(self._vpc.route_tables, question.arguments(), account)
+                return question, self._send(action, call, token)
+            finally:
+                self._shared.table_reads.release()
+
+        question, tables = self._read(action, own, self._turn_for_tables, read)
+        return tables if question == own else own.select(tables)
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters``, from an answer that is a minute old at most."""
         question = self._action("DescribeSubnets", account), _frozen(filters)
-        read = partial(self._read, *question, partial(self._vpc.subnets, filters, account))
+        read = self._reader(*question, partial(self._vpc.subnets, filters, account))
         return self._read_cached(question, SUBNET_SECONDS, read)
 
     def interfaces_in(self, subnets: Sequence[str], account: str = "") -> dict[str, str]:
         """Return one network interface for each of ``subnets`` that has any."""
         question = self._action("DescribeNetworkInterfaces", account), ("in", tuple(subnets))
-        return dict(self._read(*question, partial(self._vpc.interfaces_in, subnets, account)))
+        return dict(self._reader(*question, partial(self._vpc.interfaces_in, subnets, account))())
 
     def network_interface(self, eni: str) -> NetworkInterface:
         """Return the source/dest check and the tags of ``eni``; from the cache if they allow its use."""
@@ -179,7 +197,7 @@ class CallEc2:
         return self._read_cached(
             question,
             policy.reconcile_seconds,
-            partial(self._read, *question, partial(self._vpc.network_interface, eni)),
+            self._reader(*question, partial(self._vpc.network_interface, eni)),
             worth=lambda interface: not interface.checks_source and policy.allows_interface(interface),
         )
 
@@ -227,21 +245,48 @@ class CallEc2:
     def _key(self, key: RouteKey) -> Hashable:
         return self._caller.who, key
 
-    def _read(self, action: ApiAction, what: Hashable, call: Callable[[], T]) -> T:
-        until = self._turn_deadline()
+    def _reader(self, action: ApiAction, what: Hashable, call: Callable[[], T]) -> Callable[[], T]:
+        """Return the read of ``what``, which callers that ask for the same share."""
+        return partial(
+            self._read, action, Same((action, what)), self._turn, partial(self._send, action, call)
+        )
+
+    def _read(
+        self,
+        action: ApiAction,
+        question: Shareable,
+        turn: Callable[[ApiAction, float], Token],
+        read: Callable[[Token, Any], T],
+    ) -> T:
+        """Return the answer to ``question``, read by this caller or by another that waits for it too."""
+        shared, caller, until = self._shared, self._caller, self._turn_deadline()
         try:
-            result: T = self._shared.single_flight.do(
-                (action, what),
-                self._caller.priority,
-                self._caller.cancelled,
-                lambda: self._turn(action, until),
-                partial(self._send, action, call),
-                lambda: until - self._shared.clock(),
+            result: T = shared.single_flight.do(
+                question,
+                caller.priority,
+                caller.cancelled,
+                lambda: turn(action, until),
+                read,
+                lambda: until - shared.clock(),
             )
         except TimeoutError as e:
             text = "timed out waiting for a shared read: EC2's request rate limit is exhausted"
             raise Ec2Error(Ec2Fault.THROTTLED, action.name, "", text) from e
         return result
+
+    def _turn_for_tables(self, action: ApiAction, until: float) -> Token:
+        """Wait for a turn, and then until few other reads of route tables run."""
+        shared, caller = self._shared, self._caller
+        token = self._turn(action, until)
+        try:
+            shared.table_reads.acquire(caller.priority, caller.cancelled, lambda: until - shared.clock())
+        except BaseException as e:  # whatever it is, nothing is sent
+            shared.queue.put_back(action, token)
+            if not isinstance(e, TimeoutError):
+                raise
+            text = "timed out waiting for other reads of route tables"
+            raise Ec2Error(Ec2Fault.NOT_SENT, action.name, "", text) from e
+        return token
 
     def _turn(self, action: ApiAction, until: float) -> Token:
         """Wait for a turn, without keeping a place in the queue."""
@@ -283,7 +328,7 @@ class CallEc2:
         self._send(action, call, token)
         self._shared.queue.forget(self._key(key))
 
-    def _send(self, action: ApiAction, call: Callable[[], T], token: Token) -> T:
+    def _send(self, action: ApiAction, call: Callable[[], T], token: Token, _: object = None) -> T:
         turns = self._shared.queue
         turns.spend(action, token)
         try:

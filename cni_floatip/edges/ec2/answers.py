@@ -17,13 +17,14 @@ NO_TARGET = frozenset(
 """Keys of a route other than its target (EC2 API reference, Route)."""
 
 
-def table_of(raw: Mapping[str, Any]) -> RouteTable:
+def table_of(raw: Mapping[str, Any], sets: Mapping[str, Mapping[Network, RouteTarget]]) -> RouteTable:
+    """Return a route table. ``sets``: the routes that ``route_sets`` cut out of the answer, by mark."""
     associations = raw.get("Associations", [])
     return RouteTable(
         id=raw["RouteTableId"],
         vpc=raw["VpcId"],
         account=raw.get("OwnerId", ""),
-        routes=dict(routes_of(raw.get("Routes", []))),
+        routes=_routes(raw.get("Routes", []), sets),
         tags={tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
         subnets=frozenset(a["SubnetId"] for a in associations if "SubnetId" in a),
         main=any(a.get("Main") for a in associations),
@@ -31,21 +32,30 @@ def table_of(raw: Mapping[str, Any]) -> RouteTable:
     )
 
 
+def _routes(
+    raw: Sequence[Mapping[str, Any]], sets: Mapping[str, Mapping[Network, RouteTarget]]
+) -> Mapping[Network, RouteTarget]:
+    if len(raw) == 1 and (cut := sets.get(raw[0].get("DestinationCidrBlock", ""))) is not None:
+        return cut
+    return dict(routes_of(raw))
+
+
 def routes_of(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Network, RouteTarget]]:
     for route in results:
         cidr = route.get("DestinationCidrBlock") or route.get("DestinationIpv6CidrBlock")
-        if not cidr:
-            continue  # a prefix list
-        eni = route.get("NetworkInterfaceId")
-        yield (
-            _network(cidr),
-            RouteTarget(
-                id=eni or _target(route),
-                is_eni=eni is not None,
-                active=route.get("State") != "blackhole",
-                propagated=route.get("Origin") in PROPAGATED,
-            ),
-        )
+        if cidr:  # else a prefix list
+            yield network_of(cidr), target_of(route)
+
+
+def target_of(route: Mapping[str, Any]) -> RouteTarget:
+    """Return where a route leads."""
+    eni = route.get("NetworkInterfaceId")
+    return RouteTarget(
+        id=eni or _target(route),
+        is_eni=eni is not None,
+        active=route.get("State") != "blackhole",
+        propagated=route.get("Origin") in PROPAGATED,
+    )
 
 
 def _target(route: Mapping[str, Any]) -> str:
@@ -57,7 +67,7 @@ def _target(route: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _network(text: str) -> Network:
+def network_of(text: str) -> Network:
     """Read a route's destination; cached, because each look of the node agent reads the same thousands."""
     return ip_network(text)
 

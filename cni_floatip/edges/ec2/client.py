@@ -15,6 +15,7 @@ from ...model.errors import Ec2Error, Ec2Fault
 from ...model.values import NetworkInterface, RouteKey, RouteTable, Subnet
 from .answers import subnet_of, table_of
 from .faults import attempt, readable
+from .route_sets import CUT
 from .sessions import Sdk
 
 MAX_VALUES = 200
@@ -67,8 +68,11 @@ class Vpc:
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         """Return the tables that match ``filters`` (DescribeRouteTables), as ``account`` sees them."""
         with readable("DescribeRouteTables"):
-            results = self.pages("describe_route_tables", "RouteTables", filters, account)
-            return tuple(table_of(table) for table in results)
+            return tuple(
+                table_of(table, page.get(CUT, {}))
+                for page in self._answers("describe_route_tables", filters, account)
+                for table in page["RouteTables"]
+            )
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         """Return the subnets that match ``filters`` (DescribeSubnets), as ``account`` sees them."""
@@ -153,11 +157,18 @@ class Vpc:
         self, operation: str, key: str, filters: Mapping[str, Sequence[str]], account: str = ""
     ) -> Iterator[Mapping[str, Any]]:
         """Yield what a Describe lists under ``key``, in the SDK's own shape; for us and for the doctor."""
+        for answer in self._answers(operation, filters, account):
+            yield from answer[key]
+
+    def _answers(
+        self, operation: str, filters: Mapping[str, Sequence[str]], account: str
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the pages of a Describe."""
         named = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
         parameters: dict[str, Any] = {"Filters": named, "MaxResults": 100}
         while True:
             page = self.call(operation, parameters, account)
-            yield from page[key]
+            yield page
             if not page.get("NextToken"):
                 return
             parameters["NextToken"] = page["NextToken"]

@@ -23,6 +23,7 @@ from botocore.loaders import Loader
 
 from ... import __version__
 from ...model.errors import Ec2Error, Ec2Fault
+from . import route_sets
 from .credentials import Credentials, Failure, Provider
 
 CONNECT_SECONDS = 1.0
@@ -112,6 +113,8 @@ class Sdk:
                     result = self._new_session(held).create_client(service, region_name=region)
                 except ValueError as e:
                     raise _no_url(service, e) from e
+                if service == "ec2":
+                    result.meta.events.register(route_sets.EVENT, route_sets.cut)
                 self._clients[service, region, account] = result
             return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.ec2.ratelimit import UNSPENT_SECONDS, Priority
+from cni_floatip.agent.ec2.read_limit import AT_ONCE
 from cni_floatip.agent.ec2.request_queue import ApiAction
 from cni_floatip.agent.ec2.shared import SUBNET_SECONDS, CallEc2, Caller, SharedEc2
 from cni_floatip.agent.observe.recorder import NullRecorder
@@ -153,6 +155,105 @@ def test_read_shows_what_was_written_before_it_was_asked_for(
             thread.join()
 
 
+class Later(threading.Thread):
+    """A thread that asks for tables, by their names in the sample."""
+
+    def __init__(self, view: CallEc2, world: Sample, **filters: str) -> None:
+        super().__init__(daemon=True)
+        self._ask = {"vpc-id": [world.vpc]} | {
+            name.replace("_", "-").replace("tag-Name", "tag:Name"): [value] for name, value in filters.items()
+        }
+        self._view = view
+        self.tables: tuple[RouteTable, ...] = ()
+        self.start()
+
+    def run(self) -> None:
+        self.tables = self._view.route_tables(self._ask)
+
+
+def test_networks_of_one_vpc_share_a_read(
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also such as select other tables: while one read is under way, the others gather for the next."""
+    monkeypatch.setattr("cni_floatip.agent.ec2.singleflight.GATHER_SECONDS", 60)
+    a, b = world.tables["a"], world.tables["b"]
+    ec2.faults.hold("DescribeRouteTables")
+    first = Later(warm.for_call(ec2.region), world, route_table_id=a)
+    until(lambda: ec2.faults.held == 1)
+    wanted = [{"tag_Name": "a"}, {"tag_Name": "b"}, {"tag_Name": "b"}, {"tag_Name": "none"}]
+    others = [Later(warm.for_call(ec2.region), world, **filters) for filters in wanted]
+    (calls,) = warm.single_flight._calls.values()
+    until(lambda: [call.callers for call in calls.gathering] == [4])
+    for name in ("a", "b"):
+        warm.for_call(ec2.region).create(RouteKey(world.tables[name], VIP), world.enis["a"])
+    ec2.faults.clear()
+    for thread in (first, *others):
+        thread.join(60)
+    assert [table.id for table in first.tables] == [a]
+    assert [[table.id for table in thread.tables] for thread in others] == [[a], [b], [b], []]
+    assert all(table.routes[VIP] for thread in others for table in thread.tables)
+    assert len(ec2.journal.of(action="DescribeRouteTables")) == 2
+
+
+def test_few_reads_of_tables_run_at_once(ec2: SimulatedEC2, world: Sample, warm: SharedEc2) -> None:
+    """Whatever the number of calls: each answer may be of many megabytes."""
+    ids = [world.main_table, world.edge_table, *world.tables.values()]
+    ec2.faults.hold("DescribeRouteTables")
+    results: list[Any] = []
+    reads = threading.Thread(
+        target=lambda: results.extend(
+            at_once(4, lambda n: warm.for_call(ec2.region).route_tables({"route-table-id": [ids[n]]}))
+        ),
+        daemon=True,
+    )
+    reads.start()
+    until(lambda: len(warm.table_reads) == len(ids) - AT_ONCE)
+    until(lambda: ec2.faults.held == AT_ONCE)
+    assert warm.for_call(ec2.region).subnets({"vpc-id": [world.vpc]})  # what is small waits for nothing
+    ec2.faults.clear()
+    reads.join(60)
+    assert [[table.id for table in tables] for tables in results] == [[name] for name in ids]
+
+
+@pytest.mark.parametrize("why", ["time", "client"])
+def test_read_that_does_not_get_to_run_costs_no_token(
+    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock, why: str
+) -> None:
+    ec2_clock.stop()
+    action, over = ApiAction("", ec2.region, "DescribeRouteTables"), threading.Event()
+    before = tokens_left(warm, action, ec2_clock)
+    for _ in range(AT_ONCE):
+        warm.table_reads.acquire(Priority.ADD, lambda: None, lambda: 60)
+    caller = Caller(
+        until=ec2_clock() if why == "time" else math.inf,
+        cancelled=lambda: "the client is gone" if over.is_set() else None,
+    )
+
+    def end() -> None:
+        until(lambda: len(warm.table_reads))
+        over.set()
+
+    if why == "client":
+        threading.Thread(target=end).start()
+    with pytest.raises((TryAgain, Ec2Error), match=r"client is gone|other reads") as caught:
+        warm.for_call(ec2.region, caller).route_tables({"vpc-id": [world.vpc]})
+    if isinstance(caught.value, Ec2Error):
+        assert caught.value.fault is Ec2Fault.NOT_SENT
+    assert tokens_left(warm, action, ec2_clock) == before
+    assert not len(ec2.journal)
+    for _ in range(AT_ONCE):
+        warm.table_reads.release()
+    assert warm.for_call(ec2.region).route_tables({"vpc-id": [world.vpc]})
+
+
+def test_failed_read_lets_the_next_one_run(ec2: SimulatedEC2, world: Sample, view: CallEc2) -> None:
+    ec2.faults.error("DescribeRouteTables", "UnauthorizedOperation", times=AT_ONCE + 1)
+    for _ in range(AT_ONCE + 1):
+        with pytest.raises(Ec2Error, match="UnauthorizedOperation"):
+            view.route_tables({"vpc-id": [world.vpc]})
+    assert view.route_tables({"vpc-id": [world.vpc]})
+
+
 def test_answers_differ_by_what_was_asked(ec2: SimulatedEC2, world: Sample, view: CallEc2) -> None:
     assert len(view.route_tables({"vpc-id": [world.vpc]})) == 4
     assert len(view.route_tables({"route-table-id": [world.tables["a"]]})) == 1
@@ -219,30 +320,30 @@ def test_more_writes_than_the_bucket_holds_wait_and_are_not_refused(
     assert len(counts.throttles) <= 3
 
 
+def tokens_left(warm: SharedEc2, action: ApiAction, clock: Clock) -> int:
+    """Count what EC2 would still let pass, by taking it."""
+    taken: list[Any] = []
+    try:
+        while len(taken) < 1000:
+            taken.append(warm.queue.acquire(action, Priority.ADD, clock(), lambda: None))
+    except Ec2Error:
+        pass
+    for token in taken:
+        warm.queue.put_back(action, token)
+    return len(taken)
+
+
 def test_each_page_of_a_read_takes_a_token(
     ec2: SimulatedEC2, world: Sample, warm: SharedEc2, ec2_clock: Clock
 ) -> None:
     ec2_clock.stop()
-
-    def left() -> int:
-        """Count what EC2 would still let pass, by taking it."""
-        taken: list[Any] = []
-        try:
-            while len(taken) < 1000:
-                taken.append(warm.queue.acquire(action, Priority.ADD, ec2_clock(), lambda: None))
-        except Ec2Error:
-            pass
-        for token in taken:
-            warm.queue.put_back(action, token)
-        return len(taken)
-
     action = ApiAction("", ec2.region, "DescribeRouteTables")
     for _ in range(120):
         ec2.client().create_route_table(VpcId=world.vpc)
-    before = left()
+    before = tokens_left(warm, action, ec2_clock)
     assert len(warm.for_call(ec2.region).route_tables({"vpc-id": [world.vpc]})) > 100
     assert asked(ec2, "DescribeRouteTables") == 2
-    assert left() == before - 2
+    assert tokens_left(warm, action, ec2_clock) == before - 2
 
 
 def test_refusal_is_counted_and_slows_us_down(

@@ -5,13 +5,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, SingleFlight
+from cni_floatip.agent.ec2.singleflight import GATHER_SECONDS, Same, SingleFlight
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from tests.support.waiting import until
+
+QUESTION = Same("question")
+
+
+@dataclass(frozen=True)
+class Some:
+    """A question for some of a VPC's tables: two are joined if one asks for the other's, or both for two."""
+
+    tables: frozenset[str]
+    scope: str = QUESTION.scope  # type: ignore[assignment]
+
+    def joined(self, other: Some) -> Some | None:
+        both = Some(self.tables | other.tables)
+        return both if len(both.tables) <= 2 or both in (self, other) else None
+
+
+def some(tables: str) -> Some:
+    return Some(frozenset(tables))
 
 
 class Reader:
@@ -19,14 +38,16 @@ class Reader:
 
     def __init__(self) -> None:
         self.began: list[float] = []
+        self.questions: list[object] = []
         self.free = threading.Event()
         self.error: Exception | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, _leave: object) -> float:
+    def __call__(self, _leave: object, question: object) -> float:
         with self._lock:
             began = time.monotonic()
             self.began.append(began)
+            self.questions.append(question)
         self.free.wait(60)
         if self.error:
             raise self.error
@@ -74,16 +95,17 @@ def going(
     urgency: int = 0,
     stop: Callable[..., Any] = lambda: None,
     turn: Callable[..., Any] = lambda: None,
+    question: Any = QUESTION,
 ) -> Asking:
     """Ask in a thread; return it."""
-    thread = Asking(lambda: flights.do("question", urgency, stop, turn, reader))
+    thread = Asking(lambda: flights.do(question, urgency, stop, turn, reader))
     thread.start()
     return thread
 
 
 def aboard(flights: SingleFlight) -> int:
     """Return how many have asked and have no answer yet."""
-    route = flights._calls["question"]
+    route = flights._calls[QUESTION.scope]
     return sum(flight.callers for flight in (*route.gathering, *route.under_way))
 
 
@@ -185,3 +207,46 @@ def test_who_waits_for_others_is_told_to_stop(flights: SingleFlight, reader: Rea
     reader.free.set()
     for thread in (first, second, blocked):
         thread.join()
+
+
+@pytest.mark.usefixtures("patient")
+def test_questions_that_one_answer_serves_share_the_next_read(flights: SingleFlight, reader: Reader) -> None:
+    """Not the running one, also where its answer holds everything: it began before they were asked."""
+    first = going(flights, reader, question=some("ab"))
+    until(lambda: reader.began)
+    later = [going(flights, reader, question=some(tables)) for tables in ("a", "b", "ab")]
+    until(lambda: aboard(flights) == 4)
+    apart = going(flights, reader, question=some("cd"))
+    until(lambda: aboard(flights) == 5)
+    reader.free.set()
+    for thread in (first, *later, apart):
+        thread.join()
+    assert sorted(reader.questions[1:], key=str) == sorted((some("ab"), some("cd")), key=str)
+    assert reader.questions[0] == some("ab")
+    assert all(thread.answer > first.answer for thread in (*later, apart))
+    assert len({thread.answer for thread in later}) == 1
+
+
+@pytest.mark.parametrize(("tables", "reads"), [("b", ["a", "b"]), ("a", ["a"])])
+def test_less_urgent_one_joins_and_does_not_widen(
+    flights: SingleFlight, reader: Reader, tables: str, reads: list[str]
+) -> None:
+    """Else an ADD would read all tables of the VPC for a keeper that has time."""
+    reader.free.set()
+    gathering, waits = threading.Event(), threading.Event()
+
+    def turn() -> None:
+        waits.set()
+        gathering.wait(60)
+
+    add = going(flights, reader, urgency=0, turn=turn, question=some("a"))
+    waits.wait(60)
+    keeper = going(flights, reader, urgency=1, question=some(tables))
+    if tables == "b":
+        keeper.join(60)
+    else:
+        until(lambda: aboard(flights) == 2)
+    gathering.set()
+    for thread in (add, keeper):
+        thread.join()
+    assert sorted(reader.questions, key=str) == sorted(map(some, reads), key=str)
