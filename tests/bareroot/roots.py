@@ -27,10 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import netns
+from lab import netns, package_mirrors
 from lab.webserver import open_socket
 from tests.bareroot.gateway import Gateway
-from tests.support import package_mirrors
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / ".cache" / "bareroot"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lab import images
 from tests.conftest import require
-from tests.image import images
 
 SAMPLE = "tests/core/test_dockerfile.py::test_what_is_copied_is_there_and_not_ignored"
 """What can be said without a build; the build takes minutes."""

@@ -11,12 +11,12 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab import private
 from lab.chain import Runtime, plugin_path
+from lab.images import Image
 from lab.node import Node
 from lab.world import Lab
-from tests.image.images import Image
 from tests.image.pods import Container, node_policy
-from tests.runtimes import private
 
 BIN = Path("/opt/cni/bin")
 FORWARDED = ("AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_STS", "AWS_EC2_METADATA_SERVICE_ENDPOINT")

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from lab import leftovers
-from tests.image.images import ROOT, Image
+from lab.images import ROOT, Image
 from tests.support.waiting import until
 
 MANIFEST = ROOT / "install" / "manifests" / "cni-floatip.yaml"

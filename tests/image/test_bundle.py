@@ -19,8 +19,8 @@ from bench import rows_cgroup
 from bench.cgroup import cell
 from bench.scene import Scene
 from cni_floatip.model.versions import SUPPORTED
-from tests.image.images import NEEDS, ROOT, Image
-from tests.runtimes import private
+from lab import private
+from lab.images import NEEDS, ROOT, Image
 
 pytestmark = pytest.mark.needs("ip", *NEEDS)
 BIN = "/opt/cni/bin"

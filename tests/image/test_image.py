@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cni_floatip import __version__
-from tests.image.images import BUILT_FROM, DOCKERFILE, NEEDS, ROOT, Image
+from lab.images import BUILT_FROM, DOCKERFILE, NEEDS, ROOT, Image
 
 pytestmark = pytest.mark.needs(*NEEDS)
 BUILD_TOOLS = ("gcc", "cc", "ld", "as", "make", "g++", "pip", "pip3", "git", "patchelf", "go", "rustc")

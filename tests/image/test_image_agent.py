@@ -11,10 +11,10 @@ import pytest
 
 from cni_floatip.edges.podnet import forwarding
 from lab import netns
+from lab.images import NEEDS, Image
 from lab.node import Node
 from lab.pod import Pod
 from lab.world import Lab
-from tests.image.images import NEEDS, Image
 from tests.image.pod_on_node import PodOnNode
 from tests.image.pods import SECCOMP, daemon_set
 from tests.support.lab_state import NOWHERE, only, targets

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.runtimes import private
+from lab import private
 
 # Where lab/bootstrap.sh puts what it builds (cnitool, newer reference plugins), and where Debian's are.
 BUILT = Path(__file__).parents[2] / ".cache" / "bin"

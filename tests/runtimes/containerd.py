@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.runtimes import private
+from lab import private
 from tests.support.waiting import until
 
 NAMESPACE = "floatip"

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.errors import LabError
+
 SLOW = 900.0
 
 
@@ -67,7 +69,7 @@ def run(command: list[str], env: Mapping[str, str] | None = None, seconds: float
         end(process)
         raise
     if failed or process.returncode:
-        raise AssertionError(f"{' '.join(command)}{failed}: {text[-3000:]}{complained[-3000:]}")
+        raise LabError(f"{' '.join(command)}{failed}: {text[-3000:]}{complained[-3000:]}")
     return text
 
 

@@ -18,12 +18,15 @@ mount -t tmpfs tmpfs "$scratch"
 place() {
   if [ ! -d "$1" ]; then
     parent=$(dirname "$1"); while [ ! -d "$parent" ]; do parent=$(dirname "$parent"); done
-    layer=$scratch/$(echo "$parent" | tr / _); mkdir "$layer" "$layer/upper" "$layer/work" "$layer/own"
-    mount --rbind "$parent" "$layer/own"
-    mount -t overlay overlay -o "lowerdir=$parent,upperdir=$layer/upper,workdir=$layer/work" "$parent"
-    for own in "$layer"/own/*/; do
-      [ -h "${own%/}" ] || mount --rbind "$own" "$parent/$(basename "$own")"
-    done
+    layer=$scratch/$(echo "$parent" | tr / _)
+    if [ ! -d "$layer" ]; then
+      mkdir "$layer" "$layer/upper" "$layer/work" "$layer/own"
+      mount --rbind "$parent" "$layer/own"
+      mount -t overlay overlay -o "lowerdir=$parent,upperdir=$layer/upper,workdir=$layer/work" "$parent"
+      for own in "$layer"/own/*/; do
+        [ -h "${own%/}" ] || mount --rbind "$own" "$parent/$(basename "$own")"
+      done
+    fi
     mkdir -p "$1"
   fi
   mount --bind "$2" "$1"

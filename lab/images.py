@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from cni_floatip import __version__
-from tests.support import package_mirrors
+from lab import package_mirrors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 STORE = ROOT / ".cache" / "image"
 NAME = "localhost/cni-floatip"
 NEEDS = ("root", "buildah", "mmdebstrap", "runc")
@@ -101,20 +101,39 @@ def build() -> Image:
     """Return the image of this checkout. What has been built before is not built again."""
     STORE.mkdir(parents=True, exist_ok=True)
     with _alone():
-        base = _base()
-        with _secrets() as secrets:
-            _buildah(
-                *("build", "--isolation", "chroot", "--pull-never", "--layers", "--tag", NAME, *secrets),
-                *("--build-arg", f"BASE={base}", "--build-arg", f"VERSION={__version__}"),
-                *(word for name, text in BUILT_FROM.items() for word in ("--build-arg", f"{name}={text}")),
-                str(ROOT),
-            )
-        _forget_old_builds()
-        result = json.loads(_buildah("inspect", "--type", "image", NAME))
-        size = json.loads(_buildah("images", "--json", base))[0]["size"]
+        result = json.loads(_built())
+        size = json.loads(_buildah("images", "--json", _base()))[0]["size"]
         return Image(
             result["FromImageID"], _unpacked(result["FromImageID"]), result["OCIv1"], {"size": _bytes(size)}
         )
+
+
+def _built() -> str:
+    """Build the image and return what buildah knows of it."""
+    with _secrets() as secrets:
+        _buildah(
+            *("build", "--isolation", "chroot", "--pull-never", "--layers", "--tag", NAME, *secrets),
+            *("--build-arg", f"BASE={_base()}", "--build-arg", f"VERSION={__version__}"),
+            *(word for name, text in BUILT_FROM.items() for word in ("--build-arg", f"{name}={text}")),
+            str(ROOT),
+        )
+    _forget_old_builds()
+    return _buildah("inspect", "--type", "image", NAME)
+
+
+def archive() -> Path:
+    """Return the image of this checkout as one file that container runtimes import, under its release."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        result = json.loads(_built())
+        path = STORE / "archive" / f"{result['FromImageID']}.tar"
+        if not path.exists():
+            shutil.rmtree(path.parent, ignore_errors=True)
+            path.parent.mkdir()
+            new = path.with_suffix(".new")
+            _buildah("push", "--quiet", NAME, f"docker-archive:{new}:{NAME}:{__version__}")
+            new.rename(path)
+        return path
 
 
 def _forget_old_builds() -> None:
@@ -203,15 +222,15 @@ def _buildah(*arguments: str) -> str:
         "--runroot",
         str(STORE / "run"),
         "--storage-driver",
-        _driver(),
+        driver(STORE),
     ]
     return package_mirrors.run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
 
 
 @cache
-def _driver() -> str:
-    """Layers are overlays, where the checkout is not on one itself: there they are copies."""
-    on = package_mirrors.run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
+def driver(place: Path) -> str:
+    """Return how layers are kept at a place: as overlays, or, where it is on one itself, as copies."""
+    on = package_mirrors.run(["stat", "--file-system", "--format=%T", str(place)]).strip()
     return "vfs" if on == "overlayfs" else "overlay"
 
 
