@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup root demo test test-all mutants check format format-check lint types test-image bench docs manifests coverage lock clean
+.PHONY: help setup root demo test test-all test-kubernetes mutants check format format-check lint types test-image bench docs manifests coverage lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -29,10 +29,14 @@ demo: root ## watch a floating IP move between two availability zones
 	@$(PY) -m lab demo $(ARGS)
 
 test: setup ## the tests, in minutes (ARGS="tests/lab -k route" some, WORKERS=0 one after another)
-	$(PYTEST) -m "not thorough" $(ARGS)
+	$(PYTEST) -m "not thorough and not kubernetes" $(ARGS)
 
 test-all: root test ## the tests, and what is long because it is thorough: crash points, image, bare roots
-	$(PYTEST) -m thorough $(ARGS)
+	$(PYTEST) -m "thorough and not kubernetes" $(ARGS)
+
+test-kubernetes: root setup ## the tests on a real Kubernetes, which it builds first (needs Go; ten minutes with empty caches)
+	$(PY) -m lab.kubernetes.build
+	$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 mutants: setup ## plant known mistakes in a copy: a test must notice each (ARGS="-k keeping" some)
 	$(PY) tests/mutants.py $(ARGS)

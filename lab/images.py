@@ -222,15 +222,15 @@ def _buildah(*arguments: str) -> str:
         "--runroot",
         str(STORE / "run"),
         "--storage-driver",
-        driver(STORE),
+        _driver(),
     ]
     return package_mirrors.run(["nice", "buildah", *storage, *arguments], {"TMPDIR": str(STORE / "work")})
 
 
 @cache
-def driver(place: Path) -> str:
-    """Return how layers are kept at a place: as overlays, or, where it is on one itself, as copies."""
-    on = package_mirrors.run(["stat", "--file-system", "--format=%T", str(place)]).strip()
+def _driver() -> str:
+    """Layers are overlays, where the checkout is not on one itself: there they are copies."""
+    on = package_mirrors.run(["stat", "--file-system", "--format=%T", str(STORE)]).strip()
     return "vfs" if on == "overlayfs" else "overlay"
 
 

@@ -1,7 +1,7 @@
 """What a lab leaves on the machine while it runs, who owns it, and how it goes when its owner is dead.
 
 Everything a lab makes is found by its prefix ``fl-<pid>-``: namespaces, and a state directory that names the
-owning process and the agents that it started. A process is known by pid *and* start time, because pids come
+owning process and those that it started. A process is known by pid *and* start time, because pids come
 again.
 """
 
@@ -43,6 +43,9 @@ def show_place() -> None:
 
 AGENT = "agent.json"
 """Notes the process of a node's agent, in the node's directory."""
+
+PROCESSES = "processes"
+"""The directory of a lab that has such a note for every other process."""
 
 PREFIX = re.compile(r"fl-(\d+)-")
 
@@ -88,9 +91,9 @@ def note_process(path: Path, pid: int) -> None:
 
 
 def remove(prefix: str) -> None:
-    """Remove a lab's agents, namespaces and state directory."""
+    """Remove a lab's processes, namespaces and state directory."""
     state = STATE / prefix.rstrip("-")
-    for noted in state.glob(f"*/{AGENT}"):
+    for noted in (*state.glob(f"*/{AGENT}"), *state.glob(f"{PROCESSES}/*.json")):
         _end(noted)
     netns.remove(netns.existing(prefix))
     shutil.rmtree(state, ignore_errors=True)
@@ -99,13 +102,13 @@ def remove(prefix: str) -> None:
 def _end(noted: Path) -> None:
     """End the process that was noted, if it is still the same one, and wait until it is no more."""
     try:
-        agent = _read(noted)
+        process = noted_process(noted)
     except (OSError, ValueError, KeyError):
         return  # half a note: written by a lab that was killed in that moment
     until = time.monotonic() + 5
-    while agent.alive and time.monotonic() < until:
+    while process.alive and time.monotonic() < until:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(agent.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
@@ -121,13 +124,14 @@ def labs() -> Iterator[tuple[str, Owner]]:
 def _owner(prefix: str) -> Owner:
     noted = STATE / prefix.rstrip("-") / "owner.json"
     try:
-        return _read(noted)
+        return noted_process(noted)
     except (OSError, ValueError, KeyError):
         # No note, or half of one: the pid in the prefix decides; a lab that is starting is left alone.
         return Owner.of(int(prefix.split("-")[1]))
 
 
-def _read(noted: Path) -> Owner:
+def noted_process(noted: Path) -> Owner:
+    """Return the process that ``note_process`` has written down."""
     result = json.loads(noted.read_text())
     return Owner(int(result["pid"]), str(result["started"]))
 

@@ -43,6 +43,11 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
         meaning = f"{what}, 1 to {most} (default %(default)s)"
         up.add_argument(option, type=int, choices=range(1, most + 1), default=2, metavar="N", help=meaning)
     up.add_argument("--direct", action="store_true", help="without agents on the nodes: direct mode")
+    up.add_argument(
+        "--kubernetes",
+        action="store_true",
+        help="with a Kubernetes on the nodes, Multus and the chart; the first time it is built (10 minutes)",
+    )
     up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C ends the lab")
     up.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     up.add_argument("--log", type=Path, help=argparse.SUPPRESS)
@@ -110,6 +115,8 @@ def _up(args: argparse.Namespace) -> int:
     running = _current()
     if running:
         raise LabError(f"a lab is up already ({running.name}); `{cmdline.lab('down')}` ends it")
+    if args.kubernetes:
+        _build_kubernetes()  # here, because it takes long and says what it does
     if args.foreground:
         return _stay(args)
     # The lab writes to a file from its first moment, as do the processes it starts: whoever called us may
@@ -131,6 +138,7 @@ def _start(args: argparse.Namespace, log: Path) -> str:
     reading, writing = os.pipe()
     argv = [sys.executable, "-m", "lab", "up", "--foreground", "--ready", str(writing), "--log", str(log)]
     argv += ["--azs", str(args.azs), "--nodes", str(args.nodes), *(["--direct"] if args.direct else [])]
+    argv += ["--kubernetes"] if args.kubernetes else []
     with log.open("w") as output:
         process = subprocess.Popen(
             argv,
@@ -152,24 +160,40 @@ def _start(args: argparse.Namespace, log: Path) -> str:
     return text
 
 
+def _build_kubernetes() -> Any:
+    """Build what a cluster needs; return it."""
+    from lab.kubernetes import cluster  # here, as in _stay
+
+    return cluster.materials()
+
+
 def _stay(args: argparse.Namespace) -> int:
     """Be the process that the lab lives in."""
-    from lab import byhand  # here, because moto takes two seconds to import and --help need not wait for it
+    # Here, because moto takes two seconds to import and --help need not wait for it.
+    from lab import byhand
+    from lab.kubernetes import byhand as cluster_byhand
+    from lab.kubernetes import cluster as kubernetes
     from lab.world import Lab
 
     signal.signal(signal.SIGTERM, _end)
+    agents = not (args.direct or args.kubernetes)  # on Kubernetes the chart brings them
+    machines = kubernetes.MACHINES if args.kubernetes else ()
     with (
-        Lab(args.azs, args.nodes, agents=not args.direct, prepared=True) as lab,
+        Lab(args.azs, args.nodes, agents=agents, prepared=True, machines=machines) as lab,
         contextlib.ExitStack() as stack,
     ):
-        byhand.prepare(lab)
+        if args.kubernetes:
+            cluster = stack.enter_context(kubernetes.Cluster(lab, _build_kubernetes(), kubernetes.Settings()))
+            cluster_byhand.prepare(cluster)
+        else:
+            byhand.prepare(lab)
         orders = _listen(lab.state / "orders")
         stack.callback(orders.close)
         CURRENT.unlink(missing_ok=True)
         CURRENT.symlink_to(lab.state.name)
         stack.callback(CURRENT.unlink, missing_ok=True)
         leftovers.show_place()
-        text = byhand.guide(lab, CURRENT)
+        text = cluster_byhand.guide(cluster, CURRENT) if args.kubernetes else byhand.guide(lab, CURRENT)
         if args.ready is None:
             print(text, flush=True)
         else:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from types import TracebackType
 from typing import Any
 
@@ -55,6 +55,7 @@ class Lab:
         seed: int = 0,
         packets: bool = True,
         warm: bool = False,
+        machines: Sequence[str] = (),
     ) -> None:
         """``guests``: node -> account, for nodes of accounts that merely take part in the VPC (a shared VPC).
         ``agents``: every node runs the agent, and its runtime the client; else plugins run in direct mode.
@@ -63,6 +64,7 @@ class Lab:
         down and named by its slot, no security group lets floating IPs in, agents act in the node's name.
         ``packets``: the router does what EC2 says after each write, which is most of what a write costs;
         False where no VPC packet is sent. ``warm``: our own programs run by forks (``Node.starter``).
+        ``machines``: names of more machines in the client's subnet that are no nodes (``self.machines``).
         """
         self.prefix = prefix or f"fl-{os.getpid()}-"
         self._seed = seed
@@ -72,9 +74,11 @@ class Lab:
         self.imds: dict[str, Imds] = {}
         self.azs: dict[str, Az] = {}
         self.clients: dict[str, Client] = {}
+        self.machines: dict[str, Client] = {}
         self.followed: list[float] = []
         self._owner = owner or os.getpid()
         self._shape = (azs, nodes_per_az)
+        self._machines = tuple(machines)
         self._guests = dict(guests or {})
         self.agents = agents
         self._policy = dict(policy or {})
@@ -140,21 +144,27 @@ class Lab:
         for az in self.vpc.azs:
             self.azs[az] = Az(az, tuple(node for node in self.nodes.values() if node.az == az))
         client = self.vpc.eni(self.vpc.subnets["client"], CLIENT_HOST, "eth0", 0, "client")
+        plugged = {f"{self.prefix}client": client}
+        for number, name in enumerate(self._machines, CLIENT_HOST + 1):
+            eni = self.vpc.eni(self.vpc.subnets["client"], number, "eth0", 0, name)
+            self.machines[name] = Client(name, f"{self.prefix}{name}", eni.addresses)
+            plugged[self.machines[name].namespace] = eni
         remote: tuple[Address, ...] = (REMOTE_CIDR[CLIENT_HOST], REMOTE_CIDR6[CLIENT_HOST])
         self.clients["vpc"] = Client("vpc", f"{self.prefix}client", client.addresses)
         self.clients["tgw"] = Client("tgw", f"{self.prefix}remote", remote)
         self.router = Router(f"{self.prefix}rt")
 
         namespaces = [self.router.netns, *(n.ns for n in self.nodes.values())]
-        netns.make([*namespaces, *(c.namespace for c in self.clients.values())])
+        others = (*self.clients.values(), *self.machines.values())
+        netns.make([*namespaces, *(c.namespace for c in others)])
         self.router.start()
         self._things_to_close.callback(self.router.close)
         for node in self.nodes.values():
             node.prepare()
-        self.router.plug(dict(self._ports(client, remote)))
+        self.router.plug(dict(self._ports(plugged, remote)))
         netns.ip_each(
             {node.ns: node.boot_lines() for node in self.nodes.values()}
-            | {c.namespace: _client_lines(c) for c in self.clients.values()}
+            | {c.namespace: _client_lines(c) for c in others}
         )
         if self._packets:
             self.ec2.subscribe(self.follow)
@@ -168,11 +178,14 @@ class Lab:
             self.ec2.share_vpc(self.vpc.id, account)
         return self.ec2.client(account=account)
 
-    def _ports(self, client: Eni, remote: Sequence[Address]) -> Iterator[tuple[Port, tuple[str, str]]]:
+    def _ports(
+        self, others: Mapping[str, Eni], remote: Sequence[Address]
+    ) -> Iterator[tuple[Port, tuple[str, str]]]:
+        """Yield the router's ports: of the nodes' ENIs, of other machines' by namespace, and the far one."""
         number = 0
         for owner, ns, eni in [
             *((node.name, node.ns, eni) for node in self.nodes.values() for eni in node.enis),
-            ("client", self.clients["vpc"].namespace, client),
+            *((ns.removeprefix(self.prefix), ns, eni) for ns, eni in others.items()),
         ]:
             number += 1
             gateways = (eni.subnet.gateway, eni.subnet.gateway6)
@@ -248,7 +261,7 @@ class Lab:
         return {"allowedDestinations": allowed, "allowedRouteTables": {"tags": dict(TAG)}, **self._policy}
 
     def _remove(self) -> None:
-        with _undisturbed():
+        with undisturbed():
             for node in self.nodes.values():
                 node.agent.close()
                 for pod in node.pods:
@@ -264,7 +277,7 @@ def _client_lines(client: Client) -> Iterator[str]:
     yield "link set eth0 up"
     yield f"addr add {v4}/24 dev eth0"
     yield f"addr add {v6}/64 dev eth0 nodad"
-    yield f"route add 0.0.0.0/0 via {v4 - CLIENT_HOST + 1} dev eth0"
+    yield f"route add 0.0.0.0/0 via {ip_interface(f'{v4}/24').network[1]} dev eth0"
     yield "route add ::/0 via fe80:ec2::1 dev eth0"
 
 
@@ -296,7 +309,7 @@ def _kernel_has_ipvlan(ns: str) -> bool:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Keep a second Ctrl-C from stopping the clean-up half way (only the main thread hears signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from tests.support.two_nodes import Scene
 
 BUILT = Path(__file__).parents[1] / ".cache" / "bin"
-BESIDE = (Path(sys.executable).parent, BUILT, Path("/usr/sbin"), Path("/sbin"), Path.home() / "go/bin")
+BESIDE = (
+    *(Path(sys.executable).parent, BUILT, Path("/usr/sbin"), Path("/sbin")),
+    *(Path.home() / "go/bin", Path("/usr/local/go/bin")),
+)
 """Where programs are looked for besides ``PATH``: ours, and what ``make`` builds."""
 
 HINTS = {
@@ -46,6 +49,7 @@ HINTS = {
     "systemd-analyze": "apt-get install systemd",
     "linux.uml": "apt-get install user-mode-linux",
     "cnitool": "go install github.com/containernetworking/cni/cnitool@latest",
+    "go": "https://go.dev/dl, 1.24 or newer",
     "helm": "go install helm.sh/helm/v3/cmd/helm@latest",
     "buildah": "apt-get install buildah",
     "mmdebstrap": "apt-get install mmdebstrap",
@@ -121,6 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "thorough(sample): long because it is thorough; `sample`, a test of the same file or"
         " 'FILE::TEST', stands for it in `make test`",
     )
+    config.addinivalue_line("markers", "kubernetes: of tests/kubernetes, which `make test-kubernetes` runs")
     config.addinivalue_line(
         "markers",
         "one_in(n): of n cases of the test the first is in `make test`, and the others are thorough",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("bootstrap",)
+TOGETHER = ("bootstrap", "kubernetes")
 """The directories whose files share what is costly to make."""
 
 FIRST = ("faults", "faults_agent", "agent", "conformance", "lab", "operations", "installer", "client")
