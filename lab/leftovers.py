@@ -1,8 +1,8 @@
 """What a lab leaves on the machine while it runs, who owns it, and how it goes when its owner is dead.
 
-Everything a lab makes is found by its prefix ``fl-<pid>-``: namespaces, and a state directory that names the
-owning process and those that it started. A process is known by pid *and* start time, because pids come
-again.
+Everything a lab makes is found by its prefix ``fl-<pid>-``: namespaces, cgroups, and a state directory that
+names the owning process and those that it started. A process is known by pid *and* start time, because pids
+come again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import netns
+from lab import cgroups, netns
 
 EXPECTED = Path("/run/floatip-lab")
 
@@ -91,10 +91,11 @@ def note_process(path: Path, pid: int) -> None:
 
 
 def remove(prefix: str) -> None:
-    """Remove a lab's processes, namespaces and state directory."""
+    """Remove a lab's processes, cgroups, namespaces and state directory."""
     state = STATE / prefix.rstrip("-")
     for noted in (*state.glob(f"*/{AGENT}"), *state.glob(f"{PROCESSES}/*.json")):
         _end(noted)
+    cgroups.remove(prefix)
     netns.remove(netns.existing(prefix))
     shutil.rmtree(state, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import leftovers, netns
+from lab import cgroups, leftovers, netns
 from lab.errors import LabError
 from lab.node import PATH
 
@@ -29,15 +29,17 @@ class Process:
         """``namespace``: the network namespace's name. ``state``: the lab's directory, for log and note."""
         self.name = name
         self._enter = [f"--net={netns.path(namespace)}"]
+        self._groups: list[str] = []
         self._forks = False
         self._argv = list(argv)
         self._noted = state / leftovers.PROCESSES / f"{name}.json"
         self.log_file = state / "logs" / f"{name}.log"
         self.process: subprocess.Popen[Any] | None = None
 
-    def inside(self, leader: int) -> Process:
-        """Let it live in all namespaces of this process, of which a process namespace is one."""
+    def inside(self, leader: int, groups: Sequence[Path]) -> Process:
+        """Let it live in these cgroups and in all namespaces of a process, one of which is for processes."""
         self._enter = ["--target", str(leader), "--mount", "--pid", "--net"]
+        self._groups = cgroups.command(groups)
         self._forks = True
         return self
 
@@ -46,7 +48,7 @@ class Process:
         for place in (self._noted.parent, self.log_file.parent):
             place.mkdir(parents=True, exist_ok=True)
         die = ["setpriv", "--pdeathsig", "KILL"]
-        command = [*die, "nsenter", *self._enter, *(die if self._forks else []), *self._argv]
+        command = [*self._groups, *die, "nsenter", *self._enter, *(die if self._forks else []), *self._argv]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -21,7 +21,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from lab import cmdline, private
+from lab import cgroups, cmdline, private
 from lab.chain import find_plugin
 from lab.errors import LabError
 from lab.kubernetes import podimage
@@ -65,6 +65,8 @@ for file in "$sysctls"/*; do
   [ ! -e "$path" ] || mount --bind "$file" "$path"
 done
 [ ! -e "$boot_id" ] || mount --bind "$boot_id" /proc/sys/kernel/random/boot_id
+# Beside the older hierarchies runc makes cgroups of this one at its top, not below the node's.
+[ ! -d /sys/fs/cgroup/unified ] || umount /sys/fs/cgroup/unified
 # Last, because it hides where these files are.
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/containerd /run/lock
@@ -102,7 +104,7 @@ disabled_plugins = [
   path = "/run/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
-  # No cgroups, because those of containers would be the machine's. Nor may we lower an oom_score_adj.
+  # No limits by cgroups: what runc makes all the same is below the node's. Nor may we lower an oom_score_adj.
   disable_cgroup = true
   restrict_oom_score_adj = true
   disable_apparmor = true
@@ -166,6 +168,7 @@ class Worker:
         self._pods = list(POD_NETWORK.subnets(new_prefix=24))[number]
         self.links = ApiLinks(node, control.endpoints, POD_NETWORK, self._state)
         self._thick = True
+        self._groups: list[Path] = []
         self._disk: Process | None = None
         self._init: Process | None = None
         self._imports: list[Process] = []
@@ -178,6 +181,7 @@ class Worker:
 
     def prepare(self, kubelet: Mapping[str, Any], *, multus: str) -> None:
         """Write the node's disk. ``kubelet``: more of its configuration. ``multus``: thick or thin."""
+        self._groups = cgroups.make(self.node.ns)
         self._mount_disk()
         for path in DISK:
             self.path(path).mkdir(parents=True, exist_ok=True)
@@ -295,6 +299,7 @@ class Worker:
         self.kill()
         if self._disk is not None:
             self._disk.kill()
+        cgroups.remove(self.node.ns)
 
     def crash(self) -> None:
         """Lose the node by a power cut: nothing runs, no packets, and EC2 sees the instance stopped."""
@@ -352,7 +357,9 @@ class Worker:
         return Path(f"/proc/{self.leader}/root", path.lstrip("/"))
 
     def _process(self, name: str, *argv: str) -> Process:
-        process = Process(f"{name}-{self.node.name}", self.node.ns, argv, self._state).inside(self.leader)
+        process = Process(f"{name}-{self.node.name}", self.node.ns, argv, self._state).inside(
+            self.leader, self._groups
+        )
         self._started.append(process)
         return process
 

@@ -200,3 +200,21 @@ def test_agents_run_from_the_image(cluster: Cluster) -> None:
     for item in agents:
         name, options = item["metadata"]["name"], ["-n", "kube-system"]
         assert __version__ in cluster.kubectl.exec(name, "floatipctl", "--version", options=options)
+
+
+def test_a_node_loses_power_and_boots(cluster: Cluster, workloads: Kubectl) -> None:
+    def boot_id() -> str:
+        return str(workloads.get("node", "b1")["status"]["nodeInfo"]["bootID"])
+
+    worker = cluster.workers["b1"]
+    workloads.apply(pod("stays", nodeName="b1", tolerates=600))
+    workloads.wait("--for=condition=Ready", "pod/stays")
+    before = boot_id()
+    worker.crash()
+    workloads.wait("--for=condition=Ready=Unknown", "node/b1")
+    worker.boot()
+    until(lambda: boot_id() != before, boot_id)
+    cluster.wait_nodes("b1")
+    until(lambda: workloads.get("pod", "stays")["status"]["containerStatuses"][0]["restartCount"] == 1)
+    workloads.wait("--for=condition=Ready", "pod/stays")
+    cluster.chart.rollout_status()

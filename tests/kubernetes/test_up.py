@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from lab import leftovers, netns
+from lab import cgroups, leftovers, netns
 from lab.kubernetes.build import kubernetes_version
 from tests.conftest import require
 from tests.kubernetes.conftest import NEEDS
 from tests.support.waiting import until
 
-CGROUPS = Path("/sys/fs/cgroup")
 STARTS_WITHIN = 600
 
 
@@ -97,11 +96,16 @@ def start(up: Up) -> None:
     up.note()
 
 
+def groups(belongs: Callable[[str], bool]) -> list[Path]:
+    """Return the cgroups at the top of every hierarchy whose name is such a one."""
+    return [path for root in cgroups.hierarchies() for path in root.iterdir() if belongs(path.name)]
+
+
 def assert_nothing_is_left(up: Up, prefix: str) -> None:
     until(lambda: not [owner for owner in up.processes if owner.alive])
     assert netns.existing(prefix) == []
     assert str(up.place) not in Path("/proc/self/mountinfo").read_text()
-    assert [path for path in CGROUPS.glob("**/*/") if path.name in up.containers] == []
+    assert not groups(lambda name: name.startswith(prefix) or name in up.containers)
     assert list(up.place.iterdir()) == []
 
 
@@ -120,8 +124,8 @@ def test_what_it_prints_works_and_down_leaves_nothing(up: Up, time: str) -> None
     assert "192.168.0.2/32" in up.typed(up.line("lab routes"))
     up.note()
     assert len(up.containers) >= 4, "two pods, each with its sandbox"
-    here = Path("/proc/self/cgroup").read_text()
-    assert {Path(f"/proc/{owner.pid}/cgroup").read_text() for owner in up.processes} == {here}
+    assert groups(lambda name: name.startswith(prefix))
+    assert not groups(up.containers.__contains__), "they are below the node's"
     assert str(up.place) not in Path("/proc/self/mountinfo").read_text()
     assert " is down" in up.typed(up.line("lab down"))
     assert_nothing_is_left(up, prefix)
