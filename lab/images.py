@@ -40,6 +40,8 @@ BUILT_FROM = {
     "CREATED": "2026-01-01T00:00:00Z",
 }
 """What a builder says for the labels; always the same, so that layers are found again."""
+MADE_OF = ("Dockerfile", ".dockerignore", "LICENSE", "cni_floatip", "install")
+"""What the Dockerfile copies is in these, and so is the Dockerfile."""
 KEPT = 6
 """So many former builds are left for the next one to continue."""
 
@@ -123,17 +125,31 @@ def _built() -> str:
 
 def archive() -> Path:
     """Return the image of this checkout as one file that container runtimes import, under its release."""
+    path = STORE / "archive" / f"{content()}.tar"
+    if path.exists():
+        return path
     STORE.mkdir(parents=True, exist_ok=True)
     with _alone():
-        result = json.loads(_built())
-        path = STORE / "archive" / f"{result['FromImageID']}.tar"
         if not path.exists():
+            _built()
             shutil.rmtree(path.parent, ignore_errors=True)
             path.parent.mkdir()
             new = path.with_suffix(".new")
             _buildah("push", "--quiet", NAME, f"docker-archive:{new}:{NAME}:{__version__}")
             new.rename(path)
-        return path
+    return path
+
+
+def content(checkout: Path = ROOT) -> str:
+    """Return a checksum of all that the image is made of: to ask buildah takes ten seconds."""
+    digest = hashlib.sha256(repr((SLIM, RELEASE, BUILT_FROM)).encode())
+    for name in MADE_OF:
+        top = checkout / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(f"{path.relative_to(checkout)} {path.stat().st_mode} ".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _forget_old_builds() -> None:

@@ -115,10 +115,10 @@ def _up(args: argparse.Namespace) -> int:
     running = _current()
     if running:
         raise LabError(f"a lab is up already ({running.name}); `{cmdline.lab('down')}` ends it")
-    if args.kubernetes:
-        _build_kubernetes()  # here, because it takes long and says what it does
     if args.foreground:
         return _stay(args)
+    if args.kubernetes:
+        _build_kubernetes()  # here, because it takes long and says what it does
     # The lab writes to a file from its first moment, as do the processes it starts: whoever called us may
     # want to read our output to the end.
     leftovers.STATE.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -13,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from lab import package_mirrors
+from lab import images, package_mirrors
 from lab.errors import LabError
 from lab.kubernetes import build, podimage
 from lab.kubernetes.build import Module, Programs
@@ -177,6 +178,33 @@ def test_versions_are_those_that_go_mod_pins(kubernetes_programs: Programs) -> N
     client = json.loads(output("kubectl", "version", "--client", "-o", "json"))["clientVersion"]
     assert client["gitVersion"] == version
     assert output("etcd", "--version").startswith("etcd Version: 3.6.")
+
+
+@pytest.mark.needs("root", "buildah", "mmdebstrap")
+def test_an_image_of_the_same_content_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = images.archive()
+    monkeypatch.setattr(package_mirrors, "run", lambda *_: pytest.fail("buildah was run"))
+    assert images.archive() == path
+
+
+@pytest.mark.parametrize("name", images.MADE_OF)
+def test_other_content_is_another_image(tmp_path: Path, name: str) -> None:
+    for item in images.MADE_OF:
+        source = images.ROOT / item
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / item)
+    before = images.content(tmp_path)
+    assert before == images.content(), "where the checkout is says nothing"
+    changed = tmp_path / name
+    if changed.is_dir():
+        changed = max(path for path in changed.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    changed.write_bytes(changed.read_bytes() + b" ")
+    assert images.content(tmp_path) != before
+
+
+def test_what_the_dockerfile_copies_is_known() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", images.DOCKERFILE.read_text(), re.MULTILINE)
+    assert copied
+    assert {source.partition("/")[0] for line in copied for source in line.split()} <= set(images.MADE_OF)
 
 
 def test_the_image_of_test_pods(built: Path, tmp_path: Path) -> None:
