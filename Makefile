@@ -35,7 +35,8 @@ test-all: root test ## the tests, and what is long because it is thorough: crash
 	$(PYTEST) -m "thorough and not kubernetes" $(ARGS)
 
 test-kubernetes: root setup ## the tests on a real Kubernetes, which it builds first (needs Go; ten minutes with empty caches)
-	$(PY) -m lab.kubernetes.build
+# Not the end where it fails: the tests say why, and fail or, where Go is absent and CI is not "true", are skipped.
+	-@$(PY) -m lab.kubernetes.build
 	$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 mutants: setup ## plant known mistakes in a copy: a test must notice each (ARGS="-k keeping" some)
