@@ -33,7 +33,7 @@ class Answer:
 
 
 def test_idle_thread_keeps_nothing_of_its_last_work() -> None:
-    pool, done = WorkerPool(), threading.Event()
+    pool, done = WorkerPool(idle=3600.0), threading.Event()  # a thread that ends holds nothing either
     answer = Answer()
     gone = weakref.ref(answer)
 
