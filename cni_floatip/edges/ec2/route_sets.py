@@ -66,11 +66,11 @@ class RouteSet(Mapping[Network, RouteTarget]):
         return len(self._index())
 
     def _place(self, destination: Network) -> int:
-        """Return where a destination stands. Raises KeyError."""
+        """Return where a destination stands last, as botocore's callers read it. Raises KeyError."""
         text = str(destination).encode()
-        if self._places is None and self._searches:
+        if self._places is None and self._searches > 0:
             self._searches -= 1
-            place = self._answer.find(b"CidrBlock>%s</" % text, self._begin, self._end)
+            place = self._answer.rfind(b"CidrBlock>%s</" % text, self._begin, self._end)
             if place >= 0 or destination.version == 4:
                 if place < 0:
                     raise KeyError(destination)

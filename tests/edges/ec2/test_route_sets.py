@@ -190,6 +190,16 @@ def test_destination_is_known_to_the_last_digit(both: tuple[Ec2, Ec2]) -> None:
     assert VIP not in table.routes
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["by search", "by index"])
+def test_of_two_routes_to_one_destination_the_last_counts(both: tuple[Ec2, Ec2], *, first: bool) -> None:
+    """As of botocore's list, however often the set was asked before: one may be static, one propagated."""
+    body = answer(route_set(*(route(str(VIP), KINDS[kind]) for kind in ("interface", "NAT"))))
+    tables = [ec2.read(body)[0] for ec2 in both]
+    for table in () if first else tables:
+        assert len(table.routes) == 1
+    assert [table.routes[VIP].id for table in tables] == ["nat-1", "nat-1"]
+
+
 def test_each_table_has_its_own_routes(both: tuple[Ec2, Ec2]) -> None:
     """Those without routes, in both spellings, stand between the others; associations and tags stay."""
     sets = [route_set(route(f"10.{n}.0.0/16", {"networkInterfaceId": f"eni-{n}"})) for n in range(4)]
