@@ -755,8 +755,8 @@ MUTANTS = (
     Mutant(
         "all-reads-at-once",
         "agent/ec2/read_limit",
-        "if not self._free or self._waiting[0] != place:",
-        "if self._waiting[0] != place:",
+        "if not self._free or self._next() != place:",
+        "if self._next() != place:",
         "memory grows with the number of calls: each holds an answer of megabytes",
         "tests/agent/ec2/test_shared.py -k few_reads",
     ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_floatip.agent.ec2.read_limit import ReadLimit
+from cni_floatip.agent.ec2.read_limit import ROUND, ReadLimit
 from cni_floatip.model.errors import TryAgain
 from tests.support.waiting import until
 
@@ -43,6 +43,39 @@ def test_most_urgent_is_next_and_then_the_first(limit: ReadLimit) -> None:
     for thread in threads:
         thread.join(60)
     assert order == ["ADD", "second ADD", "watch", "keeper"]
+
+
+def test_stream_of_urgent_ones_does_not_keep_another_waiting_for_ever(limit: ReadLimit) -> None:
+    """One ADD always waits, as where a read lasts longer than the next ADD takes to come."""
+    over, order = threading.Event(), list[str]()
+    acquire(limit)
+
+    def read(name: str, urgency: int) -> None:
+        acquire(limit, urgency)
+        order.append(name)
+        if name == "keeper":
+            over.set()
+        elif not over.is_set():
+            begin(name, urgency)
+        limit.release()
+
+    def begin(name: str, urgency: int) -> None:
+        waiting = len(limit)
+        threads.append(threading.Thread(target=read, args=(name, urgency)))
+        threads[-1].start()
+        until(lambda: len(limit) > waiting or over.is_set() or len(order) > 3 * ROUND)
+
+    threads: list[threading.Thread] = []
+    begin("keeper", 2)
+    begin("ADD", 0)
+    limit.release()
+    until(lambda: over.is_set() or len(order) > 3 * ROUND)
+    late = not over.is_set()
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    assert not late
+    assert order[:ROUND] == [*["ADD"] * (ROUND - 2), "keeper", "ADD"]
 
 
 def test_one_that_gives_up_keeps_nobody_waiting(limit: ReadLimit) -> None:
