@@ -769,6 +769,22 @@ MUTANTS = (
         "tests/agent/ec2/test_shared.py -k does_not_get",
     ),
     Mutant(
+        "adds-keep-keeper-waiting",
+        "agent/ec2/read_limit",
+        "longest = self._begun % ROUND == ROUND - 1",
+        "longest = False",
+        "while ADDs come without a pause the keeper does not look",
+        "tests/agent/ec2/test_read_limit.py",
+    ),
+    Mutant(
+        "role-keeps-reads-waiting",
+        "agent/ec2/shared",
+        "if action.account and isinstance(self._vpc, Vpc):",
+        "if False:",
+        "while a role cannot be assumed no route table is read",
+        "tests/agent/ec2/test_shared.py -k no_other_read",
+    ),
+    Mutant(
         "idle-thread-holds",
         "agent/worker_pool",
         "            work = None\n",
@@ -839,6 +855,14 @@ MUTANTS = (
         "return text",
         "an IPv6 route that EC2 spells in another way counts as absent",
         "tests/edges/ec2/test_route_sets.py",
+    ),
+    Mutant(
+        "destination-twice",
+        "edges/ec2/route_sets",
+        'self._answer.rfind(b"CidrBlock',
+        'self._answer.find(b"CidrBlock',
+        "which of two routes counts depends on how often a table was asked before",
+        "tests/edges/ec2/test_route_sets.py -k of_two_routes",
     ),
     Mutant(
         "destination-in-part",

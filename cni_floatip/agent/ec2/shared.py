@@ -275,8 +275,13 @@ class CallEc2:
         return result
 
     def _turn_for_tables(self, action: ApiAction, until: float) -> Token:
-        """Wait for a turn, and then until few other reads of route tables run."""
+        """Wait for a turn, and then until few other reads of route tables run.
+
+        Credentials of a role first, because a read that waited for them would keep others from running.
+        """
         shared, caller = self._shared, self._caller
+        if action.account and isinstance(self._vpc, Vpc):
+            self._vpc.ready(action.name, action.account)
         token = self._turn(action, until)
         try:
             shared.table_reads.acquire(caller.priority, caller.cancelled, lambda: until - shared.clock())

@@ -125,6 +125,10 @@ class Vpc:
 
         Waits for nothing else, because a single call has no queue.
         """
+        self.ready(action, account)
+
+    def ready(self, action: str, account: str) -> None:
+        """Make a client with fresh credentials for ``action``, and send nothing but AssumeRole."""
         assumed = partial(self._sorted, "AssumeRole")
         attempt(action, lambda: self._sdk.client(self._region, account, assumed), lambda: None)
 

@@ -617,6 +617,29 @@ def test_one_who_waits_for_a_role_keeps_nobody_else_waiting(
     until(lambda: asked(ec2, "AssumeRole"))
 
 
+def test_reads_that_wait_for_a_role_keep_no_other_read_waiting(
+    ec2: SimulatedEC2, world: Sample, counts: Counted, ec2_clock: Clock
+) -> None:
+    """However many wait, although few reads of tables run at once."""
+    roles = {ec2.account: f"arn:aws:iam::{ec2.account}:role/floatip-routes"}
+    shared = SharedEc2(NodeConf(roles=roles), counts, ec2_clock)
+    view, ids = shared.for_call(ec2.region), sorted(world.tables.values())[:AT_ONCE]
+    assert view.route_tables({"vpc-id": [world.vpc]})
+    ec2.faults.hang("AssumeRole", 30)
+    waits = threading.Thread(
+        target=at_once,
+        args=(AT_ONCE, lambda n: view.route_tables({"route-table-id": [ids[n]]}, ec2.account)),
+    )
+    waits.start()
+    until(lambda: len(shared.single_flight) == AT_ONCE)
+    until(lambda: ec2.faults.spent("hang"))
+    in_time = shared.for_call(ec2.region, Caller(until=ec2_clock()))  # waits for nothing
+    assert in_time.route_tables({"vpc-id": [world.vpc]})
+    assert waits.is_alive()
+    ec2.faults.clear()
+    waits.join()
+
+
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"])
 def test_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch, ec2: SimulatedEC2, name: str) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_EC2")
