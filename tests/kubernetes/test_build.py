@@ -25,23 +25,23 @@ pytestmark = pytest.mark.needs("go")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place with the pod's program in it, built now."""
-    place = tmp_path_factory.mktemp("built")
-    assert build.programs(place, [smallest()]) == Programs(place, build.kubernetes_version())
-    return place
+    """A directory with the pod's program in it, built now."""
+    directory = tmp_path_factory.mktemp("built")
+    assert build.programs(directory, [smallest()]) == Programs(directory, build.kubernetes_version())
+    return directory
 
 
 @pytest.fixture
-def place(built: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(built, tmp_path / "place", symlinks=True)
+def directory(built: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(built, tmp_path / "programs", symlinks=True)
 
 
 def smallest() -> Module:
     return build.modules()[0]
 
 
-def identity(place: Path) -> tuple[int, int]:
-    status = (place / "pod").stat()
+def identity(directory: Path) -> tuple[int, int]:
+    status = (directory / "pod").stat()
     return status.st_ino, status.st_mtime_ns
 
 
@@ -56,55 +56,57 @@ def no_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_go")
-def test_what_is_built_is_not_built_again(place: Path) -> None:
-    before = identity(place)
-    build.programs(place, [smallest()])
-    assert identity(place) == before
+def test_what_is_built_is_not_built_again(directory: Path) -> None:
+    before = identity(directory)
+    build.programs(directory, [smallest()])
+    assert identity(directory) == before
 
 
-def damage_nothing(place: Path) -> None:
-    (place / "pod.built").unlink()
+def damage_nothing(directory: Path) -> None:
+    (directory / "pod.built").unlink()
 
 
-def damage_program(place: Path) -> None:
-    with (place / "pod").open("r+b") as file:
+def damage_program(directory: Path) -> None:
+    with (directory / "pod").open("r+b") as file:
         file.truncate(1000)
 
 
-def damage_stamp(place: Path) -> None:
-    (place / "pod.built").write_text((place / "pod.built").read_text()[:50])
+def damage_stamp(directory: Path) -> None:
+    (directory / "pod.built").write_text((directory / "pod.built").read_text()[:50])
 
 
-def remove_program(place: Path) -> None:
-    (place / "pod").unlink()
+def remove_program(directory: Path) -> None:
+    (directory / "pod").unlink()
 
 
 @pytest.mark.usefixtures("no_go")
 @pytest.mark.parametrize("damage", [damage_nothing, damage_program, damage_stamp, remove_program])
-def test_what_is_not_whole_is_built_again(place: Path, damage: object) -> None:
+def test_what_is_not_whole_is_built_again(directory: Path, damage: object) -> None:
     assert callable(damage)
-    damage(place)
-    assert not build.is_built(smallest(), place)
+    damage(directory)
+    assert not build.is_built(smallest(), directory)
     with pytest.raises(LabError, match="go build was run"):
-        build.programs(place, [smallest()])
+        build.programs(directory, [smallest()])
 
 
 def test_other_sources_flags_or_go_are_another_program(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = smallest()
     copy = shutil.copytree(module.folder, tmp_path / "sources" / "pod")
     moved = replace(module, folder=copy)
-    assert build.is_built(moved, place), "where the sources are says nothing"
+    assert build.is_built(moved, directory), "where the sources are says nothing"
     (copy / "main.go").write_text((copy / "main.go").read_text() + "// changed\n")
-    assert not build.is_built(moved, place)
-    assert not build.is_built(replace(module, ldflags=""), place)
+    assert not build.is_built(moved, directory)
+    assert not build.is_built(replace(module, ldflags=""), directory)
     monkeypatch.setattr(build, "go_version", lambda: "go version go1.99")
-    assert not build.is_built(module, place)
+    assert not build.is_built(module, directory)
 
 
-def test_an_interrupted_build_is_not_taken_for_whole(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "pod.built").unlink()
+def test_an_interrupted_build_is_not_taken_for_whole(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "pod.built").unlink()
 
     def interrupted(command: list[str], *_: object) -> str:
         Path(command[command.index("-o") + 1]).write_bytes(b"half a program")
@@ -113,17 +115,17 @@ def test_an_interrupted_build_is_not_taken_for_whole(place: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(package_mirrors, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build.programs(place, [smallest()])
-    assert not build.is_built(smallest(), place)
-    build.programs(place, [smallest()])
-    assert build.is_built(smallest(), place)
-    assert sorted(path.name for path in place.iterdir()) == ["lock", "pod", "pod.built"]
+            build.programs(directory, [smallest()])
+    assert not build.is_built(smallest(), directory)
+    build.programs(directory, [smallest()])
+    assert build.is_built(smallest(), directory)
+    assert sorted(path.name for path in directory.iterdir()) == ["lock", "pod", "pod.built"]
 
 
-def test_a_second_build_waits_for_the_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "pod.built").unlink()
+def test_a_second_build_waits_for_the_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "pod.built").unlink()
     begun, go_on, runs = threading.Event(), threading.Event(), []
-    program = (place / "pod").read_bytes()
+    program = (directory / "pod").read_bytes()
 
     def slow(command: list[str], *_: object) -> str:
         runs.append(command)
@@ -133,7 +135,7 @@ def test_a_second_build_waits_for_the_first(place: Path, monkeypatch: pytest.Mon
         return ""
 
     monkeypatch.setattr(package_mirrors, "run", slow)
-    threads = [threading.Thread(target=build.programs, args=[place, [smallest()]]) for _ in range(2)]
+    threads = [threading.Thread(target=build.programs, args=[directory, [smallest()]]) for _ in range(2)]
     threads[0].start()
     assert begun.wait(60)
     threads[1].start()
@@ -152,7 +154,7 @@ def test_an_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         LabError, match=r"(?s)cannot build pod: .*undefined: nonsense.*python -m lab.kubernetes"
     ):
-        build.programs(tmp_path / "place", [module])
+        build.programs(tmp_path / "programs", [module])
 
 
 def test_where_go_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
