@@ -64,8 +64,8 @@ MUTANTS = (
     Mutant(
         "IPv6 host bits",
         "validate/ipam",
-        'if to.version == 4 and str(ip_interface(route["dst"]).ip)',
-        'if str(ip_interface(route["dst"]).ip)',
+        "if to.version == 4 and str(ip_interface(dst).ip)",
+        "if str(ip_interface(dst).ip)",
         "validate refuses a chain that works: the kernel masks IPv6 destinations",
         "tests/validate/test_chain.py",
     ),

@@ -44,6 +44,19 @@ def is_cidr(value: Any) -> TypeGuard[str]:
     return False
 
 
+def as_read(text: str) -> str:
+    """Return an address, with or without a prefix length, as the plugins take it: IPv4-mapped IPv6 is IPv4.
+
+    Go's ``net.IP`` does not tell the two apart, and of a prefix length it leaves out the leading 96 bits:
+    ``::ffff:192.168.0.2/128`` comes out of ``static`` as ``192.168.0.2/32``, and ``/64`` as ``/0``.
+    """
+    address, slash, length = text.partition("/")
+    mapped = ip_address(address).ipv4_mapped if ":" in address else None  # type: ignore[union-attr]
+    if mapped is None:
+        return text
+    return f"{mapped}/{max(0, int(length) - 96)}" if slash else str(mapped)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

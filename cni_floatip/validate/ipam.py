@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config.strict_json import Remark, Step, show
 from ..model.values import Address, Interface, Network, host_route
-from .go_json import is_address, is_cidr
+from .go_json import as_read, is_address, is_cidr
 
 Path = tuple[Step, ...]
 
@@ -91,7 +91,7 @@ def _objects(value: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _address(text: Any) -> Address | None:
-    return ip_address(text) if text and is_address(text) else None
+    return ip_address(as_read(text)) if text and is_address(text) else None
 
 
 # -- static
@@ -105,11 +105,14 @@ def _static(plugin: Mapping[str, Any], path: Path) -> Iterator[GivenRange | Rema
         if text is None:
             yield Remark(where, "missing; static refuses that")
         elif isinstance(text, str) and not is_cidr(text):
-            hint = host_route(ip_address(text)) if text and is_address(text) else "it as 192.168.0.2/32"
+            alone = _address(text)
+            hint = host_route(alone) if alone else "it as 192.168.0.2/32"
             yield Remark(where, f"{show(text)} has no prefix length; static refuses it; write {hint}")
         if not is_cidr(text):
             continue
-        one = ip_interface(text)
+        one = ip_interface(as_read(text))
+        if one.version == 4 and ":" in text:
+            yield Remark(where, f"static makes {one} of {text}; write {one}", warning=True)
         same = one if one.version == 4 else one.ip  # in IPv6 whatever its prefix
         if same in known:
             yield Remark(where, f"{same} is there twice; the kernel refuses the second")
@@ -160,6 +163,9 @@ def _local_range(item: Mapping[str, Any], path: Path) -> Iterator[GivenRange | R
     if not is_cidr(text) or not all(end is None or is_address(end) for end in ends):
         return
     subnet = ip_network(text, strict=False)
+    if as_read(text) != text:
+        yield Remark(path, f"{text} is IPv4 in IPv6, which host-local refuses; write {as_read(text)}")
+        return
     if str(ip_interface(text).ip) != str(subnet.network_address):
         yield Remark(path, f"{text} has host bits set; host-local refuses it; write {subnet}")
         return
@@ -260,9 +266,10 @@ def _routes(
             if route.get("dst") is None:
                 yield Remark(where, f"no dst; {plugin['ipam'].get('type')} refuses that")
             continue
-        to = ip_network(route["dst"], strict=False)
-        if to.version == 4 and str(ip_interface(route["dst"]).ip) != str(to.network_address):
-            yield Remark(where, f"{route['dst']} has host bits set, which the kernel refuses; write {to}")
+        dst = as_read(route["dst"])
+        to = ip_network(dst, strict=False)
+        if to.version == 4 and str(ip_interface(dst).ip) != str(to.network_address):
+            yield Remark(where, f"{dst} has host bits set, which the kernel refuses; write {to}")
             continue
         gateway = _address(route.get("gw")) or gateways.get(to.version)
         if gateway is None:

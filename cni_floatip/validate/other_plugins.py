@@ -30,6 +30,11 @@ PRIMARY = ("eth0", "ens5")
 """What Amazon Linux and Bottlerocket call a node's primary interface."""
 LARGEST_MTU = 9001
 """Of an ENI (EC2 user guide, "Network MTU")."""
+SMALLEST_MTU = 68
+"""The kernel makes no link with less (``ETH_MIN_MTU``; RFC 791)."""
+SMALLEST_MTU_IPV6 = 1280
+"""With less the kernel has no IPv6 on a link (``IPV6_MIN_MTU``; RFC 8200, section 5)."""
+SETS_MTU = ("ipvlan", "macvlan", "tuning")
 IPAMS = (*ipam.READERS, "dhcp")
 
 OURS = re.compile(r"(?:cni)?float(?:ing)?ip")
@@ -66,6 +71,9 @@ def remarks(plugins: Sequence[Plugin], at: int) -> Iterator[Remark]:
             yield from _refusals(plugin, path)
         yield from MADE_BY.get(str(plugin.get("type")), _nothing)(plugin, path)
         yield from _addresses(plugin, path)
+        for index, other in enumerate(plugins[:at]):
+            if other.get("type") in SETS_MTU:
+                yield from _mtu(other, plugin, ("plugins", index))
 
 
 def misspelt(plugin: Plugin) -> bool:
@@ -141,7 +149,6 @@ def _ipvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
     if master in (None, "") and not _is_chained(path):
         yield from _is_primary("what ipvlan takes without master", path)
     yield from _primary(plugin, "master", path)
-    yield from _mtu(plugin, path)
 
 
 def _is_chained(path: Path) -> bool:
@@ -157,7 +164,6 @@ def _macvlan(plugin: Plugin, path: Path) -> Iterator[Remark]:
     if mode == "passthru":
         text = "macvlan in mode passthru takes the ENI for one pod, as a stand-in for ipvlan in a test"
         yield Remark(path, f"{text}: use ipvlan in mode l2, or host-device", warning=True)
-    yield from _mtu(plugin, path)
 
 
 def _host_device(plugin: Plugin, path: Path) -> Iterator[Remark]:
@@ -180,10 +186,24 @@ def _is_primary(subject: str, path: Path, *, warning: bool = False) -> Iterator[
         yield Remark(path, why, warning=warning)
 
 
-def _mtu(plugin: Plugin, path: Path) -> Iterator[Remark]:
-    mtu = plugin.get("mtu")
-    if go_json.WHOLE.fits(mtu) and not 0 <= mtu <= LARGEST_MTU:  # type: ignore[operator]
-        yield Remark((*path, "mtu"), f"{show(mtu)} is refused: an ENI has at most {LARGEST_MTU}")
+def _mtu(plugin: Plugin, made_by: Plugin, path: Path) -> Iterator[Remark]:
+    """Yield what is wrong with the MTU that ``plugin`` sets on the interface of ``made_by``; 0 sets none."""
+    mtu, path = plugin.get("mtu"), (*path, "mtu")
+    if not isinstance(mtu, int) or not go_json.WHOLE.fits(mtu) or mtu == 0:
+        return
+    if mtu > LARGEST_MTU and plugin is made_by:
+        yield Remark(path, f"{show(mtu)} is refused: an ENI has at most {LARGEST_MTU}")
+    elif mtu < SMALLEST_MTU:
+        yield Remark(path, f"{show(mtu)} is refused: a link has at least {SMALLEST_MTU}")
+    elif mtu < SMALLEST_MTU_IPV6:
+        versions = ipam.families(made_by, ipam.given_ranges(made_by, ()))
+        why = f"below {SMALLEST_MTU_IPV6} the kernel has no IPv6 on a link"
+        if versions and 6 in versions:
+            yield Remark(path, f"{mtu} is refused, because an address is IPv6: {why}")
+        elif ipam.brings_addresses(made_by):
+            yield Remark(
+                path, f"with {mtu} a pod that brings an IPv6 address is refused: {why}", warning=True
+            )
 
 
 MADE_BY: Mapping[str, Callable[[Plugin, Path], Iterator[Remark]]] = {

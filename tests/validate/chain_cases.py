@@ -64,6 +64,49 @@ REFUSED = [
     Case("mtu in quotes", (ipvlan(mtu="1500"),), "$.plugins[0].mtu", "whole number", "ipvlan", "unmarshal"),
     Case("mtu of no link", (ipvlan(mtu=65000),), "$.plugins[0].mtu", "at most 9001", "ipvlan", "invalid MTU"),
     Case(
+        "mtu below IPv4's", (ipvlan(mtu=67),), "$.plugins[0].mtu", "at least 68", "ipvlan", "invalid argument"
+    ),
+    Case(
+        "mtu below IPv6's",
+        (ipvlan("fd00:192:168::2/128", mtu=1279),),
+        "$.plugins[0].mtu",
+        "below 1280 the kernel has no IPv6",
+        "ipvlan",
+        "ipv6",
+    ),
+    Case(
+        "mtu of tuning below IPv4's",
+        after({"type": "tuning", "mtu": 67}),
+        "$.plugins[1].mtu",
+        "at least 68",
+        "tuning",
+        "invalid argument",
+    ),
+    Case(
+        "mtu of tuning below IPv6's",
+        (ipvlan("fd00:192:168::2/128"), {"type": "tuning", "mtu": 1279}),
+        "$.plugins[1].mtu",
+        "below 1280 the kernel has no IPv6",
+        "floatip",
+        "103",
+    ),
+    Case(
+        "IPv4-mapped address twice",
+        (ipvlan("192.168.0.2/32", "::ffff:192.168.0.2/128"),),
+        "$.plugins[0].ipam.addresses[1].address",
+        "192.168.0.2/32 is there twice",
+        "ipvlan",
+        "file exists",
+    ),
+    Case(
+        "IPv4-mapped subnet of host-local",
+        (local(subnet="::ffff:192.168.0.0/120"),),
+        SUBNET,
+        "write 192.168.0.0/24",
+        "ipvlan",
+        "version mismatch",
+    ),
+    Case(
         "capability in quotes",
         (ipvlan(capabilities={"ips": "true"}),),
         "$.plugins[0].capabilities.ips",
@@ -365,6 +408,16 @@ ACCEPTED: dict[str, tuple[Plugin, ...]] = {
     "a gateway of the other family": (
         local(subnet="192.168.0.0/29", rangeStart="192.168.0.2", gateway="fd00::1"),
     ),
+    "IPv4-mapped address": (ipvlan("::ffff:192.168.0.2/128"),),
+    "IPv4-mapped gateway and route": (
+        routed(
+            {"dst": "::ffff:172.31.0.0/112"},
+            {"address": "192.168.0.2/24", "gateway": "::ffff:192.168.0.1"},
+        ),
+    ),
+    "the least mtu of IPv4": (ipvlan(mtu=68),),
+    "the least mtu of IPv6": (ipvlan("fd00:192:168::2/128", mtu=1280),),
+    "mtu of the master": (ipvlan(mtu=0),),
     "tuning between": after({"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}}),
     "bandwidth without rates": after({"type": "bandwidth"}),
     "address by args": (ipvlan(ipam={"type": "static"}, args={"cni": {"ips": ["192.168.0.2/32"]}}),),

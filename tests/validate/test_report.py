@@ -501,6 +501,18 @@ WARNINGS = [
         id="never-but-a-pod-may-bring-another",
     ),
     pytest.param(
+        conflist(IPVLAN | {"capabilities": {"ips": True}, "mtu": 1279}, FLOATIP),
+        "$.plugins[0].mtu",
+        "with 1279 a pod that brings an IPv6 address is refused: below 1280 the kernel has no IPv6 on a link",
+        id="a-pod-may-bring-ipv6-to-a-small-mtu",
+    ),
+    pytest.param(
+        conflist(ipvlan("::ffff:192.168.0.2/128"), FLOATIP),
+        "$.plugins[0].ipam.addresses[0].address",
+        "static makes 192.168.0.2/32 of ::ffff:192.168.0.2/128; write 192.168.0.2/32",
+        id="ipv4-mapped",
+    ),
+    pytest.param(
         conflist(IPVLAN, FLOATIP, {"type": "sbr"}),
         "$.plugins[2]",
         "sbr comes after floatip and may undo its routes; put floatip last",
