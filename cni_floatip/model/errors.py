@@ -6,7 +6,8 @@ the operator. Codes 0 to 99 are the CNI specification's (SPEC.md, section "Error
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -14,6 +15,10 @@ LONGEST = 8192
 """Characters of a message: kubelet keeps an event of 1024, and a log line of ours has as many."""
 SHORT = 120
 """The most characters that a message quotes of foreign text."""
+MOST_TABLES = 20
+"""How many route tables one sentence lists: with as many it fits into kubelet's event."""
+_TABLE = re.compile(r"((?:[a-z]{1,20} ){0,5})(rtb-[0-9A-Za-z-]{1,64})([ :].*)", re.DOTALL)
+"""A message about one route table, or about one route in it (``cannot release`` and a ``RouteKey``)."""
 
 
 class CniError(Exception):
@@ -199,10 +204,28 @@ def _truncate(text: str) -> str:
 
 
 def raise_any(results: Iterable[object]) -> None:
-    """Raise one error that joins all errors among ``results``, with the most lasting code."""
+    """Raise one error that joins all errors among ``results``, with the most lasting code.
+
+    Equal messages about several route tables become one, which lists the tables.
+    """
     errors = [result for result in results if isinstance(result, CniError)]
     if not errors:
         return
     worst = max(errors, key=lambda error: error.code)
-    messages = " | ".join(dict.fromkeys(error.msg for error in errors))
+    messages = " | ".join(_fold_tables(error.msg for error in errors))
     raise type(worst)(messages, "; ".join(dict.fromkeys(e.details for e in errors if e.details))) from worst
+
+
+def _fold_tables(messages: Iterable[str]) -> list[str]:
+    """Return the messages without repetition, those that differ only in the table as one."""
+    tables: dict[tuple[str, str], set[str]] = {}
+    for message in messages:
+        match = _TABLE.fullmatch(message)
+        before, table, after = match.groups() if match else (message, "", "")
+        tables.setdefault((before, after), set()).add(table)
+    return [before + _listed(sorted(names)) + after for (before, after), names in tables.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_TABLES
+    return ", ".join(names[:MOST_TABLES]) + (f" and {more} more" if more > 0 else "")

@@ -164,7 +164,7 @@ def write_routes(attempt: Attempt, *parts: Mapping[RouteKey, RouteRead]) -> Writ
         def go_on() -> None:
             attempt.go_on(route.key)
             if error := refused.get(route.key.table):
-                raise type(error)(f"stopped: EC2 refuses routes in {route.key.table}")
+                raise type(error)(f"{route.key.table}: stopped, because EC2 refuses routes there")
 
         try:
             go_on()

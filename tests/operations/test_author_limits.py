@@ -12,7 +12,15 @@ import pytest
 from cni_floatip.agent.observe import status
 from cni_floatip.config.netconf import OWN_KEYS
 from cni_floatip.config.nodeconf import Limits, NodeConf
-from cni_floatip.model.errors import AwsRefused, CniError, Ec2Error, Ec2Fault, InvalidConfig, PolicyRefused
+from cni_floatip.model.errors import (
+    AwsRefused,
+    CniError,
+    Ec2Error,
+    Ec2Fault,
+    InvalidConfig,
+    PolicyRefused,
+    raise_any,
+)
 from cni_floatip.protocol import request
 from cni_floatip.validate import report as validate
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
@@ -158,6 +166,48 @@ def test_a_full_table_is_asked_once(tmp_path: Path, fault: Ec2Fault) -> None:
     refused(key, ADDRESSES[0], destination=POOLS)
     assert key.ec2.calls.count("refused") == 1
     assert not key.ec2.tables["rtb-b"], "what was made in the other table is taken back"
+
+
+@pytest.mark.parametrize("fault", [Ec2Fault.QUOTA, Ec2Fault.DENIED, Ec2Fault.REFUSED])
+def test_equal_refusals_of_several_tables_are_one_sentence(tmp_path: Path, fault: Ec2Fault) -> None:
+    key = node(tmp_path, ADDRESSES[0])
+
+    def before_write(what: str) -> None:
+        if what.startswith("create"):
+            raise Ec2Error(fault, "CreateRoute", "RouteLimitExceeded", "no more")
+
+    key.ec2.before_write = before_write
+    refusal = "192.168.0.1/32 -> eni-here: CreateRoute: RouteLimitExceeded: no more"
+    assert refused(key, ADDRESSES[0]).msg == f"rtb-a, rtb-b {refusal}"
+
+
+def test_refusals_that_differ_stay_apart(tmp_path: Path) -> None:
+    key = node(tmp_path, ADDRESSES[0])
+
+    def before_write(what: str) -> None:
+        if what.startswith("create"):
+            raise Ec2Error(Ec2Fault.QUOTA, "CreateRoute", "", f"no more in {what.split()[1]}")
+
+    key.ec2.before_write = before_write
+    assert set(refused(key, ADDRESSES[0]).msg.split(" | ")) == {
+        "rtb-a 192.168.0.1/32 -> eni-here: CreateRoute: no more in rtb-a",
+        "rtb-b 192.168.0.1/32 -> eni-here: CreateRoute: no more in rtb-b",
+    }
+
+
+def test_releases_that_ec2_refuses_are_one_sentence() -> None:
+    with pytest.raises(AwsRefused, match=r"^cannot release rtb-a, rtb-b 192.168.0.1/32: no right$"):
+        raise_any(
+            AwsRefused(f"cannot release {table} 192.168.0.1/32: no right") for table in ("rtb-b", "rtb-a")
+        )
+
+
+def test_a_sentence_about_many_tables_keeps_its_reason() -> None:
+    """Kubelet cuts an event after 1024 characters."""
+    with pytest.raises(AwsRefused) as caught:
+        raise_any(AwsRefused(f"rtb-{number:017x} 192.168.0.1/32: no more") for number in range(500))
+    assert caught.value.msg.endswith(f"rtb-{19:017x} and 480 more 192.168.0.1/32: no more")
+    assert len(caught.value.msg) < 1024
 
 
 @pytest.mark.parametrize(

@@ -317,7 +317,7 @@ def test_what_ec2_refuses_of_a_table_is_asked_for_once(writing: Writing, fault: 
     assert [call for call in writing.calls() if refused in call] == writing.calls()[:1]
     assert all(isinstance(error, AwsRefused) for error in written.failed.values())
     others = [error.msg for error in written.failed.values() if str(fault) not in error.msg]
-    assert others.count(f"stopped: EC2 refuses routes in {refused}") == 2
+    assert others.count(f"{refused}: stopped, because EC2 refuses routes there") == 2
 
 
 def test_a_part_that_has_failed_gets_no_further_write_and_another_does(writing: Writing) -> None:
