@@ -185,4 +185,4 @@ class Spool:
         except OSError as e:
             self._try_again(path.name)
             done = f"left where it is: {e.strerror or e}"
-        self._log(f"{path}: not a DEL that the agent can perform: {why} ({done})", "error")
+        self._log(f"{path}: not a DEL that can be performed: {why} ({done})", "error")
