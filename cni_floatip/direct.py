@@ -144,10 +144,11 @@ def delete(request: Request, policy: NodeConf, environ: Mapping[str, str], stdin
 
 
 def status(policy: NodeConf, environ: Mapping[str, str]) -> None:
-    """Return if an ADD could succeed. Waits for no call. Raises NotAvailable."""
-    results = []
+    """Return if an ADD could succeed. Waits for no call, and creates nothing. Raises NotAvailable."""
+    results, store = [], _store(policy)
     try:
-        if _store(policy).is_locked_by_agent():
+        store.check_usable()
+        if store.is_locked_by_agent():
             results.append("a node agent has the data directory: direct mode is not for this node")
     except IoFailure as e:
         results.append(e.msg)

@@ -33,7 +33,7 @@ def _claims(options: argparse.Namespace) -> int:
     policy = None if options.data_dir else nodeconf.load_forgivingly(os.environ, tell)
     directory = policy.data_dir if policy else options.data_dir
     see_through(directory, named=bool(options.data_dir))
-    claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic).all()
+    claims, problems = Store(directory, sleep=time.sleep, clock=time.monotonic, reads_only=True).all()
     files = spool.waiting(policy.spool_dir) if policy else {}
     if options.json:
         sys.stdout.write(json.dumps(claims_table.document(claims, problems, files), indent=2) + "\n")

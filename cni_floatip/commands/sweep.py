@@ -65,7 +65,8 @@ def _sweep(options: argparse.Namespace) -> int:
         options.parser.error(f"--range: {e}")
     policy = NodeConf.load(options.config or nodeconf.path(os.environ))
     see_through(policy.data_dir)
-    claims = AsOnDisk(Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic), time.time)
+    store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic, reads_only=True)
+    claims = AsOnDisk(store, time.time)
     results: list[SweepResult] = []
 
     def tell(swept: SweepResult) -> None:

@@ -46,13 +46,24 @@ class Problem:
 
 
 class Store:
-    """The claims below one directory (``dataDir``), which is made with mode 0700, and its lock."""
+    """The claims below one directory (``dataDir``), which is made with mode 0700, and its lock.
 
-    def __init__(self, directory: str, *, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+    ``reads_only``: leaves an unreadable record where it is, because another process may own the directory.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+        reads_only: bool = False,
+    ) -> None:
         self._root = Path(directory)
         self._claims = self._root / "claims"
         self._sleep = sleep
         self._clock = clock
+        self._reads_only = reads_only
 
     def __str__(self) -> str:
         return str(self._root)
@@ -67,6 +78,14 @@ class Store:
             self._make_directories()
         except OSError as e:
             raise self._unusable(e) from e
+
+    def check_usable(self) -> None:
+        """Raise IoFailure if a call could not record a claim here. Creates nothing."""
+        there = next(path for path in (self._claims, *self._claims.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            raise self._unusable(OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise self._unusable(OSError(errno.EACCES, f"{there} cannot be written"))
 
     def has_lost_records(self) -> bool:
         """Whether there ever was an unreadable record."""
@@ -151,6 +170,8 @@ class Store:
 
     def _set_aside(self, path: Path) -> bool:
         corrupt = self._root / "corrupt"
+        if self._reads_only:
+            return False
         try:
             corrupt.mkdir(mode=0o700, exist_ok=True)
             path.replace(corrupt / f"{path.stem}.{time.time_ns()}.json")
@@ -187,7 +208,7 @@ class Store:
             self._sleep(_WAIT)
 
     def is_locked(self) -> bool:
-        """Whether a process holds the directory's lock. Does not take it. Raises IoFailure."""
+        """Whether a process holds the directory's lock. Neither takes nor creates it. Raises IoFailure."""
         return self._is_locked(_request(0, _CALLS_LENGTH))
 
     def is_locked_by_agent(self) -> bool:
@@ -195,8 +216,16 @@ class Store:
         return self._is_locked(_request(_CALLS_LENGTH, _AGENTS_LENGTH - _CALLS_LENGTH))
 
     def _is_locked(self, request: bytes) -> bool:
-        with self._open_lock_file() as fd:
+        try:
+            fd = os.open(self._root / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as e:
+            raise self._unusable(e) from e
+        try:
             kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))[0]
+        finally:
+            os.close(fd)
         return kind != fcntl.F_UNLCK
 
     @contextlib.contextmanager

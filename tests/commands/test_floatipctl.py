@@ -117,6 +117,34 @@ def test_a_path_that_does_not_exist_is_named_and_is_no_success(line: str, tmp_pa
     assert not list(tmp_path.glob("floatip*"))
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["new node", "damaged record"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "claims",
+        "status",
+        "doctor --json",
+        "validate CONFIG",
+    ],
+)
+def test_a_command_that_reads_changes_nothing_on_the_node(line: str, damaged: bool, tmp_path: Path) -> None:
+    """The agent owns the data directory: a reader makes none, and moves no record that it cannot read."""
+    policy, data = tmp_path / "config.json", tmp_path / "data"
+    own = {"dataDir": str(data), "spoolDir": str(tmp_path / "spool")}
+    allowed = [{"cidr": "192.168.0.0/16"}]
+    socket = str(tmp_path / "run" / "agent.sock")
+    policy.write_text(json.dumps({**own, "socketPath": socket, "allowedDestinations": allowed}))
+    if damaged:
+        (data / "claims").mkdir(parents=True)
+        (data / "claims" / "damaged.json").write_text("cut short")
+    before = sorted(tmp_path.rglob("*"))
+    env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "AWS_EC2_METADATA_DISABLED": "true"}
+    words = [str(policy) if word == "CONFIG" else word for word in line.split()]
+    done = floatipctl(*words, FLOATIP_CONFIG=str(policy), AWS_REGION="eu-central-1", **env)
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before, done
+
+
 def test_a_data_directory_that_is_not_there_yet_holds_no_claims(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,12 @@ def test_S04_status_is_cheap(bench: Bench, node_metadata: Metadata) -> None:
     assert bench.claims() == []
 
 
+def test_S04_status_creates_nothing(bench: Bench, tmp_path: Path) -> None:
+    bench.policy(dataDir=str(tmp_path / "a" / "data"), spoolDir=str(tmp_path / "b" / "spool"))
+    bench.status().ok()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_S05_status_has_no_attachment(bench: Bench) -> None:
     none = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"), None)
     bench.status(**none).ok()

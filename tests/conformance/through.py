@@ -37,6 +37,7 @@ PODS_LEFT_ALONE = {
 """When the agent looks into pods, so that CHECK finds what a test has changed there."""
 
 DIRECT_ONLY = {
+    "test_S04_status_creates_nothing": "an agent makes its directories when it starts",
     # Direct mode as such.
     "test_an_agent_has_the_node": "refuses beside an agent; here the agent is who answers",
     "test_keep_leaves_the_route_and_ends_the_claim[default]": "`release` is the default with an agent",

@@ -252,6 +252,23 @@ def test_it_is_waited_for_until_the_time_is_over_or_somebody_says_no(store: Stor
             assert held
 
 
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_directory_that_cannot_be_made_is_said_without_making_one(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    store = Store(str(tmp_path / "file" / below), sleep=time.sleep, clock=time.monotonic)
+    with pytest.raises(IoFailure, match=r"cannot use the data directory .*: Not a directory"):
+        store.check_usable()
+
+
+def test_a_reader_leaves_an_unreadable_record_where_it_is(store: Store) -> None:
+    store.put(CLAIM)
+    store._path(CLAIM.attachment).write_bytes(b"{")
+    reader = Store(str(store), sleep=time.sleep, clock=time.monotonic, reads_only=True)
+    (problem,) = reader.all()[1]
+    assert not problem.moved
+    assert reader.get(CLAIM.attachment) == problem
+
+
 def test_a_lock_on_a_file_that_was_removed_is_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An uninstaller removes the file last: a call that has just opened it would be alone with nobody."""
     real = store_module._try_lock
@@ -270,7 +287,10 @@ def test_a_lock_on_a_file_that_was_removed_is_none(store: Store, monkeypatch: py
 
 
 def test_a_call_that_begins_is_seen_and_one_that_looks_leaves_nothing(store: Store) -> None:
-    store.is_locked()
+    assert not store.is_locked()
+    assert not store.is_locked_by_agent()
+    store.check_usable()
+    assert not store._root.exists()
     with store.lock(0):
         assert not store.exists()
     store.make()
