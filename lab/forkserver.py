@@ -278,7 +278,12 @@ def _take_place(order: Order, namespace: int, standard: Sequence[int]) -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # the server's, too
     sys.stdin, sys.stdout, sys.stderr = (_stream(fd, mode) for fd, mode in enumerate("rww"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+    ):  # ignored under nohup, or in the background
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(order.cwd)
     os.environb.clear()
     os.environb.update(order.environ)

@@ -180,6 +180,20 @@ def test_how_it_ends_is_how_a_script_ends(server: ForkServer) -> None:
     assert (late.returncode, late.stdout) == (3, "late")
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGTERM])
+def test_it_ignores_no_signal_that_its_owner_ignores(number: signal.Signals) -> None:
+    """Under ``nohup`` or in the background a process is started with signals ignored."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        server = ForkServer([HERE])
+        try:
+            assert told(server)["ignored"] == ["SIGPIPE", "SIGXFSZ"]
+        finally:
+            server.close()
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_one_that_hangs_can_be_ended(server: ForkServer, number: signal.Signals) -> None:
     with Forked(server, f"{HERE}:hang", ["x"], text=True, **PIPES) as hanging:
