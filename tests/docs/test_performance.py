@@ -93,6 +93,15 @@ def test_rows_that_other_pages_cite_are_there() -> None:
     }
 
 
+@pytest.mark.parametrize("file", ["helm/cni-floatip/values.yaml", "README.md"])
+def test_the_chart_cites_rows_for_the_agents_memory(file: str) -> None:
+    """A figure that somebody typed goes stale with the next run of the benches."""
+    (line,) = (line for line in (ROOT / "install" / file).read_text().splitlines() if "No CPU limit" in line)
+    (rows,) = re.findall(r"rows ([\d, and]+) of docs/performance.md", line)
+    assert {int(number) for number in re.findall(r"\d+", rows)} == {8, 18, 21} & agent.ROWS
+    assert "MiB" not in line
+
+
 def test_pictures_of_all_pages_are_there() -> None:
     shown = {
         (Path(page.name).parent / target, page.name)

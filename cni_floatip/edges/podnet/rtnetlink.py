@@ -40,7 +40,7 @@ _SUBJECTS: dict[Subject, tuple[str, str, int]] = {
 def _without_init(package: str) -> None:
     """Let the package's modules be imported without its ``__init__``, which imports all of the library.
 
-    The agent needs five modules of it. The others would take 9 MiB beside the 44 that it holds.
+    The agent needs five modules of it. The others would take 9 MiB more.
     """
     spec = importlib.util.find_spec(package)
     if package not in sys.modules and spec is not None:

@@ -152,7 +152,7 @@ def fresh(code: Any) -> Any:
 
 
 def test_the_messages_are_loaded_alone() -> None:
-    """The rest of the library would take 9 MiB beside the 44 that an agent holds."""
+    """The rest of the library would take an agent 9 MiB more."""
     code = """
 import sys
 from cni_floatip.edges import podnet
