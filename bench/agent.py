@@ -48,6 +48,7 @@ def main() -> int:
     document.add_options(parser)
     options = parser.parse_args()
     wanted = frozenset(options.only or ROWS)
+    document.check_save(parser, options, "agent", wanted)
     signal.signal(signal.SIGTERM, _told_to_end)
     compile_package()
     begun = document.begin("agent", "The node agent and its client", about=ABOUT, simulated=SIMULATED)

@@ -26,7 +26,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", action="store_true", help="keep the document in bench/results/, for docs/performance.md"
     )
+
+
+def check_save(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, bench: str, rows: Collection[int]
+) -> None:
+    """End with exit status 2 if ``--save`` would drop rows that are kept and that this run does not measure.
+
+    A document has one date, machine and command, so rows of two runs cannot share it.
+    """
+    path = RESULTS / f"{bench}.json"
+    if not options.save or not path.exists():
+        return
+    kept = {row["row"] for row in json.loads(path.read_text())["rows"]}
+    if dropped := sorted(kept - set(rows)):
+        names = ", ".join(map(str, dropped))
+        parser.error(
+            f"--save would drop rows of bench/results/{path.name}: measure {names} too, or remove it"
+        )
 
 
 def begin(bench: str, title: str, *, about: str, simulated: str = LAB_EC2) -> Begun:
