@@ -126,8 +126,8 @@ def _write_json(ranges: Sequence[Network], results: Sequence[SweepResult], *, in
         "interrupted": interrupted,
         "routes": [
             {
-                "table": swept.blackhole.place.table,
-                "destination": str(swept.blackhole.place.destination),
+                "table": swept.blackhole.key.table,
+                "destination": str(swept.blackhole.key.destination),
                 "target": swept.blackhole.target.id,
                 "account": swept.blackhole.account,
                 "outcome": swept.outcome.value,

@@ -53,13 +53,13 @@ class Outcome(Enum):
 class Blackhole:
     """A route without a working target, as the sweep found it. ``account`` owns the table ("": we do)."""
 
-    place: RouteKey
+    key: RouteKey
     target: RouteTarget
     region: str
     account: str
 
     def __str__(self) -> str:
-        return f"{self.place} -> {self.target}"
+        return f"{self.key} -> {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class _Evaluation:
 
     def recheck(self, blackhole: Blackhole) -> tuple[Outcome, str] | None:
         """Read one blackhole anew: None if it is to go, else its outcome. Raises Ec2Error."""
-        key = blackhole.place
+        key = blackhole.key
         attached = self._attachments([blackhole.target.id])
         table = table_now(self.ec2, key.table, blackhole.account)  # last: the route's state is what matters
         target = table.routes.get(key.destination) if table else None
@@ -210,7 +210,7 @@ class _Evaluation:
                 )
 
     def _of_table(self, table: RouteTable, blackhole: Blackhole) -> str | None:
-        policy, network = self._world.policy, blackhole.place.destination
+        policy, network = self._world.policy, blackhole.key.destination
         if not policy.allows_table(table):
             return "the table is not in allowedRouteTables of the node configuration"
         if table.is_gateway_table and table.id not in policy.allowed_route_tables.ids:
@@ -225,7 +225,7 @@ class _Evaluation:
         return None
 
     def _of_target(self, blackhole: Blackhole, attached: Mapping[str, str]) -> str | None:
-        target, key = blackhole.target, blackhole.place
+        target, key = blackhole.target, blackhole.key
         if not target.is_eni:
             return "it does not lead to a network interface"
         if target.propagated:
@@ -258,7 +258,7 @@ def _remove_all(
     refused: set[str] = set()
     away = ""
     for number, (judge, blackhole) in enumerate(todo):
-        table = blackhole.place.table
+        table = blackhole.key.table
         if away or table in refused:
             note(SweepResult(blackhole, Outcome.FAILED, away or f"not tried: {table} could not be written"))
             continue
@@ -287,9 +287,9 @@ def _remove(world: World, judge: _Evaluation, blackhole: Blackhole) -> tuple[Out
                 return (Outcome.REMOVED, "") if sent and verdict[0] is Outcome.GONE else verdict
             if world.clock() - began > FRESH_SECONDS:
                 raise Ec2Error(Ec2Fault.UNANSWERED, "DescribeRouteTables", "", "too slow to act on")
-            judge.ec2.wait_turn("DeleteRoute", blackhole.place, blackhole.account, world.clock())
+            judge.ec2.wait_turn("DeleteRoute", blackhole.key, blackhole.account, world.clock())
             sent = True
-            judge.ec2.delete(blackhole.place, blackhole.account)
+            judge.ec2.delete(blackhole.key, blackhole.account)
             return Outcome.REMOVED, ""
         except Ec2Error as e:
             if e.fault in (Ec2Fault.NO_ROUTE, Ec2Fault.NO_TABLE):
