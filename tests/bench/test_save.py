@@ -25,7 +25,7 @@ def test_a_run_of_one_row_refuses_to_drop_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "rows", "refused"),
+    ("words", "rows", "error"),
     [
         (["--save"], {1}, True),
         (["--save"], {1, 2}, False),
@@ -34,7 +34,7 @@ def test_a_run_of_one_row_refuses_to_drop_the_others() -> None:
     ],
 )
 def test_only_rows_that_would_be_lost_are_refused(
-    words: list[str], rows: set[int], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], rows: set[int], error: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "RESULTS", tmp_path)
     parser = argparse.ArgumentParser()
@@ -42,7 +42,7 @@ def test_only_rows_that_would_be_lost_are_refused(
     options = parser.parse_args(words)
     document.check_save(parser, options, "x", rows)  # nothing is kept yet
     (tmp_path / "x.json").write_text(json.dumps({"rows": [{"row": 1}, {"row": 2}]}))
-    if refused:
+    if error:
         with pytest.raises(SystemExit):
             document.check_save(parser, options, "x", rows)
     else:
