@@ -60,12 +60,13 @@ types: setup ## mypy, strict (setup.cfg)
 test-image: root setup ## of test-all: build the image, and run it and its node bundle (ARGS="-k bundle" some)
 	$(PYTEST) tests/image $(ARGS)
 
-bench: root setup ## what a call costs: in direct mode, the agent, its client, the node bundle, and a race against peers (ARGS=--json prints, ARGS=--save keeps for docs/performance.md)
+bench: root setup ## what a call costs: in direct mode, the agent, its client, the node bundle, a race against peers, failover on Kubernetes (ARGS=--json prints, ARGS=--save keeps for docs/performance.md)
 	$(PY) -m compileall -q cni_floatip
 	$(PY) bench/startup.py $(ARGS)
 	$(PY) bench/agent.py $(ARGS)
 	$(PY) bench/bundle.py $(ARGS)
 	$(PY) bench/peers.py $(ARGS)
+	$(PY) bench/failover.py $(ARGS)
 
 docs: setup ## docs/configuration.md anew from the schemas, doctor.md from the catalog, performance.md from the benches, drawings of states
 	$(PY) docs/generate.py

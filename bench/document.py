@@ -12,8 +12,8 @@
       "rows": [...]                      ``Figure.document``: row, figure, value, aim, met, limit, detail,
     }                                    grid and plots
 
-Rows have numbers of their own across all benches: agent 1 to 10 and 15 to 29, bundle 11 to 14, peers from 31,
-failover from 41, startup 50.
+Rows have numbers of their own across all benches: agent 1 to 10 and 15 to 29, bundle 11 to 14, peers from 30,
+failover 40 to 49, startup 50.
 
 A bench calls ``add_options`` for its parser, ``begin`` before it measures, and ``publish`` with its figures.
 """
