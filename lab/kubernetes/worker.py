@@ -315,6 +315,10 @@ class Worker:
     # -- what it is like ----------------------------------------------------------------------------------
 
     @property
+    def is_running(self) -> bool:
+        return self._init is not None
+
+    @property
     def leader(self) -> int:
         """The node's first process. Raises ``LabError`` if the node does not run."""
         if self._init is None:
