@@ -22,6 +22,8 @@ NEEDS = (
     *("go", "helm", "buildah", "mmdebstrap", "macvlan-plugin", "static-plugin", "ptp-plugin"),
 )
 SETTINGS = Settings(QUICK.controller_manager, QUICK.kubelet, thin=("b1",))
+RELEASE_GRACE = 3
+"""Seconds that a route outlives its pod's DEL: tests wait until nothing is left of a pod."""
 HERE = Path(__file__).parent
 
 
@@ -42,7 +44,11 @@ def kubernetes_programs() -> Programs:
 def cluster() -> Iterator[Cluster]:
     require(*NEEDS)
     parts = materials()
-    with Lab(2, 1, machines=MACHINES) as lab, Cluster(lab, parts, SETTINGS) as running:
+    policy = {"releaseGraceSeconds": RELEASE_GRACE}
+    with (
+        Lab(2, 1, machines=MACHINES, policy=policy) as lab,
+        Cluster(lab, parts, SETTINGS) as running,
+    ):
         yield running
 
 
