@@ -126,14 +126,21 @@ def rules(worker: Worker) -> list[str]:
     return [rule for family in shown for rule in family if OURS in rule]
 
 
-def pauses(worker: Worker) -> Iterator[int]:
-    """Yield the first processes of the sandboxes with a network of their own: agents have the node's."""
-    nodes_own = (worker.proc(1) / "ns/net").readlink()
+def commands(worker: Worker) -> Iterator[tuple[int, bytes]]:
+    """Yield the processes of the node with their command lines, as ``/proc`` has them."""
     for pid in worker.pids():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            is_pause = (worker.proc(pid) / "cmdline").read_bytes().startswith(b"/pod\0pause")
-            if is_pause and (worker.proc(pid) / "ns/net").readlink() != nodes_own:
-                yield pid
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            yield pid, (worker.proc(pid) / "cmdline").read_bytes()
+
+
+def pauses(worker: Worker) -> list[int]:
+    """Return the first processes of the sandboxes with a network of their own: agents have the node's."""
+    nodes_own = (worker.proc(1) / "ns/net").readlink()
+    return [
+        pid
+        for pid, command in commands(worker)
+        if command.startswith(b"/pod\0pause") and (worker.proc(pid) / "ns/net").readlink() != nodes_own
+    ]
 
 
 # -- EC2 ----------------------------------------------------------------------------------------------------
