@@ -88,11 +88,11 @@ def log(cluster: Cluster, node: str) -> list[dict[str, Any]]:
 
 def claims(worker: Worker) -> list[Claim]:
     """Return the claims on the node's disk."""
-    found = []
+    records = []
     for path in sorted(worker.path(f"{DATA}/claims").glob("*.json")):
         with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
-            found.append(Claim.parse(json.loads(path.read_text())))
-    return found
+            records.append(Claim.parse(json.loads(path.read_text())))
+    return records
 
 
 def unfinished(worker: Worker) -> list[Claim]:

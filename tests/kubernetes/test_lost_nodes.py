@@ -54,8 +54,8 @@ def other(cluster: Cluster, name: str) -> Worker:
 
 def the_pod(kubectl: Kubectl, node: str) -> dict[str, Any]:
     """Return the pod of the Deployment on this node."""
-    (found,) = (item for item in kubectl.get("pods") if item["spec"].get("nodeName") == node)
-    return dict(found)
+    (pod_there,) = (item for item in kubectl.get("pods") if item["spec"].get("nodeName") == node)
+    return dict(pod_there)
 
 
 def moments_of_move(
@@ -69,7 +69,7 @@ def moments_of_move(
     ended = old["metadata"]
     (container,) = new["status"]["containerStatuses"]
     calls = cluster.lab.ec2.journal.of(caller=new["spec"]["nodeName"])
-    asked = [call.at for call in calls if call.at >= began and call.action == "DescribeRouteTables"]
+    reads = [call.at for call in calls if call.at >= began and call.action == "DescribeRouteTables"]
     written = [call.at for call in scene.writes(cluster, since=began, caller=new["spec"]["nodeName"])]
     return {
         "power cut": began,
@@ -78,7 +78,7 @@ def moments_of_move(
         "old pod evicted": scene.stamp(ended["deletionTimestamp"]) - ended["deletionGracePeriodSeconds"],
         "new pod created": scene.stamp(new["metadata"]["creationTimestamp"]),
         "new pod scheduled": scene.stamp(scene.condition(new, "PodScheduled")["lastTransitionTime"]),
-        "ADD reads EC2": min(at for at in asked if at >= written[0] - 5 and at <= written[0]),
+        "ADD reads EC2": min(at for at in reads if at >= written[0] - 5 and at <= written[0]),
         "ADD writes EC2": written[0],
         "last route written": written[-1],
         "container started": scene.stamp(container["state"]["running"]["startedAt"]),

@@ -105,5 +105,5 @@ def done(cluster: Cluster, node: str, verb: str) -> list[dict[str, Any]]:
 def objects(kubectl: Kubectl) -> set[str]:
     """Return what there is in the API, but for events and what the API server keeps for itself."""
     kinds = kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    asked = ",".join(kind for kind in kinds if not kind.startswith(("events", "leases")))
-    return set(kubectl("get", asked, "--all-namespaces", "-o", "name", "--ignore-not-found").split())
+    listable = ",".join(kind for kind in kinds if not kind.startswith(("events", "leases")))
+    return set(kubectl("get", listable, "--all-namespaces", "-o", "name", "--ignore-not-found").split())
