@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -123,3 +124,14 @@ def left_on(worker: Worker) -> list[str]:
     done = worker.enter("sh", "-uc", script)
     assert done.returncode == 0, done
     return done.stdout.splitlines()
+
+
+def evict(cluster: Cluster, namespace: str, pod: str) -> None:
+    """Evict a pod as ``kubectl drain`` and autoscalers do: by the Eviction API."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    document = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": namespace},
+    }
+    cluster.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(document))
