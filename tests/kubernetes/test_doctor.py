@@ -85,8 +85,8 @@ def test_doctor_names_what_the_api_refuses(cluster: Cluster, neighbours: Kubectl
     neighbours("delete", "-n", NAMESPACE, BINDING)
 
     def refused() -> dict[str, str]:
-        found = {item["subject"]: item["what"] for item in doctor(cluster, "snat", "multus")}
-        return found if all("403" in what for what in found.values()) else {}
+        refusals = {item["subject"]: item["what"] for item in doctor(cluster, "snat", "multus")}
+        return refusals if all("403" in what for what in refusals.values()) else {}
 
     words = until(refused, lambda: doctor(cluster, "snat", "multus"))
     assert sorted(words) == ["aws-node", "kube-multus-ds"]
