@@ -127,7 +127,7 @@ def left_on(worker: Worker) -> list[str]:
 
 
 def evict(cluster: Cluster, namespace: str, pod: str) -> None:
-    """Evict a pod as ``kubectl drain`` and autoscalers do: by the Eviction API."""
+    """Evict a pod as ``kubectl drain`` and autoscalers do: by the Eviction API. Wait until it is gone."""
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
     document = {
         "apiVersion": "policy/v1",
@@ -135,3 +135,4 @@ def evict(cluster: Cluster, namespace: str, pod: str) -> None:
         "metadata": {"name": pod, "namespace": namespace},
     }
     cluster.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(document))
+    cluster.kubectl.wait("--for=delete", f"pod/{pod}", "-n", namespace)

@@ -92,7 +92,7 @@ def test_a_deleted_namespace_leaves_nothing(cluster: Cluster, tenant: str) -> No
     for node, worker in cluster.workers.items():
         evict(cluster, NAMESPACE, agent_on(cluster, node))  # it need not wait for the routes' grace
         until(lambda worker=worker: not pod_directories(worker, uids))  # type: ignore[misc]
-    until(lambda: not routes(cluster, *TENANTS), lambda: routes(cluster, *TENANTS))
+    assert routes(cluster, *TENANTS) == {}, "an agent that ends releases what has ended"
     for node in cluster.workers:
         assert claims_that_are_not_gone(cluster, node, tenant) == []
         rules = cluster.workers[node].enter("ip", "rule").stdout
