@@ -48,7 +48,7 @@ def test_help_and_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "error"),
     [
         ("--versoin", "unknown option --versoin: did you mean --version?"),
         ("-x status", "unknown option -x: floatipctl --help lists them all"),
@@ -66,12 +66,12 @@ def test_help_and_version() -> None:
     ids=str,
 )
 def test_what_is_not_understood_is_said_first_and_what_was_meant(
-    line: str, said: str, capsys: pytest.CaptureFixture[str]
+    line: str, error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(line.split())
     assert left.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {said}")
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {error}")
 
 
 def test_the_program_looks_at_its_own_command_line() -> None:

@@ -26,7 +26,7 @@ BANNED = """
 
 PARTICIPLES = frozenset(("each", "found", "said", "told", "asked", "seen"))
 """Names of what somebody did to a thing, where the thing has a name of its own."""
-MOST = {"cni_floatip": 0, "lab": 3, "bench": 0, "tests": 433}
+MOST = {"cni_floatip": 0, "lab": 3, "bench": 0, "tests": 432}
 """How many of them are left. The numbers only fall: lower one when you can."""
 
 
