@@ -289,7 +289,8 @@ def test_link_that_pods_stand_on(lab: Lab, worker: Worker) -> None:
     pod = worker.node.pod("stands")
     worker.node.add(pod, chain)
     try:
-        until(lambda: "local fe80:" in _network_of(pod))  # the kernel's own detection has ended
+        # The kernel routes to the link-local address, and shows it as usable, when its detection has ended.
+        until(lambda: "local fe80:" in (network := _network_of(pod)) and "tentative" not in network)
         before = _network_of(pod)
         assert "fd00:192:168::9" in before
         for _ in range(2):

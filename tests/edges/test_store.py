@@ -61,6 +61,7 @@ CLAIM = Claim(
     watched=(ip_interface("192.168.0.3/32"),),
     awaits_address=True,
     deleted_at=1790000100.5,
+    pod_lost_since=1790000050.5,
 )
 
 

@@ -43,17 +43,21 @@ def erase(lab: Any, table: Any, destination: Any) -> None:
         lab.ec2.client().delete_route(RouteTableId=lab.tables[table], **{key: destination})
 
 
-def own_routes(pod: Any, eni: Any, addresses: Any = (V4, V6)) -> None:
-    """What floatip would put into the pod, by hand: these tests are about the network alone."""
+def own_routes(pod: Any, eni: Any, addresses: Any) -> None:
+    """What floatip would do in the pod, by hand: these tests are about the network alone."""
+    bare = [address.partition("/")[0] for address in addresses]
+    detected = [address for address in addresses if ":" in address]
     netns.ip(
         pod.ns,
         [
+            *(f"addr del {address} dev net1" for address in detected),
+            *(f"addr add {address} dev net1 nodad" for address in detected),
             f"route replace 0.0.0.0/0 via {eni.gateway} dev net1 onlink table 100",
             "route replace ::/0 via fe80:ec2::1 dev net1 table 100",
-            *(f"rule add from {a} lookup 100" for a in addresses if ":" not in a),
+            *(f"rule add from {a} lookup 100" for a in bare if ":" not in a),
         ],
     )
-    for address in addresses:
+    for address in bare:
         if ":" in address:
             netns.inside(pod.ns, rule6, address)
 
@@ -86,7 +90,7 @@ def attached(
     check(lab, eni, False)
     try:
         node.add(pod, chain)
-        own_routes(pod, eni, [a.partition("/")[0] for a in addresses])
+        own_routes(pod, eni, addresses)
         yield pod
     finally:
         node.remove_pod(pod)
