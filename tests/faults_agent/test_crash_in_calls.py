@@ -215,6 +215,18 @@ def leave_behind(stage: Stage) -> None:
     assert stage.picture().spooled == 1
 
 
+def start_undisturbed(stage: Stage) -> list[Moment]:
+    """Start an agent that finds what ``leave_behind`` leaves, and return all that it does about it."""
+    leave_behind(stage)
+    file = recording(stage)
+    stage.lives.start(["record", str(file)])
+    gone = stage.settled(released)
+    assert released(gone)
+    assert gone.routes in ({}, {"client": "the other"})
+    stage.lives.kill()
+    return read_moments(file)
+
+
 @in_parts(
     "test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts",
     1,
@@ -225,14 +237,8 @@ def test_an_agent_that_is_killed_in_its_start_is_followed_by_one_that_starts(
     stages: list[Stage], part: tuple[int, int] | None
 ) -> None:
     """What an agent finds (a claim of an ADD that answered nobody, a spooled DEL) is found again."""
-    leave_behind(stages[0])
-    file = recording(stages[0])
-    stages[0].lives.start(["record", str(file)])
-    gone = stages[0].settled(released)
-    assert released(gone)
-    assert gone.routes in ({}, {"client": "the other"})
-    stages[0].lives.kill()
-    moments = telling(representatives(read_moments(file)))
+    again = start_undisturbed(stages[0])  # the last looks of the keeper are not in every run
+    moments = telling(representatives([moment for moment in start_undisturbed(stages[0]) if moment in again]))
     assert {"disk.unlink", "disk.fsync", "ec2.delete"} <= {moment.kind for moment in moments}
     missed = []
 
