@@ -78,7 +78,7 @@ def moments_of_move(
         "old pod evicted": scene.stamp(ended["deletionTimestamp"]) - ended["deletionGracePeriodSeconds"],
         "new pod created": scene.stamp(new["metadata"]["creationTimestamp"]),
         "new pod scheduled": scene.stamp(scene.condition(new, "PodScheduled")["lastTransitionTime"]),
-        "ADD reads EC2": min(at for at in reads if at >= written[0] - 5 and at <= written[0]),
+        "ADD reads EC2": max(at for at in reads if at <= written[0]),  # before it, the keeper may have looked
         "ADD writes EC2": written[0],
         "last route written": written[-1],
         "container started": scene.stamp(container["state"]["running"]["startedAt"]),
