@@ -59,8 +59,11 @@ def python(code: str) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # gone before the file is opened, or read
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_status_and_output_are_the_programs(run: Run) -> None:
