@@ -39,7 +39,10 @@ The agent, the installed client, network namespaces and cgroups are real."""
 
 
 def main() -> int:
-    """Measure, print the table, and return 0: an aim that is missed is a figure, not a failure."""
+    """Measure, print the table, and return 0, or 1 if a row could not be measured.
+
+    An aim that is missed is a figure, not a failure.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "--only", type=int, action="append", metavar="ROW", help="measure this row (again: and that)"
@@ -53,20 +56,17 @@ def main() -> int:
     compile_package()
     begun = document.begin("agent", "The node agent and its client", about=ABOUT, simulated=SIMULATED)
     figures: list[Figure] = []
-    status = 0
     try:
         for work in works(wanted, max(1, options.rounds)):
             try:
                 figures += work()
             except (Failed, LabError) as e:  # the others count
                 say(f"cannot measure: {e}")
-                status = 1
     except KeyboardInterrupt:
         say("stopped")
         return 130
     figures = sorted((figure for figure in figures if figure.row in wanted), key=lambda figure: figure.row)
-    document.publish(begun, figures, options)
-    return status
+    return document.publish(begun, figures, options, wanted)
 
 
 def works(wanted: frozenset[int], rounds: int) -> Iterator[Callable[[], Iterable[Figure]]]:

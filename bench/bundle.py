@@ -54,8 +54,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    document.publish(begun, figures, options)
-    return 0
+    return document.publish(begun, figures, options)
 
 
 def measure(scene: Scene, bundle: Path, rounds: int) -> Iterator[Figure]:

@@ -85,10 +85,18 @@ def begin(bench: str, title: str, *, about: str, simulated: str = LAB_EC2) -> Be
     return Begun(bench, title, about, simulated, _command(), today, os.getloadavg()[0])
 
 
-def publish(begun: Begun, figures: Sequence[Figure], options: argparse.Namespace) -> None:
-    """Print the figures, as a table or as JSON, and keep them if ``--save`` is given."""
+def publish(
+    begun: Begun, figures: Sequence[Figure], options: argparse.Namespace, wanted: Collection[int] = ()
+) -> int:
+    """Print the figures, as a table or as JSON, and keep them if ``--save`` is given. Return the exit status.
+
+    ``wanted``: the rows that were to be measured. If one of them failed, the status is 1 and nothing is kept.
+    """
     result = document(begun, figures)
-    if options.save:
+    missing = sorted(set(wanted) - {figure.row for figure in figures})
+    if missing:
+        say(f"not measured: {', '.join(map(str, missing))}{'; nothing is kept' if options.save else ''}")
+    elif options.save:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{begun.bench}.json"
         path.write_text(_json(result))
@@ -99,6 +107,7 @@ def publish(begun: Begun, figures: Sequence[Figure], options: argparse.Namespace
         load = result["machine"]["load"]
         print(table(figures))
         print(f"\n{os.cpu_count()} cores, load {load['before']} before and {load['after']} after")
+    return 1 if missing else 0
 
 
 def document(begun: Begun, figures: Sequence[Figure]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _told_to_end)
     wanted = [scenario for scenario in SCENARIOS if scenario.row in (options.only or rows)]
+    document.check_save(parser, options, "failover", [scenario.row for scenario in wanted])
     begun = document.begin("failover", "Failover on Kubernetes", about=ABOUT, simulated=SIMULATED)
     try:
         outcomes = measure(materials(), wanted, max(1, options.rounds))
@@ -93,8 +94,7 @@ def main() -> int:
     if all(isinstance(item, str) for rounds in outcomes.values() for item in rounds):
         say("nothing could be measured")
         return 1
-    document.publish(begun, failover_figures.figures(outcomes), options)
-    return 0
+    return document.publish(begun, failover_figures.figures(outcomes), options)
 
 
 def measure(parts: Materials, wanted: Sequence[Scenario], rounds: int) -> dict[Scenario, Rounds]:

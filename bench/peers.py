@@ -88,8 +88,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    document.publish(begun, peer_figures.figures(results), options)
-    return 0
+    return document.publish(begun, peer_figures.figures(results), options)
 
 
 def _told_to_end(_: int, __: FrameType | None) -> None:

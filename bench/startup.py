@@ -48,8 +48,7 @@ def main() -> int:
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
     with Lab(azs=1, nodes_per_az=1) as lab:
         results = measure(lab, options.rounds)
-    document.publish(begun, [figure(results, options.rounds)], options)
-    return 0
+    return document.publish(begun, [figure(results, options.rounds)], options)
 
 
 def measure(lab: Lab, rounds: int) -> dict[str, dict[str, float]]:
