@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import agent
 from bench.document import RESULTS
 from bench.figure import text, verdict
 from docs.drawing import drawing
@@ -20,6 +21,8 @@ PAGE = DOCS / "performance.md"
 DRAWINGS = DOCS / "performance"
 ORDER = ("agent", "peers", "failover", "bundle", "startup")
 """How the page is ordered; other benches follow."""
+ROWS = {"agent": agent.ROWS}
+"""All rows of a bench that can measure some of them, where other pages cite rows that a run may lack."""
 HEAD = """\
 # Performance
 
@@ -108,6 +111,8 @@ def _section(result: Mapping[str, Any]) -> Iterator[str]:
             for row in result["rows"]
         ],
     )
+    if absent := ROWS.get(result["bench"], frozenset()) - {row["row"] for row in result["rows"]}:
+        yield f"This run did not measure the rows {', '.join(map(str, sorted(absent)))}.\n"
     for row in result["rows"]:
         yield from _row(result, row)
 

@@ -77,7 +77,7 @@ def cited(text: str) -> set[int]:
 
 
 def test_rows_that_other_pages_cite_are_there() -> None:
-    """A row need not be in a result that is kept, because a bench leaves out what it could not measure."""
+    """A row need not be in a result that is kept; then the page says that the run did not measure it."""
     kept = {row["row"] for path in RESULTS for row in json.loads(path.read_text())["rows"]}
     rows = kept | agent.ROWS
     pages_ = {path.name: cited(path.read_text()) for path in (ROOT / "docs").glob("*.md")}
@@ -172,6 +172,17 @@ def test_the_page_says_which_aims_are_missed() -> None:
     assert "| who | s |\n| --- | --- |\n| agent | 0.035 |\n" in page
     assert "### 4." not in page
     assert "Nothing." not in page, "what is met has no limit"
+
+
+def test_the_page_says_which_rows_a_run_of_some_did_not_measure() -> None:
+    """Other pages cite rows by number, and a reader must not look for one in vain."""
+    begun = document.begin("agent", "Agent", about="How.")
+    some = [Figure(row, "x", "1", "", None) for row in agent.ROWS - {9, 21}]
+    assert "\n\nThis run did not measure the rows 9, 21.\n" in generate_performance.page(
+        [document.document(begun, some)]
+    )
+    all_of_them = [Figure(row, "x", "1", "", None) for row in agent.ROWS]
+    assert "did not measure" not in generate_performance.page([document.document(begun, all_of_them)])
 
 
 # -- drawings ------------------------------------------------------------------------------------------------
