@@ -57,6 +57,24 @@ def test_index_names_every_document() -> None:
     assert {Path(name).name for name in pages() if name.startswith("docs/")} - {"README.md"} <= named
 
 
+def without_a_kind(text: str) -> list[str]:
+    """Return a changelog's entries that stand below no heading such as "Fixed" of their release."""
+    results, kind = [], ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            kind = ""
+        elif line.startswith("### "):
+            kind = line
+        elif line.startswith("- ") and not kind:
+            results.append(line)
+    return results
+
+
+def test_entries_of_the_changelog_stand_below_a_kind_of_change() -> None:
+    assert without_a_kind((ROOT / "CHANGELOG.md").read_text()) == []
+    assert without_a_kind("## [2]\n### Fixed\n- A.\n## [1]\n- B.\n\n### Added\n- C.\n") == ["- B."]
+
+
 # -- configuration.md ---------------------------------------------------------------------------------------
 
 
