@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import cache
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -105,9 +105,14 @@ def _reference_plugins(version: str) -> str | None:
 def require(*needs: str) -> None:
     """Skip the test that is running, or fail it in CI, if one of its needs is not met. For fixtures."""
     if reasons := [reason for need in needs if (reason := missing(need))]:
-        if os.environ.get("CI") == "true":
-            pytest.fail("; ".join(reasons), pytrace=False)
-        pytest.skip("; ".join(reasons))
+        skip("; ".join(reasons))
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test that is running, or fail it in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def pytest_configure(config: pytest.Config) -> None:

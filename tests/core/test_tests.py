@@ -1,8 +1,9 @@
-"""The shape of the tests: where fixtures are defined, how often a test sleeps, what a failed wait shows."""
+"""The shape of the tests: where fixtures are defined, what skips, what sleeps, what a failed wait shows."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -49,6 +50,13 @@ def test_a_fixture_name_means_at_most_two_things() -> None:
 def test_sleeps_only_fall() -> None:
     slept = {file: number for file, tree in trees().items() if (number := sleeps(tree))}
     assert sum(slept.values()) == SLEEPS, slept
+
+
+def test_one_place_skips() -> None:
+    """It fails the test instead in CI, so that nothing goes untested unseen."""
+    skipping = re.compile(r"pytest\.(skip|importorskip|xfail)\(|mark\.(skip|skipif|xfail)\b")
+    texts = {str(path.relative_to(TESTS)): path.read_text() for path in TESTS.rglob("*.py")}
+    assert {file for file, text in texts.items() if skipping.search(text)} == {"conftest.py"}
 
 
 def test_every_folder_is_a_package() -> None:
