@@ -100,16 +100,25 @@ def test_a_peer_that_cannot_be_had_is_in_every_result(peer_lab: PeerLab) -> None
     assert results[AT_ONCE][movers.MOVE_IP].problem == "not measured: not for this machine"
 
 
+def stand_in(place: Path, name: str, script: str) -> None:
+    """Write a shell script that stands for a program."""
+    path = place / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def run_script(aws: Path) -> int:
+    """Run ``move.sh`` with the ``aws`` of this directory; return its exit status."""
+    argv = ["/bin/sh", str(movers.PROGRAMS / "move.sh"), "eni-1", "192.168.0.2", "race-2"]
+    return subprocess.run(argv, env={"PATH": f"{aws}:{os.environ['PATH']}"}).returncode
+
+
 class TestPrograms:
     def test_the_shell_script_replaces_the_route_in_each_table_that_it_finds(self, tmp_path: Path) -> None:
         log = tmp_path / "calls"
-        aws = tmp_path / "aws"
-        aws.write_text(
-            f'#!/bin/sh\necho "$*" >>{log}\n[ "$2" = replace-route ] || printf "rtb-a\\trtb-b\\n"\n'
-        )
-        aws.chmod(0o755)
-        argv = ["/bin/sh", str(movers.PROGRAMS / "move.sh"), "eni-1", "192.168.0.2", "race-2"]
-        subprocess.run(argv, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+        lists = f'echo "$*" >>{log}\n[ "$2" = replace-route ] || printf "rtb-a\\trtb-b\\n"'
+        stand_in(tmp_path, "aws", lists)
+        assert run_script(tmp_path) == 0
         _, *writes = log.read_text().splitlines()
         assert writes == [
             f"ec2 replace-route --route-table-id {table} --destination-cidr-block 192.168.0.2/32"
@@ -118,18 +127,13 @@ class TestPrograms:
         ]
 
     def test_the_script_fails_where_the_cli_fails(self, tmp_path: Path) -> None:
-        aws = tmp_path / "aws"
-        aws.write_text("#!/bin/sh\nexit 254\n")
-        aws.chmod(0o755)
-        argv = ["/bin/sh", str(movers.PROGRAMS / "move.sh"), "eni-1", "192.168.0.2", "race-2"]
-        assert subprocess.run(argv, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}).returncode == 254
+        stand_in(tmp_path, "aws", "exit 254")
+        assert run_script(tmp_path) == 254
 
     def test_a_package_that_is_not_the_pinned_one_is_not_unpacked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        apt = tmp_path / "apt-get"
-        apt.write_text("#!/bin/sh\necho another >package.deb\n")
-        apt.chmod(0o755)
+        stand_in(tmp_path, "apt-get", "echo another >package.deb")
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         store = tmp_path / "store"
         with pytest.raises(Unavailable, match="what apt has as agents=1 is not the pinned file: sha256 "):
@@ -139,9 +143,7 @@ class TestPrograms:
     def test_apt_that_has_not_the_version_says_why(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        apt = tmp_path / "apt-get"
-        apt.write_text("#!/bin/sh\n[ $2 = update ] || { echo E: not found >&2; exit 100; }\n")
-        apt.chmod(0o755)
+        stand_in(tmp_path, "apt-get", "[ $2 = update ] || { echo E: not found >&2; exit 100; }")
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         with pytest.raises(Unavailable, match="apt-get -q download: E: not found"):
             peer_tools.unpacked(Package("agents", "1", "0" * 64), tmp_path / "store")
