@@ -5,7 +5,8 @@ client is a machine in the VPC that sends a datagram every 5 ms; its longest sil
 are of one clock (CLOCK_MONOTONIC); a log's wall clock is converted. An outage is split at these marks:
 
     noticing     until the API shows the node as not ready; for keepalived, until it puts the address on
-    eviction     until the API has the replacement: tolerations, the end of the old pod, ReplicaSet
+    eviction     until the API has the replacement: the taint NoExecute, which Kubernetes puts on one node in
+                 10 s for each zone; the toleration of it; the end of the old pod; the ReplicaSet
     scheduling   until the replacement has a node
     sandbox      until floatip's ADD begins, and from its end until the application's container runs: kubelet,
                  containerd, the cluster's network, Multus, macvlan

@@ -60,7 +60,7 @@ def first_answer(rounds: int) -> Figure:
             "from": "the begin of the chain's ADD; another plugin makes the interface before floatip's runs",
             "rounds": rounds,
         },
-        limit="The kernel uses an IPv6 address only after duplicate address detection, which takes its time.",
+        limit="Where ADD does not skip duplicate address detection, an IPv6 address answers 1 to 2 s later.",
         grid=Grid(columns, rows),
         plots=[Plot("bars", "From ADD to the first answer", "ms (median)", bars)],
     )
