@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.running import Failed
-from bench.scene import INTERPRETER, undisturbed
+from bench.scene import INTERPRETER
+from lab.world import undisturbed
 
 PERIOD = 100_000
 MIB = 1 << 20

@@ -11,11 +11,9 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ import cni_floatip
 from bench import running
 from bench.running import Command, Failed, Ran
 from lab import leftovers, netns
+from lab.world import undisturbed
 
 PROGRAM = Path(sys.executable).with_name("floatipctl")
 INTERPRETER = os.path.realpath(sys.executable)
@@ -328,20 +327,6 @@ def compile_package() -> None:
     """Have compiled files, as they are there in use."""
     package = str(Path(cni_floatip.__file__).parent)
     subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no second Ctrl-C stop the clean-up half way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, result in before.items():
-            signal.signal(number, result)
 
 
 def address(number: int) -> str:
