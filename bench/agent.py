@@ -11,14 +11,12 @@ Needs root; about a quarter of an hour, of which row 9 waits for a token bucket 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
 
 from bench import document, rows_burst, rows_calls, rows_cgroup, rows_ipv6, rows_size
 from bench.figure import Figure, say
-from bench.running import Failed
+from bench.running import Failed, interrupt_at_sigterm
 from bench.scene import Scene, compile_package
 from lab.errors import LabError
 
@@ -52,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     wanted = frozenset(options.only or ROWS)
     document.check_save(parser, options, "agent", wanted)
-    signal.signal(signal.SIGTERM, _told_to_end)
+    interrupt_at_sigterm()
     compile_package()
     begun = document.begin("agent", "The node agent and its client", about=ABOUT, simulated=SIMULATED)
     figures: list[Figure] = []
@@ -121,10 +119,6 @@ def crowd(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]
         yield rows_burst.parallel(scene, rounds)
     if 8 in wanted:
         yield rows_burst.memory(scene, idle)
-
-
-def _told_to_end(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench import document, rows_cgroup, running
 from bench.figure import Figure, say
-from bench.running import Command, Failed, Ran, interleaved, median_ms
+from bench.running import Command, Failed, Ran, interleaved, interrupt_at_sigterm, median_ms
 from bench.scene import BARE, Scene, compile_package
 from lab.errors import LabError
 
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40, help="how often a start is repeated (default 40)")
     document.add_options(parser)
     options = parser.parse_args()
+    interrupt_at_sigterm()
     compile_package()
     begun = document.begin("bundle", "The client with the node bundle's interpreter", about=ABOUT)
     try:

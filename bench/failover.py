@@ -29,17 +29,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from bench import document, failover_figures
 from bench.failover_figures import Rounds
 from bench.failover_lab import FailoverLab
 from bench.failover_scenarios import SCENARIOS, Results, Scenario
 from bench.figure import say
+from bench.running import interrupt_at_sigterm
 from lab.errors import LabError
 from lab.kubernetes.cluster import Materials, materials
 
@@ -80,7 +79,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured (default 1)")
     document.add_options(parser)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _told_to_end)
+    interrupt_at_sigterm()
     wanted = [scenario for scenario in SCENARIOS if scenario.row in (options.only or rows)]
     document.check_save(parser, options, "failover", [scenario.row for scenario in wanted])
     begun = document.begin("failover", "Failover on Kubernetes", about=ABOUT, simulated=SIMULATED)
@@ -131,10 +130,6 @@ def attempt(world: FailoverLab, scenario: Scenario) -> Results | str:
         return scenario.run(world)
     except LabError as e:
         return f"failed: {e}"
-
-
-def _told_to_end(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
-from bench.running import Command, Failed
+from bench.running import Command, Failed, cpu_seconds
 from bench.scene import INTERPRETER, Pod, veth_pods
 from lab import netns
 from lab.ec2.journal import Call
@@ -203,8 +202,8 @@ class PeerLab:
     # -- the agent ----------------------------------------------------------------------------------------
 
     def agent_cpu(self) -> float:
-        """Return the CPU seconds that the agent has had, by its CPU clock (clock_getcpuclockid(3))."""
-        return time.clock_gettime((~self.node.agent.pid << 3) | 2)
+        """Return the CPU seconds that the agent has had."""
+        return cpu_seconds(self.node.agent.pid)
 
     def forget_peak(self) -> None:
         """Begin the agent's highest resident set anew (proc(5), clear_refs)."""

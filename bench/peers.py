@@ -35,15 +35,13 @@ measured", and one that fails is "failed", each with the reason. The peers' prog
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from types import FrameType
 
 from bench import document, movers, peer_figures
 from bench.figure import say
 from bench.peer_lab import PeerLab
 from bench.race import ADDRESSES, Race
-from bench.running import Failed
+from bench.running import Failed, interrupt_at_sigterm
 from bench.scene import compile_package
 from lab.errors import LabError
 
@@ -75,7 +73,7 @@ def main() -> int:
     )
     document.add_options(parser)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _told_to_end)
+    interrupt_at_sigterm()
     compile_package()
     begun = document.begin("peers", "The race against peers", about=ABOUT, simulated=SIMULATED)
     try:
@@ -89,10 +87,6 @@ def main() -> int:
         say("stopped")
         return 130
     return document.publish(begun, peer_figures.figures(results), options)
-
-
-def _told_to_end(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

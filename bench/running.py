@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -60,6 +61,20 @@ class Running:
     began: float
     spent: float = 0.0
     ready: int = -1
+
+
+def interrupt_at_sigterm() -> None:
+    """Let SIGTERM end a bench as Ctrl-C does, which removes what the bench has made."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process that runs, by its CPU clock (clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def run(command: Command, enter: Callable[[], None] | None = None) -> Ran:

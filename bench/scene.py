@@ -301,7 +301,7 @@ class Scene:
 
     def agent_cpu(self) -> float:
         """Return the CPU seconds that the agent has had."""
-        return time.clock_gettime((~self.agent.pid << 3) | 2)  # a process's own clock: clock_getcpuclockid(3)
+        return running.cpu_seconds(self.agent.pid)
 
     def rest(self, seconds: float = 60.0) -> None:
         """Wait until agent and EC2 do nothing: no thread of theirs runs or wants to. Raises Failed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +48,7 @@ def test_a_run_with_a_row_that_fails_keeps_nothing(
     monkeypatch.setattr(agent, "compile_package", lambda: None)
     monkeypatch.setattr(agent, "works", lambda *_: [lambda: [Figure(1, "first", "1 s", "", None)], second])
     monkeypatch.setattr(sys, "argv", ["bench/agent.py", "--only", "1", "--only", "2", "--save"])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(agent, "interrupt_at_sigterm", lambda: None)
     assert agent.main() == int(fails)
     printed = capsys.readouterr()
     assert "first" in printed.out
