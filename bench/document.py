@@ -15,7 +15,8 @@
 Rows have numbers of their own across all benches: agent 1 to 10 and 15 to 29, bundle 11 to 14, peers from 30,
 failover 40 to 49, startup 50.
 
-A bench calls ``add_options`` for its parser, ``begin`` before it measures, and ``publish`` with its figures.
+A bench calls ``add_options`` for its parser, ``begin`` before it measures, and ``publish`` with its figures;
+one that can measure some of its rows calls ``check_save`` first.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Figure:
     """One row. ``met`` is None where nothing could be measured, or where there is no ``aim`` ("").
 
     ``detail`` is for people and machines. ``limit`` says what would keep the row from its aim, one sentence a
-    line; it is told where the aim is missed.
+    line; readers see it only where the aim is missed.
     """
 
     row: int

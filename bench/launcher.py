@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 OUTPUT = 4000
-"""So many bytes of what a program wrote are told, the last ones."""
+"""Bytes of a program's output that its result has, the last ones."""
 
 INPUT = 0
 NOT_BEGUN: Mapping[str, Any] = {
@@ -90,7 +90,7 @@ def run(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     waiting = list(enumerate(batch["commands"]))[::-1]
     running: dict[int, tuple[int, Program]] = {}
     poll = select.epoll()
-    poll.register(INPUT, 0)  # its end is always told
+    poll.register(INPUT, 0)  # epoll always reports its end
     until = time.monotonic() + batch["seconds"]
     try:
         while waiting or running:
