@@ -172,8 +172,7 @@ def locked(
     store = _store(policy)
 
     def wait() -> None:
-        if store.is_locked_by_agent():
-            raise AgentIsHere(f"a node agent has {policy.data_dir}: direct mode is not for this node")
+        _refuse_agent(store)
         go_on()
 
     with store.lock(seconds, wait) as mine:
@@ -186,6 +185,27 @@ def locked(
         finally:
             if why := core.world.claims.flush():
                 core.world.log(why, "warning")
+
+
+def read_only(
+    policy: NodeConf,
+    environ: Mapping[str, str],
+    *,
+    on_delete: Literal["release", "keep"] = "keep",
+    log: Log | None = None,
+) -> Core:
+    """Return the core over the claims as they are on disk now, for a process that only reads.
+
+    Takes no lock, waits for no call, and creates nothing. Raises AgentIsHere.
+    """
+    store = Store(policy.data_dir, sleep=time.sleep, clock=clock, reads_only=True)
+    _refuse_agent(store)
+    return assemble(policy, environ, ClaimCache(store, time.time), on_delete=on_delete, log=log)
+
+
+def _refuse_agent(store: Store) -> None:
+    if store.is_locked_by_agent():
+        raise AgentIsHere(f"a node agent has {store}: direct mode is not for this node")
 
 
 def assemble(

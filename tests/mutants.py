@@ -320,7 +320,7 @@ MUTANTS = (
     Mutant(
         "spool-unsaid",
         "commands/gc",
-        "spool.reported(after, spool.waiting(policy.spool_dir))",
+        "spool.reported(claims, spool.waiting(policy.spool_dir))",
         "list[str]()",
         "gc says that there is nothing to do while a DEL waits",
         "tests/commands/test_gc.py",
@@ -328,8 +328,8 @@ MUTANTS = (
     Mutant(
         "anothers-spool",
         "commands/gc",
-        "            if not options.dry_run and policy.data_dir == configured.data_dir:\n",
-        "            if not options.dry_run:\n",
+        "with_spool=policy.data_dir == configured.data_dir",
+        "with_spool=True",
         "gc takes DELs whose claims are in another data directory for done, and removes them",
         "tests/commands/test_gc.py",
     ),

@@ -7,9 +7,13 @@ import os
 import sys
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..model.errors import TryAgain
 from . import add_data_dir, command, see_through, tell
+
+if TYPE_CHECKING:
+    from ..config.nodeconf import NodeConf
 
 WAIT_SECONDS = 10.0
 """How long to wait for a call in direct mode to leave the data directory."""
@@ -34,13 +38,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from .. import direct, operations
-    from ..agent import recovery
+    from .. import direct
     from ..config import nodeconf
     from ..config.nodeconf import NodeConf
-    from ..edges import spool
     from ..edges.store import Store
-    from . import claims_table
 
     configured = NodeConf.load(nodeconf.path(os.environ))
     policy = replace(configured, data_dir=options.data_dir or configured.data_dir)
@@ -48,25 +49,53 @@ def _gc(options: argparse.Namespace) -> int:
     if not Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic).exists():
         sys.stdout.write("no claims\n")
         return 0
-    try:  # onDelete is as under an agent: DELs wait in the spool of a node whose agent is away
-        with direct.locked(policy, os.environ, WAIT_SECONDS, on_delete="release", log=_log) as core:
-            before, _ = core.world.claims.all()
-            if not options.dry_run:
-                recovery.end_unanswered(core.world)
-            if not options.dry_run and policy.data_dir == configured.data_dir:
-                core.spool.process_all()  # in another directory these DELs would find no claim, and be lost
-            sentences = operations.collect(core.world, dry_run=options.dry_run)
-            after, _ = core.world.claims.all()
+    try:
+        if options.dry_run:
+            lines, is_left = _preview(policy), False
+        else:  # in another directory the DELs of the spool would find no claim, and be lost
+            lines, is_left = _collect(policy, with_spool=policy.data_dir == configured.data_dir)
     except direct.AgentIsHere as e:
         raise TryAgain(f"a node agent uses {policy.data_dir} and does this itself") from e
-    waiting = spool.reported(after, spool.waiting(policy.spool_dir))
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
+    return 1 if is_left else 0
+
+
+def _preview(policy: NodeConf) -> list[str]:
+    """Return what gc would do, a sentence each. Raises AgentIsHere."""
+    from .. import direct, operations
+    from ..edges import spool
+    from . import claims_table
+
+    world = direct.read_only(policy, os.environ, on_delete="release", log=_log).world
+    claims, _ = world.claims.all()
+    return [
+        *operations.collect(world, dry_run=True),
+        *spool.reported(claims, spool.waiting(policy.spool_dir)),
+        *claims_table.pending(claims),
+    ]
+
+
+def _collect(policy: NodeConf, *, with_spool: bool) -> tuple[list[str], bool]:
+    """Do it; return what was done, a sentence each, and whether routes are left. Raises AgentIsHere."""
+    from .. import direct, operations
+    from ..agent import recovery
+    from ..edges import spool
+    from . import claims_table
+
+    # onDelete is as under an agent: DELs wait in the spool of a node whose agent is away.
+    with direct.locked(policy, os.environ, WAIT_SECONDS, on_delete="release", log=_log) as core:
+        before, _ = core.world.claims.all()
+        recovery.end_unanswered(core.world)
+        if with_spool:
+            core.spool.process_all()
+        sentences = operations.collect(core.world)
+        after, _ = core.world.claims.all()
     lines = [
         *sentences,
-        *waiting,
-        *(claims_table.pending(before) if options.dry_run else claims_table.changes(before, after)),
+        *spool.reported(after, spool.waiting(policy.spool_dir)),
+        *claims_table.changes(before, after),
     ]
-    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing to do\n")
-    return 1 if not options.dry_run and any(claims_table.is_left(claim) for claim in after) else 0
+    return lines, any(claims_table.is_left(claim) for claim in after)
 
 
 def _log(sentence: str, level: str = "info", **_: object) -> None:

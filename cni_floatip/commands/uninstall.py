@@ -65,7 +65,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     see_through(policy.data_dir)
     if not options.force:
         must_exist(options.bin_dir)
-    with _locked(policy, environ, options.bin_dir) as here:
+    with _installation(policy, environ, options.bin_dir, dry_run=options.dry_run) as here:
         sentences = [] if options.dry_run else uninstall.finish(here)
         against = uninstall.obstacles(here, finished=not options.dry_run)
         if against:
@@ -82,22 +82,23 @@ def _uninstall(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _locked(policy: NodeConf, environ: Mapping[str, str], bin_dir: Path) -> Iterator[Installation]:
-    """Lock the data directory, where there is one. Raises TryAgain."""
+def _installation(
+    policy: NodeConf, environ: Mapping[str, str], bin_dir: Path, *, dry_run: bool
+) -> Iterator[Installation]:
+    """Lock the data directory, where there is one that is to be removed. Raises TryAgain."""
     from .. import direct
-    from ..agent.claim_cache import ClaimCache
     from ..agent.uninstall import Installation, agent_is_here
     from ..edges.store import Store
 
-    store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     # What is left is told later; and it is an agent's work that is done here, a DEL's default is an agent's.
     how: Mapping[str, Any] = {"log": lambda *_, **__: None, "on_delete": "release"}
-    if not Path(policy.data_dir).is_dir():
-        core = direct.assemble(policy, environ, ClaimCache(store, time.time), **how)
-        yield Installation(policy, core.world, core.spool, bin_dir, has_records=False)
-        return
+    store = Store(policy.data_dir, sleep=time.sleep, clock=time.monotonic)
     try:
-        with direct.locked(policy, environ, WAIT_SECONDS, **how) as core:
+        with (
+            contextlib.nullcontext(direct.read_only(policy, environ, **how))
+            if dry_run or not Path(policy.data_dir).is_dir()
+            else direct.locked(policy, environ, WAIT_SECONDS, **how)
+        ) as core:
             # Not before: a call that was waited for may have been the first to claim.
             yield Installation(policy, core.world, core.spool, bin_dir, has_records=store.exists())
     except direct.AgentIsHere as e:

@@ -218,7 +218,7 @@ class Store:
     def _is_locked(self, request: bytes) -> bool:
         try:
             fd = os.open(self._root / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as e:
             raise self._unusable(e) from e

@@ -78,10 +78,9 @@ def collect(world: World, *, dry_run: bool = False) -> list[str]:
         return None if dry_run else why
 
     errors = _end_all(world, stale)
-    sentences += [str(error) for error in errors]
+    sentences += [str(fault) for fault in (*errors, *world.claims.all()[1])]
     if dry_run:
         return sentences
-    sentences += [str(problem) for problem in world.claims.all()[1]]
     left = process_backlog(world, world.clock() + GC_SECONDS)
     return sentences + [f"{attachment}: {error}" for attachment, error in left.items()]
 

@@ -125,6 +125,8 @@ def test_a_path_that_does_not_exist_is_named_and_is_no_success(line: str, tmp_pa
         "status",
         "doctor --json",
         "validate CONFIG",
+        "gc --dry-run",
+        "uninstall --dry-run --bin-dir DIR",
     ],
 )
 def test_a_command_that_reads_changes_nothing_on_the_node(line: str, damaged: bool, tmp_path: Path) -> None:
@@ -139,10 +141,13 @@ def test_a_command_that_reads_changes_nothing_on_the_node(line: str, damaged: bo
         (data / "claims" / "damaged.json").write_text("cut short")
     before = sorted(tmp_path.rglob("*"))
     env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9", "AWS_EC2_METADATA_DISABLED": "true"}
-    words = [str(policy) if word == "CONFIG" else word for word in line.split()]
+    places = {"CONFIG": str(policy), "DIR": str(tmp_path)}
+    words = [places.get(word, word) for word in line.split()]
     done = floatipctl(*words, FLOATIP_CONFIG=str(policy), AWS_REGION="eu-central-1", **env)
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.rglob("*")) == before, done
+    if damaged and "--dry-run" in words:
+        assert "damaged.json: unreadable" in done.stdout + done.stderr
 
 
 def test_a_data_directory_that_is_not_there_yet_holds_no_claims(

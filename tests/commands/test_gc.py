@@ -201,10 +201,11 @@ def test_what_ec2_refuses_is_left_and_said(here: Here) -> None:
     assert here.states() == {"c1": "releasing"}
 
 
-def test_not_beside_an_agent(here: Here) -> None:
+@pytest.mark.parametrize("option", [(), ("--dry-run",)], ids=["done", "dry run"])
+def test_not_beside_an_agent(here: Here, option: tuple[str, ...]) -> None:
     here.claim("c1", State.RELEASING)
     with here.store.lock(0, as_agent=True):
-        status, out = here.gc()
+        status, out = here.gc(*option)
     assert (status, out) == (
         1,
         f"floatipctl: a node agent uses {here.directory / 'state'} and does this itself\n",
