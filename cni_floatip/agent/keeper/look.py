@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -65,7 +65,8 @@ class Reconciler:
 
     ``present`` returns the ids of the network interfaces that this node has now, or raises CniError.
     ``cut_off`` are the claims whose ENI this node did not have at the last look. ``failed`` gets every
-    unexpected error.
+    unexpected error. ``see`` returns a claim with what status shows of its routes: it is written with the
+    state that a look changes.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Reconciler:
         repairer: RouteRepairer,
         present: Callable[[], Collection[str]],
         failed: Callable[[str, Exception], object],
+        see: Callable[[Claim], Claim],
     ) -> None:
         self.cut_off: Collection[Attachment] = frozenset()
         self._world = world
         self._repairer = repairer
         self._present = present
         self._failed = failed
+        self._see = see
         self._enis_at = 0.0
         self._membership = TableMembership(world)
         self._unseen: dict[str, float] = {}
@@ -186,7 +189,7 @@ class Reconciler:
                 act = partial(repairer.repair, region, key, account, decision.action, reconcile, deadline)
                 mends.append(partial(repairer.attempt, act, [key]))
         for attachment, by_key in events.items():  # a claim whose own call is at work is left to that call
-            repairer.change(attachment, partial(Claim.observe, events=by_key))
+            repairer.change(attachment, partial(self._observe, by_key))
         both = (act for pair in zip_longest(mends, releases.values()) for act in pair if act)
         results = self._world.run_all(*both, at_once=AT_ONCE)
         done = [result for result in results if isinstance(result, Done)]
@@ -200,6 +203,9 @@ class Reconciler:
             throttled=any(done.throttled for done in done),
             broken=broken,
         )
+
+    def _observe(self, events: Mapping[RouteKey, Event], claim: Claim) -> Claim:
+        return self._see(claim.observe(events))
 
     def _is_gone(self, table: str, at: float) -> bool:
         """Whether a table has not been seen for so long that it does not exist any more."""

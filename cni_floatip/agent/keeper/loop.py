@@ -13,7 +13,6 @@ import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ...model.claim import Claim
 from ...model.claim_state import ClaimedRoute, State
@@ -73,7 +72,7 @@ class Keeper:
         self._chores = tuple(chores)
         self._failed = failed or (lambda sentence, e: world.log(f"{sentence}: {e!r}", "error"))
         self._repairer = RouteRepairer(world, recorder, urgent, self._failed)
-        self._reconciler = Reconciler(world, self._repairer, present, self._failed)
+        self._reconciler = Reconciler(world, self._repairer, present, self._failed, self._see)
         self._interfaces = InterfaceCheck(world, recorder)
         self._last = Look()
         self._reconcile = world.policy.reconcile_seconds
@@ -271,16 +270,20 @@ class Keeper:
 
     def _record_sightings(self) -> None:
         """Record what looks have shown of each route, so that ``status`` tells since when across restarts."""
-        observations, outage = self._repairer.observations, self.outage
+        for claim in self._world.claims.all()[0]:
+            self._repairer.change(claim.attachment, self._see)
 
-        def see(claim: Claim, route: ClaimedRoute) -> ClaimedRoute:
+    def _see(self, claim: Claim) -> Claim:
+        """Return the claim with where looks have shown its routes to lead, and why they do not serve it."""
+        observations = self._repairer.observations
+
+        def see(route: ClaimedRoute) -> ClaimedRoute:
             observation = observations.get(route.key)
             if observation is None:
                 return route
-            return route.see(str(observation.target or ""), str(outage(claim, route) or ""))
+            return route.see(str(observation.target or ""), str(self.outage(claim, route) or ""))
 
-        for claim in self._world.claims.all()[0]:
-            self._repairer.change(claim.attachment, lambda now: now.see(partial(see, now)))
+        return claim.see(see)
 
     def _erase_what_cannot_matter(self) -> None:
         """Erase claims that want nothing, once no request of ours can land any more."""
