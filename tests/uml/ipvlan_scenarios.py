@@ -49,6 +49,22 @@ def pods(node: Node, *names: str, **options: Any) -> Iterator[Iterable[Pod]]:
             node.remove_pod(pod)
 
 
+@contextlib.contextmanager
+def siblings(node: Node) -> Iterator[Iterable[Pod]]:
+    """Two pods, each with an ipvlan of one ENI, in which detection takes longer than all scenarios."""
+    from lab import netns
+
+    with pods(node, "first", "second") as both:
+        for pod in both:
+            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": 200})
+            for line in (
+                f"link add link eth1 name net1 netns {pod.ns} type ipvlan mode l2",
+                f"-n {pod.ns} link set net1 up",
+            ):
+                node.run(["ip", *line.split()])
+        yield both
+
+
 def answers(lab: Lab, pod: str, *addresses: str) -> None:
     """The pod answers at each address, asked from within the VPC and through the transit gateway."""
     for address in addresses:
@@ -232,8 +248,6 @@ def no_address_is_tentative_when_add_returns(lab: Lab) -> None:
 @scenario
 def ipvlan_itself_refuses_the_address_of_a_sibling(lab: Lab) -> None:
     """In both families, with and without detection, also while the first is tentative."""
-    from lab import netns
-
     node = lab.nodes["a1"]
 
     def add(pod: Pod, address: str, *options: str) -> str:
@@ -242,14 +256,7 @@ def ipvlan_itself_refuses_the_address_of_a_sibling(lab: Lab) -> None:
         return node.run(command).stderr.strip()
 
     refusal = "Address already assigned to an ipvlan device."
-    with pods(node, "first", "second") as (first, second):
-        for pod in first, second:
-            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": 200})
-            for line in (
-                f"link add link eth1 name net1 netns {pod.ns} type ipvlan mode l2",
-                f"-n {pod.ns} link set net1 up",
-            ):
-                node.run(["ip", *line.split()])
+    with siblings(node) as (first, second):
         for number, (theirs, mine) in enumerate(itertools.product(((), ("nodad",)), repeat=2), 1):
             address = f"fd00:192:168:7::{number}/128"
             equal(add(first, address, *theirs), "")
@@ -264,17 +271,9 @@ def an_address_that_a_sibling_takes_during_the_add_is_an_error(lab: Lab) -> None
     """The sibling takes it in the moment in which it is on no interface. Nothing is taken twice."""
     from cni_floatip.edges.podnet import dad, namespace
     from cni_floatip.edges.podnet.rtnetlink import Refused, Rtnetlink
-    from lab import netns
 
     node, address = lab.nodes["a1"], "fd00:192:168:7::8"
-    with pods(node, "first", "second") as (first, second):
-        for pod in first, second:
-            netns.sysctl(pod.ns, {"ipv6/conf/default/dad_transmits": 200})
-            for line in (
-                f"link add link eth1 name net1 netns {pod.ns} type ipvlan mode l2",
-                f"-n {pod.ns} link set net1 up",
-            ):
-                node.run(["ip", *line.split()])
+    with siblings(node) as (first, second):
         take = ["ip", "-n", second.ns, "addr", "add", f"{address}/128", "dev", "net1", "nodad"]
         node.run(["ip", "-n", first.ns, "addr", "add", f"{address}/128", "dev", "net1"])
 
