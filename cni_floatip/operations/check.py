@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..config.netconf import NetConf
 from ..model.claim import Claim
@@ -81,8 +81,8 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
     tables: dict[str, RouteTable] = {}
     wanted = [route for route in claim.routes if route.state.live]
     for account in {route.account for route in wanted}:
-        ids = sorted({route.key.table for route in wanted if route.account == account})
-        tables |= {table.id: table for table in _tables(world, vpc, ids, account, deadline)}
+        keys = [route.key for route in wanted if route.account == account]
+        tables |= {table.id: table for table in _tables(world, vpc, keys, account, deadline)}
     for route in wanted:
         yield from _difference(route.key, claim.eni, tables)
     if claim.source_dest_check != "ignore" and retry(
@@ -91,8 +91,17 @@ def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str
         yield f"source/dest check of {claim.eni} is on: EC2 drops the traffic of the floating IP"
 
 
-def _tables(world: World, vpc: Vpc, ids: list[str], account: str, deadline: float) -> tuple[RouteTable, ...]:
-    return retry(world, deadline, lambda: vpc.route_tables({"route-table-id": ids}, account))
+def _tables(
+    world: World, vpc: Vpc, keys: Sequence[RouteKey], account: str, deadline: float
+) -> list[RouteTable]:
+    """Read the tables of ``keys`` with their routes to the destinations of ``keys`` alone."""
+    filters = {"route-table-id": sorted({key.table for key in keys})}
+    destinations = {key.destination for key in keys}
+    return retry(
+        world,
+        deadline,
+        lambda: [table.narrowed(destinations) for table in vpc.route_tables(filters, account)],
+    )
 
 
 def _difference(key: RouteKey, eni: str, tables: Mapping[str, RouteTable]) -> Iterator[str]:

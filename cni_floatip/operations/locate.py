@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..config.netconf import NetConf
-from ..model.errors import CniError, Ec2Error, InvalidConfig, TryAgain, raise_any
+from ..model.errors import CniError, InvalidConfig, TryAgain, raise_any
 from ..model.values import Eni, Link, Network, NetworkInterface, Node, RouteKey, RouteTable, Subnet
 from ..protocol.result import PrevResult
 from ..rules import destinations, parents
@@ -153,11 +153,17 @@ def read_vpc(
     subnets: tuple[Subnet, ...] = answers.get("subnets", ())
     interface: NetworkInterface | None = answers.get("interface")
     wants = destinations.destinations(conf, prev.addresses, eni, subnets)
-    chosen = destinations.select_tables(conf.route_tables, answers.pop("tables"), subnets, eni)
-    try:
-        chosen = tuple(table.narrowed([want.destination for want in wants]) for table in chosen)
-    except Ec2Error as e:
-        raise e.to_cni_error(f"cannot read the route tables of {eni.vpc}") from e
+
+    def choose() -> tuple[RouteTable, ...]:
+        """Return the selected tables. Reads them again if this is not the first attempt."""
+        tables = answers.pop("tables", None)
+        if tables is None:
+            tables = vpc.route_tables(filters, account)
+        chosen = destinations.select_tables(conf.route_tables, tables, subnets, eni)
+        return tuple(table.narrowed([want.destination for want in wants]) for table in chosen)
+
+    # A table's routes are parsed only here, so an answer may turn out to be unreadable.
+    chosen = read_now(f"route tables of {eni.vpc}", choose)
     dummies = [want.subnet.id for want in wants if want.subnet]
     occupants: dict[str, str] = {}
     for who in sorted({"", account}) if dummies else ():  # a participant sees its own interfaces only

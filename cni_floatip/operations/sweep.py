@@ -175,13 +175,12 @@ class _Evaluation:
         """Yield the blackholes inside the ranges, each with the reason why it stays (None: it does not)."""
         deadline = self._world.clock() + READ_SECONDS
         of_vpc = {"vpc-id": [self._around.vpc]}
-        tables = read(
-            self._world,
-            deadline,
-            f"route tables of {self._around.vpc}",
-            lambda: self.ec2.route_tables(of_vpc, self._around.account),
-        )
-        results = [(table, blackhole) for table in tables for blackhole in self._blackholes(table)]
+
+        def blackholes() -> list[tuple[RouteTable, Blackhole]]:
+            tables = self.ec2.route_tables(of_vpc, self._around.account)
+            return [(table, blackhole) for table in tables for blackhole in self._blackholes(table)]
+
+        results = read(self._world, deadline, f"route tables of {self._around.vpc}", blackholes)
         enis = sorted({blackhole.target.id for _, blackhole in results if blackhole.target.is_eni})
         attached = read(
             self._world, deadline, "network interfaces", lambda: self._attachments(enis) if enis else {}

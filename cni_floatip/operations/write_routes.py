@@ -264,5 +264,9 @@ def write_until_done(
 
 def _read_route(attempt: Attempt, route: ClaimedRoute) -> RouteRead:
     at = attempt.world.clock()
-    table = retry(attempt.world, attempt.deadline, lambda: table_at(attempt.vpc, route.key, route.account))
-    return RouteRead(table.routes.get(route.key.destination), at)
+    key = route.key
+
+    def target() -> RouteTarget | None:
+        return table_at(attempt.vpc, key, route.account).routes.get(key.destination)
+
+    return RouteRead(retry(attempt.world, attempt.deadline, target), at)

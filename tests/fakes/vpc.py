@@ -14,19 +14,48 @@ from cni_floatip.model.errors import Ec2Error, Ec2Fault
 from cni_floatip.model.values import Network, NetworkInterface, RouteKey, RouteTable, RouteTarget, Subnet
 
 
+class Routes(dict[Network, RouteTarget]):
+    """A table's routes. With ``unreadable``, EC2's text of them cannot be read."""
+
+    def __init__(self, routes: Mapping[Network, RouteTarget], *, unreadable: bool = False) -> None:
+        super().__init__(routes)
+        self.unreadable = unreadable
+
+    def get(self, key: Network, default: Any = None) -> Any:
+        self._parse()
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        self._parse()
+        return super().items()
+
+    def _parse(self) -> None:
+        if self.unreadable:
+            raise Ec2Error(Ec2Fault.UNANSWERED, "DescribeRouteTables", "", "a route that cannot be read")
+
+
 @dataclass
 class FakeVpc:
-    """``script`` holds what becomes of the next mutating calls: None (works), a fault, or ("lost", fault)."""
+    """``script`` holds what becomes of the next mutating calls: None (works), a fault, or ("lost", fault).
+
+    The next ``unreadable`` reads answer with routes that cannot be read; ``reads`` counts all.
+    """
 
     tables: dict[str, dict[Network, RouteTarget]]
     script: list[Ec2Fault | tuple[str, Ec2Fault] | None] = field(default_factory=list)
     stale: list[dict[str, dict[Network, RouteTarget]]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    unreadable: int = 0
+    reads: int = 0
 
     def route_tables(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[RouteTable, ...]:
         state = self.stale.pop(0) if self.stale else self.tables
         wanted = filters.get("route-table-id", list(state))
-        return tuple(RouteTable(t, "vpc-1", "1", dict(state[t])) for t in wanted if t in state)
+        self.reads += 1
+        unreadable, self.unreadable = self.unreadable > 0, max(0, self.unreadable - 1)
+        return tuple(
+            RouteTable(t, "vpc-1", "1", Routes(state[t], unreadable=unreadable)) for t in wanted if t in state
+        )
 
     def subnets(self, filters: Mapping[str, Sequence[str]], account: str = "") -> tuple[Subnet, ...]:
         return ()

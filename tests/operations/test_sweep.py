@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from cni_floatip.edges import imds
 from cni_floatip.edges.ec2 import client
 from cni_floatip.edges.store import Store
 from cni_floatip.model.claim_state import State
-from cni_floatip.model.values import Attachment
+from cni_floatip.model.values import Attachment, RouteTable
 from cni_floatip.operations import sweep as operation
 from lab.ec2 import SimulatedEC2, sample
 from lab.ec2.cloud import access_key
 from lab.imds import Imds
 from lab.webserver import open_socket
+from tests.fakes.vpc import Routes
 from tests.support.claims import a_claim, a_route
 
 RANGE = "192.168.0.0/24"
@@ -286,6 +288,24 @@ def test_this_nodes_own_interfaces_and_live_claims(here: Here) -> None:
         f"rtb-a 192.168.0.2/32 -> {here.named(gone)} (blackhole): removed",
         "1 removed, 1 kept",
     ]
+
+
+def test_routes_that_cannot_be_read_are_read_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.gone(VIP.format(1))
+    real, reads = client.Vpc.route_tables, []
+
+    def route_tables(self: client.Vpc, *filters: Any) -> tuple[RouteTable, ...]:
+        tables = real(self, *filters)
+        reads.append(tables)
+        if len(reads) > 1:
+            return tables
+        return tuple(replace(table, routes=Routes({}, unreadable=True)) for table in tables)
+
+    monkeypatch.setattr(client.Vpc, "route_tables", route_tables)
+    status, texts = here.sweep("--dry-run")
+    assert status == 0
+    assert texts == ["rtb-a 192.168.0.1/32 -> eni-1 (blackhole): to be removed", "1 to be removed"]
+    assert len(reads) == 2
 
 
 def whenever_a_table_is_read_again(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:

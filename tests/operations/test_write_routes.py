@@ -103,6 +103,14 @@ def test_stale_read_after_route_exists_is_read_again() -> None:
     assert vpc.calls == ["create rtb-a 192.168.0.2/32 -> eni-here"]
 
 
+def test_a_route_that_cannot_be_read_is_read_again() -> None:
+    vpc, time = world(OTHER), FakeTime()
+    vpc.unreadable = 2
+    write(vpc, time, target=None)
+    assert str(vpc) == "vpc rtb-a 192.168.0.2/32 -> eni-here"
+    assert time.slept == [0.1, 0.2]
+
+
 def test_decision_is_good_for_five_seconds() -> None:
     vpc, time = world(OTHER, *[Ec2Fault.THROTTLED] * 7), FakeTime()
     read = RouteRead(OTHER, time.at)
