@@ -707,7 +707,7 @@ MUTANTS = (
     Mutant(
         "memory-alone",
         "agent/claim_cache",
-        "            if not _only_ends(claim, known):",
+        "            if not _claims_nothing_new(claim, known):",
         "            if False:",
         "a full disk: what is new counts in memory",
         DELETED,

@@ -4,8 +4,9 @@ An agent, or a call in direct mode, has the data directory alone. So what it rea
 since is what is on disk, and locks are this process's own, because nobody else writes.
 
 It promises two things beyond the disk. A claim that a DEL has ended is never revived by an older copy
-(``Claim.merge_into``). And a full disk keeps no claim alive: a step towards the end that cannot be written
-counts in memory, and is written as soon as there is room.
+(``Claim.merge_into``). And a full disk keeps no claim alive: a change that claims nothing new (the end of a
+claim, or what a look showed) counts in memory if it cannot be written, and is written as soon as there is
+room.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ClaimCache:
     def put(self, claim: Claim) -> None:
         """Write ``claim`` durably; if a DEL has ended it meanwhile, write it as ended.
 
-        Raises IoFailure. But a claim that only ends what there was counts even then: see ``flush``.
+        Raises IoFailure. But a change that claims nothing new counts even then: see ``flush``.
         """
         with self._writing[hash(claim.attachment) % _STRIPES]:
             claim = self._put(claim)
@@ -109,7 +110,7 @@ class ClaimCache:
         try:
             self._store.put(claim)
         except IoFailure:
-            if not _only_ends(claim, known):
+            if not _claims_nothing_new(claim, known):
                 raise
             self._unwritten.add(attachment)
         else:
@@ -123,7 +124,7 @@ class ClaimCache:
         return attachment not in self._unwritten
 
     def flush(self) -> str | None:
-        """Write the claims that a full disk kept back; return why that fails, None when all are written."""
+        """Write the changes that a full disk kept back; return why that fails, None when all are written."""
         for attachment in list(self._unwritten):
             with self._writing[hash(attachment) % _STRIPES]:
                 known = self._claims.get(attachment)
@@ -131,7 +132,7 @@ class ClaimCache:
                     if known is not None and attachment in self._unwritten:
                         self._store.put(known)
                 except IoFailure as e:  # the next write would meet the same full disk
-                    return f"{len(self._unwritten)} ended claims are not on disk yet: {e}"
+                    return f"changes of {len(self._unwritten)} claims are not on disk yet: {e}"
                 self._unwritten.discard(attachment)
         return None
 
@@ -230,7 +231,7 @@ class AsOnDisk(ClaimCache):
         return super().for_route(key)
 
 
-def _only_ends(claim: Claim, known: Claim | None) -> bool:
+def _claims_nothing_new(claim: Claim, known: Claim | None) -> bool:
     """Whether ``claim`` wants only routes that ``known`` wants as well: then nothing new rests on it."""
     wanted: set[tuple[RouteKey, State]] = {(r.key, r.state) for r in known.routes} if known else set()
     return all((r.key, r.state) in wanted for r in claim.routes if r.state.live)

@@ -231,12 +231,22 @@ class TestAFullDisk:
         holder.disk.full = True
         holder.delete()
         assert holder.holds() == []
-        assert "1 ended claims are not on disk yet" in str(holder.claims.flush())
+        assert "changes of 1 claims are not on disk yet" in str(holder.claims.flush())
         assert not holder.claims.is_persisted(holder.attachment)
         assert holder.on_disk().live
         holder.disk.full = False
         assert holder.claims.flush() is None
         assert holder.claims.is_persisted(holder.attachment)
+        assert holder.on_disk() == holder.now
+
+    def test_what_a_look_showed_counts_and_ends_no_claim(self, holder: Node) -> None:
+        holder.disk.full = True
+        shown = tuple(route.see("igw-1", "not an ENI") for route in holder.now.routes)
+        holder.claims.put(replace(holder.now, routes=shown))
+        assert [route.target for route in holder.now.routes] == ["igw-1", "igw-1"]
+        assert holder.claims.flush() == "changes of 1 claims are not on disk yet: No space left on device"
+        holder.disk.full = False
+        assert holder.claims.flush() is None
         assert holder.on_disk() == holder.now
 
     def test_what_is_put_later_is_written_by_that(self, holder: Node) -> None:
