@@ -28,6 +28,7 @@ from .read_limit import ReadLimit
 from .request_queue import ApiAction, RequestQueue
 from .singleflight import Same, Shareable, SingleFlight
 from .table_question import TableQuestion
+from .ttl_cache import TtlCache
 
 T = TypeVar("T")
 
@@ -36,7 +37,6 @@ CONNECTIONS = 50
 TURN_SECONDS = 10.0
 """How long a read waits for its turn; a caller that still wants it then asks again."""
 SUBNET_SECONDS = 60.0
-MOST_KEPT = 1024
 CLAIMING = ("CreateRoute", "ReplaceRoute")
 
 
@@ -349,38 +349,6 @@ class CallEc2:
             held = self._tokens.pop((key, account), None)
         if held:
             self._shared.queue.put_back(*held)
-
-
-class TtlCache:
-    """A bounded cache of answers, with the times at which they were asked for. For many threads."""
-
-    def __init__(self) -> None:
-        self._answers: dict[Hashable, tuple[Any, float]] = {}
-        self._lock = threading.Lock()
-
-    def get(self, question: Hashable, since: float) -> tuple[Any, float] | None:
-        """Return the answer and when it was asked for, unless that was before ``since``."""
-        with self._lock:
-            known = self._answers.get(question)
-            if known and known[1] < since:
-                del self._answers[question]
-                return None
-            return known
-
-    def put(self, question: Hashable, answer: Any, asked_at: float) -> None:
-        """Keep ``answer``, unless a newer one is there; the oldest makes room for it."""
-        with self._lock:
-            known = self._answers.pop(question, None)
-            if known and known[1] > asked_at:
-                answer, asked_at = known
-            if len(self._answers) >= MOST_KEPT:
-                del self._answers[next(iter(self._answers))]
-            self._answers[question] = answer, asked_at
-
-    def forget(self, question: Hashable) -> None:
-        """Keep no answer to ``question``."""
-        with self._lock:
-            self._answers.pop(question, None)
 
 
 def _frozen(filters: Mapping[str, Sequence[str]]) -> Hashable:
