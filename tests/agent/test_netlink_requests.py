@@ -14,6 +14,7 @@ from lab.world import Lab
 from tests.agent import counting_agent
 from tests.support.dialogue import call
 from tests.support.two_nodes import Attachment, Place, Scene, ours_in
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.lab(azs=1, nodes_per_az=1)
 
@@ -58,10 +59,22 @@ def run(node: Node, verb: str, attachment: Attachment, container: str) -> None:
 
 
 def test_an_add_asks_the_kernel_so_often(node: Node, pod_and_count: tuple[Attachment, Requests]) -> None:
+    """The kernel may still tell that the parent's carrier came: then one more ADD asks for the parent."""
     pod, requests = pod_and_count
-    run(node, "ADD", pod, "first")
-    run(node, "DEL", pod, "first")
-    requests()
-    run(node, "ADD", pod, "second")
-    assert ours_in(pod.pod)
-    assert requests() == ADD
+
+    def requests_of_an_add() -> dict[str, int]:
+        requests()
+        run(node, "ADD", pod, "web")
+        assert ours_in(pod.pod)
+        result = requests()
+        run(node, "DEL", pod, "web")
+        return result
+
+    requests_of_an_add()
+
+    def asks_no_more() -> bool:
+        count = requests_of_an_add()
+        assert count in (ADD, ADD | {"link get": 2})
+        return count == ADD
+
+    until(asks_no_more, "each ADD asks for the parent", seconds=20)
