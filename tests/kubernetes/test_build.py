@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ import tarfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -126,6 +127,11 @@ def test_a_second_build_waits_for_the_first(directory: Path, monkeypatch: pytest
     (directory / "pod.built").unlink()
     begun, go_on, runs = threading.Event(), threading.Event(), []
     program = (directory / "pod").read_bytes()
+    locking, flock = threading.Semaphore(0), fcntl.flock
+
+    def counted(*arguments: Any) -> None:
+        locking.release()
+        flock(*arguments)
 
     def slow(command: list[str], *_: object) -> str:
         runs.append(command)
@@ -134,11 +140,13 @@ def test_a_second_build_waits_for_the_first(directory: Path, monkeypatch: pytest
         Path(command[command.index("-o") + 1]).write_bytes(program)
         return ""
 
+    monkeypatch.setattr(fcntl, "flock", counted)
     monkeypatch.setattr(package_mirrors, "run", slow)
     threads = [threading.Thread(target=build.programs, args=[directory, [smallest()]]) for _ in range(2)]
     threads[0].start()
     assert begun.wait(60)
     threads[1].start()
+    assert all(locking.acquire(timeout=60) for _ in threads), "the second does not ask for the lock"
     go_on.set()
     for thread in threads:
         thread.join(60)
