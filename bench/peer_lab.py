@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
+from bench.pods import Pod, veth_pods
 from bench.running import Command, Failed, cpu_seconds
-from bench.scene import INTERPRETER, Pod, veth_pods
+from bench.scene import INTERPRETER
 from lab import netns
 from lab.ec2.journal import Call
 from lab.node import PATH

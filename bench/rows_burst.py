@@ -9,8 +9,9 @@ from typing import Any
 
 from bench import running
 from bench.figure import Figure, Plot, say
+from bench.pods import Pod
 from bench.running import Failed, Ran
-from bench.scene import Pod, Scene
+from bench.scene import Scene
 
 CLAIMS, SIDE_BY_SIDE = 1000, 4
 PARALLEL, ALONE = 200, 10

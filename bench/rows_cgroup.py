@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bench import running
 from bench.cgroup import MIB, Cell, ballast, cell
 from bench.figure import Figure, say
+from bench.pods import Pod
 from bench.running import Command, Ran, median_ms
-from bench.scene import BARE, INTERPRETER, Pod, Scene
+from bench.scene import BARE, INTERPRETER, Scene
 
 CLIENTS = 20
 BATCH = 5

@@ -15,8 +15,9 @@ from typing import Any
 
 from bench import running
 from bench.figure import Figure, Grid, Plot, say
+from bench.pods import Pod
 from bench.running import Failed
-from bench.scene import Pod, Scene
+from bench.scene import Scene
 
 SMALL, MIDDLE, LARGE = (3, 10), (10, 500), (20, 1000)
 """Route tables, and routes in each."""

@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import cni_floatip
 from bench import running
+from bench.pods import Pod, veth_pods
 from bench.running import Command, Failed, Ran
 from lab import leftovers, netns
 from lab.world import undisturbed
@@ -36,14 +37,6 @@ STARTS_WITHIN = 30.0
 QUIET_SAMPLES, SAMPLE_SECONDS = 10, 0.02
 SCENES = itertools.count()
 UNLIMITED = Path(__file__).with_name("unlimited_agent.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod's namespace and the floating address on its interface."""
-
-    netns: str
-    address: str
 
 
 @dataclass
@@ -332,35 +325,6 @@ def compile_package() -> None:
 def address(number: int) -> str:
     """Return the floating address of a pod."""
     return f"192.168.{number // 200}.{number % 200 + 1}"
-
-
-def veth_pods(node: str, mac: str, pods: Mapping[str, tuple[int, str]]) -> None:
-    """Make pods' namespaces (name -> a number for the link, and the floating address on ``net1``).
-
-    ``net1`` has the ENI's MAC address, as ipvlan would; its other end is in the node's namespace.
-    """
-    netns.make(pods)
-    netns.ip(
-        node,
-        itertools.chain.from_iterable(
-            (
-                f"link add p{number} type veth peer name net1 netns {name} address {mac}",
-                f"link set p{number} up",
-            )
-            for name, (number, _) in pods.items()
-        ),
-    )
-    for some in _pieces(list(pods.items()), 32):
-        netns.ip_each({name: _pod_lines(floating) for name, (_, floating) in some})
-
-
-def _pod_lines(floating: str) -> list[str]:
-    return ["link set lo up", f"addr add {floating}/32 dev net1", "link set net1 up"]
-
-
-def _pieces(all_of_them: list[Any], size: int) -> Iterator[list[Any]]:
-    for begin in range(0, len(all_of_them), size):
-        yield all_of_them[begin : begin + size]
 
 
 def _listen(port: int) -> socket.socket:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bench import running
+from bench.pods import Pod
 from bench.running import Ran
-from bench.scene import ENI, Pod, Scene
+from bench.scene import ENI, Scene
 from cni_floatip.agent.ec2.shared import CONNECTIONS
 from cni_floatip.agent.worker_pool import MOST
 from tests.conftest import require
