@@ -17,7 +17,9 @@ from typing import Any
 from cni_floatip import cli
 from cni_floatip.edges.podnet.rtnetlink import Rtnetlink
 
-VERBS = ("dump", "get", "create", "change", "delete")
+VERBS = [
+    name for name, verb in vars(Rtnetlink).items() if callable(verb) and name[0] != "_" and name != "close"
+]
 
 
 def main() -> int:

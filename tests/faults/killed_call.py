@@ -33,7 +33,15 @@ from cni_floatip.edges.ec2 import client
 from cni_floatip.edges.podnet import rtnetlink
 
 DISK = ("fsync", "replace", "rename", "unlink", "mkdir")
-POD = ("create", "change", "delete")
+NO_WRITE = ("dump", "get", "close")
+
+
+def public(owner: type) -> list[str]:
+    """Return the names of the methods that others call: what is added later is watched too."""
+    return [name for name, member in vars(owner).items() if callable(member) and name[0] != "_"]
+
+
+POD = [name for name in public(rtnetlink.Rtnetlink) if name not in NO_WRITE]
 
 
 def watch(owner: Any, name: str, kind: str, tell: Callable[[str, str, int], None]) -> None:
@@ -57,7 +65,7 @@ def watch(owner: Any, name: str, kind: str, tell: Callable[[str, str, int], None
 def watch_everything(tell: Callable[[str, str, int], None]) -> None:
     for name in DISK:
         watch(os, name, f"disk.{name}", tell)
-    for name in [name for name, result in vars(client.Vpc).items() if callable(result) and name[0] != "_"]:
+    for name in public(client.Vpc):
         watch(client.Vpc, name, f"ec2.{name}", tell)
     for name in POD:
         watch(rtnetlink.Rtnetlink, name, f"pod.{name}", tell)
