@@ -30,7 +30,6 @@ from cni_floatip.model.errors import CniError, Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.values import Attachment, RouteKey
 from cni_floatip.operations.release import attachment_lock
 from cni_floatip.operations.write_routes import place_lock, retry
-from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods, NodeWithPods
 
 ENDED = 1.0
@@ -258,8 +257,7 @@ def test_an_add_that_waits_for_anothers_write_ends_with_its_client(
     monkeypatch.setattr(cluster.ec2, "create", slow)
 
     def add(pod: Attachment, call: Call) -> tuple[threading.Thread, list[BaseException]]:
-        env, config = a.calls[pod]
-        question = request.parse({**env, "CNI_COMMAND": "ADD"}, config)
+        question = a.request_of("ADD", pod)
         return begun(lambda call: operations.add(question, replace(a.world, cancelled=call.stop)), call)
 
     writer, refused = add(first, Call(math.inf))

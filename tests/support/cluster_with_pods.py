@@ -252,6 +252,11 @@ class NodeWithPods(SimulatedNode):
         self.calls[attachment] = env, json.dumps({**CONFIG, "prevResult": prev}).encode()
         return attachment
 
+    def request_of(self, verb: str, attachment: Attachment) -> request.Request:
+        """Return what the runtime requests for a pod: ADD, CHECK or DEL."""
+        env, config = self.calls[attachment]
+        return request.parse({**env, "CNI_COMMAND": verb}, config)
+
     def call(self, verb: str, attachment: Attachment, times: int = 3) -> bool:
         """Make a call as its client does: an ADD is repeated when the agent dies, a DEL spooled.
 

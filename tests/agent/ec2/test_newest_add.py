@@ -17,7 +17,6 @@ from cni_floatip.agent.ec2.shared import Caller, SharedEc2
 from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.model.errors import CniError, TryAgain
 from cni_floatip.model.values import Attachment, RouteTarget
-from cni_floatip.protocol import request
 from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import FLOATING, POLICY, REGION
 from tests.support.waiting import until
@@ -44,7 +43,6 @@ class Crowded:
 
     def call(self, verb: str, attachment: Attachment) -> Future[Any]:
         """Begin a call; an ADD has come as far as the line when this returns."""
-        env, config = self.node.calls[attachment]
 
         def view(region: str) -> Any:
             caller = Caller(superseded_by=lambda key: self.wishes.superseded_by(attachment, key))
@@ -53,7 +51,7 @@ class Crowded:
         world = replace(self.node.world, clock=time.monotonic, sleep=time.sleep, now=time.time, vpc=view)
         act = operations.add if verb == "ADD" else operations.delete
         waiting = self.warm.queue.waiting()
-        done = self.pool.submit(act, request.parse({**env, "CNI_COMMAND": verb}, config), world)
+        done = self.pool.submit(act, self.node.request_of(verb, attachment), world)
         until(lambda: verb != "ADD" or self.warm.queue.waiting() != waiting or done.done())
         return done
 

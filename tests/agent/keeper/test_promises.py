@@ -33,6 +33,13 @@ GRACE = 60
 RTB_1 = RouteKey("rtb-1", FLOATING)
 
 
+@pytest.fixture
+def pod_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterWithPods:
+    """A cluster of one node, "a", with one route table."""
+    in_order(monkeypatch)
+    return ClusterWithPods(tmp_path, "a")
+
+
 def held(
     directory: Path, nodes: str = "a", tables: tuple[str, ...] = ("rtb-1",)
 ) -> tuple[SimulatedCluster, SimulatedNode]:
@@ -200,8 +207,7 @@ class TestATableThatWasLeft:
         cluster_with_pods.pass_time(60)
         cluster_with_pods.ec2.untagged.add("rtb-2")
         cluster_with_pods.pass_time(after)
-        env, config = a.calls[pod]
-        question = request.parse({**env, "CNI_COMMAND": "CHECK"}, config)
+        question = a.request_of("CHECK", pod)
         operations.check(question, a.world)
         states = [route.state for route in a.claim(pod).routes]
         assert states == ([State.HELD, State.GONE] if after == 200 else [State.HELD])
@@ -232,11 +238,9 @@ class TestATableThatWasLeft:
 
 
 def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pod_cluster: ClusterWithPods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_order(monkeypatch)
-    cluster = ClusterWithPods(tmp_path, "a")
-    a = cluster.nodes["a"]
+    cluster, a = pod_cluster, pod_cluster.nodes["a"]
     destination = cluster.destination(2)
     old = a.add_pod(destination)
     assert old
@@ -259,11 +263,9 @@ def test_del_of_one_that_keeps_its_route_is_recorded_though_older_records_cannot
 
 
 def test_a_client_that_goes_after_the_last_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pod_cluster: ClusterWithPods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_order(monkeypatch)
-    cluster = ClusterWithPods(tmp_path, "a")
-    a = cluster.nodes["a"]
+    cluster, a = pod_cluster, pod_cluster.nodes["a"]
     destination = cluster.destination(2)
     pod = a.pod(destination)
     gone: list[str] = []
@@ -275,21 +277,16 @@ def test_a_client_that_goes_after_the_last_write_leaves_nothing(
 
     monkeypatch.setattr(cluster.ec2, "create", create)
     world = replace(a.world, cancelled=lambda: next(iter(gone), None))
-    env, config = a.calls[pod]
     with pytest.raises(TryAgain, match="the client has gone"):
-        operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), world)
+        operations.add(a.request_of("ADD", pod), world)
     assert gone
     assert cluster.leads(destination=destination) == ""
     assert not a.claim(pod).live
 
 
-def test_an_add_has_its_client_of_ec2_before_it_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_add_has_its_client_of_ec2_before_it_records(pod_cluster: ClusterWithPods) -> None:
     """What fails between the record and the writes would leave a claim that nothing undoes."""
-    in_order(monkeypatch)
-    cluster = ClusterWithPods(tmp_path, "a")
-    a = cluster.nodes["a"]
+    cluster, a = pod_cluster, pod_cluster.nodes["a"]
     pod = a.pod(cluster.destination(2))
 
     def vpc(region: str) -> Vpc:
@@ -297,21 +294,17 @@ def test_an_add_has_its_client_of_ec2_before_it_records(
             raise TryAgain("no client can be made any more")
         return a.world.vpc(region)
 
-    env, config = a.calls[pod]
-    operations.add(request.parse({**env, "CNI_COMMAND": "ADD"}, config), replace(a.world, vpc=vpc))
+    operations.add(a.request_of("ADD", pod), replace(a.world, vpc=vpc))
     assert a.claim(pod).state is State.HELD
 
 
 def test_an_add_that_records_late_is_told_again_of_its_del(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pod_cluster: ClusterWithPods, tmp_path: Path
 ) -> None:
     """It has read the DEL's mark as what was there before it, so that its own record counts as new."""
-    in_order(monkeypatch)
-    cluster = ClusterWithPods(tmp_path, "a")
-    a = cluster.nodes["a"]
+    cluster, a = pod_cluster, pod_cluster.nodes["a"]
     pod = a.add_pod(cluster.destination(2))
     assert pod
-    env, config = a.calls[pod]
     claim = a.claim(pod)
     claims = ClaimCache(Store(str(tmp_path / "alone"), sleep=time.sleep, clock=time.monotonic), time.time)
     claims.put(claim)
@@ -320,7 +313,7 @@ def test_an_add_that_records_late_is_told_again_of_its_del(
         record = claims.get(pod)
         return record.deleted_at if isinstance(record, Claim) else 0.0
 
-    question = request.parse({**env, "CNI_COMMAND": "DEL"}, config)
+    question = a.request_of("DEL", pod)
 
     def delete() -> None:
         with _cancelled(question, replace(a.world, claims=claims)):
