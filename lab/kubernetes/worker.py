@@ -136,6 +136,8 @@ KUBELET_CONFIG: Mapping[str, Any] = {
     "imageGCHighThresholdPercent": 100,
     "localStorageCapacityIsolation": False,
     "makeIPTablesUtilChains": False,
+    # It ends where it would have to set a sysctl of the kernel: SYSCTLS are in place before it starts.
+    "protectKernelDefaults": True,
     "resolvConf": "",
     "maxPods": 250,
     "volumePluginDir": "/var/lib/kubelet/volume-plugins",

@@ -76,6 +76,25 @@ def test_a_kubelet_finds_files_of_its_own_for_what_it_sets_of_the_kernel(cluster
             assert f" /proc/sys/{name} " in mounts or not Path("/proc/sys", name).exists()
 
 
+def test_a_kubelet_ends_where_it_would_set_the_kernel(cluster: Cluster) -> None:
+    """So it sets nothing of the machine's even where a file of its own is not in place."""
+    worker = cluster.workers["b1"]
+    file = worker.node.state / "machine" / "sysctls" / "kernel.panic"
+    held = file.read_text()
+    worker.kubelet.kill()
+    file.write_text("11\n")
+    try:
+        worker.kubelet.start()
+        until(lambda: not worker.kubelet.is_running, worker.kubelet)
+        assert "invalid kernel flag: kernel/panic" in worker.kubelet.log
+        assert file.read_text() == "11\n"
+    finally:
+        worker.kubelet.kill()
+        file.write_text(held)
+        worker.kubelet.start()
+        cluster.wait_nodes("b1")
+
+
 def test_both_api_servers_are_in_the_endpoint_slice(cluster: Cluster) -> None:
     def addresses() -> list[str]:
         result = cluster.kubectl.get("endpointslice", "kubernetes")
