@@ -19,7 +19,7 @@ from tests.conftest import require
 
 NEEDS = (
     *("root", "ip", "nft", "containerd", "ctr", "runc", "nsenter", "setpriv", "unshare"),
-    *("go", "helm", "buildah", "mmdebstrap", "macvlan-plugin", "static-plugin", "ptp-plugin"),
+    *("go", "helm", "curl", "buildah", "mmdebstrap", "macvlan-plugin", "static-plugin", "ptp-plugin"),
 )
 SETTINGS = Settings(QUICK.controller_manager, QUICK.kubelet, thin=("b1",))
 RELEASE_GRACE = 3

@@ -42,11 +42,15 @@ def condition(document: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def place_on(cluster: Cluster, node: str, *manifests: dict[str, Any]) -> None:
     """Create workloads and see their pods on this node, from where the scheduler may move them later."""
+
+    def nodes() -> set[str | None]:
+        return {pod["spec"].get("nodeName") for pod in cluster.kubectl.get("pods")}
+
     others = [name for name in cluster.workers if name != node]
     cluster.kubectl("cordon", *others)
     try:
         cluster.kubectl.apply(*manifests)
-        until(lambda: all(pod["spec"].get("nodeName") == node for pod in cluster.kubectl.get("pods")))
+        until(lambda: nodes() == {node}, nodes)  # of a Deployment there is no pod at first
         cluster.kubectl.wait("--for=condition=Ready", "pod", "--all")
     finally:
         cluster.kubectl("uncordon", *others)

@@ -68,8 +68,12 @@ def test_a_pod_is_deleted_while_no_agent_runs_and_its_del_is_done_later(
     (claim,) = scene.unfinished(worker)
     assert claim.attachment.container != old
     assert [call.action for call in scene.writes(agents, since=came)].count("DeleteRoute") == 0
-    done = [line for line in scene.log(agents, name) if line.get("container") == old]
-    assert [(line["verb"], line.get("spooled")) for line in done] == [("DEL", True)]
+
+    def calls() -> list[tuple[str, bool]]:
+        lines = [line for line in scene.log(agents, name) if line.get("container") == old]
+        return [(line["verb"], line.get("spooled", False)) for line in lines]
+
+    assert until(calls, lambda: scene.log(agents, name)) == [("DEL", True)]
 
 
 def test_agents_are_rolled_out_and_no_packet_is_lost(agents: Cluster, workloads: Kubectl) -> None:

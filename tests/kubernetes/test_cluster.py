@@ -20,6 +20,7 @@ from lab.kubernetes.kubectl import Kubectl
 from lab.kubernetes.manifests import deployment, network, pod
 from lab.kubernetes.worker import SYSCTLS
 from lab.node import Node
+from tests.kubernetes import scene
 from tests.support.waiting import until
 
 SERVICE = Endpoint("kubernetes.default.svc", SERVICE_ADDRESS, SERVICE_PORT)
@@ -189,17 +190,12 @@ def test_a_pod_reaches_the_api(cluster: Cluster, workloads: Kubectl) -> None:
     """By the service's address, through its node's proxies, as clients in a cluster do."""
     workloads.apply(pod("client", nodeName="a1"))
     workloads.wait("--for=condition=Ready", "pod/client")
-    address = workloads.get("pod", "client")["status"]["podIP"]
     worker = cluster.workers["a1"]
     before = sum(link["accepted"] for link in worker.links.state().values())
-    pids = [
-        pid
-        for pid in worker.pids()
-        if (worker.proc(pid) / "cmdline").read_bytes().startswith(b"/pod\0answer")
-    ]
-    command = ("nsenter", "--target", str(pids[0]), "--net", "curl", "-sk", "-m", "20")
+    (pid,) = (pid for pid, command in scene.commands(worker) if command.startswith(b"/pod\0answer"))
+    command = ("nsenter", "--target", str(pid), "--net", "curl", "-sk", "-m", "20")
     done = worker.enter(*command, f"https://{SERVICE_ADDRESS}/readyz")
-    assert done.stdout == "ok", (done, address)
+    assert done.stdout == "ok", done
     assert sum(link["accepted"] for link in worker.links.state().values()) > before
 
 

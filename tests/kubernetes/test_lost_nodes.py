@@ -162,11 +162,17 @@ def test_a_partitioned_node_comes_back_and_takes_nothing(
         worker.node.mend_network()
         workloads.wait("--for=delete", f"pod/{old}")
         until(lambda: not scene.unfinished(worker), lambda: scene.claims(worker))
-        deletions = [line for line in scene.log(nodes, name) if line.get("verb") == "DEL"]
+        outcomes = until(lambda: deletions(nodes, name, old), lambda: scene.log(nodes, name))
     assert probe.report.lost == 0, str(probe.report)
-    assert [line["outcome"] for line in deletions if line.get("pod") == old][:1] == ["ok"]
+    assert outcomes[0] == "ok"
     assert scene.writes(nodes, since=back) == []
     assert targets(nodes.lab, f"{ADDRESS}/32") == only(successor.node)
+
+
+def deletions(cluster: Cluster, node: str, pod: str) -> list[str]:
+    """Return how the DELs of a pod ended, as the node's agent has logged it."""
+    lines = [line for line in scene.log(cluster, node) if line.get("pod") == pod]
+    return [line["outcome"] for line in lines if line.get("verb") == "DEL"]
 
 
 @pytest.mark.parametrize("name", ["a1", "b1"], ids=["thick", "thin"])

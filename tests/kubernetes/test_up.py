@@ -64,8 +64,8 @@ def _descendants(pid: int) -> Iterator[int]:
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has ended meanwhile
     for child in children:
         yield from _descendants(int(child))
 
