@@ -11,7 +11,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -70,12 +69,7 @@ class ApiLinks:
     def start(self) -> None:
         """Start the proxies, and lead there what the node sends to an API server."""
         self._control.unlink(missing_ok=True)
-        self.process.start(stdin=subprocess.PIPE)
-        end = time.monotonic() + ANSWERS_WITHIN
-        while not self._answers():
-            if not self.process.is_running or time.monotonic() > end:
-                raise LabError(f"the proxies of node {self._node} do not answer:\n{self.process}")
-            time.sleep(0.02)
+        self.process.start_and_wait(stdin=subprocess.PIPE)
         netns.inside(self._node.ns, self._load_rules)
 
     def cut(self, server: str | None = None) -> None:
@@ -99,9 +93,6 @@ class ApiLinks:
         """Return what each way does and what went over it (see ``proxy.Link.state``)."""
         return self._send([{"do": "state"}])
 
-    def close(self) -> None:
-        self.process.kill()
-
     def _order(self, server: str | None, order: dict[str, Any]) -> None:
         self._send([{"link": name, **order} for name in ([server] if server else self._endpoints)])
 
@@ -119,12 +110,6 @@ class ApiLinks:
                     if "error" in answer:
                         raise LabError(f"the proxies of node {self._node}: {answer['error']}")
         return answer
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.state())
-        except OSError:
-            return False
 
     def _load_rules(self) -> None:
         places = {name: f"{self._address} . {port}" for name, port in self._ports.items()}

@@ -15,11 +15,9 @@ from lab import cgroups, leftovers, netns
 from lab.errors import LabError
 from lab.node import PATH
 
-ENDS_WITHIN = 30.0
-
 
 class Process:
-    """One program at a time; ``start`` after ``stop`` or ``kill`` is a restart.
+    """One program at a time; ``start`` after ``kill`` is a restart.
 
     ``start`` it in a thread that lives as long as the program is to: the kernel ends the program with that
     thread (PR_SET_PDEATHSIG), so that a lab that is killed leaves nothing running.
@@ -59,6 +57,14 @@ class Process:
             )
         leftovers.note_process(self._noted, self.process.pid)
 
+    def start_and_wait(self, **options: Any) -> None:
+        """Start it and wait until it prints ``ready``. Raises ``LabError`` with its log if it ends."""
+        self.start(stdout=subprocess.PIPE, **options)
+        assert self.process is not None
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != b"ready\n":
+            raise LabError(f"{self.name} does not start:\n{self}")
+
     @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -70,15 +76,6 @@ class Process:
             raise LabError(f"{self.name} has ended:\n{self}")
         return child_of(self.process.pid) if self._forks else self.process.pid
 
-    def stop(self, seconds: float = ENDS_WITHIN) -> None:
-        """Ask it to end (SIGTERM) and wait; one that does not end is killed."""
-        with contextlib.suppress(LabError, ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
-        if self.process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(seconds)
-        self.kill()
-
     def kill(self) -> None:
         """End it at once, and wait until it is gone. Nothing happens if it does not run."""
         if self.process is None:
@@ -89,14 +86,6 @@ class Process:
         self.process.communicate()
         self.process = None
         self._noted.unlink(missing_ok=True)
-
-    def freeze(self) -> None:
-        """Stop its clock (SIGSTOP)."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Undo ``freeze``."""
-        os.kill(self.pid, signal.SIGCONT)
 
     @property
     def log(self) -> str:

@@ -221,8 +221,7 @@ class Worker:
         (self._place / "disk").mkdir(parents=True)
         argv = ("unshare", "--mount", "sh", "-euc", HOLD, "sh", str(self._place / "disk"))
         self._disk = Process(f"disk-{self.node.name}", self.node.ns, argv, self._state)
-        self._disk.start(stdout=subprocess.PIPE)
-        _await_ready(self._disk)
+        self._disk.start_and_wait()
 
     def start(self, archives: Sequence[Path]) -> None:
         """Boot: start the first process, the ways to the API, containerd, and the import of these images."""
@@ -236,8 +235,7 @@ class Worker:
             *("sh", "-euc", INIT, "sh", str(self._place / "sysctls"), str(self.node.state / "boot_id")),
         ]
         self._init = Process(f"init-{self.node.name}", self.node.ns, argv, self._state)
-        self._init.start(stdout=subprocess.PIPE)
-        _await_ready(self._init)
+        self._init.start_and_wait()
         self.links.start()
         self.containerd = self._process("containerd", "containerd", "--config", CONTAINERD_CONFIG_FILE)
         self.containerd.start()
@@ -411,11 +409,3 @@ class Worker:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(0o600)
         file.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _await_ready(process: Process) -> None:
-    """Wait until a script says so. Raises ``LabError`` with what it says if it ends instead."""
-    assert process.process is not None
-    assert process.process.stdout is not None
-    if process.process.stdout.readline() != b"ready\n":
-        raise LabError(f"{process.name} does not start:\n{process}")
