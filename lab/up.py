@@ -42,8 +42,9 @@ def add_parsers(commands: Commands[argparse.ArgumentParser]) -> None:
     for option, most, what in (("--azs", 6, "Availability Zones"), ("--nodes", 4, "worker nodes per zone")):
         meaning = f"{what}, 1 to {most} (default %(default)s)"
         up.add_argument(option, type=int, choices=range(1, most + 1), default=2, metavar="N", help=meaning)
-    up.add_argument("--direct", action="store_true", help="without agents on the nodes: direct mode")
-    up.add_argument(
+    kind = up.add_mutually_exclusive_group()
+    kind.add_argument("--direct", action="store_true", help="without agents on the nodes: direct mode")
+    kind.add_argument(
         "--kubernetes",
         action="store_true",
         help="with a Kubernetes on the nodes, Multus and the chart; the first time it is built (10 minutes)",

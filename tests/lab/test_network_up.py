@@ -166,6 +166,7 @@ WRONG = {
     "a network": (["ask", "192.168.0.2/32"], 2, "'192.168.0.2/32' is not an IP address"),
     "no time": (["ask", "192.168.0.2", "--timeout", "nan"], 2, "'nan' is not a time of up to 60 s"),
     "no zones": (["up", "--azs", "0"], 2, "invalid choice: 0"),
+    "no agents": (["up", "--kubernetes", "--direct"], 2, "--direct: not allowed with argument --kubernetes"),
     "no command": (["bogus"], 2, "invalid choice: 'bogus'"),
 }
 
