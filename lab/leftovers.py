@@ -85,9 +85,11 @@ def register(prefix: str, pid: int) -> Path:
 
 
 def note_process(path: Path, pid: int) -> None:
-    """Write down who a process is."""
+    """Write down who a process is, atomically, because others read it as soon as it is there."""
     noted = Owner.of(pid)
-    path.write_text(json.dumps({"pid": noted.pid, "started": noted.started}))
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"pid": noted.pid, "started": noted.started}))
+    new.replace(path)
 
 
 def remove(prefix: str) -> None:
@@ -105,7 +107,7 @@ def _end(noted: Path) -> None:
     try:
         process = noted_process(noted)
     except (OSError, ValueError, KeyError):
-        return  # half a note: written by a lab that was killed in that moment
+        return  # the note went meanwhile, or is no note
     until = time.monotonic() + 5
     while process.alive and time.monotonic() < until:
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +129,7 @@ def _owner(prefix: str) -> Owner:
     try:
         return noted_process(noted)
     except (OSError, ValueError, KeyError):
-        # No note, or half of one: the pid in the prefix decides; a lab that is starting is left alone.
+        # No note: the pid in the prefix decides; a lab that is starting is left alone.
         return Owner.of(int(prefix.split("-")[1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -99,6 +100,17 @@ def test_what_a_killed_lab_left_is_swept(another: tuple[Any, str]) -> None:
     process.wait(timeout=10)
     with Lab(azs=1, nodes_per_az=1):
         assert left(prefix) == []
+
+
+def test_a_note_of_a_process_is_read_whole(tmp_path: Path) -> None:
+    """Also by one that has begun to read when the note is written anew."""
+    path = tmp_path / "owner.json"
+    leftovers.note_process(path, 1)
+    with path.open() as note:
+        leftovers.note_process(path, os.getpid())
+        assert json.load(note)["pid"] == 1
+    assert leftovers.noted_process(path) == leftovers.Owner.of(os.getpid())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_reused_pid_does_not_protect_leftovers() -> None:
