@@ -173,6 +173,7 @@ def test_swallow_is_silence(way: Proxy, server: Echo, what: str) -> None:
         assert server.got == ([b"before", b"during"] if what == "answers" else [b"before"])
         with way.connect() as later:
             later.sendall(b"new")  # is accepted, as by a server that hangs
+            until(lambda: way.state()["swallowed"] == len(b"during" + b"new"))
             is_silent(later)
             way.order(link="one", do="pass")
             assert is_reset(sock), "its stream has a hole"
