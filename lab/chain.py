@@ -79,10 +79,12 @@ class Runtime:
         self._execute = execute
         self._places = places
         self._results: dict[tuple[str, str, str], Document] = {}
+        self._interfaces: dict[str, set[str]] = {}
         self.runs: list[Run] = []
 
     def add(self, pod: Pod, conflist: Document, ifname: str, **options: Any) -> dict[str, Any]:
         """Run the chain; return the last plugin's result."""
+        self._interfaces.setdefault(pod.ns, set()).add(ifname)
         result: dict[str, Any] | None = None
         for entry in conflist["plugins"]:
             raw = self._run("ADD", conflist, entry, pod, ifname, result, **options)
@@ -106,6 +108,11 @@ class Runtime:
         for entry in reversed(conflist["plugins"]):
             self._run("DEL", conflist, entry, pod, ifname, known, netns=netns, **options)
         self._results.pop(key, None)
+        self._interfaces.get(pod.ns, set()).discard(ifname)
+
+    def forget_interfaces(self, pod: Pod) -> frozenset[str]:
+        """Return the interfaces that an ADD may have made in the pod and no DEL has removed, once."""
+        return frozenset(self._interfaces.pop(pod.ns, ()))
 
     def check(self, pod: Pod, conflist: Document, ifname: str, **options: Any) -> None:
         """Ask every plugin whether what it did is still there."""

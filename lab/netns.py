@@ -73,6 +73,17 @@ def remove(names: Iterable[str]) -> None:
             raise
 
 
+def delete_links(links: Mapping[str, Iterable[str]]) -> None:
+    """Delete those of the links that exist, by the namespace that they are in: they are gone on return."""
+    for name, those in links.items():
+        for link in those if path(name).exists() else ():
+            inside(name, _delete_link, link)
+
+
+def _delete_link(link: str) -> None:
+    subprocess.run(["ip", "link", "del", link], check=False, capture_output=True, timeout=60)
+
+
 def existing(prefix: str) -> list[str]:
     """Return the names of the namespaces that begin with ``prefix``."""
     if not NETNS_DIR.is_dir():

@@ -221,7 +221,12 @@ class Node:
         return self.primary.subnet.cidr[self._first_pod + number % 40]
 
     def remove_pod(self, *pods: Pod) -> None:
-        """End pods and their sandboxes, with no word to any plugin."""
+        """End pods and their sandboxes, with no word to any plugin.
+
+        Their interfaces go first: a namespace goes some time after its name, and until then its macvlan keeps
+        the ENI from the next pod.
+        """
+        netns.delete_links({pod.ns: self.runtime.forget_interfaces(pod) for pod in pods})
         remove_pods(pods)
         for pod in pods:
             self.pods.remove(pod)

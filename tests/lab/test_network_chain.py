@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,22 @@ def test_add_threads_the_result_and_del_runs_backwards(
     assert order(node, "CHECK") == [first, "tuning"]
     assert order(node, "DEL") == ["tuning", first]
     assert "net1" not in node.run(["ip", "-n", plain_pod.ns, "-br", "link"]).stdout
+
+
+def test_an_eni_is_free_once_its_pod_is_removed(lab: Lab, chain: dict[str, Any], plain_pod: Any) -> None:
+    """Also while the kernel still has its namespace, as on a busy machine: a descriptor keeps it."""
+    node = lab.nodes["a1"]
+    former = node.pod("former")
+    try:
+        node.add(former, chain)
+        kept = os.open(former.netns, os.O_RDONLY)
+    finally:
+        node.remove_pod(former)
+    try:
+        node.add(plain_pod, chain)
+    finally:
+        os.close(kept)
+    node.delete(plain_pod, chain)
 
 
 def test_a_plugin_s_error_is_raised_with_code_and_message(
