@@ -17,7 +17,8 @@ from ..model.claim import Claim
 from ..model.errors import short
 from ..model.recorded_config import RecordedConfig
 from ..model.values import METADATA_NETWORKS, Address, Network
-from . import schemas, strict_json
+from . import election, schemas, strict_json
+from .election import ElectionConf
 from .strict_json import Complaint, Step
 
 Path = tuple[Step, ...]
@@ -117,6 +118,8 @@ class NetConf:
     watch_addresses: tuple[Network, ...] = ()
     duplicate_address_detection: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
+    activate: Literal["add", "ready"] = "add"
+    election: ElectionConf = ElectionConf()
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> NetConf:
@@ -137,7 +140,9 @@ class NetConf:
             "watchAddresses": [str(network) for network in self.watch_addresses],
             "duplicateAddressDetection": self.duplicate_address_detection,
             "timeoutSeconds": self.timeout_seconds,
+            "activate": self.activate,
         }
+        raw |= {"election": self.election.document()} if self.activate == "ready" else {}
         return raw | ({"onDelete": self.on_delete} if self.on_delete else {})
 
 
@@ -163,6 +168,9 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
     wrong += _never(extra, ("destination",))
     watched = _networks(own.get("watchAddresses", []), ("watchAddresses",), wrong)
     wrong += _never_watched(watched)
+    activate, asked = own.get("activate", "add"), ElectionConf.of(own.get("election", {}))
+    wrong += election.contradictions(activate, own)
+    wrong += election.unfit_group(asked.group)
     conf = NetConf(
         cni_version=sound.get("cniVersion") or "0.1.0",
         name=sound.get("name") or "",
@@ -174,6 +182,8 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
         watch_addresses=_unique(watched),
         duplicate_address_detection=own.get("duplicateAddressDetection", False),
         timeout_seconds=own.get("timeoutSeconds", TIMEOUT_SECONDS),
+        activate=activate,
+        election=asked,
     )
     return conf, sorted(wrong, key=str)
 
@@ -187,6 +197,8 @@ OWN_KEYS = (
     "watchAddresses",
     "duplicateAddressDetection",
     "timeoutSeconds",
+    "activate",
+    "election",
 )
 
 

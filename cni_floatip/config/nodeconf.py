@@ -16,7 +16,8 @@ from typing import Any, Literal
 from ..model import cidr
 from ..model.errors import CniError, DecodeFailure, InvalidConfig
 from ..model.values import Network, NetworkInterface, RouteTable
-from . import schemas, strict_json
+from . import election, schemas, strict_json
+from .election import Elections
 from .netconf import tags_match
 from .strict_json import Complaint
 
@@ -104,6 +105,7 @@ class NodeConf:
     limits: Limits = Limits()
     allowed_interfaces: Mapping[str, str] = field(default_factory=lambda: dict(NO_MANAGE))
     allow_host_device: bool = False
+    elections: Elections | None = None
     release_grace_seconds: float = 60
     reconcile_seconds: float = 60
     watch_limits: WatchLimits = WatchLimits()
@@ -262,7 +264,17 @@ def _watch_limits(raw: Mapping[str, Any], _: list[Complaint]) -> WatchLimits:
     return WatchLimits(**_fields(WatchLimits, raw))
 
 
-def _fields(of: type[Limits | WatchLimits], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _elections(raw: Mapping[str, Any], wrong: list[Complaint]) -> Elections:
+    """Return how to elect; times are compared only where each is sound by itself."""
+    given = _fields(Elections, raw)
+    whole = {name: int(given[name]) for name in ("lease_seconds", "veto_seconds") if name in given}
+    elections = Elections(**given | whole)
+    if not any(complaint.path[:1] == ("elections",) for complaint in wrong):
+        wrong += election.unfit_times(elections, raw)
+    return elections
+
+
+def _fields(of: type[Limits | WatchLimits | Elections], raw: Mapping[str, Any]) -> dict[str, Any]:
     names = {camel(name): name for name in of.__dataclass_fields__}
     return {names[key]: value for key, value in raw.items() if key in names and value is not None}
 
@@ -288,6 +300,7 @@ PARSED: dict[str, Callable[[Any, list[Complaint]], Any]] = {
     "roles": _roles,
     "limits": _limits,
     "watch_limits": _watch_limits,
+    "elections": _elections,
     "metrics_address": lambda raw, wrong: _socket_address("metricsAddress", raw, wrong),
     "health_address": lambda raw, wrong: _socket_address("healthAddress", raw, wrong),
 }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from cni_floatip.config import netconf, nodeconf, schemas
+from cni_floatip.config import election, netconf, nodeconf, schemas
 from cni_floatip.config.schemas.complaints import complaints
 from tests.config.json_strategies import like
 
@@ -71,6 +71,7 @@ def test_keys_of_the_network_configuration_are_the_fields() -> None:
     assert keys(NET) | {"name"} == set(netconf.OWN_KEYS)
     assert keys(NET["properties"]["routeTables"]) == camel(netconf.RouteTableSelector)
     assert {*keys(NET["properties"]["podRoutes"]), "gateways"} - {"gateway"} == camel(netconf.PodRoutesConf)
+    assert keys(NET["properties"]["election"]) == camel(election.ElectionConf)
 
 
 def test_keys_of_the_node_configuration_are_the_fields() -> None:
@@ -79,6 +80,7 @@ def test_keys_of_the_node_configuration_are_the_fields() -> None:
     assert keys(NODE["properties"]["allowedRouteTables"]) == camel(nodeconf.AllowedRouteTables)
     assert keys(NODE["properties"]["limits"]) == camel(nodeconf.Limits)
     assert keys(NODE["properties"]["watchLimits"]) == camel(nodeconf.WatchLimits)
+    assert keys(NODE["properties"]["elections"]) == camel(election.Elections)
 
 
 def test_what_the_network_schema_calls_default_is_the_default() -> None:
@@ -90,6 +92,7 @@ def test_what_the_network_schema_calls_default_is_the_default() -> None:
         "watchAddresses",
         "duplicateAddressDetection",
         "timeoutSeconds",
+        "activate",
     }
     routes = {
         key: inner.get("default") for key, inner in NET["properties"]["podRoutes"]["properties"].items()
@@ -97,6 +100,14 @@ def test_what_the_network_schema_calls_default_is_the_default() -> None:
     assert routes == output["podRoutes"] | {"mtu": None}
     assert netconf.NetConf.parse(least | output) == netconf.NetConf.parse(least)
     assert netconf.NetConf.parse(least | {"podRoutes": {}}) == netconf.NetConf.parse(least)
+    elected = least | {"activate": "ready"}
+    inner = {
+        key: inner["default"]
+        for key, inner in NET["properties"]["election"]["properties"].items()
+        if "default" in inner
+    }
+    assert set(inner) == {"zones", "failbackSeconds", "unreadySeconds"}
+    assert netconf.NetConf.parse(elected | {"election": inner}) == netconf.NetConf.parse(elected)
 
 
 def test_what_the_node_schema_calls_default_is_the_default() -> None:
@@ -105,6 +116,11 @@ def test_what_the_node_schema_calls_default_is_the_default() -> None:
     for name in ("limits", "watchLimits"):
         inside = NODE["properties"][name]["properties"]
         assert {key: inner["default"] for key, inner in inside.items()} == output[name]
+    elections = {
+        key: inner["default"] for key, inner in NODE["properties"]["elections"]["properties"].items()
+    }
+    assert nodeconf.NodeConf.parse({"elections": elections}).elections == election.Elections()
+    assert nodeconf.NodeConf.parse({"elections": {}}).elections == election.Elections()
 
 
 def test_the_documents_drawn_are_of_both_kinds() -> None:
