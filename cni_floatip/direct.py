@@ -237,7 +237,7 @@ def _world(
     on_delete: Literal["release", "keep"],
     log: Log,
 ) -> World:
-    """Return the world of a call in this process. No grace, because no process is left when it ends."""
+    """Return the world of a call in this process. No grace and no election outlast a call."""
     region = environ.get("AWS_REGION", "")
     clients: dict[str, Vpc] = {}
     boot = host.boot()
@@ -249,7 +249,7 @@ def _world(
         return clients[where]
 
     return World(
-        policy=replace(policy, release_grace_seconds=0),
+        policy=replace(policy, release_grace_seconds=0, elections=None),
         on_delete=on_delete,
         claims=claims,
         kernel=lambda: podnet,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import direct
-from .config import nodeconf
+from .config import election, nodeconf
 from .model.errors import CniError, IoFailure, NotAvailable
 from .model.versions import SUPPORTED
 from .protocol import request
@@ -98,7 +98,9 @@ def _run(question: Request, environ: Mapping[str, str], stdin: bytes) -> Mapping
         _delete(question, environ, stdin)
         return None
     try:
-        policy = nodeconf.NodeConf.load(nodeconf.path(environ))
+        path = nodeconf.path(environ)
+        policy = nodeconf.NodeConf.load(path)
+        election.refuse_policy(policy.elections, path)
     except CniError as e:
         raise NotAvailable(e.msg, e.details) if question.verb == "STATUS" else e from e
     match question.verb:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__, installer
+from ..config import election
 from ..config.nodeconf import NodeConf
 from ..edges import host, imds, podnet
 from ..edges.store import Store
@@ -68,6 +69,7 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
     With ``bin_dir`` it keeps the client there in repair, with the interpreter of ``bundle``.
     """
     policy = NodeConf.load(path)
+    election.refuse_policy(policy.elections, path)
     log = logs.configure(policy.log_level, policy.log_format)
     store = Store(policy.data_dir, sleep=time.sleep, clock=host.clock)
     if not host.sees_itself():  # no call's descriptor could be opened

@@ -1,8 +1,8 @@
 """What a network and a node say of elected claims: their keys, their defaults, what contradicts itself.
 
 A network wants an election with ``"activate": "ready"`` and says how in ``election``. The node configuration
-allows it with ``elections``, whose times are checked against each other here, because an agent with wrong ones
-gives up nodes that are alive.
+allows it with ``elections``, whose times are checked against each other here, because agents with wrong
+ones take addresses from nodes that live.
 """
 
 from __future__ import annotations
@@ -110,24 +110,24 @@ def unfit_group(group: str | None) -> Iterator[Complaint]:
 def unfit_times(elections: Elections, written: Collection[str]) -> Iterator[Complaint]:
     """Yield how the times contradict each other, at a key that was ``written`` if there is one."""
     renew, lease, veto = elections.renew_seconds, elections.lease_seconds, elections.veto_seconds
-    least = math.ceil(PERIODS * renew)
+    least, spare = math.ceil(PERIODS * renew), lease - renew
     if lease < least:
         text = (
-            f"leaseSeconds {lease} is less than {PERIODS} x renewSeconds {renew:g}, so a lost renewal would pass"
-            f" for a death; write leaseSeconds {least}, or a smaller renewSeconds"
+            f"leaseSeconds {lease} is less than {PERIODS} x renewSeconds {renew:g}, so lost renewals would"
+            f" pass for a death; write leaseSeconds {least}, or a smaller renewSeconds"
         )
         key = "leaseSeconds" if "leaseSeconds" in written else "renewSeconds"
         yield Complaint(("elections", key), text)
-    elif lease - renew <= CALL_SECONDS:
+    elif spare <= CALL_SECONDS:
         text = (
-            f"leaseSeconds {lease} leaves {lease - renew:g} s to reconnect after a call to the API that has no answer, which is"
-            f" noticed after {CALL_SECONDS} s; write 2"
+            f"leaseSeconds {lease} leaves a node {spare:g} s to reconnect to the API, which takes more than"
+            f" the {CALL_SECONDS} s that a call waits for its answer; write 2"
         )
         yield Complaint(("elections", "leaseSeconds"), text)
     if veto <= lease:
         text = (
-            f"vetoSeconds {veto} is not more than leaseSeconds {lease}, so each restart of an agent would move"
-            " the addresses of its node; write 60"
+            f"vetoSeconds {veto} is not more than leaseSeconds {lease}, so a restart of the agent would move"
+            f" the addresses of its node; write vetoSeconds {max(60, 2 * lease)}"
         )
         key = "vetoSeconds" if "vetoSeconds" in written else "leaseSeconds"
         yield Complaint(("elections", key), text)
@@ -158,6 +158,6 @@ def refuse_network(activate: str, elections: Elections | None) -> None:
 
 
 def refuse_policy(elections: Elections | None, path: str) -> None:
-    """Refuse the node configuration at ``path`` if it wants what this release has not. Raises InvalidConfig."""
+    """Raise InvalidConfig where the node configuration at ``path`` wants what this release has not."""
     if elections and not RELEASED:
         raise InvalidConfig(f"{path}: $.elections: {NOT_RELEASED}; leave the key out")

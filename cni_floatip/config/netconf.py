@@ -119,7 +119,7 @@ class NetConf:
     duplicate_address_detection: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
     activate: Literal["add", "ready"] = "add"
-    election: ElectionConf = ElectionConf()
+    election: ElectionConf = field(default_factory=ElectionConf)
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> NetConf:

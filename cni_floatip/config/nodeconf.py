@@ -267,8 +267,9 @@ def _watch_limits(raw: Mapping[str, Any], _: list[Complaint]) -> WatchLimits:
 def _elections(raw: Mapping[str, Any], wrong: list[Complaint]) -> Elections:
     """Return how to elect; times are compared only where each is sound by itself."""
     given = _fields(Elections, raw)
-    whole = {name: int(given[name]) for name in ("lease_seconds", "veto_seconds") if name in given}
-    elections = Elections(**given | whole)
+    for name in {"lease_seconds", "veto_seconds"} & given.keys():
+        given[name] = int(given[name])  # 2.0 is whole, too, but no API server reads it so
+    elections = Elections(**given)
     if not any(complaint.path[:1] == ("elections",) for complaint in wrong):
         wrong += election.unfit_times(elections, raw)
     return elections

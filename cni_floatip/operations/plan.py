@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from ..config import election
 from ..config.netconf import OWN_KEYS, NetConf, tags_match
 from ..config.strict_json import show
 from ..model.claim import Claim
@@ -36,6 +38,7 @@ class AddRequest:
     def read(cls, request: Request, world: World) -> AddRequest:
         """Parse the request's configuration. Raises CniError."""
         conf = NetConf.parse(request.config)
+        election.refuse_network(conf.activate, world.policy.elections)
         prev = PrevResult.parse(request.config, request.attachment.ifname)
         return cls(request, conf, prev, world.inode(request.netns))
 
@@ -94,10 +97,21 @@ def plan(
         table=given.table,
         vpc=site.eni.vpc,
         mac=site.eni.mac,
-        config=RecordedConfig({key: value for key, value in request.config.items() if key in KEPT}),
+        config=_recorded(request.config),
         source_dest_check=world.policy.source_dest_check,
         created_at=max(world.now(), before.deleted_at if before else 0.0),  # so that it counts as new
         last_write_at=world.now() + conf.timeout_seconds,
+    )
+
+
+def _recorded(config: Mapping[str, Any]) -> RecordedConfig:
+    """Return what later calls read of ``config``.
+
+    Without ``"activate": "add"``, the default, because release 0.3 does not know the key and would not keep
+    the claim of a plain network after a roll-back.
+    """
+    return RecordedConfig(
+        {key: value for key, value in config.items() if key in KEPT and (key, value) != ("activate", "add")}
     )
 
 

@@ -145,6 +145,19 @@ def test_a_wrong_configuration_is_one_line_with_every_complaint(tmp_path: Path) 
         assert path in lines[0]
 
 
+def test_an_agent_without_elections_refuses_a_configuration_with_them(tmp_path: Path) -> None:
+    """It does not run as if they were off: two pods would take the address from each other."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"elections": {}, "dataDir": str(tmp_path / "data")}))
+    done = subprocess.run(
+        [FLOATIPCTL, "agent", "--config", config], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    text = "$.elections: elected claims are not in this release; leave the key out"
+    assert done.stderr == f"floatipctl: {config}: {text}\n"
+    assert not (tmp_path / "data").exists()
+
+
 def test_no_configuration_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [FLOATIPCTL, "agent", "--config", tmp_path / "none"], capture_output=True, text=True, timeout=60

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip.config import schemas
+from cni_floatip.config.election import ElectionConf
 from cni_floatip.config.netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
 from cni_floatip.model import cidr
 from cni_floatip.model.errors import CniError, InvalidConfig, UnsupportedField
@@ -29,6 +30,10 @@ def complaints(document: Any) -> list[str]:
 
 def routes(**output: Any) -> dict[str, Any]:
     return LEAST | {"podRoutes": output}
+
+
+def elected(**output: Any) -> dict[str, Any]:
+    return LEAST | {"activate": "ready", "election": output}
 
 
 REFUSED = [
@@ -261,6 +266,73 @@ REFUSED = [
     pytest.param(
         LEAST | {"timeoutSeconds": True}, "$.timeoutSeconds: true is not a number", id="C09-timeout-bool"
     ),
+    pytest.param(
+        LEAST | {"activate": "Ready"}, '$.activate: "Ready" is not "add" or "ready"', id="C09-activate"
+    ),
+    pytest.param(
+        LEAST | {"activate": None}, '$.activate: null is not "add" or "ready"', id="C09-activate-null"
+    ),
+    *(
+        pytest.param(
+            LEAST | more | {"election": {"group": "core"}},
+            '$.election: has no effect without "activate": "ready"; write that too, or leave election out',
+            id=f"election-{name}",
+        )
+        for name, more in {"alone": {}, "with-add": {"activate": "add"}}.items()
+    ),
+    pytest.param(
+        LEAST | {"election": {}},
+        '$.election: has no effect without "activate": "ready"; write that too, or leave election out',
+        id="election-empty-and-alone",
+    ),
+    pytest.param(
+        elected() | {"watchAddresses": ["192.168.0.0/24"]},
+        '$.watchAddresses: with "activate": "ready" the agents choose the pod that has the address, with '
+        "watchAddresses the pods do; leave one of the two out",
+        id="two-elections",
+    ),
+    pytest.param(
+        elected(group=""), '$.election.group: "" is not a group such as "core"', id="C09-group-empty"
+    ),
+    *(
+        pytest.param(
+            elected(group=name),
+            f'$.election.group: "{name}" is not a group such as "core"',
+            id=f"group-{name}",
+        )
+        for name in ("Core", "-core", "core-", ".core", "core.", "a_b", "a/b", "fd00::2")
+    ),
+    *(
+        pytest.param(
+            elected(group=name),
+            f'$.election.group: "{name}" has "{what}" in it, and a Lease is named after it; put a letter or '
+            "digit between",
+            id=f"group-{name}",
+        )
+        for name, what in {"a..b": "..", "a.-b": ".-", "a-.b": "-."}.items()
+    ),
+    pytest.param(
+        elected(group="core\n"),
+        '$.election.group: "core\\n" contains a control character',
+        id="group-newline",
+    ),
+    pytest.param(
+        elected(group="a" * 64), "$.election.group: has 64 characters; at most 63", id="C09-group-too-long"
+    ),
+    pytest.param(
+        elected(zones="eu-central-1a"), '$.election.zones: "eu-central-1a" is not a list', id="C09-zones"
+    ),
+    pytest.param(
+        elected(zones=["eu-central-1a", "b c"]),
+        '$.election.zones[1]: "b c" is not an availability zone such as "eu-central-1a"',
+        id="C09-zone",
+    ),
+    pytest.param(
+        elected(failbackSeconds=-1), "$.election.failbackSeconds: -1 is less than 0", id="C09-failback"
+    ),
+    pytest.param(
+        elected(unreadySeconds="2s"), '$.election.unreadySeconds: "2s" is not a number', id="C09-unready"
+    ),
     pytest.param(["not", "an object"], '$: ["not", "an object"] is not an object', id="C09-list"),
 ]
 
@@ -293,6 +365,11 @@ UNKNOWN = [
         LEAST | {"routeTables": {"id": "rtb-1"}},
         '$.routeTables.id: unknown key "id" with value "rtb-1"; did you mean ids?',
         id="C08-selector",
+    ),
+    pytest.param(
+        elected(zone="a"),
+        '$.election.zone: unknown key "zone" with value "a"; did you mean zones?',
+        id="C08-election",
     ),
     pytest.param(
         LEAST | {"cni.devx": 1},
@@ -378,6 +455,8 @@ def test_the_least_configuration() -> None:
         watch_addresses=(),
         duplicate_address_detection=False,
         timeout_seconds=90,
+        activate="add",
+        election=ElectionConf(group=None, zones=(), failback_seconds=0, unready_seconds=2),
     )
 
 
@@ -412,6 +491,23 @@ def test_every_key_of_netconf_is_parsed() -> None:
     assert (conf.on_delete, conf.timeout_seconds) == ("keep", 7.5)
     assert conf.watch_addresses == (ip_network("192.168.0.0/24"), ip_network("::/0"))
     assert conf.duplicate_address_detection is True
+
+
+def test_every_key_of_an_election_is_parsed() -> None:
+    conf = NetConf.parse(
+        elected(group="a.b-1", zones=["b", "a", "b"], failbackSeconds=300, unreadySeconds=0.5)
+    )
+    assert (conf.activate, conf.election) == ("ready", ElectionConf("a.b-1", ("b", "a"), 300, 0.5))
+    assert conf.document()["election"] == {
+        "group": "a.b-1",
+        "zones": ["b", "a"],
+        "failbackSeconds": 300,
+        "unreadySeconds": 0.5,
+    }
+    least = NetConf.parse(LEAST | {"activate": "ready", "watchAddresses": []})
+    assert (least.activate, least.election) == ("ready", ElectionConf())
+    assert least.document()["election"] == {"zones": [], "failbackSeconds": 0, "unreadySeconds": 2}
+    assert "election" not in NetConf.parse(LEAST).document()
 
 
 def test_a_family_without_a_gateway_stays_auto() -> None:

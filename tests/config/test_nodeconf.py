@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cni_floatip.config.election import Elections
 from cni_floatip.config.nodeconf import (
     MINIMAL,
     AllowedDestination,
@@ -96,6 +97,69 @@ REFUSED = [
     ),
     pytest.param({"watchLimits": {"burst": 0}}, "$.watchLimits.burst: 0 is less than 1", id="C09-burst"),
     pytest.param(
+        {"elections": True}, "$.elections: true is not an object or null", id="C09-elections-switched-on"
+    ),
+    pytest.param(
+        {"elections": {"namespace": "Floatip"}},
+        '$.elections.namespace: "Floatip" is not an elections namespace such as "floatip-elections"',
+        id="C09-elections-namespace",
+    ),
+    pytest.param(
+        {"elections": {"leaseSeconds": 2.5}},
+        "$.elections.leaseSeconds: 2.5 is not a whole number",
+        id="C09-lease-in-parts",
+    ),
+    pytest.param(
+        {"elections": {"vetoSeconds": 60.5}},
+        "$.elections.vetoSeconds: 60.5 is not a whole number",
+        id="C09-veto-in-parts",
+    ),
+    pytest.param(
+        {"elections": {"renewSeconds": 0.09}},
+        "$.elections.renewSeconds: 0.09 is less than 0.1",
+        id="C09-renewals-too-many",
+    ),
+    pytest.param(
+        {"elections": {"renewSeconds": 1}},
+        "$.elections.renewSeconds: leaseSeconds 2 is less than 4 x renewSeconds 1, so lost renewals would "
+        "pass for a death; write leaseSeconds 4, or a smaller renewSeconds",
+        id="renewals-beside-the-default-lease",
+    ),
+    pytest.param(
+        {"elections": {"renewSeconds": 1, "leaseSeconds": 3}},
+        "$.elections.leaseSeconds: leaseSeconds 3 is less than 4 x renewSeconds 1, so lost renewals would "
+        "pass for a death; write leaseSeconds 4, or a smaller renewSeconds",
+        id="lease-of-three-renewals",
+    ),
+    pytest.param(
+        {"elections": {"renewSeconds": 0.2, "leaseSeconds": 1}},
+        "$.elections.leaseSeconds: leaseSeconds 1 leaves a node 0.8 s to reconnect to the API, which takes "
+        "more than the 1 s that a call waits for its answer; write 2",
+        id="lease-too-short-to-reconnect",
+    ),
+    pytest.param(
+        {"elections": {"vetoSeconds": 2}},
+        "$.elections.vetoSeconds: vetoSeconds 2 is not more than leaseSeconds 2, so a restart of the agent "
+        "would move the addresses of its node; write vetoSeconds 60",
+        id="veto-without-effect",
+    ),
+    pytest.param(
+        {"elections": {"leaseSeconds": 60}},
+        "$.elections.leaseSeconds: vetoSeconds 60 is not more than leaseSeconds 60, so a restart of the "
+        "agent would move the addresses of its node; write vetoSeconds 120",
+        id="lease-beside-the-default-veto",
+    ),
+    pytest.param(
+        {"elections": {"leaseSeconds": "2s", "renewSeconds": 14}},
+        '$.elections.leaseSeconds: "2s" is not a whole number',
+        id="C09-times-are-compared-only-where-each-is-sound",
+    ),
+    pytest.param(
+        {"elections": {"onCordons": True}},
+        '$.elections.onCordons: unknown key "onCordons" with value true; did you mean onCordon?',
+        id="C08-elections-typo",
+    ),
+    pytest.param(
         {"metricAddress": 1},
         '$.metricAddress: unknown key "metricAddress" with value 1; did you mean metricsAddress?',
         id="C08-typo",
@@ -159,6 +223,40 @@ def test_every_key_of_nodeconf_is_parsed() -> None:
     assert policy.health_address == SocketAddress("::1", 9000)
     assert str(policy.health_address) == "[::1]:9000"
     assert (policy.log_format, policy.release_grace_seconds) == ("text", 0)
+
+
+def test_elections_are_off_until_the_key_is_there() -> None:
+    assert NodeConf.parse({}).elections is None
+    assert NodeConf.parse({"elections": None}).elections is None
+    assert NodeConf.parse({"elections": {}}).elections == Elections(
+        namespace="floatip-elections",
+        renew_seconds=0.5,
+        lease_seconds=2,
+        veto_seconds=60,
+        on_cordon=True,
+        pod_label=False,
+    )
+
+
+def test_every_key_of_elections_is_parsed() -> None:
+    written = {
+        "namespace": "leases",
+        "renewSeconds": 2,
+        "leaseSeconds": 8.0,
+        "vetoSeconds": 120.0,
+        "onCordon": False,
+        "podLabel": True,
+    }
+    elections = NodeConf.parse({"elections": written}).elections
+    assert elections == Elections("leases", 2, 8, 120, on_cordon=False, pod_label=True)
+    # A Lease's duration is an int32, which an API server does not read from 8.0.
+    assert [type(seconds) for seconds in (elections.lease_seconds, elections.veto_seconds)] == [int, int]
+
+
+@pytest.mark.parametrize(("renew", "lease"), [(0.5, 2), (0.75, 3), (0.1, 2), (15, 60), (2, 8), (0.25, 2)])
+def test_times_that_hold_together_are_accepted(renew: float, lease: int) -> None:
+    times = {"renewSeconds": renew, "leaseSeconds": lease, "vetoSeconds": lease + 1}
+    assert NodeConf.parse({"elections": times}).elections
 
 
 POLICY = NodeConf.parse(

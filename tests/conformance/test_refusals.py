@@ -148,6 +148,10 @@ ROWS = [
         "instance metadata", 7, ("$.podRoutes.to[0]", "no floating interface reaches it"),
         keys={"podRoutes": {"to": ["169.254.169.254/32"]}},
     ),
+    Row(
+        "an election", 2, ('$.activate: "ready"', "not in this release"),
+        keys={"activate": "ready", "election": {"group": "core"}},
+    ),
 ]  # fmt: skip
 
 
@@ -290,8 +294,9 @@ def test_a_prefix_list_that_holds_the_address_is_passed_by(bench: Bench) -> None
         ('{"allowedDestinations": "everything"}', ("$.allowedDestinations",)),
         ('{"allowedRouteTable": {}}', ("allowedRouteTable",)),
         ('{"allowedDestinations": [{"cidr": "10.0.0.1/8"}]}', ("$.allowedDestinations[0].cidr", "host bits")),
+        ('{"elections": {}}', ("$.elections", "not in this release")),
     ],
-    ids=["absent", "empty", "broken", "list", "type", "unknown key", "meaning"],
+    ids=["absent", "empty", "broken", "list", "type", "unknown key", "meaning", "elections"],
 )
 def test_without_a_sound_policy_nothing_is_allowed(
     bench: Bench, text: str | None, said: tuple[str, ...]

@@ -76,7 +76,11 @@ def test_S03_there_are_no_credentials(bench: Bench, node_metadata: Metadata) -> 
     bench.status(**node_metadata.environ, **keys).ok()
 
 
-@pytest.mark.parametrize("text", [None, "{", '{"allowedDestinations": 1}'], ids=["absent", "broken", "wrong"])
+@pytest.mark.parametrize(
+    "text",
+    [None, "{", '{"allowedDestinations": 1}', '{"elections": {}}'],
+    ids=["absent", "broken", "wrong", "elections"],
+)
 def test_S03_the_node_configuration_is_missing_or_wrong(bench: Bench, text: str | None) -> None:
     path = Path(bench.lab.nodes["a1"].env["FLOATIP_CONFIG"])
     path.unlink()
