@@ -1,7 +1,8 @@
 """Write what is made from the chart and the agent's schema; ``--check`` says what is out of date.
 
 That is the part ``config`` of the chart's ``values.schema.json``, ``install/manifests/*.yaml`` (by ``helm
-template``), the table of values in ``install/README.md``, and the release in there and in ``Chart.yaml``.
+template``), the table of values in ``install/README.md``, the release in there and in ``Chart.yaml``, and in
+the latter whether this release elects.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "install/helm/cni-floatip"
 MANIFESTS = ROOT / "install/manifests"
 README = ROOT / "install/README.md"
+ELECTION = ROOT / "cni_floatip/config/election.py"
 NODECONF = ROOT / "cni_floatip/config/schemas/nodeconf.schema.json"
 
 MUST_BE_SAID = ("allowedDestinations", "allowedRouteTables", "socketPath", "dataDir", "spoolDir")
@@ -130,10 +132,16 @@ def release() -> str:
     return str(result)
 
 
+def chart(text: str) -> str:
+    """Return ``Chart.yaml`` with the release, and with what this release can do: elections or not."""
+    (elects,) = re.findall(r"(?m)^RELEASED = (True|False)$", ELECTION.read_text())
+    text = re.sub(r'(?m)^(version: |appVersion: ")[^"\n]*', rf"\g<1>{release()}", text)
+    return re.sub(r'(?m)^(  cni-floatip\.dev/elections: )"\w+"$', rf'\g<1>"{elects.lower()}"', text)
+
+
 def outputs() -> Iterator[tuple[Path, str]]:
     """Yield each file that is made, with what must be in it. Manifests last: they are made of the others."""
-    chart = (CHART / "Chart.yaml").read_text()
-    yield CHART / "Chart.yaml", re.sub(r'(?m)^(version: |appVersion: ")[^"\n]*', rf"\g<1>{release()}", chart)
+    yield CHART / "Chart.yaml", chart((CHART / "Chart.yaml").read_text())
     yield CHART / "values.schema.json", schema()
     readme = re.sub(r"(?<=/cni-floatip:)\d[\w.]*", release(), README.read_text())
     yield README, TABLE.sub(lambda _: table(), readme)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,15 +71,40 @@ def helm(*arguments: str, values: dict[str, Any] | None = None) -> str:
     return done.stdout
 
 
-def render(values: dict[str, Any], kubernetes: str = "1.35.0", *, namespace: str = "kube-system") -> Objects:
+def render(
+    values: dict[str, Any],
+    kubernetes: str = "1.35.0",
+    *,
+    namespace: str = "kube-system",
+    chart: Path = CHART,
+) -> Objects:
     """Render the chart with these values as release ``cni-floatip``."""
-    text = _rendered(json.dumps(values), kubernetes, namespace)
+    text = _rendered(json.dumps(values), kubernetes, namespace, chart)
     return Objects([result for result in yaml.safe_load_all(text) if result])
 
 
 @cache
-def _rendered(values: str, kubernetes: str, namespace: str) -> str:
-    where = ["template", "cni-floatip", str(CHART), "--namespace", namespace]
+def _electing() -> tempfile.TemporaryDirectory[str]:
+    copy = tempfile.TemporaryDirectory(prefix="floatip-chart-")
+    shutil.copytree(CHART, copy.name, dirs_exist_ok=True)
+    path = Path(copy.name, "Chart.yaml")
+    path.write_text(re.sub(r'(?m)^(  cni-floatip\.dev/elections: )"\w+"$', r'\1"true"', path.read_text()))
+    return copy
+
+
+def electing() -> Path:
+    """Return the chart of a release that elects: this one, but for what its ``Chart.yaml`` says of that."""
+    return Path(_electing().name)
+
+
+def chart_for(values: dict[str, Any]) -> Path:
+    """Return the chart that renders these values: with elections, that of a release that elects."""
+    return electing() if values.get("config", {}).get("elections") is not None else CHART
+
+
+@cache
+def _rendered(values: str, kubernetes: str, namespace: str, chart: Path) -> str:
+    where = ["template", "cni-floatip", str(chart), "--namespace", namespace]
     return helm(*where, "--kube-version", kubernetes, "-f", "-", values=json.loads(values))
 
 

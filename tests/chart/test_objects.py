@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
-from tests.chart.rendered import CHART, LEAST, having, manifest, render
+from tests.chart.rendered import CHART, LEAST, Objects, chart_for, having, manifest, render
 
 pytestmark = pytest.mark.needs("helm")
 
@@ -82,6 +82,11 @@ COMBINATIONS = {
         config__roles={"111122223333": "arn:aws:iam::111122223333:role/floatip"},
         config__sourceDestCheck="ignore",
     ),
+    "elections": _all_of_these(config__elections={}),
+    "elections with all that there is, no doctor": _all_of_these(
+        config__elections={"podLabel": True, "namespace": "leases"}, doctor__readDaemonSets=False
+    ),
+    "uninstalling where there are elections": _all_of_these(config__elections={}, uninstall__enabled=True),
     "uninstalling": _all_of_these(uninstall__enabled=True),
     "uninstalling by force, with all else": _all_of_these(
         uninstall__enabled=True,
@@ -91,6 +96,16 @@ COMBINATIONS = {
         extraNetnsDirs=["/run/other"],
     ),
 }
+
+
+def rendered(name: str, namespace: str = "kube-system") -> Objects:
+    """Return a combination, rendered by the chart that takes it."""
+    values = COMBINATIONS[name]
+    return render(values, namespace=namespace, chart=chart_for(values))
+
+
+def _place(raw: dict[str, Any]) -> tuple[str, str | None, str]:
+    return raw["kind"], raw["metadata"].get("namespace"), raw["metadata"]["name"]
 
 
 def test_irsa_is_said_on_the_service_account_of_the_pod() -> None:
@@ -110,11 +125,19 @@ def test_the_schemas_at_hand_reach_from_the_oldest_supported_on() -> None:
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_valid_for_every_supported_kubernetes(name: Any) -> None:
-    for raw in render(COMBINATIONS[name]).all:
+    for raw in rendered(name).all:
         if raw["kind"] == "PodMonitor":
             continue
         for version in SUPPORTED:
             assert _validated(json.dumps(raw), version) == version
+
+
+def test_what_a_release_in_another_namespace_has_besides_is_valid_too() -> None:
+    objects = rendered("elections", "floating")
+    for raw in objects.all:
+        for version in SUPPORTED:
+            assert _validated(json.dumps(raw), version) == version
+    assert objects.of("FlowSchema")
 
 
 @pytest.mark.parametrize("name", ["cni-floatip.yaml", "uninstall.yaml"])
@@ -132,7 +155,7 @@ def _validated(found: Any, version: Any) -> Any:
 @pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_the_objects_belong_together(name: Any) -> None:
-    objects = render(COMBINATIONS[name])
+    objects = rendered(name)
     template = objects.one("DaemonSet")["spec"]["template"]
     chosen = objects.one("DaemonSet")["spec"]["selector"]["matchLabels"]
     assert chosen.items() <= template["metadata"]["labels"].items()
@@ -150,9 +173,15 @@ def test_the_objects_belong_together(name: Any) -> None:
     account = objects.pod["serviceAccountName"]
     ours = COMBINATIONS[name].get("serviceAccount", {}).get("create", True)
     assert [made["metadata"]["name"] for made in objects.of("ServiceAccount")] == [account] * ours
-    for binding in objects.of("RoleBinding"):
+    roles = {_place(role) for kind in ("Role", "ClusterRole") for role in objects.of(kind)}
+    bindings = objects.of("RoleBinding") + objects.of("ClusterRoleBinding")
+    for binding in bindings:
         assert [(s["name"], s["namespace"]) for s in binding["subjects"]] == [(account, "kube-system")]
-        assert binding["roleRef"]["name"] == objects.one("Role")["metadata"]["name"]
+    referred = {
+        (binding["roleRef"]["kind"], binding["metadata"].get("namespace"), binding["roleRef"]["name"])
+        for binding in bindings
+    }
+    assert referred == roles
 
 
 def test_the_pod_monitor_has_what_its_kind_has() -> None:

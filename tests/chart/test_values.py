@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cni_floatip.model import cidr
-from tests.chart.rendered import CHART, LEAST, Refused, having, helm, render, without
+from tests.chart.rendered import CHART, LEAST, Refused, chart_for, having, helm, render, without
 from tests.support.samples import sampled
 
 pytestmark = pytest.mark.needs("helm")
@@ -64,6 +64,13 @@ REFUSED = {
     ),
     "a toleration with a typo": ("tolerations", [{"operater": "Exists"}], "'operater' not allowed"),
     "no annotation": ("serviceAccount.annotations", {"eks.amazonaws.com/role-arn": 1}, "want string"),
+    "elections that are merely switched on": ("config.elections", True, "/config/elections"),
+    "a typo in the elections": ("config.elections", {"lease": 2}, "'lease' not allowed"),
+    "a lease in parts of a second": (
+        "config.elections",
+        {"leaseSeconds": 2.5},
+        "/config/elections/leaseSeconds",
+    ),
     "nobody's service account": ("serviceAccount.create", False, "set serviceAccount.name"),
     "the host's /run, for the socket": (
         "config.socketPath",
@@ -138,7 +145,7 @@ def test_it_may_be_part_of_another_chart() -> None:
 
 def notes(values: Any, tmp_path: Path) -> Any:
     """What helm says after an installation. Only with a cluster does it, so here that is made an object."""
-    chart = shutil.copytree(CHART, tmp_path / f"{len(list(tmp_path.iterdir()))}")
+    chart = shutil.copytree(chart_for(values), tmp_path / f"{len(list(tmp_path.iterdir()))}")
     text = (chart / "templates/NOTES.txt").read_text()
     made = '{{ define "notes" }}' + text + '{{ end }}\nkind: Notes\ntext: {{ include "notes" . | toJson }}\n'
     (chart / "templates/notes.yaml").write_text(made)
@@ -151,6 +158,9 @@ def test_helm_says_what_was_allowed_and_what_is_next(tmp_path: Path) -> None:
     assert "192.168.0.0/24 for core-*" in output
     assert "exec $pod -- floatipctl doctor" in output
     assert "kubectl get nodes -l floatip=true\n" in output
+    assert "lease" not in output.lower()
+    output = notes(having("config.elections", {"namespace": "leases"}), tmp_path)
+    assert "kubectl -n leases get leases\n" in output
     output = notes(having("uninstall.enabled", True), tmp_path)
     assert "helm uninstall cni-floatip" in output
     assert "doctor" not in output
@@ -172,6 +182,7 @@ OTHERWISE = {
     "config.limits.destinations": 4,
     "config.allowedInterfaces.tags": {"team": "core"},
     "config.allowHostDevice": True,
+    "config.elections": {},
     "config.releaseGraceSeconds": 30,
     "config.reconcileSeconds": 30,
     "config.watchLimits.addresses": 32,
@@ -243,7 +254,8 @@ def test_every_value_changes_what_is_rendered(path: Any) -> None:
         for other, value in others.items() if path.startswith(start) else ():
             if other != path:
                 values = having(other, value, values)
-    assert render(having(path, OTHERWISE[path], values)).all != render(values).all
+    changed = having(path, OTHERWISE[path], values)
+    assert render(changed, chart=chart_for(changed)).all != render(values).all
 
 
 def test_the_schema_knows_the_same_values() -> None:

@@ -54,7 +54,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range $key := list "metricsAddress" "healthAddress" -}}
 {{- if not (hasKey $config $key) -}}{{- $_ := set $config $key nil -}}{{- end -}}
 {{- end -}}
+{{- /* Absent while it is off: an agent of release 0.3 that starts meanwhile, or after a roll-back, does not know the key. */ -}}
+{{- if not (include "floatip.elects" .) -}}{{- $_ := unset $config "elections" -}}{{- end -}}
 {{- toPrettyJson $config -}}
+{{- end -}}
+
+{{- /* Not empty if the node configuration has elections; an empty object has. */ -}}
+{{- define "floatip.elects" -}}
+{{- if kindIs "map" .Values.config.elections -}}yes{{- end -}}
+{{- end -}}
+
+{{- /* The namespace of the elections' Leases: the agent's default, where none is given. */ -}}
+{{- define "floatip.electionsNamespace" -}}
+{{- .Values.config.elections.namespace | default "floatip-elections" -}}
+{{- end -}}
+
+{{- /* The name of what is the elections'. Some of it lies in namespaces that releases share, some in none. */ -}}
+{{- define "floatip.electionsName" -}}
+{{- printf "%s-%s-elections" (include "floatip.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
 {{- /* The IP of an IP:port. */ -}}
@@ -160,6 +177,9 @@ capabilities:
 {{- /* Refuse directories that the pod cannot have: one twice, or one that is far more than ours; and one port twice. */ -}}
 {{- define "floatip.checked" -}}
 {{- $config := .Values.config -}}
+{{- if and (include "floatip.elects" .) (ne (index .Chart.Annotations "cni-floatip.dev/elections") "true") -}}
+{{- fail "config.elections: elected claims are not in this release, and no agent of it would start with them: leave the key out" -}}
+{{- end -}}
 {{- range $index, $entry := $config.allowedDestinations -}}
 {{- include "floatip.cidr" (dict "at" (printf "config.allowedDestinations[%d].cidr" $index) "text" $entry.cidr) -}}
 {{- end -}}
