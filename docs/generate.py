@@ -13,9 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cni_floatip.config import election
+
 HERE = Path(__file__).parent
 SCHEMAS = HERE.parent / "cni_floatip" / "config" / "schemas"
 OF_OTHERS = "Keys of the specification and of runtimes"
+
+ELECTED = ("activate", "election", "elections")
+"""Keys that a release without elections reads and refuses."""
 
 HEAD = (
     "# Configuration reference\n\n"
@@ -78,6 +83,8 @@ def _key(path: str, schema: Mapping[str, Any], head: str, *, required: bool) -> 
     """Yield the section of one key, and those of the keys inside it."""
     yield f"{head} `{path}`\n"
     yield f"{sentences(schema['description'])}\n"
+    if path in ELECTED and not election.RELEASED:
+        yield "Not in this release: `validate` knows the key, agents refuse it.\n"
     facts = [("type", _type(schema))]
     facts += [(name, text) for name, text in _limits(schema)]
     if "default" in schema:

@@ -29,7 +29,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         brief="validate configuration files",
         description=(
             "Check NetworkAttachmentDefinitions (with the configuration inside), plugin chains, single"
-            " plugin entries and node configurations, in JSON or YAML. validate skips other Kubernetes"
+            " plugin entries and node configurations, in JSON or YAML. It also checks Deployments and"
+            " StatefulSets that name an elected network of the same call. validate skips other Kubernetes"
             " objects. It checks a network with all its plugins and their IPAM, and against the other"
             " networks on the command line, and it names what it does not check. Every complaint names its"
             " place. An error means that every ADD would fail or that an address would never work. A"

@@ -168,9 +168,9 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
     wrong += _never(extra, ("destination",))
     watched = _networks(own.get("watchAddresses", []), ("watchAddresses",), wrong)
     wrong += _never_watched(watched)
-    activate, asked = own.get("activate", "add"), ElectionConf.of(own.get("election", {}))
+    activate, how = own.get("activate", "add"), ElectionConf.of(own.get("election", {}))
     wrong += election.contradictions(activate, own)
-    wrong += election.unfit_group(asked.group)
+    wrong += election.unfit_group(how.group)
     conf = NetConf(
         cni_version=sound.get("cniVersion") or "0.1.0",
         name=sound.get("name") or "",
@@ -183,7 +183,7 @@ def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:
         duplicate_address_detection=own.get("duplicateAddressDetection", False),
         timeout_seconds=own.get("timeoutSeconds", TIMEOUT_SECONDS),
         activate=activate,
-        election=asked,
+        election=how,
     )
     return conf, sorted(wrong, key=str)
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ..config import netconf
+from ..config import election, netconf
+from ..config.election import Elections
 from ..config.netconf import NetConf
 from ..config.strict_json import Complaint, Remark, Step, show
 from ..model import cidr
@@ -46,6 +47,7 @@ def remarks(document: Mapping[str, Any], name: str, vpc_cidrs: Sequence[Network]
     yield from other_plugins.remarks(plugins, at)
     if at > 0:
         yield from _addresses(plugins, at, conf, vpc_cidrs)
+        yield from _group(plugins, at, conf)
     yield from entry(plugins[at], ("plugins", at))
 
 
@@ -59,6 +61,27 @@ def entry(plugin: Mapping[str, Any], path: tuple[Step, ...] = ()) -> Iterator[Re
         if isinstance(value, str) and value != "*" and "*" in value:
             text = f"{show(value)} is taken literally; only * alone stands for any value"
             yield Remark((*path, "routeTables", "tags", key), text, warning=True)
+    yield from _elected(plugin, path)
+
+
+def _elected(plugin: Mapping[str, Any], path: tuple[Step, ...]) -> Iterator[Remark]:
+    conf, _ = netconf.examine(plugin)
+    if conf.activate == "ready" and (why := election.objection(Elections())):  # as if the nodes had them
+        yield Remark((*path, "activate"), why)
+    if conf.election.failback_seconds and not conf.election.zones:
+        text = "has no effect without zones: no zone is better than another"
+        yield Remark((*path, "election", "failbackSeconds"), text, warning=True)
+
+
+def _group(plugins: Sequence[Any], at: int, conf: NetConf) -> Iterator[Remark]:
+    """Yield the remark about a group of workloads that bring addresses of their own, of which one is "
+    "active."""
+    if conf.election.group and ipam.brings_addresses(plugins[other_plugins.maker(plugins, at)]):
+        text = (
+            "pods that bring their addresses (capability ips) are all of this group, and one of them is "
+            "active: leave group out, so that each workload is a group of its own"
+        )
+        yield Remark(("plugins", at, "election", "group"), text, warning=True)
 
 
 def version(document: Mapping[str, Any]) -> Iterator[Remark]:

@@ -50,6 +50,7 @@ def kind_of(document: Any) -> str | None:
         return None
     if isinstance(document.get("kind"), str) and "apiVersion" in document:
         kinds = {"NetworkAttachmentDefinition": "nad", "ConfigMap": "configmap"}
+        kinds |= dict.fromkeys(("Deployment", "StatefulSet"), "workload")
         return kinds.get(document["kind"], "list" if isinstance(document.get("items"), list) else "other")
     if "plugins" in document:
         return "conflist"

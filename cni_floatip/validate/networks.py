@@ -19,6 +19,7 @@ class NetworkRange:
     """A range that one network asks for, and its place in the file.
 
     ``first`` and ``last`` bound it in ``space``: ``IPv4``, ``IPv6`` (destinations), ``table`` (in the pod).
+    ``elected``: whether its claims are.
     """
 
     file: str
@@ -28,6 +29,7 @@ class NetworkRange:
     first: int
     last: int
     shown: str
+    elected: bool = False
 
     def seen_from(self, other: NetworkRange) -> str:
         """Return the place of this range, for a reader of ``other``."""
@@ -51,7 +53,8 @@ def network_ranges(
             shown = f"the subnet {network}"
         elif one.count > 1:
             shown = f"{one.first.ip} to {one.last}"
-        yield NetworkRange(file, label, (*path, *one.path), f"IPv{one.first.version}", first, last, shown)
+        where, space = (*path, *one.path), f"IPv{one.first.version}"
+        yield NetworkRange(file, label, where, space, first, last, shown, conf.activate == "ready")
     routes = conf.pod_routes
     table = routes.table if routes and routes.source_routing is not False else None
     if table is not None:
@@ -59,8 +62,14 @@ def network_ranges(
         yield NetworkRange(file, label, where, "table", table, table, f"table {table}")
 
 
-def compare(everything: Sequence[NetworkRange]) -> Iterator[tuple[NetworkRange, Remark]]:
-    """Yield a warning for each thing that a network before it (in order of the files) asks for, too."""
+def compare(
+    everything: Sequence[NetworkRange], groups: Mapping[tuple[str, str], tuple[str, str]]
+) -> Iterator[tuple[NetworkRange, Remark]]:
+    """Yield a warning for each thing that a network before it (in order of the files) asks for, too.
+
+    ``groups``: namespace and name of the group of an elected network, by its file and document. Networks of
+    one group share what they ask for.
+    """
     order = {id(network_range): index for index, network_range in enumerate(everything)}
     for space in ("IPv4", "IPv6", "table"):
         reach: NetworkRange | None = None  # of those that begin no later, the one that ends last
@@ -70,14 +79,25 @@ def compare(everything: Sequence[NetworkRange]) -> Iterator[tuple[NetworkRange, 
         ):
             if reach and one.first <= reach.last and (one.file, one.document) != (reach.file, reach.document):
                 later, earlier = (one, reach) if order[id(one)] > order[id(reach)] else (reach, one)
-                yield later, Remark(later.path, _text(later, earlier), warning=True)
+                if text := _text(later, earlier, groups):
+                    yield later, Remark(later.path, text, warning=True)
             if reach is None or one.last > reach.last:
                 reach = one
 
 
-def _text(later: NetworkRange, earlier: NetworkRange) -> str:
+def _text(
+    later: NetworkRange, earlier: NetworkRange, groups: Mapping[tuple[str, str], tuple[str, str]]
+) -> str | None:
     where = earlier.seen_from(later)
     if later.space == "table":
         return f"{later.shown} is also in {where}: a pod with both networks is refused"
     also = "" if later.shown == earlier.shown else f" ({earlier.shown})"
-    return f"{later.shown} is also in {where}{also}: of two pods, the one that is added last has the traffic"
+    lead = f"{later.shown} is also in {where}{also}"
+    if later.elected and earlier.elected:
+        mine, theirs = (groups.get((one.file, one.document), ("", "")) for one in (later, earlier))
+        if mine == theirs:
+            return None
+        return f"{lead}, of another group: the older group has the traffic, the pods of the other none"
+    if later.elected or earlier.elected:
+        return f"{lead}, and one of the two is elected: while it is, an ADD with the other is refused"
+    return f"{lead}: of two pods, the one that is added last has the traffic"

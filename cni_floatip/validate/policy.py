@@ -74,6 +74,8 @@ def of_entry(plugin: Mapping[str, Any], policy: PolicyContext, path: Path = ()) 
     for index, network in chain.networks(plugin, "watchAddresses"):
         yield from _judge_watched((*path, "watchAddresses", index), network, conf, policy)
     yield from _tables((*path, "routeTables"), plugin, conf.route_tables, policy.conf)
+    if conf.activate == "ready" and policy.conf.elections is None:
+        yield Remark((*path, "activate"), "refused at ADD: the node configuration has no elections")
 
 
 # -- one destination ----------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 Knows NetworkAttachmentDefinitions (with the configuration in their string), plugin chains, also inside the
 ``delegates`` of Multus' own configuration, single plugin entries and node configurations, in JSON or YAML,
 several documents to a file. Given a node configuration, it says what that would refuse of each network
-(``policy``). It compares the networks of one call with each other (``networks``).
+(``policy``). It compares the networks of one call with each other (``networks``), and Deployments and
+StatefulSets with the elected networks that they name (``workloads``).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..config import netconf, nodeconf
+from ..config import election, netconf, nodeconf
+from ..config.election import Elections
 from ..config.nodeconf import NodeConf
 from ..config.strict_json import MOST_COMPLAINTS, Remark, Step, load_json, path_text
 from ..model import cidr
 from ..model.errors import DecodeFailure
 from ..model.values import Network
-from . import chain, documents, go_json, networks, other_plugins
+from . import chain, documents, go_json, networks, other_plugins, workloads
 from . import policy as policing
 from .documents import Configured, Kind, kind_of, label_of
 
@@ -45,7 +47,8 @@ class FileReport:
     """What was found in one file: the documents judged, those passed over, and the findings.
 
     ``without_floatip``: networks among those passed over. ``not_judged``: the unknown parts of each document.
-    ``ranges``: what the networks ask for, to compare with other networks.
+    ``ranges``: what the networks ask for, to compare with other networks. ``networks`` and ``workloads``:
+    Kubernetes' objects that are compared with each other.
     """
 
     file: str
@@ -55,6 +58,8 @@ class FileReport:
     findings: list[FileFinding] = field(default_factory=list)
     not_judged: dict[str, list[str]] = field(default_factory=dict)
     ranges: list[networks.NetworkRange] = field(default_factory=list)
+    networks: list[workloads.PodNetwork] = field(default_factory=list)
+    workloads: list[workloads.Workload] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -133,7 +138,7 @@ def examine(
 
 
 def compare(reports: Sequence[FileReport]) -> None:
-    """Enter the conflicts between the networks of all ``reports``."""
+    """Enter the conflicts between the networks of all ``reports``, and what elections ask of their pods."""
     observed: dict[str, str] = {}
     for report in reports:
         for label in (item for item in report.judged if item.startswith("NetworkAttachmentDefinition ")):
@@ -142,10 +147,25 @@ def compare(reports: Sequence[FileReport]) -> None:
                 text = f"there is another one in {where}: a cluster keeps the one that is applied last"
                 report.find(label, [Remark((), text, warning=True)])
             observed[label] = report.file
+    groups = _judge_workloads(reports)
     everything = [network_range for report in reports for network_range in report.ranges]
     by_place = {(report.file, item): report for report in reports for item in report.judged}
-    for request, remark in networks.compare(everything):
+    for request, remark in networks.compare(everything, groups):
         by_place[request.file, request.document].find(request.document, [remark])
+
+
+def _judge_workloads(reports: Sequence[FileReport]) -> dict[tuple[str, str], workloads.Group]:
+    """Judge the workloads with elected networks; return each such network's group, by file and document."""
+    known = [network for report in reports for network in report.networks]
+    groups = {(network.file, network.document): network.group for network in known if network.elected}
+    for report in reports:
+        for workload in report.workloads:
+            mine = workloads.networks_of(workload, known)
+            if any(network.elected for network in mine):
+                groups |= workloads.groups_of(workload, mine)
+                report.ignored.remove(workload.document)
+                report.add(workload.document, workloads.remarks(workload, mine))
+    return groups
 
 
 def node_conf(file: str, text: bytes) -> tuple[FileReport, NodeConf | None]:
@@ -188,6 +208,9 @@ def _judge(report: FileReport, document: Any, kind: Any, options: ValidateOption
         _judge_plugin(report, document, options)
     elif kind == "node":
         report.add("", _node(document))
+    elif kind == "workload":
+        report.ignored.append(label_of(document))  # unless its networks turn out to be elected
+        report.workloads.append(workloads.Workload(label_of(document), document))
     else:
         report.ignored.append(label_of(document))
 
@@ -216,6 +239,8 @@ def _judge_nad(report: FileReport, document: Mapping[str, Any], options: Validat
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict) and annotations.get("k8s.v1.cni.cncf.io/resourceName"):
         config = _with_device(config)
+    if network := workloads.pod_network(report.file, label, metadata, config):
+        report.networks.append(network)
     if chain.is_floatip(config):
         report.add(label, [ALONE, *options.plugin({"name": name} | config)])
     else:
@@ -361,8 +386,22 @@ def _node(document: Mapping[str, Any]) -> Iterator[Remark]:
         if entry.cidr.prefixlen == 0:
             text = f"{entry.cidr} allows every address of the family, also others' ones on-premises"
             yield Remark((*paths["allowed_destinations"], index, "cidr"), text, warning=True)
+    yield from _elections(conf.elections if not complaints else None)
     if not complaints:
         yield from _find_shadowed(conf, paths["allowed_destinations"])
+
+
+def _elections(elections: Elections | None) -> Iterator[Remark]:
+    if elections is None:
+        return
+    if not election.RELEASED:
+        yield Remark(("elections",), f"{election.NOT_RELEASED}: no agent starts with it; leave the key out")
+    if elections.veto_seconds < election.ABSENCE_SECONDS:
+        text = (
+            f"a rollout keeps a node without its agent for 5 to {election.ABSENCE_SECONDS} s, and after"
+            f" {elections.veto_seconds} s its addresses move; write 60"
+        )
+        yield Remark(("elections", "vetoSeconds"), text, warning=True)
 
 
 def _find_shadowed(conf: nodeconf.NodeConf, path: tuple[Step, ...]) -> Iterator[Remark]:

@@ -179,7 +179,7 @@ def test_what_the_agent_is_given_is_what_was_written() -> None:
 
 
 def test_the_chart_elects_when_the_agent_does() -> None:
-    """Until then it renders nothing, because agents refuse such a configuration, and would end on every node."""
+    """Until then it renders nothing: agents that refuse their configuration would end on every node."""
     text = (CHART / "Chart.yaml").read_text()
     assert re.findall(r'(?m)^  cni-floatip\.dev/elections: "(\w+)"$', text) == [
         str(election.RELEASED).lower()

@@ -19,6 +19,10 @@ FILES = sorted(path.name for path in DIRECTORY.iterdir() if path.name != README)
 POLICIES = [name for name in FILES if name.startswith("node-")]
 MANIFESTS = [name for name in FILES if name.endswith(".yaml")]
 NETWORKS = [name for name in FILES if name not in POLICIES]
+ELECTED = [name for name in MANIFESTS if '"activate": "ready"' in (DIRECTORY / name).read_text()]
+ELECTING = [
+    name for name in POLICIES if json.loads((DIRECTORY / name).read_text()).get("elections") is not None
+]
 
 
 def text(name: str) -> str:

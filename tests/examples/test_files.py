@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_floatip.config import nodeconf
+from cni_floatip.config import election, nodeconf
+from cni_floatip.validate import report as validate
 from lab.vpc import VPC_CIDR, VPC_CIDR6
 from tests.examples import files
 
@@ -22,20 +23,28 @@ VPC = ["--vpc-cidr", str(VPC_CIDR), "--vpc-cidr", str(VPC_CIDR6)]
 @pytest.mark.needs("floatip")
 @pytest.mark.parametrize("told", [[], VPC], ids=["", "knowing the VPC"])
 def test_validate_has_nothing_to_say(told: list[str]) -> None:
-    """No error, and no warning either, whether or not it knows the VPC."""
+    """No error, and no warning either, whether or not it knows the VPC. But it says what is not released."""
     paths = [str(files.DIRECTORY / name) for name in files.FILES]
 
     done = subprocess.run(
         [FLOATIPCTL, "validate", "--json", *told, *paths], capture_output=True, text=True, timeout=60
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
+    later = [] if election.RELEASED else [*files.ELECTED, *files.ELECTING]
+    assert (done.returncode, done.stderr) == (int(bool(later)), "")
     output = {Path(report["file"]).name: report for report in json.loads(done.stdout)["files"]}
     assert sorted(output) == files.FILES
-    assert [report["findings"] for report in output.values()] == [[]] * len(files.FILES)
     for name, report in output.items():
-        assert len(report["documents"]) == (1 if name in files.POLICIES else len(files.chains(name)))
-        assert report["ignored"] == ([] if name not in files.MANIFESTS else [f"Deployment {_name(name)}"])
+        texts = [finding["message"] for finding in report["findings"]]
+        assert len(texts) == (name in later), texts
+        assert all(text.startswith("elected claims are not in this release") for text in texts)
+        deployment = [f"Deployment {_name(name)}"] if name in files.MANIFESTS else []
+        judged, ignored = (deployment, []) if name in files.ELECTED else ([], deployment)
+        assert len(report["documents"]) == len(judged) + (
+            1 if name in files.POLICIES else len(files.chains(name))
+        )
+        assert set(judged) <= set(report["documents"])
+        assert report["ignored"] == ignored
 
 
 def _name(manifest: str) -> str:
@@ -93,7 +102,7 @@ def _usable(subnet: IPv4Network | IPv6Network, address: object) -> bool:
     return address in hosts[4:-1]
 
 
-@pytest.mark.parametrize("name", files.MANIFESTS)
+@pytest.mark.parametrize("name", [name for name in files.MANIFESTS if name not in files.ELECTED])
 def test_a_deployment_moves_in_seconds_and_never_runs_twice(name: str) -> None:
     spec = files.workload(name)
     template = spec["template"]
@@ -113,6 +122,41 @@ def test_a_deployment_moves_in_seconds_and_never_runs_twice(name: str) -> None:
         else set()
     )
     assert [set(container) for container in pod["containers"]] == [{"name", "image"} | rights]  # no sidecar
+
+
+@pytest.mark.parametrize("name", files.ELECTED)
+def test_an_elected_deployment_has_a_pod_in_each_of_two_zones_and_ends_without_a_gap(name: str) -> None:
+    spec = files.workload(name)
+    template = spec["template"]
+    pod, labels = template["spec"], {"matchLabels": template["metadata"]["labels"]}
+    assert spec["replicas"] == 2
+    rolling = {"maxSurge": 0, "maxUnavailable": 1}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert spec["selector"] == labels
+    (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart == {"topologyKey": "kubernetes.io/hostname", "labelSelector": labels}
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread == {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "maxSkew": 1,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": labels,
+    }
+    (container,) = pod["containers"]
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= 2
+    assert container["readinessProbe"]["periodSeconds"] == 1
+
+
+@pytest.mark.parametrize("name", files.ELECTED)
+def test_the_policy_with_elections_allows_every_elected_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(election, "RELEASED", True)
+    policy = nodeconf.NodeConf.parse(files.policy("node-elections.json"))
+    vpc = [ip_network(VPC_CIDR), ip_network(VPC_CIDR6)]
+    report = validate.examine(name, files.text(name).encode(), None, vpc, policy)
+    validate.compare([report])
+    assert report.findings == []
 
 
 @pytest.mark.parametrize("name", files.MANIFESTS)

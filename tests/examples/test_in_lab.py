@@ -62,8 +62,20 @@ def where(lab: Lab, destination: str) -> dict[str, str]:
 
 def test_every_file_has_a_scenario() -> None:
     """A new example fails here until somebody says what it does in the lab."""
-    assert {scenario.file for scenario in SCENARIOS} == set(files.NETWORKS)
-    assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES)
+    assert {scenario.file for scenario in SCENARIOS} == set(files.NETWORKS) - set(files.ELECTED)
+    assert {scenario.policy for scenario in SCENARIOS} == set(files.POLICIES) - set(files.ELECTING)
+
+
+@pytest.mark.parametrize("file", files.ELECTED)
+def test_direct_mode_refuses_an_elected_example(file: str, lab: Lab) -> None:
+    """Nobody elects there, and as a plain one two pods would take the address from each other."""
+    with node_of(one("ipv6.yaml"), lab) as node:
+        pod = node.pod("web")
+        ((chain, ifname),) = files.attachments(file)
+        with pytest.raises(PluginError, match=r'\$\.activate: \\*"ready\\*": '):
+            node.add(pod, adapted.chain(chain, lab), ifname)
+        destinations = {str(ip_interface(address).network) for address in files.addresses(chain)}
+        assert [where(lab, destination) for destination in destinations] == [{}] * len(destinations)
 
 
 SAMPLE = ("pattern-1.yaml", "pattern-2.yaml", "dual-stack.yaml", "host-device.yaml")
