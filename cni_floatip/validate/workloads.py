@@ -220,7 +220,7 @@ def _rollout(workload: Workload) -> Iterator[tuple[Path, str]]:
     if surge:
         shown = "" if "maxSurge" in rolling else " (the default 25%)"
         text = (
-            f"{surge}{shown}: with {replicas} replicas a rollout takes {replicas + surge} hosts, and waits"
+            f"{surge}{shown}: with replicas: {replicas} a rollout takes {replicas + surge} hosts, and waits"
             " for ever where there are fewer; unless there are as many, write maxSurge: 0 and"
             " maxUnavailable: 1"
         )

@@ -248,13 +248,13 @@ SURGE, MISSING = "$.spec.strategy.rollingUpdate.maxSurge", "$.spec.strategy.roll
     ("strategy", "expected"),
     [
         ({"type": "Recreate"}, {"$.spec.strategy.type": "a rollout ends all pods before"}),
-        ({}, {SURGE: "1 (the default 25%): with 2 replicas a rollout takes 3 hosts"}),
-        (None, {SURGE: "1 (the default 25%): with 2 replicas a rollout takes 3 hosts"}),
+        ({}, {SURGE: "1 (the default 25%): with replicas: 2 a rollout takes 3 hosts"}),
+        (None, {SURGE: "1 (the default 25%): with replicas: 2 a rollout takes 3 hosts"}),
         (
             {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            {SURGE: "1: with 2 replicas a rollout takes 3"},
+            {SURGE: "1: with replicas: 2 a rollout takes 3"},
         ),
-        ({"rollingUpdate": {"maxSurge": "100%"}}, {SURGE: "2: with 2 replicas a rollout takes 4 hosts"}),
+        ({"rollingUpdate": {"maxSurge": "100%"}}, {SURGE: "2: with replicas: 2 a rollout takes 4 hosts"}),
         ({"rollingUpdate": {"maxSurge": "0%", "maxUnavailable": "50%"}}, {}),
         (
             {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}},
