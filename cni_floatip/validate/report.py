@@ -9,6 +9,7 @@ StatefulSets with the elected networks that they name (``workloads``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -156,15 +157,18 @@ def compare(reports: Sequence[FileReport]) -> None:
 
 def _judge_workloads(reports: Sequence[FileReport]) -> dict[tuple[str, str], workloads.Group]:
     """Judge the workloads with elected networks; return each such network's group, by file and document."""
-    known = [network for report in reports for network in report.networks]
-    groups = {(network.file, network.document): network.group for network in known if network.elected}
+    definitions = [network for report in reports for network in report.networks]
+    known = workloads.KnownNetworks(definitions)
+    groups = {(network.file, network.document): network.group for network in definitions if network.elected}
     for report in reports:
+        passed_over = Counter(report.ignored)
         for workload in report.workloads:
-            mine = workloads.networks_of(workload, known)
+            mine = known.of(workload)
             if any(network.elected for network in mine):
                 groups |= workloads.groups_of(workload, mine)
-                report.ignored.remove(workload.document)
+                passed_over[workload.document] -= 1
                 report.add(workload.document, workloads.remarks(workload, mine))
+        report.ignored = list(passed_over.elements())
     return groups
 
 

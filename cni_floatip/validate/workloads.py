@@ -117,14 +117,28 @@ def _own_addresses(plugins: Sequence[Mapping[str, Any]], at: int) -> tuple[Addre
     return tuple(one.first.ip for one in given)
 
 
-def networks_of(workload: Workload, known: Sequence[PodNetwork]) -> list[PodNetwork]:
-    """Return the networks that the pods of ``workload`` name, as far as they are ``known``."""
-    results = []
-    for namespace, name in _named(workload):
-        candidates = [one for one in known if one.name == name and _same(one.namespace, namespace)]
-        exact = [one for one in candidates if one.namespace == namespace]
-        results += (exact or candidates)[:1]
-    return results
+class KnownNetworks:
+    """The networks of one call, to be found by what a workload calls them."""
+
+    def __init__(self, networks: Sequence[PodNetwork]) -> None:
+        self._by_place: dict[tuple[str, str], PodNetwork] = {}
+        self._by_name: dict[str, PodNetwork] = {}
+        for network in networks:
+            self._by_place.setdefault((network.namespace, network.name), network)
+            self._by_name.setdefault(network.name, network)
+
+    def of(self, workload: Workload) -> list[PodNetwork]:
+        """Return the networks that the pods of ``workload`` name, as far as they are known.
+
+        A network, or a workload, that names no namespace may be in any.
+        """
+        results = []
+        for namespace, name in _named(workload):
+            network = self._by_place.get((namespace, name)) or self._by_place.get(("", name))
+            if network is None and not namespace:
+                network = self._by_name.get(name)
+            results += [network] if network else []
+        return results
 
 
 def groups_of(workload: Workload, networks: Sequence[PodNetwork]) -> dict[tuple[str, str], Group]:
@@ -134,7 +148,10 @@ def groups_of(workload: Workload, networks: Sequence[PodNetwork]) -> dict[tuple[
     addresses = [address for network in unnamed for address in network.addresses]
     default = default_group(addresses) if addresses else ""
     return {
-        (network.file, network.document): (workload.namespace, network.conf.election.group or default)
+        (network.file, network.document): (
+            network.namespace or workload.namespace,
+            network.conf.election.group or default,
+        )
         for network in elected
     }
 
@@ -165,9 +182,9 @@ def _hosts(workload: Workload) -> Iterator[tuple[Path, str]]:
     if any(key == HOST or key in ZONES for key in apart(workload.pods, across_rollouts=True)):
         return
     text = (
-        "two pods may land on one host, which takes both with it when it dies, and ipvlan refuses an "
-        f"address twice on one ENI; require podAntiAffinity by {HOST} among the pods of this workload, of "
-        f"every revision"
+        "two pods may land on one host, which takes both with it when it dies, and ipvlan refuses an address"
+        f" twice on one ENI; require podAntiAffinity by {HOST} among the pods of this workload, of every"
+        " revision"
     )
     yield (*TEMPLATE, "affinity"), text
 
@@ -195,8 +212,8 @@ def _ending(workload: Workload) -> Iterator[tuple[Path, str]]:
     hooks = [as_object(as_object(container.get("lifecycle")).get("preStop")) for container in containers]
     if all(not hook or as_object(hook.get("sleep")).get("seconds") == 0 for hook in hooks):
         text = (
-            "no container serves on while the address moves to another pod, which takes a second; give the "
-            "one that serves a lifecycle.preStop that sleeps, as sleep: {seconds: 5}"
+            "no container serves on while the address moves to another pod, which takes a second; give the"
+            " one that serves a lifecycle.preStop that sleeps, as sleep: {seconds: 5}"
         )
         yield (*TEMPLATE, "containers"), text
     if workload.pods.spec.get("terminationGracePeriodSeconds") == 0:
@@ -231,8 +248,7 @@ def _rollout(workload: Workload) -> Iterator[tuple[Path, str]]:
 
 
 def _count(value: Any, replicas: int, whole: Any) -> int:
-    """Return a number of pods that is written as one, or as percentage of the replicas; 0 for anything "
-    "else."""
+    """Return how many pods are written, as a number or as a percentage; 0 for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and value.endswith("%") and value[:-1].isascii() and value[:-1].isdigit():
@@ -257,8 +273,8 @@ def _settings(networks: Sequence[PodNetwork]) -> Iterator[tuple[Path, str]]:
     unnamed = [network for network in elected if not network.conf.election.group]
     if named and unnamed:
         text = (
-            f"{named[0].name} is of the group {named[0].conf.election.group} and {unnamed[0].name} of none, "
-            f"so each may be active on another pod; name the same group in both, or none"
+            f"{named[0].name} is of the group {named[0].conf.election.group} and {unnamed[0].name} of none,"
+            " so each may be active on another pod; name the same group in both, or none"
         )
         yield path, text
     first: dict[str | None, PodNetwork] = {}
@@ -287,7 +303,3 @@ def _named(workload: Workload) -> Iterator[tuple[str, str]]:
     for part in text.split(","):
         namespace, _, name = part.strip().partition("@")[0].rpartition("/")
         yield namespace or workload.namespace, name
-
-
-def _same(one: str, other: str) -> bool:
-    return not one or not other or one == other

@@ -302,18 +302,23 @@ def test_one_network_does_not_stand_in_its_own_way() -> None:
 
 
 @pytest.mark.one_in(5)
-@pytest.mark.parametrize("what", ["addresses", "routes", "ranges", "delegates", "networks"])
+@pytest.mark.parametrize("what", ["addresses", "routes", "ranges", "delegates", "networks", "workloads"])
 def test_time_grows_with_the_size_alone(what: str) -> None:
     def text(count: int) -> bytes:
         addresses = [f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}/{8 + n % 25}" for n in range(count)]
         routes = [{"dst": "0.0.0.0/0", "gw": f"11.{n >> 8 & 255}.{n & 255}.1"} for n in range(count)]
         ranges = [[{"subnet": f"10.{n >> 8 & 255}.{n & 255}.0/24"}] for n in range(count)]
+        elected = nad(conflist(ipvlan(), FLOATIP | {"activate": "ready"}))
+        named = {"k8s.v1.cni.cncf.io/networks": "vip"}
+        template = {"metadata": {"annotations": named}}
+        workload = {"kind": "Deployment", "apiVersion": "apps/v1", "spec": {"template": template}}
         documents: dict[str, Any] = {
             "addresses": conflist(ipvlan(*addresses), FLOATIP),
             "routes": conflist(pool(**ipvlan(*addresses[: count // 2])["ipam"], routes=routes), FLOATIP),
             "ranges": conflist(pool(type="host-local", ranges=ranges), FLOATIP),
             "delegates": multus(*[conflist()] * (count // 8)),
             "networks": {"kind": "List", "apiVersion": "v1", "items": [nad(conflist())] * (count // 8)},
+            "workloads": {"kind": "List", "apiVersion": "v1", "items": [elected, workload] * (count // 8)},
         }
         return json.dumps(documents[what]).encode()
 
