@@ -174,7 +174,8 @@ class CallHandler:
         handed = CallNamespace(question.netns, talk.descriptor, call.netns_errno, world.kernel, world.inode)
         world = replace(world, kernel=handed.kernel, inode=handed.inode)
         if question.verb in ("ADD", "CHECK"):
-            stop = Cancellation(question, talk.cancelled, world).reason
+            # Without the call's own ``vpc``, which leads back here: such a cycle would outlive the call.
+            stop = Cancellation(question, talk.cancelled, replace(world, vpc=self._world.vpc)).reason
         go_on = unless(stop)
         return replace(
             world,

@@ -170,9 +170,11 @@ def _enter(descriptor: int) -> None:
     _call("setns", descriptor, _CLONE_NEWNET)
 
 
+_LIBC = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare only come with Python 3.12
+
+
 def _call(name: str, *arguments: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare only come with Python 3.12
-    if libc[name](*arguments):
+    if _LIBC[name](*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

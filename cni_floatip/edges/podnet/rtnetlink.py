@@ -47,7 +47,17 @@ def _without_init(package: str) -> None:
         sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
+def _without_cycles(message: Any) -> None:
+    """Let messages and attributes be freed with their last reference, although pyroute2 keeps each in a list
+    of itself (``chain``, which it reads for a number as a key only).
+
+    An ADD left a thousand objects to the garbage collector, and what lay between them to fragments.
+    """
+    message.chain = property(lambda message: [message], lambda *_: None)
+
+
 _without_init("pyroute2")
+_without_cycles(importlib.import_module("pyroute2.netlink").nlmsg_base)
 _CLASSES: dict[Subject, Any] = {
     subject: getattr(importlib.import_module(module), name)
     for subject, (module, name, _) in _SUBJECTS.items()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import socket
 import struct
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -172,3 +174,19 @@ def test_what_another_process_sends_to_the_socket_is_not_the_kernels_word(
         other.bind((0, 0))
         other.sendto(done, line.real.getsockname())
     assert "lo" in names(rtnl.dump("link"))
+
+
+def test_an_answer_is_freed_with_its_last_reference(conversation: Callable[..., Any]) -> None:
+    """Else each ADD leaves a thousand objects to the garbage collector."""
+    _, kernel = conversation(lambda _, data: data)
+    gc.disable()
+    try:
+        messages = kernel.dump("link")
+        assert link_of(messages[0]).name
+        parts = [slot.nla for message in messages for slot in message["attrs"]]
+        refs = [weakref.ref(part) for part in (*messages, *parts)]
+        assert len(refs) > len(messages)
+        del messages, parts
+        assert [ref() for ref in refs if ref() is not None] == []
+    finally:
+        gc.enable()
