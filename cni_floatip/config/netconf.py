@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
@@ -123,11 +123,13 @@ class NetConf:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> NetConf:
-        """Return the configuration, or raise UnsupportedField or InvalidConfig with all that is wrong."""
-        conf, complaints = examine(document)
-        if complaints:
-            raise strict_json.refusal(complaints)
-        return conf
+        """Return the configuration, or raise UnsupportedField or InvalidConfig with all that is wrong.
+
+        The pods of a network share one parse, because no key that differs between them is read here.
+        """
+        if isinstance(document, dict):  # else it is refused
+            document = {key: value for key, value in document.items() if key not in _unread()}
+        return _parse(RecordedConfig.of(document))
 
     def document(self) -> dict[str, Any]:
         """Return the configuration with every default written out; parsing it gives the same again."""
@@ -153,7 +155,16 @@ def conf_of(claim: Claim) -> NetConf:
 
 @lru_cache(maxsize=1024)
 def _parse(config: RecordedConfig) -> NetConf:
-    return NetConf.parse(config.document)
+    conf, complaints = examine(config.document)
+    if complaints:
+        raise strict_json.refusal(complaints)
+    return conf
+
+
+@cache
+def _unread() -> frozenset[str]:
+    """Return the keys that are accepted with whatever value: the runtime's, and those of other plugins."""
+    return frozenset(schemas.load("netconf")["properties"]) - {*OWN_KEYS, "cniVersion", "type"}
 
 
 def examine(document: Mapping[str, Any]) -> tuple[NetConf, list[Complaint]]:

@@ -348,4 +348,4 @@ def _pod_throws(record: Record, table: int | None) -> Iterator[PodRoute]:
 
 
 def _config(record: Record, key: str) -> RecordedConfig | None:
-    return None if record.is_null(key) else RecordedConfig(record.object(key).fields)
+    return None if record.is_null(key) else RecordedConfig.of(record.object(key).fields)

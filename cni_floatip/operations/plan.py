@@ -110,7 +110,7 @@ def _recorded(config: Mapping[str, Any]) -> RecordedConfig:
     Without ``"activate": "add"``, the default, because release 0.3 does not know the key and would not keep
     the claim of a plain network after a roll-back.
     """
-    return RecordedConfig(
+    return RecordedConfig.of(
         {key: value for key, value in config.items() if key in KEPT and (key, value) != ("activate", "add")}
     )
 

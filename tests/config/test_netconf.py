@@ -570,3 +570,16 @@ def test_any_network_is_read_back_and_host_bits_never_pass(address: Any, prefix:
     if network.network_address != address:
         with pytest.raises(ValueError, match=f"write {network}"):
             cidr.parse(f"{address}/{prefix}")
+
+
+def test_the_pods_of_a_network_share_one_parse() -> None:
+    """What a runtime adds for a pod is not part of it, and an unknown key is refused all the same."""
+    pods = [
+        LEAST | {"prevResult": {"ips": []}, "args": {"cni": {"ips": [pod]}}, "runtimeConfig": {"mac": pod}}
+        for pod in ("one", "another")
+    ]
+    assert NetConf.parse(pods[0]) is NetConf.parse(pods[1])
+    assert NetConf.parse(pods[0] | {"timeoutSeconds": 60}).timeout_seconds == 60
+    for _ in range(2):
+        with pytest.raises(CniError, match="unknown"):
+            NetConf.parse(pods[0] | {"unknown": 1})

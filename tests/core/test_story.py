@@ -142,4 +142,4 @@ def test_few_frames_lie_between_the_handler_and_ec2(tmp_path: Path, monkeypatch:
 def test_a_recorded_configuration_is_parsed_in_one_place() -> None:
     """What is parsed anew at each look is no noun but a dict that crosses rooms."""
     parsing = {module for module, path in modules().items() if "NetConf.parse(" in path.read_text()}
-    assert parsing == {"config.netconf", "operations.backlog", "operations.check", "operations.plan"}
+    assert parsing == {"operations.backlog", "operations.check", "operations.plan"}

@@ -88,3 +88,9 @@ def test_a_change_is_dated_and_nothing_else_moves_the_date() -> None:
     assert dated(replace(route, changed_at=0.0, successor="eni-9", not_before=5.0)) == 3.0
     assert dated(route.release(5.0)) == dated(route.see("eni-2", "")) == dated(route.see("eni-1", "x")) == 9.0
     assert known.date_changes(None, 9.0).routes[0].changed_at == 9.0
+
+
+def test_claims_of_a_network_share_its_configuration() -> None:
+    one, another = (Claim.parse(json.loads(json.dumps(CLAIM.document()))) for _ in range(2))
+    assert one.config is another.config
+    assert one.config == CLAIM.config

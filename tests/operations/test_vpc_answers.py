@@ -1,4 +1,4 @@
-"""EC2's answers, which may be of many megabytes, are kept no longer than they are needed."""
+"""What an ADD reads is kept no longer than it is needed, and what is equal is kept once."""
 
 from __future__ import annotations
 
@@ -81,3 +81,8 @@ def test_answers_that_stay_unreadable_are_a_passing_fault(place: Place) -> None:
     assert place.ec2.reads == 3
     assert place.ec2.calls == []
     assert place.world.claims.all() == ([], [])
+
+
+def test_pods_of_a_network_share_its_configuration_in_memory(place: Place) -> None:
+    first, second = (place.claim(place.add(NETNS, ADDRESS, container=name)) for name in ("c1", "c2"))
+    assert first.config is second.config
