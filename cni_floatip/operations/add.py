@@ -73,7 +73,7 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
             raise
         if not held.settled:  # what an earlier ADD of this attachment claimed and this one does not
             _release_now(world, held)
-    world.wake_keeper()
+            world.wake_keeper()
     return answer
 
 

@@ -31,6 +31,8 @@ from .repair import RouteRepairer
 
 SPACING_SECONDS = 1.0
 """No two looks are closer than this."""
+SLEEP_SECONDS = 1.0
+"""The longest sleep between two rounds: so soon a stop is noticed."""
 FAILED_SECONDS = 2.0
 """When to look again after a failed look; then after half the time that looks have failed for, up to
 the ordinary gap: a node that holds a route must not be blind for long (``rules.reconcile``)."""
@@ -85,6 +87,7 @@ class Keeper:
         self._known: dict[Attachment, float] = {}
         self._lock = threading.Lock()
         self._woken = threading.Event()
+        self._wakes_at = math.inf
         self._next = world.clock()
         self._last_look = -SPACING_SECONDS
         self._last_evidence = -EVIDENCE_SECONDS
@@ -115,7 +118,8 @@ class Keeper:
                 due.add(clock + max(0.0, route.not_before - now))
         with self._lock:
             self._due |= {_step(at) for at in due if at <= clock + 2 * self._reconcile}
-        if due:
+            sooner = min(due, default=math.inf) < self._wakes_at
+        if sooner:  # else a round for nothing would delay the call that changes the claim
             self._woken.set()
 
     def route_reports(self) -> Mapping[RouteKey, RouteReport]:
@@ -157,8 +161,10 @@ class Keeper:
     def run(self, stop: threading.Event) -> None:
         """Do rounds until told to stop."""
         while not stop.is_set():
-            pause = self.tick()
-            self._woken.wait(min(pause, 1.0))  # a stop is noticed within this time too
+            self._wakes_at = math.inf  # this round may not have learned of what changes now
+            pause = min(self.tick(), SLEEP_SECONDS)
+            self._wakes_at = self._world.clock() + pause
+            self._woken.wait(pause)
             self._woken.clear()
 
     def tick(self) -> float:

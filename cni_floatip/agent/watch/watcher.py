@@ -96,7 +96,9 @@ class Watcher:
 
         def learn(attachment: Attachment, claim: Claim | None) -> None:
             was = earlier
-            self._enqueue(lambda: self._on_claim_change(attachment, claim, earlier=was))
+            self._news.put(lambda: self._on_claim_change(attachment, claim, earlier=was))
+            if not self._can_wait(attachment, claim):
+                self._namespaces.wake()
 
         listen(learn)
         earlier = False
@@ -178,6 +180,15 @@ class Watcher:
         ]
         due += [*self._namespaces.due(), *self._pods.due()]
         return max(0.0, min([self._paths_at, *due]) - self._world.clock())
+
+    def _can_wait(self, attachment: Attachment, claim: Claim | None) -> bool:
+        """Whether the loop's next round, half a second later at most, is soon enough to learn of a claim.
+
+        It is for a new pod, unless its own addresses are watched: its ADD is about to answer, and is delayed
+        by what else the agent does now. The first look into the pod finds what it loses until then.
+        """
+        new = claim is not None and claim.has_pod and self._pods.get(attachment) is None
+        return new and not (claim and claim.watches)
 
     def _enqueue(self, news: Callable[[], None]) -> None:
         """Have the loop's thread call ``news``."""

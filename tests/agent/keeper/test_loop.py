@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.keeper.look import Look
+from cni_floatip.agent.keeper.loop import SLEEP_SECONDS
 from cni_floatip.model.claim import LATE_SECONDS, Claim
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
@@ -103,6 +104,24 @@ class TestALiveClaim:
         report = cluster.nodes["a"].keeper.route_reports()[RouteKey("rtb-1", FLOATING)]
         assert (report.target, report.error) == ("eni-a", "")
         assert 0 <= cluster.now() - report.since <= 5
+
+
+def test_a_change_wakes_it_only_for_what_is_due_before_its_next_round(cluster: SimulatedCluster) -> None:
+    """Each call changes a claim, and a round for nothing would delay its answer."""
+    node = cluster.nodes["a"]
+    keeper, woken = node.keeper, node.keeper._woken
+    woken.clear()
+    keeper._wakes_at = cluster.clock() + SLEEP_SECONDS
+    pod = node.add()
+    assert not woken.is_set(), "an ADD: the first look is due in a second"
+    node.delete(pod)
+    assert not woken.is_set(), "a DEL: its grace is long"
+    claim = node.claims.get(pod)
+    assert isinstance(claim, Claim)
+    node.claims.put(claim.end_grace())
+    assert woken.is_set(), "the end of the grace"
+    cluster.pass_time(10)
+    assert node.state(pod) == "gone", "what did not wake it is done all the same"
 
 
 class TestTheEnd:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ import pytest
 from cni_floatip.agent.observe.recorder import NullRecorder
 from cni_floatip.agent.watch.history import AddressHistory
 from cni_floatip.agent.watch.interface import MOST_TOLD
+from cni_floatip.agent.watch.namespaces import NamespaceEvents
 from cni_floatip.agent.watch.watched_pods import WatchedPods
 from cni_floatip.agent.watch.watcher import Hooks, Watcher
 from cni_floatip.edges import host, podnet
 from cni_floatip.edges.podnet.events import Event, Events, open_events
+from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import Ec2Fault, TryAgain
+from cni_floatip.model.recorded_config import RecordedConfig
 from cni_floatip.model.values import Attachment
 from tests.agent.watch.pods_in_kernel import Pod, ip
+from tests.support.claims import a_claim, a_route
 from tests.support.waiting import throughout, until
 from tests.support.watched_pods import Place, running
 
@@ -421,3 +427,31 @@ def test_a_namespace_that_cannot_be_seen_is_left_and_followed_again(
         until(lambda: node.rounds > rounds + 3)
         assert node.writes(f"{VIP}/32") == writes
         assert node.ec2.leads(f"{VIP}/32") == ["eni-elsewhere", "eni-elsewhere"]
+
+
+def test_a_pod_that_is_added_does_not_wake_the_watch_unless_its_addresses_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ADD that is about to answer would be delayed. What ends keeps a namespace, and is heard at once."""
+    wakes: list[str] = []
+    monkeypatch.setattr(NamespaceEvents, "wake", lambda _: wakes.append("woken"))
+    world, counts = Node(tmp_path).place.world, NullRecorder()
+    history = AddressHistory(str(tmp_path), "boot-1")
+    pods = WatchedPods(world, counts)
+    learners: list[Callable[[Attachment, Claim | None], None]] = []
+    Watcher(world, counts, history, pods).subscribe(learners.append)
+    follows = RecordedConfig({"watchAddresses": ["192.168.0.0/16"]})
+
+    def woken(claim: Claim | None) -> bool:
+        wakes.clear()
+        learners[0](held.attachment, claim)
+        return bool(wakes)
+
+    held = a_claim(a_route())
+    assert not woken(a_claim(a_route(State.CLAIMING)))
+    assert not woken(held)
+    assert woken(replace(held, config=follows))
+    assert woken(held.release(0.0))
+    assert woken(None)
+    pods.add(held, earlier=False)
+    assert woken(replace(held, netns_inode=2)), "its former namespace is still open"
