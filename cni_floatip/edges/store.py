@@ -100,10 +100,13 @@ class Store:
 
     def put(self, claim: Claim) -> None:
         """Write ``claim``; when this returns it survives a power cut. Raises IoFailure."""
-        path = self._path(claim.attachment)
+        path, content = self._path(claim.attachment), json.dumps(claim.document()).encode()
         try:
-            self._make_directories()
-            write_whole(path, json.dumps(claim.document()).encode())
+            try:
+                write_whole(path, content)
+            except FileNotFoundError:  # the first claim
+                self._make_directories()
+                write_whole(path, content)
         except OSError as e:
             raise IoFailure(f"cannot record the claim of {claim.attachment} in {path}: {e.strerror}") from e
 
@@ -269,8 +272,9 @@ def write_whole(path: Path, content: bytes) -> None:
     write_new(temporary, content)
     try:
         temporary.replace(path)
-    finally:
+    except BaseException:  # whatever it was: only whole files stay
         temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -81,6 +82,13 @@ def test_a_claim_comes_back_as_it_was_written(store: Store) -> None:
     store.erase(CLAIM.attachment)
     store.erase(CLAIM.attachment)
     assert store.get(CLAIM.attachment) is None
+
+
+def test_directories_that_somebody_has_removed_are_made_again(store: Store) -> None:
+    store.put(CLAIM)
+    shutil.rmtree(store._root)
+    store.put(CLAIM)
+    assert store.all() == ([CLAIM], [])
 
 
 def test_every_field_is_in_the_file() -> None:
@@ -322,3 +330,11 @@ def test_a_record_is_on_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", fsync)
     write_whole(path, b"{}")
     assert events == [("file", False), ("directory", True)]
+
+
+def test_a_record_that_cannot_take_its_name_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "claim.json"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(path, b"{}")
+    assert list(tmp_path.iterdir()) == [path]
