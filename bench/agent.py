@@ -20,10 +20,10 @@ from bench.running import Failed, interrupt_at_sigterm
 from bench.scene import Scene, compile_package
 from lab.errors import LabError
 
-ALONE, CROWD = frozenset({1, 2, 3, 4, 5, 6, 7}), frozenset({8, 10})
+ALONE = frozenset({1, 2, 3, 4, 5, 6, 7})
 """The rows that share a scene."""
 BY_SIZE = frozenset({15, 16, 17})
-ROWS = ALONE | CROWD | BY_SIZE | {9, 18, 19, 20, 21, 22}
+ROWS = ALONE | BY_SIZE | {8, 9, 10, 18, 19, 20, 21, 22}
 
 ABOUT = """\
 Each ratio is measured within one run, and what it compares is interleaved.
@@ -71,8 +71,10 @@ def works(wanted: frozenset[int], rounds: int) -> Iterator[Callable[[], Iterable
     """Yield what measures the wanted rows, in scenes of their own so that none disturbs the other."""
     if wanted & ALONE:
         yield lambda: _within(Scene(), lambda scene: alone(scene, wanted, rounds))
-    if wanted & CROWD:
-        yield lambda: _within(Scene(unlimited=True), lambda scene: crowd(scene, wanted, rounds))
+    if 8 in wanted:
+        yield lambda: _within(Scene(unlimited=True), lambda scene: [rows_burst.memory(scene)])
+    if 10 in wanted:
+        yield lambda: _within(Scene(unlimited=True), lambda scene: [rows_burst.parallel(scene, rounds)])
     if 9 in wanted:
         yield lambda: _within(Scene(tables=1), lambda scene: [rows_burst.moves(scene)])
     if wanted & BY_SIZE:
@@ -110,15 +112,6 @@ def alone(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]
             yield rows_cgroup.crowded(scene)
     except Failed as e:
         say(f"4, 5: {e}")
-
-
-def crowd(scene: Scene, wanted: frozenset[int], rounds: int) -> Iterable[Figure]:
-    """Memory before anything, then with all pods, then with as many claims as there will be."""
-    idle = rows_burst.idle_memory(scene) if 8 in wanted else {}
-    if 10 in wanted:
-        yield rows_burst.parallel(scene, rounds)
-    if 8 in wanted:
-        yield rows_burst.memory(scene, idle)
 
 
 if __name__ == "__main__":

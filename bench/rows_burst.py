@@ -21,15 +21,11 @@ SETTLED_SECONDS = 4.0
 """After this the threads of calls have ended and the keeper has looked."""
 
 
-def idle_memory(scene: Scene) -> dict[str, Any]:
-    """Return what the agent of a fresh scene has in memory before any call."""
+def memory(scene: Scene) -> Figure:
+    """Row 8: what a thousand claims take, on as few pods as there are: a claim is an attachment."""
     say("8: memory, idle")
     time.sleep(SETTLED_SECONDS)
-    return {**scene.memory(), "threads": scene.threads()}
-
-
-def memory(scene: Scene, idle: dict[str, Any]) -> Figure:
-    """Row 8: what a thousand claims take, on as few pods as there are: a claim is an attachment."""
+    idle = {**scene.memory(), "threads": scene.threads()}
     pods = scene.make_pods(PARALLEL)
     per_pod = CLAIMS // len(pods)
     say(f"8: memory, {CLAIMS} ADDs")
