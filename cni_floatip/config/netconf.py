@@ -129,7 +129,8 @@ class NetConf:
         """
         if isinstance(document, dict):  # else it is refused
             document = {key: value for key, value in document.items() if key not in _unread()}
-        return _parse(RecordedConfig.of(document))
+        config = RecordedConfig(document)
+        return _parse(config) if config.is_short else _parse.__wrapped__(config)
 
     def document(self) -> dict[str, Any]:
         """Return the configuration with every default written out; parsing it gives the same again."""
@@ -153,7 +154,7 @@ def conf_of(claim: Claim) -> NetConf:
     return _parse(claim.config or RecordedConfig({}))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _parse(config: RecordedConfig) -> NetConf:
     conf, complaints = examine(config.document)
     if complaints:

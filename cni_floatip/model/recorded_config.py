@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+SHARED_CHARACTERS = 4096
+"""A longer configuration is not remembered: a tenant writes it, and many would fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedConfig:
@@ -19,18 +22,22 @@ class RecordedConfig:
     """
 
     document: Mapping[str, Any]
+    is_short: bool = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash(json.dumps(self.document, sort_keys=True)))
+        text = json.dumps(self.document, sort_keys=True)
+        object.__setattr__(self, "is_short", len(text) <= SHARED_CHARACTERS)
+        object.__setattr__(self, "_hash", hash(text))
 
     def __hash__(self) -> int:
         return self._hash
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> RecordedConfig:
-        """Return the configuration with this content: the same object as long as it is in use."""
-        return _shared(cls(document))
+        """Return the configuration with this content: the same object as before if it ``is_short``."""
+        config = cls(document)
+        return _shared(config) if config.is_short else config
 
     @property
     def watches(self) -> bool:
@@ -44,6 +51,6 @@ class RecordedConfig:
         return len(destinations) if isinstance(destinations, list) else 0
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _shared(config: RecordedConfig) -> RecordedConfig:
     return config

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_floatip.config import schemas
+from cni_floatip.config import netconf, schemas
 from cni_floatip.config.election import ElectionConf
 from cni_floatip.config.netconf import NetConf, PodRoutesConf, RouteTableSelector, tags_match
 from cni_floatip.model import cidr
 from cni_floatip.model.errors import CniError, InvalidConfig, UnsupportedField
+from cni_floatip.model.recorded_config import RecordedConfig
 from tests.config.json_strategies import like
 
 LEAST: dict[str, Any] = {
@@ -570,6 +571,16 @@ def test_any_network_is_read_back_and_host_bits_never_pass(address: Any, prefix:
     if network.network_address != address:
         with pytest.raises(ValueError, match=f"write {network}"):
             cidr.parse(f"{address}/{prefix}")
+
+
+def test_a_long_configuration_is_not_remembered() -> None:
+    """A tenant writes it: a thousand refused ADDs with other ones would fill the agent's memory."""
+    long = LEAST | {"destination": [f"10.{n // 250}.{n % 250}.1/32" for n in range(500)]}
+    before = netconf._parse.cache_info().currsize
+    assert NetConf.parse(long) == NetConf.parse(long)
+    assert NetConf.parse(long) is not NetConf.parse(long)
+    assert RecordedConfig.of(long) is not RecordedConfig.of(long)
+    assert netconf._parse.cache_info().currsize == before
 
 
 def test_the_pods_of_a_network_share_one_parse() -> None:
