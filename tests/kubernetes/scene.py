@@ -189,8 +189,13 @@ def left(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[str]:
     return remains
 
 
-def wait_clean(cluster: Cluster) -> None:
+def wait_released(cluster: Cluster) -> None:
     """Wait until nothing is left of pods that are gone; the agents' grace ends first."""
     until(lambda: not left(cluster), lambda: "\n".join(left(cluster)))
+
+
+def wait_clean(cluster: Cluster) -> None:
+    """Wait until nothing is left of pods that are gone, and remove what other plugins leave on a node."""
+    wait_released(cluster)
     for worker in cluster.workers.values():
         worker.enter("ip", "link", "del", BRIDGE)

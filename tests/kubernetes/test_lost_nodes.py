@@ -31,7 +31,8 @@ NOTICED_WITHIN = 120.0
 
 @pytest.fixture
 def nodes(cluster: Cluster, workloads: Kubectl) -> Iterator[Cluster]:
-    """The cluster, lent to a test that loses nodes: afterwards they are back, and nothing is left on them."""
+    """The cluster, lent to a test that loses nodes: before and afterwards nothing is left on them."""
+    scene.wait_released(cluster)
     yield cluster
     for worker in cluster.workers.values():
         if not worker.is_running:
@@ -70,7 +71,11 @@ def moments_of_move(
     (container,) = new["status"]["containerStatuses"]
     calls = cluster.lab.ec2.journal.of(caller=new["spec"]["nodeName"])
     reads = [call.at for call in calls if call.at >= began and call.action == "DescribeRouteTables"]
-    written = [call.at for call in scene.writes(cluster, since=began, caller=new["spec"]["nodeName"])]
+    written = [
+        call.at
+        for call in scene.writes(cluster, since=began, caller=new["spec"]["nodeName"])
+        if call.params.get("DestinationCidrBlock") == f"{ADDRESS}/32"
+    ]
     return {
         "power cut": began,
         "node Unknown": scene.stamp(scene.condition(lost, "Ready")["lastTransitionTime"]),
