@@ -24,6 +24,7 @@ CORE = {
     "model": (),
     "config": ("model",),
     "rules": ("model", "config"),
+    "election": ("model", "config"),
     "protocol": ("model", "config"),
     "operations": ("model", "config", "rules", "protocol"),
     "validate": ("model", "config", "rules"),

@@ -1,0 +1,1 @@
+"""Elects one active pod among several that hold the same addresses, through Kubernetes Leases. Pure."""
