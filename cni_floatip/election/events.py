@@ -59,11 +59,17 @@ class ProbeHost:
 
 @dataclass(frozen=True, slots=True)
 class SwapGroup:
-    """PUT this Lease (POST if it has no uid); answer: ``GroupSwapped``. ``why`` is for the log."""
+    """PUT this Lease (POST if it has no uid); answer: ``GroupSwapped``. ``why`` is for the log.
+
+    ``wins``: it makes a pod of this node the holder. ``mends``: it withdraws an offer for one write.
+    ``priority``: of the pod, where many groups move.
+    """
 
     lease: GroupLease
     why: str
     priority: int = 0
+    wins: bool = False
+    mends: bool = False
     urgent: ClassVar[bool] = True
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import assert_never
 
 from ..model.values import Network
 from .lease import GroupLease, NodeLease
-from .timing import PAST, Instant, Timing, WallTime
-from .verdict import ApiAnswers, FollowedNode
+from .timing import PAST, Clock, Instant, Timing, WallTime
+from .verdict import ApiAnswers, FollowedNode, Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,10 @@ class Rival:
     group: str
     destinations: tuple[Network, ...]
 
+    def age(self) -> tuple[WallTime, str]:
+        """Return the order of groups that claim one destination: the first writes."""
+        return self.created, self.group
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -101,12 +108,73 @@ class Surroundings:
     rivals: tuple[Rival, ...] | None = None
 
     def on(self, event: NodeHappening) -> Surroundings:
-        """Return the surroundings after an event."""
-        raise NotImplementedError
+        """Return the surroundings after an event. What a GET or a watch brought is an answer of the API."""
+        at = event.at
+        match event:
+            case ApiAnswered():
+                return self._answered(at)
+            case ApiFailed():
+                return replace(self, answers=self.answers.failed(at))
+            case NodeLeaseRead(node=node):
+                after = self._answered(at)
+                return after._put(after.node_of(node), lambda it: it.read(event.lease, event.began, at))
+            case NodeLeaseSeen(node=node):
+                after = self._answered(at)
+                return after._put(after.node_of(node), lambda it: it.see(event.lease, at))
+            case HostProbed(node=node):
+                timing, answered = self.timing, event.answered
+                return self._put(
+                    self.node_of(node), lambda it: it.probed(event.began, at, timing, answered=answered)
+                )
+            case CordonSeen():
+                return replace(self._answered(at), cordoned=event.cordoned)
+            case GroupsListed():
+                rivals = [
+                    Rival(lease.created, lease.group, lease.destinations)
+                    for lease in event.groups
+                    if lease.holder or lease.members
+                ]
+                return replace(self._answered(at), rivals=tuple(sorted(rivals, key=Rival.age)))
+            case _:
+                assert_never(event)
 
-    def follow(self, nodes: frozenset[str], now: Instant) -> Surroundings:
+    def follow(self, nodes: frozenset[str]) -> Surroundings:
         """Return the surroundings with exactly these nodes followed: what the members' ``follows`` name."""
-        raise NotImplementedError
+        if nodes == {item.node for item in self.followed}:
+            return self
+        followed = tuple(self.node_of(node) or FollowedNode(node) for node in sorted(nodes))
+        return replace(self, followed=followed)
+
+    def node_of(self, node: str) -> FollowedNode | None:
+        """Return what is known of a followed node."""
+        return next((item for item in self.followed if item.node == node), None)
+
+    def silence(self, node: str, learned: Instant) -> Silence:
+        """Return the silence of a node for a member that learnt of its holding then."""
+        return Silence.of(self.node_of(node) or FollowedNode(node), self.answers, learned, self.timing)
+
+    def older_rival(self, created: WallTime, group: str, destinations: Collection[Network]) -> str | None:
+        """Return the group that came first to one of these destinations, or None.
+
+        ``created``: of the own group Lease; 0: it is not there yet, so any other came first.
+        """
+        for rival in self.rivals or ():
+            first = not created or (rival.created, rival.group) < (created, group)
+            if rival.group != group and first and set(rival.destinations) & set(destinations):
+                return rival.group
+        return None
+
+    def _answered(self, at: Instant) -> Surroundings:
+        return replace(self, answers=self.answers.answered(at, self.timing))
+
+    def _put(
+        self, before: FollowedNode | None, change: Callable[[FollowedNode], FollowedNode]
+    ) -> Surroundings:
+        """Return the surroundings with one followed node changed; one that is not followed is not kept."""
+        if before is None:
+            return self
+        followed = tuple(change(item) if item is before else item for item in self.followed)
+        return replace(self, followed=followed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +193,10 @@ class ReadOwnNodeLease:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """A renewal was answered. ``lease``: as the API answered it; None: refused because it was not newest."""
+    """A renewal was answered. ``lease``: as the API answered it; None: it was not the newest (409)."""
 
     at: Instant
+    began: Instant
     lease: NodeLease | None
 
 
@@ -174,12 +243,38 @@ class Renewal:
 
     def on(self, event: Renewed | OwnNodeLeaseRead | RenewalFailed | Holds) -> Renewal:
         """Return the renewal after an event."""
-        raise NotImplementedError
+        match event:
+            case Renewed(lease=None):
+                return replace(self, known=False)
+            case Renewed():
+                return replace(self, lease=event.lease, known=True, due=event.began + self.timing.renew)
+            case OwnNodeLeaseRead():
+                return replace(self, lease=event.lease, known=True)
+            case RenewalFailed():
+                return replace(self, due=event.at + self.timing.renew)
+            case Holds():
+                new = (event.holds and not self.holds) or (event.ending and not self.ending)
+                due = PAST if new else self.due
+                return replace(self, holds=event.holds, ending=event.ending, due=due)
+            case _:
+                assert_never(event)
 
     def wants(self, now: Instant) -> tuple[RenewNodeLease | ReadOwnNodeLease, ...]:
-        """Return what is due now."""
-        raise NotImplementedError
+        """Return what is due now. An ending agent announces its absence in its last renewals."""
+        return self._due(Clock(now))
 
     def next_at(self, now: Instant) -> Instant:
         """Return when ``wants`` may return more, if nothing happens before."""
-        raise NotImplementedError
+        clock = Clock(now)
+        self._due(clock)
+        return clock.next_at
+
+    def _due(self, clock: Clock) -> tuple[RenewNodeLease | ReadOwnNodeLease, ...]:
+        if not self.holds or not clock.past(self.due):
+            return ()
+        if not self.known:
+            return (ReadOwnNodeLease(self.node),)
+        seconds = ceil(self.timing.veto if self.ending else self.timing.lease)
+        lease = self.lease or NodeLease(self.node)
+        lease = replace(lease, holder=self.identity, duration=seconds, owner=self.owner)
+        return (RenewNodeLease(lease),)

@@ -104,6 +104,25 @@ class Timing:
         return max(self.late_writes, self.empty_lease, self.longest_retry) + self.veto
 
 
+class Clock:
+    """One moment, and the next one at which a decision that asked it may turn out otherwise.
+
+    Every comparison of the rules with the present is a call of ``past``. So until ``next_at`` all of them
+    give what they gave, and a decision is the same.
+    """
+
+    def __init__(self, now: Instant) -> None:
+        self.now = now
+        self.next_at = NEVER
+
+    def past(self, moment: Instant) -> bool:
+        """Return whether ``moment`` has come."""
+        if self.now >= moment:
+            return True
+        self.next_at = min(self.next_at, moment)
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A token bucket, as the moment when it is full again (generic cell rate algorithm, ITU-T I.371)."""
