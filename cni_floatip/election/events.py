@@ -4,7 +4,8 @@ Every event has ``at``, the moment at which it is known here, and the answer to 
 moment before the question was sent. A driver asks ``wants`` after every event and at ``next_at``, and sends
 what is returned unless an equal request is under way. Just before it sends a ``SwapGroup``, a ``WriteRoutes``
 or a ``ReleaseRoutes`` it asks again: what is no longer wanted is not sent; when it does send, it says so
-first with ``Sent``, and answers later with exactly one event. ``urgent`` requests are due before time passes.
+first with ``Sent``, and answers later with exactly one event. A read that is not answered, or is refused, is
+repeated after ``Timing.renew`` seconds. ``urgent`` requests are due before time passes.
 """
 
 from __future__ import annotations
@@ -320,11 +321,15 @@ class RoutesWritten:
 
 @dataclass(frozen=True, slots=True)
 class RoutesSeen:
-    """A look was answered (``routes``: all that the claims select now), or was not (None)."""
+    """A look was answered (``routes``: all that the claims select now), or was not (None).
+
+    ``throttled``: EC2 throttled it, or no turn came; that is no loss of EC2.
+    """
 
     at: Instant
     began: Instant
     routes: tuple[tuple[RouteKey, RouteTarget | None], ...] | None
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

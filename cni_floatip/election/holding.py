@@ -73,11 +73,11 @@ class Holding:
         )
         return replace(self, routes=routes, mending=False)
 
-    def settle(self, now: Instant, timing: Timing) -> Holding:
+    def settle(self, clock: Clock, timing: Timing) -> Holding:
         """Return the holding without what matters no more."""
-        untaken = tuple(item for item in self.untaken if now < item[1] + timing.soft_memory)
-        routes = tuple(work.settle(now) for work in self.routes)
-        after = replace(self, untaken=untaken, routes=routes, writer=self.writer.settle(now))
+        untaken = tuple(item for item in self.untaken if not clock.past(item[1] + timing.soft_memory))
+        routes = tuple(work.settle(clock.now) for work in self.routes)
+        after = replace(self, untaken=untaken, routes=routes, writer=self.writer.settle(clock.now))
         return self if after == self else after
 
 

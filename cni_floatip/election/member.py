@@ -102,6 +102,7 @@ class Member:
     enis: tuple[str, ...] = ()
     entry_written: Instant = PAST
     unequal_since: Instant | None = None
+    contested_by: str | None = None
     record_failed: Instant = PAST
     notices: tuple[Notice, ...] = ()
 

@@ -79,7 +79,7 @@ def settle(member: Member, clock: Clock) -> Member:
         after = replace(after, marks=marks)
     held = after.holding
     if held:
-        settled = held.settle(clock.now, after.timing)
+        settled = held.settle(clock, after.timing)
         if settled.mending and not after.writing and not (serving(after) and settled.due(clock)):
             settled = replace(settled, mending=False)
         if settled is not held:
@@ -89,9 +89,22 @@ def settle(member: Member, clock: Clock) -> Member:
         after = replace(after, damping=damping)
     if after.leftover and after.pod(after.leftover.uid) is None:
         after = replace(after, leftover=None)
+    after = _tell_rival(after)
     if after.turn is not None and errand(after, clock) is None:
         after = replace(after, turn=None)
     return after
+
+
+def _tell_rival(member: Member) -> Member:
+    """Return the member with an Event when an older group comes to claim a destination of a pod here."""
+    rival, pod = member.rival, subject(member)
+    if rival == member.contested_by:
+        return member
+    member = replace(member, contested_by=rival)
+    if rival is None or pod is None:
+        return member
+    text = f"the older group {rival} has a destination of this one: nothing is written"
+    return notice(member, NoticeKind.CONTESTED_GROUP, pod.claims.uid, text)
 
 
 def _mark_unanswered(member: Member, clock: Clock) -> Member:
@@ -160,6 +173,8 @@ def _tell(member: Member, before: Holding, event: RoutesWritten) -> Member:
 
 def _seen(member: Member, event: RoutesSeen) -> Member:
     """Return the member after a look."""
+    if event.throttled:
+        return replace(member, ec2=replace(member.ec2, looked=event.began))
     ec2 = member.ec2.look(event.began, answered=event.routes is not None)
     after, pod = replace(member, ec2=ec2), subject(member)
     if event.routes is None or pod is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lease import Reason
-from .timing import Clock, Instant
+from .timing import PAST, Clock, Instant
 
 if TYPE_CHECKING:
     from .member import Member
@@ -38,7 +38,7 @@ def quiet(member: Member, clock: Clock) -> bool:
 
 
 def gone_at(member: Member) -> Instant:
-    """Return when the grace of a holder that is gone began."""
+    """Return when the grace of a holder that is gone began: its offer, its DEL, or its last write, if later."""
     pod = member.held_pod
     ended = pod.claims.ended_at if pod else None
-    return member.offer_at if ended is None else max(ended, member.offer_at)
+    return max(member.offer_at, member.wrote_at, PAST if ended is None else ended)

@@ -113,7 +113,14 @@ def reads(member: Member, clock: Clock) -> Iterator[ReadPod]:
 def settle(member: Member, clock: Clock) -> Member:
     """Return the member with the fitness of its pods as the register is to have it."""
     pods = tuple(_settle_pod(member, pod, clock) for pod in member.pods)
-    after = member if pods == member.pods else replace(member, pods=pods)
+    if pods == member.pods:
+        return _settle_peers(member, clock)
+    after = replace(member, pods=pods)
+    holder = member.lease.holder if member.lease else None
+    for before, pod in zip(member.pods, pods, strict=True):
+        if holder and holder.uid != pod.claims.uid and pod.fit_since and not before.last_fit:
+            text = f"standby: {holder.pod} on {holder.node} is active"
+            after = notice(after, NoticeKind.STANDBY, pod.claims.uid, text)
     return _settle_peers(after, clock)
 
 
@@ -123,8 +130,11 @@ def _settle_pod(member: Member, pod: LocalPod, clock: Clock) -> LocalPod:
     ec2 = not member.ec2.lost(clock, member.timing) if holds else member.ec2.answered
     fit = pod.fit and ec2 and member.rival is None
     level = int(member.level)
+    entry = member.lease.entry(pod.claims.uid) if member.lease else None
     if not fit:
         since = 0
+    elif holds and not pod.last_fit and entry and entry.fit and entry.level <= level:
+        since = entry.fit_since  # the agent of an active was restarted
     elif not pod.fit_since or level < pod.level:
         since = member.surroundings.epoch + int(clock.now)
         since = since + 1 if since <= pod.last_fit else since

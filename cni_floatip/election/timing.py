@@ -48,8 +48,9 @@ class Timing:
     long_gap: float = 5.0
     long_gap_wait: float = 10.0
     """After a gap of more than ``long_gap`` seconds nobody is dead before this many seconds of answers."""
-    suspicion: float = 1.5
-    """How many renewals long a node Lease is silent when suspicion begins: one was missed."""
+    suspicion: float = 1.2
+    """How many renewals long a node Lease is silent when suspicion begins: one was missed. The first GET of
+    suspicion must be answered within ``api_gap`` renewals, or the silence itself is a gap in the answers."""
     suspected_pod: float = 1.0
     """How often the holder's pod is read in suspicion."""
     probe_idle: float = 60.0

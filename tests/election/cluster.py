@@ -105,7 +105,7 @@ class Cluster:
         self, names: str = "ab", rules: GroupRules | None = None, timing: Timing | None = None
     ) -> None:
         self.now = 100.0
-        self.rules, self.timing = rules or GroupRules(), timing or Timing()
+        self.rules, self.timing = rules or GroupRules(), Timing()
         self.group: GroupLease | None = None
         self.node_leases: dict[str, NodeLease] = {}
         self.routes: dict[RouteKey, RouteTarget | None] = dict.fromkeys(KEYS)
@@ -145,10 +145,8 @@ class Cluster:
         else:
             self.pods[uid] = status
         for host in self.hosts.values():
-            if uid in host.claims and self._linked(host) and host.watching:
-                self._later(
-                    API, lambda host=host: self._tell(host, PodSeen(self.now, uid, self.pods.get(uid)))
-                )
+            if uid in host.claims and host.watching:
+                self._deliver(host, PodSeen(self.now + API, uid, status))
 
     def change_pod(self, uid: str, **changes: object) -> None:
         self.set_pod(uid, replace(self.pods[uid], **changes))  # type: ignore[arg-type]
@@ -337,26 +335,23 @@ class Cluster:
         if not self._linked(host):
             return lambda: self._unanswered(host, wish)
 
-        def answered(event: object) -> Callable[[], None]:
-            def act() -> None:
-                self._tell_node(host, ApiAnswered(self.now))
-                self._tell(host, event)
-
-            return act
+        def answered(event: object) -> None:
+            self._tell_node(host, ApiAnswered(self.now))
+            self._tell(host, event)
 
         match wish:
             case ReadGroup():
                 lease = self.group
-                return lambda: answered(GroupRead(self.now, began, lease))()
+                return lambda: answered(GroupRead(self.now, began, lease))
             case ReadPod():
                 status = self.pods.get(wish.uid)
-                return lambda: answered(PodRead(self.now, began, wish.uid, status))()
+                return lambda: answered(PodRead(self.now, began, wish.uid, status))
             case ReadNodeLease():
-                found_lease = self.node_leases.get(wish.node)
-                return lambda: self._tell_node(host, NodeLeaseRead(self.now, began, wish.node, found_lease))
+                node_lease = self.node_leases.get(wish.node)
+                return lambda: self._tell_node(host, NodeLeaseRead(self.now, began, wish.node, node_lease))
             case SwapGroup() | DeleteGroup():
                 outcome, lease = self._swap(host, wish)
-                return lambda: answered(GroupSwapped(self.now, began, outcome, lease))()
+                return lambda: answered(GroupSwapped(self.now, began, outcome, lease))
             case ReadOwnNodeLease():
                 own = self.node_leases.get(wish.node)
                 return lambda: self._renewal(host, OwnNodeLeaseRead(self.now, own))
@@ -414,15 +409,19 @@ class Cluster:
         kept = replace(lease, version=str(number), uid=lease.uid or f"lease-{number}")
         self.node_leases[host.name] = kept
         for other in self.hosts.values():
-            if other is not host and other.watching and self._linked(other):
-                self._later(
-                    API, lambda other=other: self._tell_node(other, NodeLeaseSeen(self.now, host.name, kept))
-                )
+            if other is not host and other.watching:
+                self._deliver(other, NodeLeaseSeen(self.now + API, host.name, kept))
         return kept
 
-    def _deliver(self, host: Host, event: GroupSeen) -> None:
+    def _deliver(self, host: Host, event: GroupSeen | NodeLeaseSeen | PodSeen) -> None:
+        """Give an agent an event of its watch, if it is connected when that arrives."""
+
         def act() -> None:
-            if self._linked(host):
+            if not self._linked(host) or not host.watching:
+                return
+            if isinstance(event, NodeLeaseSeen):
+                self._tell_node(host, event)
+            else:
                 self._tell_node(host, ApiAnswered(self.now))
                 self._tell(host, event)
 
