@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 
 from ..model.values import Network, RouteKey
 from .lease import Reason
@@ -24,6 +25,17 @@ class ElectedInterface:
 
     eni: str
     destinations: tuple[Network, ...]
+
+
+@lru_cache(maxsize=1024)
+def _enis(interfaces: tuple[ElectedInterface, ...]) -> tuple[str, ...]:
+    return tuple(sorted({interface.eni for interface in interfaces}))
+
+
+@lru_cache(maxsize=1024)
+def _destinations(interfaces: tuple[ElectedInterface, ...]) -> tuple[Network, ...]:
+    networks = {network for interface in interfaces for network in interface.destinations}
+    return tuple(sorted(networks, key=lambda network: (network.version, network)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +63,12 @@ class PodClaims:
     @property
     def enis(self) -> tuple[str, ...]:
         """Return the ENIs, sorted."""
-        return tuple(sorted({interface.eni for interface in self.interfaces}))
+        return _enis(self.interfaces)
 
     @property
     def destinations(self) -> tuple[Network, ...]:
         """Return what all interfaces claim, sorted."""
-        networks = {network for interface in self.interfaces for network in interface.destinations}
-        return tuple(sorted(networks, key=lambda network: (network.version, network)))
+        return _destinations(self.interfaces)
 
     def eni(self, key: RouteKey) -> str:
         """Return the ENI that a route of the pod leads to; "" where no interface claims the destination."""

@@ -77,7 +77,9 @@ class Holding:
         """Return the holding without what matters no more."""
         untaken = tuple(item for item in self.untaken if not clock.past(item[1] + timing.soft_memory))
         routes = tuple(work.settle(clock.now) for work in self.routes)
-        after = replace(self, untaken=untaken, routes=routes, writer=self.writer.settle(clock.now))
+        writer = self.writer.settle(clock.now)
+        contested = self.contested and writer != Bucket()
+        after = replace(self, untaken=untaken, routes=routes, writer=writer, contested=contested)
         return self if after == self else after
 
 

@@ -230,6 +230,8 @@ class Member:
     @property
     def rival(self) -> str | None:
         """Return the older group that claims a destination of a pod here, or None."""
+        if not self.surroundings.rivals:
+            return None
         networks = {network for pod in self.pods if pod.live for network in pod.claims.destinations}
         created = self.lease.created if self.lease else 0
         return self.surroundings.older_rival(created, self.group, networks)

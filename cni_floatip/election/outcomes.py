@@ -220,7 +220,7 @@ def _judge(
         else:
             works.append(work)
     restores = held.restores or any(work.due == PAST and work.key in fresh for work in works)
-    contested = bool(foreign) and not free
+    contested = held.contested or (bool(foreign) and not free)
     after = replace(
         member, holding=replace(held, routes=tuple(works), restores=restores, contested=contested)
     )

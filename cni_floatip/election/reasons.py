@@ -38,7 +38,7 @@ def quiet(member: Member, clock: Clock) -> bool:
 
 
 def gone_at(member: Member) -> Instant:
-    """Return when the grace of a holder that is gone began: its offer, its DEL, or its last write, if later."""
+    """Return when the grace of a holder that is gone began: its offer, its DEL or its last write."""
     pod = member.held_pod
     ended = pod.claims.ended_at if pod else None
     return max(member.offer_at, member.wrote_at, PAST if ended is None else ended)

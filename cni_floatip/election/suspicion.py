@@ -36,13 +36,15 @@ def _holder_reads(member: Member, clock: Clock) -> Iterator[Wish]:
     if node is None or holder is None:
         return
     silence = member.surroundings.silence(node, member.learned_at)
-    moment = silence.expires_at + taking.rank_delay(member)
-    if silence.read_due(moment, clock) or silence.read_due(silence.lapsed_at, clock):
-        yield ReadNodeLease(node)
     if silence.probe_due(clock):
         yield ProbeHost(node)
-    if silence.suspected(clock):
-        peer = member.peer(holder.uid)
-        began = peer.read_began if peer else PAST
-        if began < silence.since or clock.past(began + member.timing.suspected_pod):
-            yield ReadPod(holder.pod, holder.uid)
+    if not silence.suspected(clock):
+        if silence.node.read_began == PAST:
+            yield ReadNodeLease(node)
+        return
+    if silence.read_due(silence.lapsed_at, silence.expires_at + taking.rank_delay(member), clock):
+        yield ReadNodeLease(node)
+    peer = member.peer(holder.uid)
+    began = peer.read_began if peer else PAST
+    if began < silence.since or clock.past(began + member.timing.suspected_pod):
+        yield ReadPod(holder.pod, holder.uid)

@@ -45,11 +45,9 @@ def candidate(member: Member) -> LocalPod | None:
 def swap(member: Member, clock: Clock) -> SwapGroup | None:
     """Return the swap that makes a pod of this node the holder, if that is due."""
     pod = candidate(member)
-    entry = register.own_entry(member, pod) if pod else None
-    if pod is None or entry is None:
-        return None
-    chance = _chance(member, entry, clock)
-    if chance is None or not _allowed(member, entry, chance, clock):
+    chance = _chance(member, pod, clock) if pod else None
+    entry = register.own_entry(member, pod) if pod and chance else None
+    if chance is None or entry is None or not _allowed(member, entry, chance, clock):
         return None
     before = member.lease or GroupLease(member.group)
     after = replace(
@@ -100,7 +98,7 @@ def _delay(member: Member, entry: Entry, *, soft: bool) -> float:
     return better * member.timing.rank_delay
 
 
-def _chance(member: Member, entry: Entry, clock: Clock) -> Chance | None:
+def _chance(member: Member, pod: LocalPod, clock: Clock) -> Chance | None:
     """Return why this pod may become the holder, or None."""
     lease, timing = member.lease, member.timing
     if lease is None:
@@ -112,11 +110,12 @@ def _chance(member: Member, entry: Entry, clock: Clock) -> Chance | None:
     holder, offer = lease.holder, lease.offer
     if holder is None:
         return Chance("nobody holds it", member.learned_at)
-    if holder.uid == entry.uid:
+    if holder.uid == pod.claims.uid:
         return None
     if holder.node == member.node:
         return _inside(member, lease, clock)
-    if offer and may_take(entry, offer, member.rules.zones):
+    entry = register.own_entry(member, pod) if offer else None
+    if offer and entry and may_take(entry, offer, member.rules.zones):
         return Chance(f"offered, {offer}", member.offer_at, offer.ending, offer.reason in DAMPED)
     return _dead(member, holder, clock)
 

@@ -151,15 +151,11 @@ class Silence:
             and not clock.past(node.read_at + self.timing.renew)
         )
 
-    def read_due(self, moment: Instant, clock: Clock) -> bool:
-        """Return whether the Lease is to be read now: each renewal in suspicion, and after ``moment``."""
-        node = self.node
-        if node.read_began == PAST:
-            return True
-        if not self.suspected(clock):
-            return False
-        due = clock.past(node.read_began + self.timing.renew)
-        return due or (clock.past(moment) and node.read_began < moment)
+    def read_due(self, lapsed: Instant, expired: Instant, clock: Clock) -> bool:
+        """Return whether the Lease is to be read now, in suspicion: each renewal, and after each moment."""
+        began = self.node.read_began
+        moments = (moment for moment in (lapsed, expired) if began < moment)
+        return clock.past(began + self.timing.renew) or any(clock.past(moment) for moment in moments)
 
     def probe_due(self, clock: Clock) -> bool:
         """Return whether the host is to be probed now."""

@@ -211,7 +211,7 @@ class Cluster:
         began = self.now
         while not true():
             assert self.now < began + seconds, f"not in {seconds} s: {self}"
-            self.run(0.01)
+            self.run(0.05)
         return self.now - began
 
     @property
