@@ -201,7 +201,9 @@ class GroupLease:
             try:
                 return read(text)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                faults.append(f'{PREFIX}{key} of {name}: "{short(str(text))}" cannot be read: {error}')
+                faults.append(
+                    f'{PREFIX}{key} of {name}: "{short(str(text))}" cannot be read: {short(str(error))}'
+                )
                 return default
 
         return cls(
