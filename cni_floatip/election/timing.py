@@ -29,7 +29,7 @@ PAST: Instant = -inf
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Every duration and count of the rules. Keep when tuning: docs/protocol.md, "Elections"."""
+    """Every duration and count of the rules; the package says what to keep when tuning."""
 
     # The node configuration's.
     renew: float = 0.5

@@ -75,10 +75,10 @@ def test_a_node_lease_that_is_not_there_is_created() -> None:
 
 def test_exactly_the_nodes_of_holders_are_followed() -> None:
     around = Surroundings("b").follow(frozenset("ac"))
-    seen = around.on(NodeLeaseSeen(5.0, "a", LEASE))
-    assert [item.node for item in seen.followed] == ["a", "c"]
-    assert seen.follow(frozenset("a")).node_of("a") == seen.node_of("a")
-    assert seen.on(NodeLeaseSeen(5.0, "z", LEASE)).node_of("z") is None
+    after = around.on(NodeLeaseSeen(5.0, "a", LEASE))
+    assert [item.node for item in after.followed] == ["a", "c"]
+    assert after.follow(frozenset("a")).node_of("a") == after.node_of("a")
+    assert after.on(NodeLeaseSeen(5.0, "z", LEASE)).node_of("z") is None
 
 
 def test_what_counts_as_an_answer_of_the_api() -> None:
