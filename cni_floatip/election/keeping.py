@@ -165,7 +165,7 @@ def _look_at(member: Member) -> Instant:
         return ec2.looked + timing.failed_look
     if member.holding:
         return next_look(member.holding, ec2.looked, timing)
-    return ec2.looked + timing.reconcile
+    return ec2.looked + min(timing.reconcile, timing.standby_look)
 
 
 def next_look(held: Holding, looked: Instant, timing: Timing) -> Instant:

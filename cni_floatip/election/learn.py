@@ -190,9 +190,8 @@ def _note_offer(member: Member, old: Member | None, at: Instant) -> Member:
     untaken = held.untaken
     whole = old is not None and at >= old.offer_at + member.timing.soft_offer
     if whole and former and former.soft and not lease.offer:
-        present = {entry.standing for entry in lease.members}
-        stood = [item for item in held.offered_to if item in present]
-        untaken = (*(item for item in untaken if item[0] not in stood), *((item, at) for item in stood))
+        others = (item for item in untaken if item[0] not in held.offered_to)
+        untaken = (*others, *((item, at) for item in held.offered_to))
     return member.hold(offered_to=(), untaken=untaken)
 
 

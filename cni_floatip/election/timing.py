@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Self
 
+from ..config.election import Elections
+
 Instant = float
 """A moment of this node's CLOCK_BOOTTIME, in seconds."""
 WallTime = int
@@ -71,6 +73,8 @@ class Timing:
     late_look: float = 10.0
     late_writes: float = 1200.0
     """Until then it looks every ``late_look`` seconds, because writes of the former active may land late."""
+    standby_look: float = 60.0
+    """A standby looks at least this often: its list of tables is what it writes when it takes."""
     failed_look: float = 5.0
     """When a look is repeated whose call was not answered."""
     look_patience: float = 60.0
@@ -98,6 +102,17 @@ class Timing:
     damping_refill: float = 30.0
     unequal: float = 600.0
     """How long members' destinations are unequal before another workload is suspected in the group."""
+
+    @classmethod
+    def of(cls, elections: Elections, reconcile: float, release_grace: float) -> Self:
+        """Return the durations for a node's policy."""
+        return cls(
+            renew=elections.renew_seconds,
+            lease=float(elections.lease_seconds),
+            veto=float(elections.veto_seconds),
+            reconcile=reconcile,
+            release_grace=release_grace,
+        )
 
     @property
     def longest(self) -> float:

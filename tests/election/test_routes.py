@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_floatip.config.election import Elections
 from cni_floatip.election.events import WriteOutcome
 from cni_floatip.election.holding import Holding
 from cni_floatip.election.keeping import next_look
@@ -135,3 +136,10 @@ def test_a_clock_says_when_any_comparison_turns(moments: list[float], now: float
     answers = [clock.past(moment) for moment in moments]
     assert answers == [now >= moment for moment in moments]
     assert clock.next_at == min((moment for moment in moments if moment > now), default=NEVER)
+
+
+def test_the_durations_of_a_policy() -> None:
+    timing = Timing.of(Elections(renew_seconds=1, lease_seconds=5, veto_seconds=90), 300, 20)
+    assert (timing.renew, timing.lease, timing.veto) == (1, 5.0, 90.0)
+    assert (timing.reconcile, timing.release_grace) == (300, 20)
+    assert Timing.of(Elections(), 60, 60) == Timing()

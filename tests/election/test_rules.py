@@ -268,6 +268,19 @@ def test_nothing_is_written_while_an_offer_is_under_way() -> None:
     assert not wishes(one.on(Sent(103.2, offer)), WriteRoutes, 103.2)
 
 
+def test_nothing_is_written_while_a_soft_offer_is_under_way() -> None:
+    one = cordoned(member())
+    offer = next(wish for wish in one.wants(100) if isinstance(wish, SwapGroup))
+    assert wishes(lost_route(one), AwaitTurn, 102)
+    assert not wishes(lost_route(one.on(Sent(100, offer))), AwaitTurn, 102)
+
+
+def test_an_active_that_has_a_reason_to_offer_offers_before_it_writes() -> None:
+    one = lost_route(member().on(PodSeen(101, "me", replace(READY, ready=False))), 101.5)
+    assert wishes(one, AwaitTurn, 102)
+    assert (swap(one, 103), wishes(one, AwaitTurn, 103)) == ("offer: unready", [])
+
+
 def test_a_withdrawal_is_a_new_holding() -> None:
     one = member(replace(LEASE, offer=Offer(Reason.UNREADY)))
     wish = next(wish for wish in one.wants(100) if isinstance(wish, SwapGroup))
