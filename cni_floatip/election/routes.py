@@ -117,7 +117,7 @@ class RouteWork:
         match outcome:
             case WriteOutcome.WRITTEN:
                 return self.rest()
-            case WriteOutcome.NOT_SENT:
+            case WriteOutcome.NOT_SENT if not patient:
                 return replace(self, due=PAST)
             case WriteOutcome.THROTTLED:
                 return replace(self, due=now + timing.quick_retry, refusal=outcome)

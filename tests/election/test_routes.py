@@ -109,6 +109,13 @@ def test_the_pause_between_tries_doubles_up_to_ten_minutes(outcome: WriteOutcome
     assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600, 600]
 
 
+def test_a_mend_without_an_answer_is_not_repeated_soon() -> None:
+    held = Holding("u", 90.0, (RouteWork(KEY, PAST),), mending=True)
+    for outcome in (WriteOutcome.UNANSWERED, WriteOutcome.NOT_SENT):
+        after = held.written([(KEY, outcome)], 100.0, TIMING, patient=False)
+        assert (after.routes[0].due, after.mending) == (110.0, False), outcome
+
+
 def test_when_an_active_looks() -> None:
     held, looked, moments = Holding("u", 1000.0), 1000.0, []
     for _ in range(9):

@@ -36,6 +36,7 @@ from cni_floatip.election.events import (
     Wish,
     WriteOutcome,
     WriteRoutes,
+    WritesTried,
 )
 from cni_floatip.election.fitness import ElectedInterface, PodClaims, PodStatus
 from cni_floatip.election.lease import Entry, GroupLease, Holder, Offer, Reason
@@ -365,6 +366,25 @@ def test_a_soft_offer_that_turns_plain_is_no_refusal_of_the_others() -> None:
 # Rule 6, 9, 13, 15: taking, polling, the register.
 
 
+def test_a_pod_of_the_own_node_takes_once_the_own_write_has_ended() -> None:
+    new = replace(CLAIMS, uid="new", pod="web-new", active_on_disk=False)
+    one = writing().on(ClaimsChanged(103.2, (CLAIMS, new)))
+    one = one.on(PodRead(103.3, 103.25, "new", replace(READY, uid="new")))
+    assert swap(one, 103.3) in (None, "register")  # the former serves
+    one = one.on(PodSeen(103.4, "me", replace(READY, terminating=True)))
+    assert swap(one, 103.4) in (None, "register")
+    done = one.on(RoutesWritten(103.5, 103.2, ((KEY, WriteOutcome.WRITTEN),)))
+    assert swap(done, 103.5) == "take: terminating on this node"
+
+
+def test_who_followed_a_lease_that_vanished_gives_its_holder_time() -> None:
+    others, own = member(THEIRS), member()
+    for one, at in ((others, 107.0), (own, 105.0)):
+        gone = one.on(GroupSeen(104.8, None)).on(GroupRead(105.0, 104.9, None))
+        assert swap(gone, at - 0.01) is None or one is own
+        assert swap(gone, at) == "take: there is no Lease"
+
+
 def test_only_a_pod_that_was_read_since_the_newest_gap_takes() -> None:
     one = member(replace(LEASE, holder=None))
     gap = one.on(SurroundingsChanged(105, one.surroundings.on(ApiAnswered(105))))
@@ -483,6 +503,23 @@ def test_a_mark_ends_by_an_allowed_write() -> None:
     for outcome in (WriteOutcome.WRITTEN, WriteOutcome.FULL, WriteOutcome.NOT_ENI):
         assert not one.on(RoutesWritten(114, 113.9, ((KEY, outcome),))).marks
     assert one.on(RoutesWritten(114, 113.9, ((KEY, WriteOutcome.THROTTLED),))).marks
+
+
+def test_a_marked_active_goes_on_trying_though_it_sees_its_route() -> None:
+    """Else its mark would never end."""
+    one = denied().on(RoutesSeen(104, 103.9, ((KEY, MINE),)))
+    assert not wishes(one, AwaitTurn, 113.4)
+    assert wishes(one, AwaitTurn, 113.5)
+
+
+def test_a_table_with_one_denied_route_stays_marked() -> None:
+    other = RouteKey("rtb-1", OTHER)
+    outcomes = ((KEY, WriteOutcome.WRITTEN), (other, WriteOutcome.DENIED))
+    one = denied()
+    assert one.on(RoutesWritten(114, 113.9, outcomes)).marks
+    standby = one.on(GroupSeen(104, replace(THEIRS, version="11")))
+    assert standby.on(WritesTried(114, 113.9, outcomes)).marks
+    assert not standby.on(WritesTried(114, 113.9, outcomes[:1])).marks
 
 
 def test_a_mark_ends_by_new_credentials_and_the_write_is_tried_at_once() -> None:
