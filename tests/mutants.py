@@ -2400,9 +2400,9 @@ MUTANTS = (
     Mutant(
         "election: missing Lease",
         "election/verdict",
-        "        if lease is None:\n            return replace(self, lease=None)\n",
-        "        if lease is None:\n            return replace(self, lease=None, changed_at=PAST)\n",
-        "a node Lease that is missing counts as dead",
+        "return self if self.lease is None else replace(self, lease=None, changed_at=at)",
+        "return replace(self, lease=None)",
+        "whoever deletes a node Lease hides its last renewal, and a healthy holder is robbed",
         VERDICT,
     ),
     Mutant(

@@ -159,7 +159,7 @@ def _roles(member: Member, clock: Clock) -> Iterator[RecordRole]:
 def _look_at(member: Member) -> Instant:
     """Return when the next look is due."""
     ec2, timing = member.ec2, member.timing
-    if ec2.looked == PAST or (ec2.writes_fail is not None and ec2.looked < ec2.writes_fail):
+    if ec2.writes_fail is not None and ec2.looked < ec2.writes_fail:
         return PAST
     if not ec2.answered or not ec2.look_answered:
         return ec2.looked + timing.failed_look

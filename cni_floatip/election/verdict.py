@@ -64,9 +64,12 @@ class FollowedNode:
     silent: tuple[Instant, ...] = ()
 
     def see(self, lease: NodeLease | None, at: Instant) -> FollowedNode:
-        """Return the node after its Lease was read or watched. One that is missing is silent, not dead."""
+        """Return the node after its Lease was read or watched. One that is missing is silent, not dead.
+
+        That it vanished is a change, because its last renewal may have vanished with it.
+        """
         if lease is None:
-            return replace(self, lease=None)
+            return self if self.lease is None else replace(self, lease=None, changed_at=at)
         before = self.lease
         if before and before.uid == lease.uid and not is_newer(lease.version, before.version):
             return self
