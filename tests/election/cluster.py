@@ -1,7 +1,7 @@
 """A cluster that drives members of the core: Leases, pods, EC2 and hosts as values, time as a number.
 
-Nothing here has a rule of its own. An answer takes ``API`` or ``EC2`` seconds; a test says what breaks, lets
-time pass, and asks who holds, where routes lead, and what was written.
+Nothing here has a rule of its own. An answer takes ``API`` or ``EC2`` seconds, none ``TIMED_OUT``; a
+test says what breaks, lets time pass, and asks who holds, where routes lead, and what was written.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ from cni_floatip.election.timing import Timing
 from cni_floatip.model.values import RouteKey, RouteTarget
 
 API = 0.02
+TIMED_OUT = 0.5
 EC2 = 0.25
 GROUP = "ns/web"
 DESTINATION = ip_network("192.168.0.2/32")
@@ -206,12 +207,12 @@ class Cluster:
                     host.member = host.member.on(Time(self.now))
         raise AssertionError(f"endless at {self.now}: {self.log[-20:]}")
 
-    def until(self, true: Callable[[], bool], seconds: float) -> float:
-        """Let time pass until something is true; return how long that took."""
+    def until(self, true: Callable[[], bool], seconds: float, step: float = 0.05) -> float:
+        """Let time pass until something is true, asked each ``step``; return how long that took."""
         began = self.now
         while not true():
             assert self.now < began + seconds, f"not in {seconds} s: {self}"
-            self.run(0.05)
+            self.run(step)
         return self.now - began
 
     @property
@@ -277,7 +278,9 @@ class Cluster:
             self._tell(host, Sent(began, wish))
         answer = self._answer(host, wish, began)
         to_ec2 = isinstance(wish, WriteRoutes | ReleaseRoutes | LookAtRoutes | TryWrites)
-        seconds = EC2 if to_ec2 else 0.0 if isinstance(wish, AwaitTurn | RecordRole | Publish) else API
+        local = isinstance(wish, AwaitTurn | RecordRole | Publish)
+        remote = API if self._linked(host) or isinstance(wish, ProbeHost) else TIMED_OUT
+        seconds = EC2 if to_ec2 else 0.0 if local else remote
 
         def arrive() -> None:
             host.busy.discard(self._lane(wish))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -582,7 +583,7 @@ def test_next_at_is_when_wants_changes_by_time_alone() -> None:
     """Else a driver sleeps over a rule, or spins."""
     cluster = Cluster("ab")
     cluster.run(20)
-    events = (
+    events: tuple[Callable[[], None], ...] = (
         lambda: cluster.cordon("a"),
         lambda: cluster.change_pod("uid-b", ready=False),
         lambda: cluster.kill("a"),

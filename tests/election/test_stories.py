@@ -178,7 +178,7 @@ def test_terminating_ends_the_mend_before_its_write() -> None:
     cluster.change_pod("uid-a", ready=False)
     cluster.run(30)
     cluster.routes[KEYS[0]] = None
-    cluster.until(lambda: cluster.count("withdraw for one write") == 1, 15)
+    cluster.until(lambda: cluster.count("withdraw for one write") == 1, 15, step=0.005)
     cluster.set_pod("uid-a", replace(cluster.pods["uid-a"], terminating=True))
     host = cluster.hosts["a"]
     host.member = host.member.on(PodSeen(cluster.now, "uid-a", cluster.pods["uid-a"]))
@@ -244,6 +244,10 @@ def test_the_standby_gets_the_api_back_first() -> None:
     assert swaps(cluster) == []
 
 
+def _until_b_has_it(cluster: Cluster) -> float:
+    return cluster.until(lambda: cluster.leads_to("b"), 15)
+
+
 def test_a_death_in_an_api_outage() -> None:
     for seconds, most in ((3, 2.9), (30, 10.9)):
         cluster = settled()
@@ -252,7 +256,7 @@ def test_a_death_in_an_api_outage() -> None:
         cluster.kill("a")
         cluster.run(2)
         cluster.api_up = True
-        assert cluster.until(lambda cluster=cluster: cluster.leads_to("b"), 15) <= most, seconds
+        assert _until_b_has_it(cluster) <= most, seconds
 
 
 def test_an_active_that_is_cut_off_serves_on() -> None:
@@ -403,7 +407,7 @@ def test_writes_that_all_nodes_are_refused_move_it_at_most_once_each(outcome: Wr
     cluster.routes[KEYS[0]] = None
     cluster.run(200)
     assert cluster.count("take:") == len(names) - 1
-    cluster.run(1300)
+    cluster.run(800)
     assert cluster.count("take:") == len(names) - 1
 
 
@@ -459,12 +463,10 @@ def test_a_late_write_of_the_former_active_is_mended() -> None:
 
 def test_another_writer_is_written_over_four_times_and_then_seldom() -> None:
     cluster = settled()
-    cluster.run(1300)
-    cluster.log.clear()
-    for _ in range(260):
+    for _ in range(140):
         cluster.routes[KEYS[0]] = RouteTarget("eni-stranger", True)
         cluster.run(5)
-    assert 5 <= writes(cluster) <= 7  # four, and one each ten minutes
+    assert writes(cluster) == 5  # four, and one each ten minutes
     assert cluster.count("event ContestedByWriter") >= 1
     assert cluster.hosts["a"].member.contested
 
@@ -628,7 +630,7 @@ def test_register_entries_of_pods_that_are_gone_are_removed() -> None:
 def test_at_rest_nothing_is_written() -> None:
     cluster = settled("abc")
     version = cluster.group.version if cluster.group else ""
-    cluster.run(900)
+    cluster.run(400)
     assert cluster.log == []
     assert cluster.group
     assert cluster.group.version == version
