@@ -139,10 +139,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _choose_examples(profile: str) -> None:
     """Let property tests try as many examples as a thorough run has time for, or a sample of them."""
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 
-    settings.register_profile("sample", deadline=None, max_examples=20)
-    settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)
+    busy = [HealthCheck.too_slow]  # on a busy machine an example takes its time, too
+    settings.register_profile("sample", deadline=None, max_examples=20, suppress_health_check=busy)
+    settings.register_profile(
+        "thorough", deadline=None, max_examples=300, suppress_health_check=busy, print_blob=True
+    )
     settings.load_profile(profile)
 
 
