@@ -184,6 +184,50 @@ class Ec2Error(Exception):
         return (TryAgain if self.fault.is_transient else AwsRefused)(f"{what}: {self}")
 
 
+class ApiFault(Enum):
+    """What an error of the Kubernetes API means to us; ``edges.kubernetes.answers`` sorts statuses into these."""
+
+    UNANSWERED = "no answer came: a write may have been applied"
+    SERVER = "the API server or its storage failed, or its answer cannot be read: a write may have been applied"
+    THROTTLED = "the API server is busy or ends"
+    REFUSED = "the credentials are not accepted, or a right is missing"
+    NOT_FOUND = "there is no such object"
+    CONFLICT = "the object is there already, or another one, or was changed meanwhile"
+    EXPIRED = "the version is too old: list anew"
+    INVALID = "the API refuses the request as it is"
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether a write may have been applied, now or later: the caller reads to know."""
+        return self in (ApiFault.UNANSWERED, ApiFault.SERVER)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self in (ApiFault.UNANSWERED, ApiFault.SERVER, ApiFault.THROTTLED)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the API's storage answered: what it says of the object is as new as an object would be."""
+        return self in (ApiFault.NOT_FOUND, ApiFault.CONFLICT)
+
+
+class ApiError(Exception):
+    """One call of the Kubernetes API that did not succeed, in our words; ``str`` shows the API's."""
+
+    def __init__(
+        self, fault: ApiFault, action: str, message: str, status: int = 0, retry_after: float | None = None
+    ) -> None:
+        """``status``: of HTTP, 0 without an answer. ``retry_after``: seconds that the API asks to wait."""
+        message = short(printable(message))
+        super().__init__(f"{action}: {status} {message}" if status else f"{action}: {message}")
+        self.fault = fault
+        self.action = action
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+
+
 def short(value: object) -> str:
     """Return the text of ``value``, truncated if it is long.
 
