@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lab import netns
-from lab.client import Client
 from lab.errors import LabError
 from lab.kubernetes.build import Programs
 from lab.kubernetes.pki import Authority
@@ -47,11 +47,20 @@ class Endpoint:
         return f"https://{self.address}:{self.port}"
 
 
+class Machine(Protocol):
+    """Where an API server runs."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def addresses(self) -> Sequence[object]: ...
+
+
 class ControlPlane:
     """``start``, ``wait``, ``start_controllers``; ``close`` ends it all. Files are in ``place``."""
 
     def __init__(
-        self, state: Path, programs: Programs, machines: Mapping[str, Client], nodes: Iterable[str]
+        self, state: Path, programs: Programs, machines: Mapping[str, Machine], nodes: Iterable[str]
     ) -> None:
         """``state``: the lab's directory. ``nodes``: the names of the nodes that will join."""
         self.place = state / "control-plane"

@@ -37,15 +37,15 @@ class Authority:
         self._new_key("service-accounts")
         self.service_account_key = place / "service-accounts.key"
 
-    def issue(self, name: str, addresses: Iterable[str]) -> tuple[Path, Path]:
-        """Write a server's certificate and key for these addresses; return where they are."""
+    def issue(self, name: str, addresses: Iterable[str], names: Iterable[str] = NAMES) -> tuple[Path, Path]:
+        """Write a server's certificate and key for these addresses and names; return where they are."""
         key = self._new_key(name)
-        names = [x509.DNSName(item) for item in NAMES]
-        names += [x509.IPAddress(ip_address(item)) for item in addresses]  # type: ignore[misc]
+        subjects = [x509.DNSName(item) for item in names]
+        subjects += [x509.IPAddress(ip_address(item)) for item in addresses]  # type: ignore[misc]
         certificate = (
             _certificate(_name(name), key)
             .issuer_name(self._name)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(_usage(signs=False), critical=True)
             .sign(self._key, hashes.SHA256())
