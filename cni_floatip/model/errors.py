@@ -184,11 +184,15 @@ class Ec2Error(Exception):
         return (TryAgain if self.fault.is_transient else AwsRefused)(f"{what}: {self}")
 
 
+_LONGEST_WORDS = 1024
+"""Characters of the Kubernetes API's own words that are kept: a refusal has some 200."""
+
+
 class ApiFault(Enum):
-    """What an error of the Kubernetes API means to us; ``edges.kubernetes.answers`` sorts statuses into these."""
+    """What an error of the Kubernetes API means to us; ``edges.kubernetes.answers`` has the statuses."""
 
     UNANSWERED = "no answer came: a write may have been applied"
-    SERVER = "the API server or its storage failed, or its answer cannot be read: a write may have been applied"
+    SERVER = "the API server or its storage failed, or its answer is none: a write may have been applied"
     THROTTLED = "the API server is busy or ends"
     REFUSED = "the credentials are not accepted, or a right is missing"
     NOT_FOUND = "there is no such object"
@@ -219,7 +223,7 @@ class ApiError(Exception):
         self, fault: ApiFault, action: str, message: str, status: int = 0, retry_after: float | None = None
     ) -> None:
         """``status``: of HTTP, 0 without an answer. ``retry_after``: seconds that the API asks to wait."""
-        message = short(printable(message))
+        message = printable(message[:_LONGEST_WORDS])
         super().__init__(f"{action}: {status} {message}" if status else f"{action}: {message}")
         self.fault = fault
         self.action = action

@@ -31,7 +31,7 @@ CORE = {
 }
 """What decides and does nothing: values, decisions, and the operations on a world that is given to them."""
 
-_EDGES = ("agent_socket", "ec2", "host", "imds", "podnet", "spool", "store")
+_EDGES = ("agent_socket", "ec2", "host", "imds", "kubernetes", "podnet", "spool", "store")
 EDGES = dict.fromkeys((f"edges.{name}" for name in _EDGES), ("model", "protocol"))
 """What does: each is the door of one thing outside, and none knows another."""
 
@@ -70,6 +70,7 @@ DOORS = {
     "pyroute2": {"edges.podnet"},
     "botocore": {"edges.ec2"},
     "boto3": set(),
+    "urllib3": {"edges.kubernetes"},
     "jsonschema": {"config"},
     "yaml": {"config"},
     "prometheus_client": {"agent.observe"},
