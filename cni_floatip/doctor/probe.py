@@ -18,13 +18,14 @@ from ..config.nodeconf import NO_MANAGE, NodeConf
 from ..edges import agent_socket
 from ..edges.host import clock
 from ..edges.imds import Metadata
+from ..edges.kubernetes.account import SERVICE_ACCOUNT
 from ..edges.podnet import link_by_mac, link_names
 from ..model import cidr
 from ..model.claim_state import State
 from ..model.errors import CniError, Ec2Error, TryAgain
 from ..model.values import Eni, Network, Node, RouteKey, RouteTable, Subnet
 from ..operations.reads import owner_account
-from . import host, kubernetes
+from . import host
 from .cached_probe import ProbeResults, cached_probe
 from .causes import explained_by
 from .ec2_reads import Ec2Reads
@@ -55,7 +56,7 @@ class Probe:
         config: str = "",
         bin_dir: str = "",
         only: Collection[str] = (),
-        service_account: Path = kubernetes.SERVICE_ACCOUNT,
+        service_account: Path = SERVICE_ACCOUNT,
     ) -> None:
         self.environ = environ
         self.policy_path = config or nodeconf.path(environ)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import http.server
-import ipaddress
 import json
 import ssl
 import threading
@@ -14,11 +12,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from lab import netns
+from lab.kubernetes.pki import Authority
 
 TOKEN = "a-service-account's-token"
 
@@ -89,11 +84,12 @@ class KubernetesApi:
         self.account = directory / "serviceaccount"
         self.account.mkdir()
         (self.account / "token").write_text(f"{TOKEN}\n")
-        key = _certificate(self.account / "ca.crt", directory / "key.pem")
+        authority = Authority(directory / "authority")
+        (self.account / "ca.crt").write_bytes(authority.certificate.read_bytes())
         self.reset()
         self._server = netns.inside(ns, http.server.ThreadingHTTPServer, ("127.0.0.1", 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.account / "ca.crt", key)
+        context.load_cert_chain(*authority.issue("api", ["127.0.0.1"]))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -140,31 +136,6 @@ class KubernetesApi:
                 pass
 
         return Handler
-
-
-def _certificate(where: Path, key_file: Path) -> Path:
-    """Write a certificate that is its own authority, as a cluster's ca.crt is for its API server."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubernetes")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    where.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    none = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none)
-    key_file.write_bytes(pem)
-    return key_file
 
 
 @contextlib.contextmanager
