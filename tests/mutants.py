@@ -71,6 +71,10 @@ FITNESS = "tests/election/test_fitness.py"
 ROUTES_DUE = "tests/election/test_routes.py"
 RENEWAL = "tests/election/test_renewal.py"
 LEASES = "tests/election/test_lease.py"
+API_CALLS = "tests/edges/kubernetes/test_calls.py"
+HEDGING = "tests/edges/kubernetes/test_hedging.py"
+TRUST = "tests/edges/kubernetes/test_trust.py"
+WATCH = "tests/edges/kubernetes/test_watch.py"
 
 MUTANTS = (
     Mutant(
@@ -2631,6 +2635,161 @@ MUTANTS = (
         "    poll = False",
         "a lost event of the watch blocks a member for ever",
         ELECTION,
+    ),
+    Mutant(
+        "api-name",
+        "edges/kubernetes/connection",
+        "server_hostname=TLS_NAME,",
+        "server_hostname=self._address.host,",
+        "a pod with any certificate of the cluster for its address is taken for the API",
+        f"{TRUST} -k must_name_the_api",
+    ),
+    Mutant(
+        "api-authority",
+        "edges/kubernetes/account",
+        "    context.minimum_version = ssl.TLSVersion.TLSv1_2\n",
+        "    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n",
+        "anybody is taken for the API, and gets the agent's token",
+        f"{TRUST} -k another_authority",
+    ),
+    Mutant(
+        "api-proxy",
+        "edges/kubernetes/connection",
+        "                self._address.host,\n                self._address.port,\n",
+        "                *(p[7:].split(':') if (p := __import__('os').getenv('HTTPS_PROXY'))"
+        " else (self._address.host, self._address.port)),\n",
+        "renewals go through a proxy that an administrator meant for EC2",
+        f"{TRUST} -k no_proxy",
+    ),
+    Mutant(
+        "api-token",
+        "edges/kubernetes/senders",
+        "if answer.status == 401 and",
+        "if answer.status == 402 and",
+        "a token that was rotated early cuts the agent from the API for a minute",
+        f"{TRUST} -k refused_is_read_again",
+    ),
+    Mutant(
+        "put-without-uid",
+        "edges/kubernetes/client",
+        '_request("PUT", resource, namespace, name, document)',
+        '_request("PUT", resource, namespace, name, {**document, "metadata":'
+        ' {k: v for k, v in document["metadata"].items() if k != "uid"}})',
+        "a swap creates a deleted Lease anew: two holders",
+        f"{API_CALLS} -k uid_goes_with",
+    ),
+    Mutant(
+        "uid-not-required",
+        "edges/kubernetes/client",
+        'for key in ("uid", "resourceVersion") if not',
+        'for key in ("resourceVersion",) if not',
+        "a swap of a Lease without a uid creates a deleted one anew",
+        f"{API_CALLS} -k without_uid_and_version",
+    ),
+    Mutant(
+        "delete-without-uid",
+        "edges/kubernetes/client",
+        '{"preconditions": only}',
+        "{}",
+        "an emptied Lease is deleted although somebody has taken it meanwhile",
+        f"{API_CALLS} -k another_object",
+    ),
+    Mutant(
+        "patched-lease",
+        "edges/kubernetes/client",
+        '_request("PUT", resource,',
+        '_request("PATCH", resource,',
+        "renewals leave the priority level of leader elections",
+        f"{API_CALLS} -k never_patched",
+    ),
+    Mutant(
+        "cached-get",
+        "edges/kubernetes/client",
+        'return self._exchange(_request("GET", resource, namespace, name))',
+        'request = _request("GET", resource, namespace, name)\n'
+        '        return self._exchange(replace(request, path=f"{request.path}?resourceVersion=0"))',
+        "an old copy of a Lease proves that somebody is silent, or that we hold",
+        f"{API_CALLS} -k reads_no_cache",
+    ),
+    Mutant(
+        "no-name",
+        "edges/kubernetes/resources",
+        "_check(name), *(",
+        "name, *(",
+        "a DELETE for a holder without a name is one for all Leases",
+        f"{API_CALLS} -k can_name_nothing",
+    ),
+    Mutant(
+        "part-of-an-answer",
+        "edges/kubernetes/connection",
+        "while piece := response.read(1 << 16):",
+        "for piece in [response.read(1 << 16)]:",
+        "an answer that was cut counts as a whole one",
+        f"{HEDGING} -k no_whole_answer",
+    ),
+    Mutant(
+        "no-hedge",
+        "edges/kubernetes/hedge",
+        "                self._send(end)\n                hedge_at = end\n",
+        "                hedge_at = end\n",
+        "a dead API server costs each renewal its second",
+        f"{HEDGING} -k hedged_and_the_other",
+    ),
+    Mutant(
+        "slow-first",
+        "edges/kubernetes/hedge",
+        "                    self._preference.failed(slow)\n",
+        "                    pass\n",
+        "every call goes to the dead API server first",
+        f"{HEDGING} -k hedged_and_the_other",
+    ),
+    Mutant(
+        "unknown-outcome",
+        "edges/kubernetes/hedge",
+        "        if silent:\n",
+        "        if silent and not errors:\n",
+        "a write without an answer counts as refused, and lands later",
+        f"{HEDGING} -k only_if_no_endpoint",
+    ),
+    Mutant(
+        "service-too",
+        "edges/kubernetes/hedge",
+        "and self._is_answered()):",
+        "and False):",
+        "API servers that are busy get a third request of each call",
+        f"{HEDGING} -k only_if_no_endpoint",
+    ),
+    Mutant(
+        "bit-by-bit",
+        "edges/kubernetes/senders",
+        "if sender.end < now]",
+        "if not sender]",
+        "a server that sends bit by bit holds a thread for each call",
+        f"{HEDGING} -k bit_by_bit",
+    ),
+    Mutant(
+        "silent-watch",
+        "edges/kubernetes/watch",
+        "min(self._idle, left)",
+        "left",
+        "a watch that delivers nothing goes on for minutes",
+        f"{WATCH} -k delivers_nothing",
+    ),
+    Mutant(
+        "no-keepalive",
+        "edges/kubernetes/connection",
+        "WATCH_OPTIONS if is_for_watch else _CALL_OPTIONS",
+        "_CALL_OPTIONS",
+        "a watch whose packets vanish goes on for minutes",
+        f"{WATCH} -k packets_vanish",
+    ),
+    Mutant(
+        "expired-watch",
+        "edges/kubernetes/follow",
+        'version = ""  # too old',
+        "version = version  # too old",
+        "a watch whose version is too old never comes back",
+        f"{WATCH} -k anew",
     ),
 )
 

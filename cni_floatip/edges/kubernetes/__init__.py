@@ -6,17 +6,18 @@ one as well when no answer has come after a quarter of a second (*hedging*): the
 write may be sent twice, because it names the version that it replaces (a second one gets 409), or names the
 object that it creates. A caller that gets CONFLICT, UNANSWERED or SERVER for a write reads to know.
 
-A call that waits for one server can not send to another, so the requests are sent by threads (*lines*), each
-with one connection. The caller waits for whichever line answers first, and never longer than its deadline.
-A line that is late is cut by a later call, so that no server can hold more than it was asked.
+A thread that waits for one server cannot send to another, so *senders* send: threads with one connection
+each. The caller waits for whichever answers first, and never longer than its deadline. A sender whose server
+goes on bit by bit is cut by a later call.
 
     resources   kinds, paths, and documents as far as the door reads them
     account     token and authority of the pod's service account
-    endpoints   the API servers' addresses
+    servers     the API servers' addresses
     connection  one TLS connection: the only module that imports urllib3
     answers     statuses and documents: what they mean
-    lines       threads with a connection each
-    client      calls: hedged, bounded
+    senders     threads with a connection each
+    hedge       one call to two servers, and which of them comes first
+    client      the verbs
     watch       one watch
     follow      list, watch, resume, list anew
 """

@@ -15,8 +15,8 @@ from . import answers
 from .account import ServiceAccount
 from .connection import ApiAnswer, ApiRequest
 from .hedge import HedgedCall, Preference
-from .lines import Lines
 from .resources import ENDPOINT_SLICES, EVENTS, PODS, Document, Listing, Resource, Selection, metadata
+from .senders import Senders
 from .servers import NAME, NAMESPACE, ApiServers
 from .watch import Watch, WatchTimes, open_watch
 
@@ -52,7 +52,7 @@ class KubernetesClient:
         self._servers = servers
         self._times = times or CallTimes()
         self._preference = Preference(servers)
-        self._lines = Lines(account)
+        self._senders = Senders(account)
         self._watches: set[Watch] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -150,10 +150,10 @@ class KubernetesClient:
         """
         request = _request("GET", ENDPOINT_SLICES, NAMESPACE, NAME)
         request = replace(request, path=f"{request.path}?resourceVersion=0")
-        call = HedgedCall(request, self._lines, self._preference, worst_first=True)
+        call = HedgedCall(request, self._senders, self._preference, worst_first=True)
         answer = call.run(self._times.hedge, self._times.whole)
         self._servers.update(answers.document(answer, request.action))
-        self._lines.retain({*self._servers.endpoints, self._servers.service})
+        self._senders.retain({*self._servers.endpoints, self._servers.service})
 
     def keep_servers_current(self, every: float = 30.0, tick: float = 2.0) -> None:
         """Read the addresses now, and then each ``every`` seconds in a thread that ``close`` ends.
@@ -178,7 +178,7 @@ class KubernetesClient:
 
     def cut_late(self) -> None:
         """Cut calls and watches that have not ended in time because a server sends bit by bit."""
-        self._lines.cut_late()
+        self._senders.cut_late()
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
@@ -187,7 +187,7 @@ class KubernetesClient:
     def close(self) -> None:
         """End threads, connections and watches; calls that run end soon."""
         self._closed.set()
-        self._lines.close()
+        self._senders.close()
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
@@ -197,7 +197,7 @@ class KubernetesClient:
         return answers.document(self._call(request, self._times.whole), request.action)
 
     def _call(self, request: ApiRequest, whole: float) -> ApiAnswer:
-        return HedgedCall(request, self._lines, self._preference).run(self._times.hedge, whole)
+        return HedgedCall(request, self._senders, self._preference).run(self._times.hedge, whole)
 
 
 def _request(

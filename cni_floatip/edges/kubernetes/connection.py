@@ -71,6 +71,8 @@ class ApiConnection:
         self._address = address
         self._options = WATCH_OPTIONS if is_for_watch else _CALL_OPTIONS
         self._connection: HTTPSConnection | None = None
+        self._sock: socket.socket | None = None
+        """The connection's, which it forgets when a server says that this answer is its last."""
 
     def exchange(self, request: ApiRequest, credentials: ApiCredentials, end: float) -> ApiAnswer:
         """Send a request and return the whole answer. Raises ``NoAnswer``.
@@ -95,7 +97,7 @@ class ApiConnection:
     def cut(self) -> None:
         """End what another thread waits for here: it finds the end of the stream."""
         connection = self._connection
-        sock = connection.sock if connection else None
+        sock = (connection.sock if connection else None) or self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 # Not the TLS socket's own method: after that a reader would take ciphertext for the answer.
@@ -104,7 +106,7 @@ class ApiConnection:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._sock = None
 
     def _send(self, request: ApiRequest, credentials: ApiCredentials, end: float) -> BaseHTTPResponse:
         connection = self._connection
@@ -123,6 +125,7 @@ class ApiConnection:
                 socket_options=self._options,
             )
             connection.connect()
+            self._sock = connection.sock
         self.set_timeout(_left(end))
         headers = {
             "Host": TLS_NAME,
@@ -143,10 +146,10 @@ class ApiConnection:
 
     def set_timeout(self, seconds: float) -> None:
         """Let every wait for bytes from now on end after so long."""
-        if (connection := self._connection) is not None:
-            connection.timeout = seconds
-            if connection.sock is not None:
-                connection.sock.settimeout(seconds)
+        if self._connection is not None:
+            self._connection.timeout = seconds
+        if self._sock is not None:
+            self._sock.settimeout(seconds)
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:

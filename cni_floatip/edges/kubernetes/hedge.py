@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from ...model.errors import ApiError, ApiFault
 from . import answers
 from .connection import ApiAnswer, ApiRequest, NoAnswer
-from .lines import Lines, Outcome, Sending
+from .senders import Outcome, Senders, Sending
 from .servers import ApiAddress, ApiServers
 
 
@@ -72,10 +72,10 @@ class HedgedCall:
     """``run`` it once. What it has sent may be under way when it returns: an answer to that is dropped."""
 
     def __init__(
-        self, request: ApiRequest, lines: Lines, preference: Preference, *, worst_first: bool = False
+        self, request: ApiRequest, senders: Senders, preference: Preference, *, worst_first: bool = False
     ) -> None:
         self._request = request
-        self._lines = lines
+        self._senders = senders
         self._preference = preference
         self._waiting = preference.order(worst_first=worst_first)
         self._outcomes: SimpleQueue[tuple[ApiAddress, Outcome]] = SimpleQueue()
@@ -117,8 +117,7 @@ class HedgedCall:
         if self._waiting and not (self._preference.is_service(self._waiting[0]) and self._is_answered()):
             address = self._waiting.pop(0)
             self._under_way.append(address)
-            report = self._report
-            self._lines.send(Sending(self._request, address, end, report))
+            self._senders.send(Sending(self._request, address, end, self._report))
         return time.monotonic()
 
     def _is_answered(self) -> bool:

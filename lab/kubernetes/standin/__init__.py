@@ -147,7 +147,7 @@ class StandIn:
         """Write the EndpointSlice ``default/kubernetes``, of these addresses or of all."""
         chosen = list(self.addresses if addresses is None else addresses)
         document = {
-            "addressType": "IPv4",
+            "addressType": "IPv6" if any(":" in host for host, _ in chosen) else "IPv4",
             "endpoints": [{"addresses": [host], "conditions": {"ready": True}} for host, _ in chosen],
             "ports": [
                 {"name": "https", "protocol": "TCP", "port": port} for port in {port for _, port in chosen}

@@ -115,6 +115,15 @@ def test_the_uid_goes_with_a_replacement_so_a_deleted_lease_is_not_created_anew(
     assert refusal(client.get, LEASES, "a", NAMESPACE).fault is ApiFault.NOT_FOUND
 
 
+def test_a_get_reads_no_cache(scene: Scene) -> None:
+    client = scene.client()
+    client.create(LEASES, scene.lease())
+    client.get(LEASES, "a", NAMESPACE)
+    assert [call.query for call in scene.api.calls if call.verb == "get" and call.resource == "leases"] == [
+        {}
+    ]
+
+
 def test_another_object_of_the_name_is_neither_replaced_nor_deleted(scene: Scene) -> None:
     client = scene.client()
     created = client.create(LEASES, scene.lease())
@@ -296,6 +305,16 @@ def test_a_list_without_an_end_is_an_error(scene: Scene, monkeypatch: pytest.Mon
     scene.first.oddities += [Oddity(status=200, body=body) for _ in range(9)]
     assert refusal(client.list, Selection(NODES)).fault is ApiFault.SERVER
     assert len(scene.first.oddities) == 6
+
+
+def test_faults_say_what_a_caller_may_conclude() -> None:
+    assert {fault for fault in ApiFault if fault.is_unknown} == {ApiFault.UNANSWERED, ApiFault.SERVER}
+    assert {fault for fault in ApiFault if fault.is_current} == {ApiFault.NOT_FOUND, ApiFault.CONFLICT}
+    assert {fault for fault in ApiFault if fault.is_transient} == {
+        ApiFault.UNANSWERED,
+        ApiFault.SERVER,
+        ApiFault.THROTTLED,
+    }
 
 
 def test_a_right_that_is_missing_is_named(scene: Scene) -> None:

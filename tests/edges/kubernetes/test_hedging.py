@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.edges.kubernetes.lines import MOST_IDLE
 from cni_floatip.edges.kubernetes.resources import LEASES, NODES
+from cni_floatip.edges.kubernetes.senders import MOST_IDLE
 from cni_floatip.edges.kubernetes.servers import ApiAddress, ApiServers
 from cni_floatip.model.errors import ApiError, ApiFault
 from lab.kubernetes.standin import Oddity
@@ -216,32 +216,32 @@ def _first_answers(scene: Scene, client: Any) -> bool:
     return f"api1: {READ}" in scene.calls()
 
 
-@pytest.mark.parametrize("part", ["head", "body"])
-def test_a_server_that_sends_bit_by_bit_holds_no_thread(scene: Scene, part: str) -> None:
+@pytest.mark.parametrize(
+    "head", [b"X: ", b"\r\n", b"Connection: close\r\n\r\n"], ids=["head", "body", "last body"]
+)
+def test_a_server_that_sends_bit_by_bit_holds_no_thread(scene: Scene, head: bytes) -> None:
     client = scene.client(hedge=SOON, whole=4 * SOON)
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n" + (b"\r\n" if part == "body" else b"X: ") + b"x" * 9000
-    )
-    before = _lines()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n" + head + b"x" * 9000
+    before = _senders()
     for server in scene.api.servers[:2]:
         server.oddities.append(Oddity(raw=answer, pause=SOON / 2))
     assert refusal(client.get, NODES, "a1").fault is ApiFault.UNANSWERED
     until(lambda: _is_idle(client))
-    assert _lines() <= before + 2
+    assert _senders() <= before + 2
 
 
-def _lines() -> int:
-    return sum(thread.name == "kubernetes line" for thread in threading.enumerate())
+def _senders() -> int:
+    return sum(thread.name == "kubernetes sender" for thread in threading.enumerate())
 
 
 def _is_idle(client: Any) -> bool:
     client.cut_late()
-    return not client._lines._busy
+    return not client._senders._busy
 
 
 def test_many_threads_call_at_once(scene: Scene) -> None:
     client = scene.client()
-    before = _lines()
+    before = _senders()
 
     def work(number: int) -> int:
         lease = client.create(LEASES, scene.lease(f"l{number}"))
@@ -253,9 +253,9 @@ def test_many_threads_call_at_once(scene: Scene) -> None:
     with ThreadPoolExecutor(12) as pool:
         assert list(pool.map(work, range(24))) == [4] * 24
     assert [call for call in scene.api.calls if call.status >= 400] == []
-    until(lambda: _lines() <= before + MOST_IDLE)
+    until(lambda: _senders() <= before + MOST_IDLE)
     client.close()
-    until(lambda: _lines() <= max(0, before - 1))
+    until(lambda: _senders() <= max(0, before - 1))
 
 
 def test_a_client_waits_for_no_lock_of_another_one(scene: Scene) -> None:
@@ -263,7 +263,7 @@ def test_a_client_waits_for_no_lock_of_another_one(scene: Scene) -> None:
     busy, renewing = scene.client(), scene.client()
     locks = [
         lock
-        for part in (busy, busy._lines, busy._preference, scene.servers, scene.account)
+        for part in (busy, busy._senders, busy._preference, scene.servers, scene.account)
         for lock in vars(part).values()
         if isinstance(lock, type(threading.Lock()))
     ]

@@ -64,7 +64,7 @@ def test_no_proxy_is_used_and_nothing_is_read_from_the_environment(
         keys = tmp_path / "keys"
         monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
         monkeypatch.setenv("SSL_CERT_FILE", "/nothing")
-        client = scene.client()
+        client = scene.client(whole=10)
         version = client.get(NODES, "a1")["metadata"]["resourceVersion"]
         client.watch(Selection(NODES), version).close()
         with pytest.raises(BlockingIOError):

@@ -116,7 +116,7 @@ def test_a_watch_that_delivers_nothing_ends(scene: Scene, how: str, monkeypatch:
     client = scene.client()
     version = put(scene)
     if how == "silent":
-        reader = Reader(client.watch(ALL, version, WatchTimes(idle=SOON)))
+        reader = Reader(client.watch(ALL, version, WatchTimes(idle=SOON, whole=3600)))
         reader.end()
         assert reader.error
         assert reader.error.fault is ApiFault.UNANSWERED

@@ -1,4 +1,4 @@
-"""Lines: threads that send requests, each over one connection, so that one call can wait for two servers."""
+"""Threads that send requests, each over one connection, so that one call can wait for two servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .connection import ApiAnswer, ApiConnection, ApiRequest, NoAnswer
 from .servers import ApiAddress
 
 MOST_IDLE = 4
-"""Lines to one address that are kept for the next call."""
+"""Senders to one address that are kept for the next call."""
 
 Outcome = ApiAnswer | NoAnswer | ApiError
 """What became of a sending; ``ApiError``: the credentials cannot be read."""
@@ -30,7 +30,7 @@ class Sending:
     report: Callable[[ApiAddress, Outcome], None]
 
 
-class _Line:
+class _Sender:
     """A thread with a connection, and what it has to send; ``None`` ends it."""
 
     def __init__(self, address: ApiAddress) -> None:
@@ -40,40 +40,40 @@ class _Line:
         """When what it sends is late."""
 
 
-class Lines:
-    """All lines of one client. Its lock is held for moments, never while anything is sent."""
+class Senders:
+    """All senders of one client. Its lock is held for moments, never while anything is sent."""
 
     def __init__(self, account: ServiceAccount) -> None:
         self._account = account
         self._lock = threading.Lock()
-        self._idle: dict[ApiAddress, list[_Line]] = {}
-        self._busy: set[_Line] = set()
+        self._idle: dict[ApiAddress, list[_Sender]] = {}
+        self._busy: set[_Sender] = set()
         self._is_closed = False
 
     def send(self, sending: Sending) -> None:
         """Send, and report the outcome later, from another thread."""
         self.cut_late()
         try:
-            line = self._borrow(sending)
+            sender = self._borrow(sending)
         except RuntimeError as e:  # no more threads can be started
             sending.report(sending.address, NoAnswer(str(e)))
         else:
-            line.inbox.put(sending)
+            sender.inbox.put(sending)
 
     def cut_late(self) -> None:
         """Cut what has not ended in time because its server sends bit by bit."""
         now = time.monotonic()
         with self._lock:
-            late = [line for line in self._busy if line.end < now]
-        for line in late:
-            line.connection.cut()
+            late = [sender for sender in self._busy if sender.end < now]
+        for sender in late:
+            sender.connection.cut()
 
     def retain(self, addresses: set[ApiAddress]) -> None:
-        """Close idle lines to all other addresses."""
+        """Close idle senders to all other addresses."""
         with self._lock:
-            gone = [line for address in self._idle.keys() - addresses for line in self._idle.pop(address)]
-        for line in gone:
-            line.inbox.put(None)
+            gone = [sender for address in self._idle.keys() - addresses for sender in self._idle.pop(address)]
+        for sender in gone:
+            sender.inbox.put(None)
 
     def close(self) -> None:
         """End all threads: what they send is cut."""
@@ -81,35 +81,37 @@ class Lines:
             self._is_closed = True
             busy = list(self._busy)
         self.retain(set())
-        for line in busy:
-            line.connection.cut()
+        for sender in busy:
+            sender.connection.cut()
 
-    def _borrow(self, sending: Sending) -> _Line:
+    def _borrow(self, sending: Sending) -> _Sender:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the client is closed")
             idle = self._idle.get(sending.address)
-            line = idle.pop() if idle else None
-            if line is None:
-                line = _Line(sending.address)
-                threading.Thread(target=self._run, args=[line], name="kubernetes line", daemon=True).start()
-            line.end = sending.end
-            self._busy.add(line)
-            return line
+            sender = idle.pop() if idle else None
+            if sender is None:
+                sender = _Sender(sending.address)
+                threading.Thread(
+                    target=self._run, args=[sender], name="kubernetes sender", daemon=True
+                ).start()
+            sender.end = sending.end
+            self._busy.add(sender)
+            return sender
 
-    def _run(self, line: _Line) -> None:
-        while (sending := line.inbox.get()) is not None:
-            outcome = self._exchange(line.connection, sending)
+    def _run(self, sender: _Sender) -> None:
+        while (sending := sender.inbox.get()) is not None:
+            outcome = self._exchange(sender.connection, sending)
             with self._lock:
-                self._busy.discard(line)
+                self._busy.discard(sender)
                 idle = self._idle.setdefault(sending.address, [])
                 is_kept = not self._is_closed and len(idle) < MOST_IDLE
                 if is_kept:
-                    idle.append(line)
+                    idle.append(sender)
             sending.report(sending.address, outcome)
             if not is_kept:
                 break
-        line.connection.close()
+        sender.connection.close()
 
     def _exchange(self, connection: ApiConnection, sending: Sending) -> Outcome:
         try:
