@@ -2725,7 +2725,7 @@ MUTANTS = (
         "while piece := response.read(1 << 16):",
         "for piece in [response.read(1 << 16)]:",
         "an answer that was cut counts as a whole one",
-        f"{HEDGING} -k no_whole_answer",
+        f"{HEDGING} -k fails_is_replaced",
     ),
     Mutant(
         "no-hedge",

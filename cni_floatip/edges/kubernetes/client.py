@@ -42,8 +42,9 @@ class CallTimes:
 class KubernetesClient:
     """Thread-safe. A thread that must not wait for other threads' locks has a client of its own.
 
-    Every method raises ``ApiError``, within ``CallTimes.whole`` seconds. An answer of GET is never older than
-    the begin of the call (no cache of an API server is read), so a caller notes the time before it calls.
+    Every method raises ``ApiError``, within ``CallTimes.whole`` seconds; ``list`` takes ``CallTimes.page`` a
+    page, and ``watch`` tries one server after another. An answer of GET is never older than the begin of the
+    call (no cache of an API server is read), so a caller notes the time before it calls.
     """
 
     def __init__(self, account: ServiceAccount, servers: ApiServers, times: CallTimes | None = None) -> None:

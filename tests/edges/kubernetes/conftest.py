@@ -32,12 +32,14 @@ class Scene:
 
     def client(self, *, hedge: float = LONG, whole: float = LONG, knows: bool = True) -> KubernetesClient:
         """Return a client that calls the first server first. ``knows``: it has read where they are."""
-        client = KubernetesClient(self.account, self.servers, CallTimes(hedge, whole, whole))
-        self._clients.append(client)
         if knows:
-            client.read_servers()
+            self.open_client(CallTimes(LONG, LONG, LONG)).read_servers()
             self.forget_calls()
-        return client
+        return self.open_client(CallTimes(hedge, whole, whole))
+
+    def open_client(self, times: CallTimes) -> KubernetesClient:
+        self._clients.append(KubernetesClient(self.account, self.servers, times))
+        return self._clients[-1]
 
     def forget_calls(self) -> None:
         self._seen = len(self.api.calls)

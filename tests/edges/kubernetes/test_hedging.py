@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
+from cni_floatip.edges.kubernetes.client import CallTimes
 from cni_floatip.edges.kubernetes.resources import LEASES, NODES
 from cni_floatip.edges.kubernetes.senders import MOST_IDLE
 from cni_floatip.edges.kubernetes.servers import ApiAddress, ApiServers
 from cni_floatip.model.errors import ApiError, ApiFault
 from lab.kubernetes.standin import Oddity
-from tests.edges.kubernetes.conftest import NAMESPACE, Scene
+from tests.edges.kubernetes.conftest import LONG, NAMESPACE, Scene
 from tests.edges.kubernetes.test_calls import refusal
 from tests.support.waiting import until
 
 SOON = 0.05
 """Seconds until a hedge: the test waits as long, and nothing else depends on it."""
+HURRIED, PATIENT = CallTimes(SOON, LONG, LONG), CallTimes(LONG, LONG, LONG)
+"""A hurried client hedges on a busy machine although nobody is silent, so a scene is set by a patient one."""
 READ = "get nodes/a1 -> 200"
 
 
@@ -39,6 +42,7 @@ def test_a_silent_server_is_hedged_and_the_other_comes_first_from_then_on(scene:
     client = scene.client(hedge=SOON)
     scene.first.swallow()
     client.get(NODES, "a1")
+    client._times = PATIENT
     accepted = scene.first.accepted
     for _ in range(3):
         client.get(NODES, "a1")
@@ -102,8 +106,9 @@ def test_a_slow_answer_that_comes_after_the_hedge_counts_if_the_hedge_fails(scen
 
 
 def test_an_answer_that_is_lost_makes_the_hedged_write_a_conflict_with_itself(scene: Scene) -> None:
-    client = scene.client(hedge=SOON)
+    client = scene.client()
     lease = client.create(LEASES, scene.lease())
+    client._times = HURRIED
     scene.first.swallow("answers")
     lease["spec"]["holderIdentity"] = "me"
     assert refusal(client.replace, LEASES, lease).fault is ApiFault.CONFLICT
@@ -112,8 +117,9 @@ def test_an_answer_that_is_lost_makes_the_hedged_write_a_conflict_with_itself(sc
 
 
 def test_a_write_that_lands_late_changes_nothing(scene: Scene) -> None:
-    client = scene.client(hedge=SOON)
+    client = scene.client()
     lease = client.create(LEASES, scene.lease())
+    client._times = HURRIED
     scene.first.swallow("requests")
     lease["spec"]["holderIdentity"] = "me"
     written = client.replace(LEASES, lease)
@@ -160,9 +166,10 @@ def test_an_endpoint_that_is_back_comes_first_again(scene: Scene) -> None:
 
 def test_with_one_address_there_are_two_connections_to_it(scene: Scene) -> None:
     scene.api.publish_endpoints(scene.api.addresses[:1])
-    client = scene.client(hedge=SOON)
+    client = scene.client()
     client.get(NODES, "a1")
     accepted = scene.first.accepted
+    client._times = HURRIED
     hold = threading.Event()
     scene.first.oddities.append(Oddity(hold=hold))
     client.get(NODES, "a1")

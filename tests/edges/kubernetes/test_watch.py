@@ -187,7 +187,7 @@ def test_a_watch_that_breaks_is_opened_at_the_other_server_next(scene: Scene) ->
 
 @pytest.mark.parametrize("how", ["refused", "silent", "ends"])
 def test_a_watch_is_opened_at_a_server_that_answers(scene: Scene, how: str) -> None:
-    client = scene.client(whole=SOON if how == "silent" else 60)
+    client = scene.client(whole=3 if how == "silent" else 60)
     version = put(scene)
     if how == "refused":
         scene.first.stop()
