@@ -335,14 +335,16 @@ def every_right_is_one_of_its_own(facts: Facts) -> None:
     created = facts.create()
     facts.api.allow("get leases", "update leases")
     path = f"{facts.leases}/{facts.name}"
-    asked = [
+    requests = [
         ("GET", path, None),
         ("PUT", path, created),
         ("GET", facts.leases, None),
         ("POST", facts.leases, facts.lease()),
     ]
-    asked += [("DELETE", path, None), ("GET", f"{facts.leases}?watch=1&timeoutSeconds=1", None)]
-    statuses = [facts.api.ask(method, where, document, user="user")[0] for method, where, document in asked]
+    requests += [("DELETE", path, None), ("GET", f"{facts.leases}?watch=1&timeoutSeconds=1", None)]
+    statuses = [
+        facts.api.ask(method, where, document, user="user")[0] for method, where, document in requests
+    ]
     assert statuses == [200, 200, 403, 403, 403, 403]
 
 

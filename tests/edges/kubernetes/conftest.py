@@ -11,7 +11,7 @@ import pytest
 from cni_floatip.edges.kubernetes.account import ServiceAccount
 from cni_floatip.edges.kubernetes.client import CallTimes, KubernetesClient
 from cni_floatip.edges.kubernetes.servers import ApiAddress, ApiServers
-from lab.kubernetes.standin import ApiServer, StandIn
+from lab.kubernetes.standin import StandIn
 
 NAMESPACE = "elections"
 LONG = 60.0
@@ -65,7 +65,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def api_scene(tmp_path: Path) -> Iterator[Scene]:
     with StandIn(tmp_path / "api", ("127.0.0.1", "127.0.0.2", "127.0.0.3")) as api:
         api.add_namespace(NAMESPACE)
         api.publish_endpoints(api.addresses[:2])
@@ -75,5 +75,5 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 @pytest.fixture
-def first(scene: Scene) -> ApiServer:
-    return scene.first
+def one_node(api_scene: Scene) -> None:
+    api_scene.api.put("nodes", "a1", {})

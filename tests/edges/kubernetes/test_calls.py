@@ -54,9 +54,9 @@ def refusal(call: Any, *arguments: Any) -> ApiError:
     return raised.value
 
 
-def test_an_object_is_created_read_replaced_listed_and_deleted(scene: Scene) -> None:
-    client = scene.client()
-    created = client.create(LEASES, scene.lease(holderIdentity="x"))
+def test_an_object_is_created_read_replaced_listed_and_deleted(api_scene: Scene) -> None:
+    client = api_scene.client()
+    created = client.create(LEASES, api_scene.lease(holderIdentity="x"))
     created["spec"]["holderIdentity"] = "y"
     replaced = client.replace(LEASES, created)
     assert client.get(LEASES, "a", NAMESPACE) == replaced
@@ -68,17 +68,17 @@ def test_an_object_is_created_read_replaced_listed_and_deleted(scene: Scene) -> 
     assert refusal(client.delete, LEASES, replaced).fault is ApiFault.NOT_FOUND
 
 
-def test_a_label_gets_to_a_pod_through_its_status(scene: Scene) -> None:
-    scene.api.put("pods", "web", {"spec": {"nodeName": "a1"}}, "default")
-    pod = scene.client().patch_pod_status(
+def test_a_label_gets_to_a_pod_through_its_status(api_scene: Scene) -> None:
+    api_scene.api.put("pods", "web", {"spec": {"nodeName": "a1"}}, "default")
+    pod = api_scene.client().patch_pod_status(
         "default", "web", {"metadata": {"labels": {"floatip.io/active": "true"}}, "spec": {"nodeName": "b1"}}
     )
     assert (pod["metadata"]["labels"], pod["spec"]["nodeName"]) == ({"floatip.io/active": "true"}, "a1")
-    assert scene.calls() == ["api1: patch pods/status/default/web -> 200"]
+    assert api_scene.calls() == ["api1: patch pods/status/default/web -> 200"]
 
 
-def test_an_event_is_created_and_counted(scene: Scene) -> None:
-    client = scene.client()
+def test_an_event_is_created_and_counted(api_scene: Scene) -> None:
+    client = api_scene.client()
     event = {
         "metadata": {"name": "web.1", "namespace": "default"},
         "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default"},
@@ -89,13 +89,13 @@ def test_an_event_is_created_and_counted(scene: Scene) -> None:
     assert client.patch_event("default", "web.1", {"count": 2})["count"] == 2
 
 
-def test_a_selection_is_listed(scene: Scene) -> None:
+def test_a_selection_is_listed(api_scene: Scene) -> None:
     for name, node in (("web", "a1"), ("db", "b1")):
-        scene.api.put(
+        api_scene.api.put(
             "pods", name, {"metadata": {"labels": {"app": name}}, "spec": {"nodeName": node}}, "default"
         )
-    scene.api.put("nodes", "a1", {})
-    client = scene.client()
+    api_scene.api.put("nodes", "a1", {})
+    client = api_scene.client()
 
     def names(selection: Selection) -> list[str]:
         return [item["metadata"]["name"] for item in client.list(selection).items]
@@ -107,28 +107,28 @@ def test_a_selection_is_listed(scene: Scene) -> None:
     assert names(Selection(NODES)) == ["a1"]
 
 
-def test_the_uid_goes_with_a_replacement_so_a_deleted_lease_is_not_created_anew(scene: Scene) -> None:
-    client = scene.client()
-    created = client.create(LEASES, scene.lease())
-    scene.api.remove("leases", "a", NAMESPACE)
+def test_the_uid_goes_with_a_replacement_so_a_deleted_lease_is_not_created_anew(api_scene: Scene) -> None:
+    client = api_scene.client()
+    created = client.create(LEASES, api_scene.lease())
+    api_scene.api.remove("leases", "a", NAMESPACE)
     assert refusal(client.replace, LEASES, created).fault is ApiFault.CONFLICT
     assert refusal(client.get, LEASES, "a", NAMESPACE).fault is ApiFault.NOT_FOUND
 
 
-def test_a_get_reads_no_cache(scene: Scene) -> None:
-    client = scene.client()
-    client.create(LEASES, scene.lease())
+def test_a_get_reads_no_cache(api_scene: Scene) -> None:
+    client = api_scene.client()
+    client.create(LEASES, api_scene.lease())
     client.get(LEASES, "a", NAMESPACE)
-    assert [call.query for call in scene.api.calls if call.verb == "get" and call.resource == "leases"] == [
-        {}
-    ]
+    assert [
+        call.query for call in api_scene.api.calls if call.verb == "get" and call.resource == "leases"
+    ] == [{}]
 
 
-def test_another_object_of_the_name_is_neither_replaced_nor_deleted(scene: Scene) -> None:
-    client = scene.client()
-    created = client.create(LEASES, scene.lease())
-    scene.api.remove("leases", "a", NAMESPACE)
-    other = client.create(LEASES, scene.lease(holderIdentity="other"))
+def test_another_object_of_the_name_is_neither_replaced_nor_deleted(api_scene: Scene) -> None:
+    client = api_scene.client()
+    created = client.create(LEASES, api_scene.lease())
+    api_scene.api.remove("leases", "a", NAMESPACE)
+    other = client.create(LEASES, api_scene.lease(holderIdentity="other"))
     for document in (created, {**other, "metadata": {**other["metadata"], "resourceVersion": "1"}}):
         assert refusal(client.replace, LEASES, document).fault is ApiFault.CONFLICT
         assert refusal(client.delete, LEASES, document).fault is ApiFault.CONFLICT
@@ -136,30 +136,30 @@ def test_another_object_of_the_name_is_neither_replaced_nor_deleted(scene: Scene
 
 
 @pytest.mark.parametrize("missing", ["uid", "resourceVersion"])
-def test_nothing_is_replaced_or_deleted_without_uid_and_version(scene: Scene, missing: str) -> None:
-    client = scene.client()
-    created = client.create(LEASES, scene.lease())
-    scene.forget_calls()
+def test_nothing_is_replaced_or_deleted_without_uid_and_version(api_scene: Scene, missing: str) -> None:
+    client = api_scene.client()
+    created = client.create(LEASES, api_scene.lease())
+    api_scene.forget_calls()
     for value in (None, "", 7):
         document = {**created, "metadata": {**created["metadata"], missing: value}}
         with pytest.raises(ValueError, match=f"no {missing}"):
             client.replace(LEASES, document)
         with pytest.raises(ValueError, match=f"no {missing}"):
             client.delete(LEASES, document)
-    assert scene.calls() == []
+    assert api_scene.calls() == []
 
 
-def test_a_lease_is_never_patched(scene: Scene) -> None:
+def test_a_lease_is_never_patched(api_scene: Scene) -> None:
     """A PATCH does not go to the priority level of leader elections."""
-    client = scene.client()
-    lease = client.create(LEASES, scene.lease())
+    client = api_scene.client()
+    lease = client.create(LEASES, api_scene.lease())
     lease["spec"]["holderIdentity"] = "x"
     lease = client.replace(LEASES, lease)
     client.get(LEASES, "a", NAMESPACE)
     client.list(Selection(LEASES, NAMESPACE))
     client.watch(Selection(LEASES, NAMESPACE), lease["metadata"]["resourceVersion"]).close()
     client.delete(LEASES, lease)
-    verbs = [call.verb for call in scene.api.calls if call.resource == "leases"]
+    verbs = [call.verb for call in api_scene.api.calls if call.resource == "leases"]
     assert verbs == ["create", "update", "get", "list", "watch", "delete"]
     assert [
         name for name in dir(KubernetesClient) if "patch" in name.lower() and not name.startswith("_")
@@ -170,9 +170,9 @@ def test_a_lease_is_never_patched(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("status", "fault"), STATUSES, ids=[str(status) for status, _ in STATUSES])
-def test_a_status_has_a_meaning(scene: Scene, status: int, fault: ApiFault) -> None:
-    client = scene.client()
-    for server in (scene.first, scene.second):
+def test_a_status_has_a_meaning(api_scene: Scene, status: int, fault: ApiFault) -> None:
+    client = api_scene.client()
+    for server in (api_scene.first, api_scene.second):
         body = b'{"kind": "Status", "message": "in the API\'s words"}'
         server.oddities.append(
             Oddity(status=status, body=body, headers={"Retry-After": "7", "Location": "/x"})
@@ -187,73 +187,75 @@ def test_a_status_has_a_meaning(scene: Scene, status: int, fault: ApiFault) -> N
     ("text", "seconds"),
     [("0", 0), ("12", 12), ("9" * 9, 300), ("9" * 5000, None), ("-1", None), ("soon", None)],
 )
-def test_a_wait_that_the_api_asks_for_is_bounded(scene: Scene, text: str, seconds: float | None) -> None:
-    client = scene.client()
-    for server in (scene.first, scene.second):
+def test_a_wait_that_the_api_asks_for_is_bounded(api_scene: Scene, text: str, seconds: float | None) -> None:
+    client = api_scene.client()
+    for server in (api_scene.first, api_scene.second):
         server.oddities.append(Oddity(status=429, headers={"Retry-After": text}))
     assert refusal(client.get, NODES, "a1").retry_after == seconds
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_api_server_that_ends_or_is_busy_is_left_for_the_other(scene: Scene, status: int) -> None:
-    client = scene.client()
-    scene.api.put("nodes", "a1", {})
-    scene.first.oddities.append(Oddity(status=status, body=b"{}", applies=False))
+def test_an_api_server_that_ends_or_is_busy_is_left_for_the_other(api_scene: Scene, status: int) -> None:
+    client = api_scene.client()
+    api_scene.api.put("nodes", "a1", {})
+    api_scene.first.oddities.append(Oddity(status=status, body=b"{}", applies=False))
     assert client.get(NODES, "a1")["metadata"]["name"] == "a1"
-    assert scene.calls() == ["api2: get nodes/a1 -> 200"]
+    assert api_scene.calls() == ["api2: get nodes/a1 -> 200"]
 
 
 @pytest.mark.parametrize("body", FOREIGN, ids=range(len(FOREIGN)))
-def test_a_body_that_is_no_object_is_an_error(scene: Scene, body: bytes) -> None:
-    client = scene.client()
-    lease = client.create(LEASES, scene.lease())
+def test_a_body_that_is_no_object_is_an_error(api_scene: Scene, body: bytes) -> None:
+    client = api_scene.client()
+    lease = client.create(LEASES, api_scene.lease())
     for call in (
         lambda: client.get(NODES, "a1"),
         lambda: client.list(Selection(NODES)),
-        lambda: client.create(LEASES, scene.lease("b")),
+        lambda: client.create(LEASES, api_scene.lease("b")),
         lambda: client.replace(LEASES, lease),
         lambda: client.patch_pod_status("default", "web", {}),
     ):
-        scene.first.oddities.append(Oddity(status=200, body=body))
+        api_scene.first.oddities.append(Oddity(status=200, body=body))
         error = refusal(call)
         assert (error.fault, error.status) == (ApiFault.SERVER, 200)
-    scene.first.oddities.append(Oddity(status=403, body=body))
+    api_scene.first.oddities.append(Oddity(status=403, body=body))
     assert refusal(client.get, NODES, "a1").fault is ApiFault.REFUSED
 
 
 @pytest.mark.parametrize("items", [b"{}", b'"x"', b"[1]", b"[null]", b"[[]]"])
-def test_a_list_of_anything_else_is_an_error(scene: Scene, items: bytes) -> None:
-    client = scene.client()
-    scene.first.oddities.append(Oddity(body=b'{"items": ' + items + b', "metadata": 5}'))
+def test_a_list_of_anything_else_is_an_error(api_scene: Scene, items: bytes) -> None:
+    client = api_scene.client()
+    api_scene.first.oddities.append(Oddity(body=b'{"items": ' + items + b', "metadata": 5}'))
     if items == b"{}":
         assert client.list(Selection(NODES)).items == ()
     else:
         assert refusal(client.list, Selection(NODES)).fault is ApiFault.SERVER
 
 
-def test_an_answer_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_bounded(api_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MOST_BYTES", 1000)
-    client = scene.client()
-    scene.api.put("nodes", "a1", {"spec": {"text": "x" * 1000}})
+    client = api_scene.client()
+    api_scene.api.put("nodes", "a1", {"spec": {"text": "x" * 1000}})
     error = refusal(client.get, NODES, "a1")
     assert error.fault is ApiFault.UNANSWERED
     assert "more than 1000 bytes" in error.message
 
 
-def test_the_words_of_a_refusal_are_bounded_and_on_one_line(scene: Scene) -> None:
-    client = scene.client()
-    scene.first.oddities.append(Oddity(status=422, body=b'{"message": "a\\n\\u001b' + b"x" * 100_000 + b'"}'))
+def test_the_words_of_a_refusal_are_bounded_and_on_one_line(api_scene: Scene) -> None:
+    client = api_scene.client()
+    api_scene.first.oddities.append(
+        Oddity(status=422, body=b'{"message": "a\\n\\u001b' + b"x" * 100_000 + b'"}')
+    )
     error = refusal(client.get, NODES, "a1")
     assert len(str(error)) < 1200
     assert str(error).isprintable()
 
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=range(len(NO_NAMES)))
-def test_a_text_that_can_name_nothing_is_not_sent(scene: Scene, name: str) -> None:
+def test_a_text_that_can_name_nothing_is_not_sent(api_scene: Scene, name: str) -> None:
     """Names of pods and nodes are read from Leases, which others may write."""
-    client = scene.client()
-    lease = client.create(LEASES, scene.lease())
-    scene.forget_calls()
+    client = api_scene.client()
+    lease = client.create(LEASES, api_scene.lease())
+    api_scene.forget_calls()
     hostile = {**lease, "metadata": {**lease["metadata"], "name": name}}
     elsewhere = {**lease, "metadata": {**lease["metadata"], "namespace": name}}
     for call in (
@@ -270,41 +272,41 @@ def test_a_text_that_can_name_nothing_is_not_sent(scene: Scene, name: str) -> No
         ),
     ):
         assert refusal(call).fault is ApiFault.INVALID
-    assert scene.calls() == []
+    assert api_scene.calls() == []
 
 
-def test_a_list_comes_in_pages(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_comes_in_pages(api_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "PAGE", 3)
-    client = scene.client()
+    client = api_scene.client()
     names = [f"n{number}" for number in range(8)]
     for name in names:
-        scene.api.put("nodes", name, {})
+        api_scene.api.put("nodes", name, {})
     assert [item["metadata"]["name"] for item in client.list(Selection(NODES)).items] == names
-    assert scene.calls() == ["api1: list nodes -> 200"] * 3
+    assert api_scene.calls() == ["api1: list nodes -> 200"] * 3
 
 
 def test_a_list_begins_anew_when_its_version_is_forgotten(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    api_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "PAGE", 3)
-    client = scene.client()
+    client = api_scene.client()
     for number in range(4):
-        scene.api.put("nodes", f"n{number}", {})
-    scene.first.oddities += [
+        api_scene.api.put("nodes", f"n{number}", {})
+    api_scene.first.oddities += [
         Oddity(matches=lambda verb, _: verb == "list"),  # the first page comes as it is
         Oddity(matches=lambda verb, _: verb == "list", status=410, body=b"{}"),
     ]
     assert len(client.list(Selection(NODES)).items) == 4
-    assert len(scene.calls()) == 4
+    assert len(api_scene.calls()) == 4
 
 
-def test_a_list_without_an_end_is_an_error(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_without_an_end_is_an_error(api_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "MOST_PAGES", 3)
-    client = scene.client()
+    client = api_scene.client()
     body = b'{"items": [], "metadata": {"continue": "more"}}'
-    scene.first.oddities += [Oddity(status=200, body=body) for _ in range(9)]
+    api_scene.first.oddities += [Oddity(status=200, body=body) for _ in range(9)]
     assert refusal(client.list, Selection(NODES)).fault is ApiFault.SERVER
-    assert len(scene.first.oddities) == 6
+    assert len(api_scene.first.oddities) == 6
 
 
 def test_faults_say_what_a_caller_may_conclude() -> None:
@@ -317,10 +319,10 @@ def test_faults_say_what_a_caller_may_conclude() -> None:
     }
 
 
-def test_a_right_that_is_missing_is_named(scene: Scene) -> None:
-    scene.api.allow("other", ["get leases"], user="somebody")
-    scene.api.rotate("other")
-    client = scene.client(knows=False)
-    error = refusal(client.create, LEASES, scene.lease())
+def test_a_right_that_is_missing_is_named(api_scene: Scene) -> None:
+    api_scene.api.allow("other", ["get leases"], user="somebody")
+    api_scene.api.rotate("other")
+    client = api_scene.client(knows=False)
+    error = refusal(client.create, LEASES, api_scene.lease())
     assert error.fault is ApiFault.REFUSED
     assert 'User "somebody" cannot create resource "leases"' in error.message
