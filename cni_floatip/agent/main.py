@@ -24,6 +24,7 @@ from ..edges.store import Store
 from ..model.claim import Claim
 from ..model.errors import ForeignProc, TryAgain
 from ..model.values import Attachment
+from ..operations.election import NoElections
 from ..operations.world import World
 from ..protocol.request import Request
 from . import process
@@ -252,6 +253,7 @@ class Agent:
             log=self._seldom,  # repeated looks would repeat the same sentences
             cancelled=lambda: None,
             wake_keeper=self._wake_keeper,
+            election=NoElections(),
             run_in_thread=WorkerPool(),
         )
 

@@ -3,9 +3,11 @@
 A claim is written before the work that it describes, so that a later call can undo that work. Each of its
 routes has a state (``claim_state``; ``make docs`` draws this):
 
-    claiming   -> held, releasing
+    claiming   -> held, standby, releasing
     held       -> releasing, superseded
     superseded -> held, releasing
+    standby    -> active, gone
+    active     -> standby, releasing
     releasing  -> gone
     gone       -> releasing
 
@@ -32,8 +34,11 @@ from .record import Record
 from .recorded_config import RecordedConfig
 from .values import Attachment, Interface, PodIdentity, PodRoute, PodRule, RouteKey
 
-VERSION = 1
-"""The format of a claim file. A file of a newer one is kept and reported, never rewritten."""
+PLAIN_VERSION = 1
+"""The format of the file of a claim that its ADD decides."""
+VERSION = 2
+"""The format of the file of an elected claim, and the newest. A file of a newer one is kept and reported,
+never rewritten: so a release before elections leaves elected claims alone, and works with plain ones."""
 
 LATE_SECONDS = 20 * 60.0
 """How long after its signature a request may still be applied: AWS refuses it 5 to 15 minutes later."""
@@ -49,7 +54,8 @@ class Claim:
     back, so the claim has not ended ("standby" in its file). ``deleted_at``: when the claim ended for good
     (0: it has not), later than ``created_at``. ``lost_record`` holds the network configuration of a DEL whose
     record was unreadable, until its tables can be looked up. ``pod_lost_since``: since when looks show that
-    the pod lacks something of the network that ADD made (0: nothing).
+    the pod lacks something of the network that ADD made (0: nothing). ``group``: the name of the group whose
+    pods elect one that has the routes ("": not named yet); None for a claim that its ADD decides.
     """
 
     attachment: Attachment
@@ -77,6 +83,12 @@ class Claim:
     deleted_at: float = 0.0
     lost_record: RecordedConfig | None = None
     pod_lost_since: float = 0.0
+    group: str | None = None
+
+    @property
+    def elected(self) -> bool:
+        """Whether an election decides which pod has the routes, and not the last ADD."""
+        return self.group is not None
 
     @property
     def live(self) -> bool:
@@ -105,11 +117,11 @@ class Claim:
         """Whether nothing is left to do for this claim: every route is where it belongs."""
         if self.lost_record is not None or not self.routes:
             return False
-        return all(route.state.settled for route in self.routes)
+        return all(route.state.settled or route.state is State.STANDBY for route in self.routes)
 
     def wants(self, key: RouteKey) -> bool:
         """Whether this claim wants ``key`` to lead to its ENI."""
-        return any(route.key == key and route.state.live for route in self.routes)
+        return any(route.key == key and route.state.wants_route for route in self.routes)
 
     def subject(self, key: RouteKey | None = None) -> dict[str, Any]:
         """Return the log fields that identify the claim, its pod, and ``key`` if given."""
@@ -130,6 +142,20 @@ class Claim:
         """Return the claim with ``keys`` held, as an ADD that ended at ``now`` leaves them."""
         held = self._map_routes(lambda route: route.hold(now, self.eni), keys)
         return replace(held, last_write_at=now)
+
+    def admit(self) -> Self:
+        """Return an elected claim after its ADD: standby, and what joins an active one is active."""
+        admitted = self._map_routes(ClaimedRoute.admit)
+        since = [route.held_since for route in self.routes if route.state is State.ACTIVE]
+        return admitted.elect(max(since)) if since else admitted
+
+    def elect(self, now: float) -> Self:
+        """Return the claim after its pod was elected ``now``: its routes are to be written."""
+        return self._map_routes(lambda route: route.elect(now))
+
+    def depose(self) -> Self:
+        """Return the claim after another pod of its group was elected."""
+        return self._map_routes(ClaimedRoute.depose)
 
     def give_up(self, keys: Collection[RouteKey] | None = None) -> Self:
         """Return the claim after its ADD failed: routes that the ADD had begun (of ``keys``) are released."""
@@ -202,6 +228,8 @@ class Claim:
                 yield route
             elif route.key in there:
                 yield there[route.key]
+            elif self.elected and _waits(route):
+                continue  # a standby deletes nothing
             elif self.on_delete == "release" or route.state is State.CLAIMING:  # else its DEL let it stay
                 yield route.release(after)
 
@@ -210,16 +238,22 @@ class Claim:
     ) -> Self:
         """Return the claim with ``change`` made to its routes at ``keys`` (all by default).
 
-        Where every route stays the same object, so does the claim.
+        Where every route stays the same object, so does the claim. An elected claim forgets a route that ends
+        before its pod was elected, because a standby deletes nothing, also not what it once wrote.
         """
         chosen = None if keys is None else frozenset(keys)
-        routes = tuple(change(r) if chosen is None or r.key in chosen else r for r in self.routes)
-        return self if all(map(operator.is_, routes, self.routes)) else replace(self, routes=routes)
+        changed = [change(r) if chosen is None or r.key in chosen else r for r in self.routes]
+        if all(map(operator.is_, changed, self.routes)):
+            return self
+        pairs = zip(changed, self.routes, strict=True)
+        return replace(
+            self, routes=tuple(r for r, was in pairs if r.state.live or not (self.elected and _waits(was)))
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the claim as the JSON document of its file."""
         return {
-            "version": VERSION,
+            "version": VERSION if self.elected else PLAIN_VERSION,
             "network": self.attachment.network,
             "containerId": self.attachment.container,
             "ifname": self.attachment.ifname,
@@ -246,6 +280,7 @@ class Claim:
             "deleted": self.deleted_at,
             "unresolved": self.lost_record.document if self.lost_record else None,
             "podLostSince": self.pod_lost_since,
+            **({"group": self.group} if self.elected else {}),
         }
 
     def _pod_document(self) -> dict[str, Any]:
@@ -276,13 +311,14 @@ class Claim:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
-        """Read a document of ``VERSION``. Raises KeyError, TypeError or ValueError when it is not one.
+        """Read a document of ``VERSION`` or before. Raises KeyError, TypeError or ValueError for any other.
 
         Every type is looked at: what is wrong with a record is met here, and not where it is used.
         """
         record = Record(document)
         pod = record.object("pod")
         table = None if record.is_null("table") else record.whole("table")
+        elected = record.whole("version") >= VERSION
         return cls(
             attachment=Attachment(record.text("network"), record.text("containerId"), record.text("ifname")),
             eni=record.text("eni"),
@@ -292,7 +328,7 @@ class Claim:
             boot=record.text("boot"),
             pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
             on_delete=record.one_of("onDelete", ("release", "keep")),
-            routes=tuple(_routes(record)),
+            routes=tuple(_routes(record, elected=elected)),
             pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
             pod_rules=tuple(
                 PodRule(
@@ -317,12 +353,20 @@ class Claim:
             deleted_at=record.time("deleted", 0.0),
             lost_record=_config(record, "unresolved"),
             pod_lost_since=record.time("podLostSince", 0.0),
+            group=record.text("group") if elected else None,
         )
 
 
-def _routes(record: Record) -> Iterator[ClaimedRoute]:
+def _waits(route: ClaimedRoute) -> bool:
+    """Whether a route of an elected claim is not written: its pod is not elected (yet, or any more)."""
+    return route.state in (State.CLAIMING, State.STANDBY)
+
+
+def _routes(record: Record, *, elected: bool) -> Iterator[ClaimedRoute]:
     for fields in record.objects("routes"):
         route = ClaimedRoute.parse(fields)
+        if route.state in (State.STANDBY, State.ACTIVE) and not elected:
+            raise ValueError(f"routes: {route.key} is {route.state}, and the claim is not elected")
         if "target" not in fields.fields and route.state is State.HELD and route.held_since:
             # Agents up to release 0.3 did not record what looks show: then the route is as its ADD left it.
             route = replace(route, target=record.text("eni"), changed_at=route.held_since)

@@ -25,6 +25,8 @@ class State(StrEnum):
     CLAIMING = "claiming"
     HELD = "held"
     SUPERSEDED = "superseded"
+    STANDBY = "standby"
+    ACTIVE = "active"
     RELEASING = "releasing"
     GONE = "gone"
 
@@ -32,9 +34,20 @@ class State(StrEnum):
     def live(self) -> bool:
         """Whether a pod (or an ADD under way) wants the route."""
         match self:
-            case State.CLAIMING | State.HELD | State.SUPERSEDED:
+            case State.CLAIMING | State.HELD | State.SUPERSEDED | State.STANDBY | State.ACTIVE:
                 return True
             case State.RELEASING | State.GONE:
+                return False
+            case _:
+                assert_never(self)
+
+    @cached_property
+    def wants_route(self) -> bool:
+        """Whether the route is to lead to the claim's ENI: a standby has a pod, and waits for its turn."""
+        match self:
+            case State.CLAIMING | State.HELD | State.SUPERSEDED | State.ACTIVE:
+                return True
+            case State.STANDBY | State.RELEASING | State.GONE:
                 return False
             case _:
                 assert_never(self)
@@ -43,9 +56,9 @@ class State(StrEnum):
     def settled(self) -> bool:
         """Whether a pod has the route: its ADD has answered, and the keeper reconciles it."""
         match self:
-            case State.HELD | State.SUPERSEDED:
+            case State.HELD | State.SUPERSEDED | State.ACTIVE:
                 return True
-            case State.CLAIMING | State.RELEASING | State.GONE:
+            case State.CLAIMING | State.STANDBY | State.RELEASING | State.GONE:
                 return False
             case _:
                 assert_never(self)
@@ -60,10 +73,14 @@ class State(StrEnum):
                 return 1
             case State.SUPERSEDED:
                 return 2
-            case State.HELD:
+            case State.STANDBY:
                 return 3
-            case State.GONE:
+            case State.HELD:
                 return 4
+            case State.ACTIVE:
+                return 5
+            case State.GONE:
+                return 6
             case _:
                 assert_never(self)
 
@@ -75,6 +92,7 @@ class Event(StrEnum):
     ADD_BEGINS = "ADD begins"
     FOUND_TAKEN = "a watched address was there, its route works for another"
     TABLE_MATCHES = "a route table matches"
+    TABLE_MATCHES_ELECTED = "a route table matches an elected claim"
     RECORD_LOST = "DEL finds no record"
 
     # Its ADD goes on, or another begins.
@@ -82,6 +100,11 @@ class Event(StrEnum):
     ADD_FAILED = "ADD failed"
     ADD_DIED = "ADD died"
     NOT_CLAIMED_AGAIN = "the next ADD does not claim it"
+
+    # The agents elect which pod of a group has its routes.
+    ADMITTED = "ADD ended, its pod may be elected"
+    ELECTED = "its pod is elected"
+    DEPOSED = "another pod is elected"
 
     # The keeper looks.
     SEEN_OURS = "seen at our ENI"
@@ -96,12 +119,14 @@ STARTS: Mapping[Event, State] = {
     Event.ADD_BEGINS: State.CLAIMING,
     Event.FOUND_TAKEN: State.SUPERSEDED,
     Event.TABLE_MATCHES: State.HELD,
+    Event.TABLE_MATCHES_ELECTED: State.STANDBY,
     Event.RECORD_LOST: State.RELEASING,
 }
 """Events that put a route into a record. They replace an existing route in whatever state."""
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.CLAIMING, Event.WRITTEN): State.HELD,
+    (State.CLAIMING, Event.ADMITTED): State.STANDBY,
     (State.CLAIMING, Event.ADD_FAILED): State.RELEASING,
     (State.CLAIMING, Event.ADD_DIED): State.RELEASING,
     (State.CLAIMING, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
@@ -117,6 +142,12 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.SUPERSEDED, Event.SEEN_OURS): State.HELD,
     (State.SUPERSEDED, Event.SEEN_ELSEWHERE): State.SUPERSEDED,
     (State.SUPERSEDED, Event.ENDED): State.RELEASING,
+    (State.STANDBY, Event.ELECTED): State.ACTIVE,
+    (State.STANDBY, Event.NOT_CLAIMED_AGAIN): State.GONE,
+    (State.STANDBY, Event.ENDED): State.GONE,
+    (State.ACTIVE, Event.DEPOSED): State.STANDBY,
+    (State.ACTIVE, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
+    (State.ACTIVE, Event.ENDED): State.RELEASING,
     (State.RELEASING, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
     (State.RELEASING, Event.RELEASED): State.GONE,
     (State.GONE, Event.NOT_CLAIMED_AGAIN): State.RELEASING,
@@ -134,11 +165,12 @@ def of_claim(states: Iterable[State]) -> State:
 class ClaimedRoute:
     """One VPC route of a claim. ``account`` owns the table; ``successor`` is the ENI it is handed over to.
 
-    Times are seconds since the epoch. ``held_since``: when the ADD that claimed it had written it.
-    ``not_before``: a ``releasing`` route is not taken back before then: while its pod moves, the next owner
-    replaces it. ``target`` is where the last look, or the ADD, saw it lead ("": nowhere; None: not known) and
-    ``outage`` why it then did not serve its claim ("": it did). ``changed_at``: since when it is as ``is_as``
-    compares it (0: not known), for people and across restarts of the agent; nothing decides by these three.
+    Times are seconds since the epoch. ``held_since``: when the ADD that claimed it had written it, or its pod
+    was elected. ``not_before``: a ``releasing`` route is not taken back before then: while its pod moves, the
+    next owner replaces it. ``target`` is where the last look, or the ADD, saw it lead ("": nowhere; None: not
+    known) and ``outage`` why it then did not serve its claim ("": it did). ``changed_at``: since when it is as
+    ``is_as`` compares it (0: not known), for people and across restarts of the agent. Nothing decides by these
+    three, but that a write for an elected pod spares a ``target`` that is no ENI.
     """
 
     key: RouteKey
@@ -165,6 +197,11 @@ class ClaimedRoute:
     def join(cls, key: RouteKey, account: str) -> Self:
         """Claim ``key`` in a table that the configuration selects by now; the keeper creates the route."""
         return cls(key, STARTS[Event.TABLE_MATCHES], account)
+
+    @classmethod
+    def join_elected(cls, key: RouteKey, account: str) -> Self:
+        """Claim ``key`` in a table that an elected claim's configuration selects by now."""
+        return cls(key, STARTS[Event.TABLE_MATCHES_ELECTED], account)
 
     @classmethod
     def recover(cls, key: RouteKey, account: str, after: float) -> Self:
@@ -214,6 +251,18 @@ class ClaimedRoute:
         if (self.target, self.outage) == (target, outage):
             return self
         return replace(self, target=target, outage=outage)
+
+    def admit(self) -> Self:
+        """Return the route of an elected claim after its ADD had done all but the write."""
+        return self._on(Event.ADMITTED)
+
+    def elect(self, now: float) -> Self:
+        """Return the route after its pod was elected ``now``: it is to be written."""
+        return self._on(Event.ELECTED, held_since=now)
+
+    def depose(self) -> Self:
+        """Return the route after another pod of the group was elected."""
+        return self._on(Event.DEPOSED)
 
     def give_up(self) -> Self:
         """Return the route after the ADD that claimed it failed: it is released without a grace."""

@@ -45,6 +45,11 @@ class RecordedConfig:
         return bool(self.document.get("watchAddresses"))
 
     @property
+    def elected(self) -> bool:
+        """Whether an election decides which pod of the network has its routes."""
+        return self.document.get("activate") == "ready"
+
+    @property
     def listed(self) -> int:
         """Return how many destinations the configuration lists beside the pod's addresses."""
         destinations = self.document.get("destination")

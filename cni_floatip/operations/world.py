@@ -27,6 +27,7 @@ from ..model.values import (
     RouteTable,
     Subnet,
 )
+from .election import Election
 
 T = TypeVar("T")
 
@@ -186,7 +187,8 @@ class World:
     ``clock`` is monotonic, ``now`` is since the epoch, both in seconds; ``jitter`` gives a number in [0, 1).
     Edges that cost an import are made on first use. ``cancelled`` says why a call must stop writing (None: it
     may write). ``wake_keeper`` starts the release of what a call leaves: by the keeper, or in direct mode by
-    the call itself after its operation. ``run_in_thread`` raises RuntimeError when no thread is available.
+    the call itself after its operation. ``election`` knows who has the routes of elected claims.
+    ``run_in_thread`` raises RuntimeError when no thread is available.
     """
 
     policy: NodeConf
@@ -205,6 +207,7 @@ class World:
     log: Log
     cancelled: Callable[[], str | None]
     wake_keeper: Callable[[], None]
+    election: Election
     run_in_thread: Callable[[Callable[[], None]], None]
 
     def run_all(self, *thunks: Callable[[], T], at_once: int = 16) -> list[T | CniError]:

@@ -13,29 +13,35 @@ from cni_floatip.model.values import RouteKey
 from tests.core.shape import ROOT
 
 EXPECTED = """
-                        claiming    held        superseded  releasing   gone
+                           claiming    held        superseded  standby     active      releasing   gone
 
-    ADD_BEGINS          .           .           .           .           .
-    FOUND_TAKEN         .           .           .           .           .
-    TABLE_MATCHES       .           .           .           .           .
-    RECORD_LOST         .           .           .           .           .
-    WRITTEN             held        held        held        .           .
-    ADD_FAILED          releasing   .           releasing   .           .
-    ADD_DIED            releasing   .           .           .           .
-    NOT_CLAIMED_AGAIN   releasing   releasing   releasing   releasing   releasing
-    SEEN_OURS           .           held        held        .           .
-    SEEN_ELSEWHERE      .           superseded  superseded  .           .
-    ENDED               releasing   releasing   releasing   .           .
-    RELEASED            .           .           .           gone        gone
+    ADD_BEGINS             .           .           .           .           .           .           .
+    FOUND_TAKEN            .           .           .           .           .           .           .
+    TABLE_MATCHES          .           .           .           .           .           .           .
+    TABLE_MATCHES_ELECTED  .           .           .           .           .           .           .
+    RECORD_LOST            .           .           .           .           .           .           .
+    WRITTEN                held        held        held        .           .           .           .
+    ADD_FAILED             releasing   .           releasing   .           .           .           .
+    ADD_DIED               releasing   .           .           .           .           .           .
+    NOT_CLAIMED_AGAIN      releasing   releasing   releasing   gone        releasing   releasing   releasing
+    ADMITTED               standby     .           .           .           .           .           .
+    ELECTED                .           .           .           active      .           .           .
+    DEPOSED                .           .           .           .           standby     .           .
+    SEEN_OURS              .           held        held        .           .           .           .
+    SEEN_ELSEWHERE         .           superseded  superseded  .           .           .           .
+    ENDED                  releasing   releasing   releasing   gone        releasing   .           .
+    RELEASED               .           .           .           .           .           gone        gone
 """
 """What becomes of a route in each state at each event, by hand; a dot: the event does not concern it."""
 
-ASKED = {  # state: (live, settled, rank)
-    "claiming": (True, False, 0),
-    "releasing": (False, False, 1),
-    "superseded": (True, True, 2),
-    "held": (True, True, 3),
-    "gone": (False, False, 4),
+ASKED = {  # state: (live, wants its route, settled, rank)
+    "claiming": (True, True, False, 0),
+    "releasing": (False, False, False, 1),
+    "superseded": (True, True, True, 2),
+    "standby": (True, False, False, 3),
+    "held": (True, True, True, 4),
+    "active": (True, True, True, 5),
+    "gone": (False, False, False, 6),
 }
 
 PLACE = RouteKey("rtb-a", ip_network("192.168.0.2/32"))
@@ -65,12 +71,14 @@ def test_a_route_begins_as_is_written_here() -> None:
         "ADD_BEGINS": "claiming",
         "FOUND_TAKEN": "superseded",
         "TABLE_MATCHES": "held",
+        "TABLE_MATCHES_ELECTED": "standby",
         "RECORD_LOST": "releasing",
     }
 
 
 def test_each_question_has_an_answer_for_each_state() -> None:
-    assert {state.value: (state.live, state.settled, state.rank) for state in State} == ASKED
+    asked = {s.value: (s.live, s.wants_route, s.settled, s.rank) for s in State}
+    assert asked == ASKED
 
 
 def test_a_claim_is_in_the_state_of_its_least_settled_route() -> None:
@@ -78,15 +86,18 @@ def test_a_claim_is_in_the_state_of_its_least_settled_route() -> None:
     assert of_claim([State.GONE, State.HELD, State.SUPERSEDED]) is State.SUPERSEDED
     assert of_claim([State.HELD, State.RELEASING]) is State.RELEASING
     assert of_claim([State.GONE, State.HELD]) is State.HELD
+    assert of_claim([State.ACTIVE, State.STANDBY]) is State.STANDBY
+    assert of_claim([State.GONE, State.ACTIVE]) is State.ACTIVE
     assert of_claim([]) is State.GONE
 
 
 @pytest.mark.parametrize("state", State)
 def test_what_an_event_does_not_concern_keeps_its_times_too(state: State) -> None:
     before = route(state)
-    held, released = before.hold(9.0, "eni-a"), before.release(after=9.0)
-    assert held == before if not state.live else held.held_since == 9.0
-    assert released == before if not state.live else released.not_before == 9.0
+    held, elected, released = before.hold(9.0, "eni-a"), before.elect(9.0), before.release(after=9.0)
+    assert (held != before) == (state in ("claiming", "held", "superseded")) == (held.held_since == 9.0)
+    assert (elected != before) == (state == "standby") == (elected.held_since == 9.0)
+    assert (released != before) == state.live == (released.not_before == 9.0)
 
 
 @pytest.mark.parametrize("state", State)

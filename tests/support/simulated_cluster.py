@@ -34,6 +34,7 @@ from cni_floatip.model.values import (
     Subnet,
 )
 from cni_floatip.operations.delete import end_claim
+from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.release import attachment_lock, release
 from cni_floatip.operations.world import Kernel, Metadata, World, start_thread
 from cni_floatip.operations.write_routes import Attempt, RouteRead, place_lock, write_until_done
@@ -223,6 +224,7 @@ class SimulatedNode:
             log=self.log,
             cancelled=lambda: None,
             wake_keeper=lambda: None,
+            election=NoElections(),
             run_in_thread=self.spawn,
         )
         self.keeper = Keeper(self.world, Counts(), present=self.interfaces)

@@ -21,6 +21,7 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, RouteTarget, Subnet
 from cni_floatip.operations.add import add
+from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.world import World, start_thread
 from cni_floatip.protocol.request import Request
 from tests.fakes.vpc import FakeVpc
@@ -149,6 +150,7 @@ class Place:
             log=lambda sentence, *_, **__: self.logged.append(sentence),
             cancelled=lambda: None,
             wake_keeper=self._later,
+            election=NoElections(),
             run_in_thread=start_thread,
         )
 

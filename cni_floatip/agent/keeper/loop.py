@@ -100,6 +100,12 @@ class Keeper:
         """Start the next round at once, because a call has changed something."""
         self._woken.set()
 
+    def look_soon(self) -> None:
+        """Look at all routes as soon as the spacing of looks allows: an election asks for it."""
+        with self._lock:
+            self._due.add(self._world.clock())
+        self._woken.set()
+
     def on_claim_change(self, attachment: Attachment, claim: Claim | None) -> None:
         """Learn of a claim (``ClaimCache.listen``): look soon after an ADD, release soon after a grace."""
         if claim is None:

@@ -25,6 +25,7 @@ from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges import host
 from cni_floatip.edges.store import Store
 from cni_floatip.model.errors import CniError, InvalidNetns, PodNetworkFailure
+from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.world import World, start_thread
 from cni_floatip.protocol import wire
 from tests.fakes.podnet import FakeLink, FakePod, FakePods
@@ -74,6 +75,7 @@ class Agent:
             "log": lambda sentence: None,
             "cancelled": lambda: None,
             "wake_keeper": lambda: None,
+            "election": NoElections(),
             "run_in_thread": start_thread,
         }
         ways = AgentServices(
