@@ -40,7 +40,7 @@ from .model.waiting import always, pause, unless
 from .operations import backlog
 from .operations.add import record_before
 from .operations.check import CHECK_SECONDS
-from .operations.election import WHY_DIRECT, NoElections
+from .operations.election import NoElections
 from .operations.gc import GC_SECONDS
 from .operations.world import Claims, Log, Vpc, World, start_thread
 from .protocol import wire
@@ -266,7 +266,7 @@ def _world(
         log=log,
         cancelled=lambda: None,
         wake_keeper=lambda: None,  # what is left is released before the call ends
-        election=NoElections(WHY_DIRECT),
+        election=NoElections(),
         run_in_thread=start_thread,
     )
 

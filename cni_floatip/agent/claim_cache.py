@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..edges.store import Problem, Store
 from ..model import waiting
 from ..model.claim import Claim
-from ..model.claim_state import State
+from ..model.claim_state import ClaimedRoute, State
 from ..model.errors import IoFailure
 from ..model.values import Attachment, RouteKey
 
@@ -233,5 +233,11 @@ class AsOnDisk(ClaimCache):
 
 def _claims_nothing_new(claim: Claim, known: Claim | None) -> bool:
     """Whether ``claim`` wants only routes that ``known`` wants as well: then nothing new rests on it."""
-    wanted: set[tuple[RouteKey, State]] = {(r.key, r.state) for r in known.routes} if known else set()
-    return all((r.key, r.state) in wanted for r in claim.routes if r.state.live)
+    had: dict[RouteKey, State] = {r.key: r.state for r in known.routes} if known else {}
+
+    def is_old(route: ClaimedRoute) -> bool:
+        before = had.get(route.key)
+        steps_back = not route.state.wants_route and before is not None and before.settled
+        return before is route.state or steps_back
+
+    return all(is_old(route) for route in claim.routes if route.state.live)

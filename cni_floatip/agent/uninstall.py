@@ -68,7 +68,7 @@ def under_way(here: Installation) -> list[str]:
     """Return what ``finish`` would do, a sentence each."""
     claims, _ = here.world.claims.all()
     ended = _will_end(here, claims)
-    deserted = [claim for claim in claims if claim.attachment in ended or claim.state is State.RELEASING]
+    deserted = [claim for claim in claims if claim.attachment in ended or _is_deserted(claim)]
     return [
         *(f"would do the DEL that waits in {path}" for path in _spool_files(here)),
         *(f"would release the routes that {_who(claim)} left" for claim in deserted),
@@ -97,7 +97,7 @@ def obstacles(here: Installation, *, finished: bool = True) -> list[str]:
     for claim in claims:
         if claim.has_pod and claim.attachment not in ended:
             results.append(f"{_who(claim)} is still here: its runtime needs the client to remove it")
-        elif finished and claim.state is State.RELEASING:
+        elif finished and _is_deserted(claim):
             where = ", ".join(str(route.key) for route in claim.routes) or "routes unknown"
             results.append(
                 f"{_who(claim)} has ended, but its routes are not released yet ({where}): floatipctl gc"
@@ -105,6 +105,11 @@ def obstacles(here: Installation, *, finished: bool = True) -> list[str]:
     if finished and (spooled := len(_spool_files(here))):
         results.append(f"{spooled} DEL{'s' * (spooled != 1)} in {here.spool_dir} cannot be performed")
     return results
+
+
+def _is_deserted(claim: Claim) -> bool:
+    """Whether routes of a claim are to be released here. Those of an elected one are its group's."""
+    return claim.state is State.RELEASING and not claim.elected
 
 
 def _lost(here: Installation) -> list[Path]:

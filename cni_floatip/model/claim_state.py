@@ -168,9 +168,9 @@ class ClaimedRoute:
     Times are seconds since the epoch. ``held_since``: when the ADD that claimed it had written it, or its pod
     was elected. ``not_before``: a ``releasing`` route is not taken back before then: while its pod moves, the
     next owner replaces it. ``target`` is where the last look, or the ADD, saw it lead ("": nowhere; None: not
-    known) and ``outage`` why it then did not serve its claim ("": it did). ``changed_at``: since when it is as
-    ``is_as`` compares it (0: not known), for people and across restarts of the agent. Nothing decides by these
-    three, but that a write for an elected pod spares a ``target`` that is no ENI.
+    known) and ``outage`` why it then did not serve its claim ("": it did). ``changed_at``: since when it is
+    as ``is_as`` compares it (0: not known), for people and across restarts of the agent. Nothing decides by
+    these three, but that a write for an elected pod spares a ``target`` that is no ENI.
     """
 
     key: RouteKey

@@ -62,11 +62,11 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
         _make_way(world, pod, claim, before)
         world.claims.put(claim)
         try:
-            # 6. Configure the pod, then write the VPC routes.
+            # 6. Configure the pod, then write the VPC routes (an election has them written later).
             _skip_detection(pod, attempt)
             raise_any(configure_pod(pod, claim, before).values())
             results = world.run_all(partial(_write_routes, attempt, view), *_waits(pod, attempt))
-            # 7. Record that the claim is held, and answer.
+            # 7. Record that the claim is held (or standby), and answer.
             held = _mark_held(attempt, results)
         except BaseException:  # also when the process is told to end: nobody else knows what was half done
             _roll_back(attempt, pod, until)
@@ -128,9 +128,14 @@ def _skip_detection(pod: PodNet, attempt: Attempt) -> None:
 
 
 def _write_routes(attempt: Attempt, view: VpcView) -> Written:
-    """Write every VPC route of the claim. Raises CniError with all that failed."""
+    """Write every VPC route of the claim. Raises CniError with all that failed.
+
+    An elected claim's routes are written when its pod is elected.
+    """
     if view.checks_source:
         disable_source_check(attempt)
+    if attempt.claim.elected:
+        return Written()
     reads = view.route_reads(view.wants)
     claiming = (route.key for route in attempt.claim.routes if route.state is State.CLAIMING)
     written = write_routes(attempt, {key: reads[key] for key in claiming})
@@ -152,17 +157,22 @@ def _mark_held(attempt: Attempt, results: Sequence[Written | CniError | None]) -
     raise_any(results)
     world, claim = attempt.world, attempt.claim
     replace(attempt, deadline=math.inf).go_on()
+    if claim.elected:
+        return _record_success(world, replace(claim.admit(), last_write_at=world.now()))
     vanished = {key for result in results if isinstance(result, Written) for key in result.vanished}
     claim = replace(claim, routes=tuple(r for r in claim.routes if r.key not in vanished))
     wanted = [route.key for route in claim.routes if route.state is State.CLAIMING]
     if not wanted:
         raise TryAgain("every selected route table is gone since it was selected")
-    held = claim.hold(wanted, world.now())
-    world.claims.put(held)
+    return _record_success(world, claim.hold(wanted, world.now()))
+
+
+def _record_success(world: World, claim: Claim) -> Claim:
+    world.claims.put(claim)
     now = world.claims.get(claim.attachment)
     if not isinstance(now, Claim) or now.deleted_at:
         raise TryAgain(f"stopped: {claim.attachment} was deleted meanwhile")
-    return held
+    return claim
 
 
 def _leave_former(world: World, before: Claim) -> None:

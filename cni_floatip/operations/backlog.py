@@ -31,7 +31,8 @@ def process_backlog(
         world.log(str(problem), "warning")
     left: dict[Attachment, CniError] = {}
     todo = [claim for claim in claims if claim.attachment != besides and not claim.settled]
-    strays, unseen = _find_strays(world, [claim for claim in todo if claim.state is State.GONE], deadline)
+    gone = [claim for claim in todo if claim.state is State.GONE and not claim.elected]
+    strays, unseen = _find_strays(world, gone, deadline)
     for claim in todo:
         if world.clock() >= deadline:
             break

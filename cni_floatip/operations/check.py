@@ -79,7 +79,7 @@ def _vpc_differences(world: World, claim: Claim, deadline: float) -> list[str]:
 
 def _look(world: World, vpc: Vpc, claim: Claim, deadline: float) -> Iterator[str]:
     tables: dict[str, RouteTable] = {}
-    wanted = [route for route in claim.routes if route.state.live]
+    wanted = [route for route in claim.routes if route.state.wants_route]  # a standby's are another pod's
     for account in {route.account for route in wanted}:
         keys = [route.key for route in wanted if route.account == account]
         tables |= {table.id: table for table in _tables(world, vpc, keys, account, deadline)}

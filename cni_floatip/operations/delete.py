@@ -216,6 +216,7 @@ def _from_request(request: Request, world: World) -> Claim | None:
 
 def _empty_claim(request: Request, world: World) -> Claim:
     """Return a record that claims nothing."""
+    elected = RecordedConfig(request.config).elected
     return Claim(
         attachment=request.attachment,
         eni="",
@@ -228,4 +229,5 @@ def _empty_claim(request: Request, world: World) -> Claim:
         routes=(),
         created_at=world.now(),
         last_write_at=world.now(),
+        group="" if elected else None,
     )

@@ -15,9 +15,6 @@ from ..model.claim import Claim
 from ..model.errors import CniError, Ec2Fault, PolicyRefused
 from ..model.values import Network, RouteKey, RouteTarget
 
-WHY_OFF = '"activate": "ready" needs "elections" in the node configuration, which this node does not have'
-WHY_DIRECT = '"activate": "ready" needs a node agent, which direct mode does without'
-
 
 @dataclass(frozen=True, slots=True)
 class ElectedLook:
@@ -61,16 +58,12 @@ class Election(Protocol):
 class NoElections:
     """``Election`` where nothing is elected: elections are off, or it is a call in direct mode.
 
-    An elected claim keeps what it has: nothing of it is written or deleted. ``why`` refuses an ADD that asks
-    for an election.
+    An elected claim keeps what it has: nothing of it is written or deleted.
     """
-
-    def __init__(self, why: str = WHY_OFF) -> None:
-        self._why = why
 
     def refusal(self) -> CniError | None:
         """Return the error of an ADD that asks for an election."""
-        return PolicyRefused(self._why)
+        return PolicyRefused('$.activate: "ready": nobody elects on this node')
 
     def group_of(self, destination: Network) -> str | None:  # noqa: ARG002
         """Return None: there is no list of groups."""

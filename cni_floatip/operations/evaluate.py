@@ -13,7 +13,7 @@ from ..protocol.result import PrevResult
 from ..rules import destinations, pod_routes
 from ..rules.pod_routes import PodPlan
 from .locate import EniSite, VpcView, read_vpc, site_of
-from .plan import refuse_source_check
+from .plan import refuse_elected, refuse_source_check
 from .world import World
 from .write_routes import Attempt, RouteRead
 
@@ -84,6 +84,7 @@ def evaluate(
         view = read_vpc(world, attempt.vpc, attempt.conf, prev, site, attempt.deadline)
         destinations.refuse_destinations(view.wants, site.eni, policy, namespace, view.occupants)
         destinations.refuse_tables(view.tables, view.wants, policy)
+        refuse_elected(world, attempt.conf, view)
         refuse_source_check(world, site, view)
         return Evaluated(
             tuple(

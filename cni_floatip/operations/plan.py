@@ -10,8 +10,8 @@ from ..config import election
 from ..config.netconf import OWN_KEYS, NetConf, tags_match
 from ..config.strict_json import show
 from ..model.claim import Claim
-from ..model.claim_state import ClaimedRoute
-from ..model.errors import CniError, InvalidConfig, PolicyRefused, raise_any
+from ..model.claim_state import ClaimedRoute, State
+from ..model.errors import CniError, InvalidConfig, PolicyRefused, RouteConflict, raise_any
 from ..model.recorded_config import RecordedConfig
 from ..model.values import MAIN_TABLE, RouteKey
 from ..protocol.request import Request
@@ -36,9 +36,11 @@ class AddRequest:
 
     @classmethod
     def read(cls, request: Request, world: World) -> AddRequest:
-        """Parse the request's configuration. Raises CniError."""
+        """Parse the request's configuration. Raises CniError, also where nobody elects what it wants."""
         conf = NetConf.parse(request.config)
         election.refuse_network(conf.activate, world.policy.elections)
+        if conf.activate == "ready" and (refusal := world.election.refusal()):
+            raise refusal
         prev = PrevResult.parse(request.config, request.attachment.ifname)
         return cls(request, conf, prev, world.inode(request.netns))
 
@@ -57,6 +59,7 @@ def plan(
         lambda: refuse_chosen_addresses(world, request),
         lambda: destinations.refuse_destinations(view.wants, site.eni, world.policy, namespace, occupants),
         lambda: destinations.refuse_tables(view.tables, view.wants, world.policy),
+        lambda: refuse_elected(world, conf, view),
         lambda: refuse_cluster_routes(conf, pod.other_addresses, site.cluster),
         lambda: refuse_source_check(world, site, view),
         lambda: refuse_host_device(world, site),
@@ -72,14 +75,6 @@ def plan(
     _refuse_missing_addresses(world, pod, prev)
     table = _table(call, world, pod, before)
     given = pod_plan(conf, prev.addresses, view.wants, site.eni, table, request.attachment.ifname)
-    routes = [
-        ClaimedRoute.begin(RouteKey(table.id, want.destination), view.account)
-        for table in view.tables
-        for want in view.wants
-    ]
-    keys = {route.key for route in routes}
-    if before and before.eni == site.eni.id:
-        routes += [route.drop() for route in before.routes if route.key not in keys]
     return Claim(
         attachment=request.attachment,
         eni=site.eni.id,
@@ -89,7 +84,7 @@ def plan(
         boot=world.boot(),
         pod=request.pod,
         on_delete=conf.on_delete or world.on_delete,
-        routes=tuple(routes),
+        routes=_routes(conf, site, view, before),
         pod_routes=given.routes,
         pod_rules=given.rules,
         connected=given.connected,
@@ -101,7 +96,22 @@ def plan(
         source_dest_check=world.policy.source_dest_check,
         created_at=max(world.now(), before.deleted_at if before else 0.0),  # so that it counts as new
         last_write_at=world.now() + conf.timeout_seconds,
+        group=(conf.election.group or "") if conf.activate == "ready" else None,
     )
+
+
+def _routes(conf: NetConf, site: EniSite, view: VpcView, before: Claim | None) -> tuple[ClaimedRoute, ...]:
+    """Return the routes to claim, and those to release that the ADD before this one claimed through this ENI.
+
+    A pod that is elected already stays so.
+    """
+    known = before.routes if before and before.eni == site.eni.id else ()
+    elected = {r.key: r for r in known if conf.activate == "ready" and r.state is State.ACTIVE}
+    keys = [RouteKey(table.id, want.destination) for table in view.tables for want in view.wants]
+    routes = [elected.get(key) or ClaimedRoute.begin(key, view.account) for key in keys]
+    if before and known:
+        routes += [route for route in before.drop().routes if route.key not in keys]
+    return tuple(routes)
 
 
 def _recorded(config: Mapping[str, Any]) -> RecordedConfig:
@@ -148,6 +158,21 @@ def refuse_source_check(world: World, site: EniSite, view: VpcView) -> None:
             f"source/dest check of {site.eni} is on, so EC2 drops the traffic of a floating IP, and the node"
             ' configuration says "sourceDestCheck": "require": turn it off, or let us ("disable")'
         )
+
+
+def refuse_elected(world: World, conf: NetConf, view: VpcView) -> None:
+    """Raise RouteConflict where the last ADD would take a destination that a group elects who has.
+
+    The agent knows the groups from a list that it has in any case; while it has none, nothing is refused.
+    """
+    if conf.activate == "ready":
+        return
+    for want in view.wants:
+        if group := world.election.group_of(want.destination):
+            raise RouteConflict(
+                f"{want.because}: the group {group} elects who has {want.destination}: scale its pods to zero"
+                ' before you go back to "activate": "add", or write "activate": "ready"'
+            )
 
 
 def refuse_interface(world: World, site: EniSite, view: VpcView) -> None:

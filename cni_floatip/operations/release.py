@@ -8,7 +8,7 @@ write that timed out may be applied minutes later, and its owner must be on reco
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -60,14 +60,29 @@ def release(
     """Release every ``releasing`` or ``gone`` route of ``claim`` that is due; record the progress.
 
     The caller holds the attachment's lock, so a ``claiming`` route is of a dead ADD and is released too.
-    ``present`` are the ENIs of this node, where the caller knows them; else metadata is read. Raises
-    CniError when some routes could not be read or deleted; they stay ``releasing`` on disk.
+    ``present`` are the ENIs of this node, where the caller knows them; else metadata is read. The election
+    has the routes of an ended elected claim released (``take.release_for_good``). Raises CniError when some
+    routes could not be read or deleted; they stay ``releasing`` on disk.
     """
     if claim.state is State.CLAIMING:
         claim = claim.abandon()
         world.claims.put(claim)
+    if claim.elected and not (claim.live and world.election.holds(claim)):
+        return forget_taken(world, claim)
     now = world.now()
     todo = [route for route in claim.routes if not route.state.live and route.not_before <= now]
+    return release_routes(world, vpc, claim, todo, deadline, present)
+
+
+def release_routes(
+    world: World,
+    vpc: Vpc,
+    claim: Claim,
+    todo: Sequence[ClaimedRoute],
+    deadline: float,
+    present: Collection[str] | None = None,
+) -> Claim:
+    """Release the routes ``todo`` of ``claim``, as ``release`` does; no delete is sent after ``deadline``."""
     record = _Record(world, claim)
     here = _EniPresence(world, present, deadline)
     ends = (partial(_release_route, world, vpc, record, route, deadline, here) for route in todo)
@@ -75,6 +90,17 @@ def release(
     record.finish([route.key for route, result in zip(todo, results, strict=True) if result is None])
     raise_any(results)
     return record.claim
+
+
+def forget_taken(world: World, claim: Claim) -> Claim:
+    """Return an elected claim as the record is then: what its pod had counts as released, if others have it.
+
+    Writes nothing to EC2, because the node of the next elected pod writes the routes.
+    """
+    if not claim.live and world.election.keeps(claim):
+        return claim
+    ended = [route.key for route in claim.routes if route.state is State.RELEASING]
+    return world.claims.update(claim.attachment, lambda now: now.finish(ended)) or claim
 
 
 class _Record:
@@ -150,6 +176,7 @@ def _release_route(
                 if not queued:  # never waited for with the place locked: an ADD may want it
                     vpc.wait_turn("DeleteRoute", key, route.account, world.clock())
                     _is_fresh(world, key, read_at)
+                    in_time()
                 if what is destinations.Release.HAND_OVER:
                     route = route.hand_over(heir.eni if heir else "")
                     # Before the delete: a crash must not leave the heir without.

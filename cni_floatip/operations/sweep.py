@@ -237,6 +237,8 @@ class _Evaluation:
             if claim.wants(key):
                 todo = f"delete the pod, or attach {claim.eni} again"
                 return f"claimed here by {claim.attachment}, which is cut off: {todo}"
+            if claim.live and claim.elected:
+                return f"{claim.attachment} here may be elected: then its agent writes this route"
         if attached.get(target.id) and not self._stopped:
             return f"attached to {attached[target.id]}: works again when that starts (--stopped removes it)"
         return None

@@ -267,22 +267,28 @@ def decide_release(
 
     ``others`` are the other live claims of this node; ``able`` says which of them may be given the route,
     ``here`` whether a claim's ENI is still on this node. A route that now leads elsewhere is somebody else's;
-    so is a working route through an ENI that another node has now.
+    so is a working route through an ENI that another node has now. A route that an elected pod here is to
+    have stays until its election has it written, which needs no delete.
     """
     if target is None or not replaceable(target) or target.id != claim.eni:
         return Release.LEAVE
     if target.active and not here(claim):
         return Release.LEAVE
     heirs = [other for other in others if other.wants(key)]
-    if any(heir.eni == claim.eni for heir in heirs):
+    if any(heir.eni == claim.eni or heir.elected for heir in heirs):
         return Release.LEAVE
     return Release.HAND_OVER if any(able(heir) for heir in heirs) else Release.DELETE
 
 
 def heir(claim: Claim, key: RouteKey, others: Iterable[Claim], able: Callable[[Claim], bool]) -> Claim | None:
-    """Return the claim that gets the route: the newest other that wants ``key`` and is ``able``."""
+    """Return the claim that gets the route: the newest other that wants ``key`` and is ``able``.
+
+    Never an elected one, whose routes its election has written.
+    """
     wanting = [
-        other for other in others if other.wants(key) and other.attachment != claim.attachment and able(other)
+        other
+        for other in others
+        if other.wants(key) and not other.elected and other.attachment != claim.attachment and able(other)
     ]
     return max(wanting, key=lambda other: other.created_at, default=None)
 

@@ -20,6 +20,10 @@ gains a route by Create and by nothing else, and the whole protocol follows from
 * A claim that has ended deletes the route only if it was seen to be its own, and then stays on disk as
   ``gone``, because a request that timed out may be applied minutes later and its owner must be on record.
   While another claim of the same ENI has its grace, the route stays for all of them.
+* An elected claim (``activate: ready``) is the election's business. The agents agree through Kubernetes which
+  pod has its routes, and have them written and released under proofs (``operations.take``). The keeper shows
+  the election what it sees, keeps the list of tables, and writes nothing for such a claim; nor does it let a
+  plain claim of this node write where an elected pod has the route.
 * A claim whose ENI is not on this node any more is cut off: it writes nothing, because a route that it
   created would be a blackhole, and a working route to that ENI is another node's. A claim whose destination
   or table policy no longer allows writes nothing either.
@@ -217,12 +221,15 @@ def decide(
 ) -> Decision:
     """Return what the keeper's table (docs/protocol.md) says about one route.
 
-    ``now`` is since the epoch. ``reconcile`` is the gap between two looks in seconds. ``given`` says whether
-    policy still allows a claim this destination in this table. A running ADD decides for itself, so the
-    keeper does nothing beside it.
+    ``now`` is since the epoch, ``reconcile`` the gap between two looks in seconds. ``given``: whether policy
+    still allows a claim this destination in this table. A running ADD decides for itself, without the keeper.
     """
     if any(claimant.route.state is State.CLAIMING for claimant in claimants):
         return Decision()
+    if elected := [claimant for claimant in claimants if claimant.claim.elected]:
+        others = [claimant for claimant in claimants if not claimant.claim.elected]
+        beside = decide(others, observation, present, now, reconcile, given)
+        return _decide_beside_elected(elected, others, beside, observation, present, now)
     live = [claimant for claimant in claimants if claimant.live]
     ended = [claimant for claimant in claimants if not claimant.live]
     if not live:
@@ -264,6 +271,44 @@ def decide(
         if claimant.route.not_before <= now and claimant.claim.eni != elsewhere
     }
     return Decision(action, None if action is Action.NOTHING else by, events, reports, outages, due)
+
+
+def _decide_beside_elected(
+    elected: Sequence[Claimant],
+    others: Sequence[Claimant],
+    beside: Decision,
+    observation: Observation,
+    present: Collection[str],
+    now: float,
+) -> Decision:
+    """Return what to do about a route that pods here are elected for, too; ``beside``: without them.
+
+    The election writes and releases its routes (``operations.take``), and the keeper only looks. Nobody else
+    here writes or deletes a route that an elected pod has, or that a group's next pod has not taken yet. A
+    live claim leaves a table that no longer matches like any other.
+    """
+    active = [claimant for claimant in elected if claimant.route.state is State.ACTIVE]
+    target = observation.target.id if observation.target else ""
+    releasing = [c for c in elected if c.route.state is State.RELEASING]
+    left = [c for c in releasing if not c.claim.live and c.claim.eni == target]
+    events, reports, outages = dict(beside.events), dict(beside.reports), dict(beside.outages or {})
+    for claimant in active:
+        row = TABLE[route_state(observation.target, claimant.claim.eni, present)]
+        if row.outage:
+            outages[claimant.claim.attachment] = row.outage
+        if row.report:
+            reports[claimant.claim.attachment] = row.report
+    judged = outages if beside.outages is not None or active else None
+    if not active and not left:
+        leaving = [c for c in releasing if c.claim.live]
+        if leaving and beside.action is Action.NOTHING:
+            past = _decide_for_ended(leaving, observation, present, now)
+            return replace(past, events={**events, **past.events}, reports=reports, outages=judged)
+        return replace(beside, outages=judged)
+    if active:  # an ended claim deletes nothing any more: its route is the elected pod's
+        ended = [c for c in others if not c.live and c.route.not_before <= now]
+        events |= {claimant.claim.attachment: Event.RELEASED for claimant in ended}
+    return Decision(events=events, reports=reports, outages=judged)
 
 
 def _our_other_eni(live: Sequence[Claimant], target: RouteTarget | None, present: Collection[str]) -> str:

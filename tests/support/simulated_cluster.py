@@ -34,10 +34,10 @@ from cni_floatip.model.values import (
     Subnet,
 )
 from cni_floatip.operations.delete import end_claim
-from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.release import attachment_lock, release
 from cni_floatip.operations.world import Kernel, Metadata, World, start_thread
 from cni_floatip.operations.write_routes import Attempt, RouteRead, place_lock, write_until_done
+from tests.fakes.election import FakeElection
 
 VPC, REGION = "vpc-1", "eu-central-1"
 FLOATING = ip_network("192.168.0.2/32")
@@ -185,6 +185,7 @@ class SimulatedNode:
         self.netns: dict[str, int] = {}
         self.interfaces_hidden = False
         self.superseded = 0
+        self.election = FakeElection()
         self.boot_id = "boot"
         self._directory = directory
         self._policy = policy
@@ -224,7 +225,7 @@ class SimulatedNode:
             log=self.log,
             cancelled=lambda: None,
             wake_keeper=lambda: None,
-            election=NoElections(),
+            election=self.election,
             run_in_thread=self.spawn,
         )
         self.keeper = Keeper(self.world, Counts(), present=self.interfaces)

@@ -21,9 +21,9 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.values import Attachment, Eni, Node, PodIdentity, RouteTarget, Subnet
 from cni_floatip.operations.add import add
-from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.world import World, start_thread
 from cni_floatip.protocol.request import Request
+from tests.fakes.election import FakeElection
 from tests.fakes.vpc import FakeVpc
 
 ENI_MAC = "02:00:00:00:00:01"
@@ -113,6 +113,7 @@ class Place:
         self.directory = directory
         self.ec2 = Ec2({"rtb-a": {}, "rtb-b": {}})
         self.metadata = Metadata()
+        self.election = FakeElection()
         self.logged: list[str] = []
         self.woken = 0
         self.kernel = kernel
@@ -150,7 +151,7 @@ class Place:
             log=lambda sentence, *_, **__: self.logged.append(sentence),
             cancelled=lambda: None,
             wake_keeper=self._later,
-            election=NoElections(),
+            election=self.election,
             run_in_thread=start_thread,
         )
 

@@ -26,8 +26,8 @@ class NewestAdd:
         self._lock = threading.Lock()
 
     def on_claim(self, attachment: Attachment, claim: Claim | None) -> None:
-        """Take note of a claim (None: it is gone)."""
-        routes = claim.routes if claim else ()
+        """Take note of a claim (None: it is gone). The ADD of an elected one writes nothing."""
+        routes = claim.routes if claim and not claim.elected else ()
         wanted = frozenset(route.key for route in routes if route.state is State.CLAIMING)
         with self._lock:
             for key in self._places.pop(attachment, frozenset()) - wanted:

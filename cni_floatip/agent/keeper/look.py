@@ -13,7 +13,8 @@ from itertools import zip_longest
 from ...model.claim import Claim
 from ...model.claim_state import Event, State
 from ...model.errors import CniError, Ec2Error, Ec2Fault
-from ...model.values import Attachment, RouteKey
+from ...model.values import Attachment, RouteKey, RouteTable
+from ...operations.election import ElectedLook
 from ...operations.world import World
 from ...rules.reconcile import CUT_OFF, Action, Claimant, Decision, Outage
 from . import table_membership
@@ -108,12 +109,13 @@ class Reconciler:
     def _try_to_look_at(
         self, group: Group, claims: Sequence[Claim], reconcile: float, deadline: float
     ) -> Look:
-        where = group[2] or "an older claim"
+        where, at = group[2] or "an older claim", self._world.clock()
         try:
             return self._look_at(group, claims, reconcile, deadline)
         except Ec2Error as e:
             self._world.log(f"cannot read the route tables of {where}: {e}", "warning")
             self._repairer.errors |= {route.key: str(e) for claim in claims for route in claim.routes}
+            self._tell_election(group, claims, at, fault=e.fault)
             return Look(whole=False, throttled=e.fault is Ec2Fault.THROTTLED)
         except Exception as e:  # noqa: BLE001 (the other groups' routes must be looked after all the same)
             self._failed("a read of route tables failed unexpectedly", e)
@@ -162,6 +164,7 @@ class Reconciler:
             claims if vpc else (), account, tuple(tables.values()), at
         ):
             repairer.change(claim.attachment, change)
+        self._tell_election(group, claims, at, tables)
         mends: list[Callable[[], Done]] = []
         releases: dict[Attachment, Callable[[], Done]] = {}
         due: set[float] = set()
@@ -202,6 +205,31 @@ class Reconciler:
             due=frozenset(due),
             throttled=any(done.throttled for done in done),
             broken=broken,
+        )
+
+    def _tell_election(
+        self,
+        group: Group,
+        claims: Sequence[Claim],
+        at: float,
+        tables: Mapping[str, RouteTable] | None = None,
+        fault: Ec2Fault | None = None,
+    ) -> None:
+        """Tell the election where the routes of elected claims lead. ``claims`` are as before the look."""
+        now = [self._world.claims.get(claim.attachment) for claim in claims if claim.elected]
+        if not now:
+            return
+        tables = tables or {}
+        account, policy = group[1], self._world.policy
+        keys = {r.key for c in now if isinstance(c, Claim) for r in c.routes if r.account == account}
+        self._world.election.on_look(
+            ElectedLook(
+                *group,
+                began=at,
+                fault=fault,
+                routes={k: tables[k.table].routes.get(k.destination) for k in keys if k.table in tables},
+                withheld=frozenset(t.id for t in tables.values() if not policy.allows_table(t)),
+            )
         )
 
     def _observe(self, events: Mapping[RouteKey, Event], claim: Claim) -> Claim:
@@ -258,4 +286,5 @@ def _state_changes(claimants: Sequence[Claimant], decision: Decision) -> Iterato
 
 
 def _has_ended_routes(claim: Claim) -> bool:
-    return any(route.state is State.RELEASING for route in claim.routes)
+    """Whether routes are to be released here. Those of an elected claim are its group's."""
+    return not claim.elected and any(route.state is State.RELEASING for route in claim.routes)

@@ -21,7 +21,7 @@ from ...model.values import Attachment, RouteKey
 from ...operations.backlog import forget_ended, may_land, resolve_or_give_up
 from ...operations.delete import end_claim
 from ...operations.evidence import evidence_among, none_visible
-from ...operations.release import attachment_lock
+from ...operations.release import attachment_lock, forget_taken
 from ...operations.world import Vpc, World
 from ...rules.reconcile import LONGEST_GAP, LOOKS_AFTER_ADD, Outage
 from ..observe.recorder import Recorder
@@ -36,6 +36,9 @@ SLEEP_SECONDS = 1.0
 FAILED_SECONDS = 2.0
 """When to look again after a failed look; then after half the time that looks have failed for, up to
 the ordinary gap: a node that holds a route must not be blind for long (``rules.reconcile``)."""
+ELECTED_SECONDS, ELECTED_FAILED_SECONDS = 60.0, 5.0
+"""The longest gaps between the looks of a node with elected claims, and after a failed look: its pods are fit
+only while EC2 answers, and take their routes without a read."""
 LONGEST_STRETCH = 8.0
 """How much rarer looks become while EC2 throttles them, on a node that holds no route."""
 EVIDENCE_SECONDS = 60.0
@@ -209,6 +212,8 @@ class Keeper:
         gap = self._reconcile * stretch * (2 - LONGEST_GAP + 2 * (LONGEST_GAP - 1) * self._world.jitter())
         if self._failing < math.inf:
             gap = min(gap, max(FAILED_SECONDS, (self._world.clock() - self._failing) / 2))
+        if any(claim.elected and claim.live for claim in self._world.claims.all()[0]):
+            return min(gap, ELECTED_SECONDS if self._failing == math.inf else ELECTED_FAILED_SECONDS)
         return gap
 
     def _holds(self) -> bool:
@@ -220,6 +225,7 @@ class Keeper:
         if unwritten := self._world.claims.flush():
             self._world.log(unwritten, "warning")
         self._resolve_lost_records()
+        self._forget_what_others_took()
         look = self._last = self._reconciler.check_routes(self._reconcile * self._stretch)
         if look.whole:
             self._seen_all = self._world.now()
@@ -279,6 +285,14 @@ class Keeper:
                     resolve_or_give_up(world, now, world.clock() + END_SECONDS)
                 except CniError as e:
                     world.log(f"{claim.attachment}: {e}", "warning")
+
+    def _forget_what_others_took(self) -> None:
+        """Release ended elected claims without a write, once another pod has their routes."""
+        for claim in self._world.claims.all()[0]:
+            if claim.elected and not claim.live and claim.state is State.RELEASING:
+                with self._world.claims.lock(attachment_lock(claim.attachment), 0) as free:
+                    if free:
+                        forget_taken(self._world, claim)
 
     def _record_sightings(self) -> None:
         """Record what looks have shown of each route, so that ``status`` tells since when across restarts."""

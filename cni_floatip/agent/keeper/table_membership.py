@@ -98,7 +98,8 @@ class TableMembership:
         if unmatched:
             self._unmatched[claim.attachment] = unmatched
         due = {key for key, since in unmatched.items() if at - since >= UNMATCHED_SECONDS}
-        leaving = {key for key in due if key.table in known}
+        standby = {route.key for route in claim.routes if route.state is State.STANDBY}  # deletes nothing
+        leaving = {key for key in due if key.table in known and key not in standby}
         gone = due - leaving
         return lambda now: _with_tables(now, account, selection.allowed, gone, leaving)
 
@@ -144,5 +145,7 @@ def _with_tables(
     if not gone and not leaving and not joined:
         return claim
     kept = [route for route in kept if route.key not in joined]
-    new = [ClaimedRoute.join(key, account) for key in sorted(joined, key=str)]
-    return replace(claim, routes=(*kept, *new))
+    join = ClaimedRoute.join_elected if claim.elected else ClaimedRoute.join
+    new = [join(key, account) for key in sorted(joined, key=str)]
+    joining = replace(claim, routes=(*kept, *new))
+    return joining.admit() if claim.elected else joining

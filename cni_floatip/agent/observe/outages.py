@@ -80,12 +80,11 @@ class Outages:
         for claimant in claimants:
             key = (claimant.claim.attachment, route_key)
             known = self._known.get(key)
-            if known and (
-                not claimant.live or known.at < claimant.route.held_since
-            ):  # an ADD has written it since
+            wanted = claimant.route.state.wants_route
+            if known and (not wanted or known.at < claimant.route.held_since):  # an ADD has written it since
                 del self._known[key]
                 known = None
-            if not claimant.live:
+            if not wanted:
                 continue
             outage = decision.outages.get(claimant.claim.attachment)
             if outage is None:
