@@ -82,12 +82,16 @@ def release_routes(
     deadline: float,
     present: Collection[str] | None = None,
 ) -> Claim:
-    """Release the routes ``todo`` of ``claim``, as ``release`` does; no delete is sent after ``deadline``."""
+    """Release the routes ``todo`` of ``claim``, as ``release`` does; no delete is sent after ``deadline``.
+
+    The route of a live claim is deleted if it is ours, and stays on record.
+    """
     record = _Record(world, claim)
     here = _EniPresence(world, present, deadline)
     ends = (partial(_release_route, world, vpc, record, route, deadline, here) for route in todo)
     results = world.run_all(*ends, at_once=AT_ONCE)
-    record.finish([route.key for route, result in zip(todo, results, strict=True) if result is None])
+    done = [route for route, result in zip(todo, results, strict=True) if result is None]
+    record.finish([route.key for route in done if not route.state.live])
     raise_any(results)
     return record.claim
 

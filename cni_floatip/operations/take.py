@@ -97,10 +97,11 @@ def write(world: World, routes: Routes, until: float) -> tuple[RouteWrite, ...]:
 
 
 def release_for_good(world: World, routes: Routes, until: float) -> bool:
-    """Delete each route of an ended claim that a fresh read shows as ours; whether all are released then.
+    """Delete each route that a fresh read shows as ours; whether nothing of ours is left then (rule 11).
 
-    For a pod that is named as holder still, and whose group nobody takes, or for destinations that the new
-    holder does not have. No request is sent after ``until``, a time of ``World.clock``.
+    For a pod that has ended and is named as holder still, because nobody takes its group; and for what a pod
+    had that the new holder does not have. A claim that is active keeps its routes. No request is sent after
+    ``until``, a time of ``World.clock``.
     """
     done = True
     for attachment in routes.attachments:
@@ -108,9 +109,9 @@ def release_for_good(world: World, routes: Routes, until: float) -> bool:
             claim = world.claims.get(attachment)
             if not isinstance(claim, Claim):
                 continue  # nothing is left of it
-            todo = [r for r in claim.routes if r.key in routes.keys and r.state is State.RELEASING]
-            if not free or len(todo) < sum(r.key in routes.keys and r.state.live for r in claim.routes):
-                done = False  # a call is at work, or the pod lives
+            todo = [route for route in claim.routes if route.key in routes.keys]
+            if not free or any(route.state.wants_route for route in todo):
+                done = False  # a call is at work, or the pod is elected
                 continue
             try:
                 release_routes(world, routes.vpc, claim, todo, until)
