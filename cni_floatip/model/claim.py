@@ -318,7 +318,6 @@ class Claim:
         record = Record(document)
         pod = record.object("pod")
         table = None if record.is_null("table") else record.whole("table")
-        elected = record.whole("version") >= VERSION
         return cls(
             attachment=Attachment(record.text("network"), record.text("containerId"), record.text("ifname")),
             eni=record.text("eni"),
@@ -328,7 +327,7 @@ class Claim:
             boot=record.text("boot"),
             pod=PodIdentity(pod.text("namespace"), pod.text("name"), pod.text("uid")),
             on_delete=record.one_of("onDelete", ("release", "keep")),
-            routes=tuple(_routes(record, elected=elected)),
+            routes=tuple(_routes(record)),
             pod_routes=(*_pod_routes(record), *_pod_throws(record, table)),
             pod_rules=tuple(
                 PodRule(
@@ -353,7 +352,7 @@ class Claim:
             deleted_at=record.time("deleted", 0.0),
             lost_record=_config(record, "unresolved"),
             pod_lost_since=record.time("podLostSince", 0.0),
-            group=record.text("group") if elected else None,
+            group=None if record.is_null("group") else record.text("group"),
         )
 
 
@@ -362,10 +361,10 @@ def _waits(route: ClaimedRoute) -> bool:
     return route.state in (State.CLAIMING, State.STANDBY)
 
 
-def _routes(record: Record, *, elected: bool) -> Iterator[ClaimedRoute]:
+def _routes(record: Record) -> Iterator[ClaimedRoute]:
     for fields in record.objects("routes"):
         route = ClaimedRoute.parse(fields)
-        if route.state in (State.STANDBY, State.ACTIVE) and not elected:
+        if route.state in (State.STANDBY, State.ACTIVE) and record.is_null("group"):
             raise ValueError(f"routes: {route.key} is {route.state}, and the claim is not elected")
         if "target" not in fields.fields and route.state is State.HELD and route.held_since:
             # Agents up to release 0.3 did not record what looks show: then the route is as its ADD left it.

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from cni_floatip.edges import store as store_module
 from cni_floatip.edges.store import Problem, Store, write_whole
-from cni_floatip.model.claim import Claim
+from cni_floatip.model.claim import VERSION, Claim
 from cni_floatip.model.claim_state import ClaimedRoute, State
 from cni_floatip.model.errors import IoFailure
 from cni_floatip.model.recorded_config import RecordedConfig
@@ -95,7 +95,7 @@ def test_every_field_is_in_the_file() -> None:
     written = Claim.parse(json.loads(json.dumps(CLAIM.document())))
     assert written == CLAIM
     for name in Claim.__dataclass_fields__:
-        if name not in ("routes", "lost_record"):
+        if name not in ("routes", "lost_record", "group"):  # of another version: test_elected_claim
             assert getattr(written, name), f"{name}: give CLAIM a value that is not the default"
 
 
@@ -181,7 +181,7 @@ def test_unreadable_file_hides_no_other(store: Store, content: Any) -> None:
 def test_file_of_a_newer_release_is_kept_and_reported(store: Store) -> None:
     store.put(CLAIM)
     (path,) = files(store)
-    newer = json.dumps(CLAIM.document() | {"version": 2, "novelty": 1})
+    newer = json.dumps(CLAIM.document() | {"version": VERSION + 1, "novelty": 1})
     path.write_text(newer)
     assert "newer release" in str(store.get(CLAIM.attachment))
     claims, problems = store.all()

@@ -12,6 +12,7 @@ from cni_floatip.cli import main  # noqa: E402
 from cni_floatip.edges import store  # noqa: E402 (of that release)
 from cni_floatip.model import claim  # noqa: E402
 
-for module in (claim, store):
-    vars(module)["VERSION"] += 1
+newest = claim.VERSION + 1
+for module, name in ((claim, "VERSION"), (claim, "PLAIN_VERSION"), (store, "VERSION")):
+    vars(module)[name] = newest
 sys.exit(main())

@@ -80,7 +80,7 @@ class Node:
         """Return the claim files that the newer release wrote."""
         paths = (self.place.data / "claims").glob("*.json")
         results = {path.name: path.read_bytes() for path in paths}
-        return {name: record for name, record in results.items() if b'"version": 2' in record}
+        return {name: record for name, record in results.items() if b'"version": 3' in record}
 
     def repairs(self) -> float:
         return self.node.agent.metrics()["floatip_client_repairs_total"]
@@ -223,9 +223,9 @@ def test_claims_of_the_newer_release_are_kept_and_reported_and_del_works(upgrade
     upgraded_node.install(__version__)
     upgraded_node.start_agent(__version__)
     output = [line["msg"] for line in upgraded_node.node.agent.said() if line.get("level") == "warning"]
-    assert any("written by a newer release (version 2)" in sentence for sentence in output)
+    assert any("written by a newer release (version 3)" in sentence for sentence in output)
     shown = upgraded_node.node.run([str(PROGRAM), "status"])
-    assert "written by a newer release (version 2)" in shown.stdout
+    assert "written by a newer release (version 3)" in shown.stdout
     assert pod.delete().code == 0
     assert "a1 eth1" in upgraded_node.scene.routes("192.168.0.100/32")["a"]
     assert pod.again().add().code == 0

@@ -238,7 +238,7 @@ def test_it_refuses_beside_an_agent(worker: Here) -> None:
 def test_a_record_that_it_cannot_read_is_not_thrown_away(worker: Here) -> None:
     worker.claim(State.GONE)
     (record,) = (worker.root / "data" / "claims").glob("*.json")
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 2}))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 3}))
     status, _, err = worker.run("uninstall")
     assert status == 1
     assert "written by a newer release" in err
