@@ -288,9 +288,11 @@ def _decide_beside_elected(
     live claim leaves a table that no longer matches like any other.
     """
     active = [claimant for claimant in elected if claimant.route.state is State.ACTIVE]
+    was_active = [c for c in elected if c.route.state is State.STANDBY and c.route.held_since]
+    releasing = [claimant for claimant in elected if claimant.route.state is State.RELEASING]
+    leaving = [claimant for claimant in releasing if claimant.claim.live]
     target = observation.target.id if observation.target else ""
-    releasing = [c for c in elected if c.route.state is State.RELEASING]
-    left = [c for c in releasing if not c.claim.live and c.claim.eni == target]
+    untaken = [c for c in releasing if not c.claim.live and c.claim.eni == target]
     events, reports, outages = dict(beside.events), dict(beside.reports), dict(beside.outages or {})
     for claimant in active:
         row = TABLE[route_state(observation.target, claimant.claim.eni, present)]
@@ -298,17 +300,16 @@ def _decide_beside_elected(
             outages[claimant.claim.attachment] = row.outage
         if row.report:
             reports[claimant.claim.attachment] = row.report
-    judged = outages if beside.outages is not None or active else None
-    if not active and not left:
-        leaving = [c for c in releasing if c.claim.live]
-        if leaving and beside.action is Action.NOTHING:
-            past = _decide_for_ended(leaving, observation, present, now)
-            return replace(past, events={**events, **past.events}, reports=reports, outages=judged)
-        return replace(beside, outages=judged)
-    if active:  # an ended claim deletes nothing any more: its route is the elected pod's
+    if active or was_active:  # a plain claim that has ended deletes nothing: its route is the group's
         ended = [c for c in others if not c.live and c.route.not_before <= now]
         events |= {claimant.claim.attachment: Event.RELEASED for claimant in ended}
-    return Decision(events=events, reports=reports, outages=judged)
+    if active or untaken or (was_active and beside.action is Action.RELEASE):
+        beside = Decision(outages=beside.outages)
+    elif leaving and beside.action is Action.NOTHING:
+        beside = replace(_decide_for_ended(leaving, observation, present, now), outages=beside.outages)
+        events |= beside.events
+    judged = outages if active or beside.outages is not None else None
+    return replace(beside, events=events, reports=reports, outages=judged)
 
 
 def _our_other_eni(live: Sequence[Claimant], target: RouteTarget | None, present: Collection[str]) -> str:

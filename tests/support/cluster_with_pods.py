@@ -233,8 +233,8 @@ class NodeWithPods(SimulatedNode):
     def mac(self, eni: int) -> str:
         return f"02:00:00:00:{ord(self.name):02x}:{eni + 1:02x}"
 
-    def pod(self, destination: Network, eni: int = 0) -> Attachment:
-        """Make a pod that has an address."""
+    def pod(self, destination: Network, eni: int = 0, **keys: Any) -> Attachment:
+        """Make a pod that has an address. ``keys``: what its network says besides."""
         inode = next(self._inodes)
         path = f"/run/netns/{self.name}-{inode}"
         self.pods.pods[path] = FakePod([FakeLink("net1", mac=self.mac(eni), addresses=[str(destination)])])
@@ -245,11 +245,11 @@ class NodeWithPods(SimulatedNode):
             "CNI_NETNS": path,
             "CNI_IFNAME": "net1",
             "CNI_PATH": "/nowhere",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=core;K8S_POD_NAME=p{inode};K8S_POD_UID=u{inode}",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=core;K8S_POD_NAME=p{inode};K8S_POD_UID={self.name}{inode}",
         }
         interface = {"name": "net1", "mac": self.mac(eni), "sandbox": path}
         prev = {"interfaces": [interface], "ips": [{"address": str(destination), "interface": 0}]}
-        self.calls[attachment] = env, json.dumps({**CONFIG, "prevResult": prev}).encode()
+        self.calls[attachment] = env, json.dumps({**CONFIG, **keys, "prevResult": prev}).encode()
         return attachment
 
     def request_of(self, verb: str, attachment: Attachment) -> request.Request:
@@ -275,9 +275,9 @@ class NodeWithPods(SimulatedNode):
                 self.rise()
         return False
 
-    def add_pod(self, destination: Network, eni: int = 0) -> Attachment | None:
+    def add_pod(self, destination: Network, eni: int = 0, **keys: Any) -> Attachment | None:
         """Start a pod; None when its ADD failed, after which the runtime calls DEL."""
-        attachment = self.pod(destination, eni)
+        attachment = self.pod(destination, eni, **keys)
         try:
             self.call("ADD", attachment)
         except CniError as e:
@@ -317,8 +317,10 @@ class ClusterWithPods(SimulatedCluster):
 
     nodes: dict[str, NodeWithPods]  # type: ignore[assignment]
 
+    node: type[NodeWithPods] = NodeWithPods
+
     def __init__(self, directory: Path, nodes: str = "ab", tables: tuple[str, ...] = ("rtb-1",)) -> None:
-        super().__init__(directory, nodes, tables, NodeWithPods)
+        super().__init__(directory, nodes, tables, self.node)
 
     def destination(self, number: int) -> IPv4Network:
         return IPv4Network(f"192.168.0.{number}/32")

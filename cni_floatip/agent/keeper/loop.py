@@ -120,7 +120,10 @@ class Keeper:
         if since > self._known.get(attachment, 0.0):
             self._known[attachment] = since
             due |= {clock + max(0.0, since + after - now) for after in LOOKS_AFTER_ADD}
-        if claim.lost_record is not None:
+        new = claim.state is State.STANDBY and attachment not in self._known
+        if new:
+            self._known[attachment] = 0.0
+        if new or claim.lost_record is not None:
             due.add(clock)
         for route in claim.routes:
             if route.state is State.RELEASING:
