@@ -316,9 +316,10 @@ class Keeper:
 
     def _erase_what_cannot_matter(self) -> None:
         """Erase claims that want nothing, once no request of ours can land any more."""
-        if not self._reconciler.knows_interfaces:
-            return  # a route to an ENI of a claim may be this node's
+        known = self._reconciler.knows_interfaces  # else a route to an ENI of a claim may be this node's
         for claim in self._world.claims.all()[0]:
+            if not known and not (claim.elected and not claim.routes):
+                continue
             if claim.attachment in self._last.pending or not groups_of(claim) <= self._last.groups:
                 continue  # its routes still exist, or could not be read
             if claim.live and not may_land(self._world, claim):
