@@ -62,11 +62,11 @@ def add(request: Request, world: World, *, waited: float = 0.0) -> dict[str, Any
         _make_way(world, pod, claim, before)
         world.claims.put(claim)
         try:
-            # 6. Configure the pod, then write the VPC routes (an election has them written later).
+            # 6. Configure the pod, then write the VPC routes.
             _skip_detection(pod, attempt)
             raise_any(configure_pod(pod, claim, before).values())
             results = world.run_all(partial(_write_routes, attempt, view), *_waits(pod, attempt))
-            # 7. Record that the claim is held (or standby), and answer.
+            # 7. Record that the claim is held, and answer.
             held = _mark_held(attempt, results)
         except BaseException:  # also when the process is told to end: nobody else knows what was half done
             _roll_back(attempt, pod, until)

@@ -26,4 +26,4 @@ def test_the_drawing_shows_each_change_of_state() -> None:
 def test_each_state_is_explained() -> None:
     text = generate_states.PROTOCOL.read_text()
     rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no)\b.* \|$", text, re.MULTILINE)
-    assert dict(rows) == {state.value: "yes" if state.live else "no" for state in State}
+    assert dict(rows) == {state.value: "yes" if state.wants_route else "no" for state in State}

@@ -77,8 +77,8 @@ def test_a_route_begins_as_is_written_here() -> None:
 
 
 def test_each_question_has_an_answer_for_each_state() -> None:
-    asked = {s.value: (s.live, s.wants_route, s.settled, s.rank) for s in State}
-    assert asked == ASKED
+    answers = {s.value: (s.live, s.wants_route, s.settled, s.rank) for s in State}
+    assert answers == ASKED
 
 
 def test_a_claim_is_in_the_state_of_its_least_settled_route() -> None:

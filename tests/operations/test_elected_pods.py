@@ -38,7 +38,7 @@ def _released(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> ElectedPod:
+def member(tmp_path: Path) -> ElectedPod:
     return ElectedPod(tmp_path)
 
 
@@ -49,127 +49,127 @@ def writes(pod: ElectedPod) -> list[str]:
 # -- ADD ----------------------------------------------------------------------------------------------------
 
 
-def test_an_add_does_all_but_the_writes(web: ElectedPod, monkeypatch: pytest.MonkeyPatch) -> None:
-    ec2 = web.place.ec2
+def test_an_add_does_all_but_the_writes(member: ElectedPod, monkeypatch: pytest.MonkeyPatch) -> None:
+    ec2 = member.place.ec2
     ec2.point(VIP, "eni-elsewhere")
     checked = NetworkInterface(checks_source=True, tags={"node.k8s.amazonaws.com/no_manage": "true"})
     monkeypatch.setattr(ec2, "network_interface", lambda eni: checked)
-    web.add()
+    member.add()
     assert ec2.calls == ["disable eni-here"]
     assert ec2.leads(VIP) == ELSEWHERE
-    assert (ec2.reads, web.states) == (1, {VIP: "standby"})
-    assert f"from {VIP} lookup 100 proto 241" in web.pod.lines()
-    assert (web.claim.group, web.claim.elected) == ("", True)
+    assert (ec2.reads, member.states) == (1, {VIP: "standby"})
+    assert f"from {VIP} lookup 100 proto 241" in member.pod.lines()
+    assert (member.claim.group, member.claim.elected) == ("", True)
 
 
-def test_its_claim_is_on_disk_before_its_pod_is_changed(web: ElectedPod, monkeypatch: Any) -> None:
+def test_its_claim_is_on_disk_before_its_pod_is_changed(member: ElectedPod, monkeypatch: Any) -> None:
     observed: list[tuple[str, int]] = []
-    put = web.place.claims.put
+    put = member.place.claims.put
 
     def note(claim: Claim) -> None:
         put(claim)
-        observed.append((claim.state.value, len(web.pod.lines())))
+        observed.append((claim.state.value, len(member.pod.lines())))
 
-    monkeypatch.setattr(web.place.claims, "put", note)
-    web.add()
-    assert observed == [("claiming", 0), ("standby", len(web.pod.lines()))]
+    monkeypatch.setattr(member.place.claims, "put", note)
+    member.add()
+    assert observed == [("claiming", 0), ("standby", len(member.pod.lines()))]
 
 
 def test_the_group_that_the_network_names_is_on_record(tmp_path: Path) -> None:
-    web = ElectedPod(tmp_path, election={"group": "core"})
-    web.add()
-    assert web.claim.group == "core"
+    member = ElectedPod(tmp_path, election={"group": "core"})
+    member.add()
+    assert member.claim.group == "core"
 
 
-def test_elections_that_are_off_are_a_refusal(web: ElectedPod) -> None:
-    web.place.election = NoElections()  # type: ignore[assignment]
+def test_elections_that_are_off_are_a_refusal(member: ElectedPod) -> None:
+    member.place.election = NoElections()  # type: ignore[assignment]
     with pytest.raises(PolicyRefused):
-        web.add()
-    assert (web.place.claims.all()[0], writes(web)) == ([], [])
+        member.add()
+    assert (member.place.claims.all()[0], writes(member)) == ([], [])
 
 
-def test_kubernetes_that_refuses_the_agent_is_a_refusal_and_nothing_is_waited_for(web: ElectedPod) -> None:
-    web.place.election.refused = TryAgain("Kubernetes refuses this agent: 403")
+def test_kubernetes_that_refuses_the_agent_is_a_refusal_and_nothing_is_waited_for(member: ElectedPod) -> None:
+    member.place.election.refused = TryAgain("Kubernetes refuses this agent: 403")
     with pytest.raises(TryAgain, match="refuses this agent"):
-        web.add()
-    assert (web.place.ec2.reads, web.place.claims.all()[0], web.pod.ours) == (0, [], {})
+        member.add()
+    assert (member.place.ec2.reads, member.place.claims.all()[0], member.pod.ours) == (0, [], {})
 
 
 @pytest.mark.parametrize(
     ("prepare", "error"),
     [
-        (lambda web: web.place.ec2.point(VIP, "igw-1", is_eni=False), RouteConflict),
-        (lambda web: web.keys.update(routeTables={"ids": ["rtb-a", "rtb-c"]}), PolicyRefused),
+        (lambda member: member.place.ec2.point(VIP, "igw-1", is_eni=False), RouteConflict),
+        (lambda member: member.keys.update(routeTables={"ids": ["rtb-a", "rtb-c"]}), PolicyRefused),
     ],
     ids=["101", "102"],
 )
 def test_what_an_add_cannot_have_it_cannot_be_elected_for(
-    web: ElectedPod, prepare: Callable[[ElectedPod], None], error: type[CniError]
+    member: ElectedPod, prepare: Callable[[ElectedPod], None], error: type[CniError]
 ) -> None:
-    web.place.ec2.tables["rtb-c"] = {}
-    prepare(web)
+    member.place.ec2.tables["rtb-c"] = {}
+    prepare(member)
     with pytest.raises(error):
-        web.add()
-    assert (web.place.claims.all()[0], writes(web), web.pod.ours) == ([], [], {})
+        member.add()
+    assert (member.place.claims.all()[0], writes(member), member.pod.ours) == ([], [], {})
 
 
-def test_an_add_that_fails_leaves_nothing_and_writes_nothing(web: ElectedPod) -> None:
-    web.place.ec2.point(VIP, "eni-here")  # of a pod before it: it stays for the group
-    web.pod.fail("remove_connected")
-    web.link.addresses[:] = ["192.168.0.2/24"]
-    web.addresses = ("192.168.0.2/24",)
+def test_an_add_that_fails_leaves_nothing_and_writes_nothing(member: ElectedPod) -> None:
+    member.place.ec2.point(VIP, "eni-here")  # of a pod before it: it stays for the group
+    member.pod.fail("remove_connected")
+    member.link.addresses[:] = ["192.168.0.2/24"]
+    member.addresses = ("192.168.0.2/24",)
     with pytest.raises(CniError):
-        web.add()
-    assert writes(web) == []
-    assert web.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
-    assert not any(claim.routes for claim in web.place.claims.all()[0])
+        member.add()
+    assert writes(member) == []
+    assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
+    assert not any(claim.routes for claim in member.place.claims.all()[0])
 
 
-def test_a_repeated_add_of_an_elected_pod_leaves_it_elected(web: ElectedPod) -> None:
-    web.add()
-    web.elect()
-    web.add()
-    assert web.states == {VIP: "active"}
-    assert writes(web) == []
+def test_a_repeated_add_of_an_elected_pod_leaves_it_elected(member: ElectedPod) -> None:
+    member.add()
+    member.elect()
+    member.add()
+    assert member.states == {VIP: "active"}
+    assert writes(member) == []
 
 
 # -- a plain ADD beside groups ------------------------------------------------------------------------------
 
 
-def test_a_plain_add_of_an_elected_destination_is_refused_with_its_group(web: ElectedPod) -> None:
-    web.place.election.groups = {ip_network(VIP): "core/web"}
+def test_a_plain_add_of_an_elected_destination_is_refused_with_its_group(member: ElectedPod) -> None:
+    member.place.election.groups = {ip_network(VIP): "core/web"}
     with pytest.raises(RouteConflict, match=r"the group core/web elects .* scale its pods to zero") as error:
-        web.add_plain()
+        member.add_plain()
     assert error.value.code == 101
-    assert (writes(web), web.place.claims.all()[0]) == ([], [])
+    assert (writes(member), member.place.claims.all()[0]) == ([], [])
 
 
-def test_a_plain_add_without_a_list_of_groups_goes_on(web: ElectedPod) -> None:
-    web.place.election.groups = {ip_network("192.168.0.3/32"): "core/other"}
-    web.add_plain()
-    assert web.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
+def test_a_plain_add_without_a_list_of_groups_goes_on(member: ElectedPod) -> None:
+    member.place.election.groups = {ip_network("192.168.0.3/32"): "core/other"}
+    member.add_plain()
+    assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
 
 
 # -- CHECK --------------------------------------------------------------------------------------------------
 
 
-def test_check_compares_the_routes_of_the_active_alone(web: ElectedPod) -> None:
-    web.add()
-    web.place.ec2.point(VIP, "eni-elsewhere")
-    reads = web.place.ec2.reads
-    web.check()
-    assert web.place.ec2.reads == reads
-    web.elect()
-    web.place.clock = iter(range(1000, 100_000, 10)).__next__
+def test_check_compares_the_routes_of_the_active_alone(member: ElectedPod) -> None:
+    member.add()
+    member.place.ec2.point(VIP, "eni-elsewhere")
+    reads = member.place.ec2.reads
+    member.check()
+    assert member.place.ec2.reads == reads
+    member.elect()
+    member.place.clock = iter(range(1000, 100_000, 10)).__next__
     with pytest.raises(NotAsClaimed, match="leads to eni-elsewhere, not to eni-here"):
-        web.check()
+        member.check()
 
 
-def test_check_compares_the_pod_of_a_standby(web: ElectedPod) -> None:
-    web.add()
-    web.pod.our_rules.clear()
+def test_check_compares_the_pod_of_a_standby(member: ElectedPod) -> None:
+    member.add()
+    member.pod.our_rules.clear()
     with pytest.raises(NotAsClaimed, match="pod: rule"):
-        web.check()
+        member.check()
 
 
 # -- DEL and GC ---------------------------------------------------------------------------------------------
@@ -181,144 +181,144 @@ ENDS = {"DEL": ElectedPod.delete, "GC": ElectedPod.gc}
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_the_end_of_a_standby_is_local(tmp_path: Path, end: Callable[[ElectedPod], None], keep: str) -> None:
     """Its former route stays too: the next elected pod's node replaces it."""
-    web = ElectedPod(tmp_path, onDelete=keep)
-    web.add()
-    web.elect()
-    write(web.world, web.routes, web.place.clock() + 9)
-    assert record_role(web.world, [web.attachment], active=False)
-    reads, calls = web.place.ec2.reads, list(web.place.ec2.calls)
-    end(web)
-    process_backlog(web.world, web.place.clock() + 60)
-    assert web.place.claims.all()[0] == []
-    assert (web.place.ec2.reads, web.place.ec2.calls) == (reads, calls)
-    assert web.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
-    assert web.pod.lines() == []
+    member = ElectedPod(tmp_path, onDelete=keep)
+    member.add()
+    member.elect()
+    write(member.world, member.routes, member.place.clock() + 9)
+    assert record_role(member.world, [member.attachment], active=False)
+    reads, calls = member.place.ec2.reads, list(member.place.ec2.calls)
+    end(member)
+    process_backlog(member.world, member.place.clock() + 60)
+    assert member.place.claims.all()[0] == []
+    assert (member.place.ec2.reads, member.place.ec2.calls) == (reads, calls)
+    assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
+    assert member.pod.lines() == []
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_the_end_of_the_active_leaves_its_route_to_the_election(
-    web: ElectedPod, end: Callable[[ElectedPod], None]
+    member: ElectedPod, end: Callable[[ElectedPod], None]
 ) -> None:
-    web.add()
-    web.elect()
-    write(web.world, web.routes, web.place.clock() + 9)
-    web.place.election.kept = {web.claim.pod.uid}
-    end(web)
-    collect(web.world)
-    assert web.states == {VIP: "releasing"}
-    web.place.election.kept.clear()  # another pod has them
-    calls = list(web.place.ec2.calls)
-    collect(web.world)
-    assert web.states == {VIP: "gone"}
-    assert web.place.ec2.calls == calls
-    assert web.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
+    member.add()
+    member.elect()
+    write(member.world, member.routes, member.place.clock() + 9)
+    member.place.election.kept = {member.claim.pod.uid}
+    end(member)
+    collect(member.world)
+    assert member.states == {VIP: "releasing"}
+    member.place.election.kept.clear()  # another pod has them
+    calls = list(member.place.ec2.calls)
+    collect(member.world)
+    assert member.states == {VIP: "gone"}
+    assert member.place.ec2.calls == calls
+    assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
 
 
 def test_an_active_whose_network_keeps_routes_leaves_them_at_its_del(tmp_path: Path) -> None:
-    web = ElectedPod(tmp_path, onDelete="keep")
-    web.add()
-    web.elect()
-    write(web.world, web.routes, web.place.clock() + 9)
-    web.delete()
-    collect(web.world)
-    assert web.place.claims.all()[0] == []
-    assert web.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
+    member = ElectedPod(tmp_path, onDelete="keep")
+    member.add()
+    member.elect()
+    write(member.world, member.routes, member.place.clock() + 9)
+    member.delete()
+    collect(member.world)
+    assert member.place.claims.all()[0] == []
+    assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
 
 
-def test_without_elections_an_elected_claim_keeps_what_it_has(web: ElectedPod) -> None:
-    web.add()
-    web.elect()
-    write(web.world, web.routes, web.place.clock() + 9)
-    web.place.election = NoElections()  # type: ignore[assignment]
-    calls = list(web.place.ec2.calls)
-    collect(web.world)
-    assert web.states == {VIP: "active"}
-    web.delete()
-    collect(web.world)
-    assert web.states == {VIP: "releasing"}
-    assert web.place.ec2.calls == calls
+def test_without_elections_an_elected_claim_keeps_what_it_has(member: ElectedPod) -> None:
+    member.add()
+    member.elect()
+    write(member.world, member.routes, member.place.clock() + 9)
+    member.place.election = NoElections()  # type: ignore[assignment]
+    calls = list(member.place.ec2.calls)
+    collect(member.world)
+    assert member.states == {VIP: "active"}
+    member.delete()
+    collect(member.world)
+    assert member.states == {VIP: "releasing"}
+    assert member.place.ec2.calls == calls
 
 
-def test_a_del_without_a_readable_record_leaves_the_route_to_the_election(web: ElectedPod) -> None:
-    web.add()
-    web.place.ec2.point(VIP, "eni-here")
-    for path in (web.place.directory / "claims").iterdir():
+def test_a_del_without_a_readable_record_leaves_the_route_to_the_election(member: ElectedPod) -> None:
+    member.add()
+    member.place.ec2.point(VIP, "eni-here")
+    for path in (member.place.directory / "claims").iterdir():
         path.write_text("{")
-    web.place.restart()
-    web.delete()
-    web.place.election.kept = {"uid-1"}
-    collect(web.world)
-    assert web.states == {VIP: "releasing"}
-    assert web.claim.elected
-    assert writes(web) == []
+    member.place.restart()
+    member.delete()
+    member.place.election.kept = {"uid-1"}
+    collect(member.world)
+    assert member.states == {VIP: "releasing"}
+    assert member.claim.elected
+    assert writes(member) == []
 
 
 # -- restarts and full disks --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("active", [False, True])
-def test_a_restart_of_the_agent_changes_nothing(web: ElectedPod, *, active: bool) -> None:
-    web.add()
+def test_a_restart_of_the_agent_changes_nothing(member: ElectedPod, *, active: bool) -> None:
+    member.add()
     if active:
-        web.elect()
-    web.place.restart()
-    assert recovery.recover(web.world) == 0
-    assert web.states == {VIP: "active" if active else "standby"}
+        member.elect()
+    member.place.restart()
+    assert recovery.recover(member.world) == 0
+    assert member.states == {VIP: "active" if active else "standby"}
 
 
 @pytest.mark.parametrize(("active", "left"), [(False, {}), (True, {VIP: "releasing"})])
 def test_a_reboot_ends_it(
-    web: ElectedPod, monkeypatch: pytest.MonkeyPatch, left: dict[str, str], *, active: bool
+    member: ElectedPod, monkeypatch: pytest.MonkeyPatch, left: dict[str, str], *, active: bool
 ) -> None:
-    web.add()
+    member.add()
     if active:
-        web.elect()
-    web.place.restart()
-    claims = web.place.claims
+        member.elect()
+    member.place.restart()
+    claims = member.place.claims
     for claim in claims.all()[0]:
-        claims.put(recovery.end_by_restart(claim, "boot-2", 9.0, web.world.now()))
-    assert web.states == left
+        claims.put(recovery.end_by_restart(claim, "boot-2", 9.0, member.world.now()))
+    assert member.states == left
 
 
 def test_a_full_disk_keeps_a_pod_from_being_elected_and_not_from_stepping_back(
-    web: ElectedPod, monkeypatch: pytest.MonkeyPatch
+    member: ElectedPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    web.add()
-    web.elect()
+    member.add()
+    member.elect()
 
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert record_role(web.world, [web.attachment], active=False)
-    assert web.states == {VIP: "standby"}
-    assert not web.place.claims.is_persisted(web.attachment)
-    assert not record_role(web.world, [web.attachment], active=True)
-    assert web.states == {VIP: "standby"}
+    assert record_role(member.world, [member.attachment], active=False)
+    assert member.states == {VIP: "standby"}
+    assert not member.place.claims.is_persisted(member.attachment)
+    assert not record_role(member.world, [member.attachment], active=True)
+    assert member.states == {VIP: "standby"}
     with pytest.raises(IoFailure):
-        web.place.add(OTHER, VIP, container="c9", watchAddresses=None, activate="ready")
+        member.place.add(OTHER, VIP, container="c9", watchAddresses=None, activate="ready")
 
 
-def test_a_plain_claim_that_ends_leaves_a_route_that_an_elected_pod_here_has(web: ElectedPod) -> None:
+def test_a_plain_claim_that_ends_leaves_a_route_that_an_elected_pod_here_has(member: ElectedPod) -> None:
     """Else its pod would be without the route until its election has it written again."""
-    plain = web.add_plain()
-    web.add()
-    web.elect()
-    write(web.world, web.routes, web.place.clock() + 9)
-    calls = list(web.place.ec2.calls)
-    web.place.policy = replace(web.place.policy, release_grace_seconds=0)
-    delete(web.place.request("DEL", OTHER, container="plain"), web.world)
-    collect(web.world)
-    assert web.place.states(plain) == {VIP: "gone"}
-    assert web.place.ec2.calls == calls
-    assert web.place.ec2.tables["rtb-a"][ip_network(VIP)] == RouteTarget("eni-here", is_eni=True)
+    plain = member.add_plain()
+    member.add()
+    member.elect()
+    write(member.world, member.routes, member.place.clock() + 9)
+    calls = list(member.place.ec2.calls)
+    member.place.policy = replace(member.place.policy, release_grace_seconds=0)
+    delete(member.place.request("DEL", OTHER, container="plain"), member.world)
+    collect(member.world)
+    assert member.place.states(plain) == {VIP: "gone"}
+    assert member.place.ec2.calls == calls
+    assert member.place.ec2.tables["rtb-a"][ip_network(VIP)] == RouteTarget("eni-here", is_eni=True)
 
 
-def test_a_plain_claim_here_does_not_keep_its_route_for_a_standby(web: ElectedPod) -> None:
-    web.place.policy = replace(web.place.policy, release_grace_seconds=0)
-    web.add_plain()
-    web.add()
-    delete(web.place.request("DEL", OTHER, container="plain"), web.world)
-    collect(web.world)
-    assert web.place.ec2.leads(VIP) == ["-", "-"]
-    assert web.states == {VIP: "standby"}
+def test_a_plain_claim_here_does_not_keep_its_route_for_a_standby(member: ElectedPod) -> None:
+    member.place.policy = replace(member.place.policy, release_grace_seconds=0)
+    member.add_plain()
+    member.add()
+    delete(member.place.request("DEL", OTHER, container="plain"), member.world)
+    collect(member.world)
+    assert member.place.ec2.leads(VIP) == ["-", "-"]
+    assert member.states == {VIP: "standby"}

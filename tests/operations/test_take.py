@@ -31,167 +31,167 @@ def _released(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> ElectedPod:
+def member(tmp_path: Path) -> ElectedPod:
     """Return an elected pod whose routes lead elsewhere, and a clock that stands still."""
-    web = ElectedPod(tmp_path)
-    web.place.ec2.point(VIP, "eni-elsewhere")
-    web.add()
-    web.elect()
-    web.place.ec2.calls.clear()
-    web.place.clock = lambda: web.at
-    return web
+    member = ElectedPod(tmp_path)
+    member.place.ec2.point(VIP, "eni-elsewhere")
+    member.add()
+    member.elect()
+    member.place.ec2.calls.clear()
+    member.place.clock = lambda: member.at
+    return member
 
 
-def outcomes(web: ElectedPod, until: float = 1001.5) -> list[WriteOutcome]:
-    return [result.outcome for result in write(web.world, web.routes, until)]
+def outcomes(member: ElectedPod, until: float = 1001.5) -> list[WriteOutcome]:
+    return [result.outcome for result in write(member.world, member.routes, until)]
 
 
-def calls(web: ElectedPod) -> list[str]:
-    return sorted(call.split(" ->")[0] for call in web.place.ec2.calls)
+def calls(member: ElectedPod) -> list[str]:
+    return sorted(call.split(" ->")[0] for call in member.place.ec2.calls)
 
 
 # -- the role on disk ---------------------------------------------------------------------------------------
 
 
-def test_the_role_is_on_disk_before_the_first_write(web: ElectedPod) -> None:
+def test_the_role_is_on_disk_before_the_first_write(member: ElectedPod) -> None:
     observed: list[str] = []
 
     def read(_: str) -> None:
-        web.place.restart()
-        observed.append(web.states[VIP])
+        member.place.restart()
+        observed.append(member.states[VIP])
 
-    web.place.ec2.before_write = read
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
+    member.place.ec2.before_write = read
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
     assert observed == ["active", "active"]
 
 
-def test_a_pod_that_was_deleted_is_not_elected(web: ElectedPod) -> None:
-    assert record_role(web.world, [web.attachment], active=False)
-    web.delete()
-    assert not record_role(web.world, [web.attachment], active=True)
-    assert web.place.claims.all()[0] == []
+def test_a_pod_that_was_deleted_is_not_elected(member: ElectedPod) -> None:
+    assert record_role(member.world, [member.attachment], active=False)
+    member.delete()
+    assert not record_role(member.world, [member.attachment], active=True)
+    assert member.place.claims.all()[0] == []
 
 
-def test_a_plain_claim_gets_no_role(web: ElectedPod) -> None:
-    plain = web.place.add(OTHER, VIP, container="plain", watchAddresses=None)
-    assert not record_role(web.world, [plain], active=True)
-    assert web.place.states(plain) == {VIP: "held"}
+def test_a_plain_claim_gets_no_role(member: ElectedPod) -> None:
+    plain = member.place.add(OTHER, VIP, container="plain", watchAddresses=None)
+    assert not record_role(member.world, [plain], active=True)
+    assert member.place.states(plain) == {VIP: "held"}
 
 
-def test_a_claim_whose_add_runs_is_not_elected(web: ElectedPod) -> None:
+def test_a_claim_whose_add_runs_is_not_elected(member: ElectedPod) -> None:
     def begun(claim: Claim) -> Claim:
         return replace(claim, routes=tuple(type(r).begin(r.key, r.account) for r in claim.routes))
 
-    web.place.claims.update(web.attachment, begun)
-    assert not record_role(web.world, [web.attachment], active=True)
-    assert web.states == {VIP: "claiming"}
+    member.place.claims.update(member.attachment, begun)
+    assert not record_role(member.world, [member.attachment], active=True)
+    assert member.states == {VIP: "claiming"}
 
 
 # -- writes -------------------------------------------------------------------------------------------------
 
 
-def test_a_take_replaces_with_no_read_before_it(web: ElectedPod) -> None:
-    reads = web.place.ec2.reads
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
-    assert calls(web) == [f"replace rtb-a {VIP}", f"replace rtb-b {VIP}"]
-    assert (web.place.ec2.leads(VIP), web.place.ec2.reads) == (HERE, reads)
-    assert {route.target for route in web.claim.routes} == {"eni-here"}
+def test_a_take_replaces_with_no_read_before_it(member: ElectedPod) -> None:
+    reads = member.place.ec2.reads
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
+    assert calls(member) == [f"replace rtb-a {VIP}", f"replace rtb-b {VIP}"]
+    assert (member.place.ec2.leads(VIP), member.place.ec2.reads) == (HERE, reads)
+    assert {route.target for route in member.claim.routes} == {"eni-here"}
 
 
-def test_where_there_is_no_route_it_creates(web: ElectedPod) -> None:
-    del web.place.ec2.tables["rtb-b"][NET]
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
-    assert calls(web) == [f"create rtb-b {VIP}", f"replace rtb-a {VIP}", f"replace rtb-b {VIP}"]
-    assert web.place.ec2.leads(VIP) == HERE
+def test_where_there_is_no_route_it_creates(member: ElectedPod) -> None:
+    del member.place.ec2.tables["rtb-b"][NET]
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
+    assert calls(member) == [f"create rtb-b {VIP}", f"replace rtb-a {VIP}", f"replace rtb-b {VIP}"]
+    assert member.place.ec2.leads(VIP) == HERE
 
 
-def test_a_blackhole_is_replaced(web: ElectedPod) -> None:
-    web.place.ec2.point(VIP, "eni-dead", active=False)
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
+def test_a_blackhole_is_replaced(member: ElectedPod) -> None:
+    member.place.ec2.point(VIP, "eni-dead", active=False)
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
 
 
 @pytest.mark.parametrize("late", [1001.5, 1002.0])
-def test_nothing_is_sent_once_the_proof_is_too_old(web: ElectedPod, late: float) -> None:
-    web.at = late
-    results = write(web.world, web.routes, 1001.5)
+def test_nothing_is_sent_once_the_proof_is_too_old(member: ElectedPod, late: float) -> None:
+    member.at = late
+    results = write(member.world, member.routes, 1001.5)
     assert {result.outcome for result in results} == {WriteOutcome.NOT_SENT}
     assert "proof" in results[0].why
-    assert calls(web) == []
+    assert calls(member) == []
 
 
-def test_each_request_looks_at_the_proof_anew(web: ElectedPod) -> None:
+def test_each_request_looks_at_the_proof_anew(member: ElectedPod) -> None:
     """The first answer takes longer than the proof is good: no CreateRoute follows it."""
-    web.place.ec2.tables["rtb-a"].clear()
-    web.place.ec2.tables["rtb-b"].clear()
+    member.place.ec2.tables["rtb-a"].clear()
+    member.place.ec2.tables["rtb-b"].clear()
 
     def slow(_: str) -> None:
-        web.at = 1003.0
+        member.at = 1003.0
 
-    web.place.ec2.before_write = slow
-    assert WriteOutcome.WRITTEN not in outcomes(web)
-    assert not [call for call in calls(web) if call.startswith("create")]
+    member.place.ec2.before_write = slow
+    assert WriteOutcome.WRITTEN not in outcomes(member)
+    assert not [call for call in calls(member) if call.startswith("create")]
 
 
-def step_back(web: ElectedPod) -> None:
-    assert record_role(web.world, [web.attachment], active=False)
+def step_back(member: ElectedPod) -> None:
+    assert record_role(member.world, [member.attachment], active=False)
 
 
 @pytest.mark.parametrize("end", [ElectedPod.delete, step_back])
 def test_a_pod_that_ended_or_stepped_back_writes_no_more(
-    web: ElectedPod, end: Callable[[ElectedPod], None]
+    member: ElectedPod, end: Callable[[ElectedPod], None]
 ) -> None:
-    routes = web.routes
-    end(web)
-    assert {result.outcome for result in write(web.world, routes, 1001.5)} == {WriteOutcome.NOT_SENT}
-    assert calls(web) == []
+    routes = member.routes
+    end(member)
+    assert {result.outcome for result in write(member.world, routes, 1001.5)} == {WriteOutcome.NOT_SENT}
+    assert calls(member) == []
 
 
-def test_a_del_between_two_requests_of_one_route_stops_the_second(web: ElectedPod) -> None:
-    web.place.ec2.tables["rtb-a"].clear()
-    routes = replace(web.routes, keys=(web.key("rtb-a"),))
-    web.place.ec2.before_write = lambda _: web.delete()
-    results = write(web.world, routes, 1001.5)
+def test_a_del_between_two_requests_of_one_route_stops_the_second(member: ElectedPod) -> None:
+    member.place.ec2.tables["rtb-a"].clear()
+    routes = replace(member.routes, keys=(member.key("rtb-a"),))
+    member.place.ec2.before_write = lambda _: member.delete()
+    results = write(member.world, routes, 1001.5)
     assert [result.outcome for result in results] == [WriteOutcome.NOT_SENT]
-    assert (calls(web), web.place.ec2.tables["rtb-a"]) == ([f"replace rtb-a {VIP}"], {})
+    assert (calls(member), member.place.ec2.tables["rtb-a"]) == ([f"replace rtb-a {VIP}"], {})
 
 
-def test_a_route_that_is_no_enis_is_left_as_the_last_look_saw_it(web: ElectedPod) -> None:
-    web.place.ec2.tables["rtb-b"][NET] = RouteTarget("nat-1", is_eni=False)
-    seen = lambda r: r.see("nat-1", "") if r.key.table == "rtb-b" else r  # noqa: E731
-    web.place.claims.update(web.attachment, lambda claim: claim.see(seen))
-    assert outcomes(web) == [WriteOutcome.WRITTEN, WriteOutcome.NOT_ENI]
-    assert web.place.ec2.leads(VIP) == ["eni-here", "nat-1"]
+def test_a_route_that_is_no_enis_is_left_as_the_last_look_saw_it(member: ElectedPod) -> None:
+    member.place.ec2.tables["rtb-b"][NET] = RouteTarget("nat-1", is_eni=False)
+    note = lambda r: r.see("nat-1", "") if r.key.table == "rtb-b" else r  # noqa: E731
+    member.place.claims.update(member.attachment, lambda claim: claim.see(note))
+    assert outcomes(member) == [WriteOutcome.WRITTEN, WriteOutcome.NOT_ENI]
+    assert member.place.ec2.leads(VIP) == ["eni-here", "nat-1"]
 
 
-def test_a_route_that_came_between_replace_and_create_is_read(web: ElectedPod) -> None:
+def test_a_route_that_came_between_replace_and_create_is_read(member: ElectedPod) -> None:
     """A gateway's is left and remembered; an ENI's is replaced."""
-    for routes in web.place.ec2.tables.values():
+    for routes in member.place.ec2.tables.values():
         routes.clear()
     came = {"rtb-a": RouteTarget("nat-1", is_eni=False), "rtb-b": RouteTarget("eni-quick", is_eni=True)}
 
     def come(what: str) -> None:
         verb, table, *_ = what.split()
         if verb == "create":
-            web.place.ec2.tables[table][NET] = came[table]
+            member.place.ec2.tables[table][NET] = came[table]
 
-    web.place.ec2.before_write = come
-    assert outcomes(web) == [WriteOutcome.NOT_ENI, WriteOutcome.WRITTEN]
-    assert web.place.ec2.leads(VIP) == ["nat-1", "eni-here"]
-    web.place.ec2.before_write = lambda what: None
-    assert outcomes(web) == [WriteOutcome.NOT_ENI, WriteOutcome.WRITTEN]
-    assert web.place.ec2.leads(VIP) == ["nat-1", "eni-here"]
+    member.place.ec2.before_write = come
+    assert outcomes(member) == [WriteOutcome.NOT_ENI, WriteOutcome.WRITTEN]
+    assert member.place.ec2.leads(VIP) == ["nat-1", "eni-here"]
+    member.place.ec2.before_write = lambda what: None
+    assert outcomes(member) == [WriteOutcome.NOT_ENI, WriteOutcome.WRITTEN]
+    assert member.place.ec2.leads(VIP) == ["nat-1", "eni-here"]
 
 
 @pytest.mark.parametrize("how", ["the table", "the destination"])
-def test_policy_is_asked_again_before_a_write(web: ElectedPod, how: str) -> None:
-    routes = web.routes
+def test_policy_is_asked_again_before_a_write(member: ElectedPod, how: str) -> None:
+    routes = member.routes
     if how == "the table":
         routes = replace(routes, withheld={"rtb-a", "rtb-b"})
     else:
-        web.place.policy = replace(web.place.policy, allowed_destinations=())
-    results = write(web.world, routes, 1001.5)
+        member.place.policy = replace(member.place.policy, allowed_destinations=())
+    results = write(member.world, routes, 1001.5)
     assert {result.outcome for result in results} == {WriteOutcome.POLICY}
-    assert calls(web) == []
+    assert calls(member) == []
 
 
 FAULTS = {
@@ -208,12 +208,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "outcome"), FAULTS.items(), ids=str)
-def test_each_answer_is_told_apart(web: ElectedPod, fault: Ec2Fault, outcome: WriteOutcome) -> None:
-    web.place.ec2.script = [fault, fault]
-    results = write(web.world, web.routes, 1001.5)
+def test_each_answer_is_told_apart(member: ElectedPod, fault: Ec2Fault, outcome: WriteOutcome) -> None:
+    member.place.ec2.script = [fault, fault]
+    results = write(member.world, member.routes, 1001.5)
     assert {result.outcome for result in results} == {outcome}
     assert all(result.why for result in results)
-    assert len(web.place.ec2.calls) == 2
+    assert len(member.place.ec2.calls) == 2
 
 
 def test_every_fault_has_an_outcome() -> None:
@@ -223,29 +223,29 @@ def test_every_fault_has_an_outcome() -> None:
     }
 
 
-def test_one_full_table_keeps_no_other_from_being_written(web: ElectedPod) -> None:
-    del web.place.ec2.tables["rtb-b"][NET]
-    real = web.place.ec2.create
+def test_one_full_table_keeps_no_other_from_being_written(member: ElectedPod) -> None:
+    del member.place.ec2.tables["rtb-b"][NET]
+    real = member.place.ec2.create
 
     def full(key: RouteKey, eni: str, account: str = "") -> None:
         raise Ec2Error(Ec2Fault.QUOTA, "CreateRoute", "RouteLimitExceeded", key.table)
 
-    web.place.ec2.create = full  # type: ignore[method-assign]
-    assert outcomes(web) == [WriteOutcome.WRITTEN, WriteOutcome.FULL]
-    web.place.ec2.create = real  # type: ignore[method-assign]
-    assert outcomes(web) == [WriteOutcome.WRITTEN, WriteOutcome.WRITTEN]
+    member.place.ec2.create = full  # type: ignore[method-assign]
+    assert outcomes(member) == [WriteOutcome.WRITTEN, WriteOutcome.FULL]
+    member.place.ec2.create = real  # type: ignore[method-assign]
+    assert outcomes(member) == [WriteOutcome.WRITTEN, WriteOutcome.WRITTEN]
 
 
-def test_a_key_that_is_not_claimed_has_an_outcome_too(web: ElectedPod) -> None:
+def test_a_key_that_is_not_claimed_has_an_outcome_too(member: ElectedPod) -> None:
     other = RouteKey("rtb-z", NET)
-    results = write(web.world, replace(web.routes, keys=(other, web.key())), 1001.5)
+    results = write(member.world, replace(member.routes, keys=(other, member.key())), 1001.5)
     assert [(result.key, result.outcome) for result in results] == [
         (other, WriteOutcome.NOT_SENT),
-        (web.key(), WriteOutcome.WRITTEN),
+        (member.key(), WriteOutcome.WRITTEN),
     ]
 
 
-def test_when_it_returns_no_request_is_under_way(web: ElectedPod) -> None:
+def test_when_it_returns_no_request_is_under_way(member: ElectedPod) -> None:
     """So that an active offers only after its own writes have ended."""
     held, sent = threading.Event(), threading.Event()
     under_way: list[str] = []
@@ -257,9 +257,9 @@ def test_when_it_returns_no_request_is_under_way(web: ElectedPod) -> None:
         assert held.wait(30)
         under_way.remove(what)
 
-    web.place.ec2.before_write = hold
+    member.place.ec2.before_write = hold
     results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.extend(outcomes(web)))
+    thread = threading.Thread(target=lambda: results.extend(outcomes(member)))
     thread.start()
     assert sent.wait(30)
     assert (len(under_way), results) == (2, [])
@@ -268,23 +268,23 @@ def test_when_it_returns_no_request_is_under_way(web: ElectedPod) -> None:
     assert (under_way, results) == ([], [WriteOutcome.WRITTEN] * 2)
 
 
-def test_a_route_that_another_call_is_writing_is_not_written_beside_it(web: ElectedPod) -> None:
+def test_a_route_that_another_call_is_writing_is_not_written_beside_it(member: ElectedPod) -> None:
     clock = iter([1000.0 + n / 4 for n in range(100)])
-    web.place.clock = lambda: next(clock)
-    with web.place.claims.lock(place_lock(web.key()), 0) as mine:
+    member.place.clock = lambda: next(clock)
+    with member.place.claims.lock(place_lock(member.key()), 0) as mine:
         assert mine
-        results = write(web.world, replace(web.routes, keys=(web.key(),)), 1000.5)
+        results = write(member.world, replace(member.routes, keys=(member.key(),)), 1000.5)
     assert [result.outcome for result in results] == [WriteOutcome.NOT_SENT]
-    assert calls(web) == []
+    assert calls(member) == []
 
 
 def test_turns_are_those_of_replace_route_for_every_route(
-    web: ElectedPod, monkeypatch: pytest.MonkeyPatch
+    member: ElectedPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[tuple[str, str, float]] = []
     wait = lambda action, key, account, deadline: turns.append((action, key.table, deadline))  # noqa: E731
-    monkeypatch.setattr(web.place.ec2, "wait_turn", wait)
-    await_turns(web.world, web.routes, 1009.0)
+    monkeypatch.setattr(member.place.ec2, "wait_turn", wait)
+    await_turns(member.world, member.routes, 1009.0)
     assert sorted(turns) == [("ReplaceRoute", "rtb-a", 1009.0), ("ReplaceRoute", "rtb-b", 1009.0)]
 
 
@@ -292,27 +292,27 @@ def test_turns_are_those_of_replace_route_for_every_route(
     "error", [TryAgain("over"), Ec2Error(Ec2Fault.THROTTLED, "ReplaceRoute", "", "no turn")]
 )
 def test_a_turn_that_does_not_come_is_an_error(
-    web: ElectedPod, monkeypatch: pytest.MonkeyPatch, error: Exception
+    member: ElectedPod, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def wait(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(web.place.ec2, "wait_turn", wait)
+    monkeypatch.setattr(member.place.ec2, "wait_turn", wait)
     with pytest.raises(type(error)):
-        await_turns(web.world, web.routes, 1009.0)
+        await_turns(member.world, member.routes, 1009.0)
 
 
 # -- releases for good --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def gone(web: ElectedPod) -> ElectedPod:
+def gone(member: ElectedPod) -> ElectedPod:
     """Return an elected pod that has ended, whose routes lead to it still."""
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
-    web.place.election.kept = {"uid-1"}
-    web.delete()
-    web.place.ec2.calls.clear()
-    return web
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
+    member.place.election.kept = {"uid-1"}
+    member.delete()
+    member.place.ec2.calls.clear()
+    return member
 
 
 def test_what_is_ours_is_deleted_for_good(gone: ElectedPod) -> None:
@@ -360,20 +360,20 @@ def test_an_ec2_that_does_not_answer_is_no_release(gone: ElectedPod) -> None:
     assert gone.place.ec2.leads(VIP) == ["-", "-"]
 
 
-def test_an_elected_pod_keeps_its_routes(web: ElectedPod) -> None:
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
-    assert not release_for_good(web.world, web.routes, 1001.5)
-    assert web.place.ec2.leads(VIP) == HERE
+def test_an_elected_pod_keeps_its_routes(member: ElectedPod) -> None:
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
+    assert not release_for_good(member.world, member.routes, 1001.5)
+    assert member.place.ec2.leads(VIP) == HERE
 
 
-def test_what_the_new_holder_lacks_is_deleted_and_the_standby_stays(web: ElectedPod) -> None:
-    assert outcomes(web) == [WriteOutcome.WRITTEN] * 2
-    routes = replace(web.routes, keys=(web.key("rtb-b"),))
-    assert record_role(web.world, [web.attachment], active=False)
-    assert release_for_good(web.world, routes, 1001.5)
-    assert web.place.ec2.leads(VIP) == ["eni-here", "-"]
-    assert web.states == {VIP: "standby"}
-    assert len(web.claim.routes) == 2
+def test_what_the_new_holder_lacks_is_deleted_and_the_standby_stays(member: ElectedPod) -> None:
+    assert outcomes(member) == [WriteOutcome.WRITTEN] * 2
+    routes = replace(member.routes, keys=(member.key("rtb-b"),))
+    assert record_role(member.world, [member.attachment], active=False)
+    assert release_for_good(member.world, routes, 1001.5)
+    assert member.place.ec2.leads(VIP) == ["eni-here", "-"]
+    assert member.states == {VIP: "standby"}
+    assert len(member.claim.routes) == 2
 
 
 def test_another_pod_here_that_is_elected_keeps_the_route(gone: ElectedPod) -> None:

@@ -95,7 +95,7 @@ class ElectedNode(NodeWithPods):
                 self.rise()
             except Ec2Error:  # the node is cut off
                 return
-        raise AssertionError(f"{self.name}: not done after {TRIES} tries: {self.said[-5:]}")
+        raise AssertionError(f"{self.name}: not done after {TRIES} tries")
 
 
 class ElectedCluster(ClusterWithPods):
