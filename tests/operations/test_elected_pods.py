@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent import recovery
-from cni_floatip.config import election
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import (
     CniError,
@@ -32,9 +31,7 @@ from tests.support.elected_pod import OTHER, VIP, ElectedPod
 ELSEWHERE = ["eni-elsewhere", "eni-elsewhere"]
 
 
-@pytest.fixture(autouse=True)
-def _released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(election, "RELEASED", True)
+pytestmark = pytest.mark.usefixtures("elections")
 
 
 @pytest.fixture

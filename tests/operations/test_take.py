@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.config import election
 from cni_floatip.model.claim import Claim
 from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.route_write import WriteOutcome
@@ -25,9 +24,7 @@ NET = ip_network(VIP)
 HERE = ["eni-here", "eni-here"]
 
 
-@pytest.fixture(autouse=True)
-def _released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(election, "RELEASED", True)
+pytestmark = pytest.mark.usefixtures("elections")
 
 
 @pytest.fixture
