@@ -173,6 +173,23 @@ def test_it_finishes_what_is_to_be_released(worker: Here) -> None:
     assert worker.left() == []
 
 
+@pytest.mark.parametrize("state", [State.STANDBY, State.ACTIVE])
+def test_it_leaves_a_node_with_elected_pods(worker: Here, state: State) -> None:
+    worker.claim(state, group="")
+    status, _, err = worker.run("uninstall")
+    assert status == 1
+    assert "pod core/upf-0 (net1 192.168.0.2) is still here" in err
+    assert worker.route
+
+
+def test_it_leaves_the_route_of_an_elected_pod_that_ended_to_its_group(worker: Here) -> None:
+    worker.claim(State.RELEASING, group="core")
+    assert "would release" not in worker.run("uninstall", "--dry-run")[1]
+    assert worker.run("uninstall")[0] == 0
+    assert worker.route
+    assert worker.left() == []
+
+
 def test_it_refuses_when_ec2_does_not_let_it_finish(worker: Here) -> None:
     worker.claim(State.RELEASING)
     worker.ec2.faults.error("DeleteRoute", "UnauthorizedOperation", "no", times=50, status=403)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -26,6 +27,7 @@ from cni_floatip.operations import collect, delete
 from cni_floatip.operations.backlog import process_backlog
 from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.take import record_role, write
+from tests.fakes.election import FakeElection
 from tests.support.elected_pod import OTHER, VIP, ElectedPod
 
 ELSEWHERE = ["eni-elsewhere", "eni-elsewhere"]
@@ -139,6 +141,37 @@ def test_a_plain_add_of_an_elected_destination_is_refused_with_its_group(member:
         member.add_plain()
     assert error.value.code == 101
     assert (writes(member), member.place.claims.all()[0]) == ([], [])
+
+
+@pytest.mark.parametrize("elects", [FakeElection(), NoElections()], ids=["elects", "does not elect"])
+def test_a_plain_add_makes_not_one_call_more(
+    member: ElectedPod, monkeypatch: pytest.MonkeyPatch, elects: Any
+) -> None:
+    """Neither to EC2 nor to the disk."""
+    member.place.election = elects
+    calls = member.place.ec2.calls
+
+    def watch(owner: Any, verb: str) -> None:
+        real = getattr(owner, verb)
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            calls.append(verb)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, verb, noted)
+
+    for verb in ("route_tables", "subnets", "interfaces_in", "network_interface", "wait_turn"):
+        watch(member.place.ec2, verb)
+    for verb in ("put", "update", "delete"):
+        watch(member.place.claims, verb)
+    member.add_plain()
+    assert Counter(call.split()[0] for call in calls) == {
+        "route_tables": 1,
+        "network_interface": 1,
+        "put": 2,
+        "wait_turn": 2,
+        "create": 2,
+    }
 
 
 def test_a_plain_add_without_a_list_of_groups_goes_on(member: ElectedPod) -> None:

@@ -116,13 +116,14 @@ class Here:
             text=True,
         )
 
-    def claim(self, table: str, cidr: str, state: State, eni: str) -> None:
+    def claim(self, table: str, cidr: str, state: State, eni: str, **fields: Any) -> None:
         self.store.put(
             a_claim(
                 a_route(state, table, cidr),
                 attachment=Attachment("vip", "c1", "net1"),
                 eni=eni,
                 region=self.ec2.region,
+                **fields,
             )
         )
 
@@ -600,3 +601,13 @@ def test_sweep_without_metadata_ends_in_an_error(here: Here, monkeypatch: pytest
     assert status == 1
     assert "instance metadata at 127.0.0.1 does not answer" in texts[0]
     assert imds.ENDPOINT not in texts[0]
+
+
+def test_what_a_standby_of_this_node_may_be_elected_for(here: Here) -> None:
+    """Its agent replaces the blackhole; a delete would only be in its way."""
+    here.gone(VIP.format(2))
+    here.claim(here.a, VIP.format(2), State.STANDBY, here.vpc.enis["a"], group="")
+    status, texts = here.sweep()
+    assert status == 0
+    assert here.left() == {VIP.format(2)}
+    assert any("vip/c1/net1 here may be elected" in line for line in texts)

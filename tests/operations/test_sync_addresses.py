@@ -104,6 +104,14 @@ def test_an_address_that_appears_is_claimed_like_an_add(mover: Pod) -> None:
     assert mover.place.woken
 
 
+def test_an_address_that_a_group_elects_is_refused_like_an_add(mover: Pod) -> None:
+    mover.place.election.groups = {ip_network(f"{VIP}/32"): "core/web"}
+    mover.put(f"{VIP}/24")
+    result = mover.look()
+    assert "the group core/web elects" in result.refused[ip_address(VIP)]
+    assert mover.ec2.calls == []
+
+
 @pytest.mark.parametrize("network", ["192.168.0.0/16", "172.16.0.0/16"], ids=["allowed", "refused"])
 def test_a_look_at_a_crowd_of_addresses_costs_as_much_as_there_are(mover: Pod, network: str) -> None:
     def seconds(count: int) -> float:

@@ -15,8 +15,10 @@ from cni_floatip.agent.ec2.newest_add import NewestAdd
 from cni_floatip.agent.ec2.request_queue import ApiAction
 from cni_floatip.agent.ec2.shared import Caller, SharedEc2
 from cni_floatip.agent.observe.recorder import NullRecorder
+from cni_floatip.model.claim_state import State
 from cni_floatip.model.errors import CniError, TryAgain
 from cni_floatip.model.values import Attachment, RouteTarget
+from tests.support.claims import a_claim, a_route
 from tests.support.cluster_with_pods import ClusterWithPods
 from tests.support.simulated_cluster import FLOATING, POLICY, REGION
 from tests.support.waiting import until
@@ -90,6 +92,15 @@ def test_a_del_takes_an_add_out_of_the_line(crowded: Crowded) -> None:
         adding.result(60)
     assert time.monotonic() - began < 30, "neither waits until there would have been a turn"
     assert crowded.ec2.writes == []
+
+
+def test_an_add_of_an_elected_pod_takes_no_turn_from_another(crowded: Crowded) -> None:
+    """It writes nothing, so it is no newer writer."""
+    elected = a_claim(a_route(State.CLAIMING), container="elected", eni="eni-a2", created_at=2.0, group="")
+    plain = a_claim(a_route(State.CLAIMING), container="plain", eni="eni-a", created_at=1.0)
+    for claim in (plain, elected):
+        crowded.wishes.on_claim(claim.attachment, claim)
+    assert crowded.wishes.superseded_by(plain.attachment, plain.routes[0].key) is None
 
 
 def test_nothing_is_kept_of_adds_that_have_ended(crowded: Crowded) -> None:

@@ -287,6 +287,8 @@ ADDRESSES = {
     "an ADD under way": (claim_of({("rtb-1", "192.168.0.2/32"): State.CLAIMING}, "192.168.0.2/32"), []),
     "ended": (claim_of({("rtb-1", "192.168.0.2/32"): State.RELEASING}, "192.168.0.2/32"), []),
     "gone": (claim_of({("rtb-1", "192.168.0.2/32"): State.GONE}, "192.168.0.2/32"), []),
+    "a standby": (claim_of({("rtb-1", "192.168.0.2/32"): State.STANDBY}, "192.168.0.2/32"), []),
+    "elected": (claim_of({("rtb-1", "192.168.0.2/32"): State.ACTIVE}, "192.168.0.2/32"), ["192.168.0.2"]),
 }
 
 
