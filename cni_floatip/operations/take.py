@@ -141,12 +141,11 @@ class _Job:
 
 def _refused_here(job: _Job, claim: Claim, route: ClaimedRoute) -> RouteWrite | None:
     """Return the outcome of a write that this node does not even try."""
-    key, policy = route.key, job.world.policy
+    key = route.key
     if known := job.refused.get(key.table):
         return replace(known, key=key)
-    if key.table in job.routes.withheld or not policy.allows_destination(
-        key.destination, claim.pod.namespace
-    ):
+    allowed = job.world.policy.allows_destination(key.destination, claim.pod.namespace)
+    if not allowed or key.table in job.routes.withheld:
         return RouteWrite(key, WriteOutcome.POLICY, f"{key}: the node configuration does not allow it")
     if route.target and not route.target.startswith(ENI):
         return RouteWrite(key, WriteOutcome.NOT_ENI, f"{key}: a route to {route.target} is there")
