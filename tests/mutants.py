@@ -76,7 +76,6 @@ HEDGING = "tests/edges/kubernetes/test_hedging.py"
 TRUST = "tests/edges/kubernetes/test_trust.py"
 WATCH = "tests/edges/kubernetes/test_watch.py"
 ELECTED_MODEL = "tests/model/test_elected_claim.py"
-ROLL_BACK = "tests/edges/test_roll_back.py"
 TAKE = "tests/operations/test_take.py"
 ELECTED_PODS = "tests/operations/test_elected_pods.py"
 ELECTED_KEEPER = "tests/agent/keeper/test_elected_claims.py"
@@ -2664,7 +2663,7 @@ MUTANTS = (
         '"version": VERSION if self.elected else PLAIN_VERSION,',
         '"version": PLAIN_VERSION,',
         "after a roll-back elected claims are moved aside, and their pods forgotten",
-        ROLL_BACK,
+        ELECTED_MODEL,
     ),
     Mutant(
         "elected: standby wants",
@@ -2711,8 +2710,8 @@ MUTANTS = (
     Mutant(
         "elected: withheld",
         "operations/take",
-        "if not allowed or key.table in job.routes.withheld:",
-        "if not allowed:",
+        "return allowed and key.table not in routes.withheld",
+        "return allowed",
         "a take writes into a table that policy does not give",
         TAKE,
     ),

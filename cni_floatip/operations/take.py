@@ -121,6 +121,32 @@ def release_for_good(world: World, routes: Routes, until: float) -> bool:
     return done
 
 
+def try_writes(world: World, routes: Routes) -> tuple[RouteWrite, ...]:
+    """Ask EC2 whether it would let this node write ``routes``; return the outcome of every key, in order.
+
+    Writes nothing, so a standby may do it: ``WRITTEN`` says that it would be allowed (rule 10). Raises no
+    error that EC2 can cause.
+    """
+    claims = [world.claims.get(attachment) for attachment in routes.attachments]
+    known = {r.key: (c, r) for c in claims if isinstance(c, Claim) for r in c.routes if r.state.live}
+
+    def try_one(key: RouteKey) -> RouteWrite:
+        if key not in known:
+            return RouteWrite(key, WriteOutcome.NOT_SENT, f"{key}: no live claim has it")
+        claim, route = known[key]
+        if not _is_allowed(world, routes, claim, key):
+            return _not_allowed(key)
+        try:
+            routes.vpc.try_replace(key, claim.eni, route.account)
+        except CniError as e:
+            return RouteWrite(key, WriteOutcome.NOT_SENT, e.msg)
+        except Ec2Error as e:
+            return RouteWrite(key, WriteOutcome.of(e.fault), f"{key}: {e}")
+        return RouteWrite(key, WriteOutcome.WRITTEN)
+
+    return tuple(map(try_one, routes.keys))
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One ``write``. ``refused``: why a table gets no further request: a quota or right concerns it whole."""
@@ -144,12 +170,21 @@ def _refused_here(job: _Job, claim: Claim, route: ClaimedRoute) -> RouteWrite | 
     key = route.key
     if known := job.refused.get(key.table):
         return replace(known, key=key)
-    allowed = job.world.policy.allows_destination(key.destination, claim.pod.namespace)
-    if not allowed or key.table in job.routes.withheld:
-        return RouteWrite(key, WriteOutcome.POLICY, f"{key}: the node configuration does not allow it")
+    if not _is_allowed(job.world, job.routes, claim, key):
+        return _not_allowed(key)
     if route.target and not route.target.startswith(ENI):
         return RouteWrite(key, WriteOutcome.NOT_ENI, f"{key}: a route to {route.target} is there")
     return None
+
+
+def _is_allowed(world: World, routes: Routes, claim: Claim, key: RouteKey) -> bool:
+    """Whether policy gives the destination to the claim's pod, and the table to this node."""
+    allowed = world.policy.allows_destination(key.destination, claim.pod.namespace)
+    return allowed and key.table not in routes.withheld
+
+
+def _not_allowed(key: RouteKey) -> RouteWrite:
+    return RouteWrite(key, WriteOutcome.POLICY, f"{key}: the node configuration does not allow it")
 
 
 def _write(job: _Job, claim: Claim, route: ClaimedRoute) -> RouteWrite:

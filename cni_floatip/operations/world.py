@@ -54,7 +54,8 @@ class Vpc(Protocol):
     """EC2; see ``edges.ec2.client``. Every method raises Ec2Error.
 
     ``wait_turn`` waits for the request rate of a writing action ("CreateRoute" ...). Call it before the
-    decision, because a decision grows old while it waits.
+    decision, because a decision grows old while it waits. ``try_replace`` asks whether ``replace`` would be
+    allowed, and writes nothing.
     """
 
     def wait_turn(self, action: str, key: RouteKey, account: str, deadline: float) -> None: ...
@@ -68,6 +69,7 @@ class Vpc(Protocol):
     def create(self, key: RouteKey, eni: str, account: str = "") -> None: ...
     def replace(self, key: RouteKey, eni: str, account: str = "") -> None: ...
     def delete(self, key: RouteKey, account: str = "") -> None: ...
+    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None: ...
 
 
 class Parent(Protocol):

@@ -95,6 +95,9 @@ class FakeVpc:
 
         self._call(f"delete {key}", apply)
 
+    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._call(f"try {key} -> {eni}", lambda: None)
+
     def _table(self, key: RouteKey) -> dict[Network, RouteTarget]:
         if key.table not in self.tables:
             raise Ec2Error(Ec2Fault.NO_TABLE, "CreateRoute", "InvalidRouteTableID.NotFound", key.table)

@@ -16,7 +16,7 @@ from cni_floatip.model.errors import Ec2Error, Ec2Fault, TryAgain
 from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteKey, RouteTarget
 from cni_floatip.operations.release import attachment_lock
-from cni_floatip.operations.take import await_turns, record_role, release_for_good, write
+from cni_floatip.operations.take import await_turns, record_role, release_for_good, try_writes, write
 from cni_floatip.operations.write_routes import place_lock
 from tests.support.elected_pod import OTHER, VIP, ElectedPod
 
@@ -297,6 +297,24 @@ def test_a_turn_that_does_not_come_is_an_error(
     monkeypatch.setattr(member.place.ec2, "wait_turn", wait)
     with pytest.raises(type(error)):
         await_turns(member.world, member.routes, 1009.0)
+
+
+# -- dry runs -----------------------------------------------------------------------------------------------
+
+
+def test_a_standby_learns_whether_it_could_write_and_writes_nothing(member: ElectedPod) -> None:
+    assert record_role(member.world, [member.attachment], active=False)
+    member.place.ec2.script = [None, Ec2Fault.DENIED]
+    results = try_writes(member.world, member.routes)
+    assert [result.outcome for result in results] == [WriteOutcome.WRITTEN, WriteOutcome.DENIED]
+    assert calls(member) == [f"try rtb-a {VIP}", f"try rtb-b {VIP}"]
+    assert member.place.ec2.leads(VIP) == ["eni-elsewhere", "eni-elsewhere"]
+
+
+def test_what_policy_does_not_give_is_not_even_tried(member: ElectedPod) -> None:
+    results = try_writes(member.world, replace(member.routes, withheld={"rtb-a"}))
+    assert [result.outcome for result in results] == [WriteOutcome.POLICY, WriteOutcome.WRITTEN]
+    assert calls(member) == [f"try rtb-b {VIP}"]
 
 
 # -- releases for good --------------------------------------------------------------------------------------

@@ -155,6 +155,11 @@ class Ec2:
         self._remember()
         del self.tables[key.table][key.destination]
 
+    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._ask("replace")
+        if "replace" in self.refused:
+            raise Ec2Error(Ec2Fault.DENIED, "replace", "UnauthorizedOperation", str(key))
+
     def _write(self, what: str, key: RouteKey, eni: str) -> None:
         self._ask(what)
         self.writes.append(f"{what} {key}" + (f" -> {eni}" if eni else ""))

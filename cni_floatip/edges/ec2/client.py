@@ -151,6 +151,18 @@ class Vpc:
         """Remove the route at ``key`` (DeleteRoute)."""
         self._write("delete_route", _route_arguments(key), account)
 
+    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Ask whether ``replace`` would be allowed, and write nothing (ReplaceRoute, ``DryRun``).
+
+        EC2 looks at permissions alone: the route may not exist.
+        """
+        arguments = _route_arguments(key) | {"NetworkInterfaceId": eni, "DryRun": True}
+        try:
+            self.call("replace_route", arguments, account)
+        except Ec2Error as e:
+            if e.code != "DryRunOperation":
+                raise
+
     def _write(self, operation: str, parameters: Mapping[str, Any], account: str) -> None:
         """Send the write that was just decided, with the credentials that ``wait_turn`` has renewed."""
         self.call(operation, parameters, account, as_it_is=True)
@@ -224,6 +236,6 @@ def _action(operation: str) -> str:
     return "".join(word.capitalize() for word in operation.split("_"))
 
 
-def _route_arguments(key: RouteKey) -> dict[str, str]:
+def _route_arguments(key: RouteKey) -> dict[str, Any]:
     family = "DestinationCidrBlock" if key.destination.version == 4 else "DestinationIpv6CidrBlock"
     return {"RouteTableId": key.table, family: str(key.destination)}

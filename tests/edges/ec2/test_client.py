@@ -53,6 +53,16 @@ def test_a_route_is_created_moved_and_removed(
     assert fault_of(edge.delete, key) is Ec2Fault.NO_ROUTE
 
 
+def test_a_try_writes_nothing_and_says_whether_a_write_would_be_allowed(
+    ec2: SimulatedEC2, world: Sample, edge: Any
+) -> None:
+    key, eni = RouteKey(world.tables["a"], VIP), world.enis["a"]
+    edge.try_replace(key, eni)
+    assert ec2.truth(key.table).get(str(VIP)) is None
+    ec2.faults.error("ReplaceRoute", "UnauthorizedOperation", "no", times=1, status=403)
+    assert fault_of(edge.try_replace, key, eni) is Ec2Fault.DENIED
+
+
 def test_a_table_as_it_is(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
     a = world.tables["a"]
     edge.create(RouteKey(a, VIP), world.enis["a"])
