@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.model.claim import LATE_SECONDS
+from cni_floatip.model.claim_state import State
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Place, Scene, ours_in
 
 pytestmark = pytest.mark.lab(nodes_per_az=1, packets=False)
@@ -32,6 +33,27 @@ def gone(attachment: Attachment, age: float = LATE_SECONDS + 60) -> None:
     claim = attachment.claim()
     assert claim
     amend(attachment, last_write_at=claim.last_write_at - age)
+
+
+@pytest.mark.parametrize("state", [State.STANDBY, State.ACTIVE, State.RELEASING])
+def test_what_an_election_left_is_left_by_calls_that_elect_nothing(
+    scene: Scene, place: Place, attachment: Attachment, other: Attachment, state: State
+) -> None:
+    """Nobody here knows which pod has the route."""
+    assert attachment.add().code == 0
+    before, claim = scene.routes(ADDRESS), attachment.claim()
+    assert claim
+    amend(attachment, group="core", routes=tuple(replace(route, state=state) for route in claim.routes))
+    assert other.add().code == other.delete().code == 0
+    place.collect()
+    left = attachment.claim()
+    assert left
+    assert {route.state for route in left.routes} == {state}
+    assert attachment.delete().code == 0
+    place.collect()
+    assert scene.routes(ADDRESS) == before
+    assert ours_in(attachment.pod) == []
+    assert (attachment.claim() is None) == (state is State.STANDBY)
 
 
 @pytest.mark.parametrize("next_call", ["gc", "ADD"])

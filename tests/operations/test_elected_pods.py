@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from cni_floatip.operations.backlog import process_backlog
 from cni_floatip.operations.election import NoElections
 from cni_floatip.operations.take import record_role, write
 from tests.fakes.election import FakeElection
+from tests.fakes.podnet import FakePodNet
 from tests.support.elected_pod import OTHER, VIP, ElectedPod
 
 ELSEWHERE = ["eni-elsewhere", "eni-elsewhere"]
@@ -122,6 +124,23 @@ def test_an_add_that_fails_leaves_nothing_and_writes_nothing(member: ElectedPod)
     assert writes(member) == []
     assert member.place.ec2.leads(VIP) == ["eni-here", "eni-here"]
     assert not any(claim.routes for claim in member.place.claims.all()[0])
+
+
+def test_a_del_ends_the_add_that_is_running(member: ElectedPod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["cni_floatip.operations.delete"], "LOCK_SECONDS", 0.0)
+    deleted: list[Any] = []
+
+    def come(address: Any) -> None:
+        """Let DEL come while ADD configures the pod: its mark ends the ADD, which it does not wait for."""
+        if not deleted:
+            deleted.append(address)
+            member.delete()
+
+    monkeypatch.setattr(FakePodNet, "skip_detection", lambda _, addresses: come(addresses))
+    with pytest.raises(TryAgain, match="deleted meanwhile"):
+        member.add()
+    assert not any(claim.routes for claim in member.place.claims.all()[0])
+    assert (writes(member), member.pod.lines()) == ([], [])
 
 
 def test_a_repeated_add_of_an_elected_pod_leaves_it_elected(member: ElectedPod) -> None:
