@@ -2761,7 +2761,15 @@ MUTANTS = (
         "if any(heir.eni == claim.eni or heir.elected for heir in heirs):",
         "if any(heir.eni == claim.eni for heir in heirs):",
         "a plain claim that ends deletes the route of an elected pod",
-        ELECTED_PODS,
+        "tests/rules/test_destinations.py",
+    ),
+    Mutant(
+        "elected: inheritance",
+        "rules/destinations",
+        "if other.wants(key) and not other.elected and other.attachment",
+        "if other.wants(key) and other.attachment",
+        "a release writes the route of an elected pod without a proof",
+        "tests/rules/test_destinations.py",
     ),
     Mutant(
         "elected: plain beside",

@@ -302,6 +302,18 @@ def test_what_no_other_claim_may_have_is_not_handed_over() -> None:
     assert destinations.heir(ended, PLACE, [other], never) is None
 
 
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [(State.ACTIVE, Release.LEAVE), (State.STANDBY, Release.DELETE)],
+)
+def test_an_elected_pod_here_inherits_nothing_and_keeps_what_it_has(state: State, what: Release) -> None:
+    """Its election has its route written, which needs no delete before it."""
+    elected = replace(claim("b", "eni-2", state), group="core")
+    target, ended = RouteTarget("eni-1", is_eni=True), claim("a", "eni-1", State.RELEASING)
+    assert destinations.decide_release(target, ended, PLACE, [elected], always, always) is what
+    assert destinations.heir(ended, PLACE, [elected], always) is None
+
+
 def test_the_newest_heir_inherits() -> None:
     old, new = claim("b", "eni-2", created=1), claim("c", "eni-3", created=2)
     assert destinations.heir(claim("a", "eni-1"), PLACE, [new, old], always) is new

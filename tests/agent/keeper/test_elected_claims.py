@@ -297,6 +297,21 @@ def test_the_route_of_an_active_that_ended_stays_until_its_election_is_done(grou
     assert a.state(pod) == "erased"
 
 
+def test_a_plain_pod_here_does_not_take_what_nobody_has_taken_yet(group: ElectedCluster) -> None:
+    a = group.nodes["a"]
+    plain = a.add_pod(FLOATING, 1)
+    pod = a.add_elected()
+    group.elect(a, pod)
+    a.end_pod(pod)
+    group.ec2.writes.clear()
+    group.pass_time(600)
+    assert (group.ec2.writes, group.leads(), a.state(pod)) == ([], "eni-a", "releasing")
+    group.empty(a, pod)
+    group.pass_time(300)
+    assert group.leads() == "eni-a2"
+    assert plain
+
+
 def test_what_another_pod_has_taken_is_forgotten_without_a_write(group: ElectedCluster) -> None:
     a, b = group.nodes.values()
     pod, standby = a.add_elected(), b.add_elected()
