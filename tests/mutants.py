@@ -2642,6 +2642,8 @@ MUTANTS = (
         "    poll = False",
         "a lost event of the watch blocks a member for ever",
         ELECTION,
+    ),
+    Mutant(
         "elected: ends",
         "model/claim",
         "r.state.live or not (self.elected and _waits(was))",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from ..model.route_write import WriteOutcome as WriteOutcome  # (part of what happens, so of this module)
 from ..model.values import RouteKey, RouteTarget
 from .fitness import PodClaims, PodStatus
 from .lease import GroupLease
@@ -203,19 +204,6 @@ class Swap(Enum):
     CONFLICT = "409 (or 404 of a PUT)"
     UNKNOWN = "no answer"
     REFUSED = "any other answer: it was not applied"
-
-
-class WriteOutcome(Enum):
-    """What became of the write of one route."""
-
-    WRITTEN = "written"
-    NOT_ENI = "a route that is not an ENI's is in its place"
-    FULL = "the table, or a quota, is full"
-    DENIED = "access denied"
-    POLICY = "the node's policy does not give it"
-    THROTTLED = "throttled, or no turn came"
-    UNANSWERED = "no answer, a server error, or no credentials"
-    NOT_SENT = "not sent: its proof had become too old"
 
 
 @dataclass(frozen=True, slots=True)
