@@ -48,11 +48,13 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "agent.ec2": (*_PART, "edges.ec2"),
     "agent.keeper": _PART,
     "agent.server": _PART,
+    "agent.election": (*_PART, "edges.kubernetes"),
     "agent.watch": (*_PART, "edges.podnet", "edges.store"),
     "agent": (
         *_BELOW,
         "agent.observe",
         "agent.ec2",
+        "agent.election",
         "agent.keeper",
         "agent.server",
         "agent.watch",

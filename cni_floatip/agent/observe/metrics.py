@@ -31,9 +31,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every scraper reads; no name here needs a newer one."""
 
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+GAP_BUCKETS = (0.3, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10)
 EC2_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS")
+ROLES = ("active", "offered", "standby", "contested", "unknown")
+MOVES = ("death", "free", "replaced", "terminating", "gone", "unready", "ec2-lost", "level", "zone", "move")
 WATCHED = ("appeared", "vanished", "refused", "limited", "overrun")
 
 MOST_ADDRESSES = 1000
@@ -117,6 +120,54 @@ class _Requests:
         self._throttled.labels(self._action(action)).inc()
 
 
+class _Elections:
+    """The metrics of elected claims; a group's are shown only where there are elections."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._why = BoundedLabel(0, MOVES)
+        self._moves = Counter(
+            "floatip_election_moves",
+            "Groups whose active pod became one of this node, by the reason.",
+            ("why",),
+            registry=registry,
+        )
+        self._contested = Counter(
+            "floatip_election_contested",
+            "Elected routes of this node that another writer keeps taking, because an address has two owners.",
+            registry=registry,
+        )
+        self._groups = Gauge(
+            "floatip_election_groups", "Groups with pods of this node.", ("role",), registry=registry
+        )
+        self._gaps = Histogram(
+            "floatip_election_renewal_gap_seconds",
+            "How long it took from one renewal of this node's Lease to the next.",
+            buckets=GAP_BUCKETS,
+            registry=registry,
+        )
+        self._proof_age = Gauge(
+            "floatip_election_proof_age_seconds",
+            "How long ago the oldest proof began by which a pod of this node counts as active; 0: none is.",
+            registry=registry,
+        )
+        for why in MOVES:
+            self._moves.labels(why)
+
+    def moved(self, why: str) -> None:
+        self._moves.labels(self._why(why)).inc()
+
+    def contested(self) -> None:
+        self._contested.inc()
+
+    def renewed(self, gap: float) -> None:
+        self._gaps.observe(gap)
+
+    def show(self, by_role: Mapping[str, int], proof_age: float) -> None:
+        for role in ROLES:
+            self._groups.labels(role).set(by_role.get(role, 0))
+        self._proof_age.set(proof_age)
+
+
 class Metrics:
     """A ``Recorder`` that keeps its counts in a registry of its own, and the page that shows it."""
 
@@ -173,6 +224,7 @@ class Metrics:
         self._watch = Counter(
             "floatip_watch_events", "What happened to watched addresses.", ("what",), registry=registry
         )
+        self._elections = _Elections(registry)
         _show_process(registry, version)
         self._begin()
 
@@ -228,6 +280,22 @@ class Metrics:
     def watch(self, what: str) -> None:
         """Count something about watched addresses."""
         self._watch.labels(self._watched(what)).inc()
+
+    def moved(self, why: str) -> None:
+        """Count a group that became active here."""
+        self._elections.moved(why)
+
+    def contested(self) -> None:
+        """Count an elected route that another writer keeps taking."""
+        self._elections.contested()
+
+    def renewed(self, gap: float) -> None:
+        """Count a renewal of this node's Lease."""
+        self._elections.renewed(gap)
+
+    def groups(self, by_role: Mapping[str, int], proof_age: float) -> None:
+        """Show in which roles this node's groups are, and how old the oldest proof of an active is."""
+        self._elections.show(by_role, proof_age)
 
     def claims(self, by_state: Mapping[str, int]) -> None:
         """Show how many claims are in each state."""

@@ -39,6 +39,15 @@ class Recorder(Protocol):
     def watch(self, what: str) -> None:
         """Something about watched addresses: "appeared" "vanished" "refused" "limited" "overrun"."""
 
+    def moved(self, why: str) -> None:
+        """A group's holder is a pod of this node from now on: "death", "free", or why it was offered."""
+
+    def contested(self) -> None:
+        """Another writer keeps putting its own route in place of an elected pod's."""
+
+    def renewed(self, gap: float) -> None:
+        """The node Lease was renewed, so many seconds after the renewal before."""
+
 
 class NullRecorder:
     """Counts nothing: for tests, and for an agent without metrics."""
@@ -52,3 +61,6 @@ class NullRecorder:
     def absent_fresh(self) -> None: ...
     def spooled(self, n: int) -> None: ...
     def watch(self, what: str) -> None: ...
+    def moved(self, why: str) -> None: ...
+    def contested(self) -> None: ...
+    def renewed(self, gap: float) -> None: ...

@@ -1,0 +1,252 @@
+"""Assembles the elections of one agent, and starts and ends them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...config.election import Elections as ElectionPolicy
+from ...edges.kubernetes.account import SERVICE_ACCOUNT, ServiceAccount
+from ...edges.kubernetes.client import CallTimes, KubernetesClient
+from ...edges.kubernetes.follow import Follower
+from ...edges.kubernetes.resources import LEASES, NODES, PODS, Document, Listing, Resource
+from ...edges.kubernetes.servers import ApiServers
+from ...election.node import Surroundings
+from ...election.timing import Timing
+from ...model.errors import ApiError, InvalidConfig, IoFailure
+from ...model.values import Attachment
+from ...operations.world import World
+from ..observe.recorder import Recorder
+from .api_calls import ApiCalls, heard
+from .driver import Driver, Hooks
+from .ec2_calls import CallVpc, Ec2Calls, ElectedPod
+from .followers import Following, Learners, OwnNode, leases_in, pods_of
+from .hosts import Hosts
+from .intake import Intake
+from .lanes import Lanes
+from .notices import Notices
+from .observer import Observer
+from .pods import Node, PodBook
+from .polls import Polls
+from .renewal import NodeRenewal
+from .view import ElectionView
+from .wishes import WishCalls
+
+if TYPE_CHECKING:
+    from ...model.claim import Claim
+
+PROBES_PART = 0.9
+"""A probe takes at most this part of the pause between two, because they do not overlap."""
+Body = Callable[[threading.Event], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What elections need of the agent, beside its World.
+
+    ``caller`` returns EC2 for a pod, ranked with ADDs. ``look`` has the keeper read routes soon.
+    ``is_cut_off``: whether this node lacks a claim's ENI. ``run_in_thread``: as ``World.run_in_thread``, of
+    threads that ADDs do not use. ``failed`` gets unexpected errors.
+    """
+
+    caller: Callable[[ElectedPod], CallVpc]
+    look: Callable[[], object]
+    is_cut_off: Callable[[Attachment], bool]
+    run_in_thread: Callable[[Callable[[], None]], None]
+    failed: Callable[[str, Exception], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How this agent reaches Kubernetes. ``node``: the name of its node. ``servers``: their addresses."""
+
+    node: str
+    servers: ApiServers
+    account: Path = SERVICE_ACCOUNT
+
+    @classmethod
+    def of_pod(cls, environ: Mapping[str, str]) -> Cluster:
+        """Return what the environment of the agent's pod says. Raises InvalidConfig."""
+        node = environ.get("NODE_NAME", "")
+        if not node:
+            raise InvalidConfig("elections need NODE_NAME in the agent's environment: the chart sets it")
+        try:
+            return cls(node, ApiServers.of_pod(environ))
+        except ValueError as e:
+            raise InvalidConfig(f"elections need Kubernetes: {e}") from e
+
+
+def timing_of(policy: ElectionPolicy, reconcile: float, grace: float) -> Timing:
+    """Return the durations of the rules, as the node configuration wants them."""
+    return Timing(
+        renew=policy.renew_seconds,
+        lease=policy.lease_seconds,
+        veto=policy.veto_seconds,
+        reconcile=min(60.0, reconcile),
+        release_grace=grace,
+    )
+
+
+class AgentElections:
+    """The elections of one agent. ``view`` is what its operations ask."""
+
+    def __init__(
+        self, world: World, view: ElectionView, cluster: Cluster, ways: Ways, recorder: Recorder
+    ) -> None:
+        """``world`` has ``elections`` in its policy."""
+        policy = world.policy.elections
+        if policy is None:
+            raise ValueError("the policy has no elections")
+        self._world = world
+        self._view = view
+        self._ways = ways
+        timing = timing_of(policy, world.policy.reconcile_seconds, world.policy.release_grace_seconds)
+        times = CallTimes(hedge=timing.renew / 2)
+        self._clients = [
+            KubernetesClient(ServiceAccount(cluster.account), cluster.servers, times) for _ in range(2)
+        ]
+        client, own_client = self._clients
+        epoch = world.now() - world.clock()
+        self.renewal = NodeRenewal(
+            own_client, cluster.node, world.boot(), policy.namespace, timing, world.clock, recorder.renewed
+        )
+        surroundings = Surroundings(cluster.node, epoch=int(epoch), timing=timing)
+        self.observer = Observer(view, recorder, world.log)
+        self._book = PodBook(Node(world.policy, epoch, ways.is_cut_off))
+        self.driver = Driver(
+            surroundings,
+            Lanes(ways.run_in_thread),
+            world.clock,
+            Hooks(
+                call=lambda group, wish: calls.call(group, wish),
+                look=ways.look,
+                failed_call=lambda group, wish: calls.failed_call(group, wish),
+                changed=self.observer.changed,
+                renew=self._renew,
+                failed=ways.failed,
+            ),
+        )
+        self.intake = Intake(
+            self.driver, self._book, view, world.clock, self._name_group, on_cordon=policy.on_cordon
+        )
+        probe_seconds = PROBES_PART * timing.lease / 2 / timing.probes
+        calls = WishCalls(
+            ApiCalls(client, policy.namespace, world.clock, timing.renew, self._api_failed, view.answered),
+            Ec2Calls(world, ways.caller, lambda: self.intake.withheld),
+            Hosts(client, world.clock, probe_seconds, timing.renew, self._api_failed),
+            Notices(client, cluster.node, world.clock, world.now, self._api_failed),
+            self._book,
+            world.clock,
+            timing.renew,
+        )
+        self._client, self._node, self._leases = client, cluster.node, leases_in(policy.namespace)
+        self._polls = Polls(self._read_all, world.clock)
+        self._pods = Following(
+            lambda: Follower(client, pods_of(cluster.node)),
+            self._learners(PODS, self.intake.on_pods, self.intake.on_pod),
+        )
+        self._groups = Following(
+            lambda: Follower(client, self._leases),
+            self._learners(LEASES, self.intake.on_leases, self.intake.on_lease),
+        )
+        self._own = Following(
+            lambda: OwnNode(client, cluster.node),
+            self._learners(NODES, self.intake.on_nodes, self.intake.on_node),
+        )
+
+    # -- starting and ending --------------------------------------------------------------------------
+
+    def bodies(self) -> Iterator[tuple[str, Body]]:
+        """Yield the threads: their names and bodies. They run until the agent's very end."""
+        yield "renewal", self.renewal.run
+        yield "elections", self._run
+        yield "polls", self._polls.run
+        yield "pods", self._pods.run
+        yield "leases", self._groups.run
+        yield "node", self._own.run
+
+    def attend(self, listen: Callable[[Callable[[Attachment, Claim | None], None]], None]) -> None:
+        """Learn of the claims that there are, and of each change from now on; form the groups on disk."""
+        listen(self.intake.on_claim)
+        self._view.listen(self.intake.on_look)
+        self.driver.post(self.intake.meet)
+
+    def begin_ending(self) -> None:
+        """The agent ends: each renewal from now on announces its absence."""
+        self.renewal.announce_absence()
+
+    def close(self) -> None:
+        """End connections and watches, once the threads are to end."""
+        for following in (self._pods, self._groups, self._own):
+            following.end()
+        for client in self._clients:
+            client.close()
+
+    def _run(self, stop: threading.Event) -> None:
+        for client in self._clients:
+            client.keep_servers_current()
+        self._pods.want(True)
+        self._own.want(True)
+        self.driver.run(stop, self._beat)
+
+    def _beat(self) -> None:
+        """Follow the Leases only while this node has a member: each renewal of each node is an event."""
+        busy = bool(self.driver.members)
+        self._groups.want(busy)
+        self._polls.be_busy(busy)
+
+    # -- for its parts --------------------------------------------------------------------------------
+
+    def _renew(self, holds: bool) -> None:
+        self.renewal.renew(holds)
+
+    def _name_group(self, attachment: Attachment, name: str) -> None:
+        """Record the name of a group, in another thread; the claim listener learns of it."""
+
+        def record() -> None:
+            try:
+                self._world.claims.update(attachment, lambda claim: replace(claim, group=claim.group or name))
+            except IoFailure as e:
+                self._world.log(f"{attachment}: the name of its group is not on disk: {e}", "warning")
+
+        self._ways.run_in_thread(record)
+
+    def _read_all(self) -> bool:
+        """Read all Leases, and this node."""
+        began = self._world.clock()
+        try:
+            self.intake.on_leases(self._client.list(self._leases), began)
+            self._view.answered(LEASES)
+            self.intake.on_node(self._client.get(NODES, self._node), False)
+            self._view.answered(NODES)
+        except ApiError as e:
+            self._failed_and_heard(e)
+            return False
+        return True
+
+    def _api_failed(self, error: ApiError) -> None:
+        """Take note of a call that failed: in the log once in a while."""
+        self._view.failed(error)
+        self._world.log(f"Kubernetes: {error}", "warning")
+
+    def _learners(
+        self,
+        resource: Resource,
+        listed: Callable[[Listing], object],
+        changed: Callable[[Document, bool], object],
+    ) -> Learners:
+        """Return who learns what a watch shows; what one missed is read anew."""
+
+        def listed_and_answered(listing: Listing) -> None:
+            self._view.answered(resource)
+            listed(listing)
+
+        return Learners(listed_and_answered, changed, self._failed_and_heard)
+
+    def _failed_and_heard(self, error: ApiError) -> None:
+        self._api_failed(error)
+        self.driver.post(partial(self.driver.tell_all, heard(error, self._world.clock())))
