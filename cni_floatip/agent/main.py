@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__, installer
 from ..config import election
@@ -24,7 +25,7 @@ from ..edges.store import Store
 from ..model.claim import Claim
 from ..model.errors import ForeignProc, TryAgain
 from ..model.values import Attachment
-from ..operations.election import NoElections
+from ..operations.election import Election, NoElections
 from ..operations.world import World
 from ..protocol.request import Request
 from . import process
@@ -50,6 +51,10 @@ from .watch.history import AddressHistory
 from .watch.watched_pods import WatchedPods
 from .watch.watcher import Hooks, Watcher
 from .worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from .election.elections import AgentElections, Cluster
+    from .election.view import ElectionView
 
 OWN_SECONDS = 10.0
 """How long to wait until an ending agent, or a call in direct mode, leaves the data directory."""
@@ -96,7 +101,8 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
 class Agent:
     """Holds the agent's parts, and starts and ends them."""
 
-    def __init__(self, policy: NodeConf, log: logs.Log, store: Store) -> None:
+    def __init__(self, policy: NodeConf, log: logs.Log, store: Store, cluster: Cluster | None = None) -> None:
+        """``cluster``: how to reach Kubernetes, where the environment does not say so. Raises CniError."""
         self.policy = policy
         self.log = log
         self.supervisor = Supervisor(log)
@@ -110,7 +116,8 @@ class Agent:
         self.metadata = MetadataCache(_connect, host.clock)
         self.preparation = Preparation(self.ec2, self.metadata, self._seldom)
         self.report = Report(self)
-        self.world = self._world(now)
+        self._view: ElectionView | None = _election_view() if policy.elections else None
+        self.world = self._world(now, self._view or NoElections())
         self.since = self.world.now()
         self.guard = Guard(self.world, self.metrics)
         self.newest_add = NewestAdd()
@@ -133,8 +140,9 @@ class Agent:
             chores=(self.guard.check_all, self.watch.look_at_pods, rounds.beat),
             failed=self._seldom.failure,
         )
+        self.elections = self._elections(self._view, cluster) if self._view else None
         ways = AgentServices(
-            self._view,
+            self._call_ec2,
             self.metadata,
             self.report.not_ready,
             self.report.broken,
@@ -184,6 +192,8 @@ class Agent:
         self.supervisor.start("credentials", self.preparation.run)
         if self._client:
             self.supervisor.start("client", self._client.run)
+        for name, body in self.elections.bodies() if self.elections else ():
+            self.supervisor.start(name, body, last=True)
         process.spare_what_stays()
         self.accepting.reach()
         self.log(
@@ -205,12 +215,16 @@ class Agent:
         self.claims.listen(self.keeper.on_claim_change)
         self.claims.listen(self._wake_waiting)
         self.watch.subscribe(self.claims.listen)
+        if self.elections:
+            self.elections.attend(self.claims.listen)
 
     def _end(self, server: Server) -> None:
         """Finish running calls, then release what can be released. A second signal cuts both short."""
         began = time.monotonic()
         self.log("ending: no new calls")
         server.close()
+        if self.elections:
+            self.elections.begin_ending()
         self.keeper.wake()  # so that it ends without sleeping first
         patience = 0.0 if self.supervisor.failed else CALLS_SECONDS
         while (
@@ -231,10 +245,12 @@ class Agent:
             self.log("releasing the routes of ended claims now, without waiting for their grace to end")
             drained = self.supervisor.in_time(lambda: self.keeper.drain(host.clock() + left), left, "drain")
         self.supervisor.final_stop.set()
+        if self.elections:
+            self.elections.close()
         self.is_quiet = self.supervisor.join(LAST_SECONDS) and drained and not working
         self.log("ended", seconds=time.monotonic() - began)
 
-    def _world(self, now: Callable[[], float]) -> World:
+    def _world(self, now: Callable[[], float], election: Election) -> World:
         boot, kernel = host.boot(), podnet.RememberingKernel()
         return World(
             policy=self.policy,
@@ -253,8 +269,32 @@ class Agent:
             log=self._seldom,  # repeated looks would repeat the same sentences
             cancelled=lambda: None,
             wake_keeper=self._wake_keeper,
-            election=NoElections(),
+            election=election,
             run_in_thread=WorkerPool(),
+        )
+
+    def _elections(self, view: ElectionView, cluster: Cluster | None) -> AgentElections:
+        """Return the elections. Their modules are loaded only where they are on. Raises CniError."""
+        from .election.ec2_calls import ElectedPod
+        from .election.elections import AgentElections, Cluster, Ways
+
+        def caller(pod: ElectedPod) -> shared.CallEc2:
+            caller = shared.Caller(Priority.ADD, who=pod.uid, group=pod.namespace)
+            return self.ec2.for_call(pod.region, caller)
+
+        ways = Ways(
+            caller=caller,
+            look=self.keeper.look_soon,
+            is_cut_off=self.keeper.is_cut_off,
+            run_in_thread=WorkerPool(),
+            failed=self._seldom.failure,
+        )
+        return AgentElections(
+            replace(self.world, log=self._seldom),
+            view,
+            cluster or Cluster.of_pod(os.environ),
+            ways,
+            self.metrics,
         )
 
     def _wake_keeper(self) -> None:
@@ -267,7 +307,7 @@ class Agent:
 
     # -- what calls ask for ---------------------------------------------------------------------------------
 
-    def _view(
+    def _call_ec2(
         self, region: str, request: Request, stop: Callable[[], str | None], until: float
     ) -> shared.CallEc2:
         urgent = Priority.ADD if request.verb in ("ADD", "CHECK") else Priority.KEEPER
@@ -292,6 +332,12 @@ class Agent:
         """Return the ENIs that this node has. Raises CniError."""
         metadata = self.metadata(host.clock() + METADATA_SECONDS)
         return frozenset(metadata.interface_id(mac) for mac in metadata.macs())
+
+
+def _election_view() -> ElectionView:
+    from .election.view import ElectionView
+
+    return ElectionView()
 
 
 def _connect(deadline: float) -> imds.Metadata:

@@ -49,6 +49,8 @@ class Report:
         agent.metrics.ready(not agent.health.problems())
         agent.metrics.unguarded(len(agent.guard.problems))
         agent.metrics.incomplete_pods(len(agent.pods.lost()))
+        if agent.elections:
+            agent.metrics.groups(*agent.elections.summary())
 
     def status(self) -> Mapping[str, Any]:
         """Return the document of ``floatipctl status``."""
@@ -68,6 +70,7 @@ class Report:
             ],
             spooled=agent.spool.length(),
             waiting=agent.spool.waiting(),
+            elections=agent.elections.status() if agent.elections else None,
         )
         probe = status.KeeperLooks(agent.keeper.route_reports(), agent.keeper.outage, agent.pods.lost())
         return status.document(facts, claims, records, probe, now=agent.world.now())

@@ -21,7 +21,6 @@ from ...election.events import (
     TurnCame,
     WriteOutcome,
     WriteRoutes,
-    WritesTried,
 )
 from ...model.errors import CniError, Ec2Error
 from ...model.values import Attachment, RouteKey

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...config.election import Elections as ElectionPolicy
 from ...edges.kubernetes.account import SERVICE_ACCOUNT, ServiceAccount
@@ -21,6 +21,7 @@ from ...model.errors import ApiError, InvalidConfig, IoFailure
 from ...model.values import Attachment
 from ...operations.world import World
 from ..observe.recorder import Recorder
+from . import probe
 from .api_calls import ApiCalls, heard
 from .driver import Driver, Hooks
 from .ec2_calls import CallVpc, Ec2Calls, ElectedPod
@@ -50,7 +51,8 @@ class Ways:
 
     ``caller`` returns EC2 for a pod, ranked with ADDs. ``look`` has the keeper read routes soon.
     ``is_cut_off``: whether this node lacks a claim's ENI. ``run_in_thread``: as ``World.run_in_thread``, of
-    threads that ADDs do not use. ``failed`` gets unexpected errors.
+    threads that ADDs do not use. ``failed`` gets unexpected errors. ``probe``: whether a host answers at a port
+    within so many seconds (None: nothing is learnt).
     """
 
     caller: Callable[[ElectedPod], CallVpc]
@@ -58,6 +60,7 @@ class Ways:
     is_cut_off: Callable[[Attachment], bool]
     run_in_thread: Callable[[Callable[[], None]], None]
     failed: Callable[[str, Exception], object]
+    probe: Callable[[str, int, float], bool | None] = probe.answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class AgentElections:
         calls = WishCalls(
             ApiCalls(client, policy.namespace, world.clock, timing.renew, self._api_failed, view.answered),
             Ec2Calls(world, ways.caller, lambda: self.intake.withheld),
-            Hosts(client, world.clock, probe_seconds, timing.renew, self._api_failed),
+            Hosts(client, world.clock, probe_seconds, timing.renew, self._api_failed, ways.probe),
             Notices(client, cluster.node, world.clock, world.now, self._api_failed),
             self._book,
             world.clock,
@@ -178,6 +181,14 @@ class AgentElections:
     def begin_ending(self) -> None:
         """The agent ends: each renewal from now on announces its absence."""
         self.renewal.announce_absence()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return the groups with pods here, for ``floatipctl status``. For any thread."""
+        return self.observer.document(self._world.clock(), self._world.now())
+
+    def summary(self) -> tuple[Mapping[str, int], float]:
+        """Return how many groups have each role, and how old the oldest proof of an active is (seconds)."""
+        return self.observer.summary(self._world.clock())
 
     def close(self) -> None:
         """End connections and watches, once the threads are to end."""

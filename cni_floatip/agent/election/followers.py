@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...edges.kubernetes.resources import LEASES, NODES, PODS, Document, Listing, Resource, Selection, metadata
+from ...edges.kubernetes.resources import (
+    LEASES,
+    NODES,
+    PODS,
+    Document,
+    Listing,
+    Resource,
+    Selection,
+    metadata,
+)
 from ...edges.kubernetes.watch import Change, Watch, WatchEvent
 from ...model.errors import ApiError
 

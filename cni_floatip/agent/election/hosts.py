@@ -9,7 +9,6 @@ from ...edges.kubernetes.resources import NODES
 from ...election.events import ProbeHost
 from ...election.node import HostProbed
 from ...model.errors import ApiError
-from . import probe
 from .api_calls import Api
 from .driver import Answer
 from .objects import NodeView, node_of
@@ -35,7 +34,7 @@ class Hosts:
         seconds: float,
         rest: float,
         on_error: Callable[[ApiError], object],
-        answers: Callable[[str, int, float], bool | None] = probe.answers,
+        answers: Callable[[str, int, float], bool | None],
     ) -> None:
         self._api = api
         self._clock = clock

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from ...edges.kubernetes.resources import LEASES, NODES, PODS, Document, Listing, metadata
+from ...edges.kubernetes.resources import Document, Listing, metadata
 from ...election.events import (
     ClaimsChanged,
     GroupRead,
@@ -18,6 +18,7 @@ from ...election.events import (
     PodSeen,
     RoutesSeen,
 )
+from ...election.fitness import PodClaims
 from ...election.lease import GroupLease, LeaseError, NodeLease
 from ...election.member import GroupRules, Member
 from ...election.node import ApiAnswered, CordonSeen, GroupsListed, NodeLeaseSeen
@@ -25,11 +26,10 @@ from ...model.claim import Claim
 from ...model.errors import Ec2Fault
 from ...model.values import Attachment, RouteKey, RouteTarget
 from ...operations.election import ElectedLook
-from .api_calls import heard
 from .driver import Driver
 from .objects import NodeView, PodView, node_of, pod_of
 from .pods import PodBook
-from .view import ElectionView, group_name
+from .view import ElectionView
 
 GROUP, NODE = "group.", "node."
 Place = tuple[str, str, str]
@@ -57,6 +57,7 @@ class Intake:
         self._on_cordon = on_cordon
         self._leases: dict[str, GroupLease] = {}
         self._looks: dict[Place, ElectedLook] = {}
+        self._pods: dict[str, tuple[PodClaims, ...]] = {}
 
     # -- claims ---------------------------------------------------------------------------------------
 
@@ -82,10 +83,14 @@ class Intake:
             pods = self._book.pods_of(group)
             member = driver.members.get(group)
             if member is None and not pods:
+                self._pods.pop(group, None)
                 continue
             rules = self._rules(group)
             if member is None or member.rules != rules:
                 driver.put(replace(member or Member(group, driver.surroundings), rules=rules))
+            elif self._pods.get(group) == pods:
+                continue
+            self._pods[group] = pods
             driver.tell(group, ClaimsChanged(now, pods))
             for pod in pods:
                 if pod_seen := self._book.pod_by_uid(pod.uid):
@@ -193,9 +198,7 @@ class Intake:
         self._view.list_groups(self._leases)
         self._driver.tell_all(GroupsListed(at, tuple(self._leases.values())))
 
-    def _parse(
-        self, at: float, name: str, document: Document, names: Mapping[str, str]
-    ) -> GroupLease | None:
+    def _parse(self, at: float, name: str, document: Document, names: Mapping[str, str]) -> GroupLease | None:
         try:
             return GroupLease.parse(document)
         except LeaseError as e:
@@ -259,6 +262,7 @@ class Intake:
         at, here = self._clock(), (look.region, look.account, look.vpc)
         if look.fault is not Ec2Fault.THROTTLED:  # that is no loss, and nothing was seen
             self._looks[here] = look
+        self._refresh(self._book.groups())  # which ENIs are here was seen, too
         for group in self._book.groups():
             places = self._places(group)
             if here not in places:

@@ -50,9 +50,7 @@ def pod_of(document: Mapping[str, Any]) -> PodView | None:
         return None
     phase = _text(status, "phase")
     conditions = _objects(status, "conditions")
-    ready = any(
-        _text(it, "type") == "Ready" and _text(it, "status") == "True" for it in conditions
-    )
+    ready = any(_text(it, "type") == "Ready" and _text(it, "status") == "True" for it in conditions)
     started = sorted(
         _seconds(_text(running, "startedAt"))
         for container in _objects(status, "containerStatuses")

@@ -5,11 +5,14 @@ A member is compared with what it was, so each change is told once, whoever made
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ...election.member import Member
+from ...election.timing import PAST
 from ...operations.world import Log
 from ..observe.recorder import Recorder
 from .view import ElectionView
@@ -28,7 +31,7 @@ class GroupReport:
     holder: str
     since: float
     offer: str
-    proof: float | None
+    proof: float
     members: int
     contested_by: str
 
@@ -44,7 +47,29 @@ class Observer:
 
     def reports(self) -> Mapping[str, GroupReport]:
         """Return the groups of this node."""
-        return dict(self._reports)
+        return self._reports.copy()
+
+    def summary(self, clock: float) -> tuple[Mapping[str, int], float]:
+        """Return how many groups have each role, and how old the oldest proof of an active is (seconds)."""
+        reports = self.reports().values()
+        ages = [clock - it.proof for it in reports if it.role == "active" and it.proof > PAST]
+        return Counter(report.role for report in reports), max(ages, default=0.0)
+
+    def document(self, clock: float, now: float) -> list[dict[str, Any]]:
+        """Return the groups for ``floatipctl status``; times are dates."""
+        return [
+            {
+                "group": it.group,
+                "role": it.role,
+                "holder": it.holder or None,
+                "since": _date(it.since - clock + now),
+                "offered": it.offer or None,
+                "members": it.members,
+                "contestedBy": it.contested_by or None,
+                "proofAge": round(clock - it.proof, 3) if it.proof > PAST else None,
+            }
+            for _, it in sorted(self.reports().items())
+        ]
 
     def changed(self, before: Member | None, after: Member | None) -> None:
         """Take note of a member before and after something: None where there was, or is, none."""
@@ -78,7 +103,9 @@ class Observer:
             self._log(f"{after.group}: {now.pod} is active on this node ({why})", event="elected", **fields)
         elif was and was.node == after.node:
             to = f"{now.pod} on {now.node} is active" if now else "nobody is active"
-            self._log(f"{after.group}: {to}, and not {was.pod} on this node any more", event="deposed", **fields)
+            self._log(
+                f"{after.group}: {to}, and not {was.pod} on this node any more", event="deposed", **fields
+            )
 
     def _tell_offer(self, before: Member, after: Member) -> None:
         was, now = (it.lease.offer if it.lease else None for it in (before, after))
@@ -106,7 +133,7 @@ def report_of(member: Member) -> GroupReport:
         str(lease.holder or "") if lease else "",
         member.learned_at,
         str(lease.offer or "") if lease else "",
-        max(held.proved, held.swapped) if held else None,
+        max(held.proved, held.swapped) if held else PAST,
         len(lease.members) if lease else 0,
         member.rival or ("another writer" if member.contested else ""),
     )
@@ -133,3 +160,9 @@ def _why(before: Member) -> str:
     if lease.offer:
         return str(lease.offer.reason)
     return "replaced" if lease.holder.node == before.node else "death"
+
+
+def _date(seconds: float) -> str | None:
+    if seconds <= 0:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

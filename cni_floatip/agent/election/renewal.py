@@ -115,9 +115,7 @@ class NodeRenewal:
             return self._failed(str(e))
         if node is None:
             return self._failed(f"the API's answer for the node {name} is no node")
-        self._renewal = replace(
-            self._renewal, identity=f"{node.uid}/{self._boot}", owner=node.uid
-        )
+        self._renewal = replace(self._renewal, identity=f"{node.uid}/{self._boot}", owner=node.uid)
         return True
 
     def _read(self) -> None:

@@ -121,9 +121,7 @@ class WishCalls:
     def _pod_of(self, group: str, uid: str) -> ElectedPod:
         claims = self.book.claims_of(group, uid)
         region = claims[-1].region if claims else ""
-        return ElectedPod(
-            uid, group.partition("/")[0], region, tuple(claim.attachment for claim in claims)
-        )
+        return ElectedPod(uid, group.partition("/")[0], region, tuple(claim.attachment for claim in claims))
 
 
 def _unanswered(keys: Iterable[RouteKey]) -> tuple[tuple[RouteKey, WriteOutcome], ...]:

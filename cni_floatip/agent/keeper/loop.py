@@ -156,6 +156,10 @@ class Keeper:
             claim, route, self._reconciler.cut_off, self._interfaces.checked
         )
 
+    def is_cut_off(self, attachment: Attachment) -> bool:
+        """Return whether this node lacked the ENI of a claim at the last look."""
+        return attachment in self._reconciler.cut_off
+
     def last_look(self) -> float:
         """Return when a look last was complete, in seconds since the epoch; 0: never yet."""
         return self._seen_all

@@ -55,6 +55,7 @@ class Facts:
     """The agent itself. Times are seconds since the epoch; ``problems`` are those of ``/readyz``.
 
     ``warnings`` need a person, and do not keep pods away. ``waiting`` are the files of the ``spooled`` DELs.
+    ``elections`` are the groups with pods here; None where there are no elections.
     """
 
     release: str
@@ -66,6 +67,7 @@ class Facts:
     warnings: Sequence[str] = ()
     spooled: int = 0
     waiting: Mapping[Owner, list[str]] = field(default_factory=dict)
+    elections: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def document(
             {"path": str(problem.path), "reason": problem.reason, "moved": problem.moved}
             for problem in records
         ],
+        **({} if facts.elections is None else {"elections": list(facts.elections)}),
     }
 
 
