@@ -7,18 +7,23 @@ threads, at most so many of a kind at once (``lanes``), so a slow call of one gr
 that is not sent yet is not queued: it is asked for again when there is room, because a want grows old. Right
 before a swap or a write is sent the member learns so (``Sent``), and it gets exactly one answer.
 
-The node Lease is renewed by a thread apart (``renewal``), with a client of its own. It takes no lock that
-another thread holds for longer than a moment, writes no log, and learns from the driver only whether to renew.
+The node Lease is renewed by a thread apart (``renewal``), with a client of its own. It writes no log, takes no
+lock that an ADD takes, and learns from the driver only whether to renew.
 
     objects    pods and nodes, as Kubernetes describes them
     pods       which pods of which group this node has claims of
+    intake     what is seen outside becomes events
+    wishes     what members want becomes calls
     lanes      how many calls of a kind run at once
     api_calls  calls to Kubernetes, and what they mean to a member
     ec2_calls  writes, looks, and roles on disk
-    probe      the second witness: whether a host answers
+    hosts      the second witness: whether a node's kernel answers (probe)
     notices    Events on pods
     followers  watches of this node's pods, of the Leases, and of this node
+    polls      reads anew what watches may have missed
     renewal    the thread that renews the node Lease
     driver     the thread with the members
-    elections  assembles all this; what operations ask of it
+    view       what operations learn of elections
+    observer   log lines, metrics, status
+    elections  assembles all this
 """

@@ -39,7 +39,7 @@ class Api(Protocol):
 class ApiCalls:
     """Calls for members. For many threads. ``namespace`` has the Leases; ``rest`` follows a failed call.
 
-    ``on_error`` and ``on_answer`` learn how the API answers (the first words of a call's action).
+    ``on_error`` and ``on_answer`` (verb, resource) learn how the API answers.
     """
 
     api: Api
@@ -47,7 +47,7 @@ class ApiCalls:
     clock: Callable[[], float]
     rest: float
     on_error: Callable[[ApiError], object]
-    on_answer: Callable[[Resource], object]
+    on_answer: Callable[[str, Resource], object]
 
     def read_group(self, wish: ReadGroup) -> Answer:
         """GET a group Lease."""
@@ -56,13 +56,13 @@ class ApiCalls:
             document = self.api.get(LEASES, GroupLease(wish.group).name, self.namespace)
         except ApiError as e:
             if e.fault is ApiFault.NOT_FOUND:
-                return self._answer(LEASES, GroupRead(self.clock(), began, None))
+                return self._answer("GET", LEASES, GroupRead(self.clock(), began, None))
             return self._failure(e)
         try:
             lease = GroupLease.parse(document)
         except LeaseError as e:
-            return self._answer(LEASES, GroupUnreadable(self.clock(), str(e)))
-        return self._answer(LEASES, GroupRead(self.clock(), began, lease))
+            return self._answer("GET", LEASES, GroupUnreadable(self.clock(), str(e)))
+        return self._answer("GET", LEASES, GroupRead(self.clock(), began, lease))
 
     def read_node_lease(self, wish: ReadNodeLease) -> Answer:
         """GET a node Lease. One that cannot be read is as silent as none."""
@@ -75,7 +75,7 @@ class ApiCalls:
         except ApiError as e:
             if e.fault is not ApiFault.NOT_FOUND:
                 return self._failure(e)
-        self.on_answer(LEASES)
+        self.on_answer("GET", LEASES)
         return Answer(node=NodeLeaseRead(self.clock(), began, wish.node, lease))
 
     def read_pod(self, wish: ReadPod, namespace: str) -> Answer:
@@ -88,23 +88,20 @@ class ApiCalls:
             if e.fault is not ApiFault.NOT_FOUND:
                 return self._failure(e)
         status = pod.status if pod and pod.uid == wish.uid else None
-        return self._answer(PODS, PodRead(self.clock(), began, wish.uid, status))
+        return self._answer("GET", PODS, PodRead(self.clock(), began, wish.uid, status))
 
     def swap(self, wish: SwapGroup) -> Answer:
         """PUT a group Lease with uid and resourceVersion, or POST the first."""
         began = self.clock()
         document = wish.lease.document(self.namespace)
+        verb, write = ("PUT", self.api.replace) if wish.lease.uid else ("POST", self.api.create)
         try:
-            if wish.lease.uid:
-                answer = self.api.replace(LEASES, document)
-            else:
-                answer = self.api.create(LEASES, document)
-            lease = GroupLease.parse(answer)
+            lease = GroupLease.parse(write(LEASES, document))
         except LeaseError:  # the API changed what we wrote: a GET tells
-            return self._answer(LEASES, GroupSwapped(self.clock(), began, Swap.UNKNOWN))
+            return self._answer(verb, LEASES, GroupSwapped(self.clock(), began, Swap.UNKNOWN))
         except ApiError as e:
-            return self._swap_failure(e, began)
-        return self._answer(LEASES, GroupSwapped(self.clock(), began, Swap.DONE, lease))
+            return self._swap_failure(verb, e, began)
+        return self._answer(verb, LEASES, GroupSwapped(self.clock(), began, Swap.DONE, lease))
 
     def delete(self, wish: DeleteGroup) -> Answer:
         """DELETE a group Lease that is as it was read."""
@@ -113,20 +110,20 @@ class ApiCalls:
         try:
             self.api.delete(LEASES, lease.document(self.namespace))
         except ApiError as e:
-            return self._swap_failure(e, began)
-        return self._answer(LEASES, GroupSwapped(self.clock(), began, Swap.DONE))
+            return self._swap_failure("DELETE", e, began)
+        return self._answer("DELETE", LEASES, GroupSwapped(self.clock(), began, Swap.DONE))
 
-    def _swap_failure(self, e: ApiError, began: float) -> Answer:
+    def _swap_failure(self, verb: str, e: ApiError, began: float) -> Answer:
         at = self.clock()
         outcome = swap_outcome(e.fault)
         event = GroupSwapped(at, began, outcome)
         if outcome is Swap.CONFLICT:
-            return self._answer(LEASES, event)
+            return self._answer(verb, LEASES, event)
         self.on_error(e)
         return Answer(event, heard(e, at), self.rest)
 
-    def _answer(self, resource: Resource, event: Any) -> Answer:
-        self.on_answer(resource)
+    def _answer(self, verb: str, resource: Resource, event: Any) -> Answer:
+        self.on_answer(verb, resource)
         return Answer(event, ApiAnswered(event.at))
 
     def _failure(self, e: ApiError) -> Answer:

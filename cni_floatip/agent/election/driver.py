@@ -1,7 +1,7 @@
 """The thread with all members of this node: it hands them what has happened, and has done what they want.
 
-What has happened comes through one queue, from any thread; a message is a function that this thread runs. The
-thread waits for nothing else, so a call that is slow, an API that is away or a disk that hangs stops no member.
+What has happened comes through one queue, from any thread; a message is a function that this thread runs.
+It waits for nothing else, so a slow call, an API that is away or a disk that hangs stops no member.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ...election.events import (
     Wish,
     WriteRoutes,
 )
+from ...election.lease import GroupLease
 from ...election.member import Member
 from ...election.node import NodeHappening, Surroundings
 from .lanes import Kind, Lanes
@@ -87,7 +88,8 @@ class Hooks:
     """What the driver uses. Each is called by its thread, and none may wait.
 
     ``call`` returns the call that a wish asks for, for another thread. ``look`` has routes read soon, and
-    ``Driver.looked`` follows. ``failed_call``: what a member learns of a call that broke. ``changed``: a member before and after something (None: there was, or is, none).
+    ``Driver.looked`` follows. ``failed_call``: what a member learns of a call that broke. ``changed``: a member
+    before and after something (None: there was, or is, none).
     ``renew``: whether this node renews its Lease. ``failed`` gets every unexpected error.
     """
 
@@ -100,13 +102,17 @@ class Hooks:
 
 
 class Driver:
-    """``run`` is the thread's body. Every other method but ``post`` is for that thread."""
+    """``run`` is the thread's body. Every other method but ``post`` is for that thread.
+
+    ``names``: the groups of ``members`` by the names of their Leases.
+    """
 
     def __init__(
         self, surroundings: Surroundings, lanes: Lanes, clock: Callable[[], float], hooks: Hooks
     ) -> None:
         self.surroundings = surroundings
         self.members: dict[str, Member] = {}
+        self.names: dict[str, str] = {}
         self._lanes = lanes
         self._clock = clock
         self._hooks = hooks
@@ -208,6 +214,8 @@ class Driver:
         if before is after:
             return
         self.members[after.group] = after
+        if before is None:
+            self.names[GroupLease(after.group).name] = after.group
         self._duties[after.group] = after.renews, after.follows
         self._hooks.changed(before, after)
 
@@ -330,6 +338,7 @@ class Driver:
 
     def _drop(self, group: str) -> None:
         member = self.members.pop(group)
+        self.names.pop(GroupLease(group).name, None)
         self._due.pop(group, None)
         self._duties.pop(group, None)
         self._hooks.changed(member, None)

@@ -71,7 +71,7 @@ class Ec2Calls:
         return Answer(TurnCame(clock()))
 
     def write(self, wish: WriteRoutes, pod: ElectedPod) -> Answer:
-        """Make routes lead here. No request is sent after ``wish.until``, and none is under way afterwards."""
+        """Make routes lead here. No request is sent after ``until``, and none is under way afterwards."""
         began = self.world.clock()
         vpc = self._turns.pop(pod.uid, None) or self.caller(pod)
         try:

@@ -51,8 +51,8 @@ class Ways:
 
     ``caller`` returns EC2 for a pod, ranked with ADDs. ``look`` has the keeper read routes soon.
     ``is_cut_off``: whether this node lacks a claim's ENI. ``run_in_thread``: as ``World.run_in_thread``, of
-    threads that ADDs do not use. ``failed`` gets unexpected errors. ``probe``: whether a host answers at a port
-    within so many seconds (None: nothing is learnt).
+    threads that ADDs do not use. ``failed`` gets unexpected errors. ``probe``: whether a host answers at a
+    port within so many seconds (None: nothing is learnt).
     """
 
     caller: Callable[[ElectedPod], CallVpc]
@@ -125,9 +125,9 @@ class AgentElections:
             Lanes(ways.run_in_thread),
             world.clock,
             Hooks(
-                call=lambda group, wish: calls.call(group, wish),
+                call=lambda group, wish: calls.call(group, wish),  # noqa: PLW0108 (made below)
                 look=ways.look,
-                failed_call=lambda group, wish: calls.failed_call(group, wish),
+                failed_call=lambda group, wish: calls.failed_call(group, wish),  # noqa: PLW0108 (made below)
                 changed=self.observer.changed,
                 renew=self._renew,
                 failed=ways.failed,
@@ -231,18 +231,18 @@ class AgentElections:
         began = self._world.clock()
         try:
             self.intake.on_leases(self._client.list(self._leases), began)
-            self._view.answered(LEASES)
+            self._view.answered("LIST", LEASES)
             self.intake.on_node(self._client.get(NODES, self._node), False)
-            self._view.answered(NODES)
+            self._view.answered("GET", NODES)
         except ApiError as e:
             self._failed_and_heard(e)
             return False
         return True
 
     def _api_failed(self, error: ApiError) -> None:
-        """Take note of a call that failed: in the log once in a while."""
+        """Take note of a call that failed: in the log once in a while, not for each group."""
         self._view.failed(error)
-        self._world.log(f"Kubernetes: {error}", "warning")
+        self._world.log(f"the Kubernetes API: {error.fault.value}", "warning", error=str(error))
 
     def _learners(
         self,
@@ -252,11 +252,15 @@ class AgentElections:
     ) -> Learners:
         """Return who learns what a watch shows; what one missed is read anew."""
 
-        def listed_and_answered(listing: Listing) -> None:
-            self._view.answered(resource)
+        def list_is_here(listing: Listing) -> None:
+            self._view.answered("LIST", resource)
             listed(listing)
 
-        return Learners(listed_and_answered, changed, self._failed_and_heard)
+        def change_is_here(document: Document, is_gone: bool) -> None:
+            self._view.answered("WATCH", resource)
+            changed(document, is_gone)
+
+        return Learners(list_is_here, change_is_here, self._failed_and_heard)
 
     def _failed_and_heard(self, error: ApiError) -> None:
         self._api_failed(error)

@@ -137,7 +137,7 @@ class OwnNode:
 
 
 def pods_of(node: str) -> Selection:
-    """Return the selection of a node's pods; an API server reads it from memory, because storage has no index."""
+    """Return the selection of a node's pods, read from memory, because storage has no index of it."""
     return Selection(PODS, fields=f"spec.nodeName={node}", cached=True)
 
 

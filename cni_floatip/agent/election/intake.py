@@ -5,7 +5,7 @@ Methods whose names begin with ``on_`` are for other threads: they post. The res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -37,7 +37,7 @@ Place = tuple[str, str, str]
 
 
 class Intake:
-    """``name_group`` records the group of a claim, in another thread. ``on_cordon``: whether cordons count."""
+    """``name_group`` has the group of a claim recorded, elsewhere. ``on_cordon``: whether cordons count."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Intake:
     # -- Leases ---------------------------------------------------------------------------------------
 
     def on_leases(self, listing: Listing, began: float | None = None) -> None:
-        """Learn of all Leases. ``began``: when they began to be read, None where a cache may have answered."""
+        """Learn of all Leases. ``began``: when their reading began, None where that is not known."""
         self._driver.post(partial(self._see_leases, self._clock(), listing.items, began))
 
     def on_lease(self, document: Document, is_gone: bool) -> None:
@@ -149,7 +149,7 @@ class Intake:
         self._driver.post(partial(self._see_lease, self._clock(), document, is_gone=is_gone))
 
     def _see_leases(self, at: float, documents: Iterable[Document], began: float | None) -> None:
-        driver, names = self._driver, self._names()
+        driver = self._driver
         leases: dict[str, GroupLease] = {}
         unreadable: set[str] = set()
         for document in documents:
@@ -157,7 +157,7 @@ class Intake:
             if name.startswith(NODE):
                 self._see_node_lease(at, document, is_gone=False)
             elif name.startswith(GROUP):
-                lease = self._parse(at, name, document, names)
+                lease = self._parse(at, name, document)
                 if lease:
                     leases[name] = lease
                 else:
@@ -166,7 +166,7 @@ class Intake:
         self._view.list_groups(leases)
         driver.tell_all(GroupsListed(at, tuple(leases.values())))
         self._adopt(leases.values())
-        for name, group in self._names().items():
+        for name, group in list(driver.names.items()):
             if name in unreadable:
                 continue
             if began is not None:
@@ -182,27 +182,26 @@ class Intake:
         driver.tell_all(ApiAnswered(at))
         if not name.startswith(GROUP):
             return
-        lease = None if is_gone else self._parse(at, name, document, self._names())
+        lease = None if is_gone else self._parse(at, name, document)
         if lease:
             before = self._leases.get(name)
             self._leases[name] = lease
-            if before is None or before.destinations != lease.destinations or not before.members:
+            if before is None or _claimed(before) != _claimed(lease):
                 self._list_groups(at)
         elif self._leases.pop(name, None):
             self._list_groups(at)
-        if lease or is_gone:
-            if group := self._names().get(name):
-                driver.tell(group, GroupSeen(at, lease))
+        if (lease or is_gone) and (group := driver.names.get(name)):
+            driver.tell(group, GroupSeen(at, lease))
 
     def _list_groups(self, at: float) -> None:
         self._view.list_groups(self._leases)
         self._driver.tell_all(GroupsListed(at, tuple(self._leases.values())))
 
-    def _parse(self, at: float, name: str, document: Document, names: Mapping[str, str]) -> GroupLease | None:
+    def _parse(self, at: float, name: str, document: Document) -> GroupLease | None:
         try:
             return GroupLease.parse(document)
         except LeaseError as e:
-            if group := names.get(name):
+            if group := self._driver.names.get(name):
                 self._driver.tell(group, GroupUnreadable(at, str(e)))
             return None
 
@@ -224,10 +223,6 @@ class Intake:
             if holder and holder.node == driver.surroundings.node and lease.group not in driver.members:
                 driver.put(Member(lease.group, driver.surroundings))
                 driver.tell(lease.group, ClaimsChanged(self._clock(), ()))
-
-    def _names(self) -> dict[str, str]:
-        """Return the groups of members by the names of their Leases."""
-        return {GroupLease(group).name: group for group in self._driver.members}
 
     # -- this node ------------------------------------------------------------------------------------
 
@@ -282,6 +277,11 @@ class Intake:
             for claim in self._book.claims_of(group, pod.uid)
             for route in claim.routes
         }
+
+
+def _claimed(lease: GroupLease) -> tuple[object, ...]:
+    """Return what of a group concerns other groups."""
+    return lease.created, lease.destinations, bool(lease.holder or lease.members)
 
 
 def _seen(at: float, keys: Iterable[RouteKey], looks: Collection[ElectedLook]) -> RoutesSeen:

@@ -29,7 +29,7 @@ LIMITS: Mapping[Kind, int] = {
 
 
 class Lanes:
-    """Counts the calls that run. Used by one thread; ``run_in_thread`` raises RuntimeError without a thread."""
+    """Counts the calls that run, for one thread. ``run_in_thread`` raises RuntimeError without a thread."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ class _Sent:
 
 
 class Notices:
-    """For many threads. ``node``: where the Events come from. ``on_error`` learns of what is not published."""
+    """For many threads. ``node``: where Events come from. ``on_error`` learns of what is not published."""
 
     def __init__(
         self,

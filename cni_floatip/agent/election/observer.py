@@ -22,8 +22,8 @@ from .view import ElectionView
 class GroupReport:
     """One group on this node. ``since``: since when its holder holds, as far as is known here (clock).
 
-    ``role``: "active", "offered" (active, but another may take), "standby", "contested", or "unknown" until the
-    group's Lease was read. ``proof``: when the newest GET began that showed the pod as holder (clock).
+    ``role``: "active", "offered" (active, but another may take), "standby", "contested", or "unknown" until
+    the group's Lease was read. ``proof``: when the newest GET began that showed the pod as holder (clock).
     """
 
     group: str

@@ -1,7 +1,7 @@
 """Which pods of which group this node has claims of: from the claims on disk, and from Kubernetes.
 
-A group is formed when its pod is first seen to run, because by then its runtime has made all ADDs. Its name is
-recorded in the claims, so after a restart of the agent it is there at once. Used by one thread.
+A group is formed when its pod is first seen to run, because by then its runtime has made all ADDs. Its name
+is recorded in the claims, so after a restart of the agent it is there at once. Used by one thread.
 """
 
 from __future__ import annotations
@@ -43,18 +43,27 @@ class PodBook:
 
     node: Node
     _claims: dict[Attachment, Claim] = field(default_factory=dict)
+    _by_group: dict[str, dict[Attachment, Claim]] = field(default_factory=dict)
     _pods: dict[str, PodView] = field(default_factory=dict)
 
     # -- what is learnt -------------------------------------------------------------------------------
 
     def see_claim(self, attachment: Attachment, claim: Claim | None) -> Collection[str]:
         """Take note of a claim (None: erased); return the groups that this may change."""
-        before = self._claims.get(attachment)
-        if claim is None or not claim.elected:
-            self._claims.pop(attachment, None)
-        else:
+        before = self._claims.pop(attachment, None)
+        former = group_name(before) if before else ""
+        if former:
+            there = self._by_group[former]
+            del there[attachment]
+            if not there:
+                del self._by_group[former]
+        group = ""
+        if claim is not None and claim.elected:
             self._claims[attachment] = claim
-        return {name for it in (before, claim) if it and it.elected and (name := group_name(it))}
+            group = group_name(claim)
+            if group:
+                self._by_group.setdefault(group, {})[attachment] = claim
+        return {name for name in (former, group) if name}
 
     def see_pod(self, pod: PodView) -> None:
         """Take note of a pod of this node."""
@@ -87,34 +96,34 @@ class PodBook:
 
     def groups(self) -> Collection[str]:
         """Return the groups that this node has claims of."""
-        return {name for claim in self._claims.values() if (name := group_name(claim)) and _counts(claim)}
+        return [group for group, claims in self._by_group.items() if any(map(_counts, claims.values()))]
 
     def groups_of(self, uid: str) -> Collection[str]:
         """Return the groups that a pod's claims are of."""
-        return {name for it in self._claims.values() if self.uid(it) == uid and (name := group_name(it))}
+        return [
+            group
+            for group, claims in self._by_group.items()
+            if any(self.uid(claim) == uid for claim in claims.values())
+        ]
 
     def pods_of(self, group: str) -> tuple[PodClaims, ...]:
         """Return the pods of a group, in the order of their uids."""
         by_uid: dict[str, list[Claim]] = {}
-        for claim in self._claims.values():
-            if group_name(claim) == group and _counts(claim) and (uid := self.uid(claim)):
+        for claim in self._by_group.get(group, {}).values():
+            if _counts(claim) and (uid := self.uid(claim)):
                 by_uid.setdefault(uid, []).append(claim)
         return tuple(self._pod_claims(uid, by_uid[uid]) for uid in sorted(by_uid))
 
     def claims_of(self, group: str, uid: str) -> list[Claim]:
         """Return a pod's claims in a group, also of former sandboxes, oldest first."""
-        claims = [it for it in self._claims.values() if group_name(it) == group and self.uid(it) == uid]
+        claims = [it for it in self._by_group.get(group, {}).values() if self.uid(it) == uid]
         return sorted(claims, key=lambda claim: claim.created_at)
 
     def conf_of(self, group: str) -> ElectionConf:
         """Return how the newest claim of a group wants to be elected."""
-        claims = [claim for claim in self._claims.values() if group_name(claim) == group and _counts(claim)]
+        claims = filter(_counts, self._by_group.get(group, {}).values())
         newest = max(claims, key=lambda claim: claim.created_at, default=None)
         return _conf(newest) if newest else ElectionConf()
-
-    def claims(self) -> Collection[Claim]:
-        """Return every elected claim."""
-        return self._claims.values()
 
     def pod(self, claim: Claim) -> PodView | None:
         """Return the pod of a claim as Kubernetes has it."""

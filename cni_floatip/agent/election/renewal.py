@@ -1,8 +1,8 @@
 """The thread that renews this node's Lease: by it other nodes know that the agent lives.
 
-It has a client of its own and shares no lock with calls of the runtime: not even the log's, so the driver logs
-for it. What it is to do is one attribute, set by the driver. It reads who its node is by itself, because the
-Lease names the Node's uid and this boot, so that a node that comes back under its name is another holder.
+It has a client of its own and shares no lock with calls of the runtime, not even the log's. What it is to do
+is one attribute, set by the driver. It reads by itself which Node this is, because the Lease names the uid
+of the Node and this boot: a node that comes back under its name is another holder.
 """
 
 from __future__ import annotations
@@ -136,11 +136,8 @@ class NodeRenewal:
         began = self._clock()
         document = lease.document(self._namespace, self._next_time())
         try:
-            if lease.uid:
-                answer = self._api.replace(LEASES, document)
-            else:
-                answer = self._api.create(LEASES, document)
-            renewed = Renewed(self._clock(), began, NodeLease.parse(answer))
+            write = self._api.replace if lease.uid else self._api.create
+            renewed = Renewed(self._clock(), began, NodeLease.parse(write(LEASES, document)))
         except LeaseError as e:
             self._failed(str(e))
             return
@@ -148,7 +145,8 @@ class NodeRenewal:
             if not e.fault.is_current:
                 self._failed(str(e))
                 return
-            self._renewal = self._renewal.on(Renewed(self._clock(), began, None))
+            # Perhaps the Node was made anew, and its Lease collected with the former one.
+            self._renewal = replace(self._renewal.on(Renewed(self._clock(), began, None)), identity="")
             return
         self._renewal = self._renewal.on(renewed)
         if self.report.at > PAST:

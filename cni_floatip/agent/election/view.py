@@ -1,4 +1,4 @@
-"""What operations learn of the elections, from memory. The driver's thread replaces what is known as a whole."""
+"""What operations learn of the elections, from memory. The driver's thread replaces what is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ElectionView:
         self._groups: Mapping[Network, str] = {}
         self._keeps: dict[str, frozenset[str] | None] = {}
         self._holders: dict[str, str] = {}
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[tuple[str, str], str] = {}
         self._on_look: Callable[[ElectedLook], object] = lambda _: None
 
     # -- for operations -------------------------------------------------------------------------------
@@ -57,15 +57,16 @@ class ElectionView:
         self._on_look = on_look
 
     def failed(self, error: ApiError) -> None:
-        """Take note of a call that failed. An action reads "GET leases/NAMESPACE/NAME"."""
-        plural = error.action.partition(" ")[2].partition("/")[0]
+        """Take note of a call that failed. Its action reads "GET leases/NAMESPACE/NAME"."""
+        verb, _, what = error.action.partition(" ")
+        plural = what.partition("/")[0]
         if error.fault is ApiFault.REFUSED and plural in NEEDED:
-            self._refusals[plural] = str(error)
+            self._refusals[verb, plural] = str(error)
 
-    def answered(self, resource: Resource) -> None:
-        """Take note that Kubernetes answers."""
+    def answered(self, verb: str, resource: Resource) -> None:
+        """Take note that Kubernetes does what it is asked for."""
         if self._refusals:
-            self._refusals.pop(resource.plural, None)
+            self._refusals.pop((verb, resource.plural), None)
 
     def list_groups(self, leases: Mapping[str, GroupLease]) -> None:
         """Replace the list of groups."""
