@@ -7,8 +7,8 @@ threads, at most so many of a kind at once (``lanes``), so a slow call of one gr
 that is not sent yet is not queued: it is asked for again when there is room, because a want grows old. Right
 before a swap or a write is sent the member learns so (``Sent``), and it gets exactly one answer.
 
-The node Lease is renewed by a thread apart (``renewal``), with a client of its own. It writes no log, takes no
-lock that an ADD takes, and learns from the driver only whether to renew.
+The node Lease is renewed by a thread apart (``renewal``), with a client of its own. It writes no log, takes
+no lock that an ADD takes, and learns from the driver only whether to renew.
 
     objects    pods and nodes, as Kubernetes describes them
     pods       which pods of which group this node has claims of

@@ -88,8 +88,8 @@ class Hooks:
     """What the driver uses. Each is called by its thread, and none may wait.
 
     ``call`` returns the call that a wish asks for, for another thread. ``look`` has routes read soon, and
-    ``Driver.looked`` follows. ``failed_call``: what a member learns of a call that broke. ``changed``: a member
-    before and after something (None: there was, or is, none).
+    ``Driver.looked`` follows. ``failed_call``: what a member learns of a call that broke. ``changed``: a
+    member before and after something (None: there was, or is, none).
     ``renew``: whether this node renews its Lease. ``failed`` gets every unexpected error.
     """
 

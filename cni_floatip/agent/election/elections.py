@@ -17,7 +17,7 @@ from ...edges.kubernetes.resources import LEASES, NODES, PODS, Document, Listing
 from ...edges.kubernetes.servers import ApiServers
 from ...election.node import Surroundings
 from ...election.timing import Timing
-from ...model.errors import ApiError, InvalidConfig, IoFailure
+from ...model.errors import ApiError, ApiFault, InvalidConfig, IoFailure
 from ...model.values import Attachment
 from ...operations.world import World
 from ..observe.recorder import Recorder
@@ -208,7 +208,7 @@ class AgentElections:
         """Follow the Leases only while this node has a member: each renewal of each node is an event."""
         busy = bool(self.driver.members)
         self._groups.want(busy)
-        self._polls.be_busy(busy)
+        self._polls.be_busy(busy or bool(self.intake.unformed))
 
     # -- for its parts --------------------------------------------------------------------------------
 
@@ -227,17 +227,27 @@ class AgentElections:
         self._ways.run_in_thread(record)
 
     def _read_all(self) -> bool:
-        """Read all Leases, and this node."""
+        """Read all Leases, this node, and pods whose groups are to be formed; false: one was not answered."""
         began = self._world.clock()
         try:
             self.intake.on_leases(self._client.list(self._leases), began)
             self._view.answered("LIST", LEASES)
             self.intake.on_node(self._client.get(NODES, self._node), False)
             self._view.answered("GET", NODES)
+            for namespace, name in self.intake.unformed:
+                self._read_pod(namespace, name)
         except ApiError as e:
             self._failed_and_heard(e)
             return False
         return True
+
+    def _read_pod(self, namespace: str, name: str) -> None:
+        """Read a pod whose group is to be formed: the watch may have missed that it runs. Raises ApiError."""
+        try:
+            self.intake.on_pod(self._client.get(PODS, name, namespace), False)
+        except ApiError as e:
+            if e.fault is not ApiFault.NOT_FOUND:
+                raise
 
     def _api_failed(self, error: ApiError) -> None:
         """Take note of a call that failed: in the log once in a while, not for each group."""

@@ -28,7 +28,7 @@ from ...model.values import Attachment, RouteKey, RouteTarget
 from ...operations.election import ElectedLook
 from .driver import Driver
 from .objects import NodeView, PodView, node_of, pod_of
-from .pods import PodBook
+from .pods import PodBook, PodName
 from .view import ElectionView
 
 GROUP, NODE = "group.", "node."
@@ -55,6 +55,8 @@ class Intake:
         self._clock = clock
         self._name_group = name_group
         self._on_cordon = on_cordon
+        self.unformed: Collection[PodName] = frozenset()
+        """Pods whose groups are to be formed yet: they are read anew, too. For any thread."""
         self._leases: dict[str, GroupLease] = {}
         self._looks: dict[Place, ElectedLook] = {}
         self._pods: dict[str, tuple[PodClaims, ...]] = {}
@@ -67,7 +69,7 @@ class Intake:
 
     def _see_claim(self, attachment: Attachment, claim: Claim | None) -> None:
         groups = self._book.see_claim(attachment, claim)
-        if claim is not None and claim.elected:
+        if self.unformed or (claim is not None and claim.group == ""):
             self._name_groups()
         self._refresh(groups)
 
@@ -75,6 +77,7 @@ class Intake:
         """Have groups named that can be named now: the claim that comes of it forms them."""
         for attachment, name in list(self._book.unnamed()):
             self._name_group(attachment, name)
+        self.unformed = self._book.unformed()
 
     def _refresh(self, groups: Iterable[str]) -> None:
         """Tell members what claims their pods have."""

@@ -94,6 +94,14 @@ class PodBook:
             if addresses:
                 yield claim.attachment, default_group(addresses)
 
+    def unformed(self) -> frozenset[PodName]:
+        """Return the pods whose groups cannot be named yet, because nobody has seen them run."""
+        return frozenset(
+            (claim.pod.namespace, claim.pod.name)
+            for claim in self._claims.values()
+            if claim.group == "" and claim.live and claim.pod.name
+        )
+
     def groups(self) -> Collection[str]:
         """Return the groups that this node has claims of."""
         return [group for group, claims in self._by_group.items() if any(map(_counts, claims.values()))]

@@ -133,7 +133,7 @@ class _Elections:
         )
         self._contested = Counter(
             "floatip_election_contested",
-            "Elected routes of this node that another writer keeps taking, because an address has two owners.",
+            "Elected routes here that another writer keeps taking, because an address has two owners.",
             registry=registry,
         )
         self._groups = Gauge(

@@ -86,9 +86,11 @@ class Log:
 
     lines: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.Lock)
 
     def __call__(self, sentence: str, level: str = "info", **fields: object) -> None:
-        self.lines.append(f"{time.monotonic():.3f} {level} {sentence}")
+        with self.lock:
+            self.lines.append(f"{time.monotonic():.3f} {level} {sentence}")
         if fields.get("event"):
             self.events.append(str(fields["event"]))
 
@@ -168,7 +170,9 @@ class AgentNode:
         assert self.elections
         self.elections.begin_ending()
         seen = self.scene.renewals(self.name)
-        if self.elections.driver._duties and any(renews for renews, _ in self.elections.driver._duties.values()):
+        if self.elections.driver._duties and any(
+            renews for renews, _ in self.elections.driver._duties.values()
+        ):
             until(lambda: self.scene.renewals(self.name) != seen)
         self.kill()
 
@@ -225,13 +229,10 @@ class AgentNode:
 
     # -- what it knows --------------------------------------------------------------------------------
 
-    def suspects(self, node: str) -> bool:
-        """Whether this agent misses renewals of a node."""
-        if not self.elections:
-            return False
-        surroundings = self.elections.driver.surroundings
-        followed = surroundings.node_of(node)
-        return bool(followed and host.clock() - followed.changed_at > surroundings.timing.lease)
+    def silence(self, node: str) -> float:
+        """Return for how many seconds this agent has seen no renewal of a node that it follows."""
+        followed = self.elections.driver.surroundings.node_of(node) if self.elections else None
+        return host.clock() - followed.changed_at if followed else 0.0
 
     def role(self, group: str) -> str:
         reports = self.elections.observer.reports() if self.elections else {}
@@ -337,6 +338,18 @@ class Scene:
     def renewals(self, node: str) -> str:
         document = self.api.storage.get(Key("leases", NAMESPACE, f"node.{node}"))
         return str(document["metadata"]["resourceVersion"]) if document else ""
+
+    def node_lease(self, node: str) -> dict[str, Any]:
+        document = self.api.storage.get(Key("leases", NAMESPACE, f"node.{node}"))
+        assert document
+        return document
+
+    def event_documents(self) -> list[dict[str, Any]]:
+        return [document for _, document in self.api.storage.all("events")]
+
+    def events(self) -> list[tuple[str, str]]:
+        """Return the Events, as pods and reasons."""
+        return [(event["involvedObject"]["name"], event["reason"]) for event in self.event_documents()]
 
     def holders(self) -> list[str]:
         """Return every accepted change of a group Lease but for the register's and the offers', as its holder."""

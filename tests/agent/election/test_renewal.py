@@ -1,0 +1,182 @@
+"""The thread that renews the node Lease: what it writes, and that nothing keeps it from writing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from cni_floatip.agent.election.renewal import NodeRenewal
+from cni_floatip.election.timing import Timing
+from cni_floatip.model.errors import ApiError, ApiFault
+from tests.agent.election.scene import Scene
+from tests.support.waiting import until
+
+
+class Api:
+    """One Lease and one Node. ``fault``: what the next write gets."""
+
+    def __init__(self) -> None:
+        self.node_uid = "node-1"
+        self.lease: dict[str, Any] | None = None
+        self.version = 0
+        self.fault: ApiFault | None = None
+        self.writes: list[dict[str, Any]] = []
+
+    def get(self, resource: Any, name: str, namespace: str = "") -> Any:
+        if resource.plural == "nodes":
+            return {"metadata": {"name": name, "uid": self.node_uid}}
+        if self.lease is None:
+            raise ApiError(ApiFault.NOT_FOUND, "GET leases", "none")
+        return deepcopy(self.lease)
+
+    def create(self, resource: Any, document: Mapping[str, Any]) -> Any:
+        if self.lease:
+            raise ApiError(ApiFault.CONFLICT, "POST leases", "there")
+        return self._put(document)
+
+    def replace(self, resource: Any, document: Mapping[str, Any]) -> Any:
+        known = self.lease["metadata"]["resourceVersion"] if self.lease else ""
+        if document["metadata"]["resourceVersion"] != known:
+            raise ApiError(ApiFault.CONFLICT, "PUT leases", "changed")
+        return self._put(document)
+
+    def _put(self, document: Mapping[str, Any]) -> Any:
+        if self.fault:
+            fault, self.fault = self.fault, None
+            raise ApiError(fault, "PUT leases", "planted")
+        self.version += 1
+        self.lease = deepcopy(dict(document))
+        self.lease["metadata"] |= {"uid": "lease-1", "resourceVersion": str(self.version)}
+        self.writes.append(deepcopy(self.lease))
+        return deepcopy(self.lease)
+
+
+class Desk:
+    """A renewal whose turns the test takes."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.api = Api()
+        self.gaps: list[float] = []
+        timing = Timing(renew=0.5, lease=2, veto=60)
+        self.renewal = NodeRenewal(
+            self.api,  # type: ignore[arg-type]
+            "n",
+            "boot-1",
+            "elections",
+            timing,
+            lambda: self.now,
+            self.gaps.append,
+        )
+
+    def turns(self, number: int = 4) -> None:
+        for _ in range(number):
+            self.renewal.turn()
+
+    def specs(self) -> list[tuple[str, int]]:
+        specs = [write["spec"] for write in self.api.writes]
+        return [(spec["holderIdentity"], spec["leaseDurationSeconds"]) for spec in specs]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_it_renews_only_while_this_node_holds_a_group(desk: Desk) -> None:
+    desk.turns()
+    assert desk.api.writes == []
+    desk.renewal.renew(True)
+    desk.turns()
+    assert desk.specs() == [("node-1/boot-1", 2)]
+    desk.now += 0.5
+    desk.turns()
+    assert len(desk.specs()) == 2
+    desk.renewal.renew(False)
+    desk.now += 0.5
+    desk.turns()
+    assert len(desk.specs()) == 2
+
+
+def test_every_renewal_changes_the_lease_whatever_the_wall_clock_does(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+    desk.renewal.renew(True)
+    for _ in range(3):
+        desk.turns()
+        desk.now += 0.5
+    times = [write["spec"]["renewTime"] for write in desk.api.writes]
+    assert len(times) == len(set(times)) == 3
+    assert times == sorted(times)
+
+
+def test_an_ending_agent_announces_its_absence_at_once(desk: Desk) -> None:
+    desk.renewal.renew(True)
+    desk.turns()
+    desk.renewal.announce_absence()
+    desk.turns()
+    assert desk.specs() == [("node-1/boot-1", 2), ("node-1/boot-1", 60)]
+
+
+def test_a_renewal_that_was_not_the_newest_reads_and_goes_on(desk: Desk) -> None:
+    desk.renewal.renew(True)
+    desk.turns()
+    assert desk.api.lease
+    desk.api.lease["metadata"]["resourceVersion"] = "99"  # a hedged renewal was applied twice
+    desk.now += 0.5
+    desk.turns()
+    assert len(desk.api.writes) == 2
+
+
+def test_a_node_that_was_made_anew_is_named_anew(desk: Desk) -> None:
+    """Its Lease was collected with the former Node, and a new one of that owner would be, too."""
+    desk.renewal.renew(True)
+    desk.turns()
+    desk.api.node_uid, desk.api.lease = "node-2", None
+    desk.now += 0.5
+    desk.turns()
+    assert desk.specs()[-1] == ("node-2/boot-1", 2)
+    assert desk.api.writes[-1]["metadata"]["ownerReferences"][0]["uid"] == "node-2"
+
+
+def test_an_unanswered_renewal_is_tried_again_after_a_period(desk: Desk) -> None:
+    desk.renewal.renew(True)
+    desk.turns()
+    desk.now += 0.5
+    desk.api.fault = ApiFault.UNANSWERED
+    desk.turns()
+    assert len(desk.api.writes) == 1
+    assert "planted" in desk.renewal.report.error
+    desk.now += 0.5
+    desk.turns()
+    assert len(desk.api.writes) == 2
+    assert (desk.gaps, desk.renewal.report.error) == ([1.0], "")
+
+
+def test_nothing_that_hangs_keeps_it_from_renewing(scene: Scene) -> None:
+    """Not the driver, not a claim that is being written, not the log, not EC2."""
+    node = scene.node("a")
+    pod = scene.pod(node, "web-1")
+    scene.until_active(pod)
+    assert node.elections
+    released = threading.Event()
+    hung = threading.Event()
+
+    def hang() -> None:
+        with node.log.lock, node.claims._writing[0], node.claims._index, node.claims._freed:
+            hung.set()
+            released.wait()
+
+    node.elections.driver.post(hang)
+    try:
+        assert hung.wait(60)
+        for _ in range(3):
+            seen = scene.renewals("a")
+            until(lambda seen=seen: scene.renewals("a") != seen, scene.dump)
+    finally:
+        released.set()
