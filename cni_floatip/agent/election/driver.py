@@ -45,8 +45,6 @@ AT_ONCE = 1000
 """Messages that are taken before members are asked again."""
 LOOK_SECONDS = 30.0
 """Seconds that a look is awaited: it may wait for the request rate, and for a read that fails."""
-LOOK_REST = 5.0
-"""Seconds after a look that was throttled until the next."""
 
 KINDS: dict[type, Kind] = {
     ReadGroup: Kind.API,
@@ -295,15 +293,12 @@ class Driver:
         self._due[key[0]] = min(self._due.get(key[0], math.inf), now + LOOK_SECONDS)
         self._hooks.look()
 
-    def looked(self, group: str, began: float, event: RoutesSeen | None) -> None:
-        """Hand a look to a member, whether it has asked for one or not (None: it tells nothing)."""
+    def looked(self, group: str, event: RoutesSeen) -> None:
+        """Hand a look to a member, whether it has asked for one or not."""
         for key, at in list(self._looking.items()):
-            if key[0] == group and at <= began:
+            if key[0] == group and at <= event.began:
                 self._end_look(key)
-                if event is None:
-                    self._resting[key] = self._clock() + LOOK_REST
-        if event is not None:
-            self.tell(group, event)
+        self.tell(group, event)
 
     def _end_look(self, key: Key) -> None:
         del self._looking[key]

@@ -6,7 +6,7 @@ next, so both are of one caller of EC2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,8 +21,10 @@ from ...election.events import (
     TurnCame,
     WriteOutcome,
     WriteRoutes,
+    WritesTried,
 )
 from ...model.errors import CniError, Ec2Error
+from ...model.route_write import RouteWrite
 from ...model.values import Attachment, RouteKey
 from ...operations import take
 from ...operations.world import Vpc, World
@@ -78,8 +80,7 @@ class Ec2Calls:
             writes = take.write(self.world, self._routes(pod, wish.keys, vpc), wish.until)
         finally:
             vpc.close()
-        outcomes = tuple((write.key, WriteOutcome[write.outcome.name]) for write in writes)
-        return Answer(RoutesWritten(self.world.clock(), began, outcomes))
+        return Answer(RoutesWritten(self.world.clock(), began, _outcomes(writes)))
 
     def release(self, wish: ReleaseRoutes, pod: ElectedPod) -> Answer:
         """Delete routes that a fresh read shows as ours."""
@@ -97,8 +98,18 @@ class Ec2Calls:
         return Answer(RoleRecorded(self.world.clock(), wish.uid, wish.active, done))
 
     def try_writes(self, wish: TryWrites, pod: ElectedPod) -> Answer:
-        """Ask EC2 whether writes would be allowed; nothing is written."""
-        raise NotImplementedError
+        """Ask EC2 whether writes would be permitted; nothing is written."""
+        began = self.world.clock()
+        vpc = self.caller(pod)
+        try:
+            writes = take.try_writes(self.world, self._routes(pod, wish.keys, vpc))
+        finally:
+            vpc.close()
+        return Answer(WritesTried(self.world.clock(), began, _outcomes(writes)))
 
     def _routes(self, pod: ElectedPod, keys: Collection[RouteKey], vpc: Vpc) -> take.Routes:
         return take.Routes(pod.attachments, keys, vpc, self.withheld())
+
+
+def _outcomes(writes: Iterable[RouteWrite]) -> tuple[tuple[RouteKey, WriteOutcome], ...]:
+    return tuple((write.key, WriteOutcome[write.outcome.name]) for write in writes)

@@ -258,19 +258,16 @@ class Intake:
 
     def _see_look(self, look: ElectedLook) -> None:
         at, here = self._clock(), (look.region, look.account, look.vpc)
-        if look.fault is not Ec2Fault.THROTTLED:  # that is no loss, and nothing was seen
-            self._looks[here] = look
+        self._looks[here] = look
         self._refresh(self._book.groups())  # which ENIs are here was seen, too
         for group in self._book.groups():
             places = self._places(group)
             if here not in places:
                 continue
             looks = [self._looks[place] for place in places if place in self._looks]
-            if look.fault is Ec2Fault.THROTTLED:
-                self._driver.looked(group, look.began, None)
-            elif len(looks) == len(places):
+            if len(looks) == len(places):
                 keys = [key for pod in self._book.pods_of(group) for key in pod.keys]
-                self._driver.looked(group, min(it.began for it in looks), _seen(at, keys, looks))
+                self._driver.looked(group, _seen(at, keys, looks))
 
     def _places(self, group: str) -> set[Place]:
         """Return where the routes of a group's claims are."""
@@ -290,8 +287,8 @@ def _claimed(lease: GroupLease) -> tuple[object, ...]:
 def _seen(at: float, keys: Iterable[RouteKey], looks: Collection[ElectedLook]) -> RoutesSeen:
     """Return what looks say of a group's routes: they are as old as the oldest, and fail as one does."""
     began = min(look.began for look in looks)
-    if any(look.fault for look in looks):
-        return RoutesSeen(at, began, None)
+    if faults := {look.fault for look in looks if look.fault}:
+        return RoutesSeen(at, began, None, throttled=faults == {Ec2Fault.THROTTLED})
     routes: dict[RouteKey, RouteTarget | None] = {}
     for look in looks:
         routes |= {key: look.routes[key] for key in keys if key in look.routes}

@@ -10,15 +10,13 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from cni_floatip.agent.claim_cache import ClaimCache
-from cni_floatip.agent.election.ec2_calls import ElectedPod
 from cni_floatip.agent.election.elections import AgentElections, Cluster, Ways
 from cni_floatip.agent.election.view import ElectionView
 from cni_floatip.agent.keeper.loop import Keeper
@@ -31,7 +29,7 @@ from cni_floatip.edges.kubernetes.servers import ApiAddress, ApiServers
 from cni_floatip.edges.store import Store
 from cni_floatip.election.lease import GroupLease
 from cni_floatip.model.errors import Ec2Error, Ec2Fault
-from cni_floatip.model.values import Attachment, Eni, PodIdentity, RouteKey, RouteTable
+from cni_floatip.model.values import Attachment, Eni, PodIdentity
 from cni_floatip.operations.add import add
 from cni_floatip.operations.delete import delete
 from cni_floatip.operations.world import World, start_thread
@@ -339,6 +337,9 @@ class Scene:
         document = self.api.storage.get(Key("leases", NAMESPACE, f"node.{node}"))
         return str(document["metadata"]["resourceVersion"]) if document else ""
 
+    def has_renewed(self, node: str, since: str) -> bool:
+        return self.renewals(node) != since
+
     def node_lease(self, node: str) -> dict[str, Any]:
         document = self.api.storage.get(Key("leases", NAMESPACE, f"node.{node}"))
         assert document
@@ -352,7 +353,7 @@ class Scene:
         return [(event["involvedObject"]["name"], event["reason"]) for event in self.event_documents()]
 
     def holders(self) -> list[str]:
-        """Return every accepted change of a group Lease but for the register's and the offers', as its holder."""
+        """Return the holders of group Leases, each time that one became it."""
         results: dict[str, list[str]] = {}
         for call in self.api.calls:
             if call.resource == "leases" and call.status < 300 and call.verb in ("create", "update"):

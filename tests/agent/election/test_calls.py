@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -84,9 +84,10 @@ def error(fault: ApiFault) -> ApiError:
 
 
 def calls(answer: Any) -> tuple[ApiCalls, Api, list[ApiError]]:
-    clock, errors = Clock(), []
+    clock = Clock()
+    errors: list[ApiError] = []
     api = Api(clock, answer)
-    return ApiCalls(api, "elections", clock, 0.5, errors.append, lambda *_: None), api, errors  # type: ignore[arg-type]
+    return ApiCalls(api, "elections", clock, 0.5, errors.append, lambda *_: None), api, errors
 
 
 def test_a_proof_is_as_old_as_its_question() -> None:

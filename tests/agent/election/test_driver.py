@@ -22,9 +22,9 @@ from cni_floatip.election.events import (
     ReadNodeLease,
     RoutesSeen,
     Sent,
+    SurroundingsChanged,
     Swap,
     SwapGroup,
-    SurroundingsChanged,
     Time,
     Wish,
     WriteRoutes,
@@ -85,6 +85,7 @@ class Stage:
         self.looks = 0
         self.breaks = False
         self.has_threads = True
+        self.on_begin: Callable[[], None] = lambda: None
         self.driver = Driver(
             Surroundings("n"),
             Lanes(self._begin, limits or dict.fromkeys(Kind, 16)),
@@ -112,6 +113,7 @@ class Stage:
     def _begin(self, call: Callable[[], None]) -> None:
         if not self.has_threads:
             raise RuntimeError("can't start new thread")
+        self.on_begin()
         self.calls.append(call)
 
     def _call(self, group: str, wish: Wish) -> Callable[[], Answer]:
@@ -148,10 +150,10 @@ def test_of_equal_requests_one_is_under_way(stage: Stage) -> None:
 def test_a_member_learns_of_a_swap_or_write_before_it_is_sent(stage: Stage, wish: Wish) -> None:
     member = stage.member("core/a", wish)
     learnt: list[list[Any]] = []
-    begin = stage.driver._lanes._run_in_thread
-    stage.driver._lanes._run_in_thread = lambda call: (learnt.append(list(member.events)), begin(call))[1]
+    stage.on_begin = lambda: learnt.append(list(member.events))
     stage.driver.turn()
-    assert learnt == [[Sent(stage.now, wish)]]
+    [[sent]] = learnt
+    assert (type(sent), sent.request) == (Sent, wish)
 
 
 def test_what_is_wanted_no_more_right_before_is_not_sent(stage: Stage) -> None:
@@ -300,11 +302,11 @@ def test_only_a_look_that_began_after_it_was_wanted_answers(stage: Stage) -> Non
     stage.driver.turn()
     assert stage.looks == 1
     early = RoutesSeen(stage.now, stage.now - 1, ())
-    stage.driver.looked("core/a", early.began, early)
+    stage.driver.looked("core/a", early)
     stage.driver.turn()
     assert (stage.looks, member.events) == (1, [early])
     late = RoutesSeen(stage.now, stage.now, ())
-    stage.driver.looked("core/a", late.began, late)
+    stage.driver.looked("core/a", late)
     stage.driver.turn()
     assert stage.looks == 2  # it is wanted still
 

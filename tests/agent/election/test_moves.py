@@ -41,7 +41,7 @@ def test_a_node_whose_host_answers_keeps_its_group_while_its_agent_is_away(scene
     a, b = scene.node("a"), scene.node("b")
     first = scene.pod(a, "web-1")
     scene.until_active(first)
-    second = scene.pod(b, "web-2")
+    scene.pod(b, "web-2")
     until(lambda: len(registered(scene, first)) == 2, scene.dump)
     swaps, writes = len(scene.holders()), len(scene.ec2.calls)
     a.kill()
@@ -196,7 +196,8 @@ def test_a_group_lease_that_somebody_deletes_is_made_anew(scene: Scene) -> None:
     scene.pod(b, "web-2")
     until(lambda: len(registered(scene, first)) == 2, scene.dump)
     scene.api.remove("leases", GroupLease(first.full_group).name, NAMESPACE)
-    until(lambda: scene.holder(first), scene.dump)
+    until(lambda: scene.lease(first), scene.dump)
+    until(lambda: scene.holder(first) != "", scene.dump)
     scene.until_active(scene.pods[scene.holder(first)])
 
 
@@ -270,7 +271,7 @@ def test_an_add_fails_while_kubernetes_refuses_the_agent(scene: Scene) -> None:
     scene.api.allow(TOKEN, {"get nodes", "watch nodes", "get leases", "list pods", "watch pods"})
     refused = Pod(scene, a, "web-1")
     refused.publish(ready=False, phase="Pending")
-    until(lambda: a.view.refusal(), scene.dump)
+    until(a.view.refusal, scene.dump)
     with pytest.raises(TryAgain, match="Kubernetes refuses"):
         a.add(refused)
     scene.api.allow(TOKEN)

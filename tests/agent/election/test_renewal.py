@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -177,6 +178,6 @@ def test_nothing_that_hangs_keeps_it_from_renewing(scene: Scene) -> None:
         assert hung.wait(60)
         for _ in range(3):
             seen = scene.renewals("a")
-            until(lambda seen=seen: scene.renewals("a") != seen, scene.dump)
+            until(partial(scene.has_renewed, "a", seen), scene.dump)
     finally:
         released.set()
