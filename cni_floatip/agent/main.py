@@ -276,13 +276,13 @@ class Agent:
     def _elections(self, view: ElectionView, cluster: Cluster | None) -> AgentElections:
         """Return the elections. Their modules are loaded only where they are on. Raises CniError."""
         from .election.ec2_calls import ElectedPod
-        from .election.elections import AgentElections, Cluster, Ways
+        from .election.elections import AgentElections, AgentParts, Cluster
 
         def caller(pod: ElectedPod) -> shared.CallEc2:
             caller = shared.Caller(Priority.ADD, who=pod.uid, group=pod.namespace)
             return self.ec2.for_call(pod.region, caller)
 
-        ways = Ways(
+        parts = AgentParts(
             caller=caller,
             look=self.keeper.look_soon,
             is_cut_off=self.keeper.is_cut_off,
@@ -293,7 +293,7 @@ class Agent:
             replace(self.world, log=self._seldom),
             view,
             cluster or Cluster.of_pod(os.environ),
-            ways,
+            parts,
             self.metrics,
         )
 

@@ -22,7 +22,7 @@ from ...election.events import (
 from ...election.lease import GroupLease, LeaseError, NodeLease
 from ...election.node import ApiAnswered, ApiFailed, NodeLeaseRead
 from ...model.errors import ApiError, ApiFault
-from .driver import Answer
+from .driver import CallAnswer
 from .objects import pod_of
 
 
@@ -49,7 +49,7 @@ class ApiCalls:
     on_error: Callable[[ApiError], object]
     on_answer: Callable[[str, Resource], object]
 
-    def read_group(self, wish: ReadGroup) -> Answer:
+    def read_group(self, wish: ReadGroup) -> CallAnswer:
         """GET a group Lease."""
         began = self.clock()  # before it is sent: a proof is as old as its question
         try:
@@ -64,7 +64,7 @@ class ApiCalls:
             return self._answer("GET", LEASES, GroupUnreadable(self.clock(), str(e)))
         return self._answer("GET", LEASES, GroupRead(self.clock(), began, lease))
 
-    def read_node_lease(self, wish: ReadNodeLease) -> Answer:
+    def read_node_lease(self, wish: ReadNodeLease) -> CallAnswer:
         """GET a node Lease. One that cannot be read is as silent as none."""
         began = self.clock()
         lease: NodeLease | None = None
@@ -76,9 +76,9 @@ class ApiCalls:
             if e.fault is not ApiFault.NOT_FOUND:
                 return self._failure(e)
         self.on_answer("GET", LEASES)
-        return Answer(node=NodeLeaseRead(self.clock(), began, wish.node, lease))
+        return CallAnswer(node=NodeLeaseRead(self.clock(), began, wish.node, lease))
 
-    def read_pod(self, wish: ReadPod, namespace: str) -> Answer:
+    def read_pod(self, wish: ReadPod, namespace: str) -> CallAnswer:
         """GET a pod."""
         began = self.clock()
         pod = None
@@ -90,7 +90,7 @@ class ApiCalls:
         status = pod.status if pod and pod.uid == wish.uid else None
         return self._answer("GET", PODS, PodRead(self.clock(), began, wish.uid, status))
 
-    def swap(self, wish: SwapGroup) -> Answer:
+    def swap(self, wish: SwapGroup) -> CallAnswer:
         """PUT a group Lease with uid and resourceVersion, or POST the first."""
         began = self.clock()
         document = wish.lease.document(self.namespace)
@@ -103,7 +103,7 @@ class ApiCalls:
             return self._swap_failure(verb, e, began)
         return self._answer(verb, LEASES, GroupSwapped(self.clock(), began, Swap.DONE, lease))
 
-    def delete(self, wish: DeleteGroup) -> Answer:
+    def delete(self, wish: DeleteGroup) -> CallAnswer:
         """DELETE a group Lease that is as it was read."""
         began = self.clock()
         lease = GroupLease(wish.group, wish.uid, wish.version)
@@ -113,22 +113,22 @@ class ApiCalls:
             return self._swap_failure("DELETE", e, began)
         return self._answer("DELETE", LEASES, GroupSwapped(self.clock(), began, Swap.DONE))
 
-    def _swap_failure(self, verb: str, e: ApiError, began: float) -> Answer:
+    def _swap_failure(self, verb: str, e: ApiError, began: float) -> CallAnswer:
         at = self.clock()
         outcome = swap_outcome(e.fault)
         event = GroupSwapped(at, began, outcome)
         if outcome is Swap.CONFLICT:
             return self._answer(verb, LEASES, event)
         self.on_error(e)
-        return Answer(event, heard(e, at), self.rest)
+        return CallAnswer(event, heard(e, at), self.rest)
 
-    def _answer(self, verb: str, resource: Resource, event: Any) -> Answer:
+    def _answer(self, verb: str, resource: Resource, event: Any) -> CallAnswer:
         self.on_answer(verb, resource)
-        return Answer(event, ApiAnswered(event.at))
+        return CallAnswer(event, ApiAnswered(event.at))
 
-    def _failure(self, e: ApiError) -> Answer:
+    def _failure(self, e: ApiError) -> CallAnswer:
         self.on_error(e)
-        return Answer(node=heard(e, self.clock()), rest=self.rest)
+        return CallAnswer(node=heard(e, self.clock()), rest=self.rest)
 
 
 def heard(e: ApiError, at: float) -> ApiAnswered | ApiFailed:

@@ -37,7 +37,7 @@ from ...election.events import (
 from ...election.lease import GroupLease
 from ...election.member import Member
 from ...election.node import NodeHappening, Surroundings
-from .lanes import Kind, Lanes
+from .lanes import CallKind, Lanes
 
 LONGEST_WAIT = 0.5
 """Seconds: the clock of decisions goes on while a machine sleeps, the one of waiting does not."""
@@ -46,19 +46,19 @@ AT_ONCE = 1000
 LOOK_SECONDS = 30.0
 """Seconds that a look is awaited: it may wait for the request rate, and for a read that fails."""
 
-KINDS: dict[type, Kind] = {
-    ReadGroup: Kind.API,
-    ReadNodeLease: Kind.API,
-    ReadPod: Kind.API,
-    SwapGroup: Kind.API,
-    DeleteGroup: Kind.API,
-    ProbeHost: Kind.PROBE,
-    AwaitTurn: Kind.TURN,
-    WriteRoutes: Kind.WRITE,
-    ReleaseRoutes: Kind.WRITE,
-    TryWrites: Kind.WRITE,
-    RecordRole: Kind.DISK,
-    Publish: Kind.EVENT,
+KINDS: dict[type, CallKind] = {
+    ReadGroup: CallKind.API,
+    ReadNodeLease: CallKind.API,
+    ReadPod: CallKind.API,
+    SwapGroup: CallKind.API,
+    DeleteGroup: CallKind.API,
+    ProbeHost: CallKind.PROBE,
+    AwaitTurn: CallKind.TURN,
+    WriteRoutes: CallKind.WRITE,
+    ReleaseRoutes: CallKind.WRITE,
+    TryWrites: CallKind.WRITE,
+    RecordRole: CallKind.DISK,
+    Publish: CallKind.EVENT,
 }
 ANNOUNCED = (SwapGroup, DeleteGroup, WriteRoutes, ReleaseRoutes)
 """What a member learns of before it is sent."""
@@ -70,7 +70,7 @@ Key = tuple[str, Wish]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallAnswer:
     """What came of a call: what its member learns, and what all members learn (None: nothing).
 
     ``rest``: for how many seconds the same call is not sent again, because nothing came of it.
@@ -82,7 +82,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class DriverHooks:
     """What the driver uses. Each is called by its thread, and none may wait.
 
     ``call`` returns the call that a wish asks for, for another thread. ``look`` has routes read soon, and
@@ -91,9 +91,9 @@ class Hooks:
     ``renew``: whether this node renews its Lease. ``failed`` gets every unexpected error.
     """
 
-    call: Callable[[str, Wish], Callable[[], Answer]]
+    call: Callable[[str, Wish], Callable[[], CallAnswer]]
     look: Callable[[], object]
-    failed_call: Callable[[str, Wish], Answer]
+    failed_call: Callable[[str, Wish], CallAnswer]
     changed: Callable[[Member | None, Member | None], object]
     renew: Callable[[bool], object]
     failed: Callable[[str, Exception], object]
@@ -106,7 +106,7 @@ class Driver:
     """
 
     def __init__(
-        self, surroundings: Surroundings, lanes: Lanes, clock: Callable[[], float], hooks: Hooks
+        self, surroundings: Surroundings, lanes: Lanes, clock: Callable[[], float], hooks: DriverHooks
     ) -> None:
         self.surroundings = surroundings
         self.members: dict[str, Member] = {}
@@ -141,8 +141,8 @@ class Driver:
         for message in self._messages(seconds):
             self._guarded("a message to the elections", message)
         now = self._clock()
-        for key, asked in list(self._looking.items()):
-            if now >= asked + LOOK_SECONDS:
+        for key, since in list(self._looking.items()):
+            if now >= since + LOOK_SECONDS:
                 self._end_look(key)
         self._stale |= {group for group, at in self._due.items() if at <= now}
         self._serve(now)
@@ -305,7 +305,7 @@ class Driver:
         self._under_way.discard(key)
         self._stale.add(key[0])
 
-    def _run(self, key: Key, kind: Kind, call: Callable[[], Answer]) -> None:
+    def _run(self, key: Key, kind: CallKind, call: Callable[[], CallAnswer]) -> None:
         """Make a call, in a thread of the pool."""
         group, wish = key
         try:
@@ -315,7 +315,7 @@ class Driver:
             answer = self._hooks.failed_call(group, wish)
         self.post(partial(self._answered, key, kind, answer))
 
-    def _answered(self, key: Key, kind: Kind | None, answer: Answer) -> None:
+    def _answered(self, key: Key, kind: CallKind | None, answer: CallAnswer) -> None:
         """Take an answer: the same may be asked for again, by those who waited for room too."""
         group, wish = key
         self._under_way.discard(key)

@@ -28,13 +28,13 @@ from ...model.route_write import RouteWrite
 from ...model.values import Attachment, RouteKey
 from ...operations import take
 from ...operations.world import Vpc, World
-from .driver import Answer
+from .driver import CallAnswer
 
 TURN_SECONDS = 10.0
 """How long the request rate is awaited; then the write is tried, and says so itself."""
 
 
-class CallVpc(Vpc, Protocol):
+class ElectedVpc(Vpc, Protocol):
     """EC2 for one caller, which gives back the turns that it did not use."""
 
     def close(self) -> None: ...
@@ -58,11 +58,11 @@ class Ec2Calls:
     """
 
     world: World
-    caller: Callable[[ElectedPod], CallVpc]
+    caller: Callable[[ElectedPod], ElectedVpc]
     withheld: Callable[[], Collection[str]]
-    _turns: dict[str, CallVpc] = field(default_factory=dict)
+    _turns: dict[str, ElectedVpc] = field(default_factory=dict)
 
-    def await_turn(self, wish: AwaitTurn, pod: ElectedPod) -> Answer:
+    def await_turn(self, wish: AwaitTurn, pod: ElectedPod) -> CallAnswer:
         """Wait for the request rate. Whatever hinders that hinders the write too, which has an outcome."""
         vpc = self._turns.setdefault(pod.uid, self.caller(pod))
         clock = self.world.clock
@@ -70,9 +70,9 @@ class Ec2Calls:
             take.await_turns(self.world, self._routes(pod, wish.keys, vpc), clock() + TURN_SECONDS)
         except (CniError, Ec2Error) as e:
             self.world.log(f"the turn of a write for pod {pod.uid} did not come: {e}", "warning")
-        return Answer(TurnCame(clock()))
+        return CallAnswer(TurnCame(clock()))
 
-    def write(self, wish: WriteRoutes, pod: ElectedPod) -> Answer:
+    def write(self, wish: WriteRoutes, pod: ElectedPod) -> CallAnswer:
         """Make routes lead here. No request is sent after ``until``, and none is under way afterwards."""
         began = self.world.clock()
         vpc = self._turns.pop(pod.uid, None) or self.caller(pod)
@@ -80,9 +80,9 @@ class Ec2Calls:
             writes = take.write(self.world, self._routes(pod, wish.keys, vpc), wish.until)
         finally:
             vpc.close()
-        return Answer(RoutesWritten(self.world.clock(), began, _outcomes(writes)))
+        return CallAnswer(RoutesWritten(self.world.clock(), began, _outcomes(writes)))
 
-    def release(self, wish: ReleaseRoutes, pod: ElectedPod) -> Answer:
+    def release(self, wish: ReleaseRoutes, pod: ElectedPod) -> CallAnswer:
         """Delete routes that a fresh read shows as ours."""
         began = self.world.clock()
         vpc = self.caller(pod)
@@ -90,14 +90,14 @@ class Ec2Calls:
             done = take.release_for_good(self.world, self._routes(pod, wish.keys, vpc), wish.until)
         finally:
             vpc.close()
-        return Answer(RoutesReleased(self.world.clock(), began, done))
+        return CallAnswer(RoutesReleased(self.world.clock(), began, done))
 
-    def record(self, wish: RecordRole, pod: ElectedPod) -> Answer:
+    def record(self, wish: RecordRole, pod: ElectedPod) -> CallAnswer:
         """Record a role on disk."""
         done = take.record_role(self.world, pod.attachments, active=wish.active)
-        return Answer(RoleRecorded(self.world.clock(), wish.uid, wish.active, done))
+        return CallAnswer(RoleRecorded(self.world.clock(), wish.uid, wish.active, done))
 
-    def try_writes(self, wish: TryWrites, pod: ElectedPod) -> Answer:
+    def try_writes(self, wish: TryWrites, pod: ElectedPod) -> CallAnswer:
         """Ask EC2 whether writes would be permitted; nothing is written."""
         began = self.world.clock()
         vpc = self.caller(pod)
@@ -105,7 +105,7 @@ class Ec2Calls:
             writes = take.try_writes(self.world, self._routes(pod, wish.keys, vpc))
         finally:
             vpc.close()
-        return Answer(WritesTried(self.world.clock(), began, _outcomes(writes)))
+        return CallAnswer(WritesTried(self.world.clock(), began, _outcomes(writes)))
 
     def _routes(self, pod: ElectedPod, keys: Collection[RouteKey], vpc: Vpc) -> take.Routes:
         return take.Routes(pod.attachments, keys, vpc, self.withheld())

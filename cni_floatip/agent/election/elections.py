@@ -15,7 +15,7 @@ from ...edges.kubernetes.client import CallTimes, KubernetesClient
 from ...edges.kubernetes.follow import Follower
 from ...edges.kubernetes.resources import LEASES, NODES, PODS, Document, Listing, Resource
 from ...edges.kubernetes.servers import ApiServers
-from ...election.node import Surroundings
+from ...election.node import Renewal, Surroundings
 from ...election.timing import Timing
 from ...model.errors import ApiError, ApiFault, InvalidConfig, IoFailure
 from ...model.values import Attachment
@@ -23,15 +23,15 @@ from ...operations.world import World
 from ..observe.recorder import Recorder
 from . import probe
 from .api_calls import ApiCalls, heard
-from .driver import Driver, Hooks
-from .ec2_calls import CallVpc, Ec2Calls, ElectedPod
+from .driver import Driver, DriverHooks
+from .ec2_calls import Ec2Calls, ElectedPod, ElectedVpc
 from .followers import Following, Learners, OwnNode, leases_in, pods_of
 from .hosts import Hosts
 from .intake import Intake
 from .lanes import Lanes
 from .notices import Notices
 from .observer import Observer
-from .pods import Node, PodBook
+from .pods import ClaimJudge, PodBook
 from .polls import Polls
 from .renewal import NodeRenewal
 from .view import ElectionView
@@ -46,7 +46,7 @@ Body = Callable[[threading.Event], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class AgentParts:
     """What elections need of the agent, beside its World.
 
     ``caller`` returns EC2 for a pod, ranked with ADDs. ``look`` has the keeper read routes soon.
@@ -55,7 +55,7 @@ class Ways:
     port within so many seconds (None: nothing is learnt).
     """
 
-    caller: Callable[[ElectedPod], CallVpc]
+    caller: Callable[[ElectedPod], ElectedVpc]
     look: Callable[[], object]
     is_cut_off: Callable[[Attachment], bool]
     run_in_thread: Callable[[Callable[[], None]], None]
@@ -98,7 +98,7 @@ class AgentElections:
     """The elections of one agent. ``view`` is what its operations ask."""
 
     def __init__(
-        self, world: World, view: ElectionView, cluster: Cluster, ways: Ways, recorder: Recorder
+        self, world: World, view: ElectionView, cluster: Cluster, parts: AgentParts, recorder: Recorder
     ) -> None:
         """``world`` has ``elections`` in its policy."""
         policy = world.policy.elections
@@ -106,60 +106,57 @@ class AgentElections:
             raise ValueError("the policy has no elections")
         self._world = world
         self._view = view
-        self._ways = ways
+        self._parts = parts
+        self._node, self._leases = cluster.node, leases_in(policy.namespace)
         timing = timing_of(policy, world.policy.reconcile_seconds, world.policy.release_grace_seconds)
         times = CallTimes(hedge=timing.renew / 2)
-        self._clients = [
-            KubernetesClient(ServiceAccount(cluster.account), cluster.servers, times) for _ in range(2)
-        ]
-        client, own_client = self._clients
-        epoch = world.now() - world.clock()
+        account = ServiceAccount(cluster.account)
+        self._client, own = (KubernetesClient(account, cluster.servers, times) for _ in range(2))
+        self._clients = (self._client, own)
+        renewal = Renewal(cluster.node, "", "", timing)
         self.renewal = NodeRenewal(
-            own_client, cluster.node, world.boot(), policy.namespace, timing, world.clock, recorder.renewed
+            own, renewal, world.boot(), policy.namespace, world.clock, recorder.renewed
         )
-        surroundings = Surroundings(cluster.node, epoch=int(epoch), timing=timing)
         self.observer = Observer(view, recorder, world.log)
-        self._book = PodBook(Node(world.policy, epoch, ways.is_cut_off))
-        self.driver = Driver(
-            surroundings,
-            Lanes(ways.run_in_thread),
-            world.clock,
-            Hooks(
-                call=lambda group, wish: calls.call(group, wish),  # noqa: PLW0108 (made below)
-                look=ways.look,
-                failed_call=lambda group, wish: calls.failed_call(group, wish),  # noqa: PLW0108 (made below)
-                changed=self.observer.changed,
-                renew=self._renew,
-                failed=ways.failed,
-            ),
+        epoch = world.now() - world.clock()
+        self._book = PodBook(ClaimJudge(world.policy, epoch, parts.is_cut_off))
+        surroundings = Surroundings(cluster.node, epoch=int(epoch), timing=timing)
+        self._calls = self._wish_calls(timing, policy.namespace)
+        hooks = DriverHooks(
+            call=self._calls.call,
+            look=parts.look,
+            failed_call=self._calls.failed_call,
+            changed=self.observer.changed,
+            renew=self.renewal.renew,
+            failed=parts.failed,
         )
+        self.driver = Driver(surroundings, Lanes(parts.run_in_thread), world.clock, hooks)
         self.intake = Intake(
             self.driver, self._book, view, world.clock, self._name_group, on_cordon=policy.on_cordon
         )
-        probe_seconds = PROBES_PART * timing.lease / 2 / timing.probes
-        calls = WishCalls(
-            ApiCalls(client, policy.namespace, world.clock, timing.renew, self._api_failed, view.answered),
-            Ec2Calls(world, ways.caller, lambda: self.intake.withheld),
-            Hosts(client, world.clock, probe_seconds, timing.renew, self._api_failed, ways.probe),
-            Notices(client, cluster.node, world.clock, world.now, self._api_failed),
-            self._book,
-            world.clock,
-            timing.renew,
-        )
-        self._client, self._node, self._leases = client, cluster.node, leases_in(policy.namespace)
         self._polls = Polls(self._read_all, world.clock)
         self._pods = Following(
-            lambda: Follower(client, pods_of(cluster.node)),
+            lambda: Follower(self._client, pods_of(self._node)),
             self._learners(PODS, self.intake.on_pods, self.intake.on_pod),
         )
         self._groups = Following(
-            lambda: Follower(client, self._leases),
+            lambda: Follower(self._client, self._leases),
             self._learners(LEASES, self.intake.on_leases, self.intake.on_lease),
         )
         self._own = Following(
-            lambda: OwnNode(client, cluster.node),
+            lambda: OwnNode(self._client, self._node),
             self._learners(NODES, self.intake.on_nodes, self.intake.on_node),
         )
+
+    def _wish_calls(self, timing: Timing, namespace: str) -> WishCalls:
+        """Return what does what members want."""
+        world, client, parts = self._world, self._client, self._parts
+        probe_seconds = PROBES_PART * timing.lease / 2 / timing.probes
+        api = ApiCalls(client, namespace, world.clock, timing.renew, self._api_failed, self._view.answered)
+        hosts = Hosts(client, world.clock, probe_seconds, timing.renew, self._api_failed, parts.probe)
+        notices = Notices(client, self._node, world.clock, world.now, self._api_failed)
+        ec2 = Ec2Calls(world, parts.caller, lambda: self.intake.withheld)
+        return WishCalls(api, ec2, hosts, notices, self._book, world.clock, timing.renew)
 
     # -- starting and ending --------------------------------------------------------------------------
 
@@ -212,9 +209,6 @@ class AgentElections:
 
     # -- for its parts --------------------------------------------------------------------------------
 
-    def _renew(self, holds: bool) -> None:
-        self.renewal.renew(holds)
-
     def _name_group(self, attachment: Attachment, name: str) -> None:
         """Record the name of a group, in another thread; the claim listener learns of it."""
 
@@ -224,7 +218,7 @@ class AgentElections:
             except IoFailure as e:
                 self._world.log(f"{attachment}: the name of its group is not on disk: {e}", "warning")
 
-        self._ways.run_in_thread(record)
+        self._parts.run_in_thread(record)
 
     def _read_all(self) -> bool:
         """Read all Leases, this node, and pods whose groups are to be formed; false: one was not answered."""

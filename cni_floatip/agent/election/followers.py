@@ -29,7 +29,7 @@ RETRY_SECONDS = 2.0
 """When a node is read again that could not be."""
 
 
-class Followed(Protocol):
+class Follow(Protocol):
     """A selection that is being followed; see ``edges.kubernetes.follow``."""
 
     def __iter__(self) -> Iterator[Listing | WatchEvent | ApiError]: ...
@@ -55,11 +55,11 @@ class NodeClient(Protocol):
 class Following:
     """One selection, followed while ``want`` says so. ``run`` is the thread's body."""
 
-    def __init__(self, follow: Callable[[], Followed], learners: Learners) -> None:
+    def __init__(self, follow: Callable[[], Follow], learners: Learners) -> None:
         self._follow = follow
         self._learners = learners
         self._wanted = threading.Event()
-        self._follower: Followed | None = None
+        self._follower: Follow | None = None
         self._ending = False
 
     def want(self, wanted: bool) -> None:

@@ -10,7 +10,7 @@ from ...election.events import ProbeHost
 from ...election.node import HostProbed
 from ...model.errors import ApiError
 from .api_calls import Api
-from .driver import Answer
+from .driver import CallAnswer
 from .objects import NodeView, node_of
 
 FRESH_SECONDS = 120.0
@@ -44,16 +44,16 @@ class Hosts:
         self._answers = answers
         self._known: dict[str, _Known] = {}
 
-    def probe(self, wish: ProbeHost) -> Answer:
+    def probe(self, wish: ProbeHost) -> CallAnswer:
         """Probe a host. Nothing is learnt of one whose address is not known."""
         node = self._node(wish.node)
         if node is None or not node.host:
-            return Answer(rest=self._rest)
+            return CallAnswer(rest=self._rest)
         began = self._clock()
         answered = self._answers(node.host, node.port, self._seconds)
         if answered is None:
-            return Answer(rest=self._rest)
-        return Answer(node=HostProbed(self._clock(), began, wish.node, answered))
+            return CallAnswer(rest=self._rest)
+        return CallAnswer(node=HostProbed(self._clock(), began, wish.node, answered))
 
     def _node(self, name: str) -> NodeView | None:
         known = self._known.get(name)

@@ -32,7 +32,7 @@ from .pods import PodBook, PodName
 from .view import ElectionView
 
 GROUP, NODE = "group.", "node."
-Place = tuple[str, str, str]
+LookScope = tuple[str, str, str]
 """Region, account and VPC: the scope of a look."""
 
 
@@ -58,7 +58,7 @@ class Intake:
         self.unformed: Collection[PodName] = frozenset()
         """Pods whose groups are to be formed yet: they are read anew, too. For any thread."""
         self._leases: dict[str, GroupLease] = {}
-        self._looks: dict[Place, ElectedLook] = {}
+        self._looks: dict[LookScope, ElectedLook] = {}
         self._pods: dict[str, tuple[PodClaims, ...]] = {}
 
     # -- claims ---------------------------------------------------------------------------------------
@@ -138,7 +138,9 @@ class Intake:
 
     def _tell_of_pod(self, at: float, uid: str, pod: PodView | None) -> None:
         status = pod.status if pod else None
-        for group in self._book.groups_of(uid):
+        groups = self._book.groups_of(uid)
+        self._refresh(groups)  # a runtime may tell no uid: then its claims count from now on
+        for group in groups:
             self._driver.tell(group, PodSeen(at, uid, status))
 
     # -- Leases ---------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ class Intake:
                 keys = [key for pod in self._book.pods_of(group) for key in pod.keys]
                 self._driver.looked(group, _seen(at, keys, looks))
 
-    def _places(self, group: str) -> set[Place]:
+    def _places(self, group: str) -> set[LookScope]:
         """Return where the routes of a group's claims are."""
         return {
             (claim.region, route.account, claim.vpc)

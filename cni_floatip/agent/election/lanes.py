@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 
 
-class Kind(Enum):
+class CallKind(Enum):
     """What a call waits for."""
 
     API = "Kubernetes"
@@ -17,13 +17,13 @@ class Kind(Enum):
     EVENT = "Events"
 
 
-LIMITS: Mapping[Kind, int] = {
-    Kind.API: 16,
-    Kind.TURN: 16,
-    Kind.WRITE: 16,
-    Kind.DISK: 4,
-    Kind.PROBE: 16,
-    Kind.EVENT: 2,
+LIMITS: Mapping[CallKind, int] = {
+    CallKind.API: 16,
+    CallKind.TURN: 16,
+    CallKind.WRITE: 16,
+    CallKind.DISK: 4,
+    CallKind.PROBE: 16,
+    CallKind.EVENT: 2,
 }
 """How many calls of a kind run at once. A call to Kubernetes takes a second at most, a probe less."""
 
@@ -34,26 +34,26 @@ class Lanes:
     def __init__(
         self,
         run_in_thread: Callable[[Callable[[], None]], None],
-        limits: Mapping[Kind, int] = LIMITS,
+        limits: Mapping[CallKind, int] = LIMITS,
     ) -> None:
         self._run_in_thread = run_in_thread
         self._free = dict(limits)
-        self._waiting: dict[Kind, set[str]] = {kind: set() for kind in limits}
+        self._waiting: dict[CallKind, set[str]] = {kind: set() for kind in limits}
 
-    def has_room(self, kind: Kind) -> bool:
+    def has_room(self, kind: CallKind) -> bool:
         """Whether another call of a kind may begin."""
         return self._free[kind] > 0
 
-    def await_room(self, kind: Kind, group: str) -> None:
+    def await_room(self, kind: CallKind, group: str) -> None:
         """Remember who wants to begin a call as soon as one has ended."""
         self._waiting[kind].add(group)
 
-    def begin(self, kind: Kind, call: Callable[[], None]) -> None:
+    def begin(self, kind: CallKind, call: Callable[[], None]) -> None:
         """Run ``call`` in a thread; ``end`` must follow. Raises RuntimeError where no thread is to be had."""
         self._run_in_thread(call)
         self._free[kind] -= 1
 
-    def end(self, kind: Kind) -> set[str]:
+    def end(self, kind: CallKind) -> set[str]:
         """Note that a call has ended; return who waits for room."""
         self._free[kind] += 1
         waiting, self._waiting[kind] = self._waiting[kind], set()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ...edges.kubernetes.resources import EVENTS, Document, Resource
 from ...election.events import Notice, NoticeKind, Published
 from ...model.errors import ApiError, ApiFault
-from .driver import Answer
+from .driver import CallAnswer
 
 COMPONENT = "cni-floatip"
 PAUSE_SECONDS = 10.0
@@ -67,7 +67,7 @@ class Notices:
         self._sent: dict[tuple[str, NoticeKind], _Sent] = {}
         self._lock = threading.Lock()
 
-    def publish(self, notice: Notice, namespace: str, pod: str) -> Answer:
+    def publish(self, notice: Notice, namespace: str, pod: str) -> CallAnswer:
         """Publish, or count up. What cannot be published is given up: it is in the log, too."""
         clock, key = self._clock(), (notice.uid, notice.kind)
         with self._lock:
@@ -77,21 +77,21 @@ class Notices:
             if known:
                 known.count += 1
                 if clock - known.at < PAUSE_SECONDS:
-                    return Answer(Published(clock, notice))
+                    return CallAnswer(Published(clock, notice))
                 known.at = clock
         try:
             if known and self._count_up(known, namespace, notice.text):
-                return Answer(Published(self._clock(), notice))
+                return CallAnswer(Published(self._clock(), notice))
             name = f"{pod[:200]}.{uuid.uuid4().hex}"
             self._api.create(EVENTS, self._document(notice, namespace, pod, name))
         except ApiError as e:
             self._on_error(e)
-            return Answer(Published(self._clock(), notice))
+            return CallAnswer(Published(self._clock(), notice))
         with self._lock:
             while len(self._sent) >= MOST:
                 del self._sent[next(iter(self._sent))]
             self._sent[key] = _Sent(name, 1, clock, clock)
-        return Answer(Published(self._clock(), notice))
+        return CallAnswer(Published(self._clock(), notice))
 
     def _count_up(self, known: _Sent, namespace: str, text: str) -> bool:
         """Write how often it was by now; whether the Event is still there."""

@@ -25,7 +25,7 @@ PodName = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ClaimJudge:
     """What decides about claims beside themselves.
 
     ``epoch``: the time since the epoch at moment 0 of the clock of events. ``is_cut_off``: whether this node
@@ -41,7 +41,7 @@ class Node:
 class PodBook:
     """Elected claims by their pods, and the pods as Kubernetes has them."""
 
-    node: Node
+    judge: ClaimJudge
     _claims: dict[Attachment, Claim] = field(default_factory=dict)
     _by_group: dict[str, dict[Attachment, Claim]] = field(default_factory=dict)
     _pods: dict[str, PodView] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class PodBook:
         newest = max(live or claims, key=lambda claim: claim.created_at)
         mine = [claim for claim in claims if claim.attachment.container == newest.attachment.container]
         routes = [route for claim in mine for route in claim.routes]
-        policy, namespace = self.node.policy, newest.pod.namespace
+        policy, namespace = self.judge.policy, newest.pod.namespace
         allowed = all(
             policy.allows_destination(route.key.destination, namespace)
             for route in routes
@@ -182,12 +182,14 @@ class PodBook:
             allowed=allowed,
             keep=newest.on_delete == "keep",
             active_on_disk=any(route.state is State.ACTIVE for route in routes),
-            ended_at=None if live else max(ended) - self.node.epoch,
+            ended_at=None if live else max(ended) - self.judge.epoch,
         )
 
     def _is_complete(self, claim: Claim) -> bool:
         """Whether the interface is added, and its ENI here."""
-        return claim.live and claim.state is not State.CLAIMING and not self.node.is_cut_off(claim.attachment)
+        return (
+            claim.live and claim.state is not State.CLAIMING and not self.judge.is_cut_off(claim.attachment)
+        )
 
 
 def _counts(claim: Claim) -> bool:

@@ -24,7 +24,7 @@ from ...election.node import (
     Renewed,
     RenewNodeLease,
 )
-from ...election.timing import PAST, Timing
+from ...election.timing import PAST
 from ...model.errors import ApiError, ApiFault
 from .api_calls import Api
 from .objects import node_of
@@ -47,21 +47,23 @@ class NodeRenewal:
     def __init__(
         self,
         api: Api,
-        node: str,
+        renewal: Renewal,
         boot: str,
         namespace: str,
-        timing: Timing,
         clock: Callable[[], float],
         on_gap: Callable[[float], object],
     ) -> None:
-        """``on_gap`` learns how many seconds lay between two renewals, in this thread."""
+        """``renewal`` names its node and has no identity yet; ``boot`` is a part of that.
+
+        ``on_gap`` learns how many seconds lay between two renewals, in this thread.
+        """
         self.report = RenewalReport()
         self._on_gap = on_gap
         self._api = api
         self._boot = boot
         self._namespace = namespace
         self._clock = clock
-        self._renewal = Renewal(node, "", "", timing)
+        self._renewal = renewal
         self._wanted = (False, False)
         self._woken = threading.Event()
         self._renew_time = 0

@@ -34,7 +34,7 @@ from ...election.events import (
 )
 from ...model.values import RouteKey
 from .api_calls import ApiCalls
-from .driver import Answer
+from .driver import CallAnswer
 from .ec2_calls import Ec2Calls, ElectedPod
 from .hosts import Hosts
 from .notices import Notices
@@ -56,7 +56,7 @@ class WishCalls:
     clock: Callable[[], float]
     rest: float
 
-    def call(self, group: str, wish: Wish) -> Callable[[], Answer]:
+    def call(self, group: str, wish: Wish) -> Callable[[], CallAnswer]:
         """Return the call that a wish asks for."""
         namespace = group.partition("/")[0]
         match wish:
@@ -88,9 +88,9 @@ class WishCalls:
             case LookAtRoutes():
                 raise TypeError("the keeper looks")
 
-    def failed_call(self, _: str, wish: Wish) -> Answer:
+    def failed_call(self, _: str, wish: Wish) -> CallAnswer:
         """Return what a member learns of a call that broke: the worst that can have come of it."""
-        return Answer(self._worst(wish), rest=self.rest)
+        return CallAnswer(self._worst(wish), rest=self.rest)
 
     def _worst(self, wish: Wish) -> Happening | None:
         now = self.clock()

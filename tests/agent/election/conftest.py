@@ -12,7 +12,7 @@ from tests.agent.election.scene import Scene, running_scene
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(election, "RELEASED", True)
-    with running_scene(tmp_path) as scene:
-        yield scene
+    with running_scene(tmp_path) as agents:
+        yield agents

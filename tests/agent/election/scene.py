@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cni_floatip.agent.claim_cache import ClaimCache
-from cni_floatip.agent.election.elections import AgentElections, Cluster, Ways
+from cni_floatip.agent.election.elections import AgentElections, AgentParts, Cluster
 from cni_floatip.agent.election.view import ElectionView
 from cni_floatip.agent.keeper.loop import Keeper
 from cni_floatip.agent.observe.recorder import NullRecorder
@@ -143,7 +143,7 @@ class AgentNode:
         self.world = self._world(now)
         recover(self.world)
         self.keeper = Keeper(self.world, NullRecorder(), present=lambda: {self.eni}, failed=self.log.failure)
-        ways = Ways(
+        parts = AgentParts(
             caller=lambda _: self.ec2,
             look=self.keeper.look_soon,
             is_cut_off=self.keeper.is_cut_off,
@@ -154,7 +154,7 @@ class AgentNode:
         servers = ApiServers(ApiAddress(*self.scene.api.addresses[0]))
         servers.endpoints = tuple(ApiAddress(*address) for address in self.scene.api.addresses)
         cluster = Cluster(self.name, servers, self.scene.api.account)
-        self.elections = AgentElections(self.world, self.view, cluster, ways, NullRecorder())
+        self.elections = AgentElections(self.world, self.view, cluster, parts, NullRecorder())
         self.claims.listen(self.keeper.on_claim_change)
         self.elections.attend(self.claims.listen)
         for name, body in [*self.elections.bodies(), ("keeper", self.keeper.run)]:
@@ -167,11 +167,11 @@ class AgentNode:
         """End the agent as SIGTERM does."""
         assert self.elections
         self.elections.begin_ending()
-        seen = self.scene.renewals(self.name)
+        before = self.scene.renewals(self.name)
         if self.elections.driver._duties and any(
             renews for renews, _ in self.elections.driver._duties.values()
         ):
-            until(lambda: self.scene.renewals(self.name) != seen)
+            until(lambda: self.scene.renewals(self.name) != before)
         self.kill()
 
     def kill(self) -> None:

@@ -113,9 +113,9 @@ def test_reads_of_pods_and_nodes_are_as_old_as_their_questions() -> None:
     assert isinstance(event, PodRead)
     assert (event.began, event.status is not None and event.status.ready) == (100.0, True)
     made, _, _ = calls(NodeLease("x", "u", "3", "me", 2).document("elections", "now"))
-    seen = made.read_node_lease(ReadNodeLease("x")).node
-    assert isinstance(seen, NodeLeaseRead)
-    assert (seen.began, seen.lease and seen.lease.version) == (100.0, "3")
+    lease_read = made.read_node_lease(ReadNodeLease("x")).node
+    assert isinstance(lease_read, NodeLeaseRead)
+    assert (lease_read.began, lease_read.lease and lease_read.lease.version) == (100.0, "3")
 
 
 def test_the_first_swap_creates_and_a_later_one_replaces() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cni_floatip.agent.election.driver import LOOK_SECONDS, Answer, Driver, Hooks
-from cni_floatip.agent.election.lanes import Kind, Lanes
+from cni_floatip.agent.election.driver import LOOK_SECONDS, CallAnswer, Driver, DriverHooks
+from cni_floatip.agent.election.lanes import CallKind, Lanes
 from cni_floatip.election.events import (
     GroupRead,
     GroupSwapped,
@@ -50,7 +50,7 @@ class Scripted:
     finished: bool = False
     due: float = 1e9
     events: list[Any] = field(default_factory=list)
-    asked: int = 0
+    questions: int = 0
     on_ask: Callable[[Scripted], None] = lambda _: None
     broken: bool = False
 
@@ -64,7 +64,7 @@ class Scripted:
         return self
 
     def wants(self, now: float) -> tuple[Wish, ...]:
-        self.asked += 1
+        self.questions += 1
         self.on_ask(self)
         return tuple(self.wishes)
 
@@ -75,11 +75,11 @@ class Scripted:
 class Stage:
     """A driver with its members; ``calls`` are those that were begun and have not ended."""
 
-    def __init__(self, limits: dict[Kind, int] | None = None) -> None:
+    def __init__(self, limits: dict[CallKind, int] | None = None) -> None:
         self.now = 100.0
         self.calls: list[Callable[[], None]] = []
         self.sent: list[tuple[str, Wish]] = []
-        self.answers: dict[type, Answer] = {}
+        self.answers: dict[type, CallAnswer] = {}
         self.failures: list[str] = []
         self.renewing: list[bool] = []
         self.looks = 0
@@ -88,12 +88,12 @@ class Stage:
         self.on_begin: Callable[[], None] = lambda: None
         self.driver = Driver(
             Surroundings("n"),
-            Lanes(self._begin, limits or dict.fromkeys(Kind, 16)),
+            Lanes(self._begin, limits or dict.fromkeys(CallKind, 16)),
             lambda: self.now,
-            Hooks(
+            DriverHooks(
                 call=self._call,
                 look=self._look,
-                failed_call=lambda *_: Answer(GroupSwapped(self.now, self.now, Swap.UNKNOWN), rest=1.0),
+                failed_call=lambda *_: CallAnswer(GroupSwapped(self.now, self.now, Swap.UNKNOWN), rest=1.0),
                 changed=lambda *_: None,
                 renew=self.renewing.append,
                 failed=lambda what, _: self.failures.append(what),
@@ -116,11 +116,11 @@ class Stage:
         self.on_begin()
         self.calls.append(call)
 
-    def _call(self, group: str, wish: Wish) -> Callable[[], Answer]:
-        def call() -> Answer:
+    def _call(self, group: str, wish: Wish) -> Callable[[], CallAnswer]:
+        def call() -> CallAnswer:
             if self.breaks:
                 raise ValueError("planted")
-            return self.answers.get(type(wish), Answer())
+            return self.answers.get(type(wish), CallAnswer())
 
         self.sent.append((group, wish))
         return call
@@ -160,7 +160,7 @@ def test_what_is_wanted_no_more_right_before_is_not_sent(stage: Stage) -> None:
     """An answer that came for another wish of the same member may have ended this one."""
 
     def ask(member: Scripted) -> None:
-        member.wishes = [ReadGroup("core/a"), SWAP] if member.asked == 1 else [ReadGroup("core/a")]
+        member.wishes = [ReadGroup("core/a"), SWAP] if member.questions == 1 else [ReadGroup("core/a")]
 
     member = stage.member("core/a", on_ask=ask)
     stage.driver.turn()
@@ -195,7 +195,7 @@ def test_a_slow_call_of_one_group_delays_no_other(stage: Stage) -> None:
     stage.driver.turn()
     other = stage.member("core/quick", ReadGroup("core/quick"))
     stage.driver.turn()
-    stage.answers[ReadGroup] = Answer(GroupRead(stage.now, stage.now, None))
+    stage.answers[ReadGroup] = CallAnswer(GroupRead(stage.now, stage.now, None))
     other.wishes = []
     stage.run(1)
     assert [type(event) for event in other.events] == [GroupRead]
@@ -203,7 +203,7 @@ def test_a_slow_call_of_one_group_delays_no_other(stage: Stage) -> None:
 
 
 def test_what_finds_no_room_is_asked_for_again_when_there_is(stage: Stage) -> None:
-    stage = Stage(dict.fromkeys(Kind, 1))
+    stage = Stage(dict.fromkeys(CallKind, 1))
     first = stage.member("core/a", ReadGroup("core/a"))
     second = stage.member("core/b", ReadGroup("core/b"))
     third = stage.member("core/c", ReadGroup("core/c"))
@@ -220,7 +220,7 @@ def test_what_finds_no_room_is_asked_for_again_when_there_is(stage: Stage) -> No
 
 
 def test_the_pod_of_higher_priority_is_first(stage: Stage) -> None:
-    stage = Stage(dict.fromkeys(Kind, 1))
+    stage = Stage(dict.fromkeys(CallKind, 1))
     low, high = (SwapGroup(GroupLease(f"core/{name}"), "x", priority=n) for n, name in enumerate("lh"))
     stage.member("core/l", low)
     stage.member("core/h", high)
@@ -230,7 +230,7 @@ def test_the_pod_of_higher_priority_is_first(stage: Stage) -> None:
 
 def test_a_call_that_came_to_nothing_rests(stage: Stage) -> None:
     stage.member("core/a", ReadGroup("core/a"))
-    stage.answers[ReadGroup] = Answer(rest=0.5)
+    stage.answers[ReadGroup] = CallAnswer(rest=0.5)
     stage.driver.turn()
     stage.run()
     for _ in range(3):
@@ -247,9 +247,9 @@ def test_one_read_of_a_node_serves_all_who_follow_it(stage: Stage) -> None:
     stage.driver.turn()
     assert len(stage.calls) == 1
     for member in members:
-        member.wishes, member.asked = [], 0
+        member.wishes, member.questions = [], 0
     stage.run()
-    assert [member.asked for member in members] == [1, 1]
+    assert [member.questions for member in members] == [1, 1]
 
 
 def test_a_member_that_breaks_stops_no_other(stage: Stage) -> None:
@@ -288,13 +288,13 @@ def test_a_member_decides_by_what_all_share_now(stage: Stage) -> None:
 def test_a_member_is_asked_when_its_time_has_come(stage: Stage) -> None:
     member = stage.member("core/a", due=103.0)
     stage.driver.turn()
-    asked = member.asked
+    questions = member.questions
     stage.now = 102.9
     stage.driver.turn()
-    assert member.asked == asked
+    assert member.questions == questions
     stage.now, member.due = 103.0, 200.0
     stage.driver.turn()
-    assert member.asked == asked + 1
+    assert member.questions == questions + 1
 
 
 def test_only_a_look_that_began_after_it_was_wanted_answers(stage: Stage) -> None:

@@ -45,13 +45,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def publisher() -> Desk:
     return Desk()
 
 
-def test_a_change_is_an_event_on_its_pod(desk: Desk) -> None:
-    desk.publish()
-    [event] = desk.created
+def test_a_change_is_an_event_on_its_pod(publisher: Desk) -> None:
+    publisher.publish()
+    [event] = publisher.created
     assert event["involvedObject"] | {"kind": "Pod"} == {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -64,34 +64,34 @@ def test_a_change_is_an_event_on_its_pod(desk: Desk) -> None:
     assert (event["count"], event["source"]["host"]) == (1, "node-a")
 
 
-def test_what_repeats_is_counted_and_not_written_each_time(desk: Desk) -> None:
-    desk.publish()
+def test_what_repeats_is_counted_and_not_written_each_time(publisher: Desk) -> None:
+    publisher.publish()
     for _ in range(5):
-        desk.publish()
-    assert (len(desk.created), desk.patched) == (1, [])
-    desk.now += PAUSE_SECONDS
-    desk.publish()
-    assert (len(desk.created), [patch["count"] for patch in desk.patched]) == (1, [7])
+        publisher.publish()
+    assert (len(publisher.created), publisher.patched) == (1, [])
+    publisher.now += PAUSE_SECONDS
+    publisher.publish()
+    assert (len(publisher.created), [patch["count"] for patch in publisher.patched]) == (1, [7])
 
 
-def test_another_change_is_another_event(desk: Desk) -> None:
-    desk.publish()
-    desk.publish(Notice(NoticeKind.CONTESTED_WRITER, "uid-1", "a fight"))
-    desk.publish(Notice(NoticeKind.MOVED, "uid-2", "it moved"))
-    assert [event["type"] for event in desk.created] == ["Normal", "Warning", "Normal"]
+def test_another_change_is_another_event(publisher: Desk) -> None:
+    publisher.publish()
+    publisher.publish(Notice(NoticeKind.CONTESTED_WRITER, "uid-1", "a fight"))
+    publisher.publish(Notice(NoticeKind.MOVED, "uid-2", "it moved"))
+    assert [event["type"] for event in publisher.created] == ["Normal", "Warning", "Normal"]
 
 
-def test_an_event_that_the_api_forgot_is_made_anew(desk: Desk) -> None:
-    desk.publish()
-    desk.now += PAUSE_SECONDS
-    desk.fault = ApiFault.NOT_FOUND
-    desk.publish()
-    desk.now += FRESH_SECONDS
-    desk.publish()
-    assert (len(desk.created), desk.patched) == (3, [])
+def test_an_event_that_the_api_forgot_is_made_anew(publisher: Desk) -> None:
+    publisher.publish()
+    publisher.now += PAUSE_SECONDS
+    publisher.fault = ApiFault.NOT_FOUND
+    publisher.publish()
+    publisher.now += FRESH_SECONDS
+    publisher.publish()
+    assert (len(publisher.created), publisher.patched) == (3, [])
 
 
-def test_what_cannot_be_published_is_given_up(desk: Desk) -> None:
-    desk.fault = ApiFault.REFUSED
-    desk.publish()
-    assert (desk.created, len(desk.errors)) == ([], 1)
+def test_what_cannot_be_published_is_given_up(publisher: Desk) -> None:
+    publisher.fault = ApiFault.REFUSED
+    publisher.publish()
+    assert (publisher.created, len(publisher.errors)) == ([], 1)

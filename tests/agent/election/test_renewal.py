@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cni_floatip.agent.election.renewal import NodeRenewal
+from cni_floatip.election.node import Renewal
 from cni_floatip.election.timing import Timing
 from cni_floatip.model.errors import ApiError, ApiFault
 from tests.agent.election.scene import Scene
@@ -66,10 +67,9 @@ class Desk:
         timing = Timing(renew=0.5, lease=2, veto=60)
         self.renewal = NodeRenewal(
             self.api,  # type: ignore[arg-type]
-            "n",
+            Renewal("n", "", "", timing),
             "boot-1",
             "elections",
-            timing,
             lambda: self.now,
             self.gaps.append,
         )
@@ -84,86 +84,86 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def renewing() -> Desk:
     return Desk()
 
 
-def test_it_renews_only_while_this_node_holds_a_group(desk: Desk) -> None:
-    desk.turns()
-    assert desk.api.writes == []
-    desk.renewal.renew(True)
-    desk.turns()
-    assert desk.specs() == [("node-1/boot-1", 2)]
-    desk.now += 0.5
-    desk.turns()
-    assert len(desk.specs()) == 2
-    desk.renewal.renew(False)
-    desk.now += 0.5
-    desk.turns()
-    assert len(desk.specs()) == 2
+def test_it_renews_only_while_this_node_holds_a_group(renewing: Desk) -> None:
+    renewing.turns()
+    assert renewing.api.writes == []
+    renewing.renewal.renew(True)
+    renewing.turns()
+    assert renewing.specs() == [("node-1/boot-1", 2)]
+    renewing.now += 0.5
+    renewing.turns()
+    assert len(renewing.specs()) == 2
+    renewing.renewal.renew(False)
+    renewing.now += 0.5
+    renewing.turns()
+    assert len(renewing.specs()) == 2
 
 
 def test_every_renewal_changes_the_lease_whatever_the_wall_clock_does(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    renewing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
-    desk.renewal.renew(True)
+    renewing.renewal.renew(True)
     for _ in range(3):
-        desk.turns()
-        desk.now += 0.5
-    times = [write["spec"]["renewTime"] for write in desk.api.writes]
+        renewing.turns()
+        renewing.now += 0.5
+    times = [write["spec"]["renewTime"] for write in renewing.api.writes]
     assert len(times) == len(set(times)) == 3
     assert times == sorted(times)
 
 
-def test_an_ending_agent_announces_its_absence_at_once(desk: Desk) -> None:
-    desk.renewal.renew(True)
-    desk.turns()
-    desk.renewal.announce_absence()
-    desk.turns()
-    assert desk.specs() == [("node-1/boot-1", 2), ("node-1/boot-1", 60)]
+def test_an_ending_agent_announces_its_absence_at_once(renewing: Desk) -> None:
+    renewing.renewal.renew(True)
+    renewing.turns()
+    renewing.renewal.announce_absence()
+    renewing.turns()
+    assert renewing.specs() == [("node-1/boot-1", 2), ("node-1/boot-1", 60)]
 
 
-def test_a_renewal_that_was_not_the_newest_reads_and_goes_on(desk: Desk) -> None:
-    desk.renewal.renew(True)
-    desk.turns()
-    assert desk.api.lease
-    desk.api.lease["metadata"]["resourceVersion"] = "99"  # a hedged renewal was applied twice
-    desk.now += 0.5
-    desk.turns()
-    assert len(desk.api.writes) == 2
+def test_a_renewal_that_was_not_the_newest_reads_and_goes_on(renewing: Desk) -> None:
+    renewing.renewal.renew(True)
+    renewing.turns()
+    assert renewing.api.lease
+    renewing.api.lease["metadata"]["resourceVersion"] = "99"  # a hedged renewal was applied twice
+    renewing.now += 0.5
+    renewing.turns()
+    assert len(renewing.api.writes) == 2
 
 
-def test_a_node_that_was_made_anew_is_named_anew(desk: Desk) -> None:
+def test_a_node_that_was_made_anew_is_named_anew(renewing: Desk) -> None:
     """Its Lease was collected with the former Node, and a new one of that owner would be, too."""
-    desk.renewal.renew(True)
-    desk.turns()
-    desk.api.node_uid, desk.api.lease = "node-2", None
-    desk.now += 0.5
-    desk.turns()
-    assert desk.specs()[-1] == ("node-2/boot-1", 2)
-    assert desk.api.writes[-1]["metadata"]["ownerReferences"][0]["uid"] == "node-2"
+    renewing.renewal.renew(True)
+    renewing.turns()
+    renewing.api.node_uid, renewing.api.lease = "node-2", None
+    renewing.now += 0.5
+    renewing.turns()
+    assert renewing.specs()[-1] == ("node-2/boot-1", 2)
+    assert renewing.api.writes[-1]["metadata"]["ownerReferences"][0]["uid"] == "node-2"
 
 
-def test_an_unanswered_renewal_is_tried_again_after_a_period(desk: Desk) -> None:
-    desk.renewal.renew(True)
-    desk.turns()
-    desk.now += 0.5
-    desk.api.fault = ApiFault.UNANSWERED
-    desk.turns()
-    assert len(desk.api.writes) == 1
-    assert "planted" in desk.renewal.report.error
-    desk.now += 0.5
-    desk.turns()
-    assert len(desk.api.writes) == 2
-    assert (desk.gaps, desk.renewal.report.error) == ([1.0], "")
+def test_an_unanswered_renewal_is_tried_again_after_a_period(renewing: Desk) -> None:
+    renewing.renewal.renew(True)
+    renewing.turns()
+    renewing.now += 0.5
+    renewing.api.fault = ApiFault.UNANSWERED
+    renewing.turns()
+    assert len(renewing.api.writes) == 1
+    assert "planted" in renewing.renewal.report.error
+    renewing.now += 0.5
+    renewing.turns()
+    assert len(renewing.api.writes) == 2
+    assert (renewing.gaps, renewing.renewal.report.error) == ([1.0], "")
 
 
-def test_nothing_that_hangs_keeps_it_from_renewing(scene: Scene) -> None:
+def test_nothing_that_hangs_keeps_it_from_renewing(agents: Scene) -> None:
     """Not the driver, not a claim that is being written, not the log, not EC2."""
-    node = scene.node("a")
-    pod = scene.pod(node, "web-1")
-    scene.until_active(pod)
+    node = agents.node("a")
+    pod = agents.pod(node, "web-1")
+    agents.until_active(pod)
     assert node.elections
     released = threading.Event()
     hung = threading.Event()
@@ -177,7 +177,7 @@ def test_nothing_that_hangs_keeps_it_from_renewing(scene: Scene) -> None:
     try:
         assert hung.wait(60)
         for _ in range(3):
-            seen = scene.renewals("a")
-            until(partial(scene.has_renewed, "a", seen), scene.dump)
+            before = agents.renewals("a")
+            until(partial(agents.has_renewed, "a", before), agents.dump)
     finally:
         released.set()
