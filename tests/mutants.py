@@ -83,6 +83,13 @@ ELECTED_CRASHES = (
     "tests/agent/keeper/test_elected_crashes.py::test_an_add_that_nobody_repeats_leaves_no_claim_and_no_write"
 )
 
+DRIVER = "tests/agent/election/test_driver.py"
+ELECTION_CALLS = "tests/agent/election/test_calls.py"
+NODE_RENEWAL = "tests/agent/election/test_renewal.py"
+HOSTS = "tests/agent/election/test_hosts.py"
+NOTICES = "tests/agent/election/test_notices.py"
+ELECTED_PODS = "tests/agent/election/test_pods.py"
+
 MUTANTS = (
     Mutant(
         "IPv6 host bits",
@@ -3071,6 +3078,192 @@ MUTANTS = (
         "version = version  # too old",
         "a watch whose version is too old never comes back",
         f"{WATCH} -k anew",
+    ),
+    Mutant(
+        "threads: an equal request twice",
+        "agent/election/driver",
+        "        if key in self._under_way:\n            return\n",
+        "        if False:\n            return\n",
+        "two equal requests are under way, and a member gets two answers to one",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: Sent after the sending",
+        "agent/election/driver",
+        "            member = member.on(Sent(now, wish))\n",
+        "            self.post(partial(self.tell, group, Sent(now, wish)))\n",
+        "a member wants a second swap while the first is under way",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: sent without asking again",
+        "agent/election/driver",
+        "            if wish not in member.wants(now):\n",
+        "            if False:\n",
+        "a swap or a write is sent that its member wants no more",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: no answer for a call that broke",
+        "agent/election/driver",
+        "            answer = self._hooks.failed_call(group, wish)\n        self.post",
+        "            answer = CallAnswer()\n        self.post",
+        "a member waits for ever for the answer of a swap",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: no answer without a thread",
+        "agent/election/driver",
+        "            self._answered(key, None, self._hooks.failed_call(group, wish))\n",
+        "            self._under_way.discard(key)\n",
+        "a member waits for ever for a swap that was never sent",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: one message breaks the others",
+        "agent/election/driver",
+        '            self._guarded("a message to the elections", message)\n',
+        "            message()\n",
+        "an event after a message that breaks is lost",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: one member breaks the others",
+        "agent/election/driver",
+        "            after = self._current(member, event.at).on(event)\n        except Exception as e:",
+        "            after = self._current(member, event.at).on(event)\n        except KeyError as e:",
+        "one group's mistake stops the driver",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: old surroundings",
+        "agent/election/driver",
+        "        if member.surroundings is self.surroundings:\n            return member\n",
+        "        if member.surroundings is not None:\n            return member\n",
+        "a member judges a death by answers of the API that are long gone",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: no rest after a failure",
+        "agent/election/driver",
+        "            self._resting[key] = self._clock() + answer.rest\n",
+        "            pass\n",
+        "an API that is away is asked without a pause",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: a look answers what was wanted later",
+        "agent/election/driver",
+        "            if key[0] == group and at <= event.began:\n",
+        "            if key[0] == group:\n",
+        "a look that began before the write counts as the look after it",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: who waits for room is forgotten",
+        "agent/election/driver",
+        "            self._stale |= self._lanes.end(kind)\n",
+        "            self._lanes.end(kind)\n",
+        "a call that found no room is never made",
+        DRIVER,
+    ),
+    Mutant(
+        "threads: age of a proof from its answer",
+        "agent/election/api_calls",
+        "        began = self.clock()  # before it is sent: a proof is as old as its question\n"
+        "        try:\n"
+        "            document = self.api.get(LEASES, GroupLease(wish.group).name, self.namespace)\n",
+        "        try:\n"
+        "            document = self.api.get(LEASES, GroupLease(wish.group).name, self.namespace)\n"
+        "            began = self.clock()\n",
+        "a write is sent under a proof that is older than it seems",
+        ELECTION_CALLS,
+    ),
+    Mutant(
+        "threads: age of a swap from its answer",
+        "agent/election/api_calls",
+        "        return self._answer(verb, LEASES, GroupSwapped(self.clock(), began, Swap.DONE, lease))\n",
+        "        return self._answer(verb, LEASES, "
+        "GroupSwapped(self.clock(), self.clock(), Swap.DONE, lease))\n",
+        "an own swap proves for longer than it may",
+        ELECTION_CALLS,
+    ),
+    Mutant(
+        "threads: an unanswered swap was not applied",
+        "agent/election/api_calls",
+        "    if fault.is_unknown:\n        return Swap.UNKNOWN\n",
+        "    if fault.is_unknown:\n        return Swap.REFUSED\n",
+        "a member does not know that it may hold a group",
+        ELECTION_CALLS,
+    ),
+    Mutant(
+        "threads: a turn came before it was waited for",
+        "agent/election/ec2_calls",
+        "        clock = self.world.clock\n"
+        "        try:\n"
+        "            take.await_turns(self.world, self._routes(pod, wish.keys, vpc), clock() + TURN_SECONDS)\n",
+        "        now = self.world.clock()\n"
+        "        clock = lambda: now\n"
+        "        try:\n"
+        "            take.await_turns(self.world, self._routes(pod, wish.keys, vpc), now + TURN_SECONDS)\n",
+        "a proof that was read before the turn came counts, however old it is",
+        ELECTION_CALLS,
+    ),
+    Mutant(
+        "threads: a write takes turns of its own",
+        "agent/election/ec2_calls",
+        "        vpc = self._turns.pop(pod.uid, None) or self.caller(pod)\n",
+        "        vpc = self.caller(pod)\n",
+        "a write is sent beyond the request rate, beside the turn that it waited for",
+        ELECTION_CALLS,
+    ),
+    Mutant(
+        "threads: a renewal that changes nothing",
+        "agent/election/renewal",
+        "        self._renew_time = max(self._renew_time + 1, int(time.time() * 1_000_000))\n",
+        "        self._renew_time = int(time.time() * 1_000_000)\n",
+        "followers see silence while the wall clock stands",
+        NODE_RENEWAL,
+    ),
+    Mutant(
+        "threads: the former Node's uid",
+        "agent/election/renewal",
+        'identity="")\n',
+        "identity=self._renewal.identity)\n",
+        "the Lease of a Node that was made anew is collected again and again",
+        NODE_RENEWAL,
+    ),
+    Mutant(
+        "threads: a host that cannot be asked is silent",
+        "agent/election/probe",
+        "False if e.errno in SILENCE else None\n",
+        "False\n",
+        "a node without descriptors takes the groups of nodes that live",
+        HOSTS,
+    ),
+    Mutant(
+        "threads: a refusal is silence",
+        "agent/election/probe",
+        "ANSWERS = (errno.ECONNREFUSED, errno.ECONNRESET)\n",
+        "ANSWERS = ()\n",
+        "a restart of the kubelet and the agent moves a node's groups",
+        HOSTS,
+    ),
+    Mutant(
+        "threads: an Event for each time",
+        "agent/election/notices",
+        "                if clock - known.at < PAUSE_SECONDS:\n",
+        "                if False:\n",
+        "a fight over a route is a stream of Events",
+        NOTICES,
+    ),
+    Mutant(
+        "threads: a group before its pod runs",
+        "agent/election/pods",
+        "or not pod.ran:\n",
+        "or False:\n",
+        "a pod's second interface is another group than its first",
+        ELECTED_PODS,
     ),
 )
 

@@ -232,7 +232,7 @@ class Driver:
         self._look_around()
 
     def _ask(self, group: str, now: float) -> list[Wish]:
-        """Return what a member wants that is neither under way nor resting."""
+        """Return what a member wants that is not resting."""
         before = self.members[group]
         try:
             member = self._current(before, now).on(Time(now))
@@ -245,8 +245,6 @@ class Driver:
         fresh = []
         for wish in wishes:
             key = _key(group, wish)
-            if key in self._under_way:
-                continue
             if (rest := self._resting.get(key, 0.0)) > now:
                 due = min(due, rest)
                 continue
