@@ -3201,7 +3201,8 @@ MUTANTS = (
         "agent/election/ec2_calls",
         "        clock = self.world.clock\n"
         "        try:\n"
-        "            take.await_turns(self.world, self._routes(pod, wish.keys, vpc), clock() + TURN_SECONDS)\n",
+        "            take.await_turns(self.world, self._routes(pod, wish.keys, vpc), "
+        "clock() + TURN_SECONDS)\n",
         "        now = self.world.clock()\n"
         "        clock = lambda: now\n"
         "        try:\n"

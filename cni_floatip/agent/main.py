@@ -99,10 +99,12 @@ def run(path: str, bin_dir: Path | None = None, bundle: Path | None = None) -> i
 
 
 class Agent:
-    """Holds the agent's parts, and starts and ends them."""
+    """Holds the agent's parts, and starts and ends them.
+
+    ``cluster``: how elections reach Kubernetes; None: as the environment says, or InvalidConfig is raised.
+    """
 
     def __init__(self, policy: NodeConf, log: logs.Log, store: Store, cluster: Cluster | None = None) -> None:
-        """``cluster``: how to reach Kubernetes, where the environment does not say so. Raises CniError."""
         self.policy = policy
         self.log = log
         self.supervisor = Supervisor(log)
