@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from ..model.route_write import WriteOutcome as WriteOutcome  # (part of what happens, so of this module)
+from ..model.route_write import WriteOutcome
 from ..model.values import RouteKey, RouteTarget
 from .fitness import PodClaims, PodStatus
 from .lease import GroupLease

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from ..model.route_write import WriteOutcome
 from ..model.values import RouteKey
-from .events import WriteOutcome
 from .fitness import PodStatus
 from .routes import RouteWork
 from .timing import NEVER, PAST, Bucket, Clock, Instant, Timing, Uid, WallTime

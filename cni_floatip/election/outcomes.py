@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from ..model.route_write import WriteOutcome
 from ..model.values import RouteKey, RouteTarget
 from .events import (
     Ec2Called,
@@ -12,7 +13,6 @@ from .events import (
     RoutesReleased,
     RoutesSeen,
     RoutesWritten,
-    WriteOutcome,
     WritesTried,
 )
 from .fitness import LocalPod

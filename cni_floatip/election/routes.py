@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ..model.route_write import WriteOutcome
 from ..model.values import RouteKey, RouteTarget
-from .events import WriteOutcome
 from .fitness import PodClaims
 from .timing import NEVER, PAST, Clock, Instant, Timing
 

@@ -42,7 +42,6 @@ from cni_floatip.election.events import (
     TryWrites,
     TurnCame,
     Wish,
-    WriteOutcome,
     WriteRoutes,
     WritesTried,
 )
@@ -66,6 +65,7 @@ from cni_floatip.election.node import (
     Surroundings,
 )
 from cni_floatip.election.timing import Timing
+from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteKey, RouteTarget
 
 API = 0.02

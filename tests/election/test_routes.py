@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_floatip.config.election import Elections
-from cni_floatip.election.events import WriteOutcome
 from cni_floatip.election.holding import Holding
 from cni_floatip.election.keeping import next_look
 from cni_floatip.election.routes import Ec2View, RouteWork
 from cni_floatip.election.timing import NEVER, PAST, Bucket, Clock, Timing
+from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteKey
 
 TIMING = Timing()

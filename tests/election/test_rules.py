@@ -35,7 +35,6 @@ from cni_floatip.election.events import (
     TryWrites,
     TurnCame,
     Wish,
-    WriteOutcome,
     WriteRoutes,
     WritesTried,
 )
@@ -43,6 +42,7 @@ from cni_floatip.election.fitness import ElectedInterface, PodClaims, PodStatus
 from cni_floatip.election.lease import Entry, GroupLease, Holder, Offer, Reason
 from cni_floatip.election.member import Member
 from cni_floatip.election.node import ApiAnswered, Rival, Surroundings
+from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteKey, RouteTarget
 from tests.election.cluster import Cluster
 

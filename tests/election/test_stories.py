@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cni_floatip.election.events import PodSeen, WriteOutcome
+from cni_floatip.election.events import PodSeen
 from cni_floatip.election.member import GroupRules
+from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteTarget
 from tests.election.cluster import KEYS, Cluster
 

@@ -19,12 +19,11 @@ from ...election.events import (
     RoutesWritten,
     TryWrites,
     TurnCame,
-    WriteOutcome,
     WriteRoutes,
     WritesTried,
 )
 from ...model.errors import CniError, Ec2Error
-from ...model.route_write import RouteWrite
+from ...model.route_write import RouteWrite, WriteOutcome
 from ...model.values import Attachment, RouteKey
 from ...operations import take
 from ...operations.world import Vpc, World
@@ -112,4 +111,4 @@ class Ec2Calls:
 
 
 def _outcomes(writes: Iterable[RouteWrite]) -> tuple[tuple[RouteKey, WriteOutcome], ...]:
-    return tuple((write.key, WriteOutcome[write.outcome.name]) for write in writes)
+    return tuple((write.key, write.outcome) for write in writes)

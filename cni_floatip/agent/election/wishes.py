@@ -28,10 +28,10 @@ from ...election.events import (
     TryWrites,
     TurnCame,
     Wish,
-    WriteOutcome,
     WriteRoutes,
     WritesTried,
 )
+from ...model.route_write import WriteOutcome
 from ...model.values import RouteKey
 from .api_calls import ApiCalls
 from .driver import CallAnswer

@@ -25,14 +25,12 @@ from cni_floatip.election.events import (
     Swap,
     SwapGroup,
     TurnCame,
-    WriteOutcome,
     WriteRoutes,
 )
 from cni_floatip.election.lease import GroupLease, Holder, NodeLease
 from cni_floatip.election.node import ApiAnswered, ApiFailed, NodeLeaseRead
 from cni_floatip.model.errors import ApiError, ApiFault, Ec2Error, Ec2Fault
-from cni_floatip.model.route_write import RouteWrite
-from cni_floatip.model.route_write import WriteOutcome as Outcome
+from cni_floatip.model.route_write import RouteWrite, WriteOutcome
 from cni_floatip.model.values import RouteKey
 from cni_floatip.operations import take
 
@@ -222,7 +220,7 @@ def test_a_write_spends_the_turns_that_were_waited_for(monkeypatch: pytest.Monke
 
     def write(_: Any, routes: take.Routes, until: float) -> tuple[RouteWrite, ...]:
         used.append((routes.vpc, until))
-        return (RouteWrite(KEY, Outcome.WRITTEN),)
+        return (RouteWrite(KEY, WriteOutcome.WRITTEN),)
 
     made, callers = ec2_calls(monkeypatch, lambda *_: None, write)
     made.await_turn(AwaitTurn((KEY,)), OURS)
@@ -241,7 +239,3 @@ def test_a_turn_that_does_not_come_leaves_it_to_the_write(monkeypatch: pytest.Mo
 
     made, _ = ec2_calls(monkeypatch, wait, None)
     assert isinstance(made.await_turn(AwaitTurn((KEY,)), OURS).member, TurnCame)
-
-
-def test_every_outcome_of_a_write_has_its_meaning_to_a_member() -> None:
-    assert {outcome.name for outcome in Outcome} == {outcome.name for outcome in WriteOutcome}
