@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: help setup root demo test test-all test-kubernetes mutants check format format-check lint types test-image bench docs manifests coverage lock clean
+.PHONY: help setup root demo test test-all test-kubernetes mutants explore check format format-check lint types test-image bench docs manifests coverage lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -41,6 +41,9 @@ test-kubernetes: root setup ## the tests on a real Kubernetes, which it builds f
 
 mutants: setup ## plant known mistakes in a copy: a test must notice each (ARGS="-k keeping" some)
 	$(PY) tests/mutants.py $(ARGS)
+
+explore: setup ## explore the elections' core: every order of events within a budget of faults, an hour or more (ARGS=--help tells of parts, bounds and random schedules)
+	$(PY) -m tests.election.explore $(ARGS)
 
 check: format-check lint types test ## format, lint, strict types, tests: before each commit
 

@@ -1,0 +1,375 @@
+"""The steps of the system itself: calls of agents and their answers, watches, clocks, pods that start.
+
+Each call and its answer are one step: others interleave between calls, not within them. A call that takes
+long is a fault of its own (``lost``, ``late``, ``miss``). Nothing waits for the next tick that a connected
+agent calls urgent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cni_floatip.election.events import Swap
+from tests.election.explore import properties
+from tests.election.explore.driver import Agents, Wished, eni, node_name, node_version, pod_name, pod_uid
+from tests.election.explore.search import Step
+from tests.election.explore.setting import Setting
+from tests.election.explore.world import (
+    CAP,
+    FAULT,
+    Ec2,
+    Phase,
+    Pod,
+    World,
+    deleted,
+    led,
+    linked,
+    notify,
+    notify_all,
+    place_set,
+    pod_set,
+    spent,
+    status,
+    swapped,
+    view,
+)
+
+WITHOUT_API = frozenset(("ProbeHost", "WriteRoutes", "LookAtRoutes", "TryWrites", "ReleaseRoutes"))
+"""Calls that do not need the API."""
+
+
+class System:
+    """The steps of one setting's system."""
+
+    def __init__(self, setting: Setting, agents: Agents) -> None:
+        self.setting = setting
+        self.agents = agents
+        self.keys = agents.keys
+        self._nodes = {node_name(node): node for node in range(setting.nodes)}
+        self._own_keys = {
+            (group, node): tuple(self.keys.index(key) for key in setting.keys(group, node))
+            for group in range(setting.groups)
+            for node in range(setting.nodes)
+        }
+
+    def steps(self, world: World) -> Iterator[Step]:
+        """Yield every step of the system, the tick at last if nothing is urgent."""
+        waiting = renewals = 0
+        for node, place in enumerate(world.places):
+            if not place.agent:
+                yield from self._starts(world, node)
+                continue
+            link = linked(world, node)
+            if link:
+                for step in self._watches(world, node):
+                    waiting += not place.stalled
+                    yield step
+            for wished in self.agents.wishes(place.agent):
+                if not link and wished.kind not in WITHOUT_API:
+                    continue
+                if link and wished.urgent:
+                    waiting += 1
+                    renewals += wished.kind == "RenewNodeLease"
+                yield from self._call(world, node, wished)
+            yield from self._slow(world, node)
+        yield from self._landings(world)
+        yield from self._pods(world)
+        if not waiting:
+            yield Step("tick", self._tick(world))
+        elif waiting == renewals and world.left[FAULT["miss"]]:
+            yield Step("TICK-RENEWAL-LOST", self._tick(self._missed(spent(world, "miss"))), system=False)
+
+    # Agents.
+
+    def _starts(self, world: World, node: int) -> Iterator[Step]:
+        place = world.places[node]
+        if not place.up:
+            return
+        agent = self.agents.started(node, tuple(pod.disk for pod in place.pods))
+        pods = tuple(pod._replace(shown=None, behind=True, disk=()) for pod in place.pods)
+        after = place_set(
+            world, node, agent=agent, pods=pods, cordon_shown=None, listed=False, behind=0, health=0, slow=0
+        )
+        yield Step(f"starts@{node}", after)
+
+    def _watches(self, world: World, node: int) -> Iterator[Step]:
+        """Yield what this node's watches have to deliver, one event after another."""
+        place = world.places[node]
+        if place.cordon_shown is not place.cordoned:
+            after = notify(world, self.agents, node, "cordon_seen", place.cordoned)
+            yield Step(f"sees-node@{node}", place_set(after, node, cordon_shown=place.cordoned))
+        groups = tuple(group for group, pod in enumerate(place.pods) if pod.behind)
+        if not place.stalled and (groups or not place.listed):
+            after = notify(world, self.agents, node, "groups_seen", world.leases, groups)
+            for group in groups:
+                after = pod_set(after, node, group, behind=False)
+            yield Step(f"sees-groups@{node}", place_set(after, node, listed=True))
+        for group, pod in enumerate(place.pods):
+            if pod.shown != view(pod):
+                shown = status(pod, group, node)
+                after = world
+                if pod.shown is not None and pod.shown[0] != pod.number:
+                    after = notify(
+                        after, self.agents, node, "pod_seen", group, pod_uid(group, node, pod.shown[0]), None
+                    )
+                after = notify(
+                    after, self.agents, node, "pod_seen", group, pod_uid(group, node, pod.number), shown
+                )
+                yield Step(f"sees-pod@{node}", pod_set(after, node, group, shown=view(pod)))
+        for other in range(len(world.places)):
+            if place.behind >> other & 1 and not place.stalled:
+                after = notify(
+                    world, self.agents, node, "node_lease_seen", other, self._announced(world, other)
+                )
+                yield Step(
+                    f"sees-renewal-of-{other}@{node}",
+                    place_set(after, node, behind=place.behind & ~(1 << other)),
+                )
+
+    def _announced(self, world: World, node: int) -> float | None:
+        """Return the duration that a node Lease says; None: there is no such Lease."""
+        timing = self.setting.timing
+        return {0: None, 1: timing.lease, 2: timing.veto}[world.places[node].lease]
+
+    def _call(self, world: World, node: int, wished: Wished) -> Iterator[Step]:
+        method = getattr(self, f"_call_{wished.kind}")
+        yield from method(world, node, wished)
+
+    def _call_ReadGroup(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group = wished.group
+        after = notify(world, self.agents, node, "group_read", group, world.leases[group])
+        yield Step(f"reads-group@{node}", pod_set(after, node, group, behind=False))
+
+    def _call_ReadNodeLease(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        other = self._nodes[self.agents.requests[wished.request].node]
+        after = notify(world, self.agents, node, "node_lease_read", other, self._announced(world, other))
+        behind = world.places[node].behind & ~(1 << other)
+        yield Step(f"reads-lease-of-{other}@{node}", place_set(after, node, behind=behind))
+
+    def _call_ReadPod(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        request = self.agents.requests[wished.request]
+        for other, place in enumerate(world.places):
+            for group, pod in enumerate(place.pods):
+                if request.pod == pod_name(group, other):
+                    shown = status(pod, group, other)
+                    shown = shown if shown and shown.uid == request.uid else None
+                    after = notify(world, self.agents, node, "pod_read", wished.group, request.uid, shown)
+                    if other == node and pod.number == _number(request.uid):
+                        after = pod_set(after, node, group, shown=view(pod))
+                    yield Step(f"reads-pod-of-{other}@{node}", after)
+
+    def _call_ProbeHost(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        other = self._nodes[self.agents.requests[wished.request].node]
+        answers = self.setting.probe and world.places[other].up
+        yield Step(f"probes-{other}@{node}", notify(world, self.agents, node, "probed", other, answers))
+        if answers and world.left[FAULT["probeloss"]]:
+            after = notify(spent(world, "probeloss"), self.agents, node, "probed", other, False)
+            yield Step(f"PROBE-LOST-{other}@{node}", after, system=False)
+
+    def _call_SwapGroup(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group, request = wished.group, self.agents.requests[wished.request]
+        wrong = properties.of_swap(self.setting, self.agents, world, node, group, request)
+        sent = notify(world, self.agents, node, "sent", group, wished.request)
+        label = f"swap({request.why})@{node}"
+        after = swapped(sent, self.agents, node, group, request.lease)
+        if after is None:
+            yield Step(f"{label}-409", notify(sent, self.agents, node, "swapped", group, Swap.CONFLICT, 0))
+            return
+        done = notify(after, self.agents, node, "swapped", group, Swap.DONE, after.leases[group])
+        yield Step(label, pod_set(done, node, group, behind=False), cost=True, wrong=wrong)
+        if world.left[FAULT["lost"]]:
+            lost = notify(spent(after, "lost"), self.agents, node, "swapped", group, Swap.UNKNOWN, 0)
+            yield Step(f"{label}-ANSWER-LOST", lost, system=False, cost=True, wrong=wrong)
+
+    def _call_DeleteGroup(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group, request = wished.group, self.agents.requests[wished.request]
+        sent = notify(world, self.agents, node, "sent", group, wished.request)
+        lease = self.agents.leases[world.leases[group]]
+        if lease is None or (lease.uid, lease.version) != (request.uid, request.version):
+            yield Step(
+                f"delete-409@{node}", notify(sent, self.agents, node, "swapped", group, Swap.CONFLICT, 0)
+            )
+            return
+        after = deleted(sent, self.agents, group)
+        yield Step(
+            f"delete-group@{node}",
+            notify(after, self.agents, node, "swapped", group, Swap.DONE, 0),
+            cost=True,
+        )
+
+    def _call_RenewNodeLease(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        yield Step(f"renews@{node}", self.renewed(world, node, self.agents.requests[wished.request].lease))
+
+    def renewed(self, world: World, node: int, lease: object, *, announcing: bool = False) -> World:
+        """Renew a node Lease, and rename what others remember of the version before."""
+        place, newest = world.places[node], node_version(node)
+        uid, version = getattr(lease, "uid", ""), getattr(lease, "version", "")
+        if bool(uid) != bool(place.lease) or (uid and version != str(newest)):
+            return notify(world, self.agents, node, "renewed", node, None)
+        world = notify_all(world, self.agents, "renamed", -1, "Version", ((str(newest), str(newest - 1)),))
+        state = 2 if announcing else 1
+        world = place_set(world, node, lease=state, renewed=True, silent=0)
+        world = notify(world, self.agents, node, "renewed", node, self._announced(world, node))
+        places = tuple(
+            other._replace(behind=other.behind | 1 << node) if other.agent and number != node else other
+            for number, other in enumerate(world.places)
+        )
+        return world._replace(places=places)
+
+    def _call_ReadOwnNodeLease(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        after = notify(world, self.agents, node, "own_lease_read", node, self._announced(world, node))
+        yield Step(f"reads-own-lease@{node}", after)
+
+    # EC2.
+
+    def _call_WriteRoutes(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group, request = wished.group, self.agents.requests[wished.request]
+        wrong = properties.of_write(self.setting, self.agents, world, node, group)
+        place = world.places[node]
+        sent = notify(world, self.agents, node, "sent", group, wished.request)
+        keys = tuple(self.keys.index(key) for key in request.keys)
+        outcomes = tuple((key, self._outcome(world, node, key)) for key in keys)
+        written = {key: eni(node) for key, outcome in outcomes if outcome == "WRITTEN"}
+        after = notify(led(sent, written), self.agents, node, "written", group, outcomes)
+        label = f"writes@{node}" if written else f"write-fails@{node}"
+        yield Step(label, after, cost=bool(written), wrong=wrong)
+        if written and world.left[FAULT["late"]] and not place.pods[group].late:
+            unanswered = tuple((key, "UNANSWERED") for key in keys)
+            late = notify(spent(sent, "late"), self.agents, node, "written", group, unanswered)
+            yield Step(f"WRITE-LATE@{node}", pod_set(late, node, group, late=keys), system=False, wrong=wrong)
+
+    def _outcome(self, world: World, node: int, key: int) -> str:
+        table = int(self.keys[key].table.partition("-")[2])
+        if world.places[node].ec2 is not Ec2.ALL:
+            return "UNANSWERED"
+        if (node, table) in self.setting.refused and not world.places[node].granted:
+            return "DENIED"
+        return "FULL" if table in self.setting.full else "WRITTEN"
+
+    def _call_LookAtRoutes(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group = wished.group
+        if world.places[node].ec2 is Ec2.NOTHING:
+            yield Step(f"look-fails@{node}", notify(world, self.agents, node, "looked", group, None))
+            return
+        keys = self._own_keys[group, node]
+        now = tuple((key, world.routes[key]) for key in keys)
+        yield Step(f"looks@{node}", notify(world, self.agents, node, "looked", group, now))
+        old = tuple((key, world.before[key]) for key in keys)
+        if old != now and world.left[FAULT["stale"]]:
+            after = notify(spent(world, "stale"), self.agents, node, "looked", group, old)
+            yield Step(f"LOOK-STALE@{node}", after, system=False)
+
+    def _call_TryWrites(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        request = self.agents.requests[wished.request]
+        keys = [self.keys.index(key) for key in request.keys]
+        outcomes = tuple((key, self._outcome(world, node, key)) for key in keys)
+        yield Step(f"dry-run@{node}", notify(world, self.agents, node, "tried", wished.group, outcomes))
+
+    def _call_ReleaseRoutes(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
+        group, request = wished.group, self.agents.requests[wished.request]
+        wrong = properties.of_release(self.setting, self.agents, world, node, group)
+        sent = notify(world, self.agents, node, "sent", group, wished.request)
+        if world.places[node].ec2 is not Ec2.ALL:
+            yield Step(f"release-fails@{node}", notify(sent, self.agents, node, "released", group, False))
+            return
+        keys = tuple(self.keys.index(key) for key in request.keys)
+        ours = {key: "" for key in keys if world.routes[key] == eni(node)}
+        after = notify(led(sent, ours), self.agents, node, "released", group, True)
+        yield Step(f"releases@{node}", after, cost=bool(ours), wrong=wrong if ours else None)
+        if ours and world.left[FAULT["late"]] and not world.places[node].pods[group].deleting:
+            late = notify(spent(sent, "late"), self.agents, node, "released", group, False)
+            yield Step(
+                f"DELETE-LATE@{node}",
+                pod_set(late, node, group, deleting=tuple(ours)),
+                system=False,
+                wrong=wrong,
+            )
+
+    def _landings(self, world: World) -> Iterator[Step]:
+        for node, place in enumerate(world.places):
+            for group, pod in enumerate(place.pods):
+                if pod.late:
+                    landed = pod_set(world, node, group, late=())
+                    yield Step(f"late-write-lands@{node}", led(landed, dict.fromkeys(pod.late, eni(node))))
+                    yield Step(f"late-write-dropped@{node}", landed)
+                if pod.deleting:
+                    landed = pod_set(world, node, group, deleting=())
+                    yield Step(f"late-delete-lands@{node}", led(landed, dict.fromkeys(pod.deleting, "")))
+        if world.writer and any(target != "eni-foreign" for target in world.routes):
+            yield Step("FOREIGN-WRITES", led(world, dict.fromkeys(range(len(world.routes)), "eni-foreign")))
+
+    # Pods, kubelets and clocks.
+
+    def _slow(self, world: World, node: int) -> Iterator[Step]:
+        if world.places[node].slow:
+            yield Step(f"reconnects@{node}", place_set(world, node, slow=0))
+
+    def _pods(self, world: World) -> Iterator[Step]:
+        """Yield what kubelets do to pods whose node has booted: their ADD, a new container, its Ready."""
+        for node, place in enumerate(world.places):
+            if not place.up:
+                continue
+            for group, pod in enumerate(place.pods):
+                if pod.phase in (Phase.ENDING, Phase.GONE):
+                    continue
+                if not pod.added and place.agent:
+                    after = pod_set(world, node, group, added=True)
+                    yield Step(f"ADD@{node}", notify(after, self.agents, node, "added", group, pod.number))
+                if pod.added and not pod.app:
+                    if pod.phase is Phase.READY:
+                        yield Step(
+                            f"kubelet-not-ready@{node}",
+                            pod_set(world, node, group, phase=Phase.UNREADY, age=0),
+                        )
+                    yield Step(f"app-starts@{node}", pod_set(world, node, group, app=True, fresh=True))
+
+    def _missed(self, world: World) -> World:
+        """Let every renewal that is due go unanswered."""
+        for node, place in enumerate(world.places):
+            if any(wished.kind == "RenewNodeLease" for wished in self.agents.wishes(place.agent)):
+                world = notify(world, self.agents, node, "renewal_failed")
+                world = place_set(world, node, health=0)
+        return world
+
+    def _tick(self, world: World) -> World:
+        places = []
+        for node, place in enumerate(world.places):
+            link = linked(world, node)
+            agent = place.agent
+            if agent and not link:
+                agent = self._unanswered(agent)
+            agent = self.agents.after(agent, "aged", link)
+            pods = tuple(self._older(world, node, group) for group in range(len(place.pods)))
+            places.append(
+                place._replace(
+                    agent=agent,
+                    slow=max(0, place.slow - 1),
+                    renewed=False,
+                    silent=min(CAP, place.silent + 1) if world.api else place.silent,
+                    health=min(2, place.health + 1) if link else 0,
+                    pods=pods,
+                )
+            )
+        return world._replace(places=tuple(places), before=world.routes)
+
+    def _unanswered(self, agent: int) -> int:
+        """Let the swaps and renewals that an agent sends while it is cut off go unanswered."""
+        for wished in self.agents.wishes(agent):
+            if wished.kind == "SwapGroup":
+                agent = self.agents.after(agent, "sent", wished.group, wished.request)
+                agent = self.agents.after(agent, "swapped", wished.group, Swap.UNKNOWN, 0)
+            elif wished.kind in ("RenewNodeLease", "ReadOwnNodeLease"):
+                agent = self.agents.after(agent, "renewal_failed")
+        return agent
+
+    def _older(self, world: World, node: int, group: int) -> Pod:
+        pod = world.places[node].pods[group]
+        lease = self.agents.leases[world.leases[group]]
+        holds = lease is not None and lease.holder is not None and lease.holder.node == node_name(node)
+        return pod._replace(
+            age=min(pod.age + 1, self.setting.grace), lost=0 if holds else min(CAP, pod.lost + 1)
+        )
+
+
+def _number(uid: str) -> int:
+    return int(uid.partition(".")[2])
