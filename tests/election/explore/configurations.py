@@ -37,10 +37,12 @@ def of_faults(*faults: str, nodes: int = 2, **more: Any) -> Setting:
 
 def _named(*settings: tuple[str, ...], nodes: int = 2, **more: Any) -> dict[str, Setting]:
     suffix = "" if nodes == 2 else f"/{nodes}"
-    return {"+".join(faults) + suffix: of_faults(*faults, nodes=nodes, **more) for faults in settings}
+    names = ("+".join(faults) or "none" for faults in settings)
+    made = (of_faults(*faults, nodes=nodes, **more) for faults in settings)
+    return {name + suffix: setting for name, setting in zip(names, made, strict=True)}
 
 
-SINGLE = _named(*((kind,) for kind in KINDS))
+SINGLE = _named((), *((kind,) for kind in KINDS), settled=False)
 
 PAIRS: Mapping[str, Setting] = _named(*combinations_with_replacement(KINDS, 2))
 

@@ -12,7 +12,8 @@ the register, older).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from cni_floatip.election import events as e
 from cni_floatip.election import node as n
@@ -20,8 +21,9 @@ from cni_floatip.election.fitness import ElectedInterface, PodClaims, PodStatus
 from cni_floatip.election.lease import GroupLease, NodeLease
 from cni_floatip.election.member import Member
 from cni_floatip.model.values import RouteTarget
+from tests.election.explore import canonical
 from tests.election.explore.setting import HORIZON, Setting
-from tests.election.explore.values import NOW, Interned, past, rewrite
+from tests.election.explore.values import NOW, Change, Interned, past, rewrite
 
 ADDED = 500
 STARTED_BEFORE, STARTED_AFTER = 400, 600
@@ -87,8 +89,9 @@ def identity(node: int) -> str:
 class Agents:
     """The agents of one exploration. Agent 0 and Lease 0 are none."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, *, exact: bool = False) -> None:
         self.setting = setting
+        self._exact = exact
         self.timing = setting.timing
         self.keys = setting.places()
         self.agents: Interned[Agent | None] = Interned()
@@ -131,7 +134,8 @@ class Agents:
                 if not isinstance(request, _ALONE):
                     whose = -1 if isinstance(request, _OF_NODE) else group
                     kind = type(request).__name__
-                    yield Wished(kind, whose, self.requests.number(request), request.urgent)
+                    urgent = request.urgent or isinstance(request, e.ProbeHost)
+                    yield Wished(kind, whose, self.requests.number(request), urgent)
 
     # How an agent begins.
 
@@ -218,13 +222,18 @@ class Agents:
             for group in range(len(agent.members)):
                 agent = self._alone(agent, group)
             if agent == before:
-                return self._dated(agent)
+                agent = self._dated(agent)
+                return agent if self._exact else _canonical(agent)
         raise AssertionError(f"the core never settles: {agent}")
 
     def _dated(self, agent: Agent) -> Agent:
         """Date what became fit since the register was written alike, how often that ever was."""
         now = SECONDS_OF_NODE * (self._nodes[agent.surroundings.node] + 1)
-        return cast("Agent", rewrite(agent, "WallTime", lambda old: now if now < old < now + 100 else old))
+
+        def dated(old: Any) -> Any:
+            return now if isinstance(old, int) and now < old < now + 100 else old
+
+        return _rewritten(agent, "WallTime", dated)
 
     def _alone(self, agent: Agent, group: int) -> Agent:
         for request in agent.members[group].wants(NOW):
@@ -240,7 +249,7 @@ class Agents:
         return self._surrounded(agent, n.ApiAnswered(NOW))
 
     def _aged(self, agent: Agent, connected: bool) -> Agent:
-        agent = rewrite(agent, "Instant", past(1.0, HORIZON))
+        agent = _rewritten(agent, "Instant", past(1.0, HORIZON))
         if not connected:
             agent = self._surrounded(agent, n.ApiFailed(NOW))
         return self._settled(agent)
@@ -250,7 +259,7 @@ class Agents:
         changes = dict(names)
         change = lambda old: changes.get(old, old)  # noqa: E731
         if group < 0:
-            return rewrite(agent, alias, change)  # type: ignore[no-any-return]
+            return _rewritten(agent, alias, change)
         members = list(agent.members)
         members[group] = rewrite(members[group], alias, change)
         return agent._replace(members=tuple(members))
@@ -266,6 +275,14 @@ class Agents:
         for group in groups:
             agent = self._tell(agent, group, e.GroupSeen(NOW, self.leases[leases[group]]))
         return self._groups_listed(agent, leases)
+
+    def lists(self, agent: int, leases: tuple[int, ...]) -> bool:
+        """Return whether an agent knows the groups of the cluster as they are."""
+        return self._rivals(self.after(agent, "groups_listed", leases)) == self._rivals(agent)
+
+    def _rivals(self, agent: int) -> object:
+        value = self.agents[agent]
+        return value and value.surroundings.rivals
 
     def _groups_listed(self, agent: Agent, leases: tuple[int, ...]) -> Agent:
         listed = tuple(lease for number in leases if (lease := self.leases[number]))
@@ -357,6 +374,19 @@ _ALONE = (e.Publish, e.AwaitTurn, e.RecordRole)
 
 def group_name(group: int) -> str:
     return f"default/g{group}"
+
+
+def _rewritten(agent: Agent, alias: str, change: Change) -> Agent:
+    around = rewrite(agent.surroundings, alias, change)
+    members = tuple(replace(rewrite(member, alias, change), surroundings=around) for member in agent.members)
+    return Agent(around, rewrite(agent.renewal, alias, change), members)
+
+
+def _canonical(agent: Agent) -> Agent:
+    learned = tuple((name, member.learned_at) for member in agent.members if (name := member.follows))
+    around = canonical.surroundings(agent.surroundings, learned)
+    members = tuple(canonical.member(member, around) for member in agent.members)
+    return Agent(around, canonical.renewal(agent.renewal), members)
 
 
 def _claimed(agent: Agent, group: int) -> tuple[tuple[int, bool, bool], ...]:

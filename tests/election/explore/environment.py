@@ -57,7 +57,7 @@ class Environment:
             places = tuple(place._replace(slow=slow if place.agent else 0) for place in world.places)
             yield "api-back", world._replace(api=True, places=places)
         elif may(world, "api"):
-            places = tuple(place._replace(health=0) for place in world.places)
+            places = tuple(place._replace(healthy=False) for place in world.places)
             yield "API-AWAY", spent(world, "api")._replace(api=False, places=places)
 
     def _of_node(self, world: World, node: int) -> Iterator[tuple[str, World]]:
@@ -95,7 +95,16 @@ class Environment:
             for pod in world.places[node].pods
         )
         return place_set(
-            world, node, up=False, agent=0, booting=back, pods=pods, slow=0, health=0, behind=0, granted=gone
+            world,
+            node,
+            up=False,
+            agent=0,
+            booting=back,
+            pods=pods,
+            slow=0,
+            healthy=False,
+            behind=0,
+            granted=gone,
         )
 
     def _of_boot(self, world: World, node: int) -> Iterator[tuple[str, World]]:
@@ -135,9 +144,9 @@ class Environment:
                     break
             yield f"AGENT-STOPS@{node}", self.ended(after, node)
         if place.cut:
-            yield f"healed@{node}", place_set(world, node, cut=False, health=0)
+            yield f"healed@{node}", place_set(world, node, cut=False, healthy=False)
         elif may(world, "iso"):
-            yield f"CUT-OFF@{node}", place_set(spent(world, "iso"), node, cut=True, health=0)
+            yield f"CUT-OFF@{node}", place_set(spent(world, "iso"), node, cut=True, healthy=False)
         if not place.stalled and may(world, "stall"):
             yield f"WATCH-STALLS@{node}", place_set(spent(world, "stall"), node, stalled=True)
         if may(world, "grant") and self.setting.refused:
@@ -151,7 +160,7 @@ class Environment:
             pod._replace(disk=self.agents.claims(place.agent, group), shown=None, behind=False)
             for group, pod in enumerate(place.pods)
         )
-        return place_set(world, node, agent=0, pods=pods, behind=0, listed=False, cordon_shown=None, health=0)
+        return place_set(world, node, agent=0, pods=pods, behind=0, cordon_shown=None, healthy=False)
 
     def _of_pods(self, world: World, node: int) -> Iterator[tuple[str, World]]:
         for group, pod in enumerate(world.places[node].pods):

@@ -53,7 +53,7 @@ def _robbed(setting: Setting, world: World, node: int, group: int, lease: GroupL
     place, pod = world.places[there], world.places[there].pods[group]
     if there == node or not _serves(place, pod) or lease.holder.uid != pod_uid(group, there, pod.number):
         return None
-    if linked(world, there) and place.health >= 1:
+    if linked(world, there) and place.healthy:
         return "P3 a healthy holder is robbed"
     timing = setting.timing
     enough = timing.veto if setting.probe else timing.lease
@@ -108,11 +108,11 @@ def of_state(setting: Setting, world: World) -> str | None:
     return None
 
 
-def _level(setting: Setting, world: World, node: int) -> int:
-    marked = any(refused == node for refused, _ in setting.refused) and not world.places[node].granted
-    if marked or world.places[node].ec2 is Ec2.READS:
-        return 2
-    return int(world.places[node].cordoned)
+def _level(agents: Agents, world: World, node: int, group: int) -> int:
+    """Return how well a member stands: its marks are what its agent knows, a cordon is what the node is."""
+    place = world.places[node]
+    agent = agents.agents[place.agent]
+    return 2 if agent and agent.members[group].marks else int(place.cordoned)
 
 
 def _able(setting: Setting, world: World, node: int, group: int) -> bool:
@@ -157,7 +157,7 @@ def _rest_of_group(setting: Setting, agents: Agents, world: World, group: int) -
         return "P1 at rest the holder is not Ready"
     if not served and place.ec2 is Ec2.ALL:
         return "P1 at rest a route does not lead to the holder"
-    if setting.soft and linked(world, node) and (wrong := _better(setting, world, node, able)):
+    if setting.soft and linked(world, node) and (wrong := _better(setting, agents, world, group, node)):
         return wrong
     return None
 
@@ -177,15 +177,18 @@ def _leads(setting: Setting, agents: Agents, world: World, node: int, key: int) 
     return world.routes[key] == eni(node) or world.writer
 
 
-def _better(setting: Setting, world: World, node: int, able: list[int]) -> str | None:
-    own = _level(setting, world, node)
-    for other in able:
-        if other != node and not world.places[other].stalled and not world.places[node].stalled:
-            if _level(setting, world, other) < own:
-                return "P6 at rest a cordoned or marked node holds although a better member lives"
-            if setting.rules.failback and _level(setting, world, other) == own:
-                zones = setting.rules.zones
-                order = [zones.index(zone) if zone in zones else len(zones) for zone in setting.zones]
-                if order[other] < order[node] and order[other] == 0:
-                    return "P6 at rest the holder is outside the best zone although a fit member is in it"
+def _better(setting: Setting, agents: Agents, world: World, group: int, node: int) -> str | None:
+    """Say whether the group should have moved of itself: to a lower level, or to the best zone."""
+    own = _level(agents, world, node, group)
+    zones = setting.rules.zones
+    order = [zones.index(zone) if zone in zones else len(zones) for zone in setting.zones]
+    for other in range(setting.nodes):
+        stalled = world.places[other].stalled or world.places[node].stalled
+        if other == node or stalled or not _able(setting, world, other, group):
+            continue
+        level = _level(agents, world, other, group)
+        if level < own:
+            return "P6 at rest a cordoned or marked node holds although a better member lives"
+        if setting.rules.failback and level == 0 and order[other] == 0 < order[node]:
+            return "P6 at rest the holder is outside the best zone although a fit member is in it"
     return None

@@ -46,21 +46,21 @@ FAULTS = (
 """Each has a budget in ``World.left``, in this order."""
 
 LONG = 1000.0
-HORIZON = 24.0
+HORIZON = 64.0
 AT_ONCE = GroupRules(unready=0.0)
 """An active that is not Ready offers in the same tick."""
 
 SHRUNK = Timing(
     renew=1.0,
-    lease=3.0,
+    lease=4.0,
     veto=6.0,
     reconcile=LONG,
     release_grace=2.0,
     proof=1.5,
     poll=LONG,
-    api_gap=1.5,
+    api_gap=2.0,
     long_gap=3.0,
-    long_gap_wait=4.0,
+    long_gap_wait=5.0,
     suspicion=1.5,
     suspected_pod=1.0,
     probe_idle=LONG,
@@ -120,6 +120,8 @@ class Setting:
     rivals: bool = False
     """Whether another writer takes the route again and again, not only once."""
     keep: bool = False
+    settled: bool = True
+    """Whether it begins with the first node's pods active and all others standby, or before any is Ready."""
 
     def destinations(self, group: int, node: int) -> tuple[IPv4Network, ...]:
         """Return what the pods of a group on a node claim."""

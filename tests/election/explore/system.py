@@ -17,6 +17,7 @@ from tests.election.explore.setting import Setting
 from tests.election.explore.world import (
     CAP,
     FAULT,
+    LOST,
     Ec2,
     Phase,
     Pod,
@@ -75,9 +76,9 @@ class System:
         yield from self._landings(world)
         yield from self._pods(world)
         if not waiting:
-            yield Step("tick", self._tick(world))
+            yield Step("tick", self.tick(world))
         elif waiting == renewals and world.left[FAULT["miss"]]:
-            yield Step("TICK-RENEWAL-LOST", self._tick(self._missed(spent(world, "miss"))), system=False)
+            yield Step("TICK-RENEWAL-LOST", self.tick(self._missed(spent(world, "miss"))), system=False)
 
     # Agents.
 
@@ -88,7 +89,7 @@ class System:
         agent = self.agents.started(node, tuple(pod.disk for pod in place.pods))
         pods = tuple(pod._replace(shown=None, behind=True, disk=()) for pod in place.pods)
         after = place_set(
-            world, node, agent=agent, pods=pods, cordon_shown=None, listed=False, behind=0, health=0, slow=0
+            world, node, agent=agent, pods=pods, cordon_shown=None, behind=0, healthy=False, slow=0
         )
         yield Step(f"starts@{node}", after)
 
@@ -99,11 +100,11 @@ class System:
             after = notify(world, self.agents, node, "cordon_seen", place.cordoned)
             yield Step(f"sees-node@{node}", place_set(after, node, cordon_shown=place.cordoned))
         groups = tuple(group for group, pod in enumerate(place.pods) if pod.behind)
-        if not place.stalled and (groups or not place.listed):
+        if not place.stalled and (groups or not self.agents.lists(place.agent, world.leases)):
             after = notify(world, self.agents, node, "groups_seen", world.leases, groups)
             for group in groups:
                 after = pod_set(after, node, group, behind=False)
-            yield Step(f"sees-groups@{node}", place_set(after, node, listed=True))
+            yield Step(f"sees-groups@{node}", after)
         for group, pod in enumerate(place.pods):
             if pod.shown != view(pod):
                 shown = status(pod, group, node)
@@ -208,7 +209,7 @@ class System:
             return notify(world, self.agents, node, "renewed", node, None)
         world = notify_all(world, self.agents, "renamed", -1, "Version", ((str(newest), str(newest - 1)),))
         state = 2 if announcing else 1
-        world = place_set(world, node, lease=state, renewed=True, silent=0)
+        world = place_set(world, node, lease=state, renewed=True)
         world = notify(world, self.agents, node, "renewed", node, self._announced(world, node))
         places = tuple(
             other._replace(behind=other.behind | 1 << node) if other.agent and number != node else other
@@ -328,10 +329,11 @@ class System:
         for node, place in enumerate(world.places):
             if any(wished.kind == "RenewNodeLease" for wished in self.agents.wishes(place.agent)):
                 world = notify(world, self.agents, node, "renewal_failed")
-                world = place_set(world, node, health=0)
+                world = place_set(world, node, healthy=False)
         return world
 
-    def _tick(self, world: World) -> World:
+    def tick(self, world: World) -> World:
+        """Let one renewal's time pass."""
         places = []
         for node, place in enumerate(world.places):
             link = linked(world, node)
@@ -344,13 +346,26 @@ class System:
                 place._replace(
                     agent=agent,
                     slow=max(0, place.slow - 1),
+                    silent=self._silent(world, node),
                     renewed=False,
-                    silent=min(CAP, place.silent + 1) if world.api else place.silent,
-                    health=min(2, place.health + 1) if link else 0,
+                    healthy=link,
                     pods=pods,
                 )
             )
         return world._replace(places=tuple(places), before=world.routes)
+
+    def _silent(self, world: World, node: int) -> int:
+        """Return for how long a node that holds a group has not renewed, while it could have."""
+        if not any(self._holds(world, node, group) for group in range(self.setting.groups)):
+            return CAP
+        place = world.places[node]
+        if place.renewed:
+            return 1
+        return min(CAP, place.silent + 1) if world.api else place.silent
+
+    def _holds(self, world: World, node: int, group: int) -> bool:
+        lease = self.agents.leases[world.leases[group]]
+        return lease is not None and lease.holder is not None and lease.holder.node == node_name(node)
 
     def _unanswered(self, agent: int) -> int:
         """Let the swaps and renewals that an agent sends while it is cut off go unanswered."""
@@ -364,11 +379,10 @@ class System:
 
     def _older(self, world: World, node: int, group: int) -> Pod:
         pod = world.places[node].pods[group]
-        lease = self.agents.leases[world.leases[group]]
-        holds = lease is not None and lease.holder is not None and lease.holder.node == node_name(node)
-        return pod._replace(
-            age=min(pod.age + 1, self.setting.grace), lost=0 if holds else min(CAP, pod.lost + 1)
-        )
+        holds = self._holds(world, node, group)
+        counts = pod.phase is Phase.ENDING or (self.setting.graceful and pod.phase is not Phase.UNREADY)
+        age = min(pod.age + 1, self.setting.grace) if counts else 0
+        return pod._replace(age=age, lost=0 if holds else min(LOST, pod.lost + 1))
 
 
 def _number(uid: str) -> int:

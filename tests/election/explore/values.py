@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from functools import cache
+from operator import is_
 from typing import Any, Generic, TypeVar
 
 NOW = 1024.0
@@ -24,40 +25,50 @@ T = TypeVar("T", bound=Hashable)
 Change = Callable[[Any], Any]
 
 
+SHARED = "surroundings"
+"""The field of a member that is rewritten once for all of an agent's members."""
+ALIASES = frozenset(("Instant", "WallTime", "Generation", "Version", "Uid"))
 MADE_OF = {"Standing": ("Uid", "WallTime")}
 """Aliases of the core that are made of others."""
 
 
+LEAVES = frozenset(
+    ("str", "int", "float", "bool", "None", "tuple", "Network", "Timing", "RouteKey", "Reason")
+)
+"""Names in annotations behind which no alias is."""
+
+
 @cache
-def _annotated(kind: type, alias: str) -> frozenset[str]:
-    """Return the fields of a dataclass whose annotation names ``alias``."""
-    named = set()
+def _fields(kind: type[Any], alias: str) -> tuple[tuple[str, bool], ...]:
+    """Return the fields of a dataclass in which ``alias`` may be, and whether they name it themselves."""
+    named = []
     for item in fields(kind):
+        if item.name == SHARED:
+            continue
         text = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
         names = {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
-        if alias in names or any(alias in MADE_OF.get(name, ()) for name in names):
-            named.add(item.name)
-    return frozenset(named)
+        own = alias in names or any(alias in MADE_OF.get(name, ()) for name in names)
+        if own or names - LEAVES - ALIASES - MADE_OF.keys():
+            named.append((item.name, own))
+    return tuple(named)
 
 
 def rewrite(value: Any, alias: str, change: Change) -> Any:
     """Return ``value`` with ``change`` applied to whatever its dataclasses annotate as ``alias``."""
-    if is_dataclass(value) and not isinstance(value, type):
-        named = _annotated(type(value), alias)
+    kind: Any = type(value)
+    if hasattr(kind, "__dataclass_fields__"):
         changes = {}
-        for item in fields(value):
-            old = getattr(value, item.name)
-            new = _apply(old, change) if item.name in named else rewrite(old, alias, change)
+        for name, own in _fields(kind, alias):
+            old = getattr(value, name)
+            if old is None:
+                continue
+            new = _apply(old, change) if own else rewrite(old, alias, change)
             if new is not old:
-                changes[item.name] = new
+                changes[name] = new
         return replace(value, **changes) if changes else value
-    if isinstance(value, tuple):
+    if kind is tuple and value:
         parts = [rewrite(part, alias, change) for part in value]
-        if all(new is old for new, old in zip(parts, value, strict=True)):
-            return value
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if isinstance(value, frozenset):
-        return frozenset(rewrite(part, alias, change) for part in value)
+        return value if all(map(is_, parts, value)) else tuple(parts)
     return value
 
 
@@ -66,7 +77,8 @@ def _apply(value: Any, change: Change) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, tuple):
-        return tuple(_apply(part, change) for part in value)
+        parts = [_apply(part, change) for part in value]
+        return value if all(map(is_, parts, value)) else tuple(parts)
     new = change(value)
     return value if new == value else new
 

@@ -1,7 +1,7 @@
 """Everything outside the agents, as values: pods and kubelets, nodes, the API's objects, EC2's routes.
 
 Counters of ticks are cut where they make no difference. Fields that no agent can see (``lost``, ``silent``,
-``health``) are for the properties alone.
+``healthy``) are for the properties alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from tests.election.explore.setting import FAULTS
 
 CAP = 7
 """Ticks that counters go up to."""
+LOST = 2
+"""Ticks after which a former holder has no proof any more."""
 FAULT = {name: index for index, name in enumerate(FAULTS)}
 
 
@@ -60,7 +62,7 @@ class Pod(NamedTuple):
     late: tuple[int, ...] = ()
     deleting: tuple[int, ...] = ()
     disk: tuple[tuple[int, bool, bool], ...] = ()
-    lost: int = CAP
+    lost: int = LOST
 
 
 class Ec2(IntEnum):
@@ -75,8 +77,8 @@ class Place(NamedTuple):
     """One node. ``agent`` 0: none runs. ``slow``: ticks until its connection works again after an outage.
 
     ``lease``: whether the API has its node Lease, and (2) whether that announces an absence. ``behind``:
-    whose renewals its watch has not delivered yet. ``silent``: ticks since its last renewal. ``health``:
-    ticks without trouble between it and the API. ``booting``: it is down and comes back.
+    whose renewals its watch has not delivered yet. ``silent``: ticks since the one in which it last renewed.
+    ``healthy``: for a tick nothing was wrong between it and the API. ``booting``: it is down and comes back.
     """
 
     up: bool = True
@@ -88,11 +90,10 @@ class Place(NamedTuple):
     cordon_shown: bool | None = None
     ec2: Ec2 = Ec2.ALL
     lease: int = 0
-    renewed: bool = False
     behind: int = 0
-    listed: bool = False
     silent: int = CAP
-    health: int = 0
+    renewed: bool = False
+    healthy: bool = False
     booting: bool = False
     granted: bool = False
     pods: tuple[Pod, ...] = ()
@@ -206,7 +207,8 @@ def _stored(
     lease = replace(
         wanted, uid=f"lease-{group}", version=str(newest), created=created, transitions=GENERATION
     )
-    return changed(world, agents, group, agents.leases.number(lease))
+    anew = old is None or old.holder != lease.holder or generation != old.transitions
+    return changed(world, agents, group, agents.leases.number(lease), anew=anew)
 
 
 def _existing(world: World, agents: Agents) -> list[GroupLease]:
@@ -221,8 +223,8 @@ def deleted(world: World, agents: Agents, group: int) -> World:
     return changed(world, agents, group, 0)
 
 
-def changed(world: World, agents: Agents, group: int, lease: int) -> World:
-    """Put a Lease in its place, and let every watch have an event of it to deliver."""
+def changed(world: World, agents: Agents, group: int, lease: int, *, anew: bool = False) -> World:
+    """Put a Lease in its place, and let every watch have an event of it. ``anew``: a new holding begins."""
     new = agents.leases[lease]
     holder = new.holder.node if new and new.holder else ""
     leases = (*world.leases[:group], lease, *world.leases[group + 1 :])
@@ -231,13 +233,16 @@ def changed(world: World, agents: Agents, group: int, lease: int) -> World:
         pod = place.pods[group]
         pod = pod._replace(behind=bool(place.agent), lost=0 if holder == node_name(node) else pod.lost)
         pods = (*place.pods[:group], pod, *place.pods[group + 1 :])
-        places.append(place._replace(pods=pods, listed=False))
+        silent = 0 if anew and holder == node_name(node) else place.silent
+        places.append(place._replace(pods=pods, silent=silent))
     return world._replace(leases=leases, places=tuple(places))
 
 
 def led(world: World, targets: Mapping[int, str]) -> World:
     """Let routes lead elsewhere."""
     routes = tuple(targets.get(index, target) for index, target in enumerate(world.routes))
+    if not world.left[FAULT["stale"]]:
+        return world._replace(routes=routes, before=routes)
     pairs = enumerate(zip(world.routes, world.before, strict=True))
     before = tuple(old if index in targets else known for index, (old, known) in pairs)
     return world._replace(routes=routes, before=before)
