@@ -91,7 +91,18 @@ class System:
         after = place_set(
             world, node, agent=agent, pods=pods, cordon_shown=None, behind=0, healthy=False, slow=0
         )
-        yield Step(f"starts@{node}", after)
+        yield Step(f"starts@{node}", self._listed(after, node) if linked(after, node) else after)
+
+    def _listed(self, world: World, node: int) -> World:
+        """Let an agent that starts read its node and its pods: a change before that came before the start."""
+        place = world.places[node]
+        world = notify(world, self.agents, node, "cordon_seen", place.cordoned)
+        world = place_set(world, node, cordon_shown=place.cordoned)
+        for group, pod in enumerate(place.pods):
+            uid = pod_uid(group, node, pod.number)
+            world = notify(world, self.agents, node, "pod_read", group, uid, status(pod, group, node))
+            world = pod_set(world, node, group, shown=view(pod))
+        return world
 
     def _watches(self, world: World, node: int) -> Iterator[Step]:
         """Yield what this node's watches have to deliver, one event after another."""
