@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 
 from tests.election.explore import configurations
 from tests.election.explore.exploration import Exploration
-from tests.election.explore.schedules import walk
+from tests.election.explore.schedules import Plan, Walk
 from tests.election.explore.search import Bounds
 from tests.election.explore.setting import Setting
 
@@ -29,6 +29,7 @@ GROUPS: Mapping[str, Mapping[str, Setting]] = {
     "walks": configurations.WALKS,
 }
 BATCH = 250
+PLAN = Plan()
 
 
 def searched(name: str, setting: Setting, bounds: Bounds) -> tuple[int, str]:
@@ -47,10 +48,9 @@ def searched(name: str, setting: Setting, bounds: Bounds) -> tuple[int, str]:
 def walked(name: str, setting: Setting, seeds: range) -> tuple[int, str]:
     """Walk one configuration once for each seed; return an exit status, and what went wrong."""
     exploration = Exploration(setting)
-    start = exploration.start()
     lines = []
     for seed in seeds:
-        wrong = walk(start, lambda state: list(exploration.steps(state)), exploration.judge_rest, seed)
+        wrong = Walk(exploration, seed, PLAN).run()
         if wrong is not None:
             lines.append(f"  VIOLATION {wrong.what}: {name}, seed {wrong.seed}, {len(wrong.trace)} steps")
             lines.append(f"  {' '.join(wrong.trace)}\n  {exploration.show(wrong.state)}")

@@ -16,7 +16,7 @@ from tests.election.explore.setting import LONG, SHRUNK, Setting
 
 KINDS = (
     *("death", "crash", "stop", "iso", "api", "stall", "late", "lost", "stale", "unready", "term", "newpod"),
-    *("miss", "wipe", "force", "ec2", "readonly", "cordon", "boot", "foreign", "unlease"),
+    *("miss", "wipe", "force", "ec2", "readonly", "cordon", "boot", "foreign", "unlease", "slow"),
 )
 """The faults that are paired."""
 
@@ -42,7 +42,10 @@ def _named(*settings: tuple[str, ...], nodes: int = 2, **more: Any) -> dict[str,
     return {name + suffix: setting for name, setting in zip(names, made, strict=True)}
 
 
-SINGLE = _named((), *((kind,) for kind in KINDS), settled=False)
+SINGLE = {
+    "fresh": of_faults(settled=False),
+    **_named((), *((kind,) for kind in KINDS)),
+}
 
 PAIRS: Mapping[str, Setting] = _named(*combinations_with_replacement(KINDS, 2))
 
@@ -57,6 +60,7 @@ THREE: Mapping[str, Setting] = _named(
 FIREWALL = {
     f"firewall {name}": replace(setting, probe=False)
     for name, setting in _named(
+        *(("api",), ("iso",), ("crash",), ("stop",), ("miss",), ("unready", "death"), ("death", "miss")),
         ("iso", "crash"),
         ("death", "late", "iso"),
         ("api", "stall", "term"),
@@ -65,6 +69,12 @@ FIREWALL = {
     ).items()
 }
 
+BLIND: Mapping[str, Setting] = {
+    "reconnects slowly": of_faults("api", probe=False, reconnect=5),
+    "short Lease": of_faults("miss", probe=False, timing=replace(SHRUNK, lease=2.0)),
+}
+"""Settings against the advice of ``Timing``: here a violation must show."""
+
 GRACEFUL = {
     f"graceful {name}": replace(setting, graceful=True)
     for name, setting in _named(
@@ -72,6 +82,8 @@ GRACEFUL = {
         ("cordon", "cordon", "term", "newpod"),
         ("unready", "foreign", "term", "newpod"),
         ("term", "lost", "stale"),
+        ("term", "slow"),
+        ("term", "cordon"),
     ).items()
 }
 
@@ -80,15 +92,20 @@ ZONES: Any = {"zones": ("b", "a"), "rules": GroupRules(zones=("a",), failback=2.
 
 SPECIAL: Mapping[str, Setting] = {
     **FIREWALL,
+    "slow writes": of_faults("slow", "slow", "term", "newpod"),
+    "slow writes, cut off": of_faults("slow", "iso", "unready"),
     **GRACEFUL,
     "refused one": of_faults("unready", "term", "newpod", refused=frozenset({(0, 0)})),
     "refused one, granted": of_faults("grant", "death", refused=frozenset({(0, 0)})),
     "refused all": of_faults("unready", "term", refused=BOTH),
     "full table": of_faults("unready", "death", tables=2, full=frozenset({1})),
     "two tables": of_faults("late", "stale", "term", tables=2),
-    "another writer": of_faults("unready", rivals=True),
+    "another writer": of_faults(rivals=True),
+    "another writer, unready": of_faults("unready", rivals=True),
     "another writer, term": of_faults("term", "newpod", rivals=True),
     "read-only for both": of_faults("readonly", "readonly", "unready"),
+    "read-only for both, wiped": of_faults("readonly", "readonly", "wipe"),
+    "cordon twice, uncordon": of_faults("cordon", "cordon", "uncordon"),
     "ec2 away for both": of_faults("ec2", "ec2", "term"),
     "deleted while down": of_faults("boot", "force"),
     "empty disk": of_faults("replace", "newpod"),
@@ -159,4 +176,4 @@ WALKS: Mapping[str, Setting] = {
     "walk, two tables": replace(_WALKED, tables=2, timing=replace(POLLED, soft_memory=LONG)),
 }
 
-ALL: Mapping[str, Setting] = {**SINGLE, **PAIRS, **THREE, **SPECIAL}
+ALL: Mapping[str, Setting] = {**SINGLE, **PAIRS, **THREE, **SPECIAL, **BLIND}

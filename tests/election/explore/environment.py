@@ -87,6 +87,8 @@ class Environment:
                 shown=None,
                 behind=False,
                 disk=(),
+                late=pod.late or pod.slow,
+                slow=(),
                 added=False,
                 app=False,
                 fresh=False,
@@ -157,7 +159,13 @@ class Environment:
         """End an agent: what is left of it is what its claims on disk say."""
         place = world.places[node]
         pods = tuple(
-            pod._replace(disk=self.agents.claims(place.agent, group), shown=None, behind=False)
+            pod._replace(
+                late=pod.late or pod.slow,
+                slow=(),
+                disk=self.agents.claims(place.agent, group),
+                shown=None,
+                behind=False,
+            )
             for group, pod in enumerate(place.pods)
         )
         return place_set(world, node, agent=0, pods=pods, behind=0, cordon_shown=None, healthy=False)

@@ -12,7 +12,7 @@ from tests.election.explore.driver import Agents, node_name
 from tests.election.explore.environment import Environment
 from tests.election.explore.search import Bounds, Outcome, Search, State, Step
 from tests.election.explore.setting import LONG, Setting
-from tests.election.explore.system import System
+from tests.election.explore.system import Source, System
 from tests.election.explore.values import NOW
 from tests.election.explore.world import Phase, Place, Pod, World, pod_set
 
@@ -28,9 +28,15 @@ class Exploration:
         self.agents = Agents(setting, exact=exact)
         self._system = System(setting, self.agents)
         self._environment = Environment(setting, self.agents, self._system)
+        self._start: World | None = None
 
     def start(self) -> World:
         """Return the world at the beginning: every agent runs, every pod is added, and no fault was."""
+        if self._start is None:
+            self._start = self._begin()
+        return self._start
+
+    def _begin(self) -> World:
         setting, routes = self.setting, len(self.agents.keys)
         claims = tuple(((1, False, False),) for _ in range(setting.groups))
         places = tuple(
@@ -62,6 +68,14 @@ class Exploration:
         world = cast("World", state)
         yield from self._system.steps(world)
         yield from self._environment.steps(world)
+
+    def sources(self, state: State) -> Iterator[Source]:
+        """Yield where the system's own steps come from."""
+        return self._system.sources(cast("World", state))
+
+    def happenings(self, state: State) -> Iterator[Step]:
+        """Yield the steps of the environment."""
+        return self._environment.steps(cast("World", state))
 
     def judge(self, state: State) -> str | None:
         """Say what is wrong with a state."""

@@ -155,7 +155,8 @@ def _rest_of_group(setting: Setting, agents: Agents, world: World, group: int) -
         return "P1 at rest a dead node holds"
     if pod.phase is not Phase.READY or not present:
         return "P1 at rest the holder is not Ready"
-    if not served and place.ec2 is Ec2.ALL:
+    alone = able == [node] or place.ec2 is Ec2.READS
+    if not served and (place.ec2 is Ec2.ALL or not alone):
         return "P1 at rest a route does not lead to the holder"
     if setting.soft and linked(world, node) and (wrong := _better(setting, agents, world, group, node)):
         return wrong

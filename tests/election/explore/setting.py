@@ -22,6 +22,7 @@ FAULTS = (
     "api",  # the API is away for all
     "stall",  # a node's watches deliver nothing any more; its GETs are answered
     "late",  # an EC2 write is not answered, and lands later or never
+    "slow",  # an EC2 write is answered later, when it lands
     "lost",  # a swap is applied, its answer is lost
     "stale",  # EC2 shows what was there before the last write
     "unready",  # a pod is not Ready; it may be again

@@ -7,7 +7,8 @@ agent calls urgent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from cni_floatip.election.events import Swap
 from tests.election.explore import properties
@@ -35,6 +36,7 @@ from tests.election.explore.world import (
     view,
 )
 
+Source = Callable[[], Iterator[Step]]
 WITHOUT_API = frozenset(("ProbeHost", "WriteRoutes", "LookAtRoutes", "TryWrites", "ReleaseRoutes"))
 """Calls that do not need the API."""
 
@@ -55,30 +57,40 @@ class System:
 
     def steps(self, world: World) -> Iterator[Step]:
         """Yield every step of the system, the tick at last if nothing is urgent."""
+        for source in self.sources(world):
+            yield from source()
+
+    def sources(self, world: World) -> Iterator[Source]:
+        """Yield where steps come from, without taking them: a walk takes one of many."""
         waiting = renewals = 0
         for node, place in enumerate(world.places):
             if not place.agent:
-                yield from self._starts(world, node)
+                yield partial(self._starts, world, node)
                 continue
             link = linked(world, node)
-            if link:
-                for step in self._watches(world, node):
-                    waiting += not place.stalled
-                    yield step
+            for source in self._watches(world, node) if link else ():
+                waiting += not place.stalled
+                yield source
             for wished in self.agents.wishes(place.agent):
                 if not link and wished.kind not in WITHOUT_API:
                     continue
                 if link and wished.urgent:
                     waiting += 1
                     renewals += wished.kind == "RenewNodeLease"
-                yield from self._call(world, node, wished)
-            yield from self._slow(world, node)
-        yield from self._landings(world)
-        yield from self._pods(world)
+                yield partial(getattr(self, f"_call_{wished.kind}"), world, node, wished)
+            yield partial(self._slow, world, node)
+        yield partial(self._landings, world)
+        yield partial(self._pods, world)
         if not waiting:
-            yield Step("tick", self.tick(world))
+            yield partial(self._ticks, world)
         elif waiting == renewals and world.left[FAULT["miss"]]:
-            yield Step("TICK-RENEWAL-LOST", self.tick(self._missed(spent(world, "miss"))), system=False)
+            yield partial(self._misses, world)
+
+    def _ticks(self, world: World) -> Iterator[Step]:
+        yield Step("tick", self.tick(world))
+
+    def _misses(self, world: World) -> Iterator[Step]:
+        yield Step("TICK-RENEWAL-LOST", self.tick(self._missed(spent(world, "miss"))), system=False)
 
     # Agents.
 
@@ -104,48 +116,50 @@ class System:
             world = pod_set(world, node, group, shown=view(pod))
         return world
 
-    def _watches(self, world: World, node: int) -> Iterator[Step]:
+    def _watches(self, world: World, node: int) -> Iterator[Source]:
         """Yield what this node's watches have to deliver, one event after another."""
         place = world.places[node]
         if place.cordon_shown is not place.cordoned:
-            after = notify(world, self.agents, node, "cordon_seen", place.cordoned)
-            yield Step(f"sees-node@{node}", place_set(after, node, cordon_shown=place.cordoned))
+            yield partial(self._sees_node, world, node)
         groups = tuple(group for group, pod in enumerate(place.pods) if pod.behind)
         if not place.stalled and (groups or not self.agents.lists(place.agent, world.leases)):
-            after = notify(world, self.agents, node, "groups_seen", world.leases, groups)
-            for group in groups:
-                after = pod_set(after, node, group, behind=False)
-            yield Step(f"sees-groups@{node}", after)
+            yield partial(self._sees_groups, world, node, groups)
         for group, pod in enumerate(place.pods):
             if pod.shown != view(pod):
-                shown = status(pod, group, node)
-                after = world
-                if pod.shown is not None and pod.shown[0] != pod.number:
-                    after = notify(
-                        after, self.agents, node, "pod_seen", group, pod_uid(group, node, pod.shown[0]), None
-                    )
-                after = notify(
-                    after, self.agents, node, "pod_seen", group, pod_uid(group, node, pod.number), shown
-                )
-                yield Step(f"sees-pod@{node}", pod_set(after, node, group, shown=view(pod)))
+                yield partial(self._sees_pod, world, node, group)
         for other in range(len(world.places)):
             if place.behind >> other & 1 and not place.stalled:
-                after = notify(
-                    world, self.agents, node, "node_lease_seen", other, self._announced(world, other)
-                )
-                yield Step(
-                    f"sees-renewal-of-{other}@{node}",
-                    place_set(after, node, behind=place.behind & ~(1 << other)),
-                )
+                yield partial(self._sees_renewal, world, node, other)
+
+    def _sees_node(self, world: World, node: int) -> Iterator[Step]:
+        cordoned = world.places[node].cordoned
+        after = notify(world, self.agents, node, "cordon_seen", cordoned)
+        yield Step(f"sees-node@{node}", place_set(after, node, cordon_shown=cordoned))
+
+    def _sees_groups(self, world: World, node: int, groups: tuple[int, ...]) -> Iterator[Step]:
+        after = notify(world, self.agents, node, "groups_seen", world.leases, groups)
+        for group in groups:
+            after = pod_set(after, node, group, behind=False)
+        yield Step(f"sees-groups@{node}", after)
+
+    def _sees_pod(self, world: World, node: int, group: int) -> Iterator[Step]:
+        pod, after = world.places[node].pods[group], world
+        if pod.shown is not None and pod.shown[0] != pod.number:
+            former = pod_uid(group, node, pod.shown[0])
+            after = notify(after, self.agents, node, "pod_seen", group, former, None)
+        uid, shown = pod_uid(group, node, pod.number), status(pod, group, node)
+        after = notify(after, self.agents, node, "pod_seen", group, uid, shown)
+        yield Step(f"sees-pod@{node}", pod_set(after, node, group, shown=view(pod)))
+
+    def _sees_renewal(self, world: World, node: int, other: int) -> Iterator[Step]:
+        after = notify(world, self.agents, node, "node_lease_seen", other, self._announced(world, other))
+        behind = world.places[node].behind & ~(1 << other)
+        yield Step(f"sees-renewal-of-{other}@{node}", place_set(after, node, behind=behind))
 
     def _announced(self, world: World, node: int) -> float | None:
         """Return the duration that a node Lease says; None: there is no such Lease."""
         timing = self.setting.timing
         return {0: None, 1: timing.lease, 2: timing.veto}[world.places[node].lease]
-
-    def _call(self, world: World, node: int, wished: Wished) -> Iterator[Step]:
-        method = getattr(self, f"_call_{wished.kind}")
-        yield from method(world, node, wished)
 
     def _call_ReadGroup(self, world: World, node: int, wished: Wished) -> Iterator[Step]:  # noqa: N802
         group = wished.group
@@ -249,6 +263,9 @@ class System:
             unanswered = tuple((key, "UNANSWERED") for key in keys)
             late = notify(spent(sent, "late"), self.agents, node, "written", group, unanswered)
             yield Step(f"WRITE-LATE@{node}", pod_set(late, node, group, late=keys), system=False, wrong=wrong)
+        if written and world.left[FAULT["slow"]]:
+            slow = pod_set(spent(sent, "slow"), node, group, slow=keys)
+            yield Step(f"WRITE-SLOW@{node}", slow, system=False, wrong=wrong)
 
     def _outcome(self, world: World, node: int, key: int) -> str:
         table = int(self.keys[key].table.partition("-")[2])
@@ -304,6 +321,11 @@ class System:
                     landed = pod_set(world, node, group, late=())
                     yield Step(f"late-write-lands@{node}", led(landed, dict.fromkeys(pod.late, eni(node))))
                     yield Step(f"late-write-dropped@{node}", landed)
+                if pod.slow:
+                    ended = led(pod_set(world, node, group, slow=()), dict.fromkeys(pod.slow, eni(node)))
+                    outcomes = tuple((key, "WRITTEN") for key in pod.slow)
+                    after = notify(ended, self.agents, node, "written", group, outcomes)
+                    yield Step(f"slow-write-ends@{node}", after)
                 if pod.deleting:
                     landed = pod_set(world, node, group, deleting=())
                     yield Step(f"late-delete-lands@{node}", led(landed, dict.fromkeys(pod.deleting, "")))

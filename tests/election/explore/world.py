@@ -47,7 +47,8 @@ class Pod(NamedTuple):
 
     ``added``: the runtime made its ADD since the node booted. ``app``: its application runs. ``fresh``: its
     status is about containers that started after that ADD. ``shown``: what the watch delivered last.
-    ``behind``: the group Lease has changed since the agent read or saw it. ``late``: route writes on the way.
+    ``behind``: the group Lease has changed since the agent read or saw it. ``late``: route writes on
+    the way whose caller was not answered, ``slow``: whose caller waits.
     ``disk``: claims while no agent runs. ``lost``: ticks since it was the holder.
     """
 
@@ -60,6 +61,7 @@ class Pod(NamedTuple):
     shown: tuple[int, Phase, bool] | None = None
     behind: bool = True
     late: tuple[int, ...] = ()
+    slow: tuple[int, ...] = ()
     deleting: tuple[int, ...] = ()
     disk: tuple[tuple[int, bool, bool], ...] = ()
     lost: int = LOST
