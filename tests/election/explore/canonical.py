@@ -204,7 +204,10 @@ def _ec2(view: Ec2View, timing: Timing, *, holds: bool) -> Ec2View:
     fails = view.writes_fail
     looked = _kept(view.looked, max(2.0, timing.late_look, timing.failed_look))
     if (fails is not None and view.looked < fails) or (
-        not holds and view.answered and view.look_answered and timing.reconcile >= LONG
+        not holds
+        and view.answered
+        and view.look_answered
+        and min(timing.reconcile, timing.standby_look) >= LONG
     ):
         looked = _long_ago(view.looked)
     return _changed(  # type: ignore[no-any-return]

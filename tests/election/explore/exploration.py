@@ -61,7 +61,7 @@ class Exploration:
             if step.label == "tick":
                 return world
             world = cast("World", step.after)
-        raise AssertionError("the agents never come to rest")
+        raise AssertionError(f"the agents never come to rest: {step.label}\n{self.show(world)}")
 
     def steps(self, state: State) -> Iterator[Step]:
         """Yield every step from a state."""

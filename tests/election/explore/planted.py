@@ -2,7 +2,7 @@
 
 A process plants a row before it imports the core, so nothing on disk changes:
 ``python -m tests.election.explore.planted NAME`` explores the row's setting until the first violation, and
-prints it. Exit status 1: a violation, as it should be; 0: none, so the explorer is blind for the rule.
+prints it. Exit status 0: the violation showed; 1: it did not, so the explorer is blind for the rule.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def changed(row: Row, module: str) -> str:
 
 
 def main(name: str, seconds: float = 60.0) -> int:
-    """Explore a row's setting with its rule off; return whether a violation showed."""
+    """Explore a row's setting with its rule off; return 0 if its violation showed."""
     row = next(row for row in ROWS if row.name == name)
     sys.meta_path.insert(0, Planted(row))
     from tests.election.explore.configurations import ALL
@@ -297,7 +297,7 @@ def main(name: str, seconds: float = 60.0) -> int:
 
     outcome = Exploration(ALL[row.setting]).search(Bounds(seconds=seconds), stop_at=row.shows)
     print(f"{row.name} in {row.setting}: {outcome}", *outcome.violations, sep="\n")  # noqa: T201
-    return int(any(violation.what.startswith(row.shows) for violation in outcome.violations))
+    return int(not any(violation.what.startswith(row.shows) for violation in outcome.violations))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
+from typing import Any
 
 from cni_floatip.election.member import GroupRules
 from cni_floatip.election.timing import Timing
@@ -51,7 +52,7 @@ HORIZON = 64.0
 AT_ONCE = GroupRules(unready=0.0)
 """An active that is not Ready offers in the same tick."""
 
-SHRUNK = Timing(
+DURATIONS: Mapping[str, Any] = dict(  # noqa: C408 - as Timing is written
     renew=1.0,
     lease=4.0,
     veto=6.0,
@@ -73,6 +74,7 @@ SHRUNK = Timing(
     looks=(1.0,),
     late_look=1.0,
     late_writes=LONG,
+    standby_look=LONG,
     failed_look=1.0,
     look_patience=2.0,
     write_patience=1.0,
@@ -90,6 +92,8 @@ SHRUNK = Timing(
     damping_refill=2.0,
     unequal=LONG,
 )
+"""Every field of ``Timing``: a new one is thought about here first."""
+SHRUNK = Timing(**DURATIONS)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from cni_floatip.election.timing import Timing
 from tests.election.explore.__main__ import main
 from tests.election.explore.configurations import ALL, SINGLE, WALKS
 from tests.election.explore.exploration import Exploration
 from tests.election.explore.schedules import Plan, Walk
 from tests.election.explore.search import Bounds
+from tests.election.explore.setting import DURATIONS
 
 BOUNDS = Bounds(states=60_000, seconds=60)
 SMALL = (
@@ -28,6 +32,10 @@ SMALL = (
     "cordon",
     "unlease",
 )
+
+
+def test_every_duration_is_shrunk() -> None:
+    assert [field.name for field in fields(Timing)] == list(DURATIONS)
 
 
 def clean(name: str) -> None:
