@@ -46,13 +46,14 @@ class Exploration:
         none = ("",) * routes
         leases = (0,) * setting.groups
         left = (0,) * len(setting.budget())
-        world = self._quiet(World(True, leases, none, none, left, setting.rivals, places))
-        for node in range(setting.nodes if setting.settled else 0):
+        world = self._quiet(World(True, leases, none, none, left, False, places))
+        for turn in range(setting.nodes if setting.settled else 0):
             for group in range(setting.groups):
+                node = (group + turn) % setting.nodes
                 world = self._quiet(pod_set(world, node, group, phase=Phase.READY))
         for _ in range(SETTLING if setting.settled else 0):
             world = self._quiet(self._system.tick(world))
-        return world._replace(left=setting.budget())
+        return world._replace(left=setting.budget(), writer=setting.rivals)
 
     def _quiet(self, world: World) -> World:
         """Let the agents do, in one order, what they can do before time passes."""

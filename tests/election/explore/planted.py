@@ -100,7 +100,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "the clock is older than the holding",
         "firewall unready+death",
-        "P3b",
+        "P3",
         (("verdict", "max(learned, node.changed_at, answers.since)", "max(node.changed_at, answers.since)"),),
     ),
     Row(

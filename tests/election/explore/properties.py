@@ -175,7 +175,8 @@ def _writable(setting: Setting, agents: Agents, world: World, group: int, node: 
 
 
 def _leads(setting: Setting, agents: Agents, world: World, node: int, key: int) -> bool:
-    return world.routes[key] == eni(node) or world.writer
+    """Return whether a route leads to a node. That of another writer may stay: the fight has a bound."""
+    return world.routes[key] == eni(node) or (setting.rivals and world.routes[key] == "eni-foreign")
 
 
 def _better(setting: Setting, agents: Agents, world: World, group: int, node: int) -> str | None:

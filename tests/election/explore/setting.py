@@ -126,7 +126,7 @@ class Setting:
     """Whether another writer takes the route again and again, not only once."""
     keep: bool = False
     settled: bool = True
-    """Whether it begins with the first node's pods active and all others standby, or before any is Ready."""
+    """Whether it begins with a pod of each group active and the others standby, or before any is Ready."""
 
     def destinations(self, group: int, node: int) -> tuple[IPv4Network, ...]:
         """Return what the pods of a group on a node claim."""
