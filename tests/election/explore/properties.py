@@ -20,6 +20,8 @@ from tests.election.explore.driver import Agents, eni, node_name, pod_uid
 from tests.election.explore.setting import Setting
 from tests.election.explore.world import Ec2, Phase, Place, Pod, World, linked
 
+NOT_RUNNING = "P7 a pod whose application does not run is made active"
+
 
 def _where(setting: Setting, holder: Holder) -> int:
     return int(holder.node[1:])
@@ -36,13 +38,14 @@ def of_swap(
     """Say what is wrong with a swap that is about to be sent."""
     lease = agents.leases[world.leases[group]]
     new = request.lease.holder
-    if new is None or (lease and lease.holder == new):
-        return None
     pod = world.places[node].pods[group]
+    if new is None or (lease and lease.holder == new):
+        withdrawn = new is not None and lease is not None and lease.offer and not request.lease.offer
+        return NOT_RUNNING if withdrawn and not pod.app else None
     if new.node != node_name(node) or new.uid != pod_uid(group, node, pod.number):
         return "P9 a swap names another pod than the present one of its node"
     if not pod.app:
-        return "P7 a pod whose application does not run is made active"
+        return NOT_RUNNING
     return _robbed(setting, world, node, group, lease) if lease and lease.holder and not lease.offer else None
 
 

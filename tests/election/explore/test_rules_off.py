@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.election.explore.configurations import ALL
-from tests.election.explore.planted import ROWS, Row, changed
+from tests.election.explore.planted import OPEN, ROWS, Row, changed
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", (*ROWS, *OPEN), ids=lambda row: row.name)
 def test_edits_apply_once_and_compile(row: Row) -> None:
     assert row.setting in ALL
     for module in {module for module, _, _ in row.edits}:
