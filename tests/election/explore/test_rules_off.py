@@ -14,7 +14,7 @@ from tests.election.explore.planted import OPEN, ROWS, Row, changed
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("row", (*ROWS, *OPEN), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*ROWS, *OPEN], ids=lambda row: row.name)
 def test_edits_apply_once_and_compile(row: Row) -> None:
     assert row.setting in ALL
     for module in {module for module, _, _ in row.edits}:
