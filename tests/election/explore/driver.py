@@ -20,6 +20,7 @@ from cni_floatip.election import node as n
 from cni_floatip.election.fitness import ElectedInterface, PodClaims, PodStatus
 from cni_floatip.election.lease import GroupLease, NodeLease
 from cni_floatip.election.member import Member
+from cni_floatip.model.route_write import WriteOutcome
 from cni_floatip.model.values import RouteTarget
 from tests.election.explore import canonical
 from tests.election.explore.setting import HORIZON, Setting
@@ -345,8 +346,8 @@ class Agents:
     def _tried(self, agent: Agent, group: int, outcomes: Outcomes) -> Agent:
         return self._settled(self._tell(agent, group, e.WritesTried(NOW, NOW, self._outcomes(outcomes))))
 
-    def _outcomes(self, outcomes: Outcomes) -> tuple[tuple[Any, e.WriteOutcome], ...]:
-        return tuple((self.keys[key], e.WriteOutcome[name]) for key, name in outcomes)
+    def _outcomes(self, outcomes: Outcomes) -> tuple[tuple[Any, WriteOutcome], ...]:
+        return tuple((self.keys[key], WriteOutcome[name]) for key, name in outcomes)
 
     def _looked(self, agent: Agent, group: int, routes: tuple[tuple[int, str], ...] | None) -> Agent:
         """Let a look be answered: of each route the id of what it leads to, "" for nothing."""

@@ -292,7 +292,7 @@ def changed(row: Row, module: str) -> str:
     return text
 
 
-def main(name: str, seconds: float = 60.0) -> int:
+def main(name: str, seconds: float = 600.0) -> int:
     """Explore a row's setting with its rule off; return 0 if its violation showed."""
     row = next(row for row in (*ROWS, *OPEN) if row.name == name)
     sys.meta_path.insert(0, Planted(row))
