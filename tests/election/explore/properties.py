@@ -40,8 +40,8 @@ def of_swap(
     new = request.lease.holder
     pod = world.places[node].pods[group]
     if new is None or (lease and lease.holder == new):
-        withdrawn = new is not None and lease is not None and lease.offer and not request.lease.offer
-        return NOT_RUNNING if withdrawn and not pod.app else None
+        withdrawn = lease is not None and lease.offer and not (request.lease.offer or request.mends)
+        return NOT_RUNNING if new and withdrawn and not pod.app else None
     if new.node != node_name(node) or new.uid != pod_uid(group, node, pod.number):
         return "P9 a swap names another pod than the present one of its node"
     if not pod.app:

@@ -122,7 +122,10 @@ class System:
         if place.cordon_shown is not place.cordoned:
             yield partial(self._sees_node, world, node)
         groups = tuple(group for group, pod in enumerate(place.pods) if pod.behind)
-        if not place.stalled and (groups or not self.agents.lists(place.agent, world.leases)):
+        lists = self.agents.lists(place.agent, world.leases)
+        if place.stalled and not lists:
+            yield partial(self._sees_groups, world, node, ())  # the list that is read again beside the watch
+        elif not place.stalled and (groups or not lists):
             yield partial(self._sees_groups, world, node, groups)
         for group, pod in enumerate(place.pods):
             if pod.shown != view(pod):
