@@ -128,11 +128,21 @@ def _able(setting: Setting, world: World, node: int, group: int) -> bool:
 def of_rest(setting: Setting, agents: Agents, world: World) -> str | None:
     """Say what is wrong with a state at rest: P1, P6, P8."""
     for group in range(setting.groups):
-        if setting.shared and group:
-            continue
+        if setting.shared and group != _oldest(agents, world):
+            continue  # its members are contested
         if (wrong := _rest_of_group(setting, agents, world, group)) is not None:
             return wrong
     return None
+
+
+def _oldest(agents: Agents, world: World) -> int:
+    """Return the group whose Lease is the oldest, the first if there is none."""
+    leases = [
+        (lease.created, group)
+        for group, number in enumerate(world.leases)
+        if (lease := agents.leases[number])
+    ]
+    return min(leases, default=(0, 0))[1]
 
 
 def _rest_of_group(setting: Setting, agents: Agents, world: World, group: int) -> str | None:
@@ -149,6 +159,10 @@ def _rest_of_group(setting: Setting, agents: Agents, world: World, group: int) -
     served = all(
         _leads(setting, agents, world, node, key) for key in _writable(setting, agents, world, group, node)
     )
+    if place.up and present and pod.phase in (Phase.UNREADY, Phase.READY):
+        # A member with other destinations takes from one that ends, or is gone or dead.
+        equal = setting.destinations(group, node)
+        able = [other for other in able if setting.destinations(group, other) == equal]
     if not able:
         running = pod.phase is Phase.UNREADY and present and pod.added and pod.app
         if linked(world, node) and running and place.ec2 is Ec2.ALL and not served:

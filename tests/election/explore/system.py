@@ -205,7 +205,11 @@ class System:
             yield Step(f"{label}-409", notify(sent, self.agents, node, "swapped", group, Swap.CONFLICT, 0))
             return
         done = notify(after, self.agents, node, "swapped", group, Swap.DONE, after.leases[group])
-        yield Step(label, pod_set(done, node, group, behind=False), cost=True, wrong=wrong)
+        # A node whose writes fail tries again and again, with back-off: that is not endless.
+        old = self.agents.leases[world.leases[group]]
+        moves = old is None or old.holder != request.lease.holder
+        cost = moves or world.places[node].ec2 is Ec2.ALL
+        yield Step(label, pod_set(done, node, group, behind=False), cost=cost, wrong=wrong)
         if world.left[FAULT["lost"]]:
             lost = notify(spent(after, "lost"), self.agents, node, "swapped", group, Swap.UNKNOWN, 0)
             yield Step(f"{label}-ANSWER-LOST", lost, system=False, cost=True, wrong=wrong)
