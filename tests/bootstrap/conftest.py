@@ -25,6 +25,7 @@ LOCKED = {
     "jsonschema": "4.23.0",
     "PyYAML": "6.0",
     "prometheus-client": "0.22.0",
+    "urllib3": "2.5.0",
 }
 NEWER = {"boto3": "1.99.0", "pyroute2": "0.9.9", "rich": "99.0", "moto": "5.99.0"}
 

@@ -29,9 +29,9 @@ def test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for(
     assert went.returncode == 0, went.stderr
     assert went.stderr == ""
     assert [line.partition(" with ")[0] for line in went.stdout.splitlines()] == [
-        "bootstrap: fetches 8 Python packages (2 MB): about a minute",
+        "bootstrap: fetches 9 Python packages (2 MB): about a minute",
         "bootstrap: creating .venv",
-        "bootstrap: fetching 8 locked Python packages",
+        "bootstrap: fetching 9 locked Python packages",
         "bootstrap: installing them into .venv",
         "bootstrap: installing cni-floatip itself (editable)",
     ]
