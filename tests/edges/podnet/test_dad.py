@@ -17,6 +17,7 @@ from cni_floatip.edges.podnet import dad, namespace
 from cni_floatip.edges.podnet.rtnetlink import Refused, Rtnetlink
 from cni_floatip.model.errors import PodNetworkFailure
 from tests.edges.podnet.pods import PREFIX, KernelPod, fresh_number, ip, ip_json
+from tests.support.waiting import until
 
 LONG = 250
 """So many probes, one each second, that no detection ends before its test does."""
@@ -30,8 +31,6 @@ GIVEN = {
     "fd16::1": "addr add fd16::1/64 dev net1 home",
     "fd17::1": "addr add fd17::1/64 dev net1 metric 77",
 }
-DATE_SECONDS = 0.02
-"""Two dates of the kernel, which counts hundredths of a second, differ when this has passed between them."""
 HEADER_SECONDS = 60
 """How far lifetimes may have run down, on however busy a machine."""
 
@@ -64,6 +63,12 @@ def shown(pod: KernelPod, link: str = "net1") -> list[dict[str, Any]]:
     """Return the global IPv6 addresses of a link as ``ip`` shows them, in the kernel's order."""
     items = ip_json("-d", "-6", "addr", "show", "dev", link, "scope", "global", netns=pod.name)
     return [info for item in items for info in item.get("addr_info", ()) if info]
+
+
+def let_dates_differ() -> None:
+    """Wait until the kernel, which counts hundredths of a second, dates later than now."""
+    later = time.monotonic() + 0.02
+    until(lambda: time.monotonic() > later)
 
 
 def tentative(pod: KernelPod, link: str = "net1") -> set[str]:
@@ -120,12 +125,12 @@ def test_only_what_is_named_is_touched_and_only_once(slow_pod: KernelPod) -> Non
     wanted = [ip_address(text) for text in ("fd20::1", "192.168.0.9", "fd20::ffff")]
     with slow_pod.open() as pod:
         dates = {address.interface: address.made for address in pod.addresses()}
-        time.sleep(DATE_SECONDS)
+        let_dates_differ()
         pod.skip_detection(wanted)
         changed = {address.interface: address.made for address in pod.addresses()}
         assert {str(key.ip) for key in dates if changed[key] != dates[key]} == {"fd20::1"}
         assert tentative(slow_pod) == {"fd20::2"}
-        time.sleep(DATE_SECONDS)
+        let_dates_differ()
         pod.skip_detection(wanted)
         assert {address.interface: address.made for address in pod.addresses()} == changed
 
