@@ -97,6 +97,13 @@ class Host:
     outcome: WriteOutcome = WriteOutcome.WRITTEN
     busy: set[object] = field(default_factory=set)
     life: int = 0
+    asked: tuple[Member, Renewal] | None = None
+    next_at: float = 0.0
+
+    def is_settled(self, now: float) -> bool:
+        """Whether nothing has happened since its agent was asked what it wants, and no time has come since."""
+        known = self.asked is not None and self.asked[0] is self.member and self.asked[1] is self.renewal
+        return known and now < self.next_at
 
 
 class Cluster:
@@ -190,10 +197,8 @@ class Cluster:
         end = self.now + seconds
         for _ in range(200_000):
             self._drive()
-            at = min([self._queue[0][0]] if self._queue else [end], default=end)
-            wakes = [host.member.next_at(self.now) for host in self._agents()]
-            wakes += [host.renewal.next_at(self.now) for host in self._agents()]
-            step = min([at, *wakes, end])
+            at = self._queue[0][0] if self._queue else end
+            step = min([at, *(host.next_at for host in self._agents()), end])
             if step >= end and at > end:
                 self.now = end
                 return
@@ -203,7 +208,7 @@ class Cluster:
             if self.now >= end:
                 return
             for host in self._agents():
-                if host.member.next_at(self.now) >= self.now:
+                if host.next_at <= self.now:
                     host.member = host.member.on(Time(self.now))
         raise AssertionError(f"endless at {self.now}: {self.log[-20:]}")
 
@@ -255,6 +260,8 @@ class Cluster:
 
     def _drive(self) -> None:
         for host in self._agents():
+            if host.is_settled(self.now):
+                continue
             follows = frozenset([host.member.follows] if host.member.follows else [])
             followed = host.surroundings.follow(follows)
             if followed != host.surroundings:
@@ -266,6 +273,8 @@ class Cluster:
                 if self._lane(wish) not in host.busy:
                     host.busy.add(self._lane(wish))
                     self._send(host, wish)
+            host.next_at = min(host.member.next_at(self.now), host.renewal.next_at(self.now))
+            host.asked = (host.member, host.renewal)
 
     def _lane(self, wish: object) -> object:
         if isinstance(wish, ReadPod):
@@ -283,6 +292,7 @@ class Cluster:
         seconds = EC2 if to_ec2 else 0.0 if local else remote
 
         def arrive() -> None:
+            host.asked = None  # a lane is free: what was not sent is asked for again
             host.busy.discard(self._lane(wish))
             if host.life == life and host.up and host.agent:
                 answer()
