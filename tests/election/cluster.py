@@ -101,7 +101,7 @@ class Host:
     next_at: float = 0.0
 
     def is_settled(self, now: float) -> bool:
-        """Whether nothing has happened since its agent was asked what it wants, and no time has come since."""
+        """Whether nothing has happened, and no time has come, since its agent was asked what it wants."""
         known = self.asked is not None and self.asked[0] is self.member and self.asked[1] is self.renewal
         return known and now < self.next_at
 

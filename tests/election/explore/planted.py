@@ -118,10 +118,17 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "the younger of two groups writes too",
-        "two groups, one destination",
+        "V11 a look that shows ours refills the bucket",
+        "another writer",
         "P5",
-        (("node", "if rival.group != group and first and", "if False and"),),
+        (
+            ("outcomes", "import NEVER, PAST, Clock", "import NEVER, PAST, Bucket, Clock"),
+            (
+                "outcomes",
+                "    if foreign and free:\n",
+                "    if not foreign:\n        held = replace(held, writer=Bucket())\n    elif free:\n",
+            ),
+        ),
     ),
     Row(
         "V4 a soft offer before the first write",
@@ -158,17 +165,10 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        "V11 a look that shows ours refills the bucket",
-        "another writer",
+        "the younger of two groups writes too",
+        "two groups, one destination",
         "P5",
-        (
-            ("outcomes", "import NEVER, PAST, Clock", "import NEVER, PAST, Bucket, Clock"),
-            (
-                "outcomes",
-                "    if foreign and free:\n",
-                "    if not foreign:\n        held = replace(held, writer=Bucket())\n    elif free:\n",
-            ),
-        ),
+        (("node", "if rival.group != group and first and", "if False and"),),
     ),
 )
 
