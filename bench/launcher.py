@@ -22,7 +22,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -55,7 +55,9 @@ class Program:
             ]
             argv = command["argv"]
             self.began = time.monotonic()
-            self.pid = os.posix_spawn(argv[0], argv, command["env"], file_actions=files, setsid=True)
+            self.pid = os.posix_spawn(
+                argv[0], argv, command["env"], file_actions=files, setsid=True, setsigmask=()
+            )
         finally:
             os.close(given)
         self.ends = os.pidfd_open(self.pid)
@@ -96,8 +98,9 @@ def run(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         while waiting or running:
             while waiting and len(running) < batch["at_once"]:
                 number, command = waiting.pop()
-                program = Program(command)
-                running[program.ends] = number, program
+                with _no_end():  # else what has begun would not be known, and would go on
+                    program = Program(command)
+                    running[program.ends] = number, program
                 poll.register(program.ends, select.EPOLLIN)
             for ends, _ in poll.poll(max(0.0, until - time.monotonic())):
                 if ends == INPUT:
@@ -114,6 +117,16 @@ def run(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
             results[number] = program.reap()
         poll.close()
     return results
+
+
+@contextlib.contextmanager
+def _no_end() -> Iterator[None]:
+    """Let SIGTERM wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def _end(_: int, __: FrameType | None) -> None:

@@ -267,8 +267,9 @@ def test_a_token_that_is_rotated_moves_nothing(agents: Scene) -> None:
 
 
 def test_an_add_fails_while_kubernetes_refuses_the_agent(agents: Scene) -> None:
+    given = {"get endpointslices", "get nodes", "watch nodes", "get leases", "list pods", "watch pods"}
+    agents.api.allow(TOKEN, given)
     a = agents.node("a")
-    agents.api.allow(TOKEN, {"get nodes", "watch nodes", "get leases", "list pods", "watch pods"})
     refused = Pod(agents, a, "web-1")
     refused.publish(ready=False, phase="Pending")
     until(a.view.refusal, agents.dump)

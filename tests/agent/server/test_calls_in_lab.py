@@ -191,12 +191,15 @@ def test_what_the_client_could_not_open_is_answered_as_a_missing_path_is(bench: 
         assert text in document["msg"]
 
 
+@pytest.mark.usefixtures("node_with_agent")
 def test_a_namespace_whose_path_vanishes_ends_its_add(lab: Lab) -> None:
     bench = Bench(lab, "192.168.0.7/32")
-    lab.ec2.faults.latency(1.5, "DescribeRouteTables")
+    lab.ec2.faults.hold("DescribeRouteTables")
     try:
         with bench.begin("ADD") as adding:
+            until(lambda: lab.ec2.faults.held)  # by then the agent has seen the path
             bench.node.remove_pod(bench.pod)
+            lab.ec2.faults.clear()
             heard = adding.answer()
     finally:
         lab.ec2.faults.clear()
