@@ -212,7 +212,7 @@ lab/bootstrap.sh demo && .venv/bin/floatipctl --help >/dev/null
 @pytest.mark.thorough(sample="test_the_lock_s_releases_are_installed_and_nothing_else_is_asked_for")
 @pytest.mark.parametrize(
     ("size", "failed"),
-    [("8m", "create .venv"), ("30m", "(fetch|install) the locked Python packages")],
+    [("8m", "create .venv"), ("34m", "(fetch|install) the locked Python packages")],
 )
 def test_a_disk_is_full(checkout: Checkout, size: str, failed: str) -> None:
     """One sentence says so, and with more space the next start completes what there is."""

@@ -52,7 +52,7 @@ def test_rules_hold(name: str) -> None:
 
 
 @pytest.mark.thorough(sample="test_rules_hold[term]")
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("name", [name for name in SINGLE if name != "boot"])  # which has more states
 def test_rules_hold_for_each_fault(name: str) -> None:
     clean(name)
 
