@@ -97,12 +97,12 @@ class Host:
     outcome: WriteOutcome = WriteOutcome.WRITTEN
     busy: set[object] = field(default_factory=set)
     life: int = 0
-    asked: tuple[Member, Renewal] | None = None
+    before: tuple[Member, Renewal] | None = None
     next_at: float = 0.0
 
     def is_settled(self, now: float) -> bool:
         """Whether nothing has happened, and no time has come, since its agent was asked what it wants."""
-        known = self.asked is not None and self.asked[0] is self.member and self.asked[1] is self.renewal
+        known = self.before is not None and self.before[0] is self.member and self.before[1] is self.renewal
         return known and now < self.next_at
 
 
@@ -274,7 +274,7 @@ class Cluster:
                     host.busy.add(self._lane(wish))
                     self._send(host, wish)
             host.next_at = min(host.member.next_at(self.now), host.renewal.next_at(self.now))
-            host.asked = (host.member, host.renewal)
+            host.before = (host.member, host.renewal)
 
     def _lane(self, wish: object) -> object:
         if isinstance(wish, ReadPod):
@@ -292,7 +292,7 @@ class Cluster:
         seconds = EC2 if to_ec2 else 0.0 if local else remote
 
         def arrive() -> None:
-            host.asked = None  # a lane is free: what was not sent is asked for again
+            host.before = None  # a lane is free: what was not sent is asked for again
             host.busy.discard(self._lane(wish))
             if host.life == life and host.up and host.agent:
                 answer()
