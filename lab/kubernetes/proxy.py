@@ -40,25 +40,31 @@ CHUNK = 1 << 16
 class Connection:
     """One client's connection and ours to the server, with a pump for each direction."""
 
-    def __init__(self, link: Link, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    def __init__(self, link: Link, client: socket.socket) -> None:
         self._link = link
         self._client = client
         self._ended = asyncio.Event()
-        self.writers = [client[1]]
+        self._writers: list[asyncio.StreamWriter] = []
         self.has_hole = False
 
     async def run(self) -> None:
         """Carry bytes both ways until both sides have ended, or one is broken."""
+        client = await asyncio.open_connection(sock=self._client)
+        self._writers.append(client[1])
         server = await self._link.connect()
-        self.writers.append(server[1])
+        self._writers.append(server[1])
+        if self._ended.is_set():  # it was reset while the server had not answered
+            return
         async with asyncio.TaskGroup() as group:
             for direction, reader, writer in (
-                (REQUESTS, self._client[0], server[1]),
-                (ANSWERS, server[0], self._client[1]),
+                (REQUESTS, client[0], server[1]),
+                (ANSWERS, server[0], client[1]),
             ):
                 queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
                 group.create_task(self._read(reader, queue))
                 group.create_task(self._write(direction, queue, writer))
+        for writer in self._writers:
+            writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, queue: asyncio.Queue[tuple[float, bytes]]) -> None:
         """Note when each piece is due; the last one is empty, and stands for the end of the stream."""
@@ -93,7 +99,7 @@ class Connection:
     def reset(self) -> None:
         """Break both connections, so that both sides hear it at once."""
         self._ended.set()
-        for writer in self.writers:
+        for writer in self._writers:
             sock = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -107,7 +113,7 @@ class Link:
         self._listen = listen
         self._to = to
         self._mark = mark
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.does = "pass"
@@ -116,12 +122,21 @@ class Link:
         self.swallowed = 0
         self.carried = {REQUESTS: 0, ANSWERS: 0}
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listen, unless it does."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, *self._listen, reuse_address=True)
+        if self._listener is None:
+            self._listener = socket.create_server(self._listen)
+            self._listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
-    async def obey(self, order: dict[str, Any]) -> None:
+    def _shut(self) -> None:
+        """Refuse new connections, and reset what no one has accepted yet."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def obey(self, order: dict[str, Any]) -> None:
         """Do from now on what the order says. Raises ``ValueError`` if it makes no sense."""
         if order["do"] == "delay":
             self.seconds = float(order["seconds"])
@@ -131,12 +146,10 @@ class Link:
             raise ValueError(f"a link cannot {does!r}")
         self.does = does
         if does == "cut":
-            if self._server is not None:
-                self._server.close()
-                self._server = None
+            self._shut()
             self._reset(self._open)
         else:
-            await self.open()
+            self.open()
         if does == "pass":
             self._reset({connection for connection in self._open if connection.has_hole})
 
@@ -160,14 +173,23 @@ class Link:
             sock.close()
             raise
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        """Take a connection over: whoever resets all that are open from now on resets it, too."""
+        try:
+            client, _ = listener.accept()
+        except OSError:  # it has gone again
+            return
+        client.setblocking(False)
         self.accepted += 1
-        connection = Connection(self, (reader, writer))
+        connection = Connection(self, client)
         self._open.add(connection)
+        task = asyncio.get_running_loop().create_task(self._carry(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, connection: Connection) -> None:
         try:
             await connection.run()
-            for side in connection.writers:
-                side.close()
         except* OSError:
             pass  # one side broke the connection, or the server cannot be reached: the other side hears it
         finally:
@@ -196,16 +218,16 @@ class Proxy:
         """Carry out one line of JSON after another."""
         while line := await reader.readline():
             try:
-                answer = await self._carry_out(json.loads(line))
+                answer = self._carry_out(json.loads(line))
             except Exception as e:  # noqa: BLE001 (the answer says what was wrong; the proxy goes on)
                 answer = {"error": f"{type(e).__name__}: {e}"}
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         writer.close()
 
-    async def _carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
+    def _carry_out(self, order: dict[str, Any]) -> dict[str, Any]:
         if order["do"] != "state":
-            await self._links[order["link"]].obey(order)
+            self._links[order["link"]].obey(order)
         return {name: link.state() for name, link in self._links.items()}
 
 
@@ -216,7 +238,7 @@ async def serve(configuration: dict[str, Any]) -> None:
         for name, link in configuration["links"].items()
     }
     for link in links.values():
-        await link.open()
+        link.open()
     await asyncio.start_unix_server(Proxy(links).take_orders, configuration["control"])
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -160,6 +161,26 @@ def test_cut_resets_connections_and_refuses_new_ones(way: Proxy, server: Echo) -
     way.order(link="one", do="pass")
     with way.connect() as sock:
         assert echoed(sock, b"after")
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_connection_that_is_just_being_accepted_is_cut_too(server: Echo, turns: int) -> None:
+    """A kubelet that is cut off one server connects to the other at once, before that one is cut."""
+
+    async def story() -> None:
+        port = free_port()
+        link = proxy.Link(("127.0.0.1", port), server.sock.getsockname(), 0)
+        link.open()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+            for _ in range(turns):  # of the event loop, in which the connection gets this far
+                await asyncio.sleep(0)
+            link.obey({"do": "cut"})
+            with pytest.raises(ConnectionError):
+                sock.sendall(b"after")
+                await asyncio.to_thread(sock.recv, 1)
+
+    asyncio.run(story())
+    assert server.got == []
 
 
 @pytest.mark.parametrize("what", ["requests", "answers", "both"])
