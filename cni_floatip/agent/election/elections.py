@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config.election import Elections as ElectionPolicy
 from ...edges.kubernetes.account import SERVICE_ACCOUNT, ServiceAccount
 from ...edges.kubernetes.client import CallTimes, KubernetesClient
 from ...edges.kubernetes.follow import Follower
@@ -83,17 +82,6 @@ class Cluster:
             raise InvalidConfig(f"elections need Kubernetes: {e}") from e
 
 
-def timing_of(policy: ElectionPolicy, reconcile: float, grace: float) -> Timing:
-    """Return the durations of the rules, as the node configuration wants them."""
-    return Timing(
-        renew=policy.renew_seconds,
-        lease=policy.lease_seconds,
-        veto=policy.veto_seconds,
-        reconcile=min(60.0, reconcile),
-        release_grace=grace,
-    )
-
-
 class AgentElections:
     """The elections of one agent. ``view`` is what its operations ask."""
 
@@ -108,7 +96,7 @@ class AgentElections:
         self._view = view
         self._parts = parts
         self._node, self._leases = cluster.node, leases_in(policy.namespace)
-        timing = timing_of(policy, world.policy.reconcile_seconds, world.policy.release_grace_seconds)
+        timing = Timing.of(policy, world.policy.reconcile_seconds, world.policy.release_grace_seconds)
         times = CallTimes(hedge=timing.renew / 2)
         account = ServiceAccount(cluster.account)
         self._client, own = (KubernetesClient(account, cluster.servers, times) for _ in range(2))

@@ -14,8 +14,10 @@ from cni_floatip.agent.election.elections import Cluster
 from cni_floatip.agent.election.view import ElectionView
 from cni_floatip.agent.main import Agent
 from cni_floatip.agent.observe import lines, logs
+from cni_floatip.config.election import Elections
 from cni_floatip.config.nodeconf import NodeConf
 from cni_floatip.edges.store import Store
+from cni_floatip.election.timing import Timing
 from cni_floatip.model.errors import InvalidConfig
 from cni_floatip.operations.election import NoElections
 from tests.agent.election.scene import Scene
@@ -61,6 +63,18 @@ def test_an_agent_with_elections_asks_them(tmp_path: Path, monkeypatch: pytest.M
     electing.report.show()
     page = electing.metrics.page().body.decode()
     assert 'floatip_election_groups{role="active"} 0.0' in page
+    electing.elections.close()
+
+
+def test_the_rules_have_the_durations_of_the_node_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An active looks each ``reconcileSeconds``, however long they are; only standbys look more often."""
+    for name, value in IN_A_POD.items():
+        monkeypatch.setenv(name, value)
+    electing = agent(tmp_path, elections={}, reconcileSeconds=300, releaseGraceSeconds=20)
+    assert electing.elections
+    assert electing.elections.driver.surroundings.timing == Timing.of(Elections(), 300, 20)
     electing.elections.close()
 
 
