@@ -2733,6 +2733,14 @@ MUTANTS = (
         TAKE,
     ),
     Mutant(
+        "elected: a right to replace alone",
+        "operations/take",
+        "            routes.vpc.try_create(key, claim.eni, route.account)\n",
+        "",
+        "the mark for a denied CreateRoute ends, and the member takes what it cannot write",
+        TAKE,
+    ),
+    Mutant(
         "elected: active's route",
         "operations/take",
         "if not free or any(route.state.wants_route for route in todo):",

@@ -124,7 +124,8 @@ def release_for_good(world: World, routes: Routes, until: float) -> bool:
 def try_writes(world: World, routes: Routes) -> tuple[RouteWrite, ...]:
     """Ask EC2 whether it would let this node write ``routes``; return the outcome of every key, in order.
 
-    Writes nothing, so a standby may do it: ``WRITTEN`` says that it would be allowed (rule 10). Raises no
+    Writes nothing, so a standby may do it: ``WRITTEN`` says that it would be allowed (rule 10), both where
+    there is a route and where there is none, because a role may have one of the two rights alone. Raises no
     error that EC2 can cause.
     """
     claims = [world.claims.get(attachment) for attachment in routes.attachments]
@@ -138,6 +139,7 @@ def try_writes(world: World, routes: Routes) -> tuple[RouteWrite, ...]:
             return _not_allowed(key)
         try:
             routes.vpc.try_replace(key, claim.eni, route.account)
+            routes.vpc.try_create(key, claim.eni, route.account)
         except CniError as e:
             return RouteWrite(key, WriteOutcome.NOT_SENT, e.msg)
         except Ec2Error as e:

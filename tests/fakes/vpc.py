@@ -95,8 +95,11 @@ class FakeVpc:
 
         self._call(f"delete {key}", apply)
 
+    def try_create(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._call(f"try-create {key} -> {eni}", lambda: None)
+
     def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
-        self._call(f"try {key} -> {eni}", lambda: None)
+        self._call(f"try-replace {key} -> {eni}", lambda: None)
 
     def _table(self, key: RouteKey) -> dict[Network, RouteTarget]:
         if key.table not in self.tables:

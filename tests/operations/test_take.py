@@ -304,17 +304,26 @@ def test_a_turn_that_does_not_come_is_an_error(
 
 def test_a_standby_learns_whether_it_could_write_and_writes_nothing(member: ElectedPod) -> None:
     assert record_role(member.world, [member.attachment], active=False)
-    member.place.ec2.script = [None, Ec2Fault.DENIED]
+    member.place.ec2.script = [None, None, Ec2Fault.DENIED]
     results = try_writes(member.world, member.routes)
     assert [result.outcome for result in results] == [WriteOutcome.WRITTEN, WriteOutcome.DENIED]
-    assert calls(member) == [f"try rtb-a {VIP}", f"try rtb-b {VIP}"]
+    assert calls(member) == [
+        f"{what} {VIP}" for what in ("try-create rtb-a", "try-replace rtb-a", "try-replace rtb-b")
+    ]
     assert member.place.ec2.leads(VIP) == ["eni-elsewhere", "eni-elsewhere"]
+
+
+def test_a_right_to_replace_alone_is_none_to_write(member: ElectedPod) -> None:
+    """A mark for a denied CreateRoute would end, and the member would take what it cannot write."""
+    member.place.ec2.script = [None, Ec2Fault.DENIED]
+    first, second = try_writes(member.world, member.routes)
+    assert (first.outcome, second.outcome) == (WriteOutcome.DENIED, WriteOutcome.WRITTEN)
 
 
 def test_what_policy_does_not_give_is_not_even_tried(member: ElectedPod) -> None:
     results = try_writes(member.world, replace(member.routes, withheld={"rtb-a"}))
     assert [result.outcome for result in results] == [WriteOutcome.POLICY, WriteOutcome.WRITTEN]
-    assert calls(member) == [f"try rtb-b {VIP}"]
+    assert calls(member) == [f"try-create rtb-b {VIP}", f"try-replace rtb-b {VIP}"]
 
 
 # -- releases for good --------------------------------------------------------------------------------------

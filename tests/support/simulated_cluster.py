@@ -155,10 +155,16 @@ class Ec2:
         self._remember()
         del self.tables[key.table][key.destination]
 
+    def try_create(self, key: RouteKey, eni: str, account: str = "") -> None:
+        self._try("create", key)
+
     def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
-        self._ask("replace")
-        if "replace" in self.refused:
-            raise Ec2Error(Ec2Fault.DENIED, "replace", "UnauthorizedOperation", str(key))
+        self._try("replace", key)
+
+    def _try(self, what: str, key: RouteKey) -> None:
+        self._ask(what)
+        if what in self.refused:
+            raise Ec2Error(Ec2Fault.DENIED, what, "UnauthorizedOperation", str(key))
 
     def _write(self, what: str, key: RouteKey, eni: str) -> None:
         self._ask(what)

@@ -231,6 +231,12 @@ class CallEc2:
         """Remove the route at ``key``."""
         self._write("DeleteRoute", key, account, partial(self._vpc.delete, key, account))
 
+    def try_create(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Ask whether ``create`` would be allowed, when it is this call's turn; writes nothing."""
+        action = self._action("CreateRoute", account)
+        token = self._turn(action, self._turn_deadline())
+        self._send(action, partial(self._vpc.try_create, key, eni, account), token)
+
     def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
         """Ask whether ``replace`` would be allowed, when it is this call's turn; writes nothing."""
         action = self._action("ReplaceRoute", account)

@@ -151,14 +151,19 @@ class Vpc:
         """Remove the route at ``key`` (DeleteRoute)."""
         self._write("delete_route", _route_arguments(key), account)
 
-    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
-        """Ask whether ``replace`` would be allowed, and write nothing (ReplaceRoute, ``DryRun``).
+    def try_create(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Ask whether ``create`` would be allowed, and write nothing (CreateRoute, ``DryRun``)."""
+        self._try("create_route", key, eni, account)
 
-        EC2 looks at permissions alone: the route may not exist.
-        """
+    def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
+        """Ask whether ``replace`` would be allowed, and write nothing (ReplaceRoute, ``DryRun``)."""
+        self._try("replace_route", key, eni, account)
+
+    def _try(self, operation: str, key: RouteKey, eni: str, account: str) -> None:
+        """Send a dry run, of which EC2 judges permissions alone: whether the route exists is all the same."""
         arguments = _route_arguments(key) | {"NetworkInterfaceId": eni, "DryRun": True}
         try:
-            self.call("replace_route", arguments, account)
+            self.call(operation, arguments, account)
         except Ec2Error as e:
             if e.code != "DryRunOperation":
                 raise

@@ -120,23 +120,28 @@ def test_one_route_through_its_life(
     assert counts.calls == [("CreateRoute", "ok"), ("ReplaceRoute", "ok"), ("DeleteRoute", "ok")]
 
 
+@pytest.mark.parametrize(
+    ("name", "ask"), [("CreateRoute", CallEc2.try_create), ("ReplaceRoute", CallEc2.try_replace)]
+)
 def test_a_try_waits_for_its_turn_and_writes_nothing(
-    ec2: SimulatedEC2, world: Sample, warm: SharedEc2, counts: Counted, ec2_clock: Clock
+    ec2: SimulatedEC2,
+    world: Sample,
+    warm: SharedEc2,
+    counts: Counted,
+    ec2_clock: Clock,
+    name: str,
+    ask: Callable[[CallEc2, RouteKey, str], None],
 ) -> None:
-    key, eni, action = (
-        RouteKey(world.tables["a"], VIP),
-        world.enis["a"],
-        ApiAction("", ec2.region, "ReplaceRoute"),
-    )
-    warm.for_call(ec2.region).try_replace(key, eni)
+    key, eni, action = RouteKey(world.tables["a"], VIP), world.enis["a"], ApiAction("", ec2.region, name)
+    ask(warm.for_call(ec2.region), key, eni)
     assert str(VIP) not in ec2.truth(key.table)
     ec2_clock.stop()
     for _ in range(60):
         warm.queue.spend(action, warm.queue.acquire_at_once(action))
     with pytest.raises(Ec2Error) as error:
-        warm.for_call(ec2.region, Caller(until=ec2_clock())).try_replace(key, eni)
+        ask(warm.for_call(ec2.region, Caller(until=ec2_clock())), key, eni)
     assert error.value.fault is Ec2Fault.THROTTLED
-    assert counts.calls == [("ReplaceRoute", "DryRunOperation")]
+    assert counts.calls == [(name, "DryRunOperation")]
 
 
 def test_reads_at_once_are_one_read_or_two(ec2: SimulatedEC2, world: Sample, warm: SharedEc2) -> None:

@@ -57,10 +57,11 @@ def test_a_try_writes_nothing_and_says_whether_a_write_would_be_allowed(
     ec2: SimulatedEC2, world: Sample, edge: Any
 ) -> None:
     key, eni = RouteKey(world.tables["a"], VIP), world.enis["a"]
-    edge.try_replace(key, eni)
-    assert ec2.truth(key.table).get(str(VIP)) is None
-    ec2.faults.error("ReplaceRoute", "UnauthorizedOperation", "no", times=1, status=403)
-    assert fault_of(edge.try_replace, key, eni) is Ec2Fault.DENIED
+    for action, ask in (("ReplaceRoute", edge.try_replace), ("CreateRoute", edge.try_create)):
+        ask(key, eni)
+        assert ec2.truth(key.table).get(str(VIP)) is None
+        ec2.faults.error(action, "UnauthorizedOperation", "no", times=1, status=403)
+        assert fault_of(ask, key, eni) is Ec2Fault.DENIED
 
 
 def test_a_table_as_it_is(ec2: SimulatedEC2, world: Sample, edge: Any) -> None:
