@@ -79,8 +79,8 @@ class Observer:
                 self._reports.pop(before.group, None)
             return
         self._view.show(after)
-        report = self._reports[after.group] = report_of(after)
-        if before is None or (before.lease is after.lease and before.contested == after.contested):
+        self._reports[after.group] = report_of(after)
+        if before is None:
             return
         self._tell_holder(before, after)
         self._tell_offer(before, after)
@@ -88,8 +88,8 @@ class Observer:
             self._recorder.contested()
             text = f"{after.group}: another writer keeps putting its own route in place of ours"
             self._log(text, "warning", event="contested", **_subject(after))
-        if report.role == "contested" and report_of(before).role != "contested":
-            text = f"{after.group}: {after.rival} is older and elects who has the same destination"
+        if after.contested_by and after.contested_by != before.contested_by:
+            text = f"{after.group}: {after.contested_by} is older and elects who has the same destination"
             self._log(text, "warning", event="contested", **_subject(after))
 
     def _tell_holder(self, before: Member, after: Member) -> None:
