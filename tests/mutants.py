@@ -2197,6 +2197,22 @@ MUTANTS = (
         f"{STORIES} -k for_good",
     ),
     Mutant(
+        "election: look after a failure",
+        "election/keeping",
+        "    if not ec2.answered or not ec2.look_answered:\n        return ec2.looked + timing.failed_look\n",
+        "",
+        "a standby learns only after a minute that EC2 is back",
+        ELECTION,
+    ),
+    Mutant(
+        "election: standbys look each minute",
+        "election/keeping",
+        "min(timing.reconcile, timing.standby_look)",
+        "timing.reconcile",
+        "a standby does not know the tables that came of late, and is slow to learn that EC2 is lost",
+        ELECTION,
+    ),
+    Mutant(
         "election: early looks",
         "election/keeping",
         "    for offset in timing.looks:\n",

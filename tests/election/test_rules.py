@@ -197,6 +197,22 @@ def test_whatever_is_not_ours_becomes_ours(target: RouteTarget | None, due: bool
     assert bool(wishes(lost_route(member(), target=target), AwaitTurn, 102)) is due
 
 
+def test_a_look_that_shows_ours_refills_nothing() -> None:
+    """Else the active and another writer would fight for ever."""
+    one, at, count = member(), 102.0, 0
+    for _ in range(8):
+        one = lost_route(one, at, RouteTarget("eni-stranger", True))
+        if wishes(one, AwaitTurn, at):
+            count += 1
+            one = one.on(TurnCame(at + 0.1)).on(GroupRead(at + 0.3, at + 0.2, LEASE))
+            (write,) = wishes(one, WriteRoutes, at + 0.3)
+            one = one.on(Sent(at + 0.3, write))  # type: ignore[arg-type]
+            one = one.on(RoutesWritten(at + 0.5, at + 0.3, ((KEY, WriteOutcome.WRITTEN),)))
+        one = lost_route(one, at + 2, MINE)
+        at += 5
+    assert (count, one.contested) == (4, True)
+
+
 def test_a_look_that_began_before_the_own_write_ended_is_not_believed() -> None:
     one = lost_route(member()).on(TurnCame(103)).on(GroupRead(103.2, 103.1, LEASE))
     (write,) = wishes(one, WriteRoutes, 103.2)
@@ -488,7 +504,28 @@ def test_a_pod_of_another_uid_is_not_found() -> None:
     assert one.peer("peer").gone  # type: ignore[union-attr]
 
 
-# Rule 10: marks.
+# Rule 10: EC2 lost, and marks.
+
+
+def test_a_look_that_failed_is_repeated_after_five_seconds() -> None:
+    one = member(THEIRS).on(RoutesSeen(110, 109.5, None))
+    assert (wishes(one, LookAtRoutes, 114.4), len(wishes(one, LookAtRoutes, 114.5))) == ([], 1)
+
+
+@pytest.mark.parametrize(("reconcile", "pause"), [(20.0, 20.0), (300.0, 60.0)])
+def test_a_standby_looks_each_minute_at_least(reconcile: float, pause: float) -> None:
+    one = member(THEIRS)
+    timing = replace(one.timing, reconcile=reconcile)
+    one = one.on(SurroundingsChanged(101, replace(one.surroundings, timing=timing)))
+    one = one.on(RoutesSeen(110, 109.5, ((KEY, MINE),)))
+    assert not wishes(one, LookAtRoutes, 109.4 + pause)
+    assert wishes(one, LookAtRoutes, 109.5 + pause)
+
+
+def test_a_write_without_an_answer_is_followed_by_a_look() -> None:
+    """It tells whether EC2 is lost, or answers looks alone."""
+    one = writing().on(RoutesWritten(103.5, 103.2, ((KEY, WriteOutcome.UNANSWERED),)))
+    assert wishes(one, LookAtRoutes, 103.5)
 
 
 def denied() -> Member:

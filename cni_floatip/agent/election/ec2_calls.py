@@ -84,7 +84,7 @@ class Ec2Calls:
     def release(self, wish: ReleaseRoutes, pod: ElectedPod) -> CallAnswer:
         """Delete routes that a fresh read shows as ours."""
         began = self.world.clock()
-        vpc = self.caller(pod)
+        vpc = self._turns.pop(pod.uid, None) or self.caller(pod)
         try:
             done = take.release_for_good(self.world, self._routes(pod, wish.keys, vpc), wish.until)
         finally:

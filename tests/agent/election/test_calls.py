@@ -21,6 +21,8 @@ from cni_floatip.election.events import (
     ReadGroup,
     ReadNodeLease,
     ReadPod,
+    ReleaseRoutes,
+    RoutesReleased,
     RoutesWritten,
     Swap,
     SwapGroup,
@@ -229,6 +231,15 @@ def test_a_write_spends_the_turns_that_were_waited_for(monkeypatch: pytest.Monke
     assert (event.began, event.outcomes) == (100.0, ((KEY, WriteOutcome.WRITTEN),))
     assert used == [(callers[0], 101.5)]
     assert (len(callers), callers[0].closed) == (1, 1)
+
+
+def test_nothing_is_kept_of_a_pod_whose_routes_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, callers = ec2_calls(monkeypatch, lambda *_: None, None)
+    monkeypatch.setattr(take, "release_for_good", lambda *_: True)
+    made.await_turn(AwaitTurn((KEY,)), OURS)
+    event = made.release(ReleaseRoutes("uid-1", (KEY,), 101.5), OURS).member
+    assert event == RoutesReleased(100.0, 100.0, done=True)
+    assert ([caller.closed for caller in callers], made._turns) == ([1], {})
 
 
 def test_a_turn_that_does_not_come_leaves_it_to_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
