@@ -11,8 +11,24 @@ from cni_floatip.agent.election.followers import Following
 from cni_floatip.election.lease import GroupLease
 from cni_floatip.model.errors import Ec2Fault, TryAgain
 from lab.kubernetes.standin import TOKEN, Key
-from tests.agent.election.scene import ADDRESS, NAMESPACE, Pod, Scene
+from tests.agent.election.scene import ADDRESS, NAMESPACE, AgentNode, Pod, Scene
 from tests.support.waiting import throughout, until
+
+
+def registered(agents: Scene, pod: Pod) -> list[str]:
+    """Return the fit members of a pod's group."""
+    lease = agents.lease(pod)
+    return [entry.pod for entry in lease.members if entry.fit] if lease else []
+
+
+def two_members(agents: Scene) -> tuple[AgentNode, AgentNode, Pod, Pod]:
+    """Return two nodes and their pods: the first pod is active, the second a fit standby."""
+    a, b = agents.node("a"), agents.node("b")
+    first = agents.pod(a, "web-1")
+    agents.until_active(first)
+    second = agents.pod(b, "web-2")
+    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    return a, b, first, second
 
 
 def test_the_first_ready_pod_becomes_active(agents: Scene) -> None:
@@ -38,11 +54,7 @@ def test_a_dead_node_s_group_is_taken(agents: Scene) -> None:
 
 
 def test_a_node_whose_host_answers_keeps_its_group_while_its_agent_is_away(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    a, b, first, _ = two_members(agents)
     swaps, writes = len(agents.holders()), len(agents.ec2.calls)
     a.kill()
     until(lambda: b.silence("a") > 3, agents.dump)
@@ -56,11 +68,7 @@ def test_a_node_whose_host_answers_keeps_its_group_while_its_agent_is_away(agent
 
 
 def test_a_terminating_pod_hands_over(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    a, _, first, second = two_members(agents)
     first.publish(terminating=True)
     agents.until_active(second)
     a.delete(first)
@@ -70,11 +78,7 @@ def test_a_terminating_pod_hands_over(agents: Scene) -> None:
 
 
 def test_nothing_moves_while_the_api_is_away(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, _, first, _ = two_members(agents)
     swaps, writes = len(agents.holders()), len(agents.ec2.calls)
     agents.api.storage.stop()
     throughout(lambda: set(agents.leads()) == {"eni-a"}, 5, agents.dump)
@@ -112,12 +116,6 @@ def test_two_groups_of_one_pair_of_nodes_move_apart(agents: Scene) -> None:
     assert set(agents.leads("192.168.0.6/32")) == {"eni-a"}
 
 
-def registered(agents: Scene, pod: Pod) -> list[str]:
-    """Return the fit members of a pod's group."""
-    lease = agents.lease(pod)
-    return [entry.pod for entry in lease.members if entry.fit] if lease else []
-
-
 def test_an_agent_that_ends_announces_it_and_keeps_its_groups(agents: Scene) -> None:
     """Where a firewall hides the host, the announcement alone keeps it."""
     a, b = agents.node("a"), agents.node("b")
@@ -137,22 +135,14 @@ def test_an_agent_that_ends_announces_it_and_keeps_its_groups(agents: Scene) -> 
 
 
 def test_a_pod_that_ended_while_its_agent_was_away_is_replaced(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    a, _, first, second = two_members(agents)
     a.kill()
     first.remove()
     agents.until_active(second)
 
 
 def test_a_cordoned_node_s_group_moves_and_comes_back_to_nobody(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    a, _, _, second = two_members(agents)
     a.publish(cordoned=True)
     agents.until_active(second)
     holders = len(agents.holders())
@@ -190,11 +180,7 @@ def test_a_holder_whose_claims_are_lost_offers(agents: Scene) -> None:
 
 
 def test_a_group_lease_that_somebody_deletes_is_made_anew(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, _, first, _ = two_members(agents)
     agents.api.remove("leases", GroupLease(first.full_group).name, NAMESPACE)
     until(lambda: agents.lease(first), agents.dump)
     until(lambda: agents.holder(first) != "", agents.dump)
@@ -202,11 +188,7 @@ def test_a_group_lease_that_somebody_deletes_is_made_anew(agents: Scene) -> None
 
 
 def test_a_holder_that_cannot_be_read_is_robbed_by_nobody(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, b, first, _ = two_members(agents)
     name = GroupLease(first.full_group).name
     document = agents.api.storage.get(Key("leases", NAMESPACE, name))
     assert document
@@ -233,11 +215,7 @@ def test_the_last_pod_s_route_is_deleted_after_its_grace(agents: Scene) -> None:
 
 
 def test_a_standby_s_del_writes_nothing(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, b, first, second = two_members(agents)
     calls = len(agents.ec2.calls)
     second.publish(terminating=True)
     b.delete(second)
@@ -248,11 +226,7 @@ def test_a_standby_s_del_writes_nothing(agents: Scene) -> None:
 
 
 def test_a_token_that_is_rotated_moves_nothing(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, _, first, second = two_members(agents)
     holders = len(agents.holders())
     agents.api.allow("another-token")
     agents.api.rotate("another-token")
@@ -284,11 +258,7 @@ def test_without_watches_everything_is_read_anew(agents: Scene, monkeypatch: pyt
     monkeypatch.setattr(Following, "want", lambda *_: None)
     monkeypatch.setattr(polls, "BUSY_SECONDS", 1.0)
     monkeypatch.setattr(polls, "IDLE_SECONDS", 1.0)
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, _, first, second = two_members(agents)
     first.publish(terminating=True)
     agents.until_active(second)
 
@@ -301,11 +271,7 @@ def test_a_plain_add_of_an_elected_destination_is_refused(agents: Scene) -> None
 
 
 def test_each_change_is_one_event_on_the_pod(agents: Scene) -> None:
-    a, b = agents.node("a"), agents.node("b")
-    first = agents.pod(a, "web-1")
-    agents.until_active(first)
-    second = agents.pod(b, "web-2")
-    until(lambda: len(registered(agents, first)) == 2, agents.dump)
+    _, _, first, second = two_members(agents)
     first.publish(terminating=True)
     agents.until_active(second)
     until(lambda: ("web-2", "Moved") in agents.events(), agents.dump)
