@@ -197,11 +197,12 @@ def test_whatever_is_not_ours_becomes_ours(target: RouteTarget | None, due: bool
     assert bool(wishes(lost_route(member(), target=target), AwaitTurn, 102)) is due
 
 
-def test_a_look_that_shows_ours_refills_nothing() -> None:
-    """Else the active and another writer would fight for ever."""
+@pytest.mark.parametrize(("working", "most"), [(True, 4), (False, 8)])
+def test_only_a_working_route_is_left_to_another_writer(working: bool, most: int) -> None:
+    """A look that shows ours refills nothing, or the active and another writer would fight for ever."""
     one, at, count = member(), 102.0, 0
     for _ in range(8):
-        one = lost_route(one, at, RouteTarget("eni-stranger", True))
+        one = lost_route(one, at, RouteTarget("eni-stranger", True, active=working))
         if wishes(one, AwaitTurn, at):
             count += 1
             one = one.on(TurnCame(at + 0.1)).on(GroupRead(at + 0.3, at + 0.2, LEASE))
@@ -210,7 +211,7 @@ def test_a_look_that_shows_ours_refills_nothing() -> None:
             one = one.on(RoutesWritten(at + 0.5, at + 0.3, ((KEY, WriteOutcome.WRITTEN),)))
         one = lost_route(one, at + 2, MINE)
         at += 5
-    assert (count, one.contested) == (4, True)
+    assert (count, one.contested) == (most, working)
 
 
 def test_a_look_that_began_before_the_own_write_ended_is_not_believed() -> None:
@@ -572,6 +573,19 @@ def test_a_marked_standby_asks_by_a_dry_run_each_ten_minutes() -> None:
     one = denied().on(GroupSeen(104, replace(THEIRS, version="11")))
     assert not wishes(one, TryWrites, 703.4)
     assert wishes(one, TryWrites, 703.5) == [TryWrites("me", (KEY,))]
+
+
+# Rule 11: for good.
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_network_that_keeps_its_routes_keeps_them_for_good(keep: bool) -> None:
+    """Also where the holder cannot be emptied yet."""
+    gone = replace(LEASE, offer=Offer(Reason.GONE), members=())
+    one = member(gone).on(ClaimsChanged(101, (replace(CLAIMS, keep=keep, ended_at=101.0),)))
+    assert not wishes(one, AwaitTurn, 160.9)
+    assert bool(wishes(one, AwaitTurn, 161)) is not keep
+    assert (swap(one, 161) == "nobody took: for good") is keep
 
 
 # Rule 12: one destination, two groups.
