@@ -4,6 +4,7 @@ PY := .venv/bin/python
 ARGS :=
 # Test processes side by side, three times as many as two cores, because tests also wait. 0: one after another in one process.
 WORKERS ?= 6
+CLUSTERS ?= 2
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 
 # cnitool, where lab/bootstrap.sh builds it.
@@ -34,10 +35,10 @@ test: setup ## the tests, in minutes (ARGS="tests/lab -k route" some, WORKERS=0 
 test-all: root test ## the tests, and what is long because it is thorough: crash points, image, bare roots
 	$(PYTEST) -m "thorough and not kubernetes" $(ARGS)
 
-test-kubernetes: root setup ## the tests on a real Kubernetes, which it builds first (needs Go; ten minutes with empty caches)
+test-kubernetes: root setup ## the tests on a real Kubernetes, which it builds first (needs Go; on two idle cores ten minutes, twenty with empty caches)
 # Not the end where it fails: the tests say why, and fail or, where Go is absent and CI is not "true", are skipped.
 	-@$(PY) -m lab.kubernetes.build
-	$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
+	$(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(CLUSTERS) --dist loadscope) -m kubernetes tests/kubernetes $(ARGS)
 
 mutants: setup ## plant known mistakes in a copy: a test must notice each (ARGS="-k keeping" some)
 	$(PY) tests/mutants.py $(ARGS)

@@ -1,7 +1,7 @@
 """The cluster that these tests share: two nodes in two zones, the chart, Multus thick on a1 and thin on b1.
 
-All of them run in one process (``tests.support.scheduling``), because a cluster takes half a minute and 2
-GiB. A test that uses ``workloads`` leaves none behind.
+A worker of pytest-xdist makes one cluster for all its tests, which takes half a minute and 2 GiB; so there
+are few workers (``Makefile``). A test that uses ``workloads`` leaves none behind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lab.kubernetes.cluster import MACHINES, QUICK, Cluster, Settings, materials
 from lab.kubernetes.kubectl import Kubectl
 from lab.world import Lab
 from tests.conftest import require
+from tests.kubernetes import scene
 
 NEEDS = (
     *("root", "ip", "nft", "containerd", "ctr", "runc", "nsenter", "setpriv", "unshare"),
@@ -56,5 +57,14 @@ def cluster() -> Iterator[Cluster]:
 def workloads(cluster: Cluster) -> Iterator[Kubectl]:
     """kubectl; afterwards what the test created in the namespace ``default`` is gone."""
     yield cluster.kubectl
-    kinds = "deployments,statefulsets,replicasets,pods,network-attachment-definitions"
-    cluster.kubectl("delete", kinds, "--all", "--wait", "--timeout=120s", timeout=150)
+    scene.delete_pods(cluster.kubectl)
+    cluster.kubectl("delete", "network-attachment-definitions", "--all")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured: what a worker prints itself is not seen."""
+    passed = (report for report in terminalreporter.stats.get("passed", []) if report.when == "call")
+    for report in passed:
+        for name, text in report.user_properties:
+            if name == scene.MEASURED:
+                terminalreporter.write_line(f"{report.nodeid}: {text}")

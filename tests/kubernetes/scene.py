@@ -23,6 +23,8 @@ from tests.support.waiting import until
 DATA = "/var/lib/cni/floatip"
 AGENTS = f"app.kubernetes.io/name={RELEASE}"
 WRITES = ("CreateRoute", "ReplaceRoute", "DeleteRoute")
+MEASURED = "measured"
+"""The property of a test's report that is printed at the end of the run."""
 BRIDGE = "shared"
 """The plugin ``bridge`` leaves it on the node."""
 OURS = "proto 241"
@@ -56,6 +58,16 @@ def place_on(cluster: Cluster, node: str, *manifests: dict[str, Any]) -> None:
         cluster.kubectl("uncordon", *others)
 
 
+def delete_pods(kubectl: Kubectl, *how: str) -> None:
+    """Delete all workloads, and wait until no pod is left. ``how``: more options for the pods.
+
+    Controllers go first, because one that still knows its pods would replace what is deleted of them.
+    """
+    kubectl("delete", "deployments,statefulsets,replicasets", "--all", "--cascade=orphan")
+    kubectl("delete", "pods", "--all", *how, "--timeout=120s", timeout=150)
+    until(lambda: not kubectl.get("pods"), lambda: kubectl("get", "pods"))
+
+
 def shared_eni_conflist(lab: Lab) -> dict[str, Any]:
     """Return a chain whose pods share an ENI also where the kernel has no ipvlan; no packet passes there.
 
@@ -74,10 +86,12 @@ def shared_eni(mac: str, address: str) -> str:
 # -- agents -------------------------------------------------------------------------------------------------
 
 
-def agents(kubectl: Kubectl) -> dict[str, dict[str, Any]]:
-    """Return the agents' pods by node; those that end are left out."""
+def agents(kubectl: Kubectl, *, ending: bool = False) -> dict[str, dict[str, Any]]:
+    """Return the agents' pods by node; those that end are left out, unless they are wanted."""
     pods = kubectl.get("pods", "-n", NAMESPACE, "-l", AGENTS)
-    return {pod["spec"]["nodeName"]: pod for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    return {
+        pod["spec"]["nodeName"]: pod for pod in pods if ending or "deletionTimestamp" not in pod["metadata"]
+    }
 
 
 def log(cluster: Cluster, node: str) -> list[dict[str, Any]]:
@@ -140,11 +154,13 @@ def commands(worker: Worker) -> Iterator[tuple[int, bytes]]:
 def pauses(worker: Worker) -> list[int]:
     """Return the first processes of the sandboxes with a network of their own: agents have the node's."""
     nodes_own = (worker.proc(1) / "ns/net").readlink()
-    return [
-        pid
-        for pid, command in commands(worker)
-        if command.startswith(b"/pod\0pause") and (worker.proc(pid) / "ns/net").readlink() != nodes_own
-    ]
+    pids = []
+    for pid, command in commands(worker):
+        if command.startswith(b"/pod\0pause"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if (worker.proc(pid) / "ns/net").readlink() != nodes_own:
+                    pids.append(pid)
+    return pids
 
 
 # -- EC2 ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def agents(cluster: Cluster, workloads: Kubectl) -> Iterator[Cluster]:
     """The cluster, lent to a test that ends agents: afterwards they run, and nothing is left of its pods."""
     yield cluster
     workloads("label", "nodes", "--all", "--overwrite", f"{LABEL}=true")
-    workloads("delete", "pods", "--all", "--wait", "--timeout=120s", timeout=150)
+    scene.delete_pods(workloads)
     wait_agents(cluster)
     scene.wait_clean(cluster)
 
@@ -48,8 +48,8 @@ def test_a_pod_is_deleted_while_no_agent_runs_and_its_del_is_done_later(
     old = claim.attachment.container
 
     workloads("label", "node", name, f"{LABEL}-")
-    until(lambda: name not in scene.agents(workloads))
-    workloads("delete", "pod", "old", "--wait", "--timeout=30s")
+    until(lambda: name not in scene.agents(workloads, ending=True))
+    workloads("delete", "pod", "old", "--wait", "--timeout=120s")
     until(lambda: not scene.namespaces(worker))
     (waiting,) = scene.spooled(worker)
     assert old in waiting.read_text(errors="replace")

@@ -31,7 +31,7 @@ def links(cluster: Cluster, workloads: Kubectl) -> Iterator[Cluster]:
     for worker in cluster.workers.values():
         worker.links.mend()
     cluster.wait_nodes()
-    workloads("delete", "pods", "--all", "--wait", "--timeout=120s", timeout=150)
+    scene.delete_pods(workloads)
     scene.wait_clean(cluster)
 
 

@@ -178,7 +178,6 @@ def test_uninstall_and_install_anew(
     workloads.wait("--for=condition=Ready", "pod/ends")
     assert left_on(cluster.workers["b1"])
     workloads("delete", "pod", "ends")
-    assert routes(cluster, f"{STARTS}/32"), "in its grace"
     output = administrator.run(*commands("Uninstall"))
     assert output.count("removed /opt/cni/bin/floatip\n") == len(cluster.workers), output
     assert {name: left_on(worker) for name, worker in cluster.workers.items()} == {"a1": [], "b1": []}

@@ -118,6 +118,11 @@ def is_reset(sock: socket.socket) -> bool:
     return True
 
 
+def ask(sock: socket.socket) -> None:
+    sock.sendall(b"after")
+    sock.recv(1)
+
+
 def is_silent(sock: socket.socket) -> None:
     """Nothing comes, and nothing ends."""
     sock.setblocking(False)
@@ -176,8 +181,7 @@ def test_a_connection_that_is_just_being_accepted_is_cut_too(server: Echo, turns
                 await asyncio.sleep(0)
             link.obey({"do": "cut"})
             with pytest.raises(ConnectionError):
-                sock.sendall(b"after")
-                await asyncio.to_thread(sock.recv, 1)
+                await asyncio.to_thread(ask, sock)
 
     asyncio.run(story())
     assert server.got == []

@@ -1,9 +1,9 @@
 """Which worker runs which tests, and in what order: a pytest plugin beside pytest-xdist.
 
 A worker runs a whole file, because the tests of a file share a lab (and a whole directory, where its files
-share what is costly to make). One of several parts of a test (its
-parameters end in ``part K of N``) is a unit of its own, because each part makes what it needs. What takes
-longest comes first, so that the workers end together.
+share what is costly to make). One of several parts of a test (its parameters end in ``part K of N``) is a
+unit of its own, because each part makes what it needs. What takes longest comes first, so that the workers
+end together.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("bootstrap", "kubernetes")
+TOGETHER = ("bootstrap",)
 """The directories whose files share what is costly to make."""
 
 FIRST = ("faults", "faults_agent", "agent", "conformance", "lab", "operations", "installer", "client")
 """The directories whose files take longest."""
+
+FIRST_OF_KUBERNETES = ("lost_nodes", "install", "administration", "waves", "api_trouble", "up", "cluster")
+"""The files that take longest where each worker has a cluster (``tests/kubernetes``)."""
 
 
 def unit(nodeid: str) -> str:
@@ -34,8 +37,10 @@ def unit(nodeid: str) -> str:
 
 def place(nodeid: str) -> int:
     """Return when a test comes: what takes longer has a lower number."""
-    name = directory(nodeid)
-    return FIRST.index(name) if name in FIRST else len(FIRST)
+    name, order = directory(nodeid), [*FIRST]
+    if name == "kubernetes":
+        name, order = unit(nodeid).partition("/test_")[2].removesuffix(".py"), [*FIRST_OF_KUBERNETES]
+    return order.index(name) if name in order else len(order)
 
 
 def directory(nodeid: str) -> str:
