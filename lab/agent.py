@@ -25,6 +25,7 @@ from typing import Any
 from lab import leftovers, netns
 from lab.errors import LabError
 from lab.forkserver import Forked, ForkServer
+from lab.stopping import stop_process
 
 PROGRAM = Path(sys.executable).with_name("floatipctl")
 LONGEST_SOCKET_PATH = 107  # unix(7): sun_path holds 108 bytes with the one that ends it
@@ -135,7 +136,7 @@ class Agent:
 
     def freeze(self) -> None:
         """Stop its clock (SIGSTOP): it accepts, as the kernel does for it, and never answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        stop_process(self._running().pid)
 
     def thaw(self) -> None:
         """Undo ``freeze``."""

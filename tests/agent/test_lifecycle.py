@@ -30,6 +30,7 @@ from cni_floatip.model.errors import TryAgain
 from cni_floatip.model.values import RouteKey as Cell
 from cni_floatip.protocol import wire
 from lab.node import Node
+from lab.stopping import stop_process
 from lab.world import Lab
 from tests.support.claims import a_claim
 from tests.support.dialogue import Dialogue, ask, call
@@ -181,7 +182,7 @@ def test_who_finds_the_directory_taken_waits_and_then_says_so(
 
 def test_an_agent_follows_one_that_is_ending(bare: Node, lab: Lab) -> None:
     bare.start_agent()
-    os.kill(bare.agent.pid, signal.SIGSTOP)
+    stop_process(bare.agent.pid)
     second = threading.Thread(
         target=lambda: started.append(bare.run([str(FLOATIPCTL), "agent"], timeout=120))
     )

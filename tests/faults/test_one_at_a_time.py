@@ -24,6 +24,7 @@ from cni_floatip.operations.add import _time_limits
 from cni_floatip.operations.plan import AddRequest
 from cni_floatip.operations.world import World
 from cni_floatip.protocol import request, wire
+from lab.stopping import stop_process
 from tests.support.two_nodes import ADDRESS, ANOTHER, TABLES, Attachment, Calling, Place, Scene, ours_in
 from tests.support.waiting import throughout, until
 
@@ -68,7 +69,7 @@ def stopped(attachment: Attachment) -> tuple[Calling, int]:
     adding = waiting(attachment)
     (note,) = set(announced(attachment.place)) - set(there)
     pid = int(note.name.split(".")[1])
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     return adding, pid
 
 

@@ -27,6 +27,7 @@ from cni_floatip.edges.store import Store
 from cni_floatip.model.claim import Claim
 from lab import netns
 from lab.forkserver import Forked, ForkServer
+from lab.stopping import stop_process
 from tests.support.two_nodes import Answer, Attachment, Calling, Moment, Place, Scene, connected_in, ours_in
 from tests.support.waiting import until
 
@@ -140,6 +141,11 @@ class Lives:
     def signal(self, number: int) -> None:
         assert self._process
         self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """Have it stand still, until it gets SIGCONT or SIGKILL."""
+        assert self._process
+        stop_process(self._process.pid)
 
     def buried(self) -> int:
         """Wait for its end; return what it died of."""

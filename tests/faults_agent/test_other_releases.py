@@ -117,7 +117,7 @@ def test_an_agent_that_hangs_and_is_killed(stage: Stage, attachment: Attachment)
     stage.lives.start()
     assert attachment.add().code == 0
     stage.place.set(CONNECT_SECONDS=PATIENCE)
-    stage.lives.signal(signal.SIGSTOP)
+    stage.lives.stop()
     judge(ask_all(attachment))
     assert stage.routes() == {"a": stage.me, "client": stage.me}
     stage.lives.signal(signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_an_agent_that_hung_does_nothing_for_clients_that_have_gone(
     """What they asked lies in its socket when it wakes; only the DEL counts, which came last."""
     stage.lives.start()
     stage.place.set(CONNECT_SECONDS=PATIENCE)
-    stage.lives.signal(signal.SIGSTOP)
+    stage.lives.stop()
     assert attachment.add().code == 11
     assert attachment.delete().code == 0
     stage.lives.signal(signal.SIGCONT)

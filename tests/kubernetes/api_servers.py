@@ -16,6 +16,7 @@ from typing import Any
 from lab import netns
 from lab.kubernetes.build import Programs
 from lab.kubernetes.controlplane import ADMIN, MULTUS, ControlPlane
+from lab.stopping import stop_process
 from tests.support.api_facts import Https
 from tests.support.waiting import until
 
@@ -103,7 +104,7 @@ class RealApi:
     def stopped(self, name: str) -> Iterator[None]:
         """Let a program stand still: "etcd", "api1", "api2"."""
         process = self.control.processes[name].pid
-        os.kill(process, signal.SIGSTOP)
+        stop_process(process)
         try:
             yield
         finally:
