@@ -3237,8 +3237,10 @@ MUTANTS = (
     Mutant(
         "threads: a write takes turns of its own",
         "agent/election/ec2_calls",
-        "        vpc = self._turns.pop(pod.uid, None) or self.caller(pod)\n",
-        "        vpc = self.caller(pod)\n",
+        "        vpc = self._turns.pop(pod.uid, None) or self.caller(pod)\n"
+        "        try:\n"
+        "            writes = take.write(",
+        "        vpc = self.caller(pod)\n        try:\n            writes = take.write(",
         "a write is sent beyond the request rate, beside the turn that it waited for",
         ELECTION_CALLS,
     ),
