@@ -4,6 +4,7 @@ PY := .venv/bin/python
 ARGS :=
 # Test processes side by side, three times as many as two cores, because tests also wait. 0: one after another in one process.
 WORKERS ?= 6
+# Workers that have a Kubernetes cluster each: its tests use a fifth of two cores.
 CLUSTERS ?= 2
 PYTEST := $(PY) -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadscope)
 

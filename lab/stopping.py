@@ -15,9 +15,10 @@ STOPPED, ENDED = "T", {"Z", "X"}
 
 
 def stop_process(pid: int) -> None:
-    """Send SIGSTOP and wait until every thread stands still: on return of the signal alone some may run.
+    """Send SIGSTOP and wait until every thread stands still.
 
-    On a busy machine such a thread answers one more request. Raises ``LabError`` if one runs on.
+    The signal alone does not wait: on a busy machine a thread answers one more request. Raises ``LabError``
+    if one runs on.
     """
     os.kill(pid, signal.SIGSTOP)
     end = time.monotonic() + STANDS_WITHIN

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from cni_floatip.model.claim_state import State
 from lab.kubernetes import podimage
 from lab.kubernetes.chart import NAMESPACE, RELEASE
 from lab.kubernetes.cluster import Cluster
 from lab.kubernetes.kubectl import Kubectl
 from lab.kubernetes.manifests import network, pod
 from lab.vpc import FLOATING, FLOATING6, TAG
+from tests.kubernetes import scene
 from tests.kubernetes.administrator import (
     KINDS_OF_THE_CHART,
     OF_THE_PRODUCT,
@@ -177,7 +179,10 @@ def test_uninstall_and_install_anew(
     workloads.apply(pod("ends", networks="floating", nodeName="b1"))
     workloads.wait("--for=condition=Ready", "pod/ends")
     assert left_on(cluster.workers["b1"])
-    workloads("delete", "pod", "ends")
+    workloads("delete", "pod", "ends", "--wait=false")
+    until(lambda: State.RELEASING in {claim.state for claim in scene.claims(cluster.workers["b1"])})
+    assert routes(cluster, f"{STARTS}/32"), "in its grace"
+    workloads.wait("--for=delete", "pod/ends")
     output = administrator.run(*commands("Uninstall"))
     assert output.count("removed /opt/cni/bin/floatip\n") == len(cluster.workers), output
     assert {name: left_on(worker) for name, worker in cluster.workers.items()} == {"a1": [], "b1": []}

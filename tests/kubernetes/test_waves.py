@@ -68,7 +68,7 @@ def test_two_hundred_pods_leave_nothing(clean: Cluster, workloads: Kubectl) -> N
     wait_gone(workloads, names)
     scene.wait_clean(clean)
     workloads("delete", "net-attach-def", "--all")
-    until(lambda: not objects(workloads) - known, lambda: str(objects(workloads) - known))
+    until(lambda: objects(workloads) == known, lambda: str(objects(workloads) ^ known))
     for verb in ("ADD", "DEL"):
         until(lambda verb=verb: names <= done(clean, verb), verb)  # type: ignore[misc]
 

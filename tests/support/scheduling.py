@@ -37,9 +37,11 @@ def unit(nodeid: str) -> str:
 
 def place(nodeid: str) -> int:
     """Return when a test comes: what takes longer has a lower number."""
-    name, order = directory(nodeid), [*FIRST]
+    order: tuple[str, ...] = FIRST
+    name = directory(nodeid)
     if name == "kubernetes":
-        name, order = unit(nodeid).partition("/test_")[2].removesuffix(".py"), [*FIRST_OF_KUBERNETES]
+        order = FIRST_OF_KUBERNETES
+        name = unit(nodeid).partition("/test_")[2].removesuffix(".py")
     return order.index(name) if name in order else len(order)
 
 

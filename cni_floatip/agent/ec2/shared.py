@@ -233,26 +233,25 @@ class CallEc2:
 
     def try_create(self, key: RouteKey, eni: str, account: str = "") -> None:
         """Ask whether ``create`` would be allowed, when it is this call's turn; writes nothing."""
-        action = self._action("CreateRoute", account)
-        token = self._turn(action, self._turn_deadline())
-        self._send(action, partial(self._vpc.try_create, key, eni, account), token)
+        self._send_in_turn("CreateRoute", account, partial(self._vpc.try_create, key, eni, account))
 
     def try_replace(self, key: RouteKey, eni: str, account: str = "") -> None:
         """Ask whether ``replace`` would be allowed, when it is this call's turn; writes nothing."""
-        action = self._action("ReplaceRoute", account)
-        token = self._turn(action, self._turn_deadline())
-        self._send(action, partial(self._vpc.try_replace, key, eni, account), token)
+        self._send_in_turn("ReplaceRoute", account, partial(self._vpc.try_replace, key, eni, account))
 
     def disable_source_dest_check(self, eni: str) -> None:
         """Turn the source/dest check of ``eni`` off, when it is this call's turn."""
-        action = self._action("ModifyNetworkInterfaceAttribute", "")
-        token = self._turn(action, self._turn_deadline())
-        self._send(action, partial(self._vpc.disable_source_dest_check, eni), token)
+        call = partial(self._vpc.disable_source_dest_check, eni)
+        self._send_in_turn("ModifyNetworkInterfaceAttribute", "", call)
 
     # -- in turn --------------------------------------------------------------------------------------
 
     def _action(self, name: str, account: str) -> ApiAction:
         return ApiAction(account, self._region, name)
+
+    def _send_in_turn(self, name: str, account: str, call: Callable[[], object]) -> None:
+        action = self._action(name, account)
+        self._send(action, call, self._turn(action, self._turn_deadline()))
 
     def _key(self, key: RouteKey) -> Hashable:
         return self._caller.who, key

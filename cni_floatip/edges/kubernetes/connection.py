@@ -163,7 +163,7 @@ class ApiConnection:
             self.close()
             raise NoAnswer(_reason(e)) from e
         except BaseException:
-            self.close()
+            self.close()  # after whatever ended it: the rest of this answer would pass for the next one
             raise
 
 
